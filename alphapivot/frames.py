@@ -1,0 +1,135 @@
+"""
+The bulk frames: the one place for their names, dtypes, units, keys and checks.
+
+SQL is the source of truth; ``tests/test_frames.py`` holds every model equal to its migrated table.
+Small tables (`ops`, `trading`, `paper`) are plain SQL and have no frame.
+"""
+
+from typing import Annotated, Any, cast
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+Instant = Annotated[pd.DatetimeTZDtype, "us", "UTC"]  # pandas 3 reads microseconds from the database
+MARKETS = ("spot", "futures")
+KEY: dict[str, Any] = {"key": True}
+PRICES = ("open", "high", "low", "close")
+
+
+class Frame(pa.DataFrameModel):
+    """What every bulk frame is: strict columns in order, one row per key, no infinities."""
+
+    class Config:
+        strict = True
+        ordered = True
+
+    @classmethod
+    def table(cls) -> str:
+        """The table's name with its schema, such as ``market.bar``."""
+        return cast("str", cls.to_schema().name)
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        return list(cls.to_schema().columns)
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The natural key, in the order of the primary key."""
+        return [name for name, column in cls.to_schema().columns.items() if (column.metadata or {}).get("key")]
+
+    @classmethod
+    def empty(cls) -> pd.DataFrame:
+        """A frame of no rows with the right columns and dtypes."""
+        return pd.DataFrame({name: pd.Series(dtype=column.dtype.type) for name, column in cls.to_schema().columns.items()})
+
+    @pa.dataframe_check(name="no infinities", error="a float column holds an infinite value")
+    def _finite(cls, df: pd.DataFrame) -> bool:  # noqa: N805 - pandera's convention
+        return not any(np.isinf(df[c].to_numpy()).any() for c in df.columns if df[c].dtype.kind == "f")
+
+
+class Bars(Frame):
+    """
+    One row per symbol, market, contract and interval; prices in the instrument's quote unit, volume in shares or contracts.
+
+    ``ts`` is the instant at which the bar was complete. Close-only series have no open, high and low.
+    ``ingested_at`` is when the hub learned this version; the hub sets it.
+    """
+
+    symbol: str = pa.Field(metadata=KEY)
+    market: str = pa.Field(isin=MARKETS, metadata=KEY)
+    contract: str = pa.Field(metadata=KEY)  # "ESZ3"; empty for spot and for a vendor's continuous ticker
+    interval: str = pa.Field(metadata=KEY)  # "5m", "1d": see alphapivot.calendars.INTERVALS
+    ts: Instant = pa.Field(metadata=KEY)
+    open: float = pa.Field(nullable=True)
+    high: float = pa.Field(nullable=True)
+    low: float = pa.Field(nullable=True)
+    close: float = pa.Field(nullable=False)
+    volume: float = pa.Field(ge=0, nullable=True)
+    open_interest: float = pa.Field(ge=0, nullable=True)
+    source: str = pa.Field()  # the feed's name, or "resampled"
+
+    class Config:
+        name = "market.bar"
+
+    @pa.dataframe_check(name="high and low enclose open and close")
+    def _nested(cls, df: pd.DataFrame) -> bool:  # noqa: N805
+        o, h, low, c = (df[name].to_numpy() for name in PRICES)
+        # comparisons with a missing price are false, so that a close-only bar passes
+        return not ((h < low) | (h < o) | (h < c) | (low > o) | (low > c)).any()
+
+
+class Issues(Frame):
+    """What was quarantined or flagged, and why; ``bar`` is the offending row (or rows) as JSON, as it came."""
+
+    symbol: str = pa.Field(metadata=KEY)
+    market: str = pa.Field(isin=MARKETS, metadata=KEY)
+    contract: str = pa.Field(metadata=KEY)
+    interval: str = pa.Field(metadata=KEY)
+    ts: Instant = pa.Field(metadata=KEY)
+    check_name: str = pa.Field(metadata=KEY)
+    outcome: str = pa.Field(isin=("quarantined", "flagged"))
+    detail: str = pa.Field()  # what, got, expected: one sentence for a person
+    bar: str = pa.Field()
+    source: str = pa.Field()
+
+    class Config:
+        name = "market.quality_issue"
+
+
+class Signals(Frame):
+    """What one pillar says of one symbol on one timeframe: score in [-100, 100], gate in [0, 1]; null is 'cannot be known'."""
+
+    scope: str = pa.Field(metadata=KEY)  # "live", or the name of a backtest or replay
+    pillar: str = pa.Field(metadata=KEY)
+    symbol: str = pa.Field(metadata=KEY)
+    interval: str = pa.Field(metadata=KEY)
+    ts: Instant = pa.Field(metadata=KEY)
+    score: np.float32 = pa.Field(ge=-100, le=100, nullable=True)
+    gate: np.float32 = pa.Field(ge=0, le=1, nullable=True)
+    veto: str = pa.Field(nullable=True)  # a reason code
+    batch_id: np.int64 = pa.Field()  # the ops.batch that wrote this version
+
+    class Config:
+        name = "signals.signal"
+
+
+class Composites(Frame):
+    """The blended score of one symbol at one instant: raw and score in [-100, 100], gate in [0, 1]."""
+
+    scope: str = pa.Field(metadata=KEY)
+    symbol: str = pa.Field(metadata=KEY)
+    ts: Instant = pa.Field(metadata=KEY)
+    score: np.float32 = pa.Field(ge=-100, le=100, nullable=True)
+    raw: np.float32 = pa.Field(ge=-100, le=100, nullable=True)
+    gate: np.float32 = pa.Field(ge=0, le=1, nullable=True)
+    veto: str = pa.Field(nullable=True)
+    pillars_used: str = pa.Field()  # comma-separated names, sorted
+    batch_id: np.int64 = pa.Field()
+
+    class Config:
+        name = "signals.composite"
+
+
+FRAMES: tuple[type[Frame], ...] = (Bars, Issues, Signals, Composites)
+VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Signals, Composites})  # an upsert keeps what it replaces in <table>_revision
