@@ -79,6 +79,25 @@ class Bars(Frame):
         return not ((h < low) | (h < o) | (h < c) | (low > o) | (low > c)).any()
 
 
+class Rolls(Frame):
+    """
+    Which futures contract is the front one, and by how much its prices are shifted in the adjusted series.
+
+    Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0, ts 1970-01-01),
+    so that a roll never changes what was known before it. spread = the new contract's close less the old one's when the roll was decided.
+    """
+
+    symbol: str = pa.Field(metadata=KEY)
+    ts: Instant = pa.Field(metadata=KEY)
+    contract: str = pa.Field()
+    previous: str = pa.Field()  # empty for the first
+    spread: float = pa.Field()
+    offset: float = pa.Field()
+
+    class Config:
+        name = "market.roll"
+
+
 class Issues(Frame):
     """What was quarantined or flagged, and why; ``bar`` is the offending row (or rows) as JSON, as it came."""
 
@@ -131,5 +150,5 @@ class Composites(Frame):
         name = "signals.composite"
 
 
-FRAMES: tuple[type[Frame], ...] = (Bars, Issues, Signals, Composites)
-VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Signals, Composites})  # an upsert keeps what it replaces in <table>_revision
+FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Issues, Signals, Composites)
+VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Signals, Composites})  # an upsert keeps what it replaces in <table>_revision
