@@ -1,0 +1,226 @@
+"""
+When bars end: exchange sessions, bar ends within them, and resampling to higher timeframes.
+
+A bar belongs to the first bar end of its calendar at or after its own end, so that every bar counts once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.errors import ConfigError, DataError
+from alphapivot.frames import Bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INTERVALS: dict[str, timedelta] = {
+    "1m": timedelta(minutes=1),
+    "5m": timedelta(minutes=5),
+    "15m": timedelta(minutes=15),
+    "30m": timedelta(minutes=30),
+    "1h": timedelta(hours=1),
+    "4h": timedelta(hours=4),
+    "1d": timedelta(days=1),
+    "1w": timedelta(weeks=1),
+}
+SERIES = ["symbol", "market", "contract", "interval"]
+Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
+
+
+def width(interval: str) -> timedelta:
+    """How long a full bar of ``interval`` is; ConfigError for an interval that does not exist."""
+    if interval not in INTERVALS:
+        near = difflib.get_close_matches(interval, INTERVALS, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"interval {interval!r} is unknown; allowed are {', '.join(INTERVALS)}; did you mean {near}?")
+    return INTERVALS[interval]
+
+
+def divides(fine: str, coarse: str) -> bool:
+    """Can bars of ``coarse`` be put together from whole bars of ``fine``? An interval divides itself."""
+    return width(coarse) % width(fine) == timedelta(0)
+
+
+@lru_cache
+def get_calendar(name: str, start: str = "1980-01-01") -> Any:
+    """
+    A calendar of exchange_calendars, from ``start`` (or as early as it goes) to a year from now.
+
+    Raises ConfigError, with the nearest names, for one that does not exist.
+    """
+    import exchange_calendars as xc  # noqa: PLC0415 - takes most of a second
+
+    names = xc.get_calendar_names(include_aliases=True)
+    if name not in names:
+        near = difflib.get_close_matches(name.upper(), names, n=3, cutoff=0.4)
+        meant = f"did you mean {' or '.join(near)}?" if near else "see exchange_calendars.get_calendar_names()"
+        raise ConfigError(f"calendar {name!r} is unknown to exchange_calendars; {meant}")
+    try:
+        return xc.get_calendar(name, start=start)
+    except ValueError:  # some calendars are known from a later date only
+        return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
+
+
+@lru_cache
+def _schedule(name: str) -> tuple[Instants, Instants, Instants]:
+    """Labels (dates), opens and closes of all sessions."""
+    schedule = get_calendar(name).schedule
+    opens, closes = (schedule[c].dt.tz_convert(None).to_numpy().astype("datetime64[us]") for c in ("open", "close"))
+    return schedule.index.to_numpy().astype("datetime64[us]"), opens, closes
+
+
+def naive(at: Any) -> Any:
+    """Aware instants as numpy's naive UTC microseconds; a naive one is an error, for nobody knows what it means."""
+    stamps = pd.DatetimeIndex(at) if pd.api.types.is_list_like(at) else pd.DatetimeIndex([at])
+    if stamps.tz is None:
+        raise DataError(f"instants must carry a time zone, got {stamps[0] if len(stamps) else 'none'} without one")
+    values = stamps.tz_convert(None).to_numpy().astype("datetime64[us]")
+    return values if pd.api.types.is_list_like(at) else values[0]
+
+
+def aware(at: Instants) -> pd.DatetimeIndex:
+    """Numpy's naive UTC instants as an aware index of microseconds."""
+    return pd.DatetimeIndex(at.astype("datetime64[us]"), tz="UTC")
+
+
+def _covered(calendar: str, end: np.datetime64) -> None:
+    closes = _schedule(calendar)[2]
+    if end > closes[-1]:
+        raise DataError(f"calendar {calendar} is known up to {closes[-1]} UTC, but {end} was asked for")
+
+
+def sessions(calendar: str, start: datetime, end: datetime) -> pd.DataFrame:
+    """The sessions that overlap (start, end]: index is the session's date, columns ``open`` and ``close`` in UTC."""
+    labels, opens, closes = _schedule(calendar)
+    low, high = naive(start), naive(end)
+    _covered(calendar, high)
+    part = slice(np.searchsorted(closes, low, "right"), np.searchsorted(opens, high, "left"))
+    columns = {"open": aware(opens[part]), "close": aware(closes[part])}
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(labels[part], name="session"))
+
+
+def session_closes(calendar: str, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """
+    The close of each date's session, in UTC.
+
+    A date without a session gets the end of that day where the exchange is: never before its bar could be known, and
+    no bar end of the calendar, so that the screening flags it.
+    """
+    days = pd.DatetimeIndex(np.asarray(dates)).normalize()
+    labels, _, closes = _schedule(calendar)
+    wanted = days.to_numpy().astype("datetime64[us]")
+    at = np.minimum(np.searchsorted(labels, wanted), len(labels) - 1)
+    zone = get_calendar(calendar).tz
+    midnight = (days + pd.Timedelta(days=1)).tz_localize(zone, ambiguous=False, nonexistent="shift_forward")
+    return aware(np.where(labels[at] == wanted, closes[at], naive(midnight)))
+
+
+def bar_ends(calendar: str, interval: str, start: datetime, end: datetime) -> pd.DatetimeIndex:
+    """
+    The ends of the calendar's bars in (start, end], UTC, microseconds.
+
+    Intraday bars are anchored at the session's open, the last one is cut at its close; ``1d`` ends at the session's
+    close, ``1w`` at the close of the week's last session. Raises ConfigError for an unknown calendar or interval.
+    """
+    low, high = naive(start), naive(end)
+    _covered(calendar, high)
+    return aware(_bar_ends(calendar, interval, low, high))
+
+
+def _bar_ends(calendar: str, interval: str, low: np.datetime64, high: np.datetime64) -> Instants:
+    step = np.timedelta64(width(interval))
+    labels, opens, closes = _schedule(calendar)
+    if interval == "1d":
+        ends = closes
+    elif interval == "1w":
+        # 1970-01-01 was a Thursday; weeks begin on Monday
+        week = (labels.astype("datetime64[D]").astype(np.int64) + 3) // 7
+        # the calendar's own last week may go on after it
+        ends = closes[:-1][week[1:] != week[:-1]]
+    else:
+        part = slice(np.searchsorted(closes, low, "right"), np.searchsorted(opens, high, "left"))
+        opens, closes = opens[part], closes[part]
+        count = -((opens - closes) // step)  # rounded up: the last bar may be short
+        session = np.repeat(np.arange(len(opens)), count)
+        within = np.arange(len(session)) - np.repeat(np.cumsum(count) - count, count)
+        ends = np.minimum(opens[session] + (within + 1) * step, closes[session])
+    return ends[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "right")]
+
+
+def due(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """The newest bar end at or before each instant of ``at``; NaT before the calendar's first bar."""
+    wanted = naive(at)
+    if not len(wanted):
+        return aware(wanted)
+    _covered(calendar, wanted.max())
+    _, opens, closes = _schedule(calendar)
+    # ten sessions back there is the end of a week, whatever the holidays
+    first = opens[max(int(np.searchsorted(closes, wanted.min(), "right")) - 10, 0)]
+    ends = _bar_ends(calendar, interval, first, wanted.max())
+    found = np.concatenate([np.array(["NaT"], "datetime64[us]"), ends])
+    return aware(found[np.searchsorted(ends, wanted, "right")])
+
+
+def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], until: datetime) -> pd.DataFrame:
+    """
+    Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
+
+    Only bars that ended by ``until`` and have parts: none is invented. Volumes add up, open interest is the last
+    part's; what one part does not know (its volume; its open, high and low) the whole does not know. The first bar of a
+    series is left out unless its parts begin where it begins, so a window should reach back one coarse bar further than
+    what is wanted of it. A part that comes late restates its bar: the caller resamples again from there.
+
+    ``calendars``: symbol -> calendar. Raises ConfigError where an interval of ``bars`` does not divide ``interval``.
+    """
+    for fine in bars["interval"].unique():
+        if fine == interval or not divides(fine, interval):
+            raise ConfigError(f"bars of {fine} cannot be resampled to {interval}: it is no whole multiple of {fine}")
+    if bars.empty:
+        return Bars.empty()
+    bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
+    ts, symbol_calendar = naive(bars["ts"]), bars["symbol"].map(calendars).to_numpy()
+    ends, begins = np.empty_like(ts), np.empty_like(ts)
+    for calendar, fine in set(zip(symbol_calendar, bars["interval"], strict=True)):
+        rows = np.flatnonzero((symbol_calendar == calendar) & (bars["interval"] == fine).to_numpy())
+        begins[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
+
+    new_series = ~bars.duplicated(SERIES).to_numpy()
+    starts = np.flatnonzero(new_series | (ends != np.roll(ends, 1)))  # the first part of each coarse bar
+    last = np.append(starts[1:], len(bars)) - 1
+    whole = ~new_series[starts] | (ts[starts] <= begins[starts])
+    column = {name: bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume", "open_interest")}
+    high = np.maximum.reduceat(column["high"], starts)
+    first = bars.loc[starts, ["symbol", "market", "contract"]]
+    made: pd.DataFrame = first.assign(
+        interval=interval,
+        ts=aware(ends[starts]),
+        open=np.where(np.isnan(high), np.nan, column["open"][starts]),
+        high=high,
+        low=np.minimum.reduceat(column["low"], starts),
+        close=column["close"][last],
+        volume=np.add.reduceat(column["volume"], starts),
+        open_interest=column["open_interest"][last],
+        source="resampled",
+    )
+    made = made[whole & (ends[starts] <= naive(until))]
+    return made.reset_index(drop=True)
+
+
+def _periods(calendar: str, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
+    """For each part that ends at ``ts``: when the first part of its coarse bar ends, and when the coarse bar ends."""
+    _, opens, closes = _schedule(calendar)
+    # ten sessions to either side there is the end of a week, whatever the holidays
+    low = opens[max(int(np.searchsorted(closes, ts.min())) - 10, 0)]
+    high = closes[min(int(np.searchsorted(closes, ts.max())) + 10, len(closes) - 1)]
+    ends = np.append(_bar_ends(calendar, coarse, low, high), np.datetime64("NaT"))
+    parts = np.append(_bar_ends(calendar, fine, low, high), np.datetime64("NaT"))
+    begins = parts[np.append(0, np.searchsorted(parts[:-1], ends[:-1], "right"))]
+    bar = np.searchsorted(ends[:-1], ts)
+    return begins[bar], ends[bar]
