@@ -2,32 +2,87 @@
 config.ini and the environment -> frozen, typed Settings; every mistake reported at once.
 
 The models below are the whole grammar of config.ini: a field is a key, its description its meaning.
+``alphapivot.config`` reads the file; ``load`` here is its front door.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 import pillars
+from alphapivot.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _in_order(values: dict[str, T]) -> dict[str, T]:
+    # JSONB forgets the order of keys: sums over a mapping must come out alike, bit for bit, from the file and from ops.run
+    return dict(sorted(values.items()))
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone; give one such as Europe/Berlin") from None
+    return name
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _address(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("should be postgresql://user@host/name")
+    return url
+
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Stored parameters -> the registered pillars' own classes."""
+    unknown = values.keys() - pillars.PILLARS.keys()
+    if unknown:
+        raise ValueError(f"no such pillar: {', '.join(sorted(unknown))}")
+    return {n: pillars.PILLARS[n].model_validate(v) if isinstance(v, dict) else v for n, v in values.items()}
+
 
 Market = Literal["spot", "futures"]
 Positive = Annotated[Decimal, Field(gt=0)]
+Day = Annotated[str, AfterValidator(_day)]
+Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]
 
 
 class Section(BaseModel):
     """One section of config.ini: frozen, no unknown keys, no defaults that hide a typo."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Database(Section):
     """[database]: where the hub is; without a url an embedded PostgreSQL is started."""
 
-    url: SecretStr | None = Field(None, description="postgresql://user@host/name; a password comes from the environment")
+    url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(None, description="postgresql://user@host/name; a password comes from the environment")
 
 
 class YahooFeed(Section):
@@ -39,9 +94,9 @@ class YahooFeed(Section):
 class FilesFeed(Section):
     kind: Literal["files"] = "files"
     root: Path = Field(description="the folder under which the instruments' tickers name files")
-    zone: str = Field(description="time zone of stamps without one, such as Europe/Berlin")
+    zone: Annotated[str, AfterValidator(_zone)] = Field(description="time zone of stamps without one, such as Europe/Berlin")
     stamp: Literal["end", "start", "date"] = Field(description="what a row's time is: the bar's end, its start, or its session's date")
-    columns: dict[str, str] = Field(default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close")
+    columns: Mapped[str] = Field(default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close")
     date_format: str | None = Field(None, description="strptime format of stamps that are not ISO 8601")
     header: str | None = Field(None, description="column names for a file whose header does not fit its rows")
     zero_volume_is_missing: bool = Field(default=False, description="the feed writes 0 where it knows no volume or open interest")
@@ -50,8 +105,14 @@ class FilesFeed(Section):
 class SimulatedFeed(Section):
     kind: Literal["simulated"] = "simulated"
     seed: int = Field(7, description="the market that is simulated")
-    start: str = Field("2019-01-01", description="first day, ISO date")
-    end: str | None = Field(None, description="last day, ISO date; the market simply goes on when absent")
+    start: Day = Field("2019-01-01", description="first day, ISO date")
+    end: Day | None = Field(None, description="last day, ISO date; the market simply goes on when absent")
+
+    @model_validator(mode="after")
+    def _has_days(self) -> SimulatedFeed:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end = {self.end} is not after start = {self.start}")
+        return self
 
 
 Feed = Annotated[YahooFeed | FilesFeed | SimulatedFeed, Field(discriminator="kind")]
@@ -90,13 +151,13 @@ class Instrument(Section):
 
 class Timeframes(Section):
     base: str = Field(description="the interval on which decisions are made")
-    weights: dict[str, float] = Field(description="timeframe: weight; sums to 1; contains base")
+    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="timeframe: weight; sums to 1; contains base")
 
 
 class CompositeSettings(Section):
-    weights: dict[str, float] = Field(description="directional pillar: weight; sums to 1")
-    gates: dict[str, float] = Field(default={}, description="gating pillar: strength from 0 to 1")
-    scalars: dict[str, float] = Field(default={}, description="pillar: factor that brings its typical absolute score to the wanted size")
+    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="directional pillar: weight; sums to 1")
+    gates: Mapped[Annotated[float, Field(ge=0, le=1)]] = Field(default={}, description="gating pillar: strength from 0 to 1")
+    scalars: Mapped[Annotated[float, Field(gt=0)]] = Field(default={}, description="pillar: factor that brings its typical absolute score to the wanted size")
     on_missing_pillar: Literal["no_entries", "renormalise"] = Field("no_entries", description="when a pillar has failed or is stale")
 
 
@@ -136,7 +197,7 @@ class Runtime(Section):
 
 
 class Settings(Section):
-    """The whole of config.ini. ``stored()`` is what ops.run keeps: everything but secrets and the database's address."""
+    """The whole of config.ini, frozen."""
 
     database: Database = Database()
     runtime: Runtime
@@ -144,11 +205,51 @@ class Settings(Section):
     composite: CompositeSettings
     execution: ExecutionSettings
     risk: RiskSettings
-    feeds: dict[str, Feed]
-    instruments: dict[str, Instrument]
-    brokers: dict[str, PaperBroker]
-    pillars: dict[str, pillars.Pillar]
+    feeds: Mapped[Feed]
+    instruments: Mapped[Instrument]
+    brokers: Mapped[PaperBroker]
+    pillars: Annotated[Mapped[SerializeAsAny[pillars.Pillar]], BeforeValidator(_by_name)]
 
     def shard(self, index: int) -> list[Instrument]:
         """The index-th piece of the universe: symbols sorted, every shards-th one."""
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
+
+    def stored(self) -> dict[str, Any]:
+        """What ops.run keeps, ready for JSON: everything but secrets and the database's address; Decimals as strings."""
+        return self.model_dump(mode="json", exclude={"database"})
+
+    def hash(self) -> str:
+        """SHA-256 of ``stored()``: the same wherever and however often the same settings are read."""
+        return hashlib.sha256(json.dumps(self.stored(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def restore(cls, stored: dict[str, Any]) -> Settings:
+        """The settings that ``stored()`` came from, without their database. Raises ConfigError where this code cannot take them."""
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(
+                f"the config stored with this run does not fit the code that runs now; start a new run:\n{wrong}"
+            ) from None
+
+
+def load(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, str] = {}
+) -> Settings:
+    """
+    Reads config.ini, then the environment's ALPHAPIVOT_SECTION__KEY, then ``overrides`` such as {"runtime.feed": "simulated"}.
+
+    Without a path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of ``runtime.feed``
+    holds for every instrument, also for those that name a feed of their own. Raises ConfigError with every mistake at once.
+    """
+    from alphapivot import config  # it stands on the models above
+
+    return config.read(path, environ, overrides)
+
+
+def database_url(environ: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """The hub's address from the environment or the config file, whose other sections are not looked at; None: embedded."""
+    from alphapivot import config
+
+    return config.read_database(environ).url

@@ -1,0 +1,207 @@
+"""
+Reads config.ini: form (ini), then the environment, then each section by its model, then what must hold between sections.
+
+Nothing is raised before all of it has been looked at: one ConfigError tells every mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel
+
+import pillars
+from alphapivot import ini
+from alphapivot import settings as grammar
+from alphapivot.consistency import check
+from alphapivot.errors import ConfigError
+from alphapivot.version import ROOT
+
+SINGLE: dict[str, type[BaseModel]] = {
+    "database": grammar.Database,
+    "timeframes": grammar.Timeframes,
+    "composite": grammar.CompositeSettings,
+    "execution": grammar.ExecutionSettings,
+    "risk": grammar.RiskSettings,
+    "runtime": grammar.Runtime,
+}
+KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME] say their kind
+    "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
+    "broker": {"paper": grammar.PaperBroker},
+}
+MANY = {"feed": "feed.NAME", "instrument": "instrument.SYMBOL", "pillar": "pillar.NAME", "broker": "broker.NAME"}
+PREFIX = "ALPHAPIVOT_"
+
+
+def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]) -> grammar.Settings:
+    path = _path(path, environ)
+    sections, mistakes = _written(path)
+    mistakes += [
+        f"[{name}] is not a section; {ini.nearest(name, _known(sections))}"
+        for name in sections
+        if name not in SINGLE and not _family(name)
+    ]
+    mistakes += _apply_environment(sections, environ)
+    mistakes += _apply_overrides(sections, overrides)
+
+    valid: dict[str, BaseModel] = {}
+    for name, found in sections.items():
+        model, problem = _model(name, found)
+        mistakes += problem
+        if model is not None:
+            given: dict[str, Any] = {"symbol": name.partition(".")[2]} if model is grammar.Instrument else {}
+            if (section := ini.validate(model, name, found, given, mistakes)) is not None:
+                valid[name] = section
+    mistakes += [
+        f"[{name}] is missing; it needs {', '.join(f'{k} ({ini.hint(f)})' for k, f in model.model_fields.items() if f.is_required())}"
+        for name, model in SINGLE.items()
+        if name not in sections and name != "database"
+    ]
+    mistakes += [
+        f"there is no [{form}] section; at least one is needed"
+        for family, form in MANY.items()
+        if not any(_family(name) == family for name in sections)
+    ]
+    mistakes += check(valid, sections)
+    if mistakes:
+        _refuse(path, mistakes)
+
+    def named(family: str) -> dict[str, Any]:
+        values = {name.partition(".")[2]: section for name, section in valid.items() if _family(name) == family}
+        return {n: _at_home(v, path) if isinstance(v, grammar.FilesFeed) else v for n, v in values.items()}
+
+    return grammar.Settings(
+        **{name: section for name, section in valid.items() if name in SINGLE},  # type: ignore[arg-type]  # each by its own model
+        feeds=named("feed"),
+        instruments=named("instrument"),
+        brokers=named("broker"),
+        pillars=named("pillar"),
+    )
+
+
+def read_database(environ: Mapping[str, str]) -> grammar.Database:
+    """[database] alone, so that the hub can be reached whatever the rest of the file says."""
+    path = _path(None, environ)
+    sections, mistakes = _written(path)
+    sections = {name: found for name, found in sections.items() if name == "database"}
+    mistakes += _apply_environment(
+        sections, {name: value for name, value in environ.items() if name.upper().startswith(f"{PREFIX}DATABASE_")}
+    )
+    database = ini.validate(grammar.Database, "database", sections.get("database", {}), {}, mistakes)
+    if database is None or mistakes:
+        _refuse(path, mistakes)
+    return database
+
+
+def _path(path: Path | None, environ: Mapping[str, str]) -> Path:
+    return Path(path or environ.get("ALPHAPIVOT_CONFIG") or ROOT / "config.ini")
+
+
+def _refuse(path: Path, mistakes: list[str]) -> NoReturn:
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    raise ConfigError(ini.masked("\n  ".join([f"{shown} cannot be used:", *mistakes]))) from None
+
+
+def _written(path: Path) -> tuple[ini.Sections, list[str]]:
+    """What the file says, before the environment; a password in it is a mistake even if the environment overrides it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        _refuse(path, ["there is no such file; name one with --config or ALPHAPIVOT_CONFIG"])
+    except UnicodeDecodeError as error:
+        _refuse(path, [f"byte {error.start} is not UTF-8 text"])
+    except OSError as error:
+        _refuse(path, [f"it cannot be read: {error.strerror}"])
+    sections, mistakes = ini.parse(text)
+    if _has_password(sections.get("database", {}).get("url", "")):
+        mistakes.append("[database] url holds a password; put the whole address into ALPHAPIVOT_DATABASE__URL")
+    return sections, mistakes
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password" in parse_qs(parts.query)
+    except ValueError:  # not an address at all: its model says so
+        return False
+
+
+def _family(name: str) -> str | None:
+    """``feed`` of ``feed.yahoo``; None for what is no such section."""
+    family, dot, rest = name.partition(".")
+    return family if family in MANY and dot and rest else None
+
+
+def _known(sections: ini.Sections) -> list[str]:
+    return [*SINGLE, *MANY.values(), *(name for name in sections if _family(name))]
+
+
+def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, list[str]]:
+    """The model of a section, or why there is none."""
+    if name in SINGLE:
+        return SINGLE[name], []
+    family, rest = _family(name), name.partition(".")[2]
+    if family == "instrument":
+        return grammar.Instrument, []
+    if family == "pillar":
+        if rest in pillars.PILLARS:
+            return pillars.PILLARS[rest], []
+        return None, [f"[{name}] names no pillar; {ini.nearest(rest, pillars.PILLARS)}"]
+    if family is None:
+        return None, []
+    kinds, kind = KINDS[family], found.get("kind")
+    if kind is None:
+        return None, [f"[{name}] kind is missing ({' or '.join(kinds)})"]
+    if kind not in kinds:
+        return None, [f"[{name}] kind = {kind}: no such kind of {family}; {ini.nearest(kind, kinds)}"]
+    return kinds[kind], []
+
+
+def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]:
+    """Writes ALPHAPIVOT_SECTION__KEY over the sections; dots and other signs of a section's name are underscores there."""
+    keys: dict[str, list[tuple[str, str]]] = {}
+    for name in [*SINGLE, *(n for n in sections if _family(n))]:
+        model, _ = _model(name, sections.get(name, {}))
+        for key in {**(model.model_fields if model else {}), **sections.get(name, {})}:
+            if not (model is grammar.Instrument and key == "symbol"):
+                variable = f"{PREFIX}{re.sub('[^A-Za-z0-9]', '_', name)}__{key}".upper()
+                keys.setdefault(variable, []).append((name, key))
+    mistakes = []
+    for variable, value in sorted(environ.items()):
+        places = keys.get(variable.upper(), [])
+        if len(places) == 1:
+            section, key = places[0]
+            sections.setdefault(section, {})[key] = value.strip()
+        elif places:
+            mistakes.append(f"{variable} could mean {' or '.join(f'[{section}] {key}' for section, key in places)}")
+        elif variable.upper().startswith(PREFIX):
+            meant = [known for known in keys if known.replace("__", "_") == variable.upper().replace("__", "_")]
+            if meant or "__" in variable:
+                near = f"did you mean {meant[0]}?" if meant else ini.nearest(variable, keys)
+                near = near if near.startswith("did") else f"write {PREFIX}SECTION__KEY"
+                mistakes.append(f"{variable} in the environment names no key; {near}")
+    return mistakes
+
+
+def _apply_overrides(sections: ini.Sections, overrides: Mapping[str, str]) -> list[str]:
+    mistakes = []
+    for place, value in overrides.items():
+        section, _, key = place.rpartition(".")
+        if section in SINGLE or section in sections:
+            sections.setdefault(section, {})[key] = value
+        else:
+            mistakes.append(f"{place} = {value} names no section; {ini.nearest(section, [*SINGLE, *sections])}")
+    if "runtime.feed" in overrides:
+        for name, found in sections.items():
+            if _family(name) == "instrument":
+                found.pop("feed", None)
+    return mistakes
+
+
+def _at_home(feed: grammar.FilesFeed, path: Path) -> grammar.FilesFeed:
+    """Relative folders are seen from the config file, wherever the program is started."""
+    return feed.model_copy(update={"root": (path.parent / feed.root.expanduser()).resolve()})

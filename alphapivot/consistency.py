@@ -1,0 +1,102 @@
+"""What must hold between the sections of config.ini. Looks only at sections that are valid by themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, cast
+
+from pydantic import BaseModel
+
+from alphapivot.calendars import INTERVALS, divides
+from alphapivot.ini import nearest
+
+if TYPE_CHECKING:
+    import pillars
+    from alphapivot.settings import CompositeSettings, ExecutionSettings, Instrument, Runtime, Timeframes
+
+def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
+    """Every contradiction; ``valid`` are sections by name, ``present`` the names of all that the file has, valid or not."""
+    return [*_timeframes(valid), *_composite(valid, present), *_instruments(valid, present), *_names(valid, present)]
+
+
+def _timeframes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
+    if "timeframes" not in valid:
+        return
+    timeframes = cast("Timeframes", valid["timeframes"])
+    for name in {timeframes.base: None, **timeframes.weights}:
+        place = f"[timeframes] {'base =' if name == timeframes.base else 'weights name'} {name}"
+        if name not in INTERVALS:
+            yield f"{place}: no such interval; it may be {', '.join(INTERVALS)}"
+        elif timeframes.base in INTERVALS and not divides(timeframes.base, name):
+            yield f"{place}, which is not a multiple of base = {timeframes.base}"
+    if timeframes.base not in timeframes.weights:
+        yield f"[timeframes] weights have no {timeframes.base}, the base; they name {', '.join(timeframes.weights)}"
+    yield from _sum("timeframes", timeframes.weights)
+
+
+def _composite(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
+    if "composite" not in valid:
+        return
+    composite = cast("CompositeSettings", valid["composite"])
+    configured = [name.removeprefix("pillar.") for name in present if name.startswith("pillar.")]
+    for key in ("weights", "gates", "scalars"):
+        for name in getattr(composite, key):
+            pillar = cast("pillars.Pillar | None", valid.get(f"pillar.{name}"))
+            if name not in configured:
+                yield f"[composite] {key} name {name}, but there is no [pillar.{name}]; {nearest(name, configured)}"
+            elif pillar is not None and key != "gates" and not pillar.directional:
+                yield f"[composite] {key} name {name}, which has no direction; it belongs in gates"
+            elif pillar is not None and key == "gates" and not pillar.gating:
+                yield f"[composite] gates name {name}, which has no gate; it belongs in weights"
+    yield from _sum("composite", composite.weights)
+
+
+def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:
+    total = math.fsum(weights.values())
+    if not math.isclose(total, 1, abs_tol=1e-9):
+        yield f"[{section}] weights sum to {total:.10g}, not to 1"
+
+
+def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
+    from exchange_calendars import get_calendar_names  # 0.6 s that `--help` need not wait for
+
+    calendars = get_calendar_names()
+    feeds = [name.removeprefix("feed.") for name in present if name.startswith("feed.")]
+    base = cast("Timeframes", valid["timeframes"]).base if "timeframes" in valid else None
+    for section, model in valid.items():
+        if not section.startswith("instrument."):
+            continue
+        instrument = cast("Instrument", model)
+        if instrument.feed is not None and instrument.feed not in feeds:
+            yield f"[{section}] feed = {instrument.feed}: there is no [feed.{instrument.feed}]; {nearest(instrument.feed, feeds)}"
+        if instrument.calendar not in calendars:
+            near = nearest(instrument.calendar, calendars)
+            near = near if near.startswith("did") else "it may be XNYS, CMES, XEUR, 24/7, ..."
+            yield f"[{section}] calendar = {instrument.calendar}: exchange_calendars does not know it; {near}"
+        for key in ("signal_market", "trade_market"):
+            market = getattr(instrument, key)
+            if market not in instrument.markets:
+                yield f"[{section}] {key} = {market}, but the section has no {market} (its ticker)"
+        for key in ("spot_interval", "futures_interval"):
+            if (interval := getattr(instrument, key)) is not None:
+                if interval not in INTERVALS:
+                    yield f"[{section}] {key} = {interval}: no such interval; it may be {', '.join(INTERVALS)}"
+                elif base in INTERVALS and not divides(interval, base):
+                    yield f"[{section}] {key} = {interval} does not divide [timeframes] base = {base}"
+
+
+def _names(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
+    if "runtime" in valid:
+        runtime = cast("Runtime", valid["runtime"])
+        symbols = sum(name.startswith("instrument.") for name in present)
+        if f"feed.{runtime.feed}" not in present:
+            feeds = [name.removeprefix("feed.") for name in present if name.startswith("feed.")]
+            yield f"[runtime] feed = {runtime.feed}: there is no [feed.{runtime.feed}]; {nearest(runtime.feed, feeds)}"
+        if runtime.shards > symbols > 0:
+            yield f"[runtime] shards = {runtime.shards} are more than the {symbols} instruments"
+    if "execution" in valid:
+        broker = cast("ExecutionSettings", valid["execution"]).broker
+        if f"broker.{broker}" not in present:
+            brokers = [name.removeprefix("broker.") for name in present if name.startswith("broker.")]
+            yield f"[execution] broker = {broker}: there is no [broker.{broker}]; {nearest(broker, brokers)}"

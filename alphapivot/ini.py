@@ -1,0 +1,160 @@
+"""
+Strict INI: text -> sections -> validated models, every mistake collected as a sentence. Knows nothing of what the sections mean.
+
+Keys keep their case; ``=`` alone separates, so that mappings may be written ``a: 1, b: 2``; comments begin with `` ;`` or `` #``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+Sections = dict[str, dict[str, str]]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(text: str) -> tuple[Sections, list[str]]:
+    """The sections of ``text`` as they are written, and its mistakes of form, each with its line."""
+    lines = text.split("\n")
+    mistakes: dict[int, str] = {}
+    repeated: set[str] = set()
+    while True:  # the parser stops at its first mistake: note it, take that line out and read again
+        parser = configparser.ConfigParser(
+            interpolation=None,
+            delimiters=("=",),
+            inline_comment_prefixes=("#", ";"),
+            empty_lines_in_values=False,
+            default_section="",  # an ordinary file cannot write it, so that [DEFAULT] is a section like others
+        )
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # the documented way to keep case
+        try:
+            parser.read_string("\n".join(lines))
+        except configparser.DuplicateSectionError as error:
+            number = int(error.lineno or 0)
+            mistakes[number] = f"line {number}: [{error.section}] stands there a second time"
+            lines[number - 1] = f"[{error.section} {number}]"
+            repeated.add(f"{error.section} {number}")
+        except configparser.DuplicateOptionError as error:
+            number = int(error.lineno or 0)
+            mistakes[number] = f"line {number}: [{error.section}] {error.option} stands there a second time"
+            lines[number - 1] = ""
+        except configparser.MissingSectionHeaderError as error:
+            mistakes[error.lineno] = f"line {error.lineno} stands before the first [section]"
+            lines[error.lineno - 1] = ""
+        except configparser.ParsingError as error:
+            for number, _ in error.errors:
+                mistakes[number] = f"line {number} is neither [section] nor key = value"
+                lines[number - 1] = ""
+        else:
+            sections = {name: dict(parser[name]) for name in parser.sections() if name not in repeated}
+            return sections, [mistakes[number] for number in sorted(mistakes)]
+
+
+def validate(
+    model: type[Model], section: str, found: Mapping[str, str], given: Mapping[str, Any], mistakes: list[str]
+) -> Model | None:
+    """
+    ``model`` made of a section's text; what is wrong is appended to ``mistakes`` and None returned.
+
+    ``given`` are fields that do not come from the section's text and are no keys of it.
+    """
+    before = len(mistakes)
+    values: dict[str, Any] = dict(given)
+    fields = {name: field for name, field in model.model_fields.items() if name not in given}
+    for key, text in found.items():
+        try:
+            values[key] = _typed(text, fields[key]) if key in fields else text
+        except ValueError as error:
+            mistakes.append(f"[{section}] {key} = {_shown(text, fields[key])}: {error}")
+    unknown = [key for key in found if key not in fields]
+    try:
+        result = model.model_validate({k: v for k, v in values.items() if k not in unknown})
+    except ValidationError as error:
+        unread = found.keys() - values.keys()  # its mistake is told already
+        mistakes += [
+            f"[{section}]{_told(e, fields, found)}"
+            for e in error.errors(include_url=False)
+            if not e["loc"] or e["loc"][0] not in unread
+        ]
+    mistakes += [f"[{section}] {key} is not a key of this section; {nearest(key, fields)}" for key in unknown]
+    return result if len(mistakes) == before else None
+
+
+def hint(field: FieldInfo) -> str:
+    """What a key wants, in words: its description, or the values that it may take."""
+    return field.description or " or ".join(allowed(field)) or ("yes or no" if field.annotation is bool else "a value")
+
+
+def allowed(field: FieldInfo) -> list[str]:
+    """The texts that a key may have, where they can be counted."""
+    return [value for value in get_args(field.annotation) if isinstance(value, str)]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``did you mean trend?``, or all that is allowed where nothing is near."""
+    names = list(names)
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
+    if near:
+        return f"did you mean {next(n for n in names if n.lower() == near[0])}?"
+    return f"it may be {', '.join(names)}" if names else "there is none"
+
+
+def masked(text: str) -> str:
+    """``text`` without the passwords of any URL in it."""
+    text = re.sub(r"(://[^:@/\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _typed(text: str, field: FieldInfo) -> Any:
+    """A key's text as what pydantic takes: a mapping or a list where the field is one."""
+    origins = {get_origin(t) or t for t in (field.annotation, *get_args(field.annotation))}
+    items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
+    if dict in origins:
+        mapping: dict[str, str] = {}
+        for item in items:
+            key, colon, value = (piece.strip() for piece in item.partition(":"))
+            if not (key and colon and value):
+                raise ValueError(f"`{item}` should be name: value, as in a: 1, b: 2")
+            if key in mapping:
+                raise ValueError(f"{key} stands there twice")
+            mapping[key] = value
+        return mapping
+    if origins & {list, tuple, set, frozenset}:
+        return items
+    if not text:
+        raise ValueError(f"it is empty; give {hint(field)}, or take the line out")
+    if "\n" in text:
+        raise ValueError("an indented line goes on with the value above it; begin keys at the margin")
+    return text
+
+
+def _shown(text: str, field: FieldInfo) -> str:
+    secret = SecretStr in (field.annotation, *get_args(field.annotation))
+    return "***" if secret else " ".join(text.split())
+
+
+def _told(error: ErrorDetails, fields: Mapping[str, FieldInfo], found: Mapping[str, str]) -> str:
+    """One of pydantic's errors as the end of a sentence that begins with its section."""
+    message = error["msg"].removeprefix("Value error, ").split(", unable to ")[0]
+    message = message[:1].lower() + message[1:]
+    if not error["loc"]:
+        return f": {message}"
+    key, *inner = (str(place) for place in error["loc"])
+    field = fields[key]
+    if error["type"] == "missing":
+        return f" {key} is missing ({hint(field)})"
+    if error["type"] == "string_pattern_mismatch":
+        message = f"should be {hint(field)}"
+    elif error["type"] == "bool_parsing":
+        message = "should be yes or no"
+    elif error["type"] == "literal_error":
+        message += f"; {nearest(found.get(key, ''), allowed(field))}"
+    place = "".join(f"{name}: " for name in inner if name != "[key]")
+    return f" {key} = {_shown(found.get(key, ''), field)}: {place}{message}"
