@@ -1,0 +1,235 @@
+"""
+The ``alphapivot`` command: the front door. Exit codes: 0 done, 1 the run failed, 2 bad usage or config.
+
+Nothing heavy is imported before a command is chosen: the whole stack takes seconds, ``--help`` must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.errors import AlphaPivotError, ConfigError
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Settings
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ConfigError as error:
+        return _fail(str(error), USAGE)
+    except AlphaPivotError as error:
+        return _fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)  # noqa: T201
+    return code
+
+
+def instant(text: str) -> datetime:
+    """An aware instant: ``2026-11-20T21:00:00Z``; without a zone it is refused, never guessed."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant; expected something like 2026-11-20T21:00:00Z") from error
+    if value.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone; expected something like {value.isoformat()}Z")
+    return value.astimezone(UTC)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from alphapivot import process
+
+    return process.configure(options.config, options.feed)
+
+
+def _flow(name: str) -> Callable[[argparse.Namespace], int]:
+    """The command that runs the flow of this name through Prefect and shows what came of it."""
+
+    def command(options: argparse.Namespace) -> int:
+        from alphapivot import home
+        from flows import operate
+
+        settings = _settings(options)  # a mistake in the file is said before anything is started
+        parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
+        with operate.serving() as server:
+            operate.deploy()
+            state = operate.run(f"{name}/{name}", parameters)
+            _show_run(settings, name, state)
+            if server.process is None:
+                print(f"seen at {server.ui}")  # noqa: T201
+        return DONE if state.is_completed() else FAILED
+
+    return command
+
+
+def _show_run(settings: Settings, name: str, state: Any) -> None:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+
+    if name in ("pipeline", "signals"):
+        terminal.scores(hub.connect(), settings)
+    if name in ("pipeline", "trade"):
+        terminal.decisions(hub.connect(), settings)
+        terminal.trades(hub.connect(), settings)
+    terminal.verdict(f"{name}: {state.name}", state.message, good=state.is_completed())
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from flows import demo
+
+    return DONE if demo.run(fresh=options.fresh, sessions=options.sessions) else FAILED
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+
+    terminal.explain(hub.connect(), _settings(options), options.symbol, options.at)
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+
+    terminal.status(hub.connect(), _settings(options))
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    from alphapivot import home, hub
+
+    settings = _settings(options)
+    print(  # noqa: T201
+        f"{home.config()} is good: {len(settings.instruments)} instruments, pillars {', '.join(settings.pillars)}, "
+        f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
+    )
+    database = hub.connect()
+    database.migrate()
+    print(f"the database answers: {database}")  # noqa: T201
+    return DONE
+
+
+def _db(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.hub import embedded
+
+    if options.action == "stop":
+        print("stopped" if embedded.stop() else "the embedded server was not running")  # noqa: T201
+        return DONE
+    database = hub.connect()
+    if options.action == "migrate":
+        applied = database.migrate()
+        print(f"applied {', '.join(applied)}" if applied else "nothing to apply")  # noqa: T201
+    elif options.action == "url":
+        print(database.address(password=options.with_password))  # noqa: T201
+    else:
+        return database.psql(options.arguments)
+    return DONE
+
+
+def _halt(options: argparse.Namespace) -> int:
+    return _control("HALTED", options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _control("ACTIVE", options)
+
+
+def _control(state: str, options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import hub
+    from alphapivot.execution import control
+
+    book = _settings(options).execution.book
+    database = hub.connect()
+    database.migrate()
+    by = getpass.getuser()
+    if state == "HALTED":
+        control.halt(database, book, options.reason, by)
+        print(f"book {book} is halted: no new entries until `alphapivot resume --reason ...`; stops stay in place")  # noqa: T201
+    else:
+        control.resume(database, book, options.reason, by)
+        print(f"book {book} is active again")  # noqa: T201
+    return DONE
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from flows import operate
+
+    with operate.serving() as server:
+        operate.deploy()
+        print(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)", flush=True)  # noqa: T201
+        worker = operate.worker()
+        with contextlib.suppress(KeyboardInterrupt):
+            worker.wait()
+        operate.end(worker)
+    return DONE
+
+
+# --- the grammar ------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--config", metavar="FILE", help="another config file than config.ini")
+        sub.add_argument("--feed", metavar="NAME", help="a [feed.NAME] for all instruments; simulated works offline")
+        return sub
+
+    for name, flow, text in (
+        ("run", "pipeline", "the whole pipeline: ingest, pillars, composite, trade"),
+        ("ingest", "ingest", "bars in, and nothing else"),
+        ("signals", "signals", "pillars and composite over the bars that are there"),
+        ("trade", "trade", "act on the composite scores that are there"),
+    ):
+        sub = add(name, _flow(flow), text)
+        sub.add_argument("--as-of", type=instant, metavar="TS", help="decide for this instant, such as 2026-11-20T21:00:00Z; now when absent")
+
+    sub = add("demo", _demo, "the whole thing offline, over a simulated market")
+    sub.add_argument("--fresh", action="store_true", help="drop the demo's database first")
+    sub.add_argument("--sessions", type=int, default=20, metavar="N", help="sessions to replay before the run through Prefect (20)")
+    sub = add("explain", _explain, "where a score comes from, down to the parts; every term, and they add up")
+    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
+    add("status", _status, "data freshness, open trades, the kill switch, the last runs")
+    add("check", _check, "is the config good, does the database answer?")
+    sub = add("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
+    sub.add_argument("action", choices=("url", "migrate", "psql", "stop"))
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, help="for psql, such as: -c 'SELECT ...'")
+    sub.add_argument("--with-password", action="store_true", help="url: show the password too")
+    sub = add("halt", _halt, "kill switch: no new entries; stops and targets stay")
+    sub.add_argument("--reason", required=True)
+    sub = add("resume", _resume, "allow entries again")
+    sub.add_argument("--reason", required=True)
+    add("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""How far a step has come: what a pillar last scored, with which parameters, up to when and knowing what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from alphapivot.hub import Hub
+from alphapivot.hub.ops import Batch
+from alphapivot.runs import RunRef
+
+
+@dataclass(frozen=True)
+class Key:
+    """A watermark's key; ``pillar`` may also be ``composite``."""
+
+    scope: str
+    pillar: str
+    interval: str
+    shard: int
+
+
+def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[str]) -> datetime | None:
+    """
+    Bars after this instant are new or may score differently than when they were last scored; None: all of them.
+
+    ``made_by`` is the hash of all that makes scores besides bars (parameters, code); another one means everything. A bar or roll that
+    was restated since counts from its own ts, or, for a roll, from where it took effect.
+    """
+    with hub.engine.connect() as conn:
+        mark = conn.execute(
+            text(
+                "SELECT hash, as_of, known_at FROM signals.watermark"
+                " WHERE scope = :scope AND pillar = :pillar AND interval = :interval AND shard = :shard"
+            ),
+            vars(key),
+        ).one_or_none()
+        if mark is None or mark.hash != made_by:
+            return None
+        changed = conn.execute(
+            text(
+                "SELECT min(ts) FROM (SELECT ts FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :interval"
+                " AND ingested_at > :known_at AND ts <= :as_of"
+                " UNION ALL SELECT ts FROM market.roll WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
+            ),
+            {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of},
+        ).scalar_one()
+    if changed is None:
+        return mark.as_of
+    return min(mark.as_of, changed - timedelta(microseconds=1))
+
+
+def advance(batch: Batch, run: RunRef, key: Key, made_by: str) -> None:
+    """
+    Records, in the batch's transaction, that all up to run.as_of is scored as of run.known_at.
+
+    A run for an earlier as_of moves the watermark only when it scored with something new: what lies after it must then be scored again.
+    """
+    batch.conn.execute(
+        text(
+            "INSERT INTO signals.watermark AS w (scope, pillar, interval, shard, hash, as_of, known_at)"
+            " VALUES (:scope, :pillar, :interval, :shard, :hash, :as_of, :known_at)"
+            " ON CONFLICT (scope, pillar, interval, shard) DO UPDATE"
+            " SET hash = excluded.hash, as_of = excluded.as_of, known_at = excluded.known_at"
+            " WHERE w.hash <> excluded.hash OR w.as_of <= excluded.as_of"
+        ),
+        vars(key) | {"hash": made_by, "as_of": run.as_of, "known_at": run.known_at},
+    )

@@ -1,0 +1,25 @@
+"""What this process works on: one config file, one database. Set at the front door (command line, flow), found by every task."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alphapivot import settings
+
+SIMULATED = "alphapivot_simulated"
+
+
+def configure(config: str | Path | None = None, feed: str | None = None) -> settings.Settings:
+    """
+    Reads the settings and makes their file and database this process's.
+
+    A simulated market gets a database of its own on the embedded server: its prices must never stand among real ones.
+    """
+    if config:
+        os.environ["ALPHAPIVOT_CONFIG"] = str(Path(config).expanduser().resolve())
+    loaded = settings.load(overrides={"runtime.feed": feed} if feed else {})
+    simulated = loaded.feeds[loaded.runtime.feed].kind == "simulated"
+    if simulated and loaded.database.url is None and "name" not in loaded.database.model_fields_set:
+        os.environ["ALPHAPIVOT_DATABASE__NAME"] = SIMULATED
+    return loaded

@@ -1,0 +1,24 @@
+"""The flow `ingest`: bars in, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from flows import graph
+
+
+@flow(name="ingest", flow_run_name=graph.run_name)
+def ingest(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+    """
+    Fetches what is new from the configured feeds.
+
+    Args:
+        as_of: bars complete up to this instant (with a time zone); the scheduled start when empty
+        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        config: another config file; config.ini of the checkout when empty
+    """
+    return graph.verdict(graph.ingestion(graph.begin("ingest", as_of, config, feed)))

@@ -1,0 +1,28 @@
+"""The flow `pipeline`: ingest -> signals -> trade as tasks of ONE flow run, so that Retry executes only what failed and what follows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from flows import graph
+
+
+@flow(name="pipeline", flow_run_name=graph.run_name)
+def pipeline(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+    """
+    Bars in, pillars in parallel, one composite score, trades: the whole graph.
+
+    Args:
+        as_of: decide for this instant (with a time zone); the scheduled start when empty
+        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        config: another config file; config.ini of the checkout when empty
+    """
+    run = graph.begin("pipeline", as_of, config, feed)
+    ingested = graph.ingestion(run)
+    run, scored = graph.signals(run, ingested)
+    traded = graph.trading(run, as_of, scored)
+    return graph.verdict(ingested | scored | traded)

@@ -1,0 +1,25 @@
+"""The flow `signals`: pillars and composite over the bars that are there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from flows import graph
+
+
+@flow(name="signals", flow_run_name=graph.run_name)
+def signals(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+    """
+    Scores all pillars in parallel and blends them, over the bars that are in the hub.
+
+    Args:
+        as_of: decide for this instant (with a time zone); the scheduled start when empty
+        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        config: another config file; config.ini of the checkout when empty
+    """
+    run, scored = graph.signals(graph.begin("signals", as_of, config, feed), {})
+    return graph.verdict(scored)

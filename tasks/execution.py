@@ -1,0 +1,20 @@
+"""The one step that trades: in the flow's own process, never retried by Prefect; the ledger protects orders."""
+
+from __future__ import annotations
+
+from alphapivot.clock import SimulatedClock, WallClock
+from alphapivot.execution import engine
+from tasks.composite import terms
+from tasks.step import Output, Work, step
+
+
+@step("trade", retries=0)
+def trade(work: Work, simulated: bool) -> Output:
+    """
+    Reconciles the book with its broker, decides on the newest composite scores, sends, protects, journals.
+
+    A run for a given instant (``simulated``) stands at that instant; a scheduled one at the wall clock.
+    """
+    clock = SimulatedClock(work.run.as_of) if simulated else WallClock()
+    report = engine.trade(work.hub, work.run, work.settings, clock, terms=terms(work.hub, work.settings, work.run))
+    return Output(notes=tuple(report.notes))

@@ -1,0 +1,115 @@
+"""Bars in: fetch -> screen -> (quarantine | upsert), with the higher timeframes and the rolls that follow from them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from alphapivot import calendars, quality, rolls
+from alphapivot.errors import DataError, Unavailable
+from alphapivot.feeds import open_feed
+from alphapivot.feeds.base import Request
+from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.hub import Hub, ops
+from alphapivot.hub import bars as stored
+from alphapivot.runs import Receipt, RunRef
+from alphapivot.settings import Instrument, Settings
+from tasks.step import Output, Work, open_run, step
+
+log = logging.getLogger("alphapivot.ingest")
+OVERLAP = 5  # bars asked for again, to catch a provider's late corrections
+
+
+def batches(run: RunRef) -> list[tuple[str, int]]:
+    """The (feed, shard) pairs that a run ingests: one task each."""
+    settings, _ = open_run(run)
+    return sorted({(i.feed or settings.runtime.feed, k) for k in range(settings.runtime.shards) for i in settings.shard(k)})
+
+
+@step("ingest {feed} {shard}")
+def ingest(work: Work, feed: str, shard: int) -> Output:
+    """Fetches what is new for one feed and shard of instruments, quarantines what is bad, and resamples what is good."""
+    settings, run = work.settings, work.run
+    instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
+    source = open_feed(feed, settings.feeds[feed])
+    requests = _requests(work, list(instruments.values()))
+    fetched = source.fetch(requests)
+    for problem in fetched.problems:
+        log.warning("%s: %s", problem.request, problem.reason)
+    if fetched.problems and len(fetched.problems) == len(requests):
+        reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
+        error = Unavailable if all(p.transient for p in fetched.problems) else DataError
+        raise error(f"feed {feed} gave nothing for any of {len(requests)} requests: {reasons}")
+    screened = quality.screen(fetched.bars, instruments, now=max(run.as_of, datetime.now(UTC)))
+    new = screened.bars
+    _refuse_another_source(work.hub, new)
+    higher, rolled = derive(work.hub, settings, new, instruments, run.as_of)
+    notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
+    if len(screened.issues):
+        counts = screened.issues.groupby(["symbol", "check_name", "outcome"]).size()
+        notes += tuple(f"{symbol}: {n} bars {outcome} ({check})" for (symbol, check, outcome), n in counts.items())
+    return Output({Bars: pd.concat([new, higher], ignore_index=True), Rolls: rolled, Issues: screened.issues}, notes)
+
+
+def _requests(work: Work, instruments: list[Instrument]) -> list[Request]:
+    base = work.settings.timeframes.base
+    newest = stored.newest(work.hub, [i.symbol for i in instruments])  # (symbol, market, interval) -> ts
+    requests = []
+    for instrument in instruments:
+        for market in instrument.markets:
+            interval = instrument.source_interval(market, base)
+            last = newest.get((instrument.symbol, market, interval))
+            since = last and last - OVERLAP * calendars.INTERVALS[interval]
+            requests.append(Request(instrument, market, interval, since, work.run.as_of))
+    return requests
+
+
+def _refuse_another_source(database: Hub, bars: pd.DataFrame) -> None:
+    """Simulated prices must never restate real ones, nor the other way round."""
+    for symbol, (was, got) in stored.other_sources(database, bars).items():
+        if "simulated" in (was, got):
+            raise DataError(
+                f"{symbol}: this database holds bars from {was}, now came bars from {got}. Simulated and real prices do not mix: "
+                "use another database (ALPHAPIVOT_DATABASE__NAME=...)"
+            )
+
+
+def derive(
+    database: Hub, settings: Settings, new: pd.DataFrame, instruments: dict[str, Instrument], until: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    The higher-timeframe bars and the rolls that new source bars complete.
+
+    Reads back what is stored from the start of each symbol's coarsest bar on, so that a bar is always made of all its parts.
+    """
+    if new.empty:
+        return Bars.empty(), Rolls.empty()
+    names = {symbol: i.calendar for symbol, i in instruments.items()}
+    wanted = [settings.timeframes.base, *settings.timeframes.weights]
+    coarsest = max(wanted, key=lambda interval: calendars.INTERVALS[interval])
+    first = new.groupby("symbol")["ts"].min()
+    starts = {s: calendars.due(names[s], coarsest, first[s] - pd.Timedelta("1us")) for s in first.index}
+    whole = stored.merged(database, new, starts)  # stored bars after each symbol's start, overlaid by the new ones
+    made = [
+        calendars.resample(part, interval, names, until)
+        for (interval_from,), part in whole.groupby(["interval"])
+        for interval in dict.fromkeys(wanted)
+        if interval != interval_from and calendars.divides(interval_from, interval)
+    ]
+    contracts = whole[(whole["market"] == "futures") & (whole["contract"] != "")]
+    rolled = rolls.update(database, contracts, names, until) if len(contracts) else Rolls.empty()
+    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled
+
+
+@step("known-at")
+def freeze(work: Work) -> Output:
+    """Takes the instant up to which this run reads the database: once all ingestion that it waited for is committed."""
+    ops.freeze_known_at(work.hub, work.run)
+    return Output()
+
+
+def frozen(run: RunRef, receipt: Receipt) -> RunRef:
+    """The run with the known_at that ``freeze`` stored."""
+    return ops.load_run(open_run(run)[1], receipt.run_id)[0]

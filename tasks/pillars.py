@@ -1,0 +1,57 @@
+"""One pillar over one shard of the universe, on every timeframe: read window, score, validate, upsert."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+
+import pandas as pd
+
+from alphapivot import rolls
+from alphapivot.frames import Signals
+from alphapivot.hub import Hub, ops, watermarks
+from alphapivot.hub import bars as stored
+from alphapivot.settings import Instrument
+from alphapivot.version import pillar_code
+from pillars import blocks
+from tasks.step import Output, Work, step
+
+
+@step("pillar {name} {shard}")
+def score_pillar(work: Work, name: str, shard: int) -> Output:
+    """Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored."""
+    run, pillar, instruments = work.run, work.settings.pillars[name], work.settings.shard(shard)
+    symbols = [i.symbol for i in instruments]
+    made_by = [name, pillar.model_dump(mode="json"), pillar_code(), {i.symbol: i.signal_market for i in instruments}]
+    made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    scored, marks = [Signals.empty()], {}
+    for interval in work.settings.timeframes.weights:
+        key = watermarks.Key(run.scope, name, interval, shard)
+        marks[key] = made_by_hash
+        after = watermarks.rescore_after(work.hub, run, key, made_by_hash, symbols)
+        if after is not None and after >= run.as_of:
+            continue
+        bars = signal_bars(work.hub, instruments, interval, blocks.window_start(after, pillar.history, interval), run.as_of, run.known_at)
+        scored.append(blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()])
+
+    def record(batch: ops.Batch) -> None:
+        for key, mark in marks.items():
+            watermarks.advance(batch, run, key, mark)
+
+    return Output({Signals: pd.concat(scored, ignore_index=True)}, record=record)
+
+
+def signal_bars(
+    database: Hub, instruments: list[Instrument], interval: str, after: datetime | None, until: datetime, known_at: datetime | None
+) -> pd.DataFrame:
+    """
+    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted futures prices.
+    """
+    found = []
+    for market in ("spot", "futures"):
+        symbols = [i.symbol for i in instruments if i.signal_market == market]
+        if symbols:
+            bars = stored.window(database, symbols, market, interval, after=after, until=until, known_at=known_at)
+            found.append(rolls.adjust(bars, stored.rolls(database, symbols, until=until, known_at=known_at)))
+    return pd.concat(found, ignore_index=True)

@@ -1,0 +1,33 @@
+"""Beginning a run: settings read once, frozen in ops.run, named by a RunRef."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+from alphapivot import hub
+from alphapivot.hub import ops
+from alphapivot.runs import RunRef
+from alphapivot.settings import Settings
+from alphapivot.version import code_version
+
+
+def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str = "live") -> RunRef:
+    """
+    Opens the run that ``key`` names (a flow run's id, or what identifies a replayed session), or finds it again on Retry.
+
+    What it finds is what was frozen at the first attempt: the config and the as_of of that time.
+    """
+    database = hub.connect()
+    database.migrate()
+    run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
+    return ops.begin_run(
+        database,
+        run_id,
+        kind=kind,
+        scope=scope,
+        as_of=as_of.astimezone(UTC),
+        config=settings.stored(),
+        config_hash=settings.hash(),
+        code_version=code_version(),
+    )

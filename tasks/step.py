@@ -1,0 +1,136 @@
+"""
+A step: read, call, validate, write, say what was done. A Prefect task whose memory is a receipt in the hub.
+
+Prefect's cache does not know what is done (edited code, another worker, a moved results folder make it forget); the hub does: a step
+first looks for its receipt, keyed by run, step and inputs, and returns it when it is there. So Retry executes what failed, then what
+depends on it, wherever and after whatever mending it runs. Rows and receipt are written in one transaction.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.states import Completed
+
+from alphapivot import hub
+from alphapivot.errors import Unavailable
+from alphapivot.frames import Frame
+from alphapivot.hub import Hub, ops
+from alphapivot.runs import Receipt, RunRef
+from alphapivot.settings import Settings
+
+log = logging.getLogger("alphapivot.step")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step's body is given besides its own parameters."""
+
+    run: RunRef
+    settings: Settings  # the run's own, frozen at its first attempt
+    hub: Hub
+    after: tuple[Receipt, ...]  # the receipts of the steps that it stands on
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a step's body made: frames to write (a ``batch_id`` column is filled in), and what else goes into the same transaction."""
+
+    frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    record: Callable[[ops.Batch], None] | None = None
+
+
+def open_run(run: RunRef) -> tuple[Settings, Hub]:
+    """The run's frozen settings, from the hub of this process: so a task can run on any machine that reaches the database."""
+    database = hub.connect()
+    _, stored = ops.load_run(database, run.run_id)
+    return Settings.restore(stored), database
+
+
+def perform(body: Callable[..., Output], label: str, run: RunRef, after: tuple[Receipt, ...], parameters: dict[str, Any]) -> Receipt:
+    """Executes a step, unless its receipt is there already."""
+    name = label.format(**parameters)
+    inputs = [name, parameters, run.known_at and run.known_at.isoformat(), sorted(r.batch_id for r in after)]
+    inputs_hash = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    settings, database = open_run(run)
+    if found := ops.find_receipt(database, run, name, inputs_hash):
+        return replace(found, unchanged=True)
+    output = body(Work(run, settings, database, after), **parameters)
+    with ops.batch(database, run, name, inputs_hash, parameters) as batch:
+        for frame, df in output.frames.items():
+            batch.write(frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df)
+        for note in output.notes:
+            batch.note(note)
+        if output.record:
+            output.record(batch)
+    return batch.receipt
+
+
+def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], Task[..., Any]]:
+    """
+    Makes a body ``f(work, **parameters) -> Output`` a Prefect task ``f(run, **parameters, after=receipts) -> Receipt``.
+
+    ``label`` names the step (``"pillar {name} {shard}"``) in the UI and in its receipt. Only Unavailable is retried. ``task.fn`` is the
+    same without Prefect, for replays.
+    """
+
+    def decorate(body: Callable[..., Output]) -> Task[..., Any]:
+        own = list(inspect.signature(body).parameters.values())[1:]  # without ``work``
+        run_parameter = inspect.Parameter("run", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=RunRef)
+        after_parameter = inspect.Parameter("after", inspect.Parameter.KEYWORD_ONLY, default=(), annotation=tuple[Receipt, ...])
+        signature = inspect.Signature([run_parameter, *own, after_parameter])
+
+        @functools.wraps(body)
+        def execute(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            run, after = bound.arguments.pop("run"), tuple(bound.arguments.pop("after"))
+            receipt = perform(body, label, run, after, dict(bound.arguments))
+            log.info("%s: %s", receipt.step, _summary(receipt))
+            if receipt.unchanged and TaskRunContext.get():
+                return Completed(name="Unchanged", message=_summary(receipt), data=receipt)
+            return receipt
+
+        execute.__signature__ = signature  # type: ignore[attr-defined]
+        execute.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        del execute.__wrapped__  # type: ignore[attr-defined]  # or inspect would see the body's parameters
+        return Task(
+            execute,
+            name=body.__name__.replace("_", "-"),
+            description=body.__doc__,
+            task_run_name=label,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=retries,
+            retry_delay_seconds=[2, 10][:retries] or None,
+            retry_condition_fn=_passes,
+        )
+
+    return decorate
+
+
+def _passes(task: Any, task_run: Any, state: Any) -> bool:
+    try:
+        state.result()
+    except Unavailable:
+        return True
+    except Exception:  # noqa: BLE001 - whatever else it was, asking again does not help
+        return False
+    return False
+
+
+def _summary(receipt: Receipt) -> str:
+    done = ", ".join(f"{n} {what}" for what, n in receipt.rows.items() if n) or "nothing new"
+    return f"unchanged (batch {receipt.batch_id})" if receipt.unchanged else f"{done} (batch {receipt.batch_id})"
