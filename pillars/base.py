@@ -7,27 +7,36 @@ runs a function over every slice, so that a pillar's author writes plain column 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from alphapivot.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Column = npt.NDArray[np.float64]
+VALUES = ("open", "high", "low", "close", "volume", "open_interest")
+SIGNAL = ["pillar", "symbol", "interval", "ts", "score", "gate", "veto"]  # frame Signals without scope and batch_id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """
     Bars of one timeframe, sorted by (symbol, ts). Missing values are NaN.
 
-    Prices are adjusted: raw + offset, anchored at the first futures contract (offset is 0 for spot). They may be negative:
-    never divide by them nor take their logarithm; ``raw_close`` is the traded price.
+    Prices are adjusted: raw + offset, anchored at the first futures contract (offset is 0 for spot). They may be
+    negative: never divide by them nor take their logarithm; ``raw_close`` is the traded price.
     """
 
-    symbols: tuple[str, ...]  # one per slice
+    interval: str
+    symbols: tuple[str, ...]  # one per slice; a symbol cut into blocks has several
     bounds: npt.NDArray[np.int64]  # slice i is rows bounds[i]:bounds[i + 1]
     ts: npt.NDArray[np.datetime64]  # UTC, microseconds, when the bar was complete
     open: Column
@@ -38,28 +47,182 @@ class Panel:
     open_interest: Column
     offset: Column
 
+    @classmethod
+    def of(cls, df: pd.DataFrame) -> Panel:
+        """
+        The panel of ``Bars`` of one interval and one market a symbol, in any order, with an optional ``offset``.
+
+        Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
+        """
+        intervals = df["interval"].unique()
+        if len(intervals) > 1:
+            raise DataError(f"panel: one interval expected, got {', '.join(sorted(intervals))}")
+        if not isinstance(df["ts"].dtype, pd.DatetimeTZDtype):
+            raise DataError(f"panel: ts must be aware (UTC), got {df['ts'].dtype}; localise it at the feed")
+        ts = df["ts"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+        codes, symbols = pd.factorize(df["symbol"], sort=True)
+        if not _ascends(codes, ts):
+            order = np.lexsort((ts, codes))
+            df, codes, ts = df.iloc[order], codes[order], ts[order]
+        columns = {name: np.ascontiguousarray(df[name].to_numpy(np.float64, na_value=np.nan)) for name in VALUES}
+        columns["offset"] = df["offset"].to_numpy(np.float64) if "offset" in df else np.zeros(len(df))
+        panel = cls(
+            interval=str(intervals[0]) if len(df) else "",
+            symbols=tuple(map(str, symbols)),
+            bounds=np.searchsorted(codes, np.arange(len(symbols) + 1)),
+            ts=ts,
+            **columns,
+        )
+        repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (ts[1:] == ts[:-1]))
+        if repeated.size:
+            raise DataError(f"panel: two bars of {panel.where(repeated[0])}; expected one market and contract a symbol")
+        for name, column in columns.items():
+            bad = np.flatnonzero(np.isinf(column) | (np.isnan(column) & (name == "offset")))
+            if bad.size:
+                raise DataError(f"panel: {name} of {panel.where(bad[0])} is {column[bad[0]]}; expected a finite number")
+        if columns["offset"].any():
+            prices = {name: columns[name] + columns["offset"] for name in ("open", "high", "low", "close")}
+            panel = replace(panel, **prices)
+        return panel
+
     @property
     def raw_close(self) -> Column:
         """The close as it was traded."""
         return self.close - self.offset
 
+    @property
+    def slices(self) -> npt.NDArray[np.int64]:
+        """Each row's slice."""
+        return np.repeat(np.arange(len(self.symbols)), np.diff(self.bounds))
+
+    def where(self, row: int) -> str:
+        """A row's name for messages: symbol, interval and instant."""
+        return f"{self.symbols[np.searchsorted(self.bounds, row, side='right') - 1]} {self.interval} {self.ts[row]}Z"
+
+    def take(self, rows: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> Panel:
+        """Another panel, of these rows in this order, cut at ``bounds``."""
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self)[3:]}
+        return Panel(self.interval, symbols, bounds, **columns)
+
     def each(self, function: Callable[..., Any], *columns: Column, **parameters: Any) -> Any:
-        """``function`` over each symbol's slice of ``columns``; one long column, or a tuple of them."""
-        raise NotImplementedError
+        """
+        ``function`` over each symbol's slice of ``columns``; one long column, or a tuple of them if it returns several.
+
+        A gap cuts a slice: ``function`` sees each stretch in which all its columns are finite by itself, and what it
+        gives elsewhere is NaN. So nothing rests on bars from before a gap, and an indicator warms up again after one
+        (TA-Lib by itself would carry a NaN on for ever). ``function`` may look only backwards, and must return as many
+        values as it was given; it must also accept empty columns.
+        """
+        starts, ends = self._stretches(columns)
+        if not starts.size:  # how many columns it returns is known only by asking
+            starts = ends = np.zeros(1, np.int64)
+        out: list[Column] = []
+        several = False
+        for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
+            result = function(*(column[a:b] for column in columns), **parameters)
+            if not out:
+                several = isinstance(result, tuple)
+                out = [np.full(len(self.ts), np.nan) for _ in (result if several else (result,))]
+            for long, piece in zip(out, result if several else (result,), strict=True):
+                if piece.shape != (b - a,):
+                    raise ValueError(f"each: {function} returned shape {piece.shape} for {b - a} bars")
+                long[a:b] = piece
+        return tuple(out) if several else out[0]
+
+    def _stretches(self, columns: tuple[Column, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        finite = np.logical_and.reduce([np.isfinite(column) for column in columns])
+        if finite.all():
+            return self.bounds[:-1], self.bounds[1:]
+        first = np.zeros(len(finite) + 1, np.bool_)
+        first[self.bounds] = True
+        starts = np.flatnonzero(finite & (first[:-1] | ~np.append(False, finite[:-1])))
+        ends = np.flatnonzero(finite & (first[1:] | ~np.append(finite[1:], False))) + 1
+        return starts, ends
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a pillar makes of a panel: named long columns whose sum is its score; gates multiply; veto holds reason codes."""
+    """
+    What a pillar makes of a panel: named columns whose sum is its score; ``gate`` multiplies; ``veto`` holds codes.
+
+    NaN is "cannot be known": one unknown part makes the score unknown. A pillar without parts gives no direction.
+    ``features`` are the columns that rules in config.ini may name.
+    """
 
     parts: dict[str, Column] = field(default_factory=dict)
     gate: Column | None = None
     veto: npt.NDArray[np.object_] | None = None
     features: dict[str, Column] = field(default_factory=dict)
 
+    def score(self) -> Column | None:
+        """The sum of the parts, clipped to +-100 and not rounded; None without parts."""
+        return np.clip(np.add.reduce(list(self.parts.values())), -100.0, 100.0) if self.parts else None
 
-class Pillar(BaseModel):
-    """A pillar's parameters: its section in config.ini. Subclasses give ``name``, ``history`` and ``parts``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Pillar(BaseModel, ABC):
+    """
+    A pillar's parameters: its section in config.ini. Subclasses give ``name``, ``history`` and ``parts``.
+
+    Pure: no clock, no I/O, no state, nothing but the bars up to each row. Only +, -, *, / and square roots are the same
+    bits everywhere; other functions (exp, log, tanh) may differ by a bit with a row's place in memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     name: ClassVar[str]
+    directional: ClassVar[bool] = True  # has a score: may stand in [composite] weights
+    gating: ClassVar[bool] = False  # has a gate: may stand in [composite] gates
+
+    @property
+    @abstractmethod
+    def history(self) -> int:
+        """Bars before a bar beyond which nothing moves its score by 1e-6 or more, before rounding."""
+
+    @abstractmethod
+    def parts(self, bars: Panel) -> Parts:
+        """The pillar's view of every bar of the panel, each from that bar and earlier ones of its slice alone."""
+
+    def score(self, bars: Panel, rows: npt.NDArray[np.bool_] | None = None) -> pd.DataFrame:
+        """
+        Signals of all bars of the panel, or of the marked ``rows``, in its order: columns SIGNAL.
+
+        score is in [-100, 100], rounded to 0.01, gate in [0, 1], rounded to 0.0001; float32, null where unknown.
+        Raises DataError where the pillar itself gave something else.
+        """
+        made = self.parts(bars)
+        kept = np.arange(len(bars.ts)) if rows is None else np.flatnonzero(rows)
+        for part, column in {**made.parts, "gate": made.gate}.items():
+            if column is None:
+                continue
+            if column.shape != bars.ts.shape:
+                raise DataError(f"pillar {self.name}: {part} has shape {column.shape}; expected {bars.ts.shape}")
+            bad = np.flatnonzero(np.isinf(column) | ((part == "gate") & ((column < 0) | (column > 1))))
+            if bad.size:
+                allowed = "a number from 0 to 1 or NaN" if part == "gate" else "a finite number or NaN"
+                raise DataError(
+                    f"pillar {self.name}: {part} of {bars.where(bad[0])} is {column[bad[0]]}; expected {allowed}"
+                )
+        score = made.score()
+        unknown = np.full(len(kept), np.nan, np.float32)
+        symbols = pd.array(list(bars.symbols), dtype="str")
+        veto = np.full(len(kept), None) if made.veto is None else made.veto[kept]
+        return pd.DataFrame(
+            {
+                "pillar": _constant(self.name, len(kept)),
+                "symbol": symbols.take(bars.slices[kept]),
+                "interval": _constant(bars.interval, len(kept)),
+                "ts": pd.DatetimeIndex(bars.ts[kept]).tz_localize("UTC"),
+                # + 0.0 makes a negative zero positive
+                "score": unknown if score is None else (np.round(score[kept], 2) + 0.0).astype(np.float32),
+                "gate": unknown if made.gate is None else np.round(made.gate[kept], 4).astype(np.float32),
+                "veto": pd.array(veto, dtype="str"),
+            }
+        )
+
+
+def _constant(text: str, count: int) -> Any:
+    return pd.array([text], dtype="str").take(np.zeros(count, np.int64))
+
+
+def _ascends(codes: npt.NDArray[np.int64], ts: npt.NDArray[np.datetime64]) -> bool:
+    same = codes[1:] == codes[:-1]
+    return bool(np.all((codes[1:] > codes[:-1]) | (same & (ts[1:] >= ts[:-1]))))

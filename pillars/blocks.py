@@ -1,0 +1,113 @@
+"""
+The window that a score is made from, fixed by the calendar alone: incremental, full and replayed runs agree to the bit.
+
+Time is cut into blocks of one length from a fixed origin. A bar is scored from the bars after the start of the block
+before its own, up to itself: at least one block of history and at most two, whoever asks and whenever.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.errors import ConfigError, DataError
+from pillars.base import Column, Panel, Pillar
+
+Instants = npt.NDArray[np.datetime64]
+ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday
+MINUTES = {"m": 1, "h": 60}
+SESSIONS_A_YEAR = 240  # the shortest of the large exchanges; New York has 252
+SESSION = 360  # minutes of trading a session
+
+
+def length(history: int, interval: str) -> timedelta:
+    """
+    How long a block is: whole weeks in which an exchange makes ``history`` bars of ``interval``.
+
+    An exchange has 240 sessions of 6 hours a year; one more week covers a run of holidays. Markets that trade less have
+    fewer bars in a block, and then a little less accuracy just after a block's start, never less agreement.
+    """
+    match = re.fullmatch(r"([1-9]\d*)([mhdw])", interval)
+    if match is None:
+        raise ConfigError(f"interval {interval!r} is unknown; expected a number and m, h, d or w, such as 5m or 1d")
+    count, unit = int(match[1]), match[2]
+    if unit == "w":
+        return timedelta(weeks=history * count + 1)
+    sessions = history * count if unit == "d" else math.ceil(history / max(1, SESSION // (count * MINUTES[unit])))
+    return timedelta(weeks=math.ceil(sessions * 365 / SESSIONS_A_YEAR / 7) + 1)
+
+
+def start(ts: Instants, length: timedelta) -> Instants:
+    """The start of the block that each instant (UTC, naive) lies in: start < ts <= start + length."""
+    origin, step = np.datetime64(ORIGIN.replace(tzinfo=None), "us"), np.timedelta64(length)
+    found: Instants = origin + (-((origin - ts) // step) - 1) * step
+    return found
+
+
+def window_start(ts: datetime | None, history: int, interval: str) -> datetime | None:
+    """After which instant bars must be read to score every bar later than ``ts``; None (all) for None."""
+    if ts is None:
+        return None
+    block = length(history, interval)
+    instant = np.datetime64(pd.Timestamp(ts).tz_convert("UTC").tz_localize(None), "us")
+    return pd.Timestamp(start(np.array([instant]), block)[0] - np.timedelta64(block), tz="UTC").to_pydatetime()
+
+
+def expand(
+    df: pd.DataFrame, history: int, interval: str, *, after: datetime | None = None
+) -> tuple[Panel, npt.NDArray[np.bool_]]:
+    """
+    Bars as a panel whose slices are (symbol, block), each led by the block before it as warm-up; and the rows to keep.
+
+    Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all
+    bars after ``window_start(after, history, interval)``.
+    """
+    panel = Panel.of(df)
+    if panel.interval not in ("", interval):
+        raise DataError(f"bars of {panel.interval} were given where {interval} was expected")
+    block = length(history, interval)
+    blocks, slices = start(panel.ts, block), panel.slices
+    head = np.append(True, (slices[1:] != slices[:-1]) | (blocks[1:] != blocks[:-1]))[: len(slices)]
+    first = np.flatnonzero(head)  # of each (symbol, block)
+    end = np.append(first[1:], len(slices))
+    # a symbol may have no bars in the block before
+    follows = np.diff(blocks[first]) == np.timedelta64(block)
+    led = np.append(False, (slices[first[1:]] == slices[first[:-1]]) & follows)
+    warm = np.where(led[: len(first)], np.append(0, first[:-1])[: len(first)], first)
+    if after is not None:
+        instant = np.datetime64(pd.Timestamp(after).tz_convert("UTC").tz_localize(None), "us")
+        wanted = panel.ts[end - 1] > instant
+        first, end, warm = first[wanted], end[wanted], warm[wanted]
+    bounds = np.append(0, np.cumsum(end - warm))
+    rows = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - warm, end - warm)
+    keep = rows >= np.repeat(first, end - warm)
+    if after is not None:
+        keep &= panel.ts[rows] > instant
+    symbols = tuple(panel.symbols[i] for i in slices[first])
+    return replace(panel.take(rows, bounds, symbols), interval=interval), keep
+
+
+def score(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:
+    """
+    The signals of every bar later than ``after`` (all for None), sorted by (symbol, ts): columns SIGNAL.
+
+    The one way in which scores are made: live, in a backtest and for ``explain``. ``bars`` must hold all bars after
+    ``window_start(after, pillar.history, interval)``; what else it holds, earlier, later or of others, changes no bit.
+    """
+    panel, keep = expand(bars, pillar.history, interval, after=after)
+    return pillar.score(panel, keep)
+
+
+def parts(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:
+    """What stands behind those signals, not rounded, from the same windows: symbol, ts, then a column for each part."""
+    panel, keep = expand(bars, pillar.history, interval, after=after)
+    made: dict[str, Column] = pillar.parts(panel).parts
+    symbols = pd.array(list(panel.symbols), dtype="str").take(panel.slices[keep])
+    ts = pd.DatetimeIndex(panel.ts[keep]).tz_localize("UTC")
+    return pd.DataFrame({"symbol": symbols, "ts": ts, **{name: column[keep] for name, column in made.items()}})
