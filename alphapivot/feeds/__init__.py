@@ -1,0 +1,19 @@
+"""The feeds by kind: the registry is this dict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.feeds.base import RAW, Feed, Fetched, Problem, Request
+from alphapivot.feeds.simulated import Simulated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEEDS: dict[str, Callable[[str, Any], Feed]] = {"simulated": Simulated}
+__all__ = ["FEEDS", "RAW", "Feed", "Fetched", "Problem", "Request", "open_feed"]
+
+
+def open_feed(name: str, section: Any) -> Feed:
+    """The feed that [feed.NAME] describes; ``section`` is its settings, whose ``kind`` is a key of FEEDS."""
+    return FEEDS[section.kind](name, section)

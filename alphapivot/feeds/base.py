@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import pandas as pd
+from alphapivot.frames import Bars
 
-from alphapivot.settings import Instrument, Market
+if TYPE_CHECKING:
+    from datetime import datetime
 
-RAW = ["symbol", "market", "contract", "interval", "ts", "open", "high", "low", "close", "volume", "open_interest", "source"]
+    import pandas as pd
+
+    from alphapivot.settings import Instrument, Market
+
+RAW = Bars.columns()
 
 
 @dataclass(frozen=True)
 class Request:
-    """Bars wanted: of one market of one instrument, complete after ``since`` and up to ``until`` (both UTC; since None: all)."""
+    """Bars wanted of one market of one instrument: complete after ``since`` (None: all) up to ``until``, both UTC."""
 
     instrument: Instrument
     market: Market
@@ -39,8 +43,10 @@ class Problem:
 @dataclass(frozen=True)
 class Fetched:
     """
-    What a feed brought: ``bars`` with the columns RAW, ``ts`` aware and UTC at each bar's end, values as the source gave them
-    (text where it is no number: ``alphapivot.quality.screen`` quarantines it); and the requests that failed.
+    What a feed brought, and the requests that failed.
+
+    ``bars``: the columns RAW, ``ts`` aware and UTC at each bar's end, values as the source gave them (text where it is
+    no number: ``alphapivot.quality.screen`` quarantines it), in the order of the requests, each by contract and ts.
     """
 
     bars: pd.DataFrame
@@ -48,7 +54,11 @@ class Fetched:
 
 
 class Feed(Protocol):
-    """A source of bars. Raises Unavailable when it cannot be reached at all; never returns a bar that was not complete at ``until``."""
+    """
+    A source of bars.
+
+    Raises Unavailable when it cannot be reached at all; never returns a bar that was not complete at ``until``.
+    """
 
     name: str
 
