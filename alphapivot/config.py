@@ -1,5 +1,5 @@
 """
-Reads config.ini: form (ini), then the environment, then each section by its model, then what must hold between sections.
+Reads config.ini: its form, the environment over it, each section by its model, then what must hold between sections.
 
 Nothing is raised before all of it has been looked at: one ConfigError tells every mistake.
 """
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import pillars
 from alphapivot import ini
@@ -41,7 +42,7 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     path = _path(path, environ)
     sections, mistakes = _written(path)
     mistakes += [
-        f"[{name}] is not a section; {ini.nearest(name, _known(sections))}"
+        f"[{name}] is not a section; {_nearest_section(name)}"
         for name in sections
         if name not in SINGLE and not _family(name)
     ]
@@ -50,14 +51,15 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
 
     valid: dict[str, BaseModel] = {}
     for name, found in sections.items():
-        model, problem = _model(name, found)
-        mistakes += problem
-        if model is not None:
-            given: dict[str, Any] = {"symbol": name.partition(".")[2]} if model is grammar.Instrument else {}
-            if (section := ini.validate(model, name, found, given, mistakes)) is not None:
-                valid[name] = section
+        model, reason = _model(name, found)
+        if model is None:
+            mistakes += [reason] if reason else []
+            continue
+        given = {"symbol": name.partition(".")[2]} if model is grammar.Instrument else {}
+        if (section := ini.validate(model, name, found, given, mistakes)) is not None:
+            valid[name] = section
     mistakes += [
-        f"[{name}] is missing; it needs {', '.join(f'{k} ({ini.hint(f)})' for k, f in model.model_fields.items() if f.is_required())}"
+        f"[{name}] is missing; it needs {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
         for name, model in SINGLE.items()
         if name not in sections and name != "database"
     ]
@@ -75,7 +77,7 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         return {n: _at_home(v, path) if isinstance(v, grammar.FilesFeed) else v for n, v in values.items()}
 
     return grammar.Settings(
-        **{name: section for name, section in valid.items() if name in SINGLE},  # type: ignore[arg-type]  # each by its own model
+        **{name: section for name, section in valid.items() if name in SINGLE},
         feeds=named("feed"),
         instruments=named("instrument"),
         brokers=named("broker"),
@@ -107,7 +109,7 @@ def _refuse(path: Path, mistakes: list[str]) -> NoReturn:
 
 
 def _written(path: Path) -> tuple[ini.Sections, list[str]]:
-    """What the file says, before the environment; a password in it is a mistake even if the environment overrides it."""
+    """What the file says; a password in it is a mistake even where the environment overrides it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -136,33 +138,36 @@ def _family(name: str) -> str | None:
     return family if family in MANY and dot and rest else None
 
 
-def _known(sections: ini.Sections) -> list[str]:
-    return [*SINGLE, *MANY.values(), *(name for name in sections if _family(name))]
+def _nearest_section(name: str) -> str:
+    family, dot, rest = name.partition(".")
+    near = ini.nearest(family, MANY if dot else SINGLE)
+    if not near.startswith("did"):
+        return f"it may be {', '.join([*SINGLE, *MANY.values()])}"
+    return near.replace("?", f".{rest}?") if dot else near
 
 
-def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, list[str]]:
-    """The model of a section, or why there is none."""
-    if name in SINGLE:
-        return SINGLE[name], []
+def _required(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    return [(key, field) for key, field in model.model_fields.items() if field.is_required()]
+
+
+def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
+    """The model of a section; or none, and why ("" for an unknown section, told elsewhere)."""
     family, rest = _family(name), name.partition(".")[2]
-    if family == "instrument":
-        return grammar.Instrument, []
-    if family == "pillar":
-        if rest in pillars.PILLARS:
-            return pillars.PILLARS[rest], []
-        return None, [f"[{name}] names no pillar; {ini.nearest(rest, pillars.PILLARS)}"]
     if family is None:
-        return None, []
+        return SINGLE.get(name), ""
+    if family == "instrument":
+        return grammar.Instrument, ""
+    if family == "pillar":
+        known: Mapping[str, type[BaseModel]] = pillars.PILLARS
+        return known.get(rest), f"[{name}] names no pillar; {ini.nearest(rest, known)}"
     kinds, kind = KINDS[family], found.get("kind")
     if kind is None:
-        return None, [f"[{name}] kind is missing ({' or '.join(kinds)})"]
-    if kind not in kinds:
-        return None, [f"[{name}] kind = {kind}: no such kind of {family}; {ini.nearest(kind, kinds)}"]
-    return kinds[kind], []
+        return None, f"[{name}] kind is missing ({' or '.join(kinds)})"
+    return kinds.get(kind), f"[{name}] kind = {kind}: no such kind of {family}; {ini.nearest(kind, kinds)}"
 
 
 def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]:
-    """Writes ALPHAPIVOT_SECTION__KEY over the sections; dots and other signs of a section's name are underscores there."""
+    """Writes ALPHAPIVOT_SECTION__KEY over the sections; all but letters and digits of a section's name is _ there."""
     keys: dict[str, list[tuple[str, str]]] = {}
     for name in [*SINGLE, *(n for n in sections if _family(n))]:
         model, _ = _model(name, sections.get(name, {}))

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import pillars
     from alphapivot.settings import CompositeSettings, ExecutionSettings, Instrument, Runtime, Timeframes
 
+
 def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
-    """Every contradiction; ``valid`` are sections by name, ``present`` the names of all that the file has, valid or not."""
+    """Every contradiction; ``valid`` are sections by name, ``present`` the names of all in the file."""
     return [*_timeframes(valid), *_composite(valid, present), *_instruments(valid, present), *_names(valid, present)]
 
 
@@ -59,17 +60,16 @@ def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:
 
 
 def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
-    from exchange_calendars import get_calendar_names  # 0.6 s that `--help` need not wait for
+    from exchange_calendars import get_calendar_names  # 0.6 s, for those who read a config only
 
     calendars = get_calendar_names()
-    feeds = [name.removeprefix("feed.") for name in present if name.startswith("feed.")]
     base = cast("Timeframes", valid["timeframes"]).base if "timeframes" in valid else None
     for section, model in valid.items():
         if not section.startswith("instrument."):
             continue
         instrument = cast("Instrument", model)
-        if instrument.feed is not None and instrument.feed not in feeds:
-            yield f"[{section}] feed = {instrument.feed}: there is no [feed.{instrument.feed}]; {nearest(instrument.feed, feeds)}"
+        if instrument.feed is not None:
+            yield from _exists(section, "feed", "feed", instrument.feed, present)
         if instrument.calendar not in calendars:
             near = nearest(instrument.calendar, calendars)
             near = near if near.startswith("did") else "it may be XNYS, CMES, XEUR, 24/7, ..."
@@ -78,25 +78,32 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
             market = getattr(instrument, key)
             if market not in instrument.markets:
                 yield f"[{section}] {key} = {market}, but the section has no {market} (its ticker)"
-        for key in ("spot_interval", "futures_interval"):
-            if (interval := getattr(instrument, key)) is not None:
-                if interval not in INTERVALS:
-                    yield f"[{section}] {key} = {interval}: no such interval; it may be {', '.join(INTERVALS)}"
-                elif base in INTERVALS and not divides(interval, base):
-                    yield f"[{section}] {key} = {interval} does not divide [timeframes] base = {base}"
+        yield from _source_intervals(section, instrument, base)
+
+
+def _source_intervals(section: str, instrument: Instrument, base: str | None) -> Iterator[str]:
+    for key in ("spot_interval", "futures_interval"):
+        interval = getattr(instrument, key)
+        if interval is not None and interval not in INTERVALS:
+            yield f"[{section}] {key} = {interval}: no such interval; it may be {', '.join(INTERVALS)}"
+        elif interval is not None and base in INTERVALS and not divides(interval, base):
+            yield f"[{section}] {key} = {interval} does not divide [timeframes] base = {base}"
 
 
 def _names(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
     if "runtime" in valid:
         runtime = cast("Runtime", valid["runtime"])
+        yield from _exists("runtime", "feed", "feed", runtime.feed, present)
         symbols = sum(name.startswith("instrument.") for name in present)
-        if f"feed.{runtime.feed}" not in present:
-            feeds = [name.removeprefix("feed.") for name in present if name.startswith("feed.")]
-            yield f"[runtime] feed = {runtime.feed}: there is no [feed.{runtime.feed}]; {nearest(runtime.feed, feeds)}"
         if runtime.shards > symbols > 0:
             yield f"[runtime] shards = {runtime.shards} are more than the {symbols} instruments"
     if "execution" in valid:
-        broker = cast("ExecutionSettings", valid["execution"]).broker
-        if f"broker.{broker}" not in present:
-            brokers = [name.removeprefix("broker.") for name in present if name.startswith("broker.")]
-            yield f"[execution] broker = {broker}: there is no [broker.{broker}]; {nearest(broker, brokers)}"
+        yield from _exists(
+            "execution", "broker", "broker", cast("ExecutionSettings", valid["execution"]).broker, present
+        )
+
+
+def _exists(section: str, key: str, family: str, name: str, present: Collection[str]) -> Iterator[str]:
+    if f"{family}.{name}" not in present:
+        names = [other.removeprefix(f"{family}.") for other in present if other.startswith(f"{family}.")]
+        yield f"[{section}] {key} = {name}: there is no [{family}.{name}]; {nearest(name, names)}"

@@ -1,7 +1,7 @@
 """
-Strict INI: text -> sections -> validated models, every mistake collected as a sentence. Knows nothing of what the sections mean.
+Strict INI: text -> sections -> validated models, every mistake a sentence. Knows nothing of what the sections mean.
 
-Keys keep their case; ``=`` alone separates, so that mappings may be written ``a: 1, b: 2``; comments begin with `` ;`` or `` #``.
+Keys keep their case; ``=`` alone separates (mappings are ``a: 1, b: 2``); `` ;`` and `` #`` begin comments.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
     if near:
         return f"did you mean {next(n for n in names if n.lower() == near[0])}?"
-    return f"it may be {', '.join(names)}" if names else "there is none"
+    return f"it may be {', '.join(names)}" if names else "there are none"
 
 
 def masked(text: str) -> str:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def _in_order(values: dict[str, T]) -> dict[str, T]:
-    # JSONB forgets the order of keys: sums over a mapping must come out alike, bit for bit, from the file and from ops.run
+    # JSONB forgets the order of keys: sums over a mapping must agree bit for bit between the file and ops.run
     return dict(sorted(values.items()))
 
 
@@ -76,13 +76,17 @@ Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]
 class Section(BaseModel):
     """One section of config.ini: frozen, no unknown keys, no defaults that hide a typo."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Database(Section):
     """[database]: where the hub is; without a url an embedded PostgreSQL is started."""
 
-    url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(None, description="postgresql://user@host/name; a password comes from the environment")
+    url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(
+        None, description="postgresql://user@host/name; a password comes from the environment"
+    )
 
 
 class YahooFeed(Section):
@@ -94,12 +98,20 @@ class YahooFeed(Section):
 class FilesFeed(Section):
     kind: Literal["files"] = "files"
     root: Path = Field(description="the folder under which the instruments' tickers name files")
-    zone: Annotated[str, AfterValidator(_zone)] = Field(description="time zone of stamps without one, such as Europe/Berlin")
-    stamp: Literal["end", "start", "date"] = Field(description="what a row's time is: the bar's end, its start, or its session's date")
-    columns: Mapped[str] = Field(default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close")
+    zone: Annotated[str, AfterValidator(_zone)] = Field(
+        description="time zone of stamps without one, such as Europe/Berlin"
+    )
+    stamp: Literal["end", "start", "date"] = Field(
+        description="what a row's time is: the bar's end, its start, or its session's date"
+    )
+    columns: Mapped[str] = Field(
+        default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close"
+    )
     date_format: str | None = Field(None, description="strptime format of stamps that are not ISO 8601")
     header: str | None = Field(None, description="column names for a file whose header does not fit its rows")
-    zero_volume_is_missing: bool = Field(default=False, description="the feed writes 0 where it knows no volume or open interest")
+    zero_volume_is_missing: bool = Field(
+        default=False, description="the feed writes 0 where it knows no volume or open interest"
+    )
 
 
 class SimulatedFeed(Section):
@@ -119,18 +131,24 @@ Feed = Annotated[YahooFeed | FilesFeed | SimulatedFeed, Field(discriminator="kin
 
 
 class Instrument(Section):
-    """[instrument.SYMBOL]: one underlying with its spot and futures markets, and the terms of the one that is traded."""
+    """[instrument.SYMBOL]: one underlying with its spot and futures markets and the terms of the one that is traded."""
 
     symbol: str
     feed: str | None = Field(None, description="its feed; [runtime] feed when absent")
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
-    spot_interval: str | None = Field(None, description="interval at which spot is fetched; [timeframes] base when absent")
-    futures_interval: str | None = Field(None, description="interval at which futures are fetched; [timeframes] base when absent")
+    spot_interval: str | None = Field(
+        None, description="interval at which spot is fetched; [timeframes] base when absent"
+    )
+    futures_interval: str | None = Field(
+        None, description="interval at which futures are fetched; [timeframes] base when absent"
+    )
     signal_market: Market
     trade_market: Market
     group: str = Field("", description="for limits and reports, such as equity index")
-    currency: str = Field(pattern="^[A-Z]{3}$", description="ISO code of the currency of its profit and loss")
+    currency: str = Field(
+        pattern="^[A-Z]{3}$", description="the ISO code of the currency of its profit and loss, such as USD"
+    )
     quote_unit: Positive = Field(description="currency per quoted unit: 1, or 0.01 for pence and cents")
     multiplier: Positive = Field(description="units of the underlying per contract; 1 for spot")
     tick: Positive = Field(description="smallest price change of what is traded, in quoted units")
@@ -138,11 +156,13 @@ class Instrument(Section):
     margin: Positive = Field(description="initial margin as a share of notional; 1 for cash")
     tradable: bool
     calendar: str = Field(description="a calendar of exchange_calendars: XNYS, CMES, XEUR, 24/7, ...")
-    allow_nonpositive: bool = Field(default=False, description="may prices be zero or negative (spreads, crude in 2020)?")
+    allow_nonpositive: bool = Field(
+        default=False, description="may prices be zero or negative (spreads, crude in 2020)?"
+    )
 
     @property
     def markets(self) -> tuple[Market, ...]:
-        return tuple(m for m in ("spot", "futures") if getattr(self, m) is not None)  # type: ignore[misc]
+        return tuple(m for m in ("spot", "futures") if getattr(self, m) is not None)
 
     def source_interval(self, market: Market, base: str) -> str:
         """The interval at which this market's bars are fetched; ``base`` unless the section names another."""
@@ -156,9 +176,15 @@ class Timeframes(Section):
 
 class CompositeSettings(Section):
     weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="directional pillar: weight; sums to 1")
-    gates: Mapped[Annotated[float, Field(ge=0, le=1)]] = Field(default={}, description="gating pillar: strength from 0 to 1")
-    scalars: Mapped[Annotated[float, Field(gt=0)]] = Field(default={}, description="pillar: factor that brings its typical absolute score to the wanted size")
-    on_missing_pillar: Literal["no_entries", "renormalise"] = Field("no_entries", description="when a pillar has failed or is stale")
+    gates: Mapped[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="gating pillar: strength from 0 to 1"
+    )
+    scalars: Mapped[Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="pillar: factor that brings its typical absolute score to the wanted size"
+    )
+    on_missing_pillar: Literal["no_entries", "renormalise"] = Field(
+        "no_entries", description="when a pillar has failed or is stale"
+    )
 
 
 class ExecutionSettings(Section):
@@ -166,7 +192,9 @@ class ExecutionSettings(Section):
     strategy: str = Field(description="one strategy a book")
     broker: str = Field(description="a [broker.*] section")
     entry_threshold: float = Field(gt=0, le=100, description="enter long at or above, short at or below its negative")
-    exit_threshold: float = Field(ge=0, le=100, description="a fresh raw score beyond it on the other side closes a trade")
+    exit_threshold: float = Field(
+        ge=0, le=100, description="a fresh raw score beyond it on the other side closes a trade"
+    )
     min_gate: float = Field(0.0, ge=0, le=1, description="no entry below this gate")
     max_score_age: int = Field(1, ge=0, description="completed bars of the base timeframe since the score's bar")
     atr: int = Field(14, gt=1, description="bars of the Average True Range behind the stop")
@@ -186,14 +214,16 @@ class RiskSettings(Section):
 class PaperBroker(Section):
     kind: Literal["paper"] = "paper"
     cash: Positive = Field(description="starting cash")
-    currency: str = Field(pattern="^[A-Z]{3}$")
+    currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
     slippage_bps: Decimal = Field(Decimal(0), ge=0, description="basis points against us on market and stop fills")
     fee_bps: Decimal = Field(Decimal(0), ge=0, description="basis points of notional on every fill")
 
 
 class Runtime(Section):
     feed: str = Field(description="the [feed.*] that instruments use unless they name another")
-    shards: int = Field(1, ge=1, le=64, description="pieces into which the universe is cut; pillars x shards tasks run in parallel")
+    shards: int = Field(
+        1, ge=1, le=64, description="pieces into which the universe is cut; pillars x shards tasks run in parallel"
+    )
 
 
 class Settings(Section):
@@ -215,7 +245,7 @@ class Settings(Section):
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
 
     def stored(self) -> dict[str, Any]:
-        """What ops.run keeps, ready for JSON: everything but secrets and the database's address; Decimals as strings."""
+        """What ops.run keeps, ready for JSON: all but secrets and the database's address; Decimals as strings."""
         return self.model_dump(mode="json", exclude={"database"})
 
     def hash(self) -> str:
@@ -224,7 +254,7 @@ class Settings(Section):
 
     @classmethod
     def restore(cls, stored: dict[str, Any]) -> Settings:
-        """The settings that ``stored()`` came from, without their database. Raises ConfigError where this code cannot take them."""
+        """The settings that ``stored()`` came from but the database; ConfigError where this code cannot take them."""
         try:
             return cls.model_validate(stored)
         except ValidationError as error:
@@ -238,10 +268,10 @@ def load(
     path: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, str] = {}
 ) -> Settings:
     """
-    Reads config.ini, then the environment's ALPHAPIVOT_SECTION__KEY, then ``overrides`` such as {"runtime.feed": "simulated"}.
+    config.ini, over it the ALPHAPIVOT_SECTION__KEY, then ``overrides`` such as {"runtime.feed": "simulated"}.
 
-    Without a path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of ``runtime.feed``
-    holds for every instrument, also for those that name a feed of their own. Raises ConfigError with every mistake at once.
+    Without a path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of
+    ``runtime.feed`` holds for every instrument, also for one that names its own feed. ConfigError tells all mistakes.
     """
     from alphapivot import config  # it stands on the models above
 
@@ -249,7 +279,7 @@ def load(
 
 
 def database_url(environ: Mapping[str, str] = os.environ) -> SecretStr | None:
-    """The hub's address from the environment or the config file, whose other sections are not looked at; None: embedded."""
+    """The hub's address from the environment or the config file, of which nothing else is read; None: embedded."""
     from alphapivot import config
 
     return config.read_database(environ).url

@@ -1,0 +1,58 @@
+"""
+make bench: every row of every module here, as a table that grows and as build/bench.json.
+
+A module beside this one has ``rows(scale)``, which yields dicts with the keys of COLUMNS: seconds for ours and for the
+yardstick, measured in turn; ``ratio`` is what the goal speaks of. Rows are reports, never a gate.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+import bench
+
+COLUMNS = ("target", "name", "ours_s", "yardstick_s", "ratio", "goal", "met", "scale")
+OUT = Path(__file__).parents[1] / "build" / "bench.json"
+
+
+def main() -> int:
+    scale = float(os.environ.get("BENCH_SCALE", "1"))
+    chosen = sys.argv[1:] or sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if m.name != "__main__")
+    modules = [m for m in (importlib.import_module(f"bench.{name}") for name in chosen) if hasattr(m, "rows")]
+    table = Table("target", "what", "ours s", "yardstick s", "ratio", "goal", "", title=f"bench, scale {scale:g}")
+    rows: list[dict[str, Any]] = []
+    started = time.monotonic()
+    with Live(table, console=Console(), vertical_overflow="visible") as live:
+        for module in modules:
+            table.caption = f"running {module.__name__} ..."
+            live.refresh()
+            for row in module.rows(scale):
+                if tuple(row) != COLUMNS:
+                    raise SystemExit(f"{module.__name__}: a row has the keys {tuple(row)}, expected {COLUMNS}")
+                rows.append(row)
+                table.add_row(
+                    str(row["target"]),
+                    row["name"],
+                    *("" if row[c] is None else f"{row[c]:.3g}" for c in ("ours_s", "yardstick_s", "ratio")),
+                    row["goal"],
+                    "[green]met[/]" if row["met"] else "[red]missed[/]",
+                )
+                live.refresh()
+        met = sum(row["met"] for row in rows)
+        table.caption = f"{met} of {len(rows)} met, {time.monotonic() - started:.0f} s; see build/{OUT.name}"
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
