@@ -1,0 +1,42 @@
+-- Makes hypertables of the bulk tables where TimescaleDB is preloaded. Idempotent; run at every migrate, so that the
+-- extension may also come later. Plain PostgreSQL passes through untouched.
+--
+-- CREATE EXTENSION without the preload drops the connection: that is why the setting is asked first. The hypertable and its
+-- chunks are Apache-licensed; columnstore and retention need the Timescale licence.
+DO $timescale$
+DECLARE
+    bulk         record;
+    version      integer[];
+    community    boolean;
+BEGIN
+    IF current_setting('shared_preload_libraries') !~ '(^|[, ])"?(\$libdir/)?timescaledb' THEN
+        RETURN;
+    END IF;
+    CREATE EXTENSION IF NOT EXISTS timescaledb;
+    SELECT string_to_array(split_part(extversion, '-', 1), '.')::integer[] INTO version
+    FROM pg_extension WHERE extname = 'timescaledb';
+    community := current_setting('timescaledb.license', true) = 'timescale';
+
+    FOR bulk IN
+        SELECT * FROM (VALUES
+            ('market.bar',        interval '90 days', 'symbol, market, contract, interval'),
+            ('signals.signal',    interval '90 days', 'scope, pillar, symbol, interval'),
+            ('signals.composite', interval '90 days', 'scope, symbol')
+        ) AS t (name, chunk, segments)
+    LOOP
+        PERFORM create_hypertable(bulk.name::regclass, 'ts', chunk_time_interval => bulk.chunk, if_not_exists => true,
+                                  migrate_data => true, create_default_indexes => false);
+        -- Bars and scores are restated for months, and an upsert of many rows into the columnstore fails: only what is a
+        -- year old is converted. Nothing expires by itself: decisions stand on these rows.
+        IF community AND version >= '{2,18}' AND NOT EXISTS (
+            SELECT FROM timescaledb_information.hypertables
+            WHERE format('%I.%I', hypertable_schema, hypertable_name) = bulk.name AND compression_enabled
+        ) THEN
+            EXECUTE format('ALTER TABLE %s SET (timescaledb.enable_columnstore, timescaledb.segmentby = %L, '
+                           'timescaledb.orderby = %L)', bulk.name, bulk.segments, 'ts');
+            EXECUTE format('CALL add_columnstore_policy(%L, after => interval ''1 year'', if_not_exists => true)',
+                           bulk.name);
+        END IF;
+    END LOOP;
+END
+$timescale$;

@@ -1,0 +1,76 @@
+"""A real PostgreSQL for the session, and a fresh migrated database for each test that asks for ``hub``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from alphapivot.hub import Hub, embedded, migrate
+
+FAST = {  # data that live for one session need not survive a power cut
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "128MB",
+}
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def home_root():
+    """A temporary folder that also the unprivileged user, as whom root runs the server, can enter (pytest's own is closed)."""
+    folder = Path(tempfile.mkdtemp(prefix="alphapivot-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(home_root):
+    """The session's own embedded server."""
+    folder = home_root / "home" / "postgres"
+    yield embedded.start(folder, settings=FAST)
+    embedded.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def template(server):
+    """The name of a migrated database, from which each test's own is copied."""
+    with psycopg.connect(server.database("template_hub"), autocommit=True) as connection:
+        migrate.migrate(connection)
+    return "template_hub"
+
+
+@pytest.fixture
+def server_url(server):
+    """A function from a name to the URL of a fresh, empty database of that name (and a number)."""
+    made = []
+
+    def fresh(name: str = "empty", **options) -> str:
+        made.append(f"{name}_{os.getpid()}_{next(numbers)}")
+        return server.database(made[-1], **options)
+
+    yield fresh
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def hub_url(server_url, template):
+    """The URL of a fresh migrated database."""
+    return server_url("hub", template=template)
+
+
+@pytest.fixture
+def hub(hub_url):
+    """A hub on a fresh migrated database of a real PostgreSQL."""
+    with Hub(hub_url) as hub:
+        yield hub
