@@ -1,0 +1,179 @@
+"""
+The Broker port: what every account must be able to do, in which words it answers.
+
+No SDK exception leaves an adapter. An answer that proves nothing is Unknown, never Rejected; only a failure to connect is NotSent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol, runtime_checkable
+
+Side = Literal["BUY", "SELL"]
+Kind = Literal["MARKET", "LIMIT", "STOP"]
+Leg = Literal["ENTRY", "STOP", "TARGET", "EXIT"]
+OrderState = Literal["NEW", "PARTIALLY_FILLED", "SUSPENDED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+Key = tuple[str, str, str]  # symbol, market, contract
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A protective leg that the broker holds until its entry fills, and cancels when its sibling does."""
+
+    client_order_id: str
+    leg: Leg
+    price: Decimal
+
+
+@dataclass(frozen=True)
+class OrderSpec:
+    """
+    One order as it is sent. Prices are the traded contract's own, on its tick; quantities are multiples of its lot.
+
+    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and target when it
+    fills, so that the position is never without protection. ``attached`` are the entry's stop and target (native brackets).
+    """
+
+    client_order_id: str
+    bracket: str
+    leg: Leg
+    symbol: str
+    market: str
+    contract: str
+    side: Side
+    kind: Kind
+    qty: Decimal
+    active_from: datetime  # no bar that opened earlier fills it
+    price: Decimal | None = None
+    attached: tuple[Attached, ...] = ()
+    fx: Decimal = Decimal(
+        1
+    )  # account's currency for one unit of the instrument's; only a simulated broker needs it told
+
+    @property
+    def key(self) -> Key:
+        return self.symbol, self.market, self.contract
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The broker has it. ``broker_order_ids``: ours -> the broker's, attached legs included."""
+
+    broker_order_ids: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A definite no; nothing rests at the broker."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The id is known already: look it up, it lives or has lived."""
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """Too many messages; nothing rests at the broker."""
+
+    retry_after: float  # seconds
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """No connection was made, so nothing can have arrived."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """No proof either way."""
+
+    reason: str
+
+
+Answer = Accepted | Rejected | Duplicate | Throttled | NotSent | Unknown
+
+
+@dataclass(frozen=True)
+class BrokerOrder:
+    """An order as the broker sees it now."""
+
+    client_order_id: str
+    broker_order_id: str
+    state: OrderState
+    cum_qty: Decimal
+    avg_price: Decimal | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The broker proves that it never had such an order."""
+
+
+@dataclass(frozen=True)
+class BrokerFill:
+    """One execution. ``cash``: the change of cash before the fee in the account's currency; for futures the realised P&L."""
+
+    exec_id: str
+    client_order_id: str
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    cash: Decimal
+    ts: datetime
+
+
+@dataclass(frozen=True)
+class Account:
+    """In the account's currency. ``free`` is what new cost and margin may take."""
+
+    currency: str
+    cash: Decimal
+    equity: Decimal
+    free: Decimal
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What a broker can do by itself."""
+
+    idempotent_submit: bool  # enforces unique client ids, so an absent order may be sent again
+    id_max_len: int
+    native_bracket: bool
+
+
+@runtime_checkable
+class Broker(Protocol):
+    """One account. Every method raises Unavailable when the broker cannot be reached, except ``submit``, which answers."""
+
+    caps: Caps
+
+    def account(self) -> Account: ...
+
+    def positions(self) -> dict[Key, Decimal]:
+        """Signed quantities; flat ones are left out."""
+        ...
+
+    def open_orders(self) -> list[BrokerOrder]: ...
+
+    def find(self, client_order_ids: Sequence[str]) -> dict[str, BrokerOrder | Absent]:
+        """Each id's order, or the proof that there is none."""
+        ...
+
+    def fills(self, since: datetime) -> list[BrokerFill]:
+        """Executions at or after ``since``, in the order in which they happened."""
+        ...
+
+    def submit(self, spec: OrderSpec) -> Answer: ...
+
+    def cancel(self, client_order_id: str) -> None:
+        """Asks for it; what came of it is read by ``find``. An order that is final already is left alone."""
+        ...

@@ -1,0 +1,454 @@
+"""
+The paper broker: native brackets, exact fill rules, its own persistent memory (schema ``paper``).
+
+It plays a remote system: it commits by itself, never in the caller's transaction. Bars are its only clock: ``advance``
+replays those that it has not seen, all instruments in time order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from alphapivot.brokers.base import (
+    Absent,
+    Accepted,
+    Account,
+    Answer,
+    BrokerFill,
+    BrokerOrder,
+    Caps,
+    Duplicate,
+    Key,
+    NotSent,
+    OrderSpec,
+    OrderState,
+    Rejected,
+    Side,
+    Unknown,
+)
+from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, step, to_tick
+from alphapivot.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from alphapivot.hub import Hub
+    from alphapivot.settings import Instrument, PaperBroker, Settings
+
+MICRO = Decimal("0.000001")  # money is kept to it, so that sums are exact
+SEEN: dict[str, OrderState] = {"HELD": "SUSPENDED", "WORKING": "NEW", "FILLED": "FILLED", "CANCELED": "CANCELED"}
+
+
+@dataclass(frozen=True)
+class Position:
+    """A signed quantity of one contract at its average price, and what is known of its market."""
+
+    book: str
+    symbol: str
+    market: str
+    contract: str
+    qty: Decimal
+    avg_price: Decimal
+    mark: Decimal | None
+    fx: Decimal
+    seen_until: datetime
+
+    def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
+        """The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round starts anew."""
+        signed = qty if side == "BUY" else -qty
+        total = self.qty + signed
+        if self.qty * signed >= 0:
+            average = (self.avg_price * abs(self.qty) + price * qty) / (abs(self.qty) + qty)
+        elif self.qty * total > 0:
+            average = self.avg_price
+        else:
+            average = price if total else Decimal(0)
+        return replace(self, qty=total, avg_price=average)
+
+    def realised(self, side: Side, qty: Decimal, price: Decimal) -> Decimal:
+        """Price change times the quantity that this fill closes; zero where it opens."""
+        signed = qty if side == "BUY" else -qty
+        if self.qty * signed >= 0:
+            return Decimal(0)
+        closed = min(qty, abs(self.qty))
+        return (price - self.avg_price) * (closed if self.qty > 0 else -closed)
+
+
+class Paper:
+    """The Broker port over schema ``paper``. Fills an order whole or not at all."""
+
+    caps = Caps(idempotent_submit=True, id_max_len=20, native_bracket=True)
+
+    def __init__(self, engine: Engine, book: str, settings: PaperBroker, instruments: Mapping[str, Instrument]) -> None:
+        self._engine, self._book, self._settings, self._instruments = engine, book, settings, instruments
+        with self._engine.begin() as conn:
+            conn.execute(
+                text(
+                    "INSERT INTO paper.account (book, currency, deposited, cash) SELECT :book, :currency, :cash, :cash"
+                    " WHERE NOT EXISTS (SELECT FROM paper.account WHERE book = :book)"
+                ),
+                {"book": book, "currency": settings.currency, "cash": settings.cash},
+            )
+            currency = conn.execute(
+                text("SELECT currency FROM paper.account WHERE book = :book"), {"book": book}
+            ).scalar_one()
+        if currency != settings.currency:
+            raise ConfigError(
+                f"paper book {book!r} is kept in {currency}, but [broker.*] currency says {settings.currency}; "
+                "name another [execution] book for another currency"
+            )
+
+    # what every broker answers
+
+    def account(self) -> Account:
+        with self._engine.connect() as conn:
+            currency, cash = conn.execute(
+                text("SELECT currency, cash FROM paper.account WHERE book = :book"), {"book": self._book}
+            ).one()
+            held = self._positions(conn)
+        equity = free = cash
+        for p in held.values():
+            terms, mark = self._terms(p.symbol), p.avg_price if p.mark is None else p.mark
+            unit = terms.multiplier * terms.quote_unit * p.fx
+            equity += (p.qty * unit * (mark - p.avg_price if p.market == "futures" else mark)).quantize(MICRO)
+            free -= (abs(p.qty * mark) * unit * (1 if p.market == "spot" and p.qty > 0 else terms.margin)).quantize(
+                MICRO
+            )
+        return Account(currency, cash, equity, free + equity - cash)
+
+    def positions(self) -> dict[Key, Decimal]:
+        with self._engine.connect() as conn:
+            return {key: p.qty for key, p in self._positions(conn).items() if p.qty}
+
+    def open_orders(self) -> list[BrokerOrder]:
+        return self._orders("o.state IN ('HELD', 'WORKING')", {})
+
+    def find(self, client_order_ids: Sequence[str]) -> dict[str, BrokerOrder | Absent]:
+        found = {
+            o.client_order_id: o for o in self._orders("o.client_order_id = ANY(:ids)", {"ids": list(client_order_ids)})
+        }
+        return {i: found.get(i, Absent()) for i in client_order_ids}
+
+    def fills(self, since: datetime) -> list[BrokerFill]:
+        with self._engine.connect() as conn:
+            rows = conn.execute(
+                text(
+                    "SELECT exec_id::text, client_order_id, qty, price, fee, cash, ts FROM paper.fill"
+                    " WHERE book = :book AND ts >= :since ORDER BY fill.exec_id"
+                ),
+                {"book": self._book, "since": since},
+            )
+            return [BrokerFill(*row) for row in rows]
+
+    def submit(self, spec: OrderSpec) -> Answer:
+        try:
+            conn = self._engine.connect()
+        except OperationalError as error:
+            return NotSent(f"the paper broker's database could not be reached: {error.orig}")
+        try:
+            with conn, conn.begin():
+                return self._submit(conn, spec)
+        except OperationalError as error:
+            return Unknown(f"the paper broker's database went away: {error.orig}")
+
+    def cancel(self, client_order_id: str) -> None:
+        """An entry takes its held legs with it."""
+        with self._engine.begin() as conn:
+            conn.execute(
+                text(
+                    "UPDATE paper.orders SET state = 'CANCELED', reason = 'asked for' WHERE book = :book"
+                    " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state = 'HELD'))"
+                ),
+                {"book": self._book, "id": client_order_id},
+            )
+
+    # what only the paper broker needs
+
+    def watching(self) -> dict[Key, datetime]:
+        """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
+        with self._engine.connect() as conn:
+            return {key: p.seen_until for key, p in self._positions(conn).items()}
+
+    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> int:
+        """
+        Replays every bar of ``bars`` (Bars and its ``start``) that was not seen yet; the number of fills.
+
+        ``fx``: currency -> the account's currency for one unit of it; where one is missing the last known rate stands.
+        """
+        with self._engine.begin() as conn:
+            cash = conn.execute(
+                text("SELECT cash FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book}
+            ).scalar_one()
+            before = self._positions(conn)
+            replay = _Replay(
+                self._settings, {key: self._terms(key[0]) for key in before}, cash, dict(before), self._resting(conn)
+            )
+            for key, p in before.items():
+                rate = fx.get(self._terms(key[0]).currency)
+                if rate is not None:
+                    replay.positions[key] = replace(p, fx=rate)
+            seen = pd.DataFrame(
+                [(*key, p.seen_until) for key, p in before.items()], columns=["symbol", "market", "contract", "seen"]
+            )
+            news = bars.merge(seen, on=["symbol", "market", "contract"])
+            news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
+            for row in news.itertuples(index=False):
+                replay.bar((row.symbol, row.market, row.contract), row)
+            if news.empty:
+                return 0
+            self._write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
+        return len(replay.fills)
+
+    # its memory
+
+    def _terms(self, symbol: str) -> Instrument:
+        if symbol not in self._instruments:
+            raise ConfigError(
+                f"book {self._book!r} has an open position or order in {symbol}, but config.ini has no [instrument.{symbol}]"
+            )
+        return self._instruments[symbol]
+
+    def _positions(self, conn: Connection) -> dict[Key, Position]:
+        """Those with a quantity or a resting order."""
+        rows = conn.execute(
+            text(
+                "SELECT book, symbol, market, contract, qty, avg_price, mark, fx, seen_until FROM paper.position p WHERE book = :book"
+                " AND (qty <> 0 OR EXISTS (SELECT FROM paper.orders o WHERE o.book = p.book AND o.state IN ('HELD', 'WORKING')"
+                " AND (o.symbol, o.market, o.contract) = (p.symbol, p.market, p.contract))) ORDER BY symbol, market, contract"
+            ),
+            {"book": self._book},
+        )
+        found = [Position(*row) for row in rows]
+        return {(p.symbol, p.market, p.contract): p for p in found}
+
+    def _resting(self, conn: Connection) -> dict[Key, dict[str, list[_Order]]]:
+        """Contract -> bracket -> its resting orders."""
+        rows = conn.execute(
+            text(
+                "SELECT symbol, market, contract, bracket, qty, client_order_id, leg, side, price, active_from, state FROM paper.orders"
+                " WHERE book = :book AND state IN ('HELD', 'WORKING') ORDER BY broker_order_id"
+            ),
+            {"book": self._book},
+        )
+        resting: dict[Key, dict[str, list[_Order]]] = defaultdict(lambda: defaultdict(list))
+        for symbol, market, contract, bracket, qty, *order in rows:
+            resting[symbol, market, contract][bracket].append(_Order(qty, Resting(*order)))
+        return resting
+
+    def _orders(self, where: str, parameters: dict[str, Any]) -> list[BrokerOrder]:
+        try:
+            with self._engine.connect() as conn:
+                rows = conn.execute(
+                    text(
+                        "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason"
+                        " FROM paper.orders o LEFT JOIN paper.fill f USING (book, client_order_id)"
+                        f" WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
+                    ),
+                    {"book": self._book, **parameters},
+                )
+                return [BrokerOrder(i, b, SEEN[s], q, p, r) for i, b, s, q, p, r in rows]
+        except OperationalError as error:
+            raise Unavailable(f"the paper broker's database could not be reached: {error.orig}") from error
+
+    def _submit(self, conn: Connection, spec: OrderSpec) -> Answer:
+        terms = self._instruments.get(spec.symbol)
+        if terms is None:
+            return Rejected(f"{spec.symbol} is no [instrument.*]")
+        if spec.kind != "MARKET":
+            return Rejected(f"entries and exits are MARKET orders here, got {spec.kind}")
+        if spec.qty <= 0 or spec.qty % terms.lot:
+            return Rejected(f"quantity {spec.qty} is not a multiple of the lot {terms.lot}")
+        off = [leg.price for leg in spec.attached if to_tick(leg.price, terms.tick) != leg.price]
+        if off:
+            return Rejected(f"prices {', '.join(map(str, off))} are not on the tick {terms.tick}")
+        conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})
+        where = {"book": self._book, "bracket": spec.bracket, "id": spec.client_order_id}
+        if conn.execute(text("SELECT FROM paper.orders WHERE book = :book AND client_order_id = :id"), where).first():
+            return Duplicate()
+        if (
+            spec.leg == "EXIT"
+            and not conn.execute(
+                text(
+                    "SELECT FROM paper.orders WHERE book = :book AND bracket = :bracket AND leg = 'STOP' AND state = 'WORKING' AND qty = :qty"
+                ),
+                {**where, "qty": spec.qty},
+            ).first()
+        ):
+            return Rejected(f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit")
+        other: Side = "SELL" if spec.side == "BUY" else "BUY"
+        common = {"book": self._book, "bracket": spec.bracket, "symbol": spec.symbol, "market": spec.market, "contract": spec.contract,
+                  "qty": spec.qty, "active_from": spec.active_from}  # fmt: skip
+        rows = [
+            {
+                **common,
+                "client_order_id": spec.client_order_id,
+                "leg": spec.leg,
+                "side": spec.side,
+                "price": None,
+                "state": "WORKING",
+            }
+        ]
+        rows += [{**common, "client_order_id": a.client_order_id, "leg": a.leg, "side": other, "price": a.price, "state": "HELD"}
+                 for a in spec.attached]  # fmt: skip
+        made = conn.execute(
+            text(
+                "INSERT INTO paper.orders (book, client_order_id, bracket, leg, symbol, market, contract, side, qty, price, state, active_from)"
+                " SELECT book, client_order_id, bracket, leg, symbol, market, contract, side, qty, price, state, active_from"
+                " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) RETURNING client_order_id, broker_order_id::text"
+            ),
+            {"rows": _json(rows)},
+        )
+        ids = {row[0]: row[1] for row in made}
+        conn.execute(
+            text(
+                "INSERT INTO paper.position (book, symbol, market, contract, qty, avg_price, fx, seen_until)"
+                " VALUES (:book, :symbol, :market, :contract, 0, 0, :fx, :active_from)"
+                " ON CONFLICT (book, symbol, market, contract) DO UPDATE SET fx = excluded.fx,"
+                " seen_until = CASE WHEN position.qty = 0 THEN greatest(position.seen_until, excluded.seen_until) ELSE position.seen_until END"
+            ),
+            {**common, "fx": spec.fx},
+        )
+        return Accepted(ids)
+
+    def _write(self, conn: Connection, replay: _Replay, positions: list[Position]) -> None:
+        """All that a replay changed, in four statements."""
+        if replay.fills:
+            conn.execute(
+                text(
+                    "INSERT INTO paper.fill (book, client_order_id, ts, qty, price, fee, cash)"
+                    " SELECT book, client_order_id, ts, qty, price, fee, cash FROM jsonb_populate_recordset(NULL::paper.fill, CAST(:rows AS jsonb))"
+                ),
+                {"rows": _json([{"book": self._book, **fill} for fill in replay.fills])},
+            )
+            conn.execute(
+                text("UPDATE paper.account SET cash = :cash WHERE book = :book"),
+                {"book": self._book, "cash": replay.cash},
+            )
+        if replay.states:
+            conn.execute(
+                text(
+                    "UPDATE paper.orders o SET state = n.state, reason = n.reason"
+                    " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) n"
+                    " WHERE o.book = :book AND o.client_order_id = n.client_order_id"
+                ),
+                {
+                    "book": self._book,
+                    "rows": _json(
+                        [{"client_order_id": i, "state": s, "reason": r} for i, (s, r) in replay.states.items()]
+                    ),
+                },
+            )
+        conn.execute(
+            text(
+                "UPDATE paper.position p SET qty = n.qty, avg_price = n.avg_price, mark = n.mark, fx = n.fx, seen_until = n.seen_until"
+                " FROM jsonb_populate_recordset(NULL::paper.position, CAST(:rows AS jsonb)) n"
+                " WHERE (p.book, p.symbol, p.market, p.contract) = (n.book, n.symbol, n.market, n.contract)"
+            ),
+            {"rows": _json([asdict(p) for p in positions])},
+        )
+
+
+@dataclass(frozen=True)
+class _Order:
+    qty: Decimal
+    rests: Resting
+
+
+class _Replay:
+    """One pass over new bars: what fills and cancels, and what that does to cash and positions."""
+
+    def __init__(
+        self,
+        settings: PaperBroker,
+        terms: Mapping[Key, Instrument],
+        cash: Decimal,
+        positions: dict[Key, Position],
+        resting: Mapping[Key, dict[str, list[_Order]]],
+    ) -> None:
+        self._settings, self._terms, self.cash, self.positions, self._resting = (
+            settings,
+            terms,
+            cash,
+            positions,
+            resting,
+        )
+        self.fills: list[dict[str, Any]] = []
+        self.states: dict[str, tuple[Literal["WORKING", "FILLED", "CANCELED"], str | None]] = {}
+
+    def bar(self, key: Key, row: Any) -> None:
+        tick = self._terms[key].tick
+        prices = (
+            None if pd.isna(p) else to_tick(Decimal(repr(p)), tick) for p in (row.open, row.high, row.low, row.close)
+        )
+        bar = Bar(row.start, row.ts, *cast("Any", prices), None if pd.isna(row.volume) else Decimal(repr(row.volume)))
+        brackets = self._resting.get(key, {})
+        for bracket, orders in list(brackets.items()):
+            brackets[bracket] = self._bracket(key, orders, bar, tick)
+        self.positions[key] = replace(self.positions[key], mark=bar.close, seen_until=bar.ts)
+
+    def _bracket(self, key: Key, orders: list[_Order], bar: Bar, tick: Decimal) -> list[_Order]:
+        """What remains of a bracket after the bar."""
+        qty = {o.rests.client_order_id: o.qty for o in orders}
+        gone: set[str] = set()
+        entered = False
+        for event in step([o.rests for o in orders], bar, tick=tick, slippage_bps=self._settings.slippage_bps):
+            order = event.order
+            gone.add(order.client_order_id)
+            if isinstance(event, Canceled):
+                self.states[order.client_order_id] = "CANCELED", event.reason
+            elif self._fill(key, order, qty[order.client_order_id], event, bar.ts):
+                entered = entered or order.leg == "ENTRY"
+            else:
+                for o in orders:
+                    self.states[o.rests.client_order_id] = "CANCELED", "insufficient_cash"
+                return []
+        left = [o for o in orders if o.rests.client_order_id not in gone]
+        if not entered:
+            return left
+        for o in left:
+            self.states[o.rests.client_order_id] = "WORKING", None
+        return [_Order(o.qty, replace(o.rests, state="WORKING")) for o in left]
+
+    def _fill(self, key: Key, order: Resting, qty: Decimal, event: Filled, ts: datetime) -> bool:
+        """Books a fill; False where a spot entry costs more than the cash there is."""
+        terms, position = self._terms[key], self.positions[key]
+        unit = terms.multiplier * terms.quote_unit * position.fx
+        fee = (abs(qty * event.price) * unit * self._settings.fee_bps / BPS).quantize(MICRO)
+        if position.market == "futures":
+            cash = (position.realised(order.side, qty, event.price) * unit).quantize(MICRO)
+        else:
+            cash = (event.price * (-qty if order.side == "BUY" else qty) * unit).quantize(MICRO)
+            if order.leg == "ENTRY" and order.side == "BUY" and self.cash + cash - fee < 0:
+                return False
+        self.cash += cash - fee
+        self.positions[key] = position.after(order.side, qty, event.price)
+        self.states[order.client_order_id] = "FILLED", None
+        self.fills.append(
+            {
+                "client_order_id": order.client_order_id,
+                "ts": ts,
+                "qty": qty,
+                "price": event.price,
+                "fee": fee,
+                "cash": cash,
+            }
+        )
+        return True
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    """Decimals and instants as text, which PostgreSQL reads exactly."""
+    return json.dumps(rows, default=str, allow_nan=False)
+
+
+def open_paper(hub: Hub, settings: Settings) -> Paper:
+    """The paper account of [execution] book."""
+    return Paper(hub.engine, settings.execution.book, settings.brokers[settings.execution.broker], settings.instruments)

@@ -1,0 +1,113 @@
+"""
+How much, and where the stop and the target stand: pure Decimal arithmetic of the traded contract.
+
+    quantity = floor(risk share x equity / (stop distance x multiplier x quote unit x fx))   to the lot
+
+capped by notional and by free funds; the smallest wins, and the plan says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Literal
+
+from alphapivot.brokers.fills import to_tick
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Instrument
+
+CapName = Literal["risk", "max_notional", "buying_power"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (lost if the stop fills at its price) in book currency."""
+
+    side: Literal["LONG", "SHORT"]
+    qty: Decimal
+    reference: Decimal  # the close on which it stands
+    stop: Decimal
+    target: Decimal
+    distance: Decimal  # stop distance before rounding, in quoted units
+    capped_by: CapName
+    notional: Decimal
+    margin: Decimal
+    risk: Decimal
+    fx: Decimal
+
+
+def unit_value(instrument: Instrument, fx: Decimal) -> Decimal:
+    """Book currency for a price change of one quoted unit in a quantity of one."""
+    return instrument.multiplier * instrument.quote_unit * fx
+
+
+def levels(
+    side: Literal["LONG", "SHORT"], price: Decimal, distance: Decimal, reward_to_risk: Decimal, tick: Decimal
+) -> tuple[Decimal, Decimal] | None:
+    """
+    Stop and target on the tick, each rounded towards ``price``, so that neither risk nor hoped-for reward grows.
+
+    None where the tick is too coarse to keep them apart from the price.
+    """
+    if side == "LONG":
+        stop = to_tick(price - distance, tick, ROUND_CEILING)
+        target = to_tick(price + distance * reward_to_risk, tick, ROUND_FLOOR)
+        return (stop, target) if stop < price < target else None
+    stop = to_tick(price + distance, tick, ROUND_FLOOR)
+    target = to_tick(price - distance * reward_to_risk, tick, ROUND_CEILING)
+    return (stop, target) if target < price < stop else None
+
+
+def size(
+    instrument: Instrument,
+    *,
+    side: Literal["LONG", "SHORT"],
+    price: Decimal,
+    distance: Decimal,
+    reward_to_risk: Decimal,
+    equity: Decimal,
+    free: Decimal,
+    risk_per_trade: Decimal,
+    max_notional: Decimal,
+    fx: Decimal,
+) -> Plan | str:
+    """
+    The plan of an entry at about ``price``, or the reason code why there is none.
+
+    ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``, ``max_notional``: shares
+    of equity. ``fx``: book currency for one unit of the instrument's. Reasons: stop_within_tick, no_equity, lot_zero,
+    max_notional (not even a lot fits below it), buying_power (likewise).
+    """
+    if equity <= 0:
+        return "no_equity"
+    if distance <= 0:
+        return "stop_within_tick"
+    found = levels(side, price, distance, reward_to_risk, instrument.tick)
+    if found is None:
+        return "stop_within_tick"
+    stop, target = found
+    unit = unit_value(instrument, fx)
+    notional = abs(price) * unit  # of a quantity of one
+    margin = notional * (1 if instrument.trade_market == "spot" and side == "LONG" else instrument.margin)
+    wanted: dict[CapName, Decimal] = {"risk": risk_per_trade * equity / (distance * unit)}
+    if notional:
+        wanted["max_notional"] = max_notional * equity / notional
+        wanted["buying_power"] = max(free, Decimal(0)) / margin
+    capped_by = min(wanted, key=lambda name: wanted[name])
+    qty = to_tick(wanted[capped_by], instrument.lot, ROUND_FLOOR)
+    if qty <= 0:
+        return "lot_zero" if capped_by == "risk" else capped_by
+    return Plan(
+        side,
+        qty,
+        price,
+        stop,
+        target,
+        distance,
+        capped_by,
+        qty * notional,
+        qty * margin,
+        qty * abs(price - stop) * unit,
+        fx,
+    )
