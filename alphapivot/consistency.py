@@ -60,7 +60,7 @@ def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:
 
 
 def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
-    from exchange_calendars import get_calendar_names  # 0.6 s, for those who read a config only
+    from exchange_calendars import get_calendar_names  # noqa: PLC0415 - 0.6 s that not everyone need wait for
 
     calendars = get_calendar_names()
     base = cast("Timeframes", valid["timeframes"]).base if "timeframes" in valid else None

@@ -87,6 +87,9 @@ class Database(Section):
     url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(
         None, description="postgresql://user@host/name; a password comes from the environment"
     )
+    name: str = Field(
+        "alphapivot", pattern="^[a-z_][a-z0-9_]{0,62}$", description="the embedded server's database: a-z, 0-9 and _"
+    )
 
 
 class YahooFeed(Section):
@@ -273,13 +276,18 @@ def load(
     Without a path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of
     ``runtime.feed`` holds for every instrument, also for one that names its own feed. ConfigError tells all mistakes.
     """
-    from alphapivot import config  # it stands on the models above
+    from alphapivot import config  # noqa: PLC0415 - it stands on the models above
 
     return config.read(path, environ, overrides)
 
 
-def database_url(environ: Mapping[str, str] = os.environ) -> SecretStr | None:
-    """The hub's address from the environment or the config file, of which nothing else is read; None: embedded."""
-    from alphapivot import config
+def database(environ: Mapping[str, str] = os.environ) -> Database:
+    """[database] from the config file and the environment, of which nothing else is read."""
+    from alphapivot import config  # noqa: PLC0415 - the same
 
-    return config.read_database(environ).url
+    return config.read_database(environ)
+
+
+def database_url(environ: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """The hub's address; None: the embedded server's."""
+    return database(environ).url

@@ -7,7 +7,6 @@ embedded server, which starts by itself. Nothing connects at import.
 
 from __future__ import annotations
 
-import configparser
 import functools
 import os
 import threading
@@ -18,8 +17,8 @@ import psycopg
 import sqlalchemy
 from sqlalchemy import event
 
-from alphapivot import home
-from alphapivot.errors import ConfigError, Unavailable
+from alphapivot import settings
+from alphapivot.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from alphapivot.frames import Frame
     from alphapivot.hub.read import Readers
 
-DATABASE = "alphapivot"  # the hub's database on the embedded server
 WORKERS = 10  # connections of one process: as many threads as work at once (see embedded.SETTINGS for the sum)
 STATEMENT_TIMEOUT = "10min"  # a Prefect time-out does not end a thread that waits for the database; this does
 OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT} -c timezone=UTC -c lock_timeout=2min"
@@ -128,7 +126,8 @@ class Hub:
 
 def connect() -> Hub:
     """This process's Hub, made once for each address; the schema is up to date. Raises Unavailable, ConfigError."""
-    return _connect(os.environ.get("ALPHAPIVOT_DATABASE__URL") or _configured() or _embedded(), os.getpid())
+    section = settings.database()
+    return _connect(section.url.get_secret_value() if section.url else _embedded(section.name), os.getpid())
 
 
 @functools.cache
@@ -138,20 +137,10 @@ def _connect(url: str, _pid: int) -> Hub:  # a forked child must not use its par
     return hub
 
 
-def _configured() -> str | None:
-    path = home.config()
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")  # a missing file is the settings' business, which say so better
-    except configparser.Error as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parser.get("database", "url", fallback="").strip() or None
-
-
-def _embedded() -> str:
+def _embedded(name: str) -> str:
     from alphapivot.hub import embedded  # noqa: PLC0415 - needless where a url is configured
 
-    return embedded.start().database(DATABASE)
+    return embedded.start().database(name)
 
 
 def _reason(error: BaseException) -> str:
