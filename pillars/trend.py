@@ -24,8 +24,8 @@ class Trend(Pillar):
     - *distance*: close - slow mean in ATR, in full from ``distance_full`` on.
 
     Uses prices only; a close-only series counts as bars whose high and low are the close. Unknown (null) until the
-    longest window is full and again after a gap in the closes; 0 where the price has not moved for ``channel`` bars. All
-    in differences and their ratios: adjusted and negative prices are as good as any, a mirrored path mirrors the score.
+    longest window is full and again after a gap in the closes; 0 where the price has not moved for ``channel`` bars.
+    All in differences and their ratios: adjusted and negative prices are as good as any; a mirrored path mirrors it.
     """
 
     name: ClassVar[str] = "trend"

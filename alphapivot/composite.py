@@ -1,0 +1,332 @@
+"""
+Signals -> composite scores, for all symbols and instants at once; pure.
+
+For each symbol and instant, in this order: blend timeframes, x the pillar's scalar, cap at +-100, weighted mean over
+the directional pillars, x the diversification multiplier, clip (this is ``raw``), x the gates (``score``), vetoes.
+
+- A signal is *fresh* while its ts is that of the newest bar due under the symbol's calendar; only fresh ones count, and
+  the timeframes' weights are renormalised over those that are fresh and known. A pillar without a fresh, known signal
+  on the base timeframe is *missing*, for decisions are made there, whatever its higher timeframes still say.
+- ``raw`` is made from the pillars present, so that open trades can be judged. A missing directional pillar makes
+  ``score`` null and vetoes as ``missing:<pillar>``, unless ``on_missing_pillar = renormalise``; a missing gate always
+  does, for a gate cannot be made up from the others. Null, zero and vetoed are three things: a vetoed score keeps its
+  number.
+- Every term is rounded to 2**-40 points, so that sums are exact in any order, and what ``explain`` shows adds up to the
+  last bit. Scores and gates are rounded as they are stored: scores to 0.01.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alphapivot.settings import CompositeSettings, Timeframes
+
+Column = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
+LIMIT = 100.0
+MULTIPLIER = 1.0  # diversification: 1 / sqrt(w' C w) once correlations are calibrated
+
+
+TERMS = (
+    *("symbol", "ts", "pillar", "interval", "due", "score", "gate", "veto"),
+    *("share", "scalar", "cap", "weight", "contribution", "strength", "factor"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of the waterfall from nothing to the score: what it adds, and what there is then."""
+
+    label: str
+    detail: str
+    effect: float
+    total: float
+
+
+def compose(
+    signals: pd.DataFrame,
+    due: pd.DataFrame,
+    settings: CompositeSettings,
+    timeframes: Timeframes,
+    *,
+    explained: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    The composites of every (symbol, ts) of ``due``, and the terms they are made of; both sorted by symbol and ts.
+
+    ``signals``: frame Signals (scope and batch_id are not needed), one row per pillar, symbol, interval and ts.
+    ``due``: symbol, interval, ts (for which to compose) and due (the newest bar of that interval complete at ts; NaT
+    for none yet), one row per symbol, ts and each of the timeframes.
+
+    Returns (composites, terms): frame Composites without scope and batch_id; and the TERMS (no rows unless
+    ``explained``), one per symbol, ts, pillar and interval, with the signal that was due and what became of it:
+
+    - contribution = score x share (of the timeframe) x scalar x cap x weight (of the pillar), NaN for one that only
+      gates; the contributions of a symbol and ts sum to their weighted mean exactly;
+    - factor = the pillar's gate at its strength, NaN where unknown; strength is NaN for a pillar that does not gate.
+
+    Raises DataError on repeated or lacking rows and on naive instants.
+    """
+    grid = _Grid.of(due, list(timeframes.weights), timeframes.base)
+    gating = {p: s for p, s in settings.gates.items() if s > 0}
+    found = _align(signals, grid, sorted({*settings.weights, *gating}))
+
+    votes = {p: _Vote.of(found[p].score, timeframes, settings.scalars.get(p, 1.0)) for p in sorted(settings.weights)}
+    weights = {p: np.where(vote.present, settings.weights[p], 0.0) for p, vote in votes.items()}
+    weighed = sum(weights.values(), np.zeros(len(grid.ts)))
+    for p, vote in votes.items():
+        vote.weigh(_divide(weights[p], weighed))
+    mean = sum((vote.contribution.sum(axis=1) for vote in votes.values()), np.zeros(len(grid.ts)))
+    raw = np.where(weighed > 0, np.clip(_exact(MULTIPLIER * mean), -LIMIT, LIMIT), np.nan)
+    gates = {p: _Gate.of(found[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
+    gate = np.multiply.reduce([np.ones(len(grid.ts)), *(g.factor for g in gates.values())])
+
+    absent = {p: ~votes[p].present if p in votes else np.zeros(len(grid.ts), np.bool_) for p in found}
+    closed = {p: np.isnan(gates[p].factor) if p in gates else np.zeros(len(grid.ts), np.bool_) for p in found}
+    forgiven = (weighed > 0) & (settings.on_missing_pillar == "renormalise")
+    missing = {f"missing:{p}": (absent[p] & ~forgiven) | closed[p] for p in found}
+    composites = grid.frame(
+        score=_stored(np.where(np.logical_or.reduce(list(missing.values())), np.nan, _exact(raw * gate)), 2),
+        raw=_stored(raw, 2),
+        gate=_stored(gate, 4),
+        veto=_labels(missing | _vetoes(found), len(grid.ts), none=None),
+        pillars_used=_labels({p: ~(absent[p] | closed[p]) for p in found}, len(grid.ts), none=""),
+    )
+    return composites, _terms(grid, found, votes, gates) if explained else pd.DataFrame(columns=list(TERMS))
+
+
+def explain(terms: pd.DataFrame) -> list[Line]:
+    """
+    The waterfall of one symbol and ts from its ``terms``: the effects add up to the last total, exactly.
+
+    That total is the composite's score before it was rounded to 0.01; NaN where a gate or every directional pillar is
+    missing. Where only some are, it is raw x gate, though the composite's score is null under ``no_entries``.
+    """
+    if terms.duplicated(["pillar", "interval"]).any():
+        raise DataError("explain: got terms of several symbols or instants; expected those of one symbol and ts")
+    lines: list[Line] = []
+    total, gate = 0.0, 1.0
+    voters = terms[terms["contribution"].notna()]
+    for t in voters.to_dict("records"):
+        total += t["contribution"]
+        detail = " x ".join(f"{t[name]:.4g} {name}" for name in ("score", "share", "scalar", "cap", "weight"))
+        counts = t["weight"] > 0 and t["share"] > 0
+        detail = detail if counts else "not known"
+        lines.append(Line(f"{t['pillar']} {t['interval']}", detail, t["contribution"], total))
+    raw = float(np.clip(_exact(MULTIPLIER * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
+    lines.append(Line("raw", f"x {MULTIPLIER:.4g} diversification, within +-{LIMIT:g}", raw - total, raw))
+    total = raw
+    for t in terms[terms["strength"].notna()].drop_duplicates("pillar").to_dict("records"):
+        gate *= t["factor"]
+        after = float(_exact(raw * gate))
+        detail = f"x {t['factor']:.4g} at strength {t['strength']:.4g}"
+        lines.append(Line(f"{t['pillar']} gate", detail, after - total, after))
+        total = after
+    return lines
+
+
+@dataclass(frozen=True)
+class _Signals:
+    """One pillar's signals beside the grid (axis 0) by timeframe (axis 1); NaN or None where not known."""
+
+    score: Column
+    gate: Column
+    veto: npt.NDArray[np.object_]
+
+
+@dataclass
+class _Vote:
+    """A directional pillar: its scores, and what each timeframe of it counts in the mean."""
+
+    score: Column
+    shares: Column
+    scalar: float
+    cap: Column  # what keeps the blended and scaled score within the limit
+    present: Mask
+    weight: Column
+    contribution: Column
+
+    @classmethod
+    def of(cls, score: Column, timeframes: Timeframes, scalar: float) -> _Vote:
+        shares = _shares(score, timeframes)
+        known = np.where(shares > 0, score, 0.0)
+        size = np.abs(scalar * (shares * known).sum(axis=1))
+        cap = np.divide(LIMIT, size, out=np.ones(len(size)), where=size > LIMIT)
+        present = np.asarray((shares > 0).any(axis=1))
+        return cls(known, shares, scalar, cap, present, np.zeros(len(size)), np.zeros(shares.shape))
+
+    def weigh(self, weight: Column) -> None:
+        self.weight = weight
+        self.contribution = _exact(self.score * self.shares * (self.scalar * self.cap * weight)[:, None])
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """A gating pillar: factor = 1 - strength x (1 - gate), the gate blended over timeframes; NaN where not known."""
+
+    shares: Column
+    strength: float
+    factor: Column
+
+    @classmethod
+    def of(cls, gate: Column, timeframes: Timeframes, strength: float) -> _Gate:
+        shares = _shares(gate, timeframes)
+        # shares may sum to a hair over 1
+        blended = np.minimum((shares * np.where(shares > 0, gate, 0.0)).sum(axis=1), 1.0)
+        return cls(shares, strength, np.where(shares.any(axis=1), 1 - strength * (1 - blended), np.nan))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows to compose, sorted by (symbol, ts), and for each timeframe the newest bar due there."""
+
+    symbols: pd.Index[Any]
+    codes: npt.NDArray[np.int64]
+    ts: Instants
+    due: dict[str, Instants]
+
+    @classmethod
+    def of(cls, due: pd.DataFrame, intervals: list[str], base: str) -> _Grid:
+        codes, symbols = pd.factorize(due["symbol"], sort=True)
+        instants, newest = _naive(due["ts"]), _naive(due["due"])
+        rows = {}
+        for interval in intervals:
+            here = np.flatnonzero(due["interval"] == interval)
+            rows[interval] = here[np.lexsort((instants[here], codes[here]))]
+        grid = cls(pd.Index(symbols), codes[rows[base]], instants[rows[base]], {i: newest[r] for i, r in rows.items()})
+        repeated = np.flatnonzero((np.diff(grid.codes) == 0) & (grid.ts[1:] == grid.ts[:-1]))
+        if repeated.size:
+            raise DataError(f"due: {grid.where(repeated[0])} stands twice; expected one row a symbol, interval and ts")
+        for interval, r in rows.items():
+            if not np.array_equal(codes[r], grid.codes) or not np.array_equal(instants[r], grid.ts):
+                raise DataError(f"due: {interval} is given for other instants than {base}; expected the same")
+        return grid
+
+    def where(self, row: int) -> str:
+        return f"{self.symbols[self.codes[row]]} {self.ts[row]}Z"
+
+    def frame(self, **columns: Any) -> pd.DataFrame:
+        names = pd.array(list(self.symbols), dtype="str").take(self.codes)
+        return pd.DataFrame({"symbol": names, "ts": pd.DatetimeIndex(self.ts).tz_localize("UTC"), **columns})
+
+
+def _align(signals: pd.DataFrame, grid: _Grid, pillars: list[str]) -> dict[str, _Signals]:
+    """Each pillar's signals beside the grid: of each timeframe the one at the instant that is due, if it is there."""
+    shape = (len(grid.ts), len(grid.due))
+    aligned = {p: _Signals(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
+    for column, (interval, due) in enumerate(grid.due.items()):
+        instants = np.unique(due)
+        here = signals[signals["interval"] == interval]
+        for pillar, found in here.groupby("pillar"):
+            if pillar not in aligned:
+                continue
+            codes, ts = grid.symbols.get_indexer(pd.Index(found["symbol"])), _naive(found["ts"])
+            place = np.minimum(np.searchsorted(instants, ts), len(instants) - 1)
+            rows = np.flatnonzero((codes >= 0) & (instants[place] == ts))
+            key = pd.Index(codes[rows] * len(instants) + place[rows])
+            if not key.is_unique:
+                row = rows[np.flatnonzero(key.duplicated())[0]]
+                raise DataError(f"signals: {pillar!s} {found['symbol'].iloc[row]} {interval} {ts[row]}Z stands twice")
+            at = key.get_indexer(pd.Index(grid.codes * len(instants) + np.searchsorted(instants, due)))
+            fresh = at >= 0
+            source, target = rows[at[fresh]], aligned[str(pillar)]
+            # they are stored as float32: back to the decimals that the pillar meant
+            target.score[fresh, column] = np.round(found["score"].to_numpy(np.float64)[source], 2)
+            target.gate[fresh, column] = np.round(found["gate"].to_numpy(np.float64)[source], 4)
+            target.veto[fresh, column] = found["veto"].astype(object).to_numpy()[source]
+    return aligned
+
+
+def _shares(values: Column, timeframes: Timeframes) -> Column:
+    """The timeframes' weights over those that are known, summing to 1; all 0 where the base timeframe is not known."""
+    known = ~np.isnan(values)
+    base = list(timeframes.weights).index(timeframes.base)
+    counted = np.array(list(timeframes.weights.values())) * known * known[:, [base]]
+    return _divide(counted, counted.sum(axis=1, keepdims=True))
+
+
+def _divide(part: Column, whole: Column) -> Column:
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+
+
+def _terms(
+    grid: _Grid, found: Mapping[str, _Signals], votes: Mapping[str, _Vote], gates: Mapping[str, _Gate]
+) -> pd.DataFrame:
+    nothing = np.full(len(grid.ts), np.nan)
+    frames = []
+    for p, signal in found.items():
+        vote, gate = votes.get(p), gates.get(p)
+        shares = vote.shares if vote else gates[p].shares
+        for column, (interval, due) in enumerate(grid.due.items()):
+            frames.append(
+                grid.frame(
+                    pillar=p,
+                    interval=interval,
+                    due=pd.DatetimeIndex(due).tz_localize("UTC"),
+                    score=signal.score[:, column],
+                    gate=signal.gate[:, column],
+                    veto=pd.array(signal.veto[:, column], dtype="str"),
+                    share=shares[:, column],
+                    scalar=vote.scalar if vote else np.nan,
+                    cap=vote.cap if vote else nothing,
+                    weight=vote.weight if vote else nothing,
+                    contribution=vote.contribution[:, column] if vote else nothing,
+                    strength=gate.strength if gate else np.nan,
+                    factor=gate.factor if gate else nothing,
+                )
+            )
+    if not frames:
+        return grid.frame()[:0].reindex(columns=list(TERMS))
+    # each frame is in the grid's order: row by row, not frame by frame
+    order = np.arange(len(frames) * len(grid.ts)).reshape(len(frames), -1).T.ravel()
+    return pd.concat(frames, ignore_index=True).iloc[order].reset_index(drop=True)
+
+
+def _vetoes(found: Mapping[str, _Signals]) -> dict[str, Mask]:
+    """Where each veto stands, as ``code:pillar``; a veto counts on every fresh timeframe."""
+    return {
+        f"{code}:{pillar}": (signal.veto == code).any(axis=1)
+        for pillar, signal in found.items()
+        for code in set(signal.veto[pd.notna(signal.veto)])
+    }
+
+
+def _labels(masks: Mapping[str, Mask], count: int, *, none: str | None) -> Any:
+    """For each row the names whose mask is set, sorted and joined by commas; ``none`` where there is none."""
+    labels, ids = [""], np.zeros(count, np.int64)
+    for name, mask in sorted(masks.items()):
+        pairs = ids * 2 + mask
+        used = np.flatnonzero(np.bincount(pairs, minlength=1))
+        labels = [",".join(filter(None, (labels[u // 2], name if u % 2 else ""))) for u in used.tolist()]
+        ids = np.searchsorted(used, pairs)
+    return pd.array([label or none for label in labels], dtype="str").take(ids)
+
+
+def _exact(points: Any) -> Any:
+    """Rounded to 2**-40 points: up to thousands of such numbers within +-100 sum without any rounding."""
+    return np.rint(points * 2.0**40) / 2.0**40
+
+
+def _stored(column: Column, decimals: int) -> npt.NDArray[np.float32]:
+    # + 0.0 makes a negative zero positive
+    return (np.round(column, decimals) + 0.0).astype(np.float32)
+
+
+def _naive(instants: pd.Series[Any]) -> Instants:
+    if not len(instants):
+        return np.empty(0, "datetime64[us]")
+    if not isinstance(instants.dtype, pd.DatetimeTZDtype):
+        raise DataError(f"composite: {instants.name} must be aware (UTC), got {instants.dtype}")
+    naive: Instants = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    return naive
