@@ -41,7 +41,11 @@ class Hub:
     def __init__(self, url: str) -> None:
         self.url = url
         self._conninfo = psycopg.conninfo.make_conninfo(
-            url, application_name="alphapivot", connect_timeout=10, options=OPTIONS, keepalives_idle=30,
+            url,
+            application_name="alphapivot",
+            connect_timeout=10,
+            options=OPTIONS,
+            keepalives_idle=30,
         )
         self.engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",  # the address stays in `creator`, so that no repr and no error can show it
@@ -63,7 +67,10 @@ class Hub:
             raise self.unavailable(error) from error
 
     def read(
-        self, frame: type[Frame], where: sql.Composable | None = None, columns: Sequence[str] | None = None,
+        self,
+        frame: type[Frame],
+        where: sql.Composable | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """The rows of a frame's table, as Arrow read them: NULL numbers are NaN, ts is UTC in microseconds; in no order."""
         from alphapivot.hub import read  # noqa: PLC0415 - ADBC and Arrow take a second to import

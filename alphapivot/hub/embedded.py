@@ -87,7 +87,9 @@ class Server:
         """
         with psycopg.connect(self.url, autocommit=True) as connection:
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
-                create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+                create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
                 # another process may be quicker
                 with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute(create)
@@ -133,7 +135,9 @@ def stop(folder: Path | None = None) -> bool:
     with _lock(folder):
         if _running(folder) is None:
             return False
-        done = _Runner.of(folder).run("pg_ctl", "stop", "-D", str(folder / "data"), "-m", "fast", "-t", str(START_SECONDS))
+        done = _Runner.of(folder).run(
+            "pg_ctl", "stop", "-D", str(folder / "data"), "-m", "fast", "-t", str(START_SECONDS)
+        )
         if done.returncode:
             raise Unavailable(f"the embedded PostgreSQL does not stop: {done.stderr.strip()}")
         return True
@@ -182,7 +186,9 @@ def _running(folder: Path) -> Server | None:
         except (FileNotFoundError, ValueError):
             return None
         except PermissionError as error:
-            raise Unavailable(f"{folder} belongs to another user. Set ALPHAPIVOT_HOME to a folder of your own") from error
+            raise Unavailable(
+                f"{folder} belongs to another user. Set ALPHAPIVOT_HOME to a folder of your own"
+            ) from error
         server = Server(folder, int(port), int(pid), password)
         try:
             with psycopg.connect(server.url, connect_timeout=5) as connection:

@@ -51,7 +51,9 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
         for name in new:
             with connection.transaction():
                 _apply(connection, files[name])
-                connection.execute("INSERT INTO ops.migration (name, checksum) VALUES (%s, %s)", [name, _checksum(files[name])])
+                connection.execute(
+                    "INSERT INTO ops.migration (name, checksum) VALUES (%s, %s)", [name, _checksum(files[name])]
+                )
         if (folder / "timescale.sql").exists():
             _apply(connection, folder / "timescale.sql")
     finally:
@@ -69,9 +71,13 @@ def _problems(files: dict[str, Path], applied: dict[str, str]) -> list[str]:
     problems = []
     for name, checksum in applied.items():
         if name not in files:
-            problems.append(f"{name}.sql was applied to it and is gone: this code is older than the database, update it")
+            problems.append(
+                f"{name}.sql was applied to it and is gone: this code is older than the database, update it"
+            )
         elif checksum != _checksum(files[name]):
-            problems.append(f"{name}.sql has changed since it was applied: restore it, and put the change into a new file")
+            problems.append(
+                f"{name}.sql has changed since it was applied: restore it, and put the change into a new file"
+            )
     last = max(applied, default="")
     problems += [
         f"{name}.sql is new but comes before {last}.sql, which is applied: give it the next number"
@@ -79,7 +85,10 @@ def _problems(files: dict[str, Path], applied: dict[str, str]) -> list[str]:
         if name not in applied and name < last
     ]
     numbers = [name[:3] for name in files]
-    problems += [f"several files have the number {n}: give each its own" for n in sorted({n for n in numbers if numbers.count(n) > 1})]
+    problems += [
+        f"several files have the number {n}: give each its own"
+        for n in sorted({n for n in numbers if numbers.count(n) > 1})
+    ]
     return problems
 
 

@@ -65,7 +65,10 @@ class Readers:
 
 
 def read(
-    hub: Hub, frame: type[Frame], where: sql.Composable | None = None, columns: Sequence[str] | None = None,
+    hub: Hub,
+    frame: type[Frame],
+    where: sql.Composable | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """The rows of the frame's table, in no order; see ``Hub.read``."""
     return query(hub, frame, select(frame, where, columns), columns)
@@ -85,7 +88,10 @@ def select(
 
 
 def query(
-    hub: Hub, frame: type[Frame], statement: sql.Composable, columns: Sequence[str] | None = None,
+    hub: Hub,
+    frame: type[Frame],
+    statement: sql.Composable,
+    columns: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """What ``statement`` selects, with the dtypes that the frame gives its columns."""
     table = hub.readers().fetch(statement.as_string(None))

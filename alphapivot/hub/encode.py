@@ -1,0 +1,128 @@
+"""
+A frame as PostgreSQL's binary COPY stream, made of whole numpy columns.
+
+The format gives each row its number of fields, and each field its length (-1: NULL) and its bytes. Rows with the same
+NULLs and the same text lengths therefore look alike, byte for byte in place: they are one structured array. A million
+bars fall into a handful of such layouts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+ROWS = 1 << 16  # encoded at a time: about 10 MB of bars
+EPOCH = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01
+WIRE = {"f": ">f", "i": ">i"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text column: each row's number in ``words``, or -1 for NULL."""
+
+    codes: npt.NDArray[np.int64]
+    words: list[bytes]
+
+    @classmethod
+    def of(cls, column: pd.Series) -> Text:
+        encoded = pa.chunked_array([pa.array(column, from_pandas=True)]).combine_chunks().dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return cls(codes, [word.encode() for word in encoded.dictionary.to_pylist()])
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Each word's bytes; the last, -1, is NULL's, so that it is also that of code -1."""
+        return np.array([*map(len, self.words), -1], dtype=np.int64)
+
+    def values(self, rows: npt.NDArray[np.int64]) -> Any:
+        """The bytes of rows that are equally long."""
+        codes = self.codes[rows]
+        used, places = np.unique(codes, return_inverse=True)
+        return np.array([self.words[code] for code in used])[places]
+
+
+Column = Text | npt.NDArray[Any]
+
+
+def columns(df: pd.DataFrame) -> dict[str, Column]:
+    """The frame's columns as numbers: texts with their words, instants in PostgreSQL's microseconds."""
+    return {str(name): _column(df[name]) for name in df}
+
+
+def stream(data: dict[str, Column]) -> Iterator[bytes | memoryview]:
+    """The columns as a COPY stream, some ten thousand rows a piece."""
+    layout = _layout(data)
+    yield HEADER
+    for start in range(0, len(layout), ROWS):
+        kinds, uniques = pd.factorize(layout[start : start + ROWS])
+        order = np.argsort(kinds, kind="stable") if len(uniques) > 1 else np.arange(len(kinds))
+        for rows in np.split(order + start, np.cumsum(np.bincount(kinds))[:-1]):
+            yield memoryview(_records(data, rows)).cast("B")
+    yield TRAILER
+
+
+def _column(column: pd.Series) -> Column:
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return column.to_numpy("datetime64[us]").astype(np.int64) - EPOCH
+    if column.dtype.kind in "fi":
+        return column.to_numpy()
+    return Text.of(column)
+
+
+def _layout(data: dict[str, Column]) -> npt.NDArray[np.int64]:
+    """A number for each row, the same for rows that look alike."""
+    layout = np.zeros(len(next(iter(arrays(data)))), dtype=np.int64)
+    for column in data.values():
+        if isinstance(column, Text):
+            mark = column.lengths[column.codes] + 1
+        elif column.dtype.kind == "f" and (missing := np.isnan(column)).any():
+            mark = missing.astype(np.int64)
+        else:
+            continue
+        layout = layout * (mark.max() + 1) + mark
+        if layout.max() > 1 << 31:  # before the next factor overflows
+            layout = pd.factorize(layout)[0].astype(np.int64)
+    return layout
+
+
+def arrays(data: dict[str, Column]) -> Iterator[npt.NDArray[Any]]:
+    for column in data.values():
+        yield column.codes if isinstance(column, Text) else column
+
+
+def _records(data: dict[str, Column], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+    """Rows that look alike, as they go over the wire."""
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    values: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
+    for name, column in data.items():
+        fields.append((f"{name} length", ">i4"))
+        if isinstance(column, Text):
+            lengths[name] = int(column.lengths[column.codes[rows[0]]])
+            if lengths[name] > 0:
+                values[name] = column.values(rows)
+                fields.append((name, f"S{lengths[name]}"))
+        elif column.dtype.kind == "f" and np.isnan(column[rows[0]]):
+            lengths[name] = -1
+        else:
+            values[name] = column[rows]
+            lengths[name] = column.dtype.itemsize
+            fields.append((name, column.dtype.newbyteorder(">").str))
+    records = np.zeros(len(rows), dtype=fields)
+    records["fields"] = len(data)
+    for name, length in lengths.items():
+        records[f"{name} length"] = length
+    for name, value in values.items():
+        records[name] = value
+    return records
