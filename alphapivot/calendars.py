@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -154,8 +154,14 @@ def _bar_ends(calendar: str, interval: str, low: np.datetime64, high: np.datetim
     return ends[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "right")]
 
 
-def due(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """The newest bar end at or before each instant of ``at``; NaT before the calendar's first bar."""
+@overload
+def due(calendar: str, interval: str, at: datetime) -> pd.Timestamp: ...
+@overload
+def due(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex: ...
+def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Timestamp | pd.DatetimeIndex:
+    """The newest bar end at or before ``at``, an instant or an index of them; NaT before the calendar's first bar."""
+    if not isinstance(at, pd.DatetimeIndex):
+        return due(calendar, interval, pd.DatetimeIndex([at]))[0]
     wanted = naive(at)
     if not len(wanted):
         return aware(wanted)

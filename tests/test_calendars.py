@@ -118,6 +118,10 @@ def test_what_is_due_is_the_newest_end_that_has_passed(name, interval, at):
     assert list(found) == [everything[everything <= t][-1] for t in (at, at + timedelta(days=3))]
 
 
+def test_what_is_due_may_be_asked_for_one_instant():
+    assert calendars.due("XNYS", "1d", utc("2024-07-04")) == pd.Timestamp("2024-07-03 17:00", tz="UTC")
+
+
 def test_nothing_is_due_before_the_calendar_begins():
     assert calendars.due("XNYS", "1d", pd.DatetimeIndex(["1975-01-01"], tz="UTC")).isna().all()
     assert len(calendars.due("XNYS", "1d", pd.DatetimeIndex([], tz="UTC"))) == 0

@@ -1,0 +1,227 @@
+"""Rolls and adjusted prices: a hand-worked case, real contracts, and that the future changes no past roll."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapivot import calendars, rolls
+from alphapivot.errors import DataError
+from alphapivot.feeds import Request, open_feed
+from alphapivot.frames import Bars, Rolls
+from alphapivot.settings import Instrument, SimulatedFeed
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+NAN = float("nan")
+
+
+def contract(name, rows, symbol="X"):
+    """Daily bars: (day of December 2013, close, volume, open interest) each."""
+    days, close, volume, interest = (list(column) for column in zip(*rows, strict=True))
+    return pd.DataFrame(
+        {
+            "symbol": symbol,
+            "market": "futures",
+            "contract": name,
+            "interval": "1d",
+            "ts": pd.DatetimeIndex([f"2013-12-{d:02} 23:00" for d in days], tz="UTC").as_unit("us"),
+            "open": close,
+            "high": close,
+            "low": close,
+            "close": close,
+            "volume": volume,
+            "open_interest": interest,
+            "source": "test",
+        }
+    )
+
+
+def facts(found):
+    return [(str(r.ts.date()), r.contract, r.previous, r.spread, r.offset) for r in found.itertuples()]
+
+
+WORKED = pd.concat(
+    [
+        # volume leads on the 10th, open interest on the 11th
+        contract("XZ3", [(9, 100, 9, 50), (10, 101, 5, 40), (11, 103, 2, 30), (12, 104, 1, 20)]),
+        contract("XH4", [(9, 110, 1, 10), (10, 112, 6, 30), (11, 115, 9, 40), (12, 117, 9, 50), (13, 118, 9, 60)]),
+    ]
+)
+
+
+def test_a_roll_is_decided_by_open_interest_and_its_spread_is_the_difference_of_the_closes():
+    found = rolls.decide(WORKED, Rolls.empty())
+    Rolls.validate(found)
+    assert facts(found) == [("1970-01-01", "XZ3", "", 0, 0), ("2013-12-11", "XH4", "XZ3", 12, -12)]
+
+
+def test_where_open_interest_is_not_known_volume_decides():
+    found = rolls.decide(WORKED.assign(open_interest=NAN), Rolls.empty())
+    assert facts(found)[1:] == [("2013-12-10", "XH4", "XZ3", 11, -11)]
+
+
+def test_adjusted_prices_join_without_a_jump_and_earlier_ones_stay_as_they_were():
+    front = rolls.adjust(WORKED, rolls.decide(WORKED, Rolls.empty()))
+    # the roll was decided on the 11th: the 11th itself is still the old contract's
+    assert front["contract"].tolist() == ["XZ3", "XZ3", "XZ3", "XH4", "XH4"]
+    assert front["close"].tolist() == [100, 101, 103, 117 - 12, 118 - 12]
+    assert front["offset"].tolist() == [0, 0, 0, -12, -12]
+    # the change over the roll is the new contract's own
+    assert front["close"].iloc[3] - front["close"].iloc[2] == 117 - 115
+    assert front["volume"].tolist() == [9, 5, 2, 9, 9]
+
+
+def test_a_roll_waits_for_a_session_on_which_both_have_a_close():
+    gap = WORKED[~((WORKED["contract"] == "XZ3") & (WORKED["ts"].dt.day == 11))]
+    assert facts(rolls.decide(gap, Rolls.empty()))[1:] == [("2013-12-12", "XH4", "XZ3", 13, -13)]
+
+
+def test_a_roll_never_goes_back():
+    back = pd.concat(
+        [
+            contract("XZ3", [(9, 1, 1, 9), (10, 1, 1, 1), (11, 1, 1, 99)]),
+            contract("XH4", [(9, 2, 1, 1), (10, 2, 1, 9), (11, 2, 1, 1)]),
+        ]
+    )
+    assert [row[1] for row in facts(rolls.decide(back, Rolls.empty()))] == ["XZ3", "XH4"]
+
+
+def test_a_contract_that_never_leads_is_skipped():
+    three = pd.concat(
+        [
+            contract("XZ3", [(9, 1, 1, 9), (10, 1, 1, 1)]),
+            contract("XH4", [(9, 2, 1, 1), (10, 2, 1, 2)]),
+            contract("XM4", [(9, 5, 1, 1), (10, 5, 1, 9)]),
+        ]
+    )
+    assert facts(rolls.decide(three, Rolls.empty()))[1:] == [("2013-12-10", "XM4", "XZ3", 4, -4)]
+
+
+def test_the_first_contract_is_the_one_that_leads_on_the_first_session():
+    late = WORKED[WORKED["ts"].dt.day >= 11]
+    assert facts(rolls.decide(late, Rolls.empty())) == [("1970-01-01", "XH4", "", 0, 0)]
+
+
+def test_rolls_go_on_from_the_last_ones():
+    first = rolls.decide(WORKED[WORKED["ts"].dt.day <= 10], Rolls.empty())
+    second = rolls.decide(WORKED, first)
+    pd.testing.assert_frame_equal(pd.concat([first, second], ignore_index=True), rolls.decide(WORKED, Rolls.empty()))
+    assert rolls.decide(WORKED, pd.concat([first, second])).empty
+
+
+def test_spot_and_continuous_tickers_pass_as_they_are():
+    plain = contract("", [(9, 100, 1, NAN), (10, 101, 1, NAN)])
+    assert rolls.decide(plain, Rolls.empty()).empty
+    found = rolls.adjust(plain, Rolls.empty())
+    assert found["close"].tolist() == [100, 101]
+    assert found["offset"].tolist() == [0, 0]
+
+
+def test_rolls_of_intraday_bars_are_refused():
+    with pytest.raises(DataError, match="rolls are decided from daily bars, got 5m"):
+        rolls.decide(WORKED.assign(interval="5m"), Rolls.empty())
+
+
+@pytest.mark.parametrize(
+    ("name", "month"),
+    [
+        ("SP500-2026H", "2026-03"),
+        ("ESZ3", "2013-12"),
+        ("ESH4", "2014-03"),
+        ("ESX3", "2013-11"),
+        ("ESF3", "2023-01"),
+        ("ESZ23", "2023-12"),
+        ("ESH13", "2113-03"),
+        ("ESZ2013", "2013-12"),
+        ("ES_201312", "2013-12"),
+        ("20131200", "2013-12"),
+        ("CLG14", "2014-02"),
+    ],
+)
+def test_a_contracts_id_names_its_month(name, month):
+    listed = pd.Timestamp("2013-11-15", tz="UTC")
+    assert rolls.expiry_month(name, listed) == int(month[:4]) * 12 + int(month[5:]) - 1
+
+
+def test_an_id_without_a_month_is_an_error_that_shows_what_is_expected():
+    with pytest.raises(DataError, match="contract 'FRONT' names no month; expected an id such as"):
+        rolls.decide(pd.concat([contract("FRONT", [(9, 1, 1, 1)])]), Rolls.empty())
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Four years of four symbols' contracts, from the simulated feed."""
+    terms = {"futures": "x", "signal_market": "futures", "trade_market": "futures", "currency": "USD"}
+    numbers = {"quote_unit": 1, "multiplier": 1, "tick": "0.01", "lot": 1, "margin": "0.1", "tradable": True}
+    made = [Instrument(symbol=f"S{i}", calendar="CMES", **terms, **numbers) for i in range(4)]
+    until = pd.Timestamp("2023-01-01", tz="UTC").to_pydatetime()
+    return open_feed("simulated", SimulatedFeed()).fetch([Request(i, "futures", "1d", None, until) for i in made]).bars
+
+
+def test_every_quarter_of_the_simulated_market_rolls_once_before_its_expiry(simulated):
+    found = rolls.decide(simulated, Rolls.empty())
+    for _, part in found[found["previous"] != ""].groupby("symbol"):
+        assert len(part) == 16
+        days = part["ts"].dt.tz_convert(None).to_numpy().astype("datetime64[D]")
+        third_friday = np.busday_offset(days.astype("datetime64[M]"), 2, roll="forward", weekmask="Fri")
+        left = (third_friday - days).astype(int)
+        assert ((left >= 4) & (left <= 9)).all()
+        assert part["contract"].tolist()[:-1] == part["previous"].tolist()[1:]
+
+
+@given(cut=st.integers(0, 1460), cut_again=st.integers(0, 1460))
+@settings(max_examples=25, deadline=None)
+def test_truncating_the_future_changes_no_past_roll_nor_price(simulated, cut, cut_again):
+    whole = rolls.decide(simulated, Rolls.empty())
+    first, second = sorted(pd.Timestamp("2019-01-03", tz="UTC") + pd.Timedelta(days=d) for d in (cut, cut_again))
+    known = simulated[simulated["ts"] <= first]
+    then = rolls.decide(known, Rolls.empty())
+    pd.testing.assert_frame_equal(then, whole[whole["ts"] <= first].reset_index(drop=True))
+    # the rest, decided from a later window with what was decided before, comes out the same
+    window = simulated[(simulated["ts"] > first - pd.Timedelta(days=30)) & (simulated["ts"] <= second)]
+    later = pd.concat([then, rolls.decide(window, then)]).sort_values(["symbol", "ts"], ignore_index=True)
+    pd.testing.assert_frame_equal(later, whole[whole["ts"] <= second].reset_index(drop=True))
+    adjusted = rolls.adjust(simulated, whole)
+    seen = adjusted[adjusted["ts"] <= first].reset_index(drop=True)
+    pd.testing.assert_frame_equal(seen, rolls.adjust(known, then))
+
+
+def test_there_is_one_front_bar_for_each_session_and_its_change_is_one_contracts_own(simulated):
+    front = rolls.adjust(simulated, rolls.decide(simulated, Rolls.empty()))
+    assert not front.duplicated(["symbol", "ts"]).any()
+    sessions = calendars.bar_ends("CMES", "1d", front["ts"].min() - pd.Timedelta(days=1), front["ts"].max())
+    assert len(front) == 4 * len(sessions)
+    raw = simulated.assign(before=simulated.groupby(["symbol", "contract"])["close"].shift())
+    both = front.merge(raw, on=["symbol", "contract", "ts"], suffixes=("", "_raw"))
+    change = both.groupby("symbol")["close"].diff()
+    own = both["close_raw"] - both["before"]
+    known = change.notna()
+    np.testing.assert_allclose(change[known], own[known], atol=1e-9)
+
+
+def lean(folder, pattern):
+    """Lean's daily files, one a contract; closes at 23:00 stand for the session's, which is all that rolls ask."""
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"needs the market data in {folder}, beside the checkout")
+    parts = [pd.read_csv(p).assign(contract=p.stem) for p in sorted((SHARED / folder).glob(pattern))]
+    bars = pd.concat(parts, ignore_index=True)
+    ts = pd.to_datetime(bars["date"]).dt.tz_localize("UTC").dt.as_unit("us") + pd.Timedelta(hours=23)
+    fixed = {"symbol": "X", "market": "futures", "interval": "1d", "open_interest": NAN, "source": "lean"}
+    return bars.assign(ts=ts, **fixed)[Bars.columns()]
+
+
+def test_the_e_mini_of_december_2013_rolls_when_volume_moves():
+    # 13 December: 347,764 lots in December's contract, which closed at 1775; 868,208 in March's, at 1768.75
+    found = rolls.decide(lean("es_contracts_2013", "ES_*.csv"), Rolls.empty())
+    assert facts(found) == [
+        ("1970-01-01", "ES_201312", "", 0, 0),
+        ("2013-12-13", "ES_201403", "ES_201312", -6.25, 6.25),
+    ]
+
+
+def test_the_hang_seng_of_2013_offers_no_day_to_roll_on():
+    found = rolls.decide(lean("hsi_contracts_2013", "HSI_2*.csv"), Rolls.empty())
+    assert [row[1] for row in facts(found)] == ["HSI_201310"]
