@@ -186,8 +186,9 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
         elif variable.upper().startswith(PREFIX):
             meant = [known for known in keys if known.replace("__", "_") == variable.upper().replace("__", "_")]
             if meant or "__" in variable:
-                near = f"did you mean {meant[0]}?" if meant else ini.nearest(variable, keys)
-                near = near if near.startswith("did") else f"write {PREFIX}SECTION__KEY"
+                # compared without the prefix, which would bring all of them near
+                near = ini.nearest(variable[len(PREFIX) :], [known[len(PREFIX) :] for known in meant or keys])
+                near = near.replace("mean ", f"mean {PREFIX}") if near[:3] == "did" else f"write {PREFIX}SECTION__KEY"
                 mistakes.append(f"{variable} in the environment names no key; {near}")
     return mistakes
 

@@ -10,7 +10,8 @@ import configparser
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -66,18 +67,19 @@ def validate(
     ``given`` are fields that do not come from the section's text and are no keys of it.
     """
     before = len(mistakes)
-    values: dict[str, Any] = dict(given)
+    values: dict[str, Any] = {}
     fields = {name: field for name, field in model.model_fields.items() if name not in given}
     for key, text in found.items():
         try:
-            values[key] = _typed(text, fields[key]) if key in fields else text
+            if key in fields:
+                values[key] = _typed(text, fields[key])
         except ValueError as error:
             mistakes.append(f"[{section}] {key} = {_shown(text, fields[key])}: {error}")
     unknown = [key for key in found if key not in fields]
     try:
-        result = model.model_validate({k: v for k, v in values.items() if k not in unknown})
+        result = model.model_validate({**values, **given})
     except ValidationError as error:
-        unread = found.keys() - values.keys()  # its mistake is told already
+        unread = found.keys() - values.keys()  # their mistakes are told already
         mistakes += [
             f"[{section}]{_told(e, fields, found)}"
             for e in error.errors(include_url=False)
@@ -112,11 +114,21 @@ def masked(text: str) -> str:
     return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
+def _types(annotation: Any) -> list[Any]:
+    """What a value may be: str and NoneType for ``Annotated[str, ...] | None``, dict for ``dict[str, float]``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _types(arguments[0])
+    if origin in (Union, UnionType):
+        return [kind for argument in arguments for kind in _types(argument)]
+    return [origin or annotation]
+
+
 def _typed(text: str, field: FieldInfo) -> Any:
     """A key's text as what pydantic takes: a mapping or a list where the field is one."""
-    origins = {get_origin(t) or t for t in (field.annotation, *get_args(field.annotation))}
+    types = _types(field.annotation)
     items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
-    if dict in origins:
+    if dict in types:
         mapping: dict[str, str] = {}
         for item in items:
             key, colon, value = (piece.strip() for piece in item.partition(":"))
@@ -126,7 +138,7 @@ def _typed(text: str, field: FieldInfo) -> Any:
                 raise ValueError(f"{key} stands there twice")
             mapping[key] = value
         return mapping
-    if origins & {list, tuple, set, frozenset}:
+    if list in types or tuple in types:
         return items
     if not text:
         raise ValueError(f"it is empty; give {hint(field)}, or take the line out")
@@ -136,8 +148,7 @@ def _typed(text: str, field: FieldInfo) -> Any:
 
 
 def _shown(text: str, field: FieldInfo) -> str:
-    secret = SecretStr in (field.annotation, *get_args(field.annotation))
-    return "***" if secret else " ".join(text.split())
+    return "***" if SecretStr in _types(field.annotation) else " ".join(text.split())
 
 
 def _told(error: ErrorDetails, fields: Mapping[str, FieldInfo], found: Mapping[str, str]) -> str:

@@ -1,0 +1,144 @@
+"""What holds for the checkout as a whole: its pins, its commands, and what must never stand in a tracked file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+import types
+import warnings
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DIRECT = [
+    Requirement(text)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in group
+]
+PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line]
+PINNED = {canonicalize_name(name): version for name, _, version in (pin.partition("==") for pin in PINS)}
+INSTALLED = {canonicalize_name(d.name): d.version for d in metadata.distributions()}  # other systems need fewer
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def tracked() -> list[Path]:
+    if not (shutil.which("git") and (ROOT / ".git").exists()):
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in names.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_every_pin_is_a_bare_version():
+    assert [pin for pin in PINS if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", pin)] == []
+
+
+def test_everything_that_the_project_needs_is_pinned_within_its_bounds():
+    for requirement in DIRECT:
+        name = canonicalize_name(requirement.name)
+        assert name in PINNED, f"{name} is not in constraints.txt: make constraints"
+        assert requirement.specifier.contains(PINNED[name]), (
+            f"constraints.txt has {name}=={PINNED[name]}, not {requirement}"
+        )
+
+
+def test_all_that_the_pinned_packages_need_is_pinned_too():
+    missing = set()
+    for name in PINNED.keys() & INSTALLED.keys():
+        for text in metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                missing |= {canonicalize_name(requirement.name)} - PINNED.keys()
+    assert missing == set()
+
+
+def test_what_is_tested_is_what_is_pinned():
+    differing = {n: (INSTALLED[n], pin) for n, pin in PINNED.items() if INSTALLED.get(n, pin) != pin}
+    assert differing == {}
+    assert {canonicalize_name(requirement.name) for requirement in DIRECT} <= INSTALLED.keys()
+
+
+def test_only_the_tested_python_is_claimed():
+    assert [c for c in PROJECT["classifiers"] if "Python :: 3." in c] == ["Programming Language :: Python :: 3.11"]
+
+
+def test_no_tracked_file_names_a_package_registry_or_a_machine_path():
+    # written in pieces, or this file would be the first to break its rule
+    registries = ["pypi" + r"\.org", "python" + "hosted", "registry" + r"\.npmjs", "deb" + r"\.debian"]
+    machine = ["/work" + "/", "/root" + "/", "/home" + "/[a-z]"]
+    forbidden = re.compile("|".join(registries + machine))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in tracked()
+        if path.suffix not in {".png", ".jpg", ".gif"}
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_in_the_prose_exists(name):
+    text = (ROOT / name).read_text()
+    named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^\s*\$? ?make ([a-z-]+)", text, re.MULTILINE))
+    assert named >= {"test"}
+    assert named - targets() == set()
+
+
+def test_the_makefile_offers_what_was_promised():
+    assert targets() >= {"demo", "test", "test-all", "ui", "bench", "lint", "format", "clean", "constraints", "help"}
+
+
+def test_make_without_a_target_shows_them_all():
+    shown = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert {line.split()[0] for line in shown.splitlines()} == targets()
+
+
+def test_a_python_that_is_too_old_is_refused_in_words(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    old = tmp_path / "python2"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 2.7.18 && exit\nexit 1\n')
+    old.chmod(0o755)
+    ran = subprocess.run(["make", "test", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert "needs Python 3.11 or newer" in ran.stderr
+    assert "Python 2.7.18" in ran.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_ci_script_is_valid_and_can_be_started():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+def warn_as(module: str) -> None:
+    """Issues a warning as code of that module would."""
+    code = compile("warnings.warn('careful', FutureWarning)", module, "exec")
+    types.FunctionType(code, {"__name__": module, "warnings": warnings})()
+
+
+@pytest.mark.parametrize(
+    "module", ["alphapivot", "alphapivot.hub.read", "flows.pipeline", "pillars.trend", "tasks.step"]
+)
+def test_a_warning_of_our_own_is_an_error(module):
+    with pytest.raises(FutureWarning, match="careful"):
+        warn_as(module)
+
+
+@pytest.mark.parametrize("module", ["pandas", "pandas.alphapivot", "alphapivots", "tasksmith.core"])
+def test_a_warning_of_others_is_not(module):
+    with warnings.catch_warnings(record=True) as caught:
+        warn_as(module)
+    assert [str(w.message) for w in caught] == ["careful"]
