@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import pandas as pd
+
 from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import pandas as pd
 
     from alphapivot.settings import Instrument, Market
 
@@ -51,6 +51,12 @@ class Fetched:
 
     bars: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
+
+
+def gather(parts: list[pd.DataFrame], problems: list[Problem]) -> Fetched:
+    """One frame of what came for each request."""
+    filled = [part for part in parts if len(part)]
+    return Fetched(pd.concat(filled, ignore_index=True) if filled else Bars.empty(), problems)
 
 
 class Feed(Protocol):

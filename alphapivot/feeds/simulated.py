@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot import calendars
-from alphapivot.feeds.base import RAW, Fetched, Problem, Request
+from alphapivot.feeds.base import Fetched, Problem, Request, gather
+from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
     from alphapivot.settings import Instrument, SimulatedFeed
@@ -79,7 +80,7 @@ class Simulated:
 
     def fetch(self, requests: list[Request]) -> Fetched:
         """Bars of any configured instrument; a market without a ticker, or an interval above 1d, is a Problem."""
-        frames, problems = [empty()], []
+        frames, problems = [], []
         for request in requests:
             if getattr(request.instrument, request.market) is None:
                 reason = f"[instrument.{request.instrument.symbol}] names no {request.market} ticker"
@@ -89,18 +90,17 @@ class Simulated:
                 problems.append(Problem(request, reason))
             else:
                 frames.append(self._bars(request))
-        filled = [f for f in frames if len(f)]
-        return Fetched(pd.concat(filled, ignore_index=True) if filled else empty(), problems)
+        return gather(frames, problems)
 
     def _bars(self, request: Request) -> pd.DataFrame:
         instrument = request.instrument
         table = calendars.sessions(instrument.calendar, self.start.to_pydatetime(), request.until)
         table = table[(table.index >= self.start.tz_convert(None)) & (table.index <= (self.end or table.index.max()))]
         if table.empty:
-            return empty()
+            return Bars.empty()
         days = self._days(instrument, table)
         since = self.start if request.since is None else pd.Timestamp(request.since)
-        first = int(table["close"].searchsorted(since, "right"))
+        first = int(pd.DatetimeIndex(table["close"]).searchsorted(since, "right"))
         listing = self._futures(instrument, days) if request.market == "futures" else _spot(days)
         part = np.flatnonzero(listing.session >= first)
         ends, session, prices, share = self._within(request, table, days, first)
@@ -208,9 +208,7 @@ class Simulated:
             wanted: Floats = np.where(since_predecessor >= 0, gained, kept)
             return wanted
 
-        names = np.array(
-            [f"{instrument.symbol}-{1970 + q // 4}{CODES[q % 4]}" for q in quarter.tolist()], dtype=object
-        )
+        names = np.array([f"{instrument.symbol}-{1970 + q // 4}{CODES[q % 4]}" for q in quarter.tolist()], dtype=object)
         open_interest = np.rint(days.open_interest[session] * share(8.0))
         years = left / 365
         return Listing(
@@ -233,10 +231,8 @@ class Simulated:
         symbol, calendar = request.instrument.symbol, request.instrument.calendar
         month = table.index.to_numpy().astype("datetime64[M]").astype(int)
         first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # a month is drawn from its beginning
-        ends = calendars.bar_ends(
-            calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1]
-        )
-        session = first + np.searchsorted(table["close"].iloc[first:], ends)
+        ends = calendars.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])
+        session = first + pd.DatetimeIndex(table["close"].iloc[first:]).searchsorted(ends)
         months, size = np.unique(month[session], return_counts=True)
         draws = np.concatenate(
             [
@@ -281,8 +277,3 @@ def _spot(days: Days) -> Listing:
     n = len(days.day)
     unknown = np.full(n, np.nan)
     return Listing(np.full(n, "", dtype=object), np.arange(n), np.ones(n), days.volume, unknown, unknown)
-
-
-def empty() -> pd.DataFrame:
-    """No bars, with RAW's columns and an aware ts."""
-    return pd.DataFrame({c: pd.Series(dtype="datetime64[us, UTC]" if c == "ts" else object) for c in RAW})

@@ -1,0 +1,164 @@
+"""The simulated market: reproducible, independent of who asks and how far, and shaped like a market."""
+
+import time
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapivot import calendars
+from alphapivot.feeds import Request, open_feed
+from alphapivot.frames import Bars
+from alphapivot.quality import screen
+from alphapivot.settings import Instrument, SimulatedFeed
+
+
+def utc(text):
+    return pd.Timestamp(text, tz="UTC").to_pydatetime()
+
+
+def instrument(symbol, **changes):
+    terms = {"spot": "x", "futures": "x", "signal_market": "futures", "trade_market": "futures", "currency": "USD"}
+    numbers = {"quote_unit": 1, "multiplier": 1, "tick": "0.25", "lot": 1, "margin": "0.1", "tradable": True}
+    return Instrument(**({"symbol": symbol, "calendar": "CMES", "group": "index"} | terms | numbers | changes))
+
+
+def fetch(requests, **section):
+    return open_feed("sim", SimulatedFeed(**section)).fetch(requests)
+
+
+def bars(symbol="AAA", market="spot", interval="1d", since=None, until="2021-01-01", **changes):
+    request = Request(instrument(symbol, **changes), market, interval, since and utc(since), utc(until))
+    return fetch([request]).bars
+
+
+@given(
+    market=st.sampled_from(["spot", "futures"]),
+    interval=st.sampled_from(["15m", "1h", "1d"]),
+    minutes=st.integers(0, 400 * 24 * 60),
+)
+@settings(max_examples=30, deadline=None)
+def test_bars_do_not_depend_on_how_far_they_were_asked_for(market, interval, minutes):
+    until = utc("2019-01-01") + timedelta(minutes=minutes)
+    short = bars(market=market, interval=interval, until=until.replace(tzinfo=None))
+    long = bars(market=market, interval=interval, until="2020-03-20")
+    pd.testing.assert_frame_equal(short, long[long["ts"] <= until].reset_index(drop=True))
+    if len(short):
+        since = short["ts"].iloc[len(short) // 3].to_pydatetime()
+        rest = bars(market=market, interval=interval, since=since.replace(tzinfo=None), until="2020-03-20")
+        pd.testing.assert_frame_equal(rest, long[long["ts"] > since].reset_index(drop=True))
+
+
+def test_a_symbols_bars_do_not_depend_on_the_other_symbols():
+    requests = [Request(instrument(s), "spot", "1d", None, utc("2020-01-01")) for s in ("AAA", "BBB", "CCC")]
+    among = fetch(requests).bars
+    alone = fetch(requests[1:2]).bars
+    pd.testing.assert_frame_equal(alone, among[among["symbol"] == "BBB"].reset_index(drop=True))
+
+
+def test_another_seed_is_another_market():
+    request = Request(instrument("AAA"), "spot", "1d", None, utc("2020-01-01"))
+    one, same, other = (fetch([request], seed=seed).bars["close"] for seed in (1, 1, 2))
+    assert one.equals(same)
+    assert not one.equals(other)
+
+
+@pytest.mark.parametrize("market", ["spot", "futures"])
+@pytest.mark.parametrize(("interval", "calendar"), [("5m", "XNYS"), ("1h", "CMES"), ("4h", "24/7")])
+def test_intraday_bars_of_a_day_make_exactly_its_daily_bar(market, interval, calendar):
+    # July and November 2019 have half days and both clock changes are in the range
+    fine = bars(market=market, interval=interval, calendar=calendar, until="2019-12-01")
+    daily = bars(market=market, calendar=calendar, until="2019-12-01")
+    made = calendars.resample(fine, "1d", {"AAA": calendar}, utc("2019-12-01"))
+    pd.testing.assert_frame_equal(made.drop(columns="source"), daily.drop(columns="source"), check_dtype=False)
+
+
+@pytest.mark.parametrize("market", ["spot", "futures"])
+@pytest.mark.parametrize("interval", ["30m", "1d"])
+@pytest.mark.parametrize("tick", ["0.25", "0.00005", "5"])
+def test_bars_pass_the_screening_and_lie_on_the_tick(market, interval, tick):
+    raw = bars(market=market, interval=interval, tick=tick, until="2019-07-01")
+    screened = screen(raw, {"AAA": instrument("AAA", tick=tick)}, now=utc("2019-07-01"))
+    assert screened.issues.empty
+    Bars.validate(screened.bars)
+    for price in ("open", "high", "low", "close"):
+        ticks = raw[price] / float(tick)
+        np.testing.assert_allclose(ticks, ticks.round(), atol=1e-6)
+
+
+def test_the_market_ends_where_it_is_told_to():
+    request = Request(instrument("AAA"), "spot", "1d", None, utc("2021-01-01"))
+    found = fetch([request], start="2019-03-04", end="2019-03-29").bars
+    assert [str(t.date()) for t in (found["ts"].min(), found["ts"].max())] == ["2019-03-04", "2019-03-29"]
+    assert fetch([Request(instrument("AAA"), "spot", "1d", None, utc("2018-01-01"))]).bars.empty
+
+
+def test_futures_converge_to_spot_at_expiry_and_contracts_overlap_before_it():
+    spot = bars(until="2022-01-01").set_index("ts")["close"]
+    futures = bars(market="futures", until="2022-01-01")
+    for name, part in list(futures.groupby("contract"))[:-2]:
+        last = part.iloc[-1]
+        assert last["ts"].day_of_week == 4, name  # the third Friday: 15th to 21st
+        assert 15 <= last["ts"].day <= 21
+        assert last["close"] == spot[last["ts"]]
+    live = futures.groupby("ts")["contract"].nunique()
+    assert set(live) == {1, 2}
+    # three quarters of the time there is one contract, in the last weeks before each expiry two
+    assert 0.4 < (live == 2).mean() < 0.6
+    assert futures["contract"].iloc[0] == "AAA-2019H"
+
+
+def test_volume_moves_with_prices_and_is_shared_out_among_the_contracts():
+    found = bars(until="2025-01-01")
+    move = found["close"].pct_change().abs()
+    assert move.rank().corr(found["volume"].rank()) > 0.3
+    futures = bars(market="futures", until="2025-01-01")
+    share = futures["open_interest"] / futures.groupby("ts")["open_interest"].transform("sum")
+    assert share.between(0.005, 1).all()
+
+
+def test_it_has_trends_ranges_common_moves_and_gaps():
+    symbols = [f"S{i}" for i in range(8)]
+    found = fetch([Request(instrument(s), "spot", "1d", None, utc("2026-01-01")) for s in symbols]).bars
+    close = found.pivot_table(index="ts", columns="symbol", values="close")
+    returns = np.log(close).diff()
+    pairs = returns.corr().to_numpy()[np.triu_indices(8, 1)]
+    assert 0.2 < pairs.mean() < 0.9
+    annual = returns.std() * np.sqrt(252)
+    assert annual.between(0.05, 0.6).all()
+    # volatility comes in spells
+    assert returns.abs().apply(lambda r: r.autocorr(1)).mean() > 0.1
+    open_ = found.pivot_table(index="ts", columns="symbol", values="open")
+    gaps = np.log(open_ / close.shift()).abs() / returns.std()
+    assert (gaps.max() > 2).all()
+
+
+def test_a_market_without_a_ticker_and_an_interval_it_has_not_are_problems():
+    only_spot = instrument("AAA", futures=None, signal_market="spot", trade_market="spot")
+    found = fetch(
+        [
+            Request(only_spot, "futures", "1d", None, utc("2020-01-01")),
+            Request(only_spot, "spot", "1w", None, utc("2020-01-01")),
+            Request(only_spot, "spot", "1d", None, utc("2020-01-01")),
+        ]
+    )
+    assert [p.reason for p in found.problems] == [
+        "[instrument.AAA] names no futures ticker",
+        "the simulated market has no bars of '1w'; it has 1m to 1d",
+    ]
+    assert len(found.bars) == 258  # CME's sessions of 2019
+
+
+def test_twelve_instruments_of_seven_years_take_less_than_a_second():
+    requests = [
+        Request(instrument(f"S{i}"), market, "1d", None, utc("2026-01-01"))
+        for i in range(12)
+        for market in ("spot", "futures")
+    ]
+    fetch(requests[:1])  # the calendar is made once a process
+    began = time.perf_counter()
+    assert len(fetch(requests).bars) > 12 * 2 * 7 * 250
+    assert time.perf_counter() - began < 1
