@@ -12,7 +12,7 @@ from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Request
 from alphapivot.frames import Bars, Issues, Rolls
-from alphapivot.hub import Hub, ops
+from alphapivot.hub import Hub, ops, series
 from alphapivot.hub import bars as stored
 from alphapivot.runs import Receipt, RunRef
 from alphapivot.settings import Instrument, Settings
@@ -33,6 +33,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     """Fetches what is new for one feed and shard of instruments, quarantines what is bad, and resamples what is good."""
     settings, run = work.settings, work.run
     instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
+    _refuse_to_mix(work.hub, settings, feed, list(instruments))
     source = open_feed(feed, settings.feeds[feed])
     requests = _requests(work, list(instruments.values()))
     fetched = source.fetch(requests)
@@ -44,7 +45,6 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
         raise error(f"feed {feed} gave nothing for any of {len(requests)} requests: {reasons}")
     screened = quality.screen(fetched.bars, instruments, now=max(run.as_of, datetime.now(UTC)))
     new = screened.bars
-    _refuse_another_source(work.hub, new)
     higher, rolled = derive(work.hub, settings, new, instruments, run.as_of)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     if len(screened.issues):
@@ -55,24 +55,25 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
 
 def _requests(work: Work, instruments: list[Instrument]) -> list[Request]:
     base = work.settings.timeframes.base
-    newest = stored.newest(work.hub, [i.symbol for i in instruments])  # (symbol, market, interval) -> ts
+    newest = series.newest(work.hub, [i.symbol for i in instruments])
     requests = []
     for instrument in instruments:
         for market in instrument.markets:
             interval = instrument.source_interval(market, base)
             last = newest.get((instrument.symbol, market, interval))
-            since = last and last - OVERLAP * calendars.INTERVALS[interval]
+            since = last and last - OVERLAP * calendars.width(interval)
             requests.append(Request(instrument, market, interval, since, work.run.as_of))
     return requests
 
 
-def _refuse_another_source(database: Hub, bars: pd.DataFrame) -> None:
+def _refuse_to_mix(database: Hub, settings: Settings, feed: str, symbols: list[str]) -> None:
     """Simulated prices must never restate real ones, nor the other way round."""
-    for symbol, (was, got) in stored.other_sources(database, bars).items():
-        if "simulated" in (was, got):
+    simulated = {name for name, section in settings.feeds.items() if section.kind == "simulated"}
+    for symbol, source in series.sources(database, symbols).items():
+        if source != feed and {source, feed} & simulated:
             raise DataError(
-                f"{symbol}: this database holds bars from {was}, now came bars from {got}. Simulated and real prices do not mix: "
-                "use another database (ALPHAPIVOT_DATABASE__NAME=...)"
+                f"{symbol}: {database} holds bars from {source}, now came bars from {feed}. Simulated and real prices do not mix: "
+                "name another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
             )
 
 
@@ -87,20 +88,25 @@ def derive(
     if new.empty:
         return Bars.empty(), Rolls.empty()
     names = {symbol: i.calendar for symbol, i in instruments.items()}
-    wanted = [settings.timeframes.base, *settings.timeframes.weights]
-    coarsest = max(wanted, key=lambda interval: calendars.INTERVALS[interval])
-    first = new.groupby("symbol")["ts"].min()
-    starts = {s: calendars.due(names[s], coarsest, first[s] - pd.Timedelta("1us")) for s in first.index}
-    whole = stored.merged(database, new, starts)  # stored bars after each symbol's start, overlaid by the new ones
+    wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
+    first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
+    coarsest = max(wanted, key=calendars.width)
+    starts = pd.concat(
+        pd.Series(calendars.due(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index) for name, ts in first.groupby(first.index.map(names))
+    )
+    whole = series.overlaid(database, new, starts)
     made = [
         calendars.resample(part, interval, names, until)
-        for (interval_from,), part in whole.groupby(["interval"])
-        for interval in dict.fromkeys(wanted)
-        if interval != interval_from and calendars.divides(interval_from, interval)
+        for source, part in whole.groupby("interval")
+        for interval in wanted
+        if interval != source and calendars.divides(str(source), interval)
     ]
-    contracts = whole[(whole["market"] == "futures") & (whole["contract"] != "")]
-    rolled = rolls.update(database, contracts, names, until) if len(contracts) else Rolls.empty()
-    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled
+    contracts = whole[whole["contract"] != ""]
+    if contracts.empty:
+        return pd.concat([Bars.empty(), *made], ignore_index=True), Rolls.empty()
+    daily = [p if i == "1d" else calendars.resample(p, "1d", names, until) for i, p in contracts.groupby("interval")]
+    last = stored.rolls(database, list(contracts["symbol"].unique()), until=until, known_at=None)
+    return pd.concat([Bars.empty(), *made], ignore_index=True), rolls.decide(pd.concat(daily, ignore_index=True), last)
 
 
 @step("known-at")

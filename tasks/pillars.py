@@ -25,19 +25,22 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     symbols = [i.symbol for i in instruments]
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), {i.symbol: i.signal_market for i in instruments}]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-    scored, marks = [Signals.empty()], {}
+    scored, marks, changed = [Signals.empty()], {}, []
     for interval in work.settings.timeframes.weights:
         key = watermarks.Key(run.scope, name, interval, shard)
         marks[key] = made_by_hash
         after = watermarks.rescore_after(work.hub, run, key, made_by_hash, symbols)
         if after is not None and after >= run.as_of:
             continue
+        changed.append(after)
         bars = signal_bars(work.hub, instruments, interval, blocks.window_start(after, pillar.history, interval), run.as_of, run.known_at)
         scored.append(blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()])
 
     def record(batch: ops.Batch) -> None:
         for key, mark in marks.items():
             watermarks.advance(batch, run, key, mark)
+        if changed:
+            watermarks.pull_back(batch, watermarks.composite(run.scope, work.settings.timeframes.base), None if None in changed else min(changed))
 
     return Output({Signals: pd.concat(scored, ignore_index=True)}, record=record)
 

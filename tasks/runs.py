@@ -19,7 +19,6 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
     What it finds is what was frozen at the first attempt: the config and the as_of of that time.
     """
     database = hub.connect()
-    database.migrate()
     run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
     return ops.begin_run(
         database,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Batch:
-    """One execution of one step, while it lasts: ``conn`` is the transaction of its rows, its record and its receipt."""
+    """One execution of one step while it lasts; ``conn`` is the transaction of its rows, its record, its receipt."""
 
     conn: Connection
     batch_id: int
@@ -84,14 +84,15 @@ def load_run(hub: Hub, run_id: str) -> tuple[RunRef, dict[str, Any]]:
         ).one_or_none()
     if row is None:
         raise DataError(
-            f"there is no run {run_id} in ops.run of {hub!r}: begin it first, or look whether this is its database"
+            f"there is no run {run_id} in ops.run of {hub!r}: is this its database?"
         )
     return RunRef(*row[:5]), row[5]
 
 
 def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     """
-    Fixes the instant up to which the run reads, if that is not done yet, and returns the run with it.
+    Fixes the instant up to which the run reads, and returns the run with it. The step that calls this has a receipt, so that a Retry
+    keeps the instant, unless its ingestion was done again.
 
     Waits for the writers that are at work: once the instant is fixed, nothing dated before it appears any more. It lies
     after all that was written before, also when the machine's clock has been set back.
@@ -99,8 +100,8 @@ def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     with hub.engine.begin() as conn:
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
         row = conn.exec_driver_sql(
-            "UPDATE ops.run SET known_at = coalesce(known_at, greatest(clock_timestamp(),"
-            " (SELECT max(written_at) FROM ops.batch) + interval '1 millisecond')) WHERE run_id = %s RETURNING known_at",
+            "UPDATE ops.run SET known_at = greatest(clock_timestamp(),"
+            " (SELECT max(written_at) FROM ops.batch) + interval '1 millisecond') WHERE run_id = %s RETURNING known_at",
             (run.run_id,),
         ).one_or_none()
     if row is None:
@@ -118,14 +119,14 @@ def finish_run(hub: Hub, run_id: str, state: str, message: str = "") -> None:
 
 
 def find_receipt(hub: Hub, run: RunRef, step: str, inputs_hash: str) -> Receipt | None:
-    """The receipt of a step that was done with these inputs in this run, marked ``unchanged``; None: it is still to do."""
+    """The receipt of a step that this run did with these inputs, marked ``unchanged``; None: it is still to do."""
     with hub.engine.connect() as conn:
         row = conn.exec_driver_sql(
             "SELECT run_id, step, inputs_hash, batch_id, rows, notes FROM ops.receipt"
             " WHERE run_id = %s AND step = %s AND inputs_hash = %s",
             (run.run_id, step, inputs_hash),
         ).one_or_none()
-    return None if row is None else Receipt(*row[:5], notes=tuple(row.notes), unchanged=True)
+    return None if row is None else Receipt(*row[:5], tuple(row[5]), True)
 
 
 @contextmanager
@@ -135,6 +136,7 @@ def batch(
     step: str,
     inputs_hash: str,
     parameters: dict[str, Any],
+    *,
     code_version: str | None = None,
 ) -> Iterator[Batch]:
     """
@@ -169,7 +171,7 @@ def _close(conn: Connection, done: Batch, run: RunRef, step: str, inputs_hash: s
         )
     except IntegrityError as error:
         raise Unavailable(
-            f"{step} of run {run.run_id} was just done by another executor; try again to find its receipt"
+            f"{step} of run {run.run_id} was just done by another executor: try again"
         ) from error
 
 

@@ -14,12 +14,17 @@ from alphapivot.runs import RunRef
 
 @dataclass(frozen=True)
 class Key:
-    """A watermark's key; ``pillar`` may also be ``composite``."""
+    """A watermark's key."""
 
     scope: str
     pillar: str
     interval: str
     shard: int
+
+
+def composite(scope: str, base: str) -> Key:
+    """The watermark of the composites, which stand on all pillars' signals."""
+    return Key(scope, "composite", base, 0)
 
 
 def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[str]) -> datetime | None:
@@ -50,6 +55,31 @@ def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[s
     if changed is None:
         return mark.as_of
     return min(mark.as_of, changed - timedelta(microseconds=1))
+
+
+def composed_until(hub: Hub, key: Key, made_by: str) -> datetime | None:
+    """Composites later than this are missing or stand on signals that have changed; None: all of them."""
+    with hub.engine.connect() as conn:
+        mark = conn.execute(
+            text(
+                "SELECT hash, as_of FROM signals.watermark"
+                " WHERE scope = :scope AND pillar = :pillar AND interval = :interval AND shard = :shard"
+            ),
+            vars(key),
+        ).one_or_none()
+    return mark.as_of if mark is not None and mark.hash == made_by else None
+
+
+def pull_back(batch: Batch, key: Key, after: datetime | None) -> None:
+    """Says, in the transaction that writes signals later than ``after``, that composites later than it must be made again."""
+    if after is None:
+        statement = "DELETE FROM signals.watermark"
+    else:
+        statement = "UPDATE signals.watermark SET as_of = least(as_of, :after)"
+    batch.conn.execute(
+        text(f"{statement} WHERE scope = :scope AND pillar = :pillar AND interval = :interval AND shard = :shard"),
+        vars(key) | {"after": after},
+    )
 
 
 def advance(batch: Batch, run: RunRef, key: Key, made_by: str) -> None:
