@@ -47,6 +47,10 @@ class Panel:
     open_interest: Column
     offset: Column
 
+    def __post_init__(self) -> None:
+        for f in fields(self)[2:]:  # no pillar can spoil what the next one reads
+            getattr(self, f.name).setflags(write=False)
+
     @classmethod
     def of(cls, df: pd.DataFrame) -> Panel:
         """

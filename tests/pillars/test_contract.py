@@ -1,0 +1,177 @@
+"""Every registered pillar keeps the contract, and the contract catches those that would not."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import talib
+
+from pillars import PILLARS
+from pillars.base import Panel, Parts, Pillar
+from pillars.contract import CHECKS, BrokenPromise, sample_bars
+
+
+@pytest.fixture(scope="module", params=PILLARS.values(), ids=PILLARS)
+def pillar(request):
+    return request.param()
+
+
+@pytest.fixture(scope="module")
+def bars(pillar):
+    return sample_bars(pillar.history)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_pillar_keeps_the_contract(pillar, bars, check):
+    check(pillar, bars)
+
+
+def test_the_registry_and_the_pillars_agree_on_their_names():
+    assert {name: cls.name for name, cls in PILLARS.items()} == {name: name for name in PILLARS}
+
+
+def test_every_parameter_is_described_and_bounded():
+    for cls in PILLARS.values():
+        for name, field in cls.model_fields.items():
+            assert field.description, f"{cls.name}.{name}"
+            assert field.metadata, f"{cls.name}.{name} has no range"
+
+
+def test_every_parameter_of_a_pillar_moves_its_score():
+    """A field that is read nowhere would be a setting that does nothing."""
+    for cls in PILLARS.values():
+        panel = Panel.of(sample_bars(300))
+        usual = cls().score(panel)["score"]
+        for name in cls.model_fields:
+            value = getattr(cls(), name)
+            changes = {name: value + 1 if isinstance(value, int) else value * 0.75}
+            if name.endswith("_weight"):  # the weights must still sum to 100
+                other = next(n for n in cls.model_fields if n.endswith("_weight") and n != name)
+                changes[other] = getattr(cls(), other) + value * 0.25
+            assert not cls(**changes).score(panel)["score"].equals(usual), f"{cls.name}.{name}"
+
+
+class Honest(Pillar):
+    """A pillar that keeps the contract, to be spoiled in one way each below."""
+
+    name: ClassVar[str] = "honest"
+
+    @property
+    def history(self) -> int:
+        return 30
+
+    def parts(self, bars: Panel) -> Parts:
+        mean, top, bottom = (bars.each(f, bars.close, timeperiod=30) for f in (talib.SMA, talib.MAX, talib.MIN))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            place = np.where(top == bottom, 0.0, (bars.close - mean) / (top - bottom))
+        return Parts(parts={"place": 100 * np.where(np.isnan(mean), np.nan, place)}, features={"mean": mean})
+
+
+class LooksOneBarAhead(Honest):
+    def parts(self, bars):
+        made = super().parts(bars)
+        return Parts(parts={"place": np.append(made.parts["place"][1:], 0.0)}, features=made.features)
+
+
+class LooksAheadInAFeature(Honest):
+    def parts(self, bars):
+        return Parts(
+            parts=super().parts(bars).parts, features={"best": bars.each(lambda c: c / c.max(initial=1), bars.close)}
+        )
+
+
+class NormalisesByTheWholeSample(Honest):
+    def parts(self, bars):
+        place = bars.each(lambda p: p / (1 + np.abs(p).mean()) if len(p) else p, super().parts(bars).parts["place"])
+        return Parts(parts={"place": place})
+
+
+class MixesSymbols(Honest):
+    def parts(self, bars):
+        return Parts(parts={"place": talib.EMA(np.nan_to_num(super().parts(bars).parts["place"]), 10)})
+
+
+class DeclaresTooShortAHistory(Honest):
+    def parts(self, bars):
+        return Parts(parts={"place": bars.each(talib.EMA, super().parts(bars).parts["place"], timeperiod=20)})
+
+
+class SpoilsItsInput(Honest):
+    def parts(self, bars):
+        made = super().parts(bars)
+        bars.close[-1] += 1
+        return made
+
+
+class ChangesItsMind(Honest):
+    calls: ClassVar[list[int]] = []
+
+    def parts(self, bars):
+        self.calls.append(1)
+        return Parts(parts={"place": super().parts(bars).parts["place"] + len(self.calls) % 2})
+
+
+class DependsOnTheUnit(Honest):
+    def parts(self, bars):
+        return Parts(parts={"place": np.clip(super().parts(bars).features["mean"] / 10, -100, 100)})
+
+
+class LikesAConstantPrice(Honest):
+    def parts(self, bars):
+        return Parts(parts={"place": np.nan_to_num(super().parts(bars).parts["place"]) / 2 + 1})
+
+
+class NeverRecovers(Honest):
+    def parts(self, bars):
+        carried = bars.close * np.where(np.isnan(np.cumsum(bars.close)), np.nan, 1)
+        mean = talib.SMA(carried, 30)
+        return Parts(parts={"place": np.where(np.isnan(mean), np.nan, super().parts(bars).parts["place"])})
+
+
+class DividesByZero(Honest):
+    def parts(self, bars):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Parts(parts={"place": 10 / (bars.close - super().parts(bars).features["mean"]) * bars.close / 1e3})
+
+
+def broken(pillar, bars):
+    found = set()
+    for check in CHECKS:
+        try:
+            check(pillar, bars)
+        except Exception:  # noqa: BLE001 - a crash is a broken promise too
+            found.add(check.__name__)
+    return found
+
+
+def test_an_honest_pillar_breaks_no_promise():
+    assert broken(Honest(), sample_bars(30)) == set()
+
+
+@pytest.mark.parametrize(
+    ("culprit", "check"),
+    [
+        (LooksOneBarAhead, "does_not_look_into_the_future"),
+        (LooksAheadInAFeature, "does_not_look_into_the_future"),
+        (NormalisesByTheWholeSample, "does_not_look_into_the_future"),
+        (MixesSymbols, "scores_a_symbol_alone_as_among_others"),
+        (DeclaresTooShortAHistory, "needs_no_more_than_its_history"),
+        (SpoilsItsInput, "leaves_its_input_alone"),
+        (ChangesItsMind, "gives_the_same_twice"),
+        (DependsOnTheUnit, "does_not_depend_on_the_unit_of_price"),
+        (LikesAConstantPrice, "is_neutral_on_a_constant_price"),
+        (NeverRecovers, "stands_bad_stretches"),
+        (DividesByZero, "is_neutral_on_a_constant_price"),
+    ],
+)
+def test_the_contract_catches_a_pillar_that(culprit, check):
+    assert check in broken(culprit(), sample_bars(30))
+
+
+def test_the_contract_says_where_a_pillar_looks_ahead():
+    with pytest.raises(
+        BrokenPromise, match=r"looks into the future: without .* part place of S0 1d 20\d\d-\d\d-\d\dT21"
+    ):
+        next(c for c in CHECKS if c.__name__ == "does_not_look_into_the_future")(LooksOneBarAhead(), sample_bars(30))
