@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Side = Literal["BUY", "SELL"]
 Kind = Literal["MARKET", "LIMIT", "STOP"]
@@ -49,9 +52,7 @@ class OrderSpec:
     active_from: datetime  # no bar that opened earlier fills it
     price: Decimal | None = None
     attached: tuple[Attached, ...] = ()
-    fx: Decimal = Decimal(
-        1
-    )  # account's currency for one unit of the instrument's; only a simulated broker needs it told
+    fx: Decimal | None = None  # account's currency for one unit of the instrument's, for a simulated broker
 
     @property
     def key(self) -> Key:
@@ -176,4 +177,17 @@ class Broker(Protocol):
 
     def cancel(self, client_order_id: str) -> None:
         """Asks for it; what came of it is read by ``find``. An order that is final already is left alone."""
+        ...
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """A simulated broker, whose only clock is the bars that it is shown."""
+
+    def watching(self) -> dict[Key, datetime]:
+        """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
+        ...
+
+    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> int:
+        """Replays the bars (of the frame Bars, with ``start``) that it has not seen; the number of fills."""
         ...

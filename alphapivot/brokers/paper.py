@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
 
 from alphapivot.brokers.base import (
     Absent,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.settings import Instrument, PaperBroker, Settings
 
+THIS = "(book, symbol, market, contract) = (:book, :symbol, :market, :contract)"
 MICRO = Decimal("0.000001")  # money is kept to it, so that sums are exact
 SEEN: dict[str, OrderState] = {"HELD": "SUSPENDED", "WORKING": "NEW", "FILLED": "FILLED", "CANCELED": "CANCELED"}
 
@@ -151,13 +151,13 @@ class Paper:
     def submit(self, spec: OrderSpec) -> Answer:
         try:
             conn = self._engine.connect()
-        except OperationalError as error:
-            return NotSent(f"the paper broker's database could not be reached: {error.orig}")
+        except Unavailable as error:
+            return NotSent(str(error))
         try:
             with conn, conn.begin():
                 return self._submit(conn, spec)
-        except OperationalError as error:
-            return Unknown(f"the paper broker's database went away: {error.orig}")
+        except Unavailable as error:
+            return Unknown(str(error))
 
     def cancel(self, client_order_id: str) -> None:
         """An entry takes its held legs with it."""
@@ -201,7 +201,7 @@ class Paper:
             news = bars.merge(seen, on=["symbol", "market", "contract"])
             news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
             for row in news.itertuples(index=False):
-                replay.bar((row.symbol, row.market, row.contract), row)
+                replay.bar((str(row.symbol), str(row.market), str(row.contract)), row)
             if news.empty:
                 return 0
             self._write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
@@ -244,51 +244,42 @@ class Paper:
         return resting
 
     def _orders(self, where: str, parameters: dict[str, Any]) -> list[BrokerOrder]:
-        try:
-            with self._engine.connect() as conn:
-                rows = conn.execute(
-                    text(
-                        "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason"
-                        " FROM paper.orders o LEFT JOIN paper.fill f USING (book, client_order_id)"
-                        f" WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
-                    ),
-                    {"book": self._book, **parameters},
-                )
-                return [BrokerOrder(i, b, SEEN[s], q, p, r) for i, b, s, q, p, r in rows]
-        except OperationalError as error:
-            raise Unavailable(f"the paper broker's database could not be reached: {error.orig}") from error
+        with self._engine.connect() as conn:
+            rows = conn.execute(
+                text(
+                    "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason"
+                    " FROM paper.orders o LEFT JOIN paper.fill f USING (book, client_order_id)"
+                    f" WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
+                ),
+                {"book": self._book, **parameters},
+            )
+            return [BrokerOrder(i, b, SEEN[s], q, p, r) for i, b, s, q, p, r in rows]
 
     def _submit(self, conn: Connection, spec: OrderSpec) -> Answer:
-        terms = self._instruments.get(spec.symbol)
-        if terms is None:
-            return Rejected(f"{spec.symbol} is no [instrument.*]")
-        if spec.kind != "MARKET":
-            return Rejected(f"entries and exits are MARKET orders here, got {spec.kind}")
-        if spec.qty <= 0 or spec.qty % terms.lot:
-            return Rejected(f"quantity {spec.qty} is not a multiple of the lot {terms.lot}")
-        off = [leg.price for leg in spec.attached if to_tick(leg.price, terms.tick) != leg.price]
-        if off:
-            return Rejected(f"prices {', '.join(map(str, off))} are not on the tick {terms.tick}")
         conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})
-        where = {"book": self._book, "bracket": spec.bracket, "id": spec.client_order_id}
+        where = {"book": self._book, "bracket": spec.bracket, "id": spec.client_order_id, "qty": spec.qty}
         if conn.execute(text("SELECT FROM paper.orders WHERE book = :book AND client_order_id = :id"), where).first():
             return Duplicate()
-        if (
-            spec.leg == "EXIT"
-            and not conn.execute(
-                text(
-                    "SELECT FROM paper.orders WHERE book = :book AND bracket = :bracket AND leg = 'STOP' AND state = 'WORKING' AND qty = :qty"
-                ),
-                {**where, "qty": spec.qty},
-            ).first()
-        ):
-            return Rejected(f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit")
+        position = dict(zip(("symbol", "market", "contract"), spec.key, strict=True)) | {"book": self._book}
+        fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()
+        stop = conn.execute(
+            text(
+                "SELECT FROM paper.orders WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
+                " AND state = 'WORKING' AND qty = :qty"
+            ),
+            where,
+        ).first()
+        wrong = self._wrong(spec, fx)
+        if wrong is None and spec.leg == "EXIT" and stop is None:
+            wrong = f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit"
+        if wrong is not None or fx is None:
+            return Rejected(wrong or "no rate into the account's currency")
+
         other: Side = "SELL" if spec.side == "BUY" else "BUY"
-        common = {"book": self._book, "bracket": spec.bracket, "symbol": spec.symbol, "market": spec.market, "contract": spec.contract,
-                  "qty": spec.qty, "active_from": spec.active_from}  # fmt: skip
+        common = position | {"bracket": spec.bracket, "qty": spec.qty, "active_from": spec.active_from}
         rows = [
-            {
-                **common,
+            common
+            | {
                 "client_order_id": spec.client_order_id,
                 "leg": spec.leg,
                 "side": spec.side,
@@ -296,27 +287,46 @@ class Paper:
                 "state": "WORKING",
             }
         ]
-        rows += [{**common, "client_order_id": a.client_order_id, "leg": a.leg, "side": other, "price": a.price, "state": "HELD"}
-                 for a in spec.attached]  # fmt: skip
+        rows += [
+            common
+            | {"client_order_id": a.client_order_id, "leg": a.leg, "side": other, "price": a.price, "state": "HELD"}
+            for a in spec.attached
+        ]
+        columns = ", ".join(rows[0])
         made = conn.execute(
             text(
-                "INSERT INTO paper.orders (book, client_order_id, bracket, leg, symbol, market, contract, side, qty, price, state, active_from)"
-                " SELECT book, client_order_id, bracket, leg, symbol, market, contract, side, qty, price, state, active_from"
-                " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) RETURNING client_order_id, broker_order_id::text"
+                f"INSERT INTO paper.orders ({columns}) SELECT {columns}"
+                " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb))"
+                " RETURNING client_order_id, broker_order_id::text"
             ),
             {"rows": _json(rows)},
         )
         ids = {row[0]: row[1] for row in made}
+        # a flat position has seen nothing that concerns the new order; a held one goes on from where it was
         conn.execute(
             text(
-                "INSERT INTO paper.position (book, symbol, market, contract, qty, avg_price, fx, seen_until)"
+                "INSERT INTO paper.position AS p (book, symbol, market, contract, qty, avg_price, fx, seen_until)"
                 " VALUES (:book, :symbol, :market, :contract, 0, 0, :fx, :active_from)"
                 " ON CONFLICT (book, symbol, market, contract) DO UPDATE SET fx = excluded.fx,"
-                " seen_until = CASE WHEN position.qty = 0 THEN greatest(position.seen_until, excluded.seen_until) ELSE position.seen_until END"
+                " seen_until = CASE p.qty WHEN 0 THEN greatest(p.seen_until, excluded.seen_until) ELSE p.seen_until END"
             ),
-            {**common, "fx": spec.fx},
+            {**common, "fx": fx},
         )
         return Accepted(ids)
+
+    def _wrong(self, spec: OrderSpec, fx: Decimal | None) -> str | None:
+        """Why an order cannot be taken, or None."""
+        terms = self._instruments.get(spec.symbol)
+        if terms is None:
+            return f"{spec.symbol} is no [instrument.*]"
+        if fx is None:
+            return f"no rate from {terms.currency} into the account's currency is known"
+        if spec.kind != "MARKET":
+            return f"entries and exits are MARKET orders here, got {spec.kind}"
+        if spec.qty <= 0 or spec.qty % terms.lot:
+            return f"quantity {spec.qty} is not a multiple of the lot {terms.lot}"
+        off = [str(leg.price) for leg in spec.attached if to_tick(leg.price, terms.tick) != leg.price]
+        return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None
 
     def _write(self, conn: Connection, replay: _Replay, positions: list[Position]) -> None:
         """All that a replay changed, in four statements."""
@@ -385,10 +395,11 @@ class _Replay:
 
     def bar(self, key: Key, row: Any) -> None:
         tick = self._terms[key].tick
-        prices = (
+        o, h, low, close = (
             None if pd.isna(p) else to_tick(Decimal(repr(p)), tick) for p in (row.open, row.high, row.low, row.close)
         )
-        bar = Bar(row.start, row.ts, *cast("Any", prices), None if pd.isna(row.volume) else Decimal(repr(row.volume)))
+        volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
+        bar = Bar(row.start, row.ts, o, h, low, cast("Decimal", close), volume)
         brackets = self._resting.get(key, {})
         for bracket, orders in list(brackets.items()):
             brackets[bracket] = self._bracket(key, orders, bar, tick)

@@ -6,7 +6,7 @@ A missing score is no score: it neither opens nor closes. A veto or a closed gat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -109,9 +109,10 @@ def decide(
     fronts: Mapping[str, str],
     fx: Mapping[str, Decimal],
     now: datetime,
+    only: Collection[str] | None = None,
 ) -> list[Decision]:
     """
-    One Decision for every instrument, the strongest absolute score first, then by symbol; limits are used up in that order.
+    One Decision for every instrument (of ``only``), the strongest absolute score first, then by symbol; limits are used up in that order.
 
     ``scores``, ``quotes``, ``trades``: by symbol. ``fronts``: symbol -> the contract to trade now (empty for spot and a continuous
     ticker). ``fx``: currency -> book currency for one unit of it. ``instruments`` that have a trade but are not given are left out:
@@ -119,7 +120,9 @@ def decide(
     """
     book = _Book(instruments, scores, quotes, trades, standing, execution, risk, fronts, fx, now)
     strength = {s: abs(scores[s].score or 0.0) if s in scores else 0.0 for s in instruments}
-    return [book.decide(symbol) for symbol in sorted(instruments, key=lambda s: (-strength[s], s))]
+    return [
+        book.decide(symbol) for symbol in sorted(instruments if only is None else only, key=lambda s: (-strength[s], s))
+    ]
 
 
 class _Book:

@@ -235,7 +235,7 @@ def test_rules_1_to_4_agree_with_backtesting_on_every_trade(seed):
     for i in np.flatnonzero(rng.random(len(bars)) < 0.7):
         if i == 0:
             continue  # they take their first decision on the second bar
-        close, up = D(f"{bars.Close[i]:.2f}"), rng.random() < 0.5
+        close, up = D(f"{bars.Close.iloc[i]:.2f}"), rng.random() < 0.5
         risk, reward = (D(int(x)) / 100 for x in rng.integers(20, 300, 2))
         plans[int(i)] = ("BUY", close - risk, close + reward) if up else ("SELL", close + risk, close - reward)
     ours, theirs = our_trades(bars, plans), their_trades(bars, plans)

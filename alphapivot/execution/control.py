@@ -1,0 +1,60 @@
+"""The kill switch: who stopped or resumed trading, when and why. The newest word for a book counts; ``*`` speaks for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import Connection, text
+
+if TYPE_CHECKING:
+    from alphapivot.hub import Hub
+
+ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
+EVERY_BOOK = "*"
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is allowed: ACTIVE all, REDUCE_ONLY and HALTED nothing that adds exposure; exits and protection always."""
+
+    state: ControlState
+    reason: str
+    by: str
+    at: datetime | None
+
+
+def state(conn: Connection, book: str) -> Control:
+    """The stricter of what was last said of ``book`` and of all books; ACTIVE where nothing was."""
+    row = conn.execute(
+        text(
+            "SELECT state, reason, by, at FROM ("
+            " SELECT DISTINCT ON (scope) state, reason, by, at FROM trading.control WHERE scope IN (:book, '*')"
+            " ORDER BY scope, control_id DESC) newest"
+            " ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), at DESC LIMIT 1"
+        ),
+        {"book": book},
+    ).first()
+    return Control("ACTIVE", "never halted", "nobody", None) if row is None else Control(*row)
+
+
+def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False) -> Control:
+    """No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are. A run in progress obeys too."""
+    return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by)
+
+
+def resume(hub: Hub, book: str, reason: str, by: str) -> Control:
+    """Allows entries again. A halt of all books (``*``) is resumed by its own name only."""
+    return _say(hub, book, "ACTIVE", reason, by)
+
+
+def _say(hub: Hub, book: str, new: ControlState, reason: str, by: str) -> Control:
+    if not reason.strip() or not by.strip():
+        raise ValueError(f"a change of the kill switch needs a reason and a name, got reason {reason!r} by {by!r}")
+    with hub.engine.begin() as conn:
+        conn.execute(
+            text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, :state, :reason, :by)"),
+            {"book": book, "state": new, "reason": reason, "by": by},
+        )
+        return state(conn, book)
