@@ -28,30 +28,34 @@ def main() -> int:
     scale = float(os.environ.get("BENCH_SCALE", "1"))
     chosen = sys.argv[1:] or sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if m.name != "__main__")
     modules = [m for m in (importlib.import_module(f"bench.{name}") for name in chosen) if hasattr(m, "rows")]
+    console = Console()
     table = Table("target", "what", "ours s", "yardstick s", "ratio", "goal", "", title=f"bench, scale {scale:g}")
     rows: list[dict[str, Any]] = []
     started = time.monotonic()
-    with Live(table, console=Console(), vertical_overflow="visible") as live:
-        for module in modules:
-            table.caption = f"running {module.__name__} ..."
-            live.refresh()
-            for row in module.rows(scale):
-                if tuple(row) != COLUMNS:
-                    raise SystemExit(f"{module.__name__}: a row has the keys {tuple(row)}, expected {COLUMNS}")
-                rows.append(row)
-                table.add_row(
-                    str(row["target"]),
-                    row["name"],
-                    *("" if row[c] is None else f"{row[c]:.3g}" for c in ("ours_s", "yardstick_s", "ratio")),
-                    row["goal"],
-                    "[green]met[/]" if row["met"] else "[red]missed[/]",
-                )
+    try:
+        with Live(table, console=console, vertical_overflow="visible") as live:
+            for module in modules:
+                table.caption = f"{module.__name__} ..."
                 live.refresh()
-        met = sum(row["met"] for row in rows)
-        table.caption = f"{met} of {len(rows)} met, {time.monotonic() - started:.0f} s; see build/{OUT.name}"
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+                for row in module.rows(scale):
+                    if tuple(row) != COLUMNS:
+                        raise SystemExit(f"{module.__name__}: a row has the keys {tuple(row)}, expected {COLUMNS}")
+                    rows.append(row)
+                    table.add_row(*_shown(row))
+                    live.refresh()
+                    if not console.is_terminal:  # where the table appears only at the end
+                        console.print(" ".join(_shown(row)), soft_wrap=True)
+            met = sum(row["met"] for row in rows)
+            table.caption = f"{met} of {len(rows)} met, {time.monotonic() - started:.0f} s; see build/{OUT.name}"
+    finally:  # what was measured is kept, whatever stops the rest
+        OUT.parent.mkdir(exist_ok=True)
+        OUT.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
+
+
+def _shown(row: dict[str, Any]) -> list[str]:
+    numbers = ["" if row[name] is None else f"{row[name]:.3g}" for name in ("ours_s", "yardstick_s", "ratio")]
+    return [str(row["target"]), row["name"], *numbers, row["goal"], "[green]met[/]" if row["met"] else "[red]missed[/]"]
 
 
 if __name__ == "__main__":
