@@ -227,6 +227,8 @@ def _align(signals: pd.DataFrame, grid: _Grid, pillars: list[str]) -> dict[str, 
     aligned = {p: _Signals(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
     for column, (interval, due) in enumerate(grid.due.items()):
         instants = np.unique(due)
+        if not instants.size:
+            continue  # nothing to compose
         here = signals[signals["interval"] == interval]
         for pillar, found in here.groupby("pillar"):
             if pillar not in aligned:

@@ -21,4 +21,5 @@ def ingest(as_of: datetime | None = None, feed: str | None = None, config: str |
         feed: a [feed.*] section for all instruments; config.ini's own when empty
         config: another config file; config.ini of the checkout when empty
     """
-    return graph.verdict(graph.ingestion(graph.begin("ingest", as_of, config, feed)))
+    run = graph.begin("ingest", as_of, config, feed)
+    return graph.verdict(run, graph.states(graph.ingestion(run)))

@@ -24,5 +24,5 @@ def pipeline(as_of: datetime | None = None, feed: str | None = None, config: str
     run = graph.begin("pipeline", as_of, config, feed)
     ingested = graph.ingestion(run)
     run, scored = graph.signals(run, ingested)
-    traded = graph.trading(run, as_of, scored)
-    return graph.verdict(ingested | scored | traded)
+    traded = graph.trading(run, as_of, scored["composite"])
+    return graph.verdict(run, graph.states(ingested | scored) | traded)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from alphapivot import hub
+from alphapivot.hub import ops
 from alphapivot.runs import Receipt, RunRef
 from alphapivot.settings import Settings
 from tasks import composite, execution, ingest, pillars, runs
@@ -23,4 +25,5 @@ def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[R
     scored = [pillars.score_pillar.fn(run, name, shard, after=[freeze]) for name in settings.pillars for shard in shards]
     composed = composite.compose.fn(run, after=scored)
     traded = execution.trade.fn(run, simulated=True, after=[composed])
+    ops.finish_run(hub.connect(), run.run_id, "completed")
     return run, [*ingested, freeze, *scored, composed, traded]

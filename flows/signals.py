@@ -22,4 +22,4 @@ def signals(as_of: datetime | None = None, feed: str | None = None, config: str 
         config: another config file; config.ini of the checkout when empty
     """
     run, scored = graph.signals(graph.begin("signals", as_of, config, feed), {})
-    return graph.verdict(scored)
+    return graph.verdict(run, graph.states(scored))

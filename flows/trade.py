@@ -22,4 +22,4 @@ def trade(as_of: datetime | None = None, feed: str | None = None, config: str | 
         config: another config file; config.ini of the checkout when empty
     """
     run = graph.begin("trade", as_of, config, feed)
-    return graph.verdict(graph.trading(run, as_of, {}))
+    return graph.verdict(run, graph.trading(run, as_of, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alphapivot.clock import SimulatedClock, WallClock
 from alphapivot.execution import engine
-from tasks.composite import terms
+from alphapivot.scoring import terms
 from tasks.step import Output, Work, step
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
 
 import pandas as pd
 
-from alphapivot import rolls
 from alphapivot.frames import Signals
-from alphapivot.hub import Hub, ops, watermarks
-from alphapivot.hub import bars as stored
-from alphapivot.settings import Instrument
+from alphapivot.hub import ops, watermarks
+from alphapivot.scoring import signal_bars
 from alphapivot.version import pillar_code
 from pillars import blocks
 from tasks.step import Output, Work, step
@@ -43,18 +40,3 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
             watermarks.pull_back(batch, watermarks.composite(run.scope, work.settings.timeframes.base), None if None in changed else min(changed))
 
     return Output({Signals: pd.concat(scored, ignore_index=True)}, record=record)
-
-
-def signal_bars(
-    database: Hub, instruments: list[Instrument], interval: str, after: datetime | None, until: datetime, known_at: datetime | None
-) -> pd.DataFrame:
-    """
-    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted futures prices.
-    """
-    found = []
-    for market in ("spot", "futures"):
-        symbols = [i.symbol for i in instruments if i.signal_market == market]
-        if symbols:
-            bars = stored.window(database, symbols, market, interval, after=after, until=until, known_at=known_at)
-            found.append(rolls.adjust(bars, stored.rolls(database, symbols, until=until, known_at=known_at)))
-    return pd.concat(found, ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from alphapivot import hub
@@ -20,7 +21,7 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
     """
     database = hub.connect()
     run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
-    return ops.begin_run(
+    begun = ops.begin_run(
         database,
         run_id,
         kind=kind,
@@ -30,3 +31,4 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
         config_hash=settings.hash(),
         code_version=code_version(),
     )
+    return replace(begun, known_at=None)  # it is fixed anew, or found again, by the step that waits for ingestion
