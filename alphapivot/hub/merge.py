@@ -1,10 +1,10 @@
 """
 The merge of an upsert: rows that were copied into a temporary table go into the table, and what they replace is kept.
 
-Not one INSERT ... ON CONFLICT DO UPDATE: that replaces whatever row is there when it comes to it, also one that another
-writer put there a moment ago and that no earlier statement could have kept; and it locks, hence rewrites, unchanged rows.
-Instead: look; lock and keep what will be replaced; replace it; insert what is new. When another writer came in between,
-the numbers of rows do not agree or a key is there twice, and the merge is done again on what is there now.
+Not one INSERT ... ON CONFLICT DO UPDATE: that replaces whatever row is there when it comes to it, also one that
+another writer put there a moment ago and that no earlier statement could have kept; and it locks, hence rewrites,
+unchanged rows. Instead: look; lock and keep what will be replaced; replace it; insert what is new. When another writer
+came in between, the numbers of rows do not agree or a key is there twice, and the merge is done again on what is there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import psycopg
 from psycopg import sql
 
 from alphapivot.errors import Unavailable
-from alphapivot.frames import VERSIONED, Frame
+from alphapivot.frames import VERSIONED, Bars, Frame, Rolls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls})  # the hub adds ingested_at to their rows
 ATTEMPTS = 5
 
 LOOK = "SELECT count(*), count(*) FILTER (WHERE {differ}) FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place}"
@@ -40,38 +41,29 @@ class _Overtaken(Exception):  # noqa: N818 - it is no error: the merge is done a
     """Another writer changed the same rows between two statements."""
 
 
-def incoming(cursor: psycopg.Cursor, frame: type[Frame], table: sql.Identifier, *, dated: bool) -> sql.Identifier:
-    """Makes the temporary table for the rows of an upsert."""
-    name = sql.Identifier("incoming")
-    cursor.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.incoming"))
-    cursor.execute(
-        sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            name,
-            _list(_columns(frame, dated=dated)),
-            table,
-        ),
-    )
-    return name
+def incoming(cursor: psycopg.Cursor, frame: type[Frame]) -> sql.Identifier:
+    """Makes an empty temporary table for the rows of an upsert."""
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")
+    create = sql.SQL("CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA")
+    cursor.execute(create.format(_list(_columns(frame)), sql.Identifier(*frame.table().split("."))))
+    return sql.Identifier("incoming")
 
 
 def run(
     cursor: psycopg.Cursor,
     frame: type[Frame],
-    table: sql.Identifier,
-    incoming: sql.Identifier,
+    *,
     place: tuple[datetime, datetime],
     instant: datetime,
     batch_id: int,
-    *,
-    dated: bool,
 ) -> tuple[int, int, int]:
     """
-    Merges ``incoming``, whose rows lie between the instants of ``place``; returns how many were new, changed, unchanged.
+    Merges the rows of ``incoming``, which lie between the instants of ``place`` and were written at ``instant``;
+    returns how many were new, changed and unchanged.
 
-    ``dated``: the rows carry ingested_at; a version always begins after the one that it supersedes, even when its writer
-    took ``instant`` earlier than the other and committed later.
+    A dated row begins after the one that it supersedes, even when its writer took the instant earlier than the other.
     """
-    columns, keys = _columns(frame, dated=dated), frame.keys()
+    dated, columns, keys = frame in DATED, _columns(frame), frame.keys()
     values = [name for name in frame.columns() if name not in {*keys, "batch_id"}]
     moment = (
         sql.SQL("greatest(i.ingested_at, t.ingested_at + interval '1 microsecond')") if dated else sql.Literal(instant)
@@ -81,8 +73,8 @@ def run(
         new.append(sql.SQL("ingested_at = {}").format(moment))
     schema, name = frame.table().split(".")
     parts = {
-        "table": table,
-        "incoming": incoming,
+        "table": sql.Identifier(schema, name),
+        "incoming": sql.Identifier("incoming"),
         "revision": sql.Identifier(schema, f"{name}_revision"),
         "same": sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(key)) for key in keys),
         # the join alone would not tell the planner (nor TimescaleDB, which chunks) where to look
@@ -99,31 +91,36 @@ def run(
     }
 
     def execute(statement: str) -> int:
-        cursor.execute(sql.SQL(statement).format(**parts))  # type: ignore[arg-type]
+        cursor.execute(sql.SQL(statement).format(**parts))
         return cursor.rowcount
 
-    cursor.execute(sql.SQL("ANALYZE {}").format(incoming))
-    cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(incoming))
+    cursor.execute("ANALYZE incoming")
+    cursor.execute("SELECT count(*) FROM incoming")
     rows = _row(cursor)[0]
     for _ in range(ATTEMPTS):
         try:
             with cursor.connection.transaction():
                 execute(LOOK)
                 found, changed = _row(cursor)
-                if changed and frame in VERSIONED and execute(KEEP) != changed:
-                    raise _Overtaken
-                if changed and execute(REPLACE) != changed:
-                    raise _Overtaken
-                if found < rows and execute(INSERT) != rows - found:
-                    raise _Overtaken
+                if changed and frame in VERSIONED:
+                    _check(execute(KEEP) == changed)
+                if changed:
+                    _check(execute(REPLACE) == changed)
+                if found < rows:
+                    _check(execute(INSERT) == rows - found)
         except (_Overtaken, psycopg.errors.UniqueViolation):
             continue
         return rows - found, changed, found - changed
     raise Unavailable(f"other writers keep changing the same rows of {frame.table()}; try again")
 
 
-def _columns(frame: type[Frame], *, dated: bool) -> list[str]:
-    return [*frame.columns(), *(["ingested_at"] if dated else [])]
+def _check(alone: bool) -> None:
+    if not alone:
+        raise _Overtaken
+
+
+def _columns(frame: type[Frame]) -> list[str]:
+    return [*frame.columns(), *(["ingested_at"] if frame in DATED else [])]
 
 
 def _list(names: Iterable[str], alias: str | None = None) -> sql.Composed:

@@ -44,7 +44,9 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
     connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
         connection.execute(RECORD)
-        applied = dict(connection.execute("SELECT name, checksum FROM ops.migration ORDER BY name").fetchall())
+        applied: dict[str, str] = dict(
+            connection.execute("SELECT name, checksum FROM ops.migration ORDER BY name").fetchall()
+        )
         if problems := _problems(files, applied):
             raise ConfigError(f"the database does not fit {folder}:\n" + "\n".join(f"  {line}" for line in problems))
         new = [name for name in files if name not in applied]

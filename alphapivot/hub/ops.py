@@ -83,16 +83,14 @@ def load_run(hub: Hub, run_id: str) -> tuple[RunRef, dict[str, Any]]:
             (run_id,),
         ).one_or_none()
     if row is None:
-        raise DataError(
-            f"there is no run {run_id} in ops.run of {hub!r}: is this its database?"
-        )
+        raise DataError(f"there is no run {run_id} in ops.run of {hub!r}: is this its database?")
     return RunRef(*row[:5]), row[5]
 
 
 def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     """
-    Fixes the instant up to which the run reads, and returns the run with it. The step that calls this has a receipt, so that a Retry
-    keeps the instant, unless its ingestion was done again.
+    Fixes the instant up to which the run reads, and returns the run with it. The step that calls this has a receipt, so
+    that a Retry keeps the instant, unless its ingestion was done again.
 
     Waits for the writers that are at work: once the instant is fixed, nothing dated before it appears any more. It lies
     after all that was written before, also when the machine's clock has been set back.
@@ -126,7 +124,9 @@ def find_receipt(hub: Hub, run: RunRef, step: str, inputs_hash: str) -> Receipt 
             " WHERE run_id = %s AND step = %s AND inputs_hash = %s",
             (run.run_id, step, inputs_hash),
         ).one_or_none()
-    return None if row is None else Receipt(*row[:5], tuple(row[5]), True)
+    if row is None:
+        return None
+    return Receipt(row.run_id, row.step, row.inputs_hash, row.batch_id, row.rows, tuple(row.notes), unchanged=True)
 
 
 @contextmanager
@@ -166,13 +166,12 @@ def _close(conn: Connection, done: Batch, run: RunRef, step: str, inputs_hash: s
     )
     try:
         conn.exec_driver_sql(
-            "INSERT INTO ops.receipt (run_id, step, inputs_hash, batch_id, rows, notes) VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO ops.receipt (run_id, step, inputs_hash, batch_id, rows, notes)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
             (run.run_id, step, inputs_hash, done.batch_id, Jsonb(done.rows), done.notes),
         )
     except IntegrityError as error:
-        raise Unavailable(
-            f"{step} of run {run.run_id} was just done by another executor: try again"
-        ) from error
+        raise Unavailable(f"{step} of run {run.run_id} was just done by another executor: try again") from error
 
 
 def _aware(instant: datetime) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import adbc_driver_postgresql.dbapi as adbc
-import numpy as np
 import pandas as pd
 from adbc_driver_manager import Error as AdbcError
 from psycopg import sql
@@ -71,7 +70,7 @@ def read(
     columns: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """The rows of the frame's table, in no order; see ``Hub.read``."""
-    return query(hub, frame, select(frame, where, columns), columns)
+    return query(hub, select(frame, where, columns))
 
 
 def select(
@@ -87,23 +86,14 @@ def select(
     return sql.SQL("SELECT {} FROM {} WHERE {}").format(names, source, condition)
 
 
-def query(
-    hub: Hub,
-    frame: type[Frame],
-    statement: sql.Composable,
-    columns: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """What ``statement`` selects, with the dtypes that the frame gives its columns."""
+def query(hub: Hub, statement: sql.Composable) -> pd.DataFrame:
+    """What ``statement`` selects; the columns' dtypes follow from the table's types."""
     table = hub.readers().fetch(statement.as_string(None))
-    return _to_pandas(frame, table, columns or frame.columns())
-
-
-def _to_pandas(frame: type[Frame], table: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
-    # zero-copy where Arrow's memory is a column's already; split_blocks keeps pandas from copying them all into one block
+    # zero-copy where Arrow's memory is a column's already; split_blocks keeps pandas from copying it into one block
     df: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
     return df
 
 
 def _lost(error: AdbcError) -> bool:
-    """Is it the connection, or the server, and not the query? (08: connection, 53: resources, 57: shut down, cancelled.)"""
+    """Is it the connection or the server, and not the query? (08: connection, 53: resources, 57: shutdown, timeout.)"""
     return not error.sqlstate or error.sqlstate[:2] in {"08", "53", "57"}

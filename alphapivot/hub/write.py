@@ -1,14 +1,14 @@
 """
-Bulk writes: COPY, then one merge, in the caller's transaction; what a merge replaces is kept in ``<table>_revision``.
+Bulk writes: COPY, and where rows are already there a merge, in the caller's transaction.
 
-Writers hold the advisory lock WRITERS shared until their commit, and date their rows after they have it; whoever fixes a
-known_at (``ops.freeze_known_at``) takes it exclusively. So at that instant every row that is dated before it is there.
+Writers hold the advisory lock WRITERS shared until their commit, and date their rows after they have it; whoever fixes
+a known_at (``ops.freeze_known_at``) takes it exclusively. So at that instant every row dated before it is there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.frames import Bars, Frame, Rolls
+from alphapivot.frames import Frame
 from alphapivot.hub import encode, merge
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 WRITERS = 0x57524954  # "WRIT"
-DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls})  # their rows carry ingested_at
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ def _broken(frame: type[Frame], df: pd.DataFrame, error: pandera.errors.SchemaEr
         return " ".join(str(error).split())[:500]
     bad = cases.dropna(subset=["index"])
     key = df.loc[bad["index"].iloc[0], frame.keys()]
-    return f"{error.schema.name} fails {error.check} in {len(bad)} rows, first {bad['failure_case'].iloc[0]} at {_name(key)}"
+    first = bad["failure_case"].iloc[0]
+    return f"{error.schema.name} fails {error.check} in {len(bad)} rows, first {first} at {_name(key)}"
 
 
 def _name(key: pd.Series) -> str:
@@ -85,11 +85,12 @@ def _name(key: pd.Series) -> str:
 
 def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]) -> pd.DataFrame:
     """
-    One row for each combination of the key's texts, with its first and last instant as ``lo`` and ``hi`` in the table's time.
+    One row for each combination of the key's texts, with its first and last instant as ``lo`` and ``hi``.
 
     Raises DataError when two rows have the same key.
     """
-    texts = [name for name in frame.keys() if name != "ts"]
+    keys = frame.keys()
+    texts = [name for name in keys if name != "ts"]
     group = np.zeros(len(df), dtype=np.int64)
     for name in texts:
         column = data[name]
@@ -100,13 +101,12 @@ def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]
     if not rising.all():  # sorted keys need no search
         twice = pd.DataFrame({"group": group, "ts": ts}).duplicated()
         if twice.any():
-            first = df.loc[:, frame.keys()].iloc[int(np.argmax(twice))]
+            first = df.loc[:, keys].iloc[int(np.argmax(twice))]
             raise DataError(
                 f"{int(twice.sum())} rows for {frame.table()} repeat the key of another, first {_name(first)}"
             )
     ends = df["ts"].groupby(group, sort=False).agg(["min", "max"])
-    keys = df[texts].groupby(group, sort=False).first() if texts else pd.DataFrame(index=ends.index)
-    return keys.assign(lo=ends["min"], hi=ends["max"])
+    return df[texts].groupby(group, sort=False).first().assign(lo=ends["min"], hi=ends["max"])
 
 
 def _write(
@@ -119,7 +119,7 @@ def _write(
     with connection.cursor() as cursor:
         instant = _written_at(cursor, batch_id)
         count = len(next(encode.arrays(data)))
-        if frame in DATED:
+        if frame in merge.DATED:
             since_epoch = int(instant.timestamp() * 1_000_000 + 0.5) - encode.EPOCH
             data = {**data, "ingested_at": np.full(count, since_epoch)}
         table = sql.Identifier(*frame.table().split("."))
@@ -131,10 +131,9 @@ def _write(
                 pass  # another writer was here in between: merge with what it wrote
             else:
                 return Written(new=count)
-        incoming = merge.incoming(cursor, frame, table, dated=frame in DATED)
-        _copy(cursor, incoming, data)
+        _copy(cursor, merge.incoming(cursor, frame), data)
         place = (groups["lo"].min(), groups["hi"].max())
-        return Written(*merge.run(cursor, frame, table, incoming, place, instant, batch_id, dated=frame in DATED))
+        return Written(*merge.run(cursor, frame, place=place, instant=instant, batch_id=batch_id))
 
 
 def _written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
@@ -157,7 +156,8 @@ def _written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
 
 def _is_empty_there(cursor: psycopg.Cursor, frame: type[Frame], table: sql.Identifier, groups: pd.DataFrame) -> bool:
     """Does the table hold nothing between the first and last instant of any group? Then rows need no merge."""
-    texts = [name for name in frame.keys() if name != "ts"]
+    keys = frame.keys()
+    texts = [name for name in keys if name != "ts"]
     statement = sql.SQL(
         "SELECT FROM unnest({types}) AS g ({names}, lo, hi) CROSS JOIN LATERAL"
         " (SELECT FROM {table} AS t WHERE {same} AND t.ts BETWEEN g.lo AND g.hi LIMIT 1) AS found LIMIT 1",

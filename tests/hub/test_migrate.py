@@ -103,6 +103,7 @@ def test_every_table_of_the_hub_says_what_it_is(hub):
     with hub.engine.connect() as connection:
         silent = connection.exec_driver_sql(
             "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r'"
-            " AND relnamespace::regnamespace::text IN ('market', 'signals', 'ops') AND obj_description(oid, 'pg_class') IS NULL",
+            " AND relnamespace::regnamespace::text IN ('market', 'signals', 'ops')"
+            " AND obj_description(oid, 'pg_class') IS NULL",
         ).scalars()
         assert list(silent) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from alphapivot.hub.write import Written, upsert
 
 AS_OF = datetime(2024, 1, 10, tzinfo=UTC)
 NAN = float("nan")
+numbers = itertools.count()
 
 
 def frame_of(frame, rows):
@@ -50,8 +52,8 @@ def begin(hub, run_id="r1"):
     )
 
 
-def write(hub, run, frame, rows, step="step", inputs="i"):
-    with ops.batch(hub, run, f"{step}", f"{inputs}{datetime.now(UTC)}", {}) as batch:
+def write(hub, run, frame, rows):
+    with ops.batch(hub, run, "step", f"inputs {next(numbers)}", {}) as batch:
         written = batch.write(frame, frame_of(frame, rows))
     return written, batch.batch_id
 
@@ -153,7 +155,8 @@ def test_a_decision_about_an_issue_survives_the_issue_being_found_again(hub, run
     write(hub, run, Issues, [issue])
     with hub.engine.begin() as conn:
         conn.exec_driver_sql(
-            "UPDATE market.quality_issue SET decided_by = 'me', decided_at = now(), decision = 'accepted', decision_why = 'x'"
+            "UPDATE market.quality_issue"
+            " SET decided_by = 'me', decided_at = now(), decision = 'accepted', decision_why = 'x'"
         )
     assert write(hub, run, Issues, [issue])[0] == Written(unchanged=1)
     assert write(hub, run, Issues, [(*issue[:7], "high 1 is below low 3", *issue[8:])])[0] == Written(changed=1)
@@ -190,7 +193,7 @@ def test_rolls_are_versioned_and_read_as_known(hub, run):
 
 
 def test_nothing_appears_later_before_a_frozen_known_at(hub):
-    """A writer is at work when known_at is asked for: the freeze waits for it; one that comes after is dated after it."""
+    """A writer is at work when known_at is asked for: the freeze waits for it; one that comes later is dated later."""
     run, reader = begin(hub, "writer"), begin(hub, "reader")
     wrote, frozen, order = threading.Event(), threading.Event(), []
 
@@ -239,9 +242,7 @@ def test_writers_of_the_same_rows_at_once_lose_no_version(hub):
         try:
             for n in range(rounds):
                 start.wait(30)
-                write(
-                    hub, mine, Bars, [bar(d, 1000.0 * number + n) for d in range(n % 3, 40 + n)], inputs=f"{number}-{n}"
-                )
+                write(hub, mine, Bars, [bar(d, 1000.0 * number + n) for d in range(n % 3, 40 + n)])
         except BaseException as error:
             failed.append(error)
             start.abort()
