@@ -122,6 +122,21 @@ def session_closes(calendar: str, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd
     return aware(np.where(labels[at] == wanted, closes[at], naive(midnight)))
 
 
+def ends_of(calendar: str, interval: str, starts: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """
+    When bars that began at ``starts`` were complete: at the calendar's next bar end (a session's last may be short).
+
+    A bar whose full width passes before any bar of the calendar ends gets that, and the screening flags it.
+    """
+    begun = naive(starts)
+    if not len(begun):
+        return aware(begun)
+    full = begun + np.timedelta64(width(interval))
+    ends = _bar_ends(calendar, interval, begun.min(), full.max())
+    following = np.append(ends, np.datetime64("NaT"))[np.searchsorted(ends, begun, "right")]
+    return aware(np.where(following <= full, following, full))
+
+
 def bar_ends(calendar: str, interval: str, start: datetime, end: datetime) -> pd.DatetimeIndex:
     """
     The ends of the calendar's bars in (start, end], UTC, microseconds.

@@ -118,6 +118,16 @@ def test_what_is_due_is_the_newest_end_that_has_passed(name, interval, at):
     assert list(found) == [everything[everything <= t][-1] for t in (at, at + timedelta(days=3))]
 
 
+def test_a_bar_stamped_with_its_start_ends_where_the_calendars_bar_does():
+    starts = pd.DatetimeIndex(["2024-07-02 18:30", "2024-07-02 19:30", "2024-07-02 22:00"], tz="UTC")
+    # the second one is cut at the close; the third began after it
+    assert texts(calendars.ends_of("XNYS", "1h", starts)) == [
+        *("2024-07-02 19:30", "2024-07-02 20:00", "2024-07-02 23:00")
+    ]
+    midnight = pd.DatetimeIndex(["2024-07-03"], tz="America/New_York")
+    assert texts(calendars.ends_of("XNYS", "1d", midnight)) == ["2024-07-03 17:00"]
+
+
 def test_what_is_due_may_be_asked_for_one_instant():
     assert calendars.due("XNYS", "1d", utc("2024-07-04")) == pd.Timestamp("2024-07-03 17:00", tz="UTC")
 

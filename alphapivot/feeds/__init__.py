@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alphapivot.feeds.base import RAW, Feed, Fetched, Problem, Request
+from alphapivot.feeds.files import Files
 from alphapivot.feeds.simulated import Simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEEDS: dict[str, Callable[[str, Any], Feed]] = {"simulated": Simulated}
+FEEDS: dict[str, Callable[[str, Any], Feed]] = {"files": Files, "simulated": Simulated}
 __all__ = ["FEEDS", "RAW", "Feed", "Fetched", "Problem", "Request", "open_feed"]
 
 

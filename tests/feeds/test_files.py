@@ -1,0 +1,315 @@
+"""Files as people have them: what can be read is read exactly, what cannot is named with its line and its fix."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alphapivot import calendars, rolls
+from alphapivot.errors import ConfigError
+from alphapivot.feeds import Request, open_feed
+from alphapivot.frames import Rolls
+from alphapivot.quality import screen
+from alphapivot.settings import FilesFeed, Instrument
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+UNTIL = pd.Timestamp("2025-01-01", tz="UTC").to_pydatetime()
+
+
+def instrument(**changes):
+    terms = {"symbol": "X", "signal_market": "spot", "trade_market": "spot", "currency": "USD", "calendar": "XNYS"}
+    numbers = {"quote_unit": 1, "multiplier": 1, "tick": "0.01", "lot": 1, "margin": 1, "tradable": True}
+    return Instrument(**(terms | numbers | {"spot": "x.csv"} | changes))
+
+
+def fetch(root, interval="1d", market="spot", *, since=None, until=UNTIL, section=None, **changes):
+    settings = {"root": root, "zone": "America/New_York", "stamp": "date"} | (section or {})
+    feed = open_feed("disk", FilesFeed(**settings))
+    return feed.fetch([Request(instrument(**changes), market, interval, since, until)])
+
+
+def read(root, text, **how):
+    """The bars of one file with this text, which must have no problem."""
+    (root / "x.csv").write_text(text, encoding="utf-8")
+    found = fetch(root, **how)
+    assert not found.problems, found.problems[0].reason
+    return found.bars
+
+
+def problem(root, text, **how):
+    """What is said about a file with this text, of which no bar must come."""
+    (root / "x.csv").write_text(text, encoding="utf-8")
+    found = fetch(root, **how)
+    assert found.bars.empty
+    (only,) = found.problems
+    assert not only.transient
+    return only.reason.replace(str(root), "DIR")
+
+
+def stamps(bars):
+    return [f"{t:%Y-%m-%d %H:%M}" for t in bars["ts"]]
+
+
+def test_a_date_is_the_close_of_its_session(tmp_path):
+    bars = read(tmp_path, "Date,Open,High,Low,Close,Volume\n2024-07-02,1,3,1,2,10\n2024-07-03,2,4,2,3,\n")
+    assert stamps(bars) == ["2024-07-02 20:00", "2024-07-03 17:00"]
+    assert bars["close"].tolist() == [2, 3]
+    assert bars["volume"].isna().tolist() == [False, True]
+    assert bars["open_interest"].isna().all()
+    assert set(bars["source"]) == {"disk"}
+
+
+def test_stamps_at_a_bars_start_become_its_end(tmp_path):
+    text = "datetime,close\n2024-07-02 14:30,1\n2024-07-02 15:30,2\n"
+    bars = read(tmp_path, text, interval="1h", section={"stamp": "start"})
+    # New York, summer: the last bar is cut at 16:00 there
+    assert stamps(bars) == ["2024-07-02 19:30", "2024-07-02 20:00"]
+
+
+def test_stamps_at_a_bars_end_are_only_moved_to_utc(tmp_path):
+    text = "datetime,close\n2024-01-02 10:30,1\n2024-07-02 10:30,2\n"
+    assert stamps(read(tmp_path, text, interval="1h", section={"stamp": "end"})) == [
+        *("2024-01-02 15:30", "2024-07-02 14:30")
+    ]
+
+
+def test_offsets_in_the_file_count_more_than_the_zone(tmp_path):
+    text = "ts,close\n2024-07-02T10:30:00+02:00,1\n2024-07-02T10:30Z,2\n"
+    assert stamps(read(tmp_path, text, interval="1h", section={"stamp": "end"})) == [
+        *("2024-07-02 08:30", "2024-07-02 10:30")
+    ]
+
+
+def test_columns_are_mapped_by_the_configuration_and_dates_by_its_format(tmp_path):
+    text = "day,hour,last,Adj Close,lots\n7/2/2024,10:30,1.5,9,7\n"
+    columns = {"ts": "day+hour", "close": "last", "volume": "lots"}
+    section = {"stamp": "end", "columns": columns, "date_format": "%m/%d/%Y %H:%M"}
+    bars = read(tmp_path, text, interval="1h", section=section)
+    assert stamps(bars) == ["2024-07-02 14:30"]
+    assert bars[["close", "volume"]].iloc[0].tolist() == [1.5, 7]
+    assert bars[["open", "high", "low"]].isna().all(axis=None)
+
+
+def test_text_in_a_price_passes_on_so_that_only_its_row_is_quarantined(tmp_path):
+    bars = read(tmp_path, "date,close\n2024-07-02,2\n2024-07-03,n/k\n2024-07-05,3\n")
+    screened = screen(bars, {"X": instrument()}, now=UNTIL)
+    assert screened.bars["close"].tolist() == [2, 3]
+    assert screened.issues["detail"].tolist() == ["close is 'n/k'; expected numbers"]
+
+
+def test_zeros_that_mean_unknown_are_missing_where_the_configuration_says_so(tmp_path):
+    text = "date,close,volume,open_interest\n2024-07-02,0,0,5\n2024-07-03,3,4,0.0\n"
+    bars = read(tmp_path, text, section={"zero_volume_is_missing": True})
+    np.testing.assert_array_equal(bars[["close", "volume", "open_interest"]], [[0, np.nan, 5], [3, 4, np.nan]])
+    assert not read(tmp_path, text)["volume"].isna().any()
+
+
+def test_only_what_was_asked_for_comes_sorted(tmp_path):
+    text = "date,close\n2024-07-05,3\n2024-07-02,1\n2024-07-03,2\n2024-07-08,4\n"
+    since, until = (pd.Timestamp(t, tz="UTC").to_pydatetime() for t in ("2024-07-02 20:00", "2024-07-05 20:00"))
+    assert read(tmp_path, text, since=since, until=until)["close"].tolist() == [2, 3]
+
+
+def test_parquet_reads_like_csv(tmp_path):
+    index = pd.DatetimeIndex(["2024-07-02 15:00", "2024-07-02 16:00"], name="datetime")
+    table = pd.DataFrame({"close": [1.0, 2.0], "volume": [3, 4]}, index=index)
+    table.to_parquet(tmp_path / "x.parquet")
+    found = fetch(tmp_path, interval="1h", section={"stamp": "end"}, spot="x.parquet")
+    assert stamps(found.bars) == ["2024-07-02 19:00", "2024-07-02 20:00"]
+    table.tz_localize("Europe/London").to_parquet(tmp_path / "x.parquet")
+    found = fetch(tmp_path, interval="1h", section={"stamp": "end"}, spot="x.parquet")
+    assert stamps(found.bars) == ["2024-07-02 14:00", "2024-07-02 15:00"]
+
+
+def test_a_glob_of_futures_is_one_contract_a_file(tmp_path):
+    for name, close in (("XZ3", 1), ("XH4", 2)):
+        (tmp_path / f"{name}.csv").write_text(f"date,close\n2013-12-13,{close}\n", encoding="utf-8")
+    terms = {"spot": None, "futures": "X*.csv", "signal_market": "futures", "trade_market": "futures"}
+    found = fetch(tmp_path, market="futures", **terms)
+    assert found.bars[["contract", "close"]].to_numpy().tolist() == [["XH4", 2], ["XZ3", 1]]
+    single = fetch(tmp_path, market="futures", **(terms | {"futures": "XZ3.csv"}))
+    assert single.bars["contract"].tolist() == [""]
+
+
+def test_a_contract_may_stand_in_a_column(tmp_path):
+    text = "date,expiry,close\n2013-12-13,201403,2\n2013-12-13,201312,1\n"
+    terms = {"spot": None, "futures": "x.csv", "signal_market": "futures", "trade_market": "futures"}
+    bars = read(tmp_path, text, market="futures", section={"columns": {"contract": "expiry"}}, **terms)
+    assert bars["contract"].tolist() == ["201312", "201403"]
+
+
+LONGER = "Date,Open,High,Low,Close\n2024-07-02,10:00,1,3,1,2\n2024-07-02,11:00,2,4,2,3\n"
+
+
+def test_rows_longer_than_their_header_are_an_error_that_shows_the_setting(tmp_path):
+    assert problem(tmp_path, LONGER, interval="1h", section={"stamp": "end"}) == (
+        "DIR/x.csv, line 2: 6 fields, but the header names 5 (Date, Open, High, Low, Close); if the header is wrong, "
+        "name all 6 columns in [feed.disk], such as header = Date, Time, Open, High, Low, Close"
+    )
+    section = {"stamp": "end", "header": "Date, Time, Open, High, Low, Close", "columns": {"ts": "Date+Time"}}
+    bars = read(tmp_path, LONGER, interval="1h", section=section)
+    assert stamps(bars) == ["2024-07-02 14:00", "2024-07-02 15:00"]
+    assert bars["open"].tolist() == [1, 2]
+
+
+def test_one_longer_row_is_found_with_its_line(tmp_path):
+    text = "date,close\n2024-07-02,1\n2024-07-03,2\n2024-07-05,3,7\n"
+    assert problem(tmp_path, text).startswith("DIR/x.csv, line 4: 3 fields, but the header names 2 (date, close)")
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "said"),
+    [
+        ("", {}, "DIR/x.csv is empty; expected a header and rows"),
+        ("date,close\n", {}, "DIR/x.csv has a header but no rows; expected bars"),
+        (
+            "date,close\n2024-07-02,1\n\n2024-13-05,2\n",
+            {},
+            "DIR/x.csv, line 4: got 2024-13-05, expected an ISO 8601 date such as 2006-01-31 17:30",
+        ),
+        (
+            "date,close\n2024-07-02,1\n",
+            {"date_format": "%m/%d/%Y"},
+            "DIR/x.csv, line 2: got 2024-07-02, expected a date as %m/%d/%Y",
+        ),
+        (
+            "date,open,high,low,clsoe\n2024-07-02,1,1,1,1\n",
+            {},
+            (
+                "DIR/x.csv has no column for close ([feed.disk] columns = close: ...); it has date, open, high, low, "
+                "clsoe; did you mean clsoe?"
+            ),
+        ),
+        (
+            "date,open,hgih,low,close\n2024-07-02,1,1,1,1\n",
+            {},
+            (
+                "DIR/x.csv has no column for high ([feed.disk] columns = high: ...); it has date, open, hgih, low, close; "
+                "did you mean hgih?"
+            ),
+        ),
+        (
+            "date,close,Lots\n2024-07-02,1,1\n",
+            {"columns": {"volume": "lots"}},
+            (
+                "DIR/x.csv has no column 'lots' ([feed.disk] columns = volume: lots); it has date, close, Lots; did "
+                "you mean Lots?"
+            ),
+        ),
+        (
+            "when,close\n2024-07-02,1\n",
+            {},
+            "DIR/x.csv has no column for ts ([feed.disk] columns = ts: ...); it has when, close",
+        ),
+        (
+            "Date,Time,close\n2024-07-02,10:00,1\n",
+            {"stamp": "end"},
+            "DIR/x.csv has both Date and Time; say what the stamp is in [feed.disk]: columns = ts: Date+Time",
+        ),
+        (
+            "ts,close\n2024-11-03 00:30,1\n2024-11-03 01:30,2\n2024-11-03 01:45,2\n",
+            {"stamp": "end"},
+            (
+                "DIR/x.csv, line 3: got 2024-11-03 01:30:00, expected a time that America/New_York has exactly once (its "
+                "clocks change there); use offsets or UTC (and 1 lines more)"
+            ),
+        ),
+        (
+            "ts,close\n2024-03-10 02:30,1\n",
+            {"stamp": "end"},
+            (
+                "DIR/x.csv, line 2: got 2024-03-10 02:30:00, expected a time that America/New_York has exactly once (its "
+                "clocks change there); use offsets or UTC"
+            ),
+        ),
+        (
+            "ts,close\n2024-07-02 10:30Z,1\n2024-07-02 11:30,1\n",
+            {"stamp": "end"},
+            "DIR/x.csv, line 3: got 2024-07-02 11:30, expected an offset such as +00:00, which other lines have",
+        ),
+        (
+            "date,close\n2024-07-02,1\n",
+            {"header": "date, open, close"},
+            "DIR/x.csv, line 2: 2 fields, but [feed.disk] header names 3: date, open, close",
+        ),
+    ],
+)
+def test_what_cannot_be_understood_is_named_with_its_line_and_its_fix(tmp_path, text, section, said):
+    assert problem(tmp_path, text, section=section) == said
+
+
+def test_a_file_that_is_not_there_and_one_that_is_no_text_are_problems(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.csv").write_bytes(b"\xff\xfe\x00\x81,\x00")
+    (missing,) = fetch(tmp_path, spot="sub/X.csv").problems
+    assert missing.reason == f"there is no file sub/X.csv in {tmp_path}; did you mean sub/x.csv?"
+    (binary,) = fetch(tmp_path, spot="sub/x.csv").problems
+    assert "x.csv cannot be read" in binary.reason
+    (tmp_path / "x.parquet").write_bytes(b"no parquet")
+    (broken,) = fetch(tmp_path, spot="x.parquet").problems
+    assert "x.parquet cannot be read as Parquet" in broken.reason
+
+
+def test_a_root_that_is_no_folder_is_a_mistake_in_the_configuration(tmp_path):
+    with pytest.raises(ConfigError, match=r"\[feed.disk\] root = .*nowhere is no folder"):
+        fetch(tmp_path / "nowhere")
+
+
+def shared(folder):
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"needs the market data in {folder}, beside the checkout")
+    return SHARED / folder
+
+
+STOXX = {
+    "zone": "Europe/Berlin",
+    "stamp": "end",
+    "header": "Date, Time, Open, High, Low, Close, Volume, OpenInterest",
+    "columns": {"ts": "Date+Time"},
+    "zero_volume_is_missing": True,
+}
+
+
+def test_the_euro_stoxx_of_2006_reads_screens_and_resamples():
+    root = shared("eurostoxx50_2006")
+    terms = {"spot": "spot_5m.csv", "futures": "futures_1m.csv", "calendar": "XEUR"}
+    spot = fetch(root, "5m", "spot", section=STOXX, **terms)
+    futures = fetch(root, "1m", "futures", section=STOXX, **terms)
+    assert (len(spot.bars), len(futures.bars)) == (2142, 30889)
+    # 09:05 and 09:01 in Frankfurt's winter; the index has no volume
+    assert stamps(spot.bars)[0] == "2006-01-02 08:05"
+    assert stamps(futures.bars)[0] == "2006-01-02 08:01"
+    assert spot.bars["volume"].isna().all()
+    assert futures.bars["volume"].iloc[0] == 5699
+    both = pd.concat([spot.bars, futures.bars], ignore_index=True)
+    screened = screen(both, {"X": instrument(**terms)}, now=UNTIL)
+    assert len(both) == len(screened.bars) + screened.quarantined + screened.collapsed
+    hours = calendars.resample(screened.bars, "1h", {"X": "XEUR"}, UNTIL)
+    both_hours = set(hours[hours["market"] == "spot"]["ts"]) & set(hours[hours["market"] == "futures"]["ts"])
+    assert len(both_hours) > 150
+    # the vendor's own daily futures file is the oracle where it agrees with its minutes
+    days = calendars.resample(screened.bars, "1d", {"X": "XEUR"}, UNTIL)
+    daily = fetch(root, "1d", "futures", section={"stamp": "date"}, **(terms | {"futures": "futures_1d.csv"})).bars
+    joined = days[days["market"] == "futures"].merge(daily, on="ts", suffixes=("", "_vendor"))
+    assert len(joined) > 35
+    assert (joined["close"] - joined["close_vendor"]).abs().median() <= 3
+
+
+def test_the_sp500_of_1999_to_2018_reads():
+    section = {"date_format": "%m/%d/%Y"}
+    found = fetch(shared("sp500_index_1999_2018"), section=section, spot="spot_1d.csv")
+    assert len(found.bars) == 5031
+    assert stamps(found.bars)[0] == "1999-01-04 21:00"
+    assert found.bars["close"].iloc[0] == 1228.099976
+    assert screen(found.bars, {"X": instrument()}, now=UNTIL).issues.empty
+
+
+def test_the_e_mini_contracts_of_2013_read_and_roll():
+    terms = {"futures": "ES_*.csv", "spot": "SPY_spot.csv", "calendar": "CMES"}
+    found = fetch(shared("es_contracts_2013"), market="futures", **terms)
+    screened = screen(found.bars, {"X": instrument(**terms)}, now=UNTIL)
+    # Sunday evenings' stubs have no session of their own
+    assert set(screened.issues["check_name"]) == {"off the calendar"}
+    made = rolls.decide(screened.bars, Rolls.empty())
+    assert [(str(r.ts)[:16], r.contract) for r in made[1:].itertuples()] == [("2013-12-13 23:00", "ES_201403")]
