@@ -119,8 +119,8 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
             full, got = whole[name][row[window]][last], column[last]
             for i in np.flatnonzero(~((np.abs(full - got) < 1e-6) | (np.isnan(full) & np.isnan(got)))):
                 raise BrokenPromise(
-                    f"{pillar.name} needs more than its history of {pillar.history} bars: {name} of {part.where(last[i])}"
-                    f" is {full[i]} from all bars but {got[i]} from those; expected a difference below 1e-6"
+                    f"{pillar.name} needs more than its history of {pillar.history} bars: {name} of"
+                    f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected a difference below 1e-6"
                 )
 
 
@@ -143,7 +143,7 @@ def is_neutral_on_a_constant_price(pillar: Pillar, bars: pd.DataFrame) -> None:
         score, place = _valid(pillar, case)["score"].to_numpy(), case.groupby("symbol").cumcount().to_numpy()
         for row in np.flatnonzero((np.nan_to_num(score) != 0) & (place >= still)).tolist():
             raise BrokenPromise(
-                f"{pillar.name} scores {score[row]} on a constant price, {Panel.of(case).where(row)}; expected 0 or null"
+                f"{pillar.name} scores {score[row]} on a constant price {Panel.of(case).where(row)}; expected 0 or none"
             )
 
 

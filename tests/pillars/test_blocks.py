@@ -1,0 +1,160 @@
+"""Windows by the calendar: where blocks begin, how long they are, and the same bits whoever asks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+import exchange_calendars as xc
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapivot.errors import ConfigError, DataError
+from pillars import blocks
+from pillars.base import Panel, Parts, Pillar
+from pillars.contract import sample_bars
+from pillars.momentum import Momentum
+from pillars.trend import Trend
+
+WEEK = timedelta(weeks=1)
+QUICK = (
+    Trend(fast=2, mid=3, slow=5, adx=3, channel=5, atr=3),
+    Momentum(rsi=3, macd_fast=2, macd_slow=4, macd_signal=2, roc=4, volatility=6, squeeze=4, atr=3),
+)
+BARS = sample_bars(600)
+
+
+class Age(Pillar):
+    """How many bars of its slice a bar can see before it: what the blocks gave it."""
+
+    name: ClassVar[str] = "age"
+    needs: int = 10
+
+    @property
+    def history(self) -> int:
+        return self.needs
+
+    def parts(self, bars: Panel) -> Parts:
+        return Parts({"age": np.arange(len(bars.ts)) - bars.bounds[:-1][bars.slices].astype(float)})
+
+
+def instants(*texts):
+    return np.array(texts, "datetime64[us]")
+
+
+def test_a_bar_that_ends_where_a_block_ends_belongs_to_it():
+    at = instants("1970-01-12T00:00", "1970-01-12T00:00:00.000001", "1970-01-05T00:00", "1969-12-30")
+    np.testing.assert_array_equal(
+        blocks.start(at, WEEK), instants("1970-01-05", "1970-01-12", "1969-12-29", "1969-12-29")
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "interval", "days"),
+    [
+        (240, "1d", 365 + 6 + 7),  # a year, up to whole weeks, and a week
+        (52, "1w", 53 * 7),
+        (72, "5m", 2 * 7),  # one session of 6 hours
+        (73, "5m", 2 * 7),  # two sessions lie in one week
+        (360, "1h", 15 * 7),  # 60 sessions take 91.25 days: 14 weeks, and one
+        (10, "12h", 4 * 7),  # at least one bar a session
+    ],
+)
+def test_the_length_of_a_block_worked_by_hand(history, interval, days):
+    assert blocks.length(history, interval) == timedelta(days=days)
+
+
+@pytest.mark.parametrize("interval", ["", "5", "0m", "5x", "1.5h", "d1", "1d "])
+def test_an_unknown_interval_is_a_config_error(interval):
+    with pytest.raises(ConfigError, match="expected a number and m, h, d or w"):
+        blocks.length(10, interval)
+
+
+@pytest.mark.parametrize("exchange", ["XNYS", "XLON", "XTKS", "XHKG", "XSHG", "XEUR", "CMES", "24/7"])
+@pytest.mark.parametrize("history", [20, 100, 550])
+def test_a_block_of_days_holds_the_history_on_a_real_exchange(exchange, history):
+    closes = xc.get_calendar(exchange, start="2004-01-01", end="2024-12-31").closes.dt.tz_localize(None)
+    at = blocks.start(closes.to_numpy().astype("datetime64[us]"), blocks.length(history, "1d"))
+    _, counts = np.unique(at, return_counts=True)
+    assert counts[1:-1].min() >= history
+
+
+def test_every_bar_sees_its_block_and_the_whole_one_before_and_nothing_else():
+    block = blocks.length(10, "1d")
+    ages = blocks.parts(Age(), BARS, "1d", after=None)
+    one = ages[ages["symbol"] == "S1"]
+    ts = one["ts"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    begin = blocks.start(ts, block) - np.timedelta64(block)
+    np.testing.assert_array_equal(one["age"], [np.sum((ts > b) & (ts < t)) for b, t in zip(begin, ts, strict=True)])
+    assert one["age"].iloc[60:].min() >= 10
+
+
+def test_a_symbol_that_did_not_trade_in_the_block_before_starts_afresh():
+    one = BARS[(BARS["symbol"] == "S0")].iloc[:200]
+    holed = one[(one["ts"] < one["ts"].iloc[40]) | (one["ts"] > one["ts"].iloc[120])]
+    ages = blocks.parts(Age(), holed, "1d", after=None)
+    # neither bars before the hole nor others count in the first block after it
+    assert ages["age"].iloc[40] == 0
+    assert len(ages) == len(holed)
+
+
+@pytest.mark.parametrize("pillar", QUICK, ids=lambda p: p.name)
+def test_the_window_start_reaches_back_as_far_as_any_score_looks(pillar):
+    after = datetime(2011, 3, 7, 20, tzinfo=UTC)
+    begin = blocks.window_start(after, pillar.history, "1d")
+    block = blocks.length(pillar.history, "1d")
+    assert after - 2 * block <= begin < after - block
+    assert blocks.window_start(None, pillar.history, "1d") is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(QUICK),
+    st.integers(-10, 1400),
+    st.integers(0, 1400),
+    st.sets(st.sampled_from(("S0", "S1", "S2")), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_any_question_gets_the_same_bits(pillar, start, count, symbols, random):
+    days = BARS["ts"].drop_duplicates().reset_index(drop=True)
+    after = (days[max(start, 0)] if start < len(days) else days.iloc[-1]) - timedelta(hours=random.randint(-1, 30))
+    until = days[min(max(start, 0) + count, len(days) - 1)]
+    begin = blocks.window_start(after.to_pydatetime(), pillar.history, "1d")
+    asked = BARS[(BARS["ts"] > begin) & (BARS["ts"] <= until) & BARS["symbol"].isin(symbols)]
+    got = blocks.score(pillar, asked, "1d", after=after.to_pydatetime())
+    full = blocks.score(pillar, BARS, "1d", after=None)
+    wanted = full[(full["ts"] > after) & (full["ts"] <= until) & full["symbol"].isin(symbols)]
+    pd.testing.assert_frame_equal(got, wanted.reset_index(drop=True), check_exact=True)
+
+
+@pytest.mark.parametrize("pillar", QUICK, ids=lambda p: p.name)
+def test_a_block_gives_what_all_the_history_gives(pillar):
+    whole = pillar.score(Panel.of(BARS))
+    cut = blocks.score(pillar, BARS, "1d", after=None)
+    # 1e-6 before rounding may fall to either side of half a hundredth
+    assert (whole["score"] - cut["score"]).abs().max() <= 0.0101
+    assert (whole["score"] != cut["score"]).mean() < 0.01
+
+
+def test_the_parts_are_those_that_the_score_is_made_of():
+    pillar = QUICK[0]
+    parts = blocks.parts(pillar, BARS, "1d", after=None)
+    scores = blocks.score(pillar, BARS, "1d", after=None)
+    assert parts[["symbol", "ts"]].equals(scores[["symbol", "ts"]])
+    np.testing.assert_allclose(parts.iloc[:, 2:].sum(axis=1, skipna=False), scores["score"], atol=0.0051)
+
+
+def test_nothing_new_gives_an_empty_frame_of_the_same_kind():
+    nothing = blocks.score(QUICK[0], BARS, "1d", after=BARS["ts"].max().to_pydatetime())
+    full = blocks.score(QUICK[0], BARS, "1d", after=None)
+    assert len(nothing) == 0
+    assert nothing.dtypes.equals(full.dtypes)
+    assert blocks.score(QUICK[0], BARS[:0], "1d", after=None).dtypes.equals(full.dtypes)
+
+
+def test_bars_of_another_interval_are_refused():
+    with pytest.raises(DataError, match="bars of 1d were given where 1h was expected"):
+        blocks.score(QUICK[0], BARS, "1h", after=None)
