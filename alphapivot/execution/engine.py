@@ -325,7 +325,7 @@ class _Run:
                         "closed",
                         t["symbol"],
                         None,
-                        f"trade {t['trade_id']} closed by {t['close_reason']}: {t['realised']:f} after fees",
+                        f"trade {t['trade_id']} closed by {t['close_reason']}: {t['realised']:.2f} after fees",
                     )
                     for t in changed
                     if t["state"] == "CLOSED"

@@ -16,7 +16,9 @@ def tables(hub: Hub) -> dict[str, tuple[int, str]]:
     with hub.engine.connect() as connection:
         driver = connection.connection.driver_connection
         names = driver.execute(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = ANY(%s) ORDER BY 1, 2", [list(SCHEMAS)]
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = ANY(%s)"
+            " AND (schemaname, tablename) <> ('trading', 'lease') ORDER BY 1, 2",  # its fence is raised by every run
+            [list(SCHEMAS)],
         ).fetchall()
         query = sql.SQL(" UNION ALL ").join(
             sql.SQL("SELECT {}, count(*), to_hex((coalesce(sum(hashtextextended(t::text, 0)), 0) % 9223372036854775807)::bigint) FROM {} AS t").format(

@@ -1,0 +1,34 @@
+"""The kill switch: the newest word counts, of the book and of all."""
+
+import pytest
+
+from alphapivot.execution import control
+
+
+def now(hub, book="paper"):
+    with hub.engine.connect() as conn:
+        return control.state(conn, book).state
+
+
+def test_a_book_is_active_until_somebody_halts_it(hub):
+    assert now(hub) == "ACTIVE"
+    halted = control.halt(hub, "paper", "odd fills", "me")
+    assert (halted.state, halted.reason, halted.by) == ("HALTED", "odd fills", "me")
+    assert (now(hub), now(hub, "other")) == ("HALTED", "ACTIVE")
+    control.resume(hub, "paper", "explained", "me")
+    assert now(hub) == "ACTIVE"
+
+
+def test_the_stricter_of_the_book_and_all_books_counts(hub):
+    control.halt(hub, "*", "the feed is wrong", "me")
+    control.resume(hub, "paper", "this one is fine", "me")
+    assert now(hub) == "HALTED"
+    control.halt(hub, "paper", "careful", "me", reduce_only=True)
+    control.resume(hub, "*", "mended", "me")
+    assert now(hub) == "REDUCE_ONLY"
+
+
+@pytest.mark.parametrize(("reason", "by"), [("", "me"), ("  ", "me"), ("why", "")])
+def test_a_change_needs_a_reason_and_a_name(hub, reason, by):
+    with pytest.raises(ValueError, match="needs a reason and a name"):
+        control.resume(hub, "paper", reason, by)

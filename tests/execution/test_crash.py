@@ -1,0 +1,167 @@
+"""Pulling the plug: a real process is killed in mid-run, and the next run leaves what an undisturbed one would have."""
+
+import os
+import signal
+import threading
+from datetime import datetime
+
+import pytest
+
+from alphapivot.brokers import open_broker
+from alphapivot.clock import SimulatedClock
+from alphapivot.execution.engine import trade
+from alphapivot.hub import Hub
+from alphapivot.runs import RunRef
+
+
+class DyingBroker:
+    """The configured broker, which takes the process with it at the n-th submit: before the order arrives, or after."""
+
+    def __init__(self, hub, settings, moment, nth):
+        self._broker, self._moment, self._left = open_broker(hub, settings), moment, nth
+
+    def __getattr__(self, name):
+        return getattr(self._broker, name)
+
+    def submit(self, spec):
+        self._left -= 1
+        if self._left == 0 and self._moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = self._broker.submit(spec)
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+
+class DyingClock(SimulatedClock):
+    """Every look at the clock may be the last: there is one before each commit of the engine."""
+
+    left: int = 0
+
+    def now(self) -> datetime:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().now()
+
+
+def killed(world, run, *, broker=None, looks=0):
+    """Runs in a forked child; was it killed?"""
+    child = os.fork()
+    if child == 0:
+        try:
+            hub = Hub(world.hub.url)  # a connection is not shared between processes
+            clock = DyingClock(run.as_of)
+            clock.left = looks
+            trade(hub, run, world.settings, clock, broker=DyingBroker(hub, world.settings, *broker) if broker else None)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.fixture
+def two(new_world):
+    """A reverses its open long, B wants to enter, C is stopped out on the way."""
+    world = new_world({"A": {}, "B": {}, "C": {}})
+    for symbol in "ABC":
+        world.calm(range(1, 22), symbol=symbol)
+    world.score(20, 50, symbol="A")
+    world.score(20, 50, symbol="C")
+    world.trade(20)
+    world.bar(22, 100, 101, 99, 100, symbol="A")
+    world.bar(22, 100, 101, 99, 100, symbol="B")
+    world.bar(22, 100, 101, 90, 91, symbol="C")
+    for symbol, value in (("A", -50), ("B", 60), ("C", 0)):
+        world.score(22, value, symbol=symbol)
+    return world
+
+
+EXPECTED = {
+    ("A", "ENTRY"): ("FILLED", 100), ("A", "STOP"): ("NEW", None), ("A", "TARGET"): ("NEW", None), ("A", "EXIT"): ("NEW", None),
+    ("B", "ENTRY"): ("NEW", None), ("B", "STOP"): ("SUSPENDED", None), ("B", "TARGET"): ("SUSPENDED", None),
+    ("C", "ENTRY"): ("FILLED", 100), ("C", "STOP"): ("FILLED", 96), ("C", "TARGET"): ("CANCELED", None),
+}  # fmt: skip
+
+
+def check(world):
+    assert world.orders() == EXPECTED
+    assert len(world.sql("SELECT FROM paper.orders")) == len(EXPECTED)
+    world.holds()
+    before = world.state()
+    world.trade(22)
+    assert world.state() == before
+
+
+def test_an_undisturbed_run_is_what_the_others_are_measured_by(two):
+    two.trade(22)
+    check(two)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_a_send_the_next_run_sends_exactly_once(two, moment, nth):
+    run = RunRef("killed", "live", two.runs[0].as_of.replace(day=23), None, "hash")
+    assert killed(two, run, broker=(moment, nth))
+    sent = len(two.sql("SELECT FROM paper.orders")) - 6
+    assert two.sql("SELECT state FROM trading.orders WHERE state = 'PENDING_NEW'") == [{"state": "PENDING_NEW"}] * 2
+    two.trade(22)
+    check(two)
+    assert sent == {("before", 1): 0, ("after", 1): 3, ("before", 2): 3, ("after", 2): 4}[moment, nth]
+
+
+@pytest.mark.parametrize("looks", range(1, 12))
+def test_killed_before_any_commit_the_next_run_does_what_is_left(two, looks):
+    run = RunRef("killed", "live", two.runs[0].as_of.replace(day=23), None, "hash")
+    assert killed(two, run, looks=looks)
+    two.trade(22)
+    check(two)
+
+
+def test_an_entry_that_was_never_sent_expires_at_the_next_instant(two):
+    run = RunRef("killed", "live", two.runs[0].as_of.replace(day=23), None, "hash")
+    assert killed(two, run, broker=("before", 1))
+    for symbol in "ABC":
+        two.calm([23], symbol=symbol)
+        two.score(23, 0, symbol=symbol)
+    two.trade(23)
+    assert two.orders()["B", "ENTRY"] == ("EXPIRED", None)
+    assert two.one_trade("B")["close_reason"] == "not_sent_in_time"
+    # an exit is still wanted: it is sent now, and fills at the next open
+    assert two.orders()["A", "EXIT"] == ("NEW", None)
+    two.calm([24], symbol="A")
+    two.trade(24)
+    assert two.one_trade("A")["close_reason"] == "reversal"
+    two.holds()
+
+
+def test_two_executors_at_once_trade_once(two):
+    """The second ends cleanly, saying so."""
+    run = RunRef("both", "live", two.runs[0].as_of.replace(day=23), None, "hash")
+    gate, reports = threading.Barrier(4), []
+
+    def execute():
+        with Hub(two.hub.url) as hub:
+            gate.wait()
+            reports.append(trade(hub, run, two.settings, SimulatedClock(run.as_of)))
+
+    threads = [threading.Thread(target=execute) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(reports) == 4
+    for report in reports:
+        assert not report.busy or (report.decisions == [] and "another executor" in report.notes[0])
+    assert sum(len(r.sent) for r in reports) == 2
+    check(two)
+
+
+def test_a_held_lock_means_busy(two):
+    with two.hub.dbapi(autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext('paper'))")
+        before = two.state()
+        report = two.trade(22)
+        assert report.busy
+        assert two.state() == before
+    assert not two.trade(22).busy
