@@ -96,6 +96,8 @@ class YahooFeed(Section):
     kind: Literal["yahoo"] = "yahoo"
     base_url: str | None = Field(None, description="another server that speaks Yahoo's format, for tests")
     timeout: float = Field(20, gt=0, description="seconds for one answer")
+    patience: float = Field(30, ge=0, description="seconds to wait, in all, for a limit on requests to pass")
+    start: Day = Field("2010-01-01", description="first day of daily history, ISO date")
 
 
 class FilesFeed(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import types
 import warnings
@@ -121,6 +122,27 @@ def test_the_ci_script_is_valid_and_can_be_started():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_no_flow_hides_an_installed_module():
+    # Prefect puts the flow's folder first on the path
+    modules = metadata.packages_distributions().keys() | sys.stdlib_module_names
+    assert {path.stem for path in (ROOT / "flows").glob("*.py") if path.stem != "__init__"} & modules == set()
+
+
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from alphapivot import cli
+try:
+    cli.main(["--help"])
+except SystemExit:
+    heavy = {"numpy", "pandas", "pydantic", "prefect", "sqlalchemy", "numba", "talib", "yfinance"}
+    print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stderr.strip() == "[]"
+    assert "usage: alphapivot" in ran.stdout
 
 
 def warn_as(module: str) -> None:
