@@ -1,0 +1,112 @@
+"""The tables and the waterfall in the terminal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from alphapivot.clock import WallClock
+from alphapivot.errors import ConfigError, DataError
+from alphapivot.execution import control, report
+from alphapivot.hub import Hub
+from alphapivot.reports import explained, tables, views
+from alphapivot.settings import Settings
+
+console = Console()
+NUMBERS = frozenset("+-–0123456789")
+COLOURS = {"ENTER_LONG": "green", "ENTER_SHORT": "red", "EXIT": "yellow", "DENIED": "magenta", "late": "red", "failed": "red"}
+
+
+def scores(hub: Hub, settings: Settings) -> None:
+    """Scores by symbol with each pillar's contribution, as of the newest run."""
+    if run := tables.latest(hub):
+        show(views.scores(tables.scores(hub, settings, run)), f"Scores at {views.instant(run.as_of)} UTC")
+    else:
+        console.print("No scores yet: [bold]alphapivot run[/] makes some.")
+
+
+def decisions(hub: Hub, settings: Settings) -> None:
+    """What was decided last, with reasons."""
+    found = report.decisions(hub, settings.execution.book)
+    if len(found):
+        show(views.decisions(found), f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}")
+
+
+def trades(hub: Hub, settings: Settings) -> None:
+    """Open trades with stop and target, the last closed ones, and the account."""
+    book = settings.execution.book
+    show(views.open_trades(report.open_trades(hub, book, settings.timeframes.base)), "Open trades")
+    closed = report.closed_trades(hub, book)
+    show(views.closed_trades(closed.tail(10)), f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}")
+    account = report.equity(hub, book)
+    if len(account):
+        first, last = account.iloc[0], account.iloc[-1]
+        profit = last["equity"] - first["start_equity"]
+        console.print(
+            f"Book {book}: equity {last['equity']:,.2f} {last['currency']}, {views.money(profit)} since {first['day']}; "
+            f"realised by closed trades {views.money(closed['realised'].dropna().sum())}; cash {last['cash']:,.2f}"
+        )
+
+
+def status(hub: Hub, settings: Settings) -> None:
+    """Data freshness, trades, the kill switch, locks, the last runs."""
+    book = settings.execution.book
+    run, feed = tables.latest(hub), settings.feeds[settings.runtime.feed]
+    now = run.as_of if run and feed.kind == "simulated" else WallClock().now()  # a simulated market stands still after its last run
+    show(views.freshness(tables.freshness(hub, settings, now)), f"Data in {hub!r}, as of {views.instant(now)} UTC")
+    trades(hub, settings)
+    with hub.engine.connect() as connection:
+        switch = control.state(connection, book)
+    console.print(f"Kill switch of book {book}: [bold]{switch.state}[/]" + (f" ({escape(switch.reason)})" if switch.reason else ""))
+    locked = report.locks(hub, book)
+    if len(locked):
+        show(locked.astype(str), "Locked symbols")
+    show(views.runs(tables.runs(hub)), "Last runs")
+
+
+def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> None:
+    """The waterfall of one composite score: parts, pillars, raw, gates, score."""
+    if symbol not in settings.instruments:
+        raise ConfigError(f"{symbol!r} is not an instrument of the config file; it has {', '.join(sorted(settings.instruments))}")
+    run = tables.latest(hub)
+    if run is None:
+        raise DataError("there is no score to explain yet: `alphapivot run` makes some")
+    story = explained.explain(hub, settings, run, symbol, at)
+    rows = [(pillar, interval, part, views.points(v)) for (pillar, interval), parts in story.parts.items() for part, v in parts.items()]
+    show(pd.DataFrame(rows, columns=["pillar", "timeframe", "part", "points"]), "The parts; those of a pillar sum to its score")
+    lines = [(line.label, line.detail, views.points(line.effect), views.points(line.total)) for line in story.lines]
+    show(pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]), f"{symbol} at {views.instant(story.ts)} UTC")
+    verdict(f"score {views.points(story.score) if story.score is not None else 'unknown'}", story.note, good=story.score is not None)
+
+
+def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> None:
+    """What a run has changed in the database: rows and digest of each table, before and after."""
+    rows = [
+        (name, f"{count:,}", digest, "unchanged" if before.get(name) == (count, digest) else f"{before.get(name, (0, ''))[0]:,} rows before")
+        for name, (count, digest) in after.items()
+        if count
+    ]
+    show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "What the hub holds")
+
+
+def verdict(title: str, message: str | None, *, good: bool) -> None:
+    console.print(f"[bold {'green' if good else 'red'}]{escape(title)}[/]" + (f"  {escape(message)}" if message else ""))
+
+
+def show(view: pd.DataFrame, title: str) -> None:
+    """A table of text; columns of numbers are set flush right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    if view.empty:
+        console.print(f"[bold]{escape(title)}[/]: none")
+        return
+    for name in view.columns:
+        number = all(str(v)[:1] in NUMBERS for v in view[name])
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in view.itertuples(index=False):
+        table.add_row(*(f"[{COLOURS[v]}]{v}[/]" if v in COLOURS else escape(v) for v in row))
+    console.print(table)
+    console.print()

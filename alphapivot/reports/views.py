@@ -1,0 +1,95 @@
+"""The tables as a person reads them: text in every cell, for the terminal and for the UI's artifacts alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+
+Cell = Callable[[Any], str]
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """``reports.tables.scores``: points with their sign, each pillar's contribution in a column."""
+    fixed = {"ts": instant, "fresh": lambda fresh: "" if fresh else "stale", "raw": points, "gate": ratio, "score": points, "veto": words}
+    pillars = [c for c in table.columns if c not in {"symbol", *fixed}]
+    return _shown(table, {"symbol": words, "score": points, **dict.fromkeys(pillars, points), **{k: v for k, v in fixed.items() if k != "score"}})
+
+
+def decisions(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.decisions``: what was decided and why, with the plan of entries."""
+    columns = {"symbol": words, "action": words, "reasons": lambda r: ", ".join(r), "score": points, "qty": quantity}
+    return _shown(table, columns | {"reference": price, "stop": price, "target": price, "capped_by": words})
+
+
+def open_trades(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.open_trades``: each with its stop and target, and how far they are."""
+    columns = {"symbol": words, "contract": words, "side": words, "state": words, "qty": quantity, "entry": price, "last": price}
+    return _shown(table, columns | {"stop": price, "target": price, "to_stop": share, "to_target": share, "unrealised": money})
+
+
+def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.closed_trades``: how each ended and what it brought."""
+    columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}
+    return _shown(table, columns | {"exit": price, "exit_at": instant, "close_reason": words, "realised": money})
+
+
+def freshness(table: pd.DataFrame) -> pd.DataFrame:
+    """``reports.tables.freshness``: what is there, and what should be."""
+    late = (table["newest"] < table["due"]) | table["newest"].isna()
+    columns = {"symbol": words, "market": words, "interval": words, "bars": quantity, "first": instant, "newest": instant, "due": instant}
+    return _shown(table.assign(state=late.map({True: "late", False: "fresh"})), columns | {"state": words, "issues": quantity})
+
+
+def runs(table: pd.DataFrame) -> pd.DataFrame:
+    """``reports.tables.runs``."""
+    columns = {"kind": words, "as_of": instant, "state": words, "attempts": quantity, "started_at": instant}
+    return _shown(table, columns | {"took": lambda t: f"{t.total_seconds():.1f} s", "message": words})
+
+
+def instant(value: datetime) -> str:
+    return f"{value:%Y-%m-%d %H:%M}"
+
+
+def points(value: float) -> str:
+    return f"{value:+.2f}"
+
+
+def ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def share(value: Any) -> str:
+    return f"{value:.1%}"
+
+
+def money(value: Any) -> str:
+    return f"{value:+,.2f}"
+
+
+def price(value: Any) -> str:
+    """Without the zeros that NUMERIC carries; to 6 decimals, for averages have no end."""
+    return f"{round(Decimal(str(value)), 6).normalize():f}"
+
+
+def quantity(value: Any) -> str:
+    return f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
+
+
+def words(value: Any) -> str:
+    return str(value)
+
+
+def _shown(table: pd.DataFrame, columns: dict[str, Cell]) -> pd.DataFrame:
+    """Missing is a dash: it is neither zero nor empty."""
+
+    def cell(form: Cell, value: Any) -> str:
+        missing = value is None or (not isinstance(value, list) and pd.isna(value))
+        return "–" if missing else form(value)
+
+    return pd.DataFrame(
+        {name.replace("_", " "): [cell(form, v) for v in table[name].astype(object)] for name, form in columns.items() if name in table}
+    )
