@@ -55,7 +55,7 @@ class Hub:
             pool_timeout=120,
             pool_pre_ping=True,
         )
-        event.listen(self.engine, "handle_error", self._unavailable)
+        event.listen(self.engine, "handle_error", self._replaced, retval=True)
         self._readers: Readers | None = None
         self._making = threading.Lock()
 
@@ -125,10 +125,12 @@ class Hub:
         known = psycopg.conninfo.conninfo_to_dict(self.url)
         return f"{known.get('dbname', '')} at {known.get('host', 'localhost')}:{known.get('port', 5432)}"
 
-    def _unavailable(self, context: ExceptionContext) -> None:
+    def _replaced(self, context: ExceptionContext) -> Unavailable | None:
+        """What SQLAlchemy raises in place of the driver's error: None leaves its own."""
+        if context.is_pre_ping:  # the pool itself replaces the connection
+            return None
         original = context.original_exception
-        if isinstance(original, psycopg.OperationalError) and not isinstance(original, Unavailable):
-            context.chained_exception = self.unavailable(original)
+        return self.unavailable(original) if isinstance(original, psycopg.OperationalError) else None
 
 
 def connect() -> Hub:

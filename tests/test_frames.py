@@ -1,0 +1,115 @@
+"""SQL is the source of truth: every frame says what its migrated table says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pandera.errors
+import pytest
+
+from alphapivot.frames import FRAMES, VERSIONED, Bars, Composites, Issues, Rolls, Signals
+
+TYPES = {  # of the table -> of the frame
+    "text": pd.StringDtype(na_value=np.nan),
+    "timestamp with time zone": pd.DatetimeTZDtype("us", "UTC"),
+    "double precision": np.dtype("float64"),
+    "real": np.dtype("float32"),
+    "bigint": np.dtype("int64"),
+}
+SET_BY_THE_HUB = {  # columns of the table that are not in the frame
+    Bars: ["ingested_at"],
+    Rolls: ["ingested_at"],
+    Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why"],
+    Signals: [],
+    Composites: [],
+}
+COLUMNS = """
+    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable
+    FROM pg_attribute AS a WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+KEY = """
+    SELECT a.attname FROM pg_index AS i, unnest(i.indkey) WITH ORDINALITY AS k (attnum, place), pg_attribute AS a
+    WHERE i.indrelid = %s::regclass AND i.indisprimary AND a.attrelid = i.indrelid AND a.attnum = k.attnum
+    ORDER BY k.place
+"""
+
+
+@pytest.fixture(scope="module")
+def table(server, template):
+    """A function from a table's name to its columns and its primary key."""
+    import psycopg
+
+    url = server.database("frames", template=template)
+    with psycopg.connect(url) as connection:
+        yield lambda name: (
+            connection.execute(COLUMNS, [name]).fetchall(),
+            [key for (key,) in connection.execute(KEY, [name]).fetchall()],
+        )
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_frame_has_the_columns_of_its_table_in_order_with_its_types_and_nullability(frame, table):
+    columns, _ = table(frame.table())
+    schema = frame.to_schema().columns
+    ours = [(name, type_, nullable) for name, type_, nullable in columns if name not in SET_BY_THE_HUB[frame]]
+    assert [name for name, _, _ in columns] == [*schema, *SET_BY_THE_HUB[frame]]
+    assert [(name, column.dtype.type, column.nullable) for name, column in schema.items()] == [
+        (name, TYPES[type_], nullable) for name, type_, nullable in ours
+    ]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_frame_has_the_key_of_its_table(frame, table):
+    assert frame.keys() == table(frame.table())[1]
+
+
+@pytest.mark.parametrize("frame", sorted(VERSIONED, key=str))
+def test_a_versioned_table_keeps_all_its_columns_in_its_revisions(frame, table):
+    columns, _ = table(frame.table())
+    kept, _ = table(f"{frame.table()}_revision")
+    added = [("superseded_at", "timestamp with time zone", False), ("superseded_by", "bigint", False)]
+    assert kept == [*columns, *added]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_empty_frame_is_valid(frame):
+    assert frame.validate(frame.empty()).empty
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"open_interest": np.inf}, "infinite"),
+        ({"high": 99.0}, "enclose"),
+        ({"low": 100.5}, "enclose"),
+        ({"volume": -1.0}, "volume"),
+        ({"close": np.nan}, "close"),
+        ({"market": "bonds"}, "market"),
+    ],
+)
+def test_bars_that_cannot_be_are_refused(change, says):
+    good = pd.DataFrame(
+        {
+            "symbol": ["A"], "market": ["spot"], "contract": [""], "interval": ["1d"],
+            "ts": pd.to_datetime(["2024-01-02 21:00Z"]), "open": [100.0], "high": [101.0], "low": [99.0],
+            "close": [100.0], "volume": [1.0], "open_interest": [np.nan], "source": ["files"],
+        }
+    ).astype(Bars.empty().dtypes)  # fmt: skip
+    assert len(Bars.validate(good)) == 1
+    with pytest.raises(pandera.errors.SchemaError, match=says):
+        Bars.validate(good.assign(**change))
+
+
+def test_a_close_only_bar_is_a_bar():
+    only = Bars.empty().reindex([0])
+    only[["symbol", "market", "contract", "interval", "source"]] = ["A", "spot", "", "1d", "files"]
+    only = only.assign(ts=pd.Timestamp("2024-01-02", tz="UTC"), close=5.0).astype(Bars.empty().dtypes)
+    assert len(Bars.validate(only)) == 1
+
+
+def test_naive_and_local_times_are_refused():
+    for zone in (None, "Europe/Berlin"):
+        df = Bars.empty()
+        df["ts"] = pd.Series(dtype="datetime64[us]") if zone is None else df["ts"].dt.tz_convert(zone)
+        with pytest.raises(pandera.errors.SchemaError, match="ts"):
+            Bars.validate(df)
