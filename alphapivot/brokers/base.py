@@ -1,7 +1,8 @@
 """
 The Broker port: what every account must be able to do, in which words it answers.
 
-No SDK exception leaves an adapter. An answer that proves nothing is Unknown, never Rejected; only a failure to connect is NotSent.
+No SDK exception leaves an adapter. An answer that proves nothing is Unknown, never Rejected; only a failure to
+connect is NotSent.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class OrderSpec:
     """
     One order as it is sent. Prices are the traded contract's own, on its tick; quantities are multiples of its lot.
 
-    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and target when it
-    fills, so that the position is never without protection. ``attached`` are the entry's stop and target (native brackets).
+    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and
+    target when it
+    fills, so that the position is never without protection. ``attached`` are the entry's stop and target (native
+    brackets).
     """
 
     client_order_id: str
@@ -121,7 +124,10 @@ class Absent:
 
 @dataclass(frozen=True)
 class BrokerFill:
-    """One execution. ``cash``: the change of cash before the fee in the account's currency; for futures the realised P&L."""
+    """
+    One execution. ``cash``: the change of cash before the fee in the account's currency; for futures the realised
+    P&L.
+    """
 
     exec_id: str
     client_order_id: str
@@ -153,7 +159,10 @@ class Caps:
 
 @runtime_checkable
 class Broker(Protocol):
-    """One account. Every method raises Unavailable when the broker cannot be reached, except ``submit``, which answers."""
+    """
+    One account. Every method raises Unavailable when the broker cannot be reached, except ``submit``, which
+    answers.
+    """
 
     caps: Caps
 

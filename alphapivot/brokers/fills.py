@@ -19,7 +19,10 @@ BPS = Decimal(10_000)
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of the traded contract: opened at ``start``, complete at ``ts``. A missing price is None; so is an unknown volume."""
+    """
+    A bar of the traded contract: opened at ``start``, complete at ``ts``. A missing price is None; so is an
+    unknown volume.
+    """
 
     start: datetime
     ts: datetime
@@ -72,7 +75,8 @@ def step(
     """
     What one bar does to one bracket (an entry, its stop and target, and perhaps an exit at market), in order.
 
-    Rules 1 to 5, and of 6 and 7: no fill on a bar with zero volume or a missing price; no bar that opened before an order
+    Rules 1 to 5, and of 6 and 7: no fill on a bar with zero volume or a missing price; no bar that opened before
+    an order
     became active fills it; an open beyond the stop cancels the entry.
     """
     if bar.open is None or bar.high is None or bar.low is None or bar.volume == 0:
@@ -92,27 +96,34 @@ def step(
 
     done: Filled | None = None
     if exit_ is not None and bar.start >= exit_.active_from:
-        done = Filled(
-            exit_, slipped(bar.open, exit_.side, slippage_bps, tick)
-        )  # 1; the open comes before everything else
-    if done is None and stop is not None and stop.price is not None:  # 4: the stop first
-        if stop.side == "SELL" and bar.low <= stop.price:  # 2
-            done = Filled(stop, slipped(min(bar.open, stop.price), "SELL", slippage_bps, tick))
-        elif stop.side == "BUY" and bar.high >= stop.price:
-            done = Filled(stop, slipped(max(bar.open, stop.price), "BUY", slippage_bps, tick))
-    if done is None and target is not None and target.price is not None:  # 3
-        if target.side == "SELL" and bar.high >= target.price:
-            done = Filled(target, max(bar.open, target.price))
-        elif target.side == "BUY" and bar.low <= target.price:
-            done = Filled(target, min(bar.open, target.price))
+        done = Filled(exit_, slipped(bar.open, exit_.side, slippage_bps, tick))  # 1; the open comes before all else
+    done = done or _stopped(stop, bar.open, bar.high, bar.low, tick=tick, bps=slippage_bps)  # 4: the stop first
+    done = done or _reached(target, bar.open, bar.high, bar.low)
     if done is not None:
         events.append(done)
-        events += [
-            Canceled(o, f"{done.order.leg.lower()}_filled")
-            for o in (exit_, stop, target)
-            if o is not None and o is not done.order
-        ]
+        others = (o for o in (exit_, stop, target) if o is not None and o is not done.order)
+        events += [Canceled(o, f"{done.order.leg.lower()}_filled") for o in others]
     return events
+
+
+def _stopped(
+    stop: Resting | None, opened: Decimal, high: Decimal, low: Decimal, *, tick: Decimal, bps: Decimal
+) -> Filled | None:
+    """Rule 2: a stop triggers where the bar reaches it, and fills there or at a worse open."""
+    if stop is None or stop.price is None:
+        return None
+    if stop.side == "SELL":
+        return Filled(stop, slipped(min(opened, stop.price), "SELL", bps, tick)) if low <= stop.price else None
+    return Filled(stop, slipped(max(opened, stop.price), "BUY", bps, tick)) if high >= stop.price else None
+
+
+def _reached(target: Resting | None, opened: Decimal, high: Decimal, low: Decimal) -> Filled | None:
+    """Rule 3: a take-profit fills where the bar reaches it, or at a better open; a limit has no slippage."""
+    if target is None or target.price is None:
+        return None
+    if target.side == "SELL":
+        return Filled(target, max(opened, target.price)) if high >= target.price else None
+    return Filled(target, min(opened, target.price)) if low <= target.price else None
 
 
 def _beyond(price: Decimal, stop: Decimal, entry: Side) -> bool:

@@ -62,7 +62,10 @@ class Position:
     seen_until: datetime
 
     def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
-        """The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round starts anew."""
+        """
+        The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round
+        starts anew.
+        """
         signed = qty if side == "BUY" else -qty
         total = self.qty + signed
         if self.qty * signed >= 0:
@@ -165,7 +168,8 @@ class Paper:
             conn.execute(
                 text(
                     "UPDATE paper.orders SET state = 'CANCELED', reason = 'asked for' WHERE book = :book"
-                    " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state = 'HELD'))"
+                    " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state ="
+                    " 'HELD'))"
                 ),
                 {"book": self._book, "id": client_order_id},
             )
@@ -212,7 +216,8 @@ class Paper:
     def _terms(self, symbol: str) -> Instrument:
         if symbol not in self._instruments:
             raise ConfigError(
-                f"book {self._book!r} has an open position or order in {symbol}, but config.ini has no [instrument.{symbol}]"
+                f"book {self._book!r} has an open position or order in {symbol}, but config.ini has no"
+                f" [instrument.{symbol}]"
             )
         return self._instruments[symbol]
 
@@ -220,9 +225,12 @@ class Paper:
         """Those with a quantity or a resting order."""
         rows = conn.execute(
             text(
-                "SELECT book, symbol, market, contract, qty, avg_price, mark, fx, seen_until FROM paper.position p WHERE book = :book"
-                " AND (qty <> 0 OR EXISTS (SELECT FROM paper.orders o WHERE o.book = p.book AND o.state IN ('HELD', 'WORKING')"
-                " AND (o.symbol, o.market, o.contract) = (p.symbol, p.market, p.contract))) ORDER BY symbol, market, contract"
+                "SELECT book, symbol, market, contract, qty, avg_price, mark, fx, seen_until FROM paper.position"
+                " p WHERE book = :book"
+                " AND (qty <> 0 OR EXISTS (SELECT FROM paper.orders o WHERE o.book = p.book AND o.state IN"
+                " ('HELD', 'WORKING')"
+                " AND (o.symbol, o.market, o.contract) = (p.symbol, p.market, p.contract))) ORDER BY symbol,"
+                " market, contract"
             ),
             {"book": self._book},
         )
@@ -233,7 +241,8 @@ class Paper:
         """Contract -> bracket -> its resting orders."""
         rows = conn.execute(
             text(
-                "SELECT symbol, market, contract, bracket, qty, client_order_id, leg, side, price, active_from, state FROM paper.orders"
+                "SELECT symbol, market, contract, bracket, qty, client_order_id, leg, side, price, active_from,"
+                " state FROM paper.orders"
                 " WHERE book = :book AND state IN ('HELD', 'WORKING') ORDER BY broker_order_id"
             ),
             {"book": self._book},
@@ -334,7 +343,8 @@ class Paper:
             conn.execute(
                 text(
                     "INSERT INTO paper.fill (book, client_order_id, ts, qty, price, fee, cash)"
-                    " SELECT book, client_order_id, ts, qty, price, fee, cash FROM jsonb_populate_recordset(NULL::paper.fill, CAST(:rows AS jsonb))"
+                    " SELECT book, client_order_id, ts, qty, price, fee, cash FROM"
+                    " jsonb_populate_recordset(NULL::paper.fill, CAST(:rows AS jsonb))"
                 ),
                 {"rows": _json([{"book": self._book, **fill} for fill in replay.fills])},
             )
@@ -358,7 +368,8 @@ class Paper:
             )
         conn.execute(
             text(
-                "UPDATE paper.position p SET qty = n.qty, avg_price = n.avg_price, mark = n.mark, fx = n.fx, seen_until = n.seen_until"
+                "UPDATE paper.position p SET qty = n.qty, avg_price = n.avg_price, mark = n.mark, fx = n.fx,"
+                " seen_until = n.seen_until"
                 " FROM jsonb_populate_recordset(NULL::paper.position, CAST(:rows AS jsonb)) n"
                 " WHERE (p.book, p.symbol, p.market, p.contract) = (n.book, n.symbol, n.market, n.contract)"
             ),

@@ -1,4 +1,7 @@
-"""The kill switch: who stopped or resumed trading, when and why. The newest word for a book counts; ``*`` speaks for all."""
+"""
+The kill switch: who stopped or resumed trading, when and why. The newest word for a book counts; ``*`` speaks for
+all.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def state(conn: Connection, book: str) -> Control:
 
 
 def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False) -> Control:
-    """No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are. A run in progress obeys too."""
+    """
+    No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are. A run in progress
+    obeys too.
+    """
     return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by)
 
 

@@ -6,7 +6,7 @@ A missing score is no score: it neither opens nor closes. A veto or a closed gat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -37,7 +37,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Quote:
-    """The traded contract at as_of: its last close and Average True Range, in quoted units, and the bars behind them."""
+    """
+    The traded contract at as_of: its last close and Average True Range, in quoted units, and the bars behind
+    them.
+    """
 
     contract: str
     ts: datetime
@@ -103,62 +106,60 @@ def decide(
     quotes: Mapping[str, Quote],
     trades: Mapping[str, OpenTrade],
     standing: Standing,
+    *,
     execution: ExecutionSettings,
     risk: RiskSettings,
-    *,
     fronts: Mapping[str, str],
     fx: Mapping[str, Decimal],
     now: datetime,
     only: Collection[str] | None = None,
 ) -> list[Decision]:
     """
-    One Decision for every instrument (of ``only``), the strongest absolute score first, then by symbol; limits are used up in that order.
+    One Decision for every instrument (of ``only``), the strongest absolute score first, then by symbol; limits
+    are used up in that order.
 
-    ``scores``, ``quotes``, ``trades``: by symbol. ``fronts``: symbol -> the contract to trade now (empty for spot and a continuous
-    ticker). ``fx``: currency -> book currency for one unit of it. ``instruments`` that have a trade but are not given are left out:
+    ``scores``, ``quotes``, ``trades``: by symbol. ``fronts``: symbol -> the contract to trade now (empty for spot
+    and a continuous
+    ticker). ``fx``: currency -> book currency for one unit of it. ``instruments`` that have a trade but are not
+    given are left out:
     the caller refuses to start. Gross exposure and free funds count pending entries and those decided here.
     """
     book = _Book(instruments, scores, quotes, trades, standing, execution, risk, fronts, fx, now)
     strength = {s: abs(scores[s].score or 0.0) if s in scores else 0.0 for s in instruments}
-    return [
-        book.decide(symbol) for symbol in sorted(instruments if only is None else only, key=lambda s: (-strength[s], s))
-    ]
+    chosen = instruments if only is None else only
+    return [book.decide(symbol) for symbol in sorted(chosen, key=lambda s: (-strength[s], s))]
 
 
+@dataclass
 class _Book:
     """The limits as they are used up from one decision to the next."""
 
-    def __init__(
-        self,
-        instruments: Mapping[str, Instrument],
-        scores: Mapping[str, Score],
-        quotes: Mapping[str, Quote],
-        trades: Mapping[str, OpenTrade],
-        standing: Standing,
-        execution: ExecutionSettings,
-        risk: RiskSettings,
-        fronts: Mapping[str, str],
-        fx: Mapping[str, Decimal],
-        now: datetime,
-    ) -> None:
-        self.instruments, self.scores, self.quotes, self.trades = instruments, scores, quotes, trades
-        self.standing, self.execution, self.risk, self.fronts, self.fx, self.now = (
-            standing,
-            execution,
-            risk,
-            fronts,
-            fx,
-            now,
-        )
-        self.open = len(trades)
-        self.gross, self.free = Decimal(0), standing.account.free
-        self.unpriced: list[str] = []  # open trades whose exposure nobody can tell: no entry may add to it
-        for trade in trades.values():
-            terms, rate = instruments[trade.symbol], fx.get(instruments[trade.symbol].currency)
+    instruments: Mapping[str, Instrument]
+    scores: Mapping[str, Score]
+    quotes: Mapping[str, Quote]
+    trades: Mapping[str, OpenTrade]
+    standing: Standing
+    execution: ExecutionSettings
+    risk: RiskSettings
+    fronts: Mapping[str, str]
+    fx: Mapping[str, Decimal]
+    now: datetime
+    open: int = 0
+    gross: Decimal = Decimal(0)
+    free: Decimal = Decimal(0)
+    unpriced: list[str] = field(
+        default_factory=list
+    )  # open trades whose exposure nobody can tell: no entry may add to it
+
+    def __post_init__(self) -> None:
+        self.open, self.free = len(self.trades), self.standing.account.free
+        for trade in self.trades.values():
+            terms = self.instruments[trade.symbol]
+            rate = self.fx.get(terms.currency)
             if rate is None:
                 self.unpriced.append(trade.symbol)
                 continue
-            quote = quotes.get(trade.symbol)
+            quote = self.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
             notional = abs(price) * trade.qty * unit_value(terms, rate)
             self.gross += notional
@@ -168,8 +169,12 @@ class _Book:
     def decide(self, symbol: str) -> Decision:
         trade = self.trades.get(symbol)
         gates: dict[str, Gate] = {}
+        action: Action
+        reasons: tuple[str, ...]
         plan = None
-        if trade is not None:
+        if trade is None and not self.instruments[symbol].tradable:
+            action, reasons = "NONE", ("not_tradable",)
+        elif trade is not None:
             action, reasons = self._manage(trade)
         else:
             action, reasons, plan = self._enter(symbol, gates)
@@ -191,77 +196,105 @@ class _Book:
         if score.age > self.execution.max_score_age:
             return "HOLD", ("already_open", "score_stale")
         against = -score.raw if trade.side == "LONG" else score.raw
-        if against > self.execution.exit_threshold:
-            return "EXIT", ("reversal",)
-        return "HOLD", ("already_open",)
+        return ("EXIT", ("reversal",)) if against > self.execution.exit_threshold else ("HOLD", ("already_open",))
 
     def _enter(self, symbol: str, gates: dict[str, Gate]) -> tuple[Action, tuple[str, ...], Plan | None]:
-        terms, score, execution = self.instruments[symbol], self.scores.get(symbol), self.execution
-        if not terms.tradable:
-            return "NONE", ("not_tradable",), None
+        score = self.scores.get(symbol)
         if score is None or score.raw is None or score.score is None:
             return "DENIED", ("score_missing",), None
-        gates["score_age"] = Gate(
-            score.age <= execution.max_score_age, str(score.age), f"<= {execution.max_score_age} bars"
-        )
+        limit = self.execution.max_score_age
+        gates["score_age"] = Gate(score.age <= limit, f"{score.age} bars", f"<= {limit} bars")
         if not gates["score_age"].passed:
             return "DENIED", ("score_stale",), None
-        # what the pillars want shows in raw: a closed gate makes the score 0, and would pass for indifference
-        blocked = (
-            score.veto is not None or score.gate == 0 or (score.gate is not None and score.gate < execution.min_gate)
-        )
-        conviction = score.raw if blocked else score.score
-        gates["score"] = Gate(
-            abs(conviction) >= execution.entry_threshold, f"{conviction:g}", f"+-{execution.entry_threshold:g}"
-        )
+        # what the pillars want shows in raw: a closed gate makes the score 0, which would pass for indifference
+        conviction = score.raw if score.veto is not None or self._closed(score) else score.score
+        threshold = self.execution.entry_threshold
+        gates["score"] = Gate(abs(conviction) >= threshold, f"{conviction:g}", f"+-{threshold:g}")
         if not gates["score"].passed:
             return "NONE", ("score_below_threshold",), None
 
         side: Literal["LONG", "SHORT"] = "LONG" if conviction > 0 else "SHORT"
-        quote, rate = self.quotes.get(symbol), self.fx.get(terms.currency)
-        equity, start = self.standing.account.equity, self.standing.day_start_equity
-        loss = (start - equity) / start if start > 0 else Decimal(0)
-        lock = self.standing.locked.get(symbol)
-        gates |= {
-            "veto": Gate(score.veto is None, score.veto or "none", "none"),
-            "gate": Gate(not (blocked and score.veto is None), "missing" if score.gate is None else f"{score.gate:g}",
-                         f">= {execution.min_gate:g} and not 0"),
-            "control": Gate(self.standing.control == "ACTIVE", self.standing.control, "ACTIVE"),
-            "lock": Gate(lock is None, lock or "none", "none"),
-            "side": Gate(side == "LONG" or execution.allow_shorts, side, "LONG, SHORT" if execution.allow_shorts else "LONG"),
-            "daily_loss": Gate(loss < self.risk.daily_loss_limit, f"{loss:.6f}", f"< {self.risk.daily_loss_limit}"),
-            "open_trades": Gate(self.open < self.risk.max_open_trades, str(self.open), f"< {self.risk.max_open_trades}"),
-            "price": Gate(quote is not None and quote.age <= execution.max_score_age,
-                          "missing" if quote is None else f"{quote.age} bars old", f"<= {execution.max_score_age} bars old"),
-            "atr": Gate(quote is not None and quote.atr is not None and quote.atr > 0,
-                        "missing" if quote is None or quote.atr is None else f"{quote.atr:f}", "> 0"),
-            "fx": Gate(rate is not None and not self.unpriced, "missing" if rate is None else f"{rate:f}",
-                       f"{terms.currency} and those of open trades in the account's currency"),
-        }  # fmt: skip
-        codes = {"veto": f"veto:{score.veto}", "gate": "gate_closed", "control": self.standing.control.lower(), "lock": "locked",
-                 "side": "shorts_not_allowed", "daily_loss": "daily_loss", "open_trades": "max_open_trades", "price": "price_stale",
-                 "atr": "atr_missing", "fx": "fx_missing"}  # fmt: skip
-        if quote is None:
-            codes["price"] = "price_missing"
-        denied = tuple(code for name, code in codes.items() if not gates[name].passed)
+        quote, rate = self.quotes.get(symbol), self.fx.get(self.instruments[symbol].currency)
+        denied = []
+        for name, code, gate in self._checks(symbol, score, side, quote, rate):
+            gates[name] = gate
+            denied += [] if gate.passed else [code]
         if denied or quote is None or quote.atr is None or rate is None:
-            return "DENIED", denied, None
+            return "DENIED", tuple(denied), None
+        found = self._plan(self.instruments[symbol], side, quote.close, quote.atr, rate=rate, gates=gates)
+        if isinstance(found, str):
+            return "DENIED", (found,), None
+        return ("ENTER_LONG" if side == "LONG" else "ENTER_SHORT"), ("score_beyond_threshold",), found
 
-        plan = size(
-            terms, side=side, price=quote.close, distance=quote.atr * execution.stop_atr, reward_to_risk=execution.reward_to_risk,
-            equity=equity, free=self.free, risk_per_trade=self.risk.risk_per_trade, max_notional=self.risk.max_notional, fx=rate,
-        )  # fmt: skip
-        if isinstance(plan, str):
-            gates["size"] = Gate(passed=False, value=plan, limit=f">= 1 lot of {terms.lot}")
-            return "DENIED", (plan,), None
-        gates["size"] = Gate(passed=True, value=f"{plan.qty:f}", limit=f"{plan.capped_by} capped it")
-        limit = self.risk.max_gross_exposure * equity
-        gates["gross_exposure"] = Gate(
-            self.gross + plan.notional <= limit, f"{self.gross + plan.notional:.2f}", f"<= {limit:.2f}"
+    def _closed(self, score: Score) -> bool:
+        return score.gate is not None and (score.gate == 0 or score.gate < self.execution.min_gate)
+
+    def _checks(
+        self, symbol: str, score: Score, side: str, quote: Quote | None, rate: Decimal | None
+    ) -> Iterator[tuple[str, str, Gate]]:
+        """All that may forbid an entry, but its size: (gate, reason code when it says no, what was found)."""
+        execution, risk, standing, currency = (
+            self.execution,
+            self.risk,
+            self.standing,
+            self.instruments[symbol].currency,
         )
+        missing = "missing"
+        yield "veto", f"veto:{score.veto}", Gate(score.veto is None, score.veto or "none", "none")
+        opening = missing if score.gate is None else f"{score.gate:g}"
+        yield "gate", "gate_closed", Gate(not self._closed(score), opening, f">= {execution.min_gate:g}, not 0")
+        yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
+        lock = standing.locked.get(symbol)
+        yield "lock", "locked", Gate(lock is None, lock or "none", "none")
+        allowed = execution.allow_shorts or side == "LONG"
+        yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
+        start, equity = standing.day_start_equity, standing.account.equity
+        loss = (start - equity) / start if start > 0 else Decimal(0)
+        limit = risk.daily_loss_limit
+        yield "daily_loss", "daily_loss", Gate(loss < limit, f"{loss:.6f}", f"< {limit}")
+        places = risk.max_open_trades
+        yield "open_trades", "max_open_trades", Gate(self.open < places, str(self.open), f"< {places}")
+        age = execution.max_score_age
+        fresh = quote is not None and quote.age <= age
+        code = "price_missing" if quote is None else "price_stale"
+        yield "price", code, Gate(fresh, missing if quote is None else f"{quote.age} bars old", f"<= {age} bars old")
+        atr = None if quote is None else quote.atr
+        yield "atr", "atr_missing", Gate(atr is not None and atr > 0, missing if atr is None else f"{atr:f}", "> 0")
+        wanted = ", ".join([currency, *(self.instruments[s].currency for s in self.unpriced)])
+        found = missing if rate is None or self.unpriced else f"{rate:f}"
+        yield "fx", "fx_missing", Gate(found != missing, found, f"a rate for {wanted}")
+
+    def _plan(
+        self,
+        terms: Instrument,
+        side: Literal["LONG", "SHORT"],
+        price: Decimal,
+        atr: Decimal,
+        *,
+        rate: Decimal,
+        gates: dict[str, Gate],
+    ) -> Plan | str:
+        """The entry's size and prices, taken out of what is left of the limits, or the reason code why not."""
+        equity = self.standing.account.equity
+        plan = size(
+            terms,
+            side=side,
+            price=price,
+            distance=atr * self.execution.stop_atr,
+            reward_to_risk=self.execution.reward_to_risk,
+            equity=equity,
+            free=self.free,
+            risk_per_trade=self.risk.risk_per_trade,
+            max_notional=self.risk.max_notional,
+            fx=rate,
+        )
+        if isinstance(plan, str):
+            gates["size"] = Gate(passed=False, value=plan, limit=f"at least a lot of {terms.lot}")
+            return plan
+        gates["size"] = Gate(passed=True, value=f"{plan.qty:f}", limit=f"capped by {plan.capped_by}")
+        gross, limit = self.gross + plan.notional, self.risk.max_gross_exposure * equity
+        gates["gross_exposure"] = Gate(gross <= limit, f"{gross:.2f}", f"<= {limit:.2f}")
         if not gates["gross_exposure"].passed:
-            return "DENIED", ("gross_exposure",), None
-        self.open += 1
-        self.gross += plan.notional
-        self.free -= plan.margin
-        return ("ENTER_LONG" if side == "LONG" else "ENTER_SHORT"), ("score_beyond_threshold",), plan
+            return "gross_exposure"
+        self.open, self.gross, self.free = self.open + 1, gross, self.free - plan.margin
+        return plan

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,12 @@ def trade(
     """
     Brings the book of [execution] to where the scores known at ``run.as_of`` want it.
 
-    ``fx``: currency -> book currency for one unit; what it lacks is taken from instruments named as pairs (EURUSD). ``terms``: symbol ->
-    what made its composite, kept with the decision. ``broker``: instead of the configured one. With the same inputs again it sends
-    nothing and writes nothing but the fence. Raises ConfigError when a trade is open in an instrument that config.ini has no more, Unavailable
+    ``fx``: currency -> book currency for one unit; what it lacks is taken from instruments named as pairs
+    (EURUSD). ``terms``: symbol ->
+    what made its composite, kept with the decision. ``broker``: instead of the configured one. With the same
+    inputs again it sends
+    nothing and writes nothing but the fence. Raises ConfigError when a trade is open in an instrument that
+    config.ini has no more, Unavailable
     when the database or the broker is lost.
     """
     book = settings.execution.book
@@ -104,7 +107,8 @@ def trade(
         if last is not None and run.as_of < last:
             report.stale = True
             report.notes.append(
-                f"book {book!r} has decided for {last.isoformat()}, which is later than {run.as_of.isoformat()}: nothing was done"
+                f"book {book!r} has decided for {last.isoformat()}, which is later than {run.as_of.isoformat()}:"
+                f" nothing was done"
             )
             return report
         _Run(hub, run, settings, clock, broker or open_broker(hub, settings), lock, fence, report).go(
@@ -124,24 +128,23 @@ def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
         conn.close()
 
 
+@dataclass
 class _Run:
     """The state of one run that holds the book's lock."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        run: RunRef,
-        settings: Settings,
-        clock: Clock,
-        broker: Broker,
-        lock: psycopg.Connection,
-        fence: int,
-        report: TradeReport,
-    ) -> None:
-        self.hub, self.run, self.settings, self.clock = hub, run, settings, clock
-        self.broker, self.lock, self.fence, self.report = broker, lock, fence, report
-        self.book, self.strategy = settings.execution.book, settings.execution.strategy
-        self.interval, self.instruments = settings.timeframes.base, settings.instruments
+    hub: Hub
+    run: RunRef
+    settings: Settings
+    clock: Clock
+    broker: Broker
+    lock: psycopg.Connection
+    fence: int
+    report: TradeReport
+
+    def __post_init__(self) -> None:
+        self.book, self.strategy = self.settings.execution.book, self.settings.execution.strategy
+        self.interval, self.instruments = self.settings.timeframes.base, self.settings.instruments
+        self.day = self.run.as_of.astimezone(UTC).date()
         self.rates: Mapping[str, Decimal] = {}
 
     def go(self, fx: Mapping[str, Decimal], terms: Mapping[str, Any]) -> None:
@@ -150,9 +153,10 @@ class _Run:
         gone = sorted({t["symbol"] for t in trades} - set(self.instruments))
         if gone:
             raise ConfigError(
-                f"book {self.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
+                f"book {self.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*]"
+                f" for them"
             )
-        bars, rolls = self._market([t["market"] for t in trades])
+        bars, rolls = self._market()
         self.rates = self._rates(bars, fx)
         self._finish_what_was_begun()
         if isinstance(self.broker, Replaying):
@@ -161,10 +165,17 @@ class _Run:
         self._check_positions()
 
         fronts = quotes.fronts(rolls, self.instruments, self.run.as_of)
+        traded = bars["symbol"].map({s: i.trade_market for s, i in self.instruments.items()})
         priced = quotes.quotes(
-            bars[bars["market"] == bars["symbol"].map({s: i.trade_market for s, i in self.instruments.items()})], rolls, fronts, self.instruments,
-            interval=self.interval, atr=self.settings.execution.atr, as_of=self.run.as_of, known_at=self.run.known_at,
-        )  # fmt: skip
+            bars[bars["market"] == traded],
+            rolls,
+            fronts,
+            self.instruments,
+            interval=self.interval,
+            atr=self.settings.execution.atr,
+            as_of=self.run.as_of,
+            known_at=self.run.known_at,
+        )
         to_send, to_cancel = self._decide(priced, fronts, terms)
         for entry_id in to_cancel:
             self.broker.cancel(entry_id)
@@ -174,8 +185,11 @@ class _Run:
 
     # reading
 
-    def _market(self, markets: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Bars of all that is traded, held or converts a currency, as far back as ATR and replay need; and the rolls."""
+    def _market(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """
+        Bars of all that is traded, held or converts a currency, as far back as ATR and replay need; and the
+        rolls.
+        """
         as_of = self.run.as_of
         after = as_of - quotes.lookback(self.interval, self.settings.execution.atr)
         watched: dict[Any, datetime] = {}
@@ -218,10 +232,10 @@ class _Run:
             bars,
             currencies,
             home,
-            self.run.as_of,
-            self.interval,
-            self.instruments,
-            self.settings.execution.max_score_age,
+            as_of=self.run.as_of,
+            interval=self.interval,
+            instruments=self.instruments,
+            max_age=self.settings.execution.max_score_age,
         )
         return {**found, **fx}
 
@@ -346,8 +360,11 @@ class _Run:
                 for key in sorted(set(ours) | set(theirs))
                 if ours.get(key, 0) != theirs.get(key, 0)
             }
-            naked = {t["symbol"]: f"trade {t['trade_id']} has no working stop" for t in ledger.open_trades(conn, self.book)
-                     if t["state"] == "OPEN" and not t["protected"]}  # fmt: skip
+            naked = {
+                t["symbol"]: f"trade {t['trade_id']} has no working stop"
+                for t in ledger.open_trades(conn, self.book)
+                if t["state"] == "OPEN" and not t["protected"]
+            }
             self._lock(conn, naked | breaks)
 
     # acting
@@ -360,9 +377,7 @@ class _Run:
         account = self.broker.account()
         self.report.account = account
         with self.hub.engine.begin() as conn:
-            start = ledger.open_day(
-                conn, self.book, self.run.as_of.date(), account.currency, account.equity, account.cash
-            )
+            start = ledger.open_day(conn, self.book, self.day, account)
             known = ledger.decided(conn, self.book, self.strategy, self.run.as_of)
             rows = ledger.open_trades(conn, self.book)
             standing = Standing(account, start, control.state(conn, self.book).state, ledger.locks(conn, self.book))
@@ -372,21 +387,46 @@ class _Run:
         age = quotes.ages({t["symbol"]: t["as_of"] for t in rows}, self.run.as_of, self.interval, self.instruments)
         trades = {
             t["symbol"]: OpenTrade(
-                t["trade_id"], t["symbol"], t["market"], t["contract"], t["side"], t["state"],
-                t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"], t["entry_price"] or t["reference"], age[t["symbol"]], t["exiting"],
+                t["trade_id"],
+                t["symbol"],
+                t["market"],
+                t["contract"],
+                t["side"],
+                t["state"],
+                t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"],
+                t["entry_price"] or t["reference"],
+                age[t["symbol"]],
+                t["exiting"],
             )
             for t in rows
-        }  # fmt: skip
+        }
         now = self.clock.now()
         decisions = decide(
-            self.instruments, scores, priced, trades, standing, self.settings.execution, self.settings.risk,
-            fronts=fronts, fx=self.rates, now=now, only=undecided,
-        )  # fmt: skip
+            self.instruments,
+            scores,
+            priced,
+            trades,
+            standing,
+            execution=self.settings.execution,
+            risk=self.settings.risk,
+            fronts=fronts,
+            fx=self.rates,
+            now=now,
+            only=undecided,
+        )
         with self.hub.engine.begin() as conn:
             orders = ledger.record(
-                conn, decisions, book=self.book, strategy=self.strategy, run_id=self.run.run_id, as_of=self.run.as_of, fence=self.fence,
-                instruments=self.instruments, terms=terms, now=now,
-            )  # fmt: skip
+                conn,
+                decisions,
+                book=self.book,
+                strategy=self.strategy,
+                run_id=self.run.run_id,
+                as_of=self.run.as_of,
+                fence=self.fence,
+                instruments=self.instruments,
+                terms=terms,
+                now=now,
+            )
             self._note(
                 conn,
                 [
@@ -439,7 +479,7 @@ class _Run:
                     else:
                         self.report.notes.append(_said(order, answer))
                 ledger.set_orders(conn, rows, self.fence, now)
-                ledger.count_messages(conn, self.book, self.run.as_of.date(), len(answers))
+                ledger.count_messages(conn, self.book, self.day, len(answers))
                 self._note(conn, lines)
 
     def _spec(self, order: RowMapping, legs: Sequence[RowMapping]) -> OrderSpec:
@@ -450,9 +490,20 @@ class _Run:
         )
         bracket = next(o["entry_id"] for o in legs if o["client_order_id"] == order["client_order_id"])
         return OrderSpec(
-            order["client_order_id"], bracket, order["leg"], order["symbol"], order["market"], order["contract"], order["side"], order["kind"],
-            order["qty"], order["active_from"], order["price"], attached, self.rates.get(self.instruments[order["symbol"]].currency),
-        )  # fmt: skip
+            order["client_order_id"],
+            bracket,
+            order["leg"],
+            order["symbol"],
+            order["market"],
+            order["contract"],
+            order["side"],
+            order["kind"],
+            order["qty"],
+            order["active_from"],
+            order["price"],
+            attached,
+            self.rates.get(self.instruments[order["symbol"]].currency),
+        )
 
     def _still_alone(self) -> None:
         """The lock lives as long as its connection: without it somebody else may be at work."""
@@ -469,7 +520,7 @@ class _Run:
         self.report.notes += [f"{symbol} is locked: {reasons[symbol]}" for symbol in fresh]
 
     def _note(self, conn: Connection, lines: Sequence[tuple[str, str | None, str | None, str]]) -> None:
-        ledger.note(conn, self.book, self.run.run_id, self.run.as_of, self.clock.now(), lines)
+        ledger.note(conn, lines, book=self.book, run_id=self.run.run_id, as_of=self.run.as_of, now=self.clock.now())
 
 
 ACTING = ("ENTER_LONG", "ENTER_SHORT", "EXIT")

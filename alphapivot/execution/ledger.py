@@ -1,5 +1,6 @@
 """
-All SQL of schema ``trading``. Rows go in and out in bulk: the number of statements does not grow with the number of symbols.
+All SQL of schema ``trading``. Rows go in and out in bulk: the number of statements does not grow with the number of
+symbols.
 
 Rows travel as JSON and PostgreSQL reads them with the table's own row type, so that a Decimal arrives as it left.
 """
@@ -11,13 +12,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from alphapivot.brokers.base import BrokerFill, Leg
+from alphapivot.brokers.base import Account, BrokerFill, Leg
 
 if TYPE_CHECKING:
     from alphapivot.execution.decide import Decision
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, version: int = 1) -> str:
+def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *, version: int = 1) -> str:
     """20 characters that the same decision always gets: a prefix and a hash of what makes the order unique."""
-    key = "\x1f".join((book, strategy, symbol, as_of.isoformat(), leg, str(version)))
+    key = "\x1f".join((book, strategy, symbol, as_of.astimezone(UTC).isoformat(), leg, str(version)))
     return "AP" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
 
 
@@ -91,7 +92,8 @@ def decided(conn: Connection, book: str, strategy: str, as_of: datetime) -> set[
     """(symbol, batch_id) of the decisions that were made for ``as_of``."""
     rows = conn.execute(
         text(
-            "SELECT symbol, batch_id FROM trading.decision WHERE book = :book AND strategy = :strategy AND as_of = :as_of"
+            "SELECT symbol, batch_id FROM trading.decision WHERE book = :book AND strategy = :strategy AND as_of"
+            " = :as_of"
         ),
         {"book": book, "strategy": strategy, "as_of": as_of},
     )
@@ -103,7 +105,8 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     return list(
         conn.execute(
             text(
-                "SELECT t.*, i.as_of, coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected, e.client_order_id AS entry_id"
+                "SELECT t.*, i.as_of, coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS"
+                " protected, e.client_order_id AS entry_id"
                 " FROM trading.trade t JOIN trading.intent i USING (intent_id)"
                 " JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1"
                 " LEFT JOIN LATERAL (SELECT bool_or(o.leg = 'EXIT') AS exiting,"
@@ -121,7 +124,8 @@ def working_orders(conn: Connection, book: str) -> list[RowMapping]:
     return list(
         conn.execute(
             text(
-                "SELECT * FROM trading.orders WHERE book = :book AND NOT trading.is_terminal(state) ORDER BY created_at, client_order_id"
+                "SELECT * FROM trading.orders WHERE book = :book AND NOT trading.is_terminal(state) ORDER BY"
+                " created_at, client_order_id"
             ),
             {"book": book},
         ).mappings()
@@ -156,23 +160,26 @@ def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal
     rows = conn.execute(
         text(
             "SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty FROM trading.fill"
-            " WHERE book = :book GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) <> 0"
+            " WHERE book = :book GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE"
+            " -qty END) <> 0"
         ),
         {"book": book},
     )
     return {(row.symbol, row.market, row.contract): row.qty for row in rows}
 
 
-def open_day(conn: Connection, book: str, day: Any, currency: str, equity: Decimal, cash: Decimal) -> Decimal:
+def open_day(conn: Connection, book: str, day: date, account: Account) -> Decimal:
     """Notes today's equity and cash; the equity with which the day began: the last one seen before it."""
     conn.execute(
         text(
-            "INSERT INTO trading.risk_day AS r (book, day, currency, start_equity, equity, cash) SELECT :book, :day, :currency,"
-            " coalesce((SELECT equity FROM trading.risk_day WHERE book = :book AND day < :day ORDER BY day DESC LIMIT 1), :equity), :equity, :cash"
+            "INSERT INTO trading.risk_day AS r (book, day, currency, start_equity, equity, cash) SELECT :book,"
+            " :day, :currency,"
+            " coalesce((SELECT equity FROM trading.risk_day WHERE book = :book AND day < :day ORDER BY day DESC"
+            " LIMIT 1), :equity), :equity, :cash"
             " ON CONFLICT (book, day) DO UPDATE SET equity = excluded.equity, cash = excluded.cash"
             " WHERE (r.equity, r.cash) IS DISTINCT FROM (excluded.equity, excluded.cash)"
         ),
-        {"book": book, "day": day, "currency": currency, "equity": equity, "cash": cash},
+        {"book": book, "day": day, "currency": account.currency, "equity": account.equity, "cash": account.cash},
     )
     return Decimal(
         conn.execute(
@@ -182,7 +189,7 @@ def open_day(conn: Connection, book: str, day: Any, currency: str, equity: Decim
     )
 
 
-def count_messages(conn: Connection, book: str, day: Any, messages: int) -> None:
+def count_messages(conn: Connection, book: str, day: date, messages: int) -> None:
     conn.execute(
         text("UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"),
         {"book": book, "day": day, "n": messages},
@@ -203,9 +210,11 @@ def record(
     now: datetime,
 ) -> list[str]:
     """
-    Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open trade its order.
+    Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open
+    trade its order.
 
-    Returns the client_order_ids to send: entries and exits. One transaction, before any byte goes to the broker. A unique key that exists already is an error: the caller has read
+    Returns the client_order_ids to send: entries and exits. One transaction, before any byte goes to the broker.
+    A unique key that exists already is an error: the caller has read
     what was decided, and two executors cannot be here at once.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
@@ -324,21 +333,33 @@ def record(
                     "reason": d.reasons[0],
                 }
             )
-    stamp = {"book": book, "version": 1, "cum_qty": 0, "state": "CREATED", "as_of": as_of, "active_from": as_of, "attempts": 0,
-             "fence": fence, "created_at": now, "updated_at": now}  # fmt: skip
+    stamp = {
+        "book": book,
+        "version": 1,
+        "cum_qty": 0,
+        "state": "CREATED",
+        "as_of": as_of,
+        "active_from": as_of,
+        "attempts": 0,
+        "fence": fence,
+        "created_at": now,
+        "updated_at": now,
+    }
     insert(conn, "orders", [{**order, **stamp} for order in orders])
     return [order["client_order_id"] for order in orders if order["leg"] in ("ENTRY", "EXIT")]
 
 
 def brackets(conn: Connection, ids: Sequence[str]) -> list[RowMapping]:
     """
-    All orders of the trades to which ``ids`` belong, with the entry's id (``entry_id``) and whether the entry itself is among
+    All orders of the trades to which ``ids`` belong, with the entry's id (``entry_id``) and whether the entry
+    itself is among
     ``ids`` (``entry``).
     """
     return list(
         conn.execute(
             text(
-                "SELECT o.*, e.client_order_id AS entry_id, e.client_order_id = ANY(:ids) AS entry FROM trading.orders o"
+                "SELECT o.*, e.client_order_id AS entry_id, e.client_order_id = ANY(:ids) AS entry FROM"
+                " trading.orders o"
                 " JOIN trading.orders e ON e.trade_id = o.trade_id AND e.leg = 'ENTRY' AND e.version = 1"
                 " WHERE o.trade_id IN (SELECT trade_id FROM trading.orders WHERE client_order_id = ANY(:ids))"
             ),
@@ -348,11 +369,15 @@ def brackets(conn: Connection, ids: Sequence[str]) -> list[RowMapping]:
 
 
 def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetime, now: datetime) -> list[RowMapping]:
-    """CREATED, PENDING_NEW or UNKNOWN -> PENDING_NEW, for one executor only; the orders, as they are now. Commit before the send."""
+    """
+    CREATED, PENDING_NEW or UNKNOWN -> PENDING_NEW, for one executor only; the orders, as they are now. Commit
+    before the send.
+    """
     return list(
         conn.execute(
             text(
-                "UPDATE trading.orders o SET state = 'PENDING_NEW', attempts = attempts + 1, fence = :fence, active_from = :active_from,"
+                "UPDATE trading.orders o SET state = 'PENDING_NEW', attempts = attempts + 1, fence = :fence,"
+                " active_from = :active_from,"
                 " updated_at = :now FROM (SELECT client_order_id FROM trading.orders WHERE client_order_id = ANY(:ids)"
                 " AND state IN ('CREATED', 'PENDING_NEW', 'UNKNOWN') FOR UPDATE SKIP LOCKED) mine"
                 " WHERE o.client_order_id = mine.client_order_id RETURNING o.*"
@@ -364,7 +389,8 @@ def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetim
 
 def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime) -> list[RowMapping]:
     """
-    Brings orders to a state: rows of client_order_id, state and, where known, cum_qty, avg_price, broker_order_id, reason.
+    Brings orders to a state: rows of client_order_id, state and, where known, cum_qty, avg_price,
+    broker_order_id, reason.
 
     Only what differs is written; the orders that changed, with their state before.
     """
@@ -375,11 +401,15 @@ def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime)
         conn.execute(
             text(
                 "UPDATE trading.orders o SET state = n.state, cum_qty = coalesce(n.cum_qty, o.cum_qty),"
-                " avg_price = coalesce(n.avg_price, o.avg_price), broker_order_id = coalesce(n.broker_order_id, o.broker_order_id),"
+                " avg_price = coalesce(n.avg_price, o.avg_price), broker_order_id = coalesce(n.broker_order_id,"
+                " o.broker_order_id),"
                 " reason = coalesce(n.reason, o.reason), fence = :fence, updated_at = :now"
-                " FROM jsonb_populate_recordset(NULL::trading.orders, CAST(:rows AS jsonb)) n JOIN trading.orders was USING (client_order_id)"
-                " WHERE o.client_order_id = n.client_order_id AND (o.state, o.cum_qty, o.avg_price, o.broker_order_id) IS DISTINCT FROM"
-                " (n.state, coalesce(n.cum_qty, o.cum_qty), coalesce(n.avg_price, o.avg_price), coalesce(n.broker_order_id, o.broker_order_id))"
+                " FROM jsonb_populate_recordset(NULL::trading.orders, CAST(:rows AS jsonb)) n JOIN trading.orders"
+                " was USING (client_order_id)"
+                " WHERE o.client_order_id = n.client_order_id AND (o.state, o.cum_qty, o.avg_price,"
+                " o.broker_order_id) IS DISTINCT FROM"
+                " (n.state, coalesce(n.cum_qty, o.cum_qty), coalesce(n.avg_price, o.avg_price),"
+                " coalesce(n.broker_order_id, o.broker_order_id))"
                 " RETURNING o.*, was.state AS was"
             ),
             {"rows": dump(rows), "fence": fence, "now": now},
@@ -388,14 +418,19 @@ def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime)
 
 
 def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[RowMapping]:
-    """Writes executions of our orders, each once; those that were new. Executions of orders that are not ours stay out."""
+    """
+    Writes executions of our orders, each once; those that were new. Executions of orders that are not ours stay
+    out.
+    """
     if not fills:
         return []
     return list(
         conn.execute(
             text(
-                "INSERT INTO trading.fill (book, exec_id, client_order_id, symbol, market, contract, side, qty, price, fee, cash, ts)"
-                " SELECT :book, n.exec_id, o.client_order_id, o.symbol, o.market, o.contract, o.side, n.qty, n.price, n.fee, n.cash, n.ts"
+                "INSERT INTO trading.fill (book, exec_id, client_order_id, symbol, market, contract, side, qty,"
+                " price, fee, cash, ts)"
+                " SELECT :book, n.exec_id, o.client_order_id, o.symbol, o.market, o.contract, o.side, n.qty,"
+                " n.price, n.fee, n.cash, n.ts"
                 " FROM jsonb_populate_recordset(NULL::trading.fill, CAST(:rows AS jsonb)) n JOIN trading.orders o"
                 " ON o.client_order_id = n.client_order_id AND o.book = :book"
                 " ON CONFLICT (book, exec_id) DO NOTHING RETURNING *"
@@ -409,26 +444,37 @@ def roll_up(conn: Connection, book: str) -> list[RowMapping]:
     """
     Trades as their fills and orders make them; those that changed.
 
-    A trade is closed when it is flat and none of its orders works: what it realised is the cash of its fills less their fees.
+    A trade is closed when it is flat and none of its orders works: what it realised is the cash of its fills less
+    their fees.
     """
     return list(
         conn.execute(
             text(
-                "UPDATE trading.trade t SET entry_qty = n.entry_qty, entry_price = n.entry_price, entry_at = n.entry_at, exit_qty = n.exit_qty,"
+                "UPDATE trading.trade t SET entry_qty = n.entry_qty, entry_price = n.entry_price, entry_at ="
+                " n.entry_at, exit_qty = n.exit_qty,"
                 " exit_price = n.exit_price, exit_at = n.exit_at, fees = n.fees, state = n.state,"
-                " realised = CASE WHEN n.state = 'CLOSED' THEN n.realised END, close_reason = CASE WHEN n.state = 'CLOSED' THEN n.why END"
-                " FROM (SELECT *, CASE WHEN working = 0 AND entry_qty = exit_qty THEN 'CLOSED' WHEN entry_qty > 0 THEN 'OPEN' ELSE 'PENDING' END AS state"
+                " realised = CASE WHEN n.state = 'CLOSED' THEN n.realised END, close_reason = CASE WHEN n.state ="
+                " 'CLOSED' THEN n.why END"
+                " FROM (SELECT *, CASE WHEN working = 0 AND entry_qty = exit_qty THEN 'CLOSED' WHEN entry_qty > 0"
+                " THEN 'OPEN' ELSE 'PENDING' END AS state"
                 "  FROM (SELECT o.trade_id, count(*) FILTER (WHERE NOT trading.is_terminal(o.state)) AS working,"
-                "   coalesce(sum(f.qty) FILTER (WHERE o.leg = 'ENTRY'), 0) AS entry_qty, coalesce(sum(f.qty) FILTER (WHERE o.leg <> 'ENTRY'), 0) AS exit_qty,"
-                "   sum(f.qty * f.price) FILTER (WHERE o.leg = 'ENTRY') / sum(f.qty) FILTER (WHERE o.leg = 'ENTRY') AS entry_price,"
-                "   sum(f.qty * f.price) FILTER (WHERE o.leg <> 'ENTRY') / sum(f.qty) FILTER (WHERE o.leg <> 'ENTRY') AS exit_price,"
-                "   min(f.ts) FILTER (WHERE o.leg = 'ENTRY') AS entry_at, max(f.ts) FILTER (WHERE o.leg <> 'ENTRY') AS exit_at,"
+                "   coalesce(sum(f.qty) FILTER (WHERE o.leg = 'ENTRY'), 0) AS entry_qty, coalesce(sum(f.qty)"
+                " FILTER (WHERE o.leg <> 'ENTRY'), 0) AS exit_qty,"
+                "   sum(f.qty * f.price) FILTER (WHERE o.leg = 'ENTRY') / sum(f.qty) FILTER (WHERE o.leg ="
+                " 'ENTRY') AS entry_price,"
+                "   sum(f.qty * f.price) FILTER (WHERE o.leg <> 'ENTRY') / sum(f.qty) FILTER (WHERE o.leg <>"
+                " 'ENTRY') AS exit_price,"
+                "   min(f.ts) FILTER (WHERE o.leg = 'ENTRY') AS entry_at, max(f.ts) FILTER (WHERE o.leg <>"
+                " 'ENTRY') AS exit_at,"
                 "   coalesce(sum(f.fee), 0) AS fees, coalesce(sum(f.cash - f.fee), 0) AS realised,"
-                "   coalesce(string_agg(DISTINCT CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END, ', ') FILTER (WHERE o.leg <> 'ENTRY' AND f.qty > 0),"
+                "   coalesce(string_agg(DISTINCT CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END, ',"
+                " ') FILTER (WHERE o.leg <> 'ENTRY' AND f.qty > 0),"
                 "    max(o.reason) FILTER (WHERE o.leg = 'ENTRY'), 'never entered') AS why"
-                "   FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)"
+                "   FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING"
+                " (client_order_id)"
                 "   WHERE t.book = :book AND t.state <> 'CLOSED' GROUP BY o.trade_id) sums) n"
-                " WHERE t.trade_id = n.trade_id AND (t.state, t.entry_qty, t.exit_qty, t.fees) IS DISTINCT FROM (n.state, n.entry_qty, n.exit_qty, n.fees)"
+                " WHERE t.trade_id = n.trade_id AND (t.state, t.entry_qty, t.exit_qty, t.fees) IS DISTINCT FROM"
+                " (n.state, n.entry_qty, n.exit_qty, n.fees)"
                 " RETURNING t.*"
             ),
             {"book": book},
@@ -438,11 +484,12 @@ def roll_up(conn: Connection, book: str) -> list[RowMapping]:
 
 def note(
     conn: Connection,
+    lines: Iterable[tuple[str, str | None, str | None, str]],
+    *,
     book: str,
     run_id: str,
     as_of: datetime,
     now: datetime,
-    lines: Iterable[tuple[str, str | None, str | None, str]],
 ) -> None:
     """Journal lines: (kind, symbol, client_order_id, message)."""
     common = {"at": now, "book": book, "run_id": run_id, "as_of": as_of}

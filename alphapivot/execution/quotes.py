@@ -1,4 +1,7 @@
-"""What the executor knows of the market at one as_of: bars with their opening times, quotes with ATR, ages, fronts, rates."""
+"""
+What the executor knows of the market at one as_of: bars with their opening times, quotes with ATR, ages, fronts,
+rates.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +46,10 @@ def lookback(interval: str, atr: int) -> timedelta:
 
 
 def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrument]) -> pd.DataFrame:
-    """``bars`` with ``start``: when each bar opened, which is its session's open or, within a session, one width before its end."""
+    """
+    ``bars`` with ``start``: when each bar opened, which is its session's open or, within a session, one width
+    before its end.
+    """
     ends = calendars.naive(bars["ts"])
     starts = ends - np.timedelta64(calendars.width(interval))
     if interval != "1w":
@@ -75,20 +82,32 @@ def ages(
 
 
 def fronts(rolls: pd.DataFrame, instruments: Mapping[str, Instrument], as_of: datetime) -> dict[str, str]:
-    """symbol -> the contract of its next bar: of the newest roll decided by ``as_of``; empty for spot and a continuous ticker."""
+    """
+    symbol -> the contract of its next bar: of the newest roll decided by ``as_of``; empty for spot and a
+    continuous ticker.
+    """
     known = rolls[rolls["ts"] <= as_of].sort_values(["symbol", "ts"]).groupby("symbol")["contract"].last().to_dict()
     return {s: known.get(s, "") if i.trade_market == "futures" else "" for s, i in instruments.items()}
 
 
 def quotes(
-    bars: pd.DataFrame, rolls: pd.DataFrame, front: Mapping[str, str], instruments: Mapping[str, Instrument], *, interval: str, atr: int,
-    as_of: datetime, known_at: datetime | None,
-) -> dict[str, Quote]:  # fmt: skip
+    bars: pd.DataFrame,
+    rolls: pd.DataFrame,
+    front: Mapping[str, str],
+    instruments: Mapping[str, Instrument],
+    *,
+    interval: str,
+    atr: int,
+    as_of: datetime,
+    known_at: datetime | None,
+) -> dict[str, Quote]:
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) as of ``as_of``.
 
-    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8 x ``atr`` + 1 whole
-    bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts: a shift leaves ranges as they are.
+    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8
+    x ``atr`` + 1 whole
+    bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts: a shift
+    leaves ranges as they are.
     """
     if bars.empty:
         return {}
@@ -135,10 +154,18 @@ def quotes(
 
 
 def rates(
-    bars: pd.DataFrame, currencies: Sequence[str], book: str, as_of: datetime, interval: str, instruments: Mapping[str, Instrument], max_age: int
-) -> dict[str, Decimal]:  # fmt: skip
+    bars: pd.DataFrame,
+    currencies: Sequence[str],
+    book: str,
+    *,
+    as_of: datetime,
+    interval: str,
+    instruments: Mapping[str, Instrument],
+    max_age: int,
+) -> dict[str, Decimal]:
     """
-    currency -> ``book`` currency for one unit, from the spot closes of instruments named as pairs (EURUSD: dollars for a euro).
+    currency -> ``book`` currency for one unit, from the spot closes of instruments named as pairs (EURUSD:
+    dollars for a euro).
 
     A pair whose newest bar is older than ``max_age`` completed bars is left out: no rate is better than a stale one.
     """
@@ -163,9 +190,7 @@ def _slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
     bounds = [0, *(np.flatnonzero(symbols[1:] != symbols[:-1]) + 1), len(symbols)]
     ts = bars["ts"].dt.tz_convert(None).to_numpy()
     columns: list[Any] = [bars[c].to_numpy(dtype=np.float64) for c in ("high", "low", "close")]
-    return [
-        (str(symbols[a]), Series(ts[a:b], *(c[a:b] for c in columns))) for a, b in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [(str(symbols[a]), Series(ts[a:b], *(c[a:b] for c in columns))) for a, b in pairwise(bounds)]
 
 
 def _whole(series: Series) -> Series:

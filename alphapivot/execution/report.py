@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that are not closed, the oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at, stop, target, last,
+    Trades that are not closed, the oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at,
+    stop, target, last,
     last_at, unrealised, to_stop, to_target.
 
-    Prices in quoted units, ``last`` of the newest bar of ``interval`` up to ``until``; ``unrealised`` in the instrument's currency,
+    Prices in quoted units, ``last`` of the newest bar of ``interval`` up to ``until``; ``unrealised`` in the
+    instrument's currency,
     null while pending; ``to_stop`` and ``to_target`` as shares of the last price.
     """
     return _frame(
@@ -47,7 +49,8 @@ def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = 
 
 def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataFrame:
     """
-    The decisions of one instant (the book's last for None), the newest of each symbol, the strongest score first: symbol, action,
+    The decisions of one instant (the book's last for None), the newest of each symbol, the strongest score first:
+    symbol, action,
     reasons, score, raw, gate, veto, qty, reference, stop, target, capped_by, gates, terms, as_of, batch_id, run_id.
     """
     return _frame(
@@ -56,11 +59,13 @@ def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataF
         SELECT * FROM (
             SELECT DISTINCT ON (symbol) symbol, action, reasons, score, raw, gate, veto,
                    (plan ->> 'qty')::numeric AS qty, (plan ->> 'reference')::numeric AS reference,
-                   (plan ->> 'stop')::numeric AS stop, (plan ->> 'target')::numeric AS target, plan ->> 'capped_by' AS capped_by,
+                   (plan ->> 'stop')::numeric AS stop, (plan ->> 'target')::numeric AS target, plan
+                   ->> 'capped_by' AS capped_by,
                    gates, terms, as_of, batch_id, run_id
             FROM trading.decision
             WHERE book = :book
-              AND as_of = coalesce(CAST(:as_of AS timestamptz), (SELECT max(as_of) FROM trading.decision WHERE book = :book))
+              AND as_of = coalesce(CAST(:as_of AS timestamptz), (SELECT max(as_of) FROM trading.decision
+              WHERE book = :book))
             ORDER BY symbol, decision_id DESC
         ) d ORDER BY abs(coalesce(score, 0)) DESC, symbol
         """,
@@ -71,16 +76,19 @@ def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataF
 
 def closed_trades(hub: Hub, book: str, *, since: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that ended after ``since``, the newest last: trade_id, symbol, contract, side, qty, entry, entry_at, exit, exit_at,
+    Trades that ended after ``since``, the newest last: trade_id, symbol, contract, side, qty, entry, entry_at,
+    exit, exit_at,
     close_reason, realised, fees. Those that never entered have no quantity. Money in the book's currency.
     """
     return _frame(
         hub,
         """
-        SELECT trade_id, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price AS exit, exit_at,
+        SELECT trade_id, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price
+        AS exit, exit_at,
                close_reason, realised, fees
         FROM trading.trade
-        WHERE book = :book AND state = 'CLOSED' AND coalesce(exit_at, created_at) > coalesce(CAST(:since AS timestamptz), '-infinity')
+        WHERE book = :book AND state = 'CLOSED' AND coalesce(exit_at, created_at) > coalesce(CAST(:since AS
+        timestamptz), '-infinity')
         ORDER BY coalesce(exit_at, created_at), trade_id
         """,
         book=book,
@@ -92,7 +100,8 @@ def equity(hub: Hub, book: str) -> pd.DataFrame:
     """Equity by risk day, as last seen on it: day, currency, start_equity, equity, cash, messages."""
     return _frame(
         hub,
-        "SELECT day, currency, start_equity, equity, cash, messages FROM trading.risk_day WHERE book = :book ORDER BY day",
+        "SELECT day, currency, start_equity, equity, cash, messages FROM trading.risk_day WHERE book = :book"
+        " ORDER BY day",
         book=book,
     )
 
@@ -101,7 +110,8 @@ def locks(hub: Hub, book: str) -> pd.DataFrame:
     """Symbols that trade no more until a person clears them: symbol, reason, at."""
     return _frame(
         hub,
-        "SELECT symbol, reason, at FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL ORDER BY symbol",
+        "SELECT symbol, reason, at FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL ORDER"
+        " BY symbol",
         book=book,
     )
 

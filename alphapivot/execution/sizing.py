@@ -22,7 +22,10 @@ CapName = Literal["risk", "max_notional", "buying_power"]
 
 @dataclass(frozen=True)
 class Plan:
-    """An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (lost if the stop fills at its price) in book currency."""
+    """
+    An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (lost if the stop fills at its price) in
+    book currency.
+    """
 
     side: Literal["LONG", "SHORT"]
     qty: Decimal
@@ -75,7 +78,8 @@ def size(
     """
     The plan of an entry at about ``price``, or the reason code why there is none.
 
-    ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``, ``max_notional``: shares
+    ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
+    ``max_notional``: shares
     of equity. ``fx``: book currency for one unit of the instrument's. Reasons: stop_within_tick, no_equity, lot_zero,
     max_notional (not even a lot fits below it), buying_power (likewise).
     """

@@ -161,7 +161,7 @@ def test_a_bracket_ends_with_one_fill_and_the_sibling_cancelled(ticks, long):
             assert price >= target if long else price <= target
 
 
-# Rules 1-4 against another backtester -----------------------------------------------------------------------------------
+# Rules 1-4 against another backtester ------------------------------------------------------------------------------
 
 
 def gappy_bars(rng, n):

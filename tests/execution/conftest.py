@@ -21,9 +21,19 @@ def at(day: int) -> datetime:
 
 def instrument(symbol, **changes):
     return {
-        "symbol": symbol, "spot": symbol.lower(), "signal_market": "spot", "trade_market": "spot", "currency": "EUR", "quote_unit": "1",
-        "multiplier": "1", "tick": "0.01", "lot": "1", "margin": "1", "tradable": True, "calendar": "24/7",
-    } | changes  # fmt: skip
+        "symbol": symbol,
+        "spot": symbol.lower(),
+        "signal_market": "spot",
+        "trade_market": "spot",
+        "currency": "EUR",
+        "quote_unit": "1",
+        "multiplier": "1",
+        "tick": "0.01",
+        "lot": "1",
+        "margin": "1",
+        "tradable": True,
+        "calendar": "24/7",
+    } | changes
 
 
 def make_settings(instruments, broker=None, execution=None, risk=None):
@@ -31,15 +41,30 @@ def make_settings(instruments, broker=None, execution=None, risk=None):
         runtime={"feed": "none"},
         timeframes={"base": "1d", "weights": {"1d": 1.0}},
         composite={"weights": {"trend": 1.0}},
-        execution={"book": "paper", "strategy": "test", "broker": "paper", "entry_threshold": 30, "exit_threshold": 10, "atr": 5,
-                   "stop_atr": "2", "reward_to_risk": "2"} | (execution or {}),
-        risk={"risk_per_trade": "0.01", "max_open_trades": 10, "max_notional": "0.5", "max_gross_exposure": "5",
-              "daily_loss_limit": "0.05"} | (risk or {}),
+        execution={
+            "book": "paper",
+            "strategy": "test",
+            "broker": "paper",
+            "entry_threshold": 30,
+            "exit_threshold": 10,
+            "atr": 5,
+            "stop_atr": "2",
+            "reward_to_risk": "2",
+        }
+        | (execution or {}),
+        risk={
+            "risk_per_trade": "0.01",
+            "max_open_trades": 10,
+            "max_notional": "0.5",
+            "max_gross_exposure": "5",
+            "daily_loss_limit": "0.05",
+        }
+        | (risk or {}),
         feeds={},
         instruments={s: instrument(s, **changes) for s, changes in instruments.items()},
         brokers={"paper": {"cash": "100000", "currency": "EUR"} | (broker or {})},
         pillars={},
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -53,9 +78,18 @@ class World:
 
     def bar(self, day, o, h, low, c, *, symbol="A", market="spot", contract="", volume=1000):
         self.sql(
-            "INSERT INTO market.bar VALUES (:s, :m, :k, '1d', :ts, :o, :h, :l, :c, :v, NULL, 'test', clock_timestamp())",
-            s=symbol, m=market, k=contract, ts=at(day), o=o, h=h, l=low, c=c, v=volume,
-        )  # fmt: skip
+            "INSERT INTO market.bar VALUES (:s, :m, :k, '1d', :ts, :o, :h, :l, :c, :v, NULL, 'test',"
+            " clock_timestamp())",
+            s=symbol,
+            m=market,
+            k=contract,
+            ts=at(day),
+            o=o,
+            h=h,
+            l=low,
+            c=c,
+            v=volume,
+        )
 
     def calm(self, days, *, close=100, spread=1, **where):
         """Bars around one close: a true range of 2 x spread."""
@@ -66,15 +100,28 @@ class World:
         self.versions += 1
         self.sql(
             "INSERT INTO signals.composite VALUES (:scope, :s, :ts, :score, :raw, :gate, :veto, 'trend', :b)"
-            " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw, batch_id = excluded.batch_id",
-            scope=scope, s=symbol, ts=at(day), score=value, raw=value if raw is None else raw, gate=gate, veto=veto, b=self.versions,
-        )  # fmt: skip
+            " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw, batch_id"
+            " = excluded.batch_id",
+            scope=scope,
+            s=symbol,
+            ts=at(day),
+            score=value,
+            raw=value if raw is None else raw,
+            gate=gate,
+            veto=veto,
+            b=self.versions,
+        )
 
     def roll(self, day, contract, previous="", *, symbol="A", spread=0.0, offset=0.0):
         self.sql(
             "INSERT INTO market.roll VALUES (:s, :ts, :c, :p, :spread, :offset, clock_timestamp())",
-            s=symbol, ts=at(day) if day is not None else datetime(1970, 1, 1, tzinfo=UTC), c=contract, p=previous, spread=spread, offset=offset,
-        )  # fmt: skip
+            s=symbol,
+            ts=at(day) if day is not None else datetime(1970, 1, 1, tzinfo=UTC),
+            c=contract,
+            p=previous,
+            spread=spread,
+            offset=offset,
+        )
 
     def trade(self, day, **options):
         """One run at the end of a day (a number), or at any instant."""
@@ -107,13 +154,19 @@ class World:
         return {n["name"]: sorted(map(str, self.sql(f"SELECT t::text FROM {n['name']} t"))) for n in names}
 
     def holds(self):
-        """The book's invariants at rest: the ledger agrees with the broker, cash adds up, what is open is protected once."""
+        """
+        The book's invariants at rest: the ledger agrees with the broker, cash adds up, what is open is
+        protected once.
+        """
         assert self.sql("SELECT * FROM trading.instrument_lock") == []
         ours = self.sql(
-            "SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty FROM trading.fill GROUP BY 1, 2, 3"
+            "SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty FROM"
+            " trading.fill GROUP BY 1, 2, 3"
         )
         theirs = {(p["symbol"], p["market"], p["contract"]): p["qty"] for p in self.sql("SELECT * FROM paper.position")}
-        assert {(p["symbol"], p["market"], p["contract"]): p["qty"] for p in ours if p["qty"]} == {k: q for k, q in theirs.items() if q}
+        assert {(p["symbol"], p["market"], p["contract"]): p["qty"] for p in ours if p["qty"]} == {
+            k: q for k, q in theirs.items() if q
+        }
         (account,) = self.sql("SELECT deposited, cash FROM paper.account")
         (sums,) = self.sql("SELECT coalesce(sum(cash), 0) AS cash, coalesce(sum(fee), 0) AS fee FROM trading.fill")
         assert account["cash"] == account["deposited"] + sums["cash"] - sums["fee"]
@@ -122,10 +175,14 @@ class World:
             assert account["cash"] == account["deposited"] + realised["made"]
         for t in self.sql("SELECT * FROM trading.trade WHERE state = 'OPEN'"):
             stops = self.sql(
-                "SELECT qty, price FROM trading.orders WHERE trade_id = :t AND leg = 'STOP' AND state = 'NEW'", t=t["trade_id"]
+                "SELECT qty, price FROM trading.orders WHERE trade_id = :t AND leg = 'STOP' AND state = 'NEW'",
+                t=t["trade_id"],
             )
             assert stops == [{"qty": t["entry_qty"] - t["exit_qty"], "price": t["stop"]}]
-        flat = self.sql("SELECT FROM trading.orders JOIN trading.trade t USING (trade_id) WHERE t.state = 'CLOSED' AND NOT trading.is_terminal(orders.state)")
+        flat = self.sql(
+            "SELECT FROM trading.orders JOIN trading.trade t USING (trade_id) WHERE t.state = 'CLOSED' AND NOT"
+            " trading.is_terminal(orders.state)"
+        )
         assert flat == []
 
 

@@ -78,10 +78,17 @@ def two(new_world):
 
 
 EXPECTED = {
-    ("A", "ENTRY"): ("FILLED", 100), ("A", "STOP"): ("NEW", None), ("A", "TARGET"): ("NEW", None), ("A", "EXIT"): ("NEW", None),
-    ("B", "ENTRY"): ("NEW", None), ("B", "STOP"): ("SUSPENDED", None), ("B", "TARGET"): ("SUSPENDED", None),
-    ("C", "ENTRY"): ("FILLED", 100), ("C", "STOP"): ("FILLED", 96), ("C", "TARGET"): ("CANCELED", None),
-}  # fmt: skip
+    ("A", "ENTRY"): ("FILLED", 100),
+    ("A", "STOP"): ("NEW", None),
+    ("A", "TARGET"): ("NEW", None),
+    ("A", "EXIT"): ("NEW", None),
+    ("B", "ENTRY"): ("NEW", None),
+    ("B", "STOP"): ("SUSPENDED", None),
+    ("B", "TARGET"): ("SUSPENDED", None),
+    ("C", "ENTRY"): ("FILLED", 100),
+    ("C", "STOP"): ("FILLED", 96),
+    ("C", "TARGET"): ("CANCELED", None),
+}
 
 
 def check(world):

@@ -16,19 +16,40 @@ D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)
 RICH = Account("EUR", D(100_000), D(100_000), D(100_000))
 EXECUTION = ExecutionSettings(
-    book="paper", strategy="s", broker="paper", entry_threshold=30, exit_threshold=10, min_gate=0.2, stop_atr=D(2), reward_to_risk=D(2)
+    book="paper",
+    strategy="s",
+    broker="paper",
+    entry_threshold=30,
+    exit_threshold=10,
+    min_gate=0.2,
+    stop_atr=D(2),
+    reward_to_risk=D(2),
 )
 RISK = RiskSettings(
-    risk_per_trade=D("0.01"), max_open_trades=3, max_notional=D("0.5"), max_gross_exposure=D(1), daily_loss_limit=D("0.02")
+    risk_per_trade=D("0.01"),
+    max_open_trades=3,
+    max_notional=D("0.5"),
+    max_gross_exposure=D(1),
+    daily_loss_limit=D("0.02"),
 )
 STANDING = Standing(RICH, D(100_000), "ACTIVE")
 
 
 def instrument(symbol, **changes):
     terms = {
-        "symbol": symbol, "spot": "x", "signal_market": "spot", "trade_market": "spot", "currency": "EUR", "quote_unit": D(1),
-        "multiplier": D(1), "tick": D("0.01"), "lot": D(1), "margin": D(1), "tradable": True, "calendar": "XNYS",
-    }  # fmt: skip
+        "symbol": symbol,
+        "spot": "x",
+        "signal_market": "spot",
+        "trade_market": "spot",
+        "currency": "EUR",
+        "quote_unit": D(1),
+        "multiplier": D(1),
+        "tick": D("0.01"),
+        "lot": D(1),
+        "margin": D(1),
+        "tradable": True,
+        "calendar": "XNYS",
+    }
     return Instrument(**(terms | changes))
 
 
@@ -36,20 +57,40 @@ def score(value, *, raw=None, gate=1.0, veto=None, age=0):
     return Score(NOW, value, value if raw is None else raw, gate, veto, 1, age)
 
 
+TEN = D(10)
 QUOTE = Quote("", NOW, D(100), D(2), 0)
 
 
-def opened(symbol="A", side="LONG", contract="", *, state="OPEN", age=5, exiting=False, qty=D(10)):
+def opened(symbol="A", side="LONG", contract="", *, state="OPEN", age=5, exiting=False, qty=TEN):
     return OpenTrade(1, symbol, "spot", contract, side, state, qty, D(100), age, exiting)
 
 
-def ask(scores, *, instruments=None, quotes=None, trades=None, standing=STANDING, execution=EXECUTION, risk=RISK, fronts=None, fx=None):
+def ask(
+    scores,
+    *,
+    instruments=None,
+    quotes=None,
+    trades=None,
+    standing=STANDING,
+    execution=EXECUTION,
+    risk=RISK,
+    fronts=None,
+    fx=None,
+):
     instruments = instruments or {s: instrument(s) for s in scores}
-    quotes = {s: QUOTE for s in instruments} if quotes is None else quotes
+    quotes = dict.fromkeys(instruments, QUOTE) if quotes is None else quotes
     return decide(
-        instruments, {k: v for k, v in scores.items() if v is not None}, quotes, {t.symbol: t for t in trades or []}, standing,
-        execution, risk, fronts=fronts or dict.fromkeys(instruments, ""), fx=fx or {"EUR": D(1)}, now=NOW,
-    )  # fmt: skip
+        instruments,
+        {k: v for k, v in scores.items() if v is not None},
+        quotes,
+        {t.symbol: t for t in trades or []},
+        standing,
+        execution=execution,
+        risk=risk,
+        fronts=fronts or dict.fromkeys(instruments, ""),
+        fx=fx or {"EUR": D(1)},
+        now=NOW,
+    )
 
 
 def one(found, **kw):
@@ -82,7 +123,7 @@ def test_a_score_at_the_negative_threshold_enters_short():
         (score(80, veto="illiquid"), ("DENIED", "veto:illiquid")),
         (score(80, gate=0.19), ("DENIED", "gate_closed")),
         (score(0.0, raw=80, gate=0.0), ("DENIED", "gate_closed")),
-        (score(0.0, raw=80, gate=0.0, veto="gap"), ("DENIED", "veto:gap")),
+        (score(0.0, raw=80, gate=0.0, veto="gap"), ("DENIED", "veto:gap", "gate_closed")),
         (score(5, veto="illiquid"), ("NONE", "score_below_threshold")),
     ],
 )
@@ -129,8 +170,12 @@ def test_what_is_not_tradable_is_left_alone():
 def test_all_reasons_are_given_at_once():
     halted = replace(STANDING, control="HALTED", locked={"A": "x"})
     assert one(score(80, veto="gap"), standing=halted, quotes={"A": replace(QUOTE, atr=None)}) == (
-        "DENIED", "veto:gap", "halted", "locked", "atr_missing",
-    )  # fmt: skip
+        "DENIED",
+        "veto:gap",
+        "halted",
+        "locked",
+        "atr_missing",
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +207,9 @@ def test_a_halt_does_not_keep_a_trade_from_being_closed():
 
 
 def test_the_strongest_score_goes_first_then_the_symbol():
-    found = ask({"C": score(40), "A": score(-90), "D": None, "B": score(40)}, instruments={s: instrument(s) for s in "DCBA"})
+    found = ask(
+        {"C": score(40), "A": score(-90), "D": None, "B": score(40)}, instruments={s: instrument(s) for s in "DCBA"}
+    )
     assert [d.symbol for d in found] == ["A", "B", "C", "D"]
 
 
@@ -177,7 +224,9 @@ def test_places_are_given_to_the_strongest_and_open_trades_count():
 def test_gross_exposure_counts_open_pending_and_new_entries_long_and_short_alike():
     risk = RISK.model_copy(update={"max_gross_exposure": D("0.6"), "max_open_trades": 9})
     trades = [opened("A", qty=D(50)), opened("B", "SHORT", state="PENDING", age=0, qty=D(50))]  # 10,000
-    found = ask({"A": score(50), "B": score(-50), "C": score(90), "D": score(-80), "E": score(70)}, trades=trades, risk=risk)
+    found = ask(
+        {"A": score(50), "B": score(-50), "C": score(90), "D": score(-80), "E": score(70)}, trades=trades, risk=risk
+    )
     by = {d.symbol: d for d in found}
     # 250 x 100 each: 35,000, 60,000, then no more
     assert (by["C"].action, by["D"].action, by["E"].reasons) == ("ENTER_LONG", "ENTER_SHORT", ("gross_exposure",))
@@ -194,7 +243,10 @@ def test_free_funds_are_used_up_from_entry_to_entry():
 def test_an_open_trade_whose_currency_has_no_rate_stops_all_entries():
     instruments = {"A": instrument("A", currency="JPY"), "B": instrument("B")}
     found = ask({"A": score(5), "B": score(90)}, instruments=instruments, trades=[opened("A")])
-    assert {d.symbol: (d.action, d.reasons) for d in found} == {"A": ("HOLD", ("already_open",)), "B": ("DENIED", ("fx_missing",))}
+    assert {d.symbol: (d.action, d.reasons) for d in found} == {
+        "A": ("HOLD", ("already_open",)),
+        "B": ("DENIED", ("fx_missing",)),
+    }
 
 
 values = st.one_of(st.none(), st.floats(-100, 100))
@@ -202,12 +254,20 @@ values = st.one_of(st.none(), st.floats(-100, 100))
 
 @given(
     st.lists(
-        st.tuples(values, values, st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]), st.sampled_from([None, "gap"]), st.integers(0, 3),
-                  st.sampled_from([None, "LONG", "SHORT"]), st.booleans()),
-        min_size=1, max_size=8,
+        st.tuples(
+            values,
+            values,
+            st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]),
+            st.sampled_from([None, "gap"]),
+            st.integers(0, 3),
+            st.sampled_from([None, "LONG", "SHORT"]),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=8,
     ),
     st.sampled_from(["ACTIVE", "REDUCE_ONLY", "HALTED"]),
-)  # fmt: skip
+)
 def test_every_instrument_gets_one_answer_with_a_reason_and_limits_hold(rows, state):
     symbols = [chr(65 + i) for i in range(len(rows))]
     scores = {s: Score(NOW, v, r, g, veto, 1, age) for s, (v, r, g, veto, age, _, _) in zip(symbols, rows, strict=True)}

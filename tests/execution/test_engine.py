@@ -15,16 +15,30 @@ def test_an_entry_is_decided_at_the_close_and_filled_at_the_next_open(world):
     world.score(20, 50)
     report = world.trade(20)
     assert [d.action for d in report.decisions] == ["ENTER_LONG"]
-    assert world.orders() == {("A", "ENTRY"): ("NEW", None), ("A", "STOP"): ("SUSPENDED", None), ("A", "TARGET"): ("SUSPENDED", None)}
+    assert world.orders() == {
+        ("A", "ENTRY"): ("NEW", None),
+        ("A", "STOP"): ("SUSPENDED", None),
+        ("A", "TARGET"): ("SUSPENDED", None),
+    }
     assert world.one_trade()["state"] == "PENDING"
 
     world.bar(21, 101, 102, 100, 101)
     world.score(21, 50)
     report = world.trade(21)
     assert (report.fills, [d.reasons for d in report.decisions]) == (1, [("already_open",)])
-    assert world.orders() == {("A", "ENTRY"): ("FILLED", 101), ("A", "STOP"): ("NEW", None), ("A", "TARGET"): ("NEW", None)}
+    assert world.orders() == {
+        ("A", "ENTRY"): ("FILLED", 101),
+        ("A", "STOP"): ("NEW", None),
+        ("A", "TARGET"): ("NEW", None),
+    }
     trade = world.one_trade()
-    assert (trade["state"], trade["entry_qty"], trade["entry_price"], trade["stop"], trade["target"]) == ("OPEN", 250, 101, 96, 108)
+    assert (trade["state"], trade["entry_qty"], trade["entry_price"], trade["stop"], trade["target"]) == (
+        "OPEN",
+        250,
+        101,
+        96,
+        108,
+    )
     assert report.account.cash == D(100_000) - 250 * 101
     world.holds()
 
@@ -75,7 +89,12 @@ def test_the_bar_of_the_entry_can_stop_it_out(world):
     world.score(21, 0)
     world.trade(21)
     trade = world.one_trade()
-    assert (trade["entry_price"], trade["exit_price"], trade["close_reason"], trade["realised"]) == (99, 96, "stop", -750)
+    assert (trade["entry_price"], trade["exit_price"], trade["close_reason"], trade["realised"]) == (
+        99,
+        96,
+        "stop",
+        -750,
+    )
     world.holds()
 
 
@@ -86,7 +105,12 @@ def test_an_open_beyond_the_stop_cancels_the_entry(world):
     world.score(21, 0)
     world.trade(21)
     trade = world.one_trade()
-    assert (trade["state"], trade["close_reason"], trade["entry_qty"], trade["realised"]) == ("CLOSED", "open_beyond_stop", 0, 0)
+    assert (trade["state"], trade["close_reason"], trade["entry_qty"], trade["realised"]) == (
+        "CLOSED",
+        "open_beyond_stop",
+        0,
+        0,
+    )
     assert {state for state, _ in world.orders().values()} == {"CANCELED"}
     world.holds()
 
@@ -170,19 +194,27 @@ def test_every_denial_is_recorded_with_its_reason_and_gates(world):
     (row,) = world.sql("SELECT action, reasons, gates, bars, batch_id FROM trading.decision")
     assert (row["action"], row["reasons"], row["batch_id"]) == ("DENIED", ["veto:illiquid"], 1)
     assert row["gates"]["veto"] == {"passed": False, "value": "illiquid", "limit": "none"}
-    assert (row["bars"]["count"], row["bars"]["series"], row["bars"]["last"]) == (20, "contract", "2026-01-21 00:00:00+00:00")
+    assert (row["bars"]["count"], row["bars"]["series"], row["bars"]["last"]) == (
+        20,
+        "contract",
+        "2026-01-21 00:00:00+00:00",
+    )
     assert world.sql("SELECT FROM trading.intent") == []
 
 
 def test_a_score_without_a_composite_is_denied_once(world):
     world.trade(20)
     world.trade(20)
-    assert [(r["action"], r["reasons"]) for r in world.sql("SELECT * FROM trading.decision")] == [("DENIED", ["score_missing"])]
+    assert [(r["action"], r["reasons"]) for r in world.sql("SELECT * FROM trading.decision")] == [
+        ("DENIED", ["score_missing"])
+    ]
 
 
 def test_a_score_counts_its_age_in_bars_of_the_calendar(new_world):
     world = new_world({"A": {"calendar": "XNYS"}})
-    world.sql("INSERT INTO signals.composite VALUES ('live', 'A', '2026-01-16 21:00+00', 50, 50, 1, NULL, 'trend', 1)")  # a Friday
+    world.sql(
+        "INSERT INTO signals.composite VALUES ('live', 'A', '2026-01-16 21:00+00', 50, 50, 1, NULL, 'trend', 1)"
+    )  # a Friday
     tuesday = datetime(2026, 1, 20, 21, tzinfo=UTC)  # Monday was a holiday
     assert world.trade(tuesday).decisions[0].score.age == 1
     assert world.trade(tuesday + timedelta(days=1)).decisions[0].reasons == ("score_stale",)
@@ -212,6 +244,8 @@ def test_a_trade_whose_instrument_left_the_config_stops_the_run(world, new_world
 
 def test_another_strategy_on_the_same_book_is_refused(world):
     enter(world)
-    other = world.settings.model_copy(update={"execution": world.settings.execution.model_copy(update={"strategy": "other"})})
+    other = world.settings.model_copy(
+        update={"execution": world.settings.execution.model_copy(update={"strategy": "other"})}
+    )
     with pytest.raises(ConfigError, match="book of its own"):
         world.trade(22, settings=other)

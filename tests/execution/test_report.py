@@ -43,7 +43,11 @@ def test_decisions_are_those_of_the_last_instant_or_of_the_one_asked_for(book):
     last = report.decisions(book.hub, "paper")
     assert dict(zip(last["symbol"], last["action"], strict=True)) == {"A": "HOLD", "B": "NONE", "C": "NONE"}
     first = report.decisions(book.hub, "paper", as_of=book.runs[0].as_of)
-    assert first[["symbol", "action"]].to_numpy().tolist() == [["C", "DENIED"], ["B", "ENTER_SHORT"], ["A", "ENTER_LONG"]]
+    assert first[["symbol", "action"]].to_numpy().tolist() == [
+        ["C", "DENIED"],
+        ["B", "ENTER_SHORT"],
+        ["A", "ENTER_LONG"],
+    ]
     assert first["reasons"].tolist()[0] == ["veto:illiquid"]
     assert (first["qty"].tolist()[1], first["stop"].tolist()[1], first["capped_by"].tolist()[1]) == (250, 104, "risk")
 
@@ -64,13 +68,28 @@ def test_equity_is_cash_and_what_is_held_at_the_last_close(book):
 
 def test_the_journal_tells_the_story_in_order(book):
     told = report.journal(book.hub, "paper")
-    assert told["kind"].tolist() == ["decided", "decided", "accepted", "accepted", "filled", "filled", "filled", "closed"]
+    assert told["kind"].tolist() == [
+        "decided",
+        "decided",
+        "accepted",
+        "accepted",
+        "filled",
+        "filled",
+        "filled",
+        "closed",
+    ]
     assert told["message"].tolist()[-1] == "trade 1 closed by stop: -1051.00 after fees"
     assert report.journal(book.hub, "paper", last=1)["kind"].tolist() == ["closed"]
 
 
 def test_a_book_that_never_traded_is_empty(hub):
-    for frame in (report.open_trades(hub, "none", "1d"), report.decisions(hub, "none"), report.closed_trades(hub, "none"), report.equity(hub, "none"),
-                  report.locks(hub, "none"), report.journal(hub, "none")):  # fmt: skip
+    for frame in (
+        report.open_trades(hub, "none", "1d"),
+        report.decisions(hub, "none"),
+        report.closed_trades(hub, "none"),
+        report.equity(hub, "none"),
+        report.locks(hub, "none"),
+        report.journal(hub, "none"),
+    ):
         assert frame.empty
         assert len(frame.columns) > 0

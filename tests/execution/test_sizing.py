@@ -14,17 +14,34 @@ D = Decimal
 
 def instrument(**changes):
     terms = {
-        "symbol": "X", "spot": "x", "signal_market": "spot", "trade_market": "spot", "currency": "EUR", "quote_unit": D(1),
-        "multiplier": D(1), "tick": D("0.01"), "lot": D(1), "margin": D(1), "tradable": True, "calendar": "XNYS",
-    }  # fmt: skip
+        "symbol": "X",
+        "spot": "x",
+        "signal_market": "spot",
+        "trade_market": "spot",
+        "currency": "EUR",
+        "quote_unit": D(1),
+        "multiplier": D(1),
+        "tick": D("0.01"),
+        "lot": D(1),
+        "margin": D(1),
+        "tradable": True,
+        "calendar": "XNYS",
+    }
     return Instrument(**(terms | changes))
 
 
 def plan(terms, **changes):
     asked = {
-        "side": "LONG", "price": D(100), "distance": D(4), "reward_to_risk": D(2), "equity": D(100_000), "free": D(10_000_000),
-        "risk_per_trade": D("0.01"), "max_notional": D(100), "fx": D(1),
-    }  # fmt: skip
+        "side": "LONG",
+        "price": D(100),
+        "distance": D(4),
+        "reward_to_risk": D(2),
+        "equity": D(100_000),
+        "free": D(10_000_000),
+        "risk_per_trade": D("0.01"),
+        "max_notional": D(100),
+        "fx": D(1),
+    }
     return size(terms, **(asked | changes))
 
 
@@ -44,16 +61,30 @@ def test_an_equity_quoted_in_pence():
 
 
 def test_a_future_in_yen():
-    # Nikkei at 38,250, stop 617 points, 1,000 yen a point, 165 yen for a euro: a contract loses 617,000 JPY = 3,739.39 EUR
-    # 2 % of 1,000,000 is 20,000: 5.348 contracts: 5. stop 38,250 + 617 = 38,867 -> 38,865 on the tick of 5, towards the price;
+    # Nikkei at 38,250, stop 617 points, 1,000 yen a point, 165 yen for a euro: a contract loses 617,000 JPY =
+    # 3,739.39 EUR
+    # 2 % of 1,000,000 is 20,000: 5.348 contracts: 5. stop 38,250 + 617 = 38,867 -> 38,865 on the tick of 5,
+    # towards the price;
     # target 38,250 - 925.5 = 37,324.5 -> 37,325. notional 5 x 38,250,000 / 165 = 1,159,090.91
     terms = instrument(
-        futures="NK", signal_market="futures", trade_market="futures", currency="JPY", multiplier=D(1000), tick=D(5), margin=D("0.06")
+        futures="NK",
+        signal_market="futures",
+        trade_market="futures",
+        currency="JPY",
+        multiplier=D(1000),
+        tick=D(5),
+        margin=D("0.06"),
     )
     p = plan(
-        terms, side="SHORT", price=D(38_250), distance=D(617), reward_to_risk=D("1.5"), equity=D(1_000_000),
-        risk_per_trade=D("0.02"), fx=1 / D(165),
-    )  # fmt: skip
+        terms,
+        side="SHORT",
+        price=D(38_250),
+        distance=D(617),
+        reward_to_risk=D("1.5"),
+        equity=D(1_000_000),
+        risk_per_trade=D("0.02"),
+        fx=1 / D(165),
+    )
     assert (p.qty, p.stop, p.target, p.capped_by) == (5, 38_865, 37_325, "risk")
     assert round(p.notional, 2) == D("1159090.91")
     assert round(p.margin, 2) == D("69545.45")
@@ -61,11 +92,18 @@ def test_a_future_in_yen():
 
 
 def test_a_grain_in_cents():
-    # corn at 431.25 cents a bushel, 5,000 bushels, stop 13 cents: a contract loses 650 dollars; 0.5 % of 250,000 is 1,250: 1.92: 1
+    # corn at 431.25 cents a bushel, 5,000 bushels, stop 13 cents: a contract loses 650 dollars; 0.5 % of
+    # 250,000 is 1,250: 1.92: 1
     terms = instrument(
-        futures="ZC", signal_market="futures", trade_market="futures", currency="USD", quote_unit=D("0.01"), multiplier=D(5000),
-        tick=D("0.25"), margin=D("0.1"),
-    )  # fmt: skip
+        futures="ZC",
+        signal_market="futures",
+        trade_market="futures",
+        currency="USD",
+        quote_unit=D("0.01"),
+        multiplier=D(5000),
+        tick=D("0.25"),
+        margin=D("0.1"),
+    )
     p = plan(terms, price=D("431.25"), distance=D(13), equity=D(250_000), risk_per_trade=D("0.005"))
     assert (p.qty, p.stop, p.target, p.risk) == (1, D("418.25"), D("457.25"), 650)
     assert p.notional == D("21562.5")
@@ -75,7 +113,13 @@ def test_a_negative_price():
     # crude at -37.63, stop 5.005 away, 1,000 barrels: a contract loses 5,005 dollars; 2 % of 1,000,000: 3.996: 3
     # stop -42.635 -> -42.63 (towards the price), target -37.63 + 10.01 = -27.62; notional is of the absolute price
     terms = instrument(
-        futures="CL", signal_market="futures", trade_market="futures", currency="USD", multiplier=D(1000), margin=D("0.2"), allow_nonpositive=True
+        futures="CL",
+        signal_market="futures",
+        trade_market="futures",
+        currency="USD",
+        multiplier=D(1000),
+        margin=D("0.2"),
+        allow_nonpositive=True,
     )
     p = plan(terms, price=D("-37.63"), distance=D("5.005"), equity=D(1_000_000), risk_per_trade=D("0.02"))
     assert (p.qty, p.stop, p.target) == (3, D("-42.63"), D("-27.62"))
@@ -90,7 +134,10 @@ def test_a_fraction_of_a_coin():
 
 def test_the_smallest_cap_wins_and_is_named():
     # risk allows 250; 10 % of 100,000 buys 100; free funds of 7,777 buy 77
-    assert (plan(instrument(), max_notional=D("0.1")).qty, plan(instrument(), max_notional=D("0.1")).capped_by) == (100, "max_notional")
+    assert (plan(instrument(), max_notional=D("0.1")).qty, plan(instrument(), max_notional=D("0.1")).capped_by) == (
+        100,
+        "max_notional",
+    )
     both = plan(instrument(), max_notional=D("0.1"), free=D(7_777))
     assert (both.qty, both.capped_by) == (77, "buying_power")
 
@@ -125,23 +172,45 @@ distances = st.decimals("0.0001", 3_000, places=4)
 
 
 @given(
-    side=st.sampled_from(["LONG", "SHORT"]), price=prices, distance=distances, equity=money, free=money,
-    rr=st.sampled_from([D("0.5"), D(1), D(2), D("3.7")]), share=st.sampled_from([D("0.001"), D("0.01"), D("0.2")]),
-    cap=st.sampled_from([D("0.1"), D(1), D(20)]), fx=st.sampled_from([D(1), D("0.006"), D("1.17")]),
-    tick=st.sampled_from([D("0.01"), D("0.25"), D(5), D("0.005")]), lot=st.sampled_from([D(1), D(100), D("0.001")]),
-    multiplier=st.sampled_from([D(1), D(50), D(1000)]), unit=st.sampled_from([D(1), D("0.01")]),
-)  # fmt: skip
+    side=st.sampled_from(["LONG", "SHORT"]),
+    price=prices,
+    distance=distances,
+    equity=money,
+    free=money,
+    rr=st.sampled_from([D("0.5"), D(1), D(2), D("3.7")]),
+    share=st.sampled_from([D("0.001"), D("0.01"), D("0.2")]),
+    cap=st.sampled_from([D("0.1"), D(1), D(20)]),
+    fx=st.sampled_from([D(1), D("0.006"), D("1.17")]),
+    tick=st.sampled_from([D("0.01"), D("0.25"), D(5), D("0.005")]),
+    lot=st.sampled_from([D(1), D(100), D("0.001")]),
+    multiplier=st.sampled_from([D(1), D(50), D(1000)]),
+    unit=st.sampled_from([D(1), D("0.01")]),
+)
 def test_sizing_never_exceeds_risk_or_caps_and_stays_on_tick_and_lot(
-    side, price, distance, equity, free, rr, share, cap, fx, tick, lot, multiplier, unit
+    *, side, price, distance, equity, free, rr, share, cap, fx, tick, lot, multiplier, unit
 ):
     terms = instrument(
-        futures="f", signal_market="futures", trade_market="futures", tick=tick, lot=lot, multiplier=multiplier, quote_unit=unit,
+        futures="f",
+        signal_market="futures",
+        trade_market="futures",
+        tick=tick,
+        lot=lot,
+        multiplier=multiplier,
+        quote_unit=unit,
         margin=D("0.1"),
-    )  # fmt: skip
+    )
     p = size(
-        terms, side=side, price=price, distance=distance, reward_to_risk=rr, equity=equity, free=free, risk_per_trade=share,
-        max_notional=cap, fx=fx,
-    )  # fmt: skip
+        terms,
+        side=side,
+        price=price,
+        distance=distance,
+        reward_to_risk=rr,
+        equity=equity,
+        free=free,
+        risk_per_trade=share,
+        max_notional=cap,
+        fx=fx,
+    )
     if not isinstance(p, Plan):
         assert p in {"lot_zero", "max_notional", "buying_power", "stop_within_tick"}
         return

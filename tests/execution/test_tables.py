@@ -1,5 +1,7 @@
 """What the tables themselves refuse, whatever the code does."""
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
@@ -66,9 +68,14 @@ def test_nothing_is_ever_deleted(entered, table):
 
 def test_every_change_of_an_order_is_kept(entered):
     rows = entered.sql(
-        "SELECT old_state, new_state FROM trading.order_event JOIN trading.orders USING (client_order_id) WHERE leg = 'ENTRY' ORDER BY event_id"
+        "SELECT old_state, new_state FROM trading.order_event JOIN trading.orders USING (client_order_id) WHERE"
+        " leg = 'ENTRY' ORDER BY event_id"
     )
-    assert [(r["old_state"], r["new_state"]) for r in rows] == [(None, "CREATED"), ("CREATED", "PENDING_NEW"), ("PENDING_NEW", "NEW")]
+    assert [(r["old_state"], r["new_state"]) for r in rows] == [
+        (None, "CREATED"),
+        ("CREATED", "PENDING_NEW"),
+        ("PENDING_NEW", "NEW"),
+    ]
 
 
 def test_a_symbol_has_one_open_trade(entered):
@@ -78,9 +85,12 @@ def test_a_symbol_has_one_open_trade(entered):
     )
     with pytest.raises(IntegrityError, match="trade_one_open"):
         entered.sql(
-            "INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty, reference, stop, target, currency,"
-            " multiplier, quote_unit, created_at) SELECT (SELECT max(intent_id) FROM trading.intent), book, strategy, symbol, market, contract,"
-            " side, 'OPEN', qty, reference, stop, target, currency, multiplier, quote_unit, created_at FROM trading.trade"
+            "INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty,"
+            " reference, stop, target, currency,"
+            " multiplier, quote_unit, created_at) SELECT (SELECT max(intent_id) FROM trading.intent), book,"
+            " strategy, symbol, market, contract,"
+            " side, 'OPEN', qty, reference, stop, target, currency, multiplier, quote_unit, created_at FROM"
+            " trading.trade"
         )
 
 
@@ -105,19 +115,22 @@ def test_an_intent_stands_on_a_finite_score_within_range(entered, score):
 def test_a_denial_has_its_reason(entered):
     with pytest.raises(IntegrityError):
         entered.sql(
-            "INSERT INTO trading.decision (book, strategy, symbol, as_of, run_id, action, reasons, gates, bars, decided_at)"
+            "INSERT INTO trading.decision (book, strategy, symbol, as_of, run_id, action, reasons, gates, bars,"
+            " decided_at)"
             " VALUES ('paper', 's', 'B', now(), 'r', 'DENIED', '{}', '{}', '{}', now())"
         )
 
 
 def test_an_order_id_is_short_and_always_the_same():
-    from datetime import UTC, datetime
-
     as_of = datetime(2026, 1, 5, 21, tzinfo=UTC)
     made = ledger.order_id("paper", "s", "A", as_of, "ENTRY")
     assert made == ledger.order_id("paper", "s", "A", as_of, "ENTRY") == "AP" + made[2:]
     assert len(made) == 20
-    others = {ledger.order_id("paper", "s", "A", as_of, "STOP"), ledger.order_id("paper", "s", "A", as_of, "ENTRY", 2),
-              ledger.order_id("other", "s", "A", as_of, "ENTRY"), ledger.order_id("paper", "s", "B", as_of, "ENTRY")}  # fmt: skip
+    others = {
+        ledger.order_id("paper", "s", "A", as_of, "STOP"),
+        ledger.order_id("paper", "s", "A", as_of, "ENTRY", version=2),
+        ledger.order_id("other", "s", "A", as_of, "ENTRY"),
+        ledger.order_id("paper", "s", "B", as_of, "ENTRY"),
+    }
     assert made not in others
     assert len(others) == 4
