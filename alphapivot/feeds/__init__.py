@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from alphapivot.feeds.base import RAW, Feed, Fetched, Problem, Request
 from alphapivot.feeds.files import Files
 from alphapivot.feeds.simulated import Simulated
+from alphapivot.feeds.yahoo import Yahoo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEEDS: dict[str, Callable[[str, Any], Feed]] = {"files": Files, "simulated": Simulated}
+FEEDS: dict[str, Callable[[str, Any], Feed]] = {"files": Files, "simulated": Simulated, "yahoo": Yahoo}
 __all__ = ["FEEDS", "RAW", "Feed", "Fetched", "Problem", "Request", "open_feed"]
 
 

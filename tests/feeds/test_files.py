@@ -185,8 +185,8 @@ def test_one_longer_row_is_found_with_its_line(tmp_path):
             "date,open,hgih,low,close\n2024-07-02,1,1,1,1\n",
             {},
             (
-                "DIR/x.csv has no column for high ([feed.disk] columns = high: ...); it has date, open, hgih, low, close; "
-                "did you mean hgih?"
+                "DIR/x.csv has no column for high ([feed.disk] columns = high: ...); it has date, open, hgih, low, "
+                "close; did you mean hgih?"
             ),
         ),
         (
@@ -211,16 +211,16 @@ def test_one_longer_row_is_found_with_its_line(tmp_path):
             "ts,close\n2024-11-03 00:30,1\n2024-11-03 01:30,2\n2024-11-03 01:45,2\n",
             {"stamp": "end"},
             (
-                "DIR/x.csv, line 3: got 2024-11-03 01:30:00, expected a time that America/New_York has exactly once (its "
-                "clocks change there); use offsets or UTC (and 1 lines more)"
+                "DIR/x.csv, line 3: got 2024-11-03 01:30:00, expected a time that America/New_York has exactly once "
+                "(its clocks change there); use offsets or UTC (and 1 lines more)"
             ),
         ),
         (
             "ts,close\n2024-03-10 02:30,1\n",
             {"stamp": "end"},
             (
-                "DIR/x.csv, line 2: got 2024-03-10 02:30:00, expected a time that America/New_York has exactly once (its "
-                "clocks change there); use offsets or UTC"
+                "DIR/x.csv, line 2: got 2024-03-10 02:30:00, expected a time that America/New_York has exactly once "
+                "(its clocks change there); use offsets or UTC"
             ),
         ),
         (

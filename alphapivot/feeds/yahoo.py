@@ -1,0 +1,179 @@
+"""
+Yahoo Finance through yfinance: unadjusted bars of tickers such as ^GSPC, AAPL and ES=F (a ready-made future).
+
+Yahoo is free and owes nothing: what it refuses is a Problem, what may pass is transient, and when nothing at all can be
+had the error says how to go on without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from alphapivot import calendars, home
+from alphapivot.errors import Unavailable
+from alphapivot.feeds.base import RAW, Fetched, Problem, Request, gather
+
+if TYPE_CHECKING:
+    from alphapivot.feeds.yahoo_session import YahooSession
+    from alphapivot.settings import YahooFeed
+
+# how far back Yahoo gives an interval (a day less, for the clocks to differ); None: to the beginning
+REACH = {
+    "1m": timedelta(days=7),
+    "5m": timedelta(days=59),
+    "15m": timedelta(days=59),
+    "1h": timedelta(days=729),
+    "1d": None,
+}
+COLUMNS = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
+OFFLINE = "`--feed simulated` works offline"
+_ONE_AT_A_TIME = threading.Lock()  # yfinance has one session a process, and Yahoo dislikes haste
+
+
+class Yahoo:
+    """The Feed port over Yahoo Finance; an instrument's tickers are Yahoo's."""
+
+    def __init__(self, name: str, section: YahooFeed) -> None:
+        self.name = name
+        self.section = section
+
+    def fetch(self, requests: list[Request]) -> Fetched:
+        """
+        Bars of the requests' tickers, one after the other.
+
+        Raises Unavailable where Yahoo cannot be reached, or refuses everything, before a single bar came. After
+        that, what it does not answer are transient Problems.
+        """
+        with _ONE_AT_A_TIME:
+            return self._fetch(requests)
+
+    def _fetch(self, requests: list[Request]) -> Fetched:
+        from alphapivot.feeds.yahoo_session import YahooSession  # noqa: PLC0415 - heavy
+
+        yf = _yfinance()
+        # yfinance remembers answers about the past for ever; Yahoo restates them
+        yf.data.YfData.cache_get.cache_clear()
+        limits = {"timeout": self.section.timeout, "patience": self.section.patience}
+        session = YahooSession(base_url=self.section.base_url, **limits)
+        parts: list[pd.DataFrame] = []
+        problems: list[Problem] = []
+        for n, request in enumerate(requests):
+            try:
+                parts.append(self._bars(yf, session, request))
+            except _Refused as refused:
+                problems.append(Problem(request, refused.reason, refused.transient))
+                if not refused.final:
+                    continue
+                if not parts:
+                    raise Unavailable(f"{refused.reason}; {OFFLINE}") from refused
+                # asking on would only make it worse
+                reason = f"not asked for, because {refused.reason}"
+                problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
+                break
+        return gather(parts, problems)
+
+    def _bars(self, yf: Any, session: YahooSession, request: Request) -> pd.DataFrame:
+        ticker, interval = getattr(request.instrument, request.market), request.interval
+        if ticker is None:
+            raise _Refused(f"[instrument.{request.instrument.symbol}] names no {request.market} ticker")
+        if interval not in REACH:
+            raise _Refused(
+                f"Yahoo has no bars of {interval!r}; it has {', '.join(REACH)}, from which others are resampled"
+            )
+        table = self._history(yf, session, ticker, request)
+        calendar, stamps = request.instrument.calendar, pd.DatetimeIndex(table.index)
+        if interval == "1d":
+            ts = calendars.session_closes(calendar, stamps.tz_localize(None))
+        else:
+            ts = calendars.ends_of(calendar, interval, stamps)
+        bars = table.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
+        bars = bars.assign(
+            symbol=request.instrument.symbol,
+            market=request.market,
+            contract="",
+            interval=interval,
+            ts=ts,
+            # yfinance writes 0 where Yahoo knows none, as for currencies and most indices
+            volume=bars["volume"].astype(float).mask(bars["volume"] == 0),
+            open_interest=float("nan"),
+            source=self.name,
+        )[RAW]
+        if bars.empty:
+            raise _Refused(f"Yahoo has no {interval} bars of {ticker} in that time")
+        # the bar that is still being made comes too
+        wanted = bars[bars["ts"] <= request.until]
+        return wanted if request.since is None else wanted[wanted["ts"] > request.since]
+
+    def _history(self, yf: Any, session: YahooSession, ticker: str, request: Request) -> pd.DataFrame:
+        reach = REACH[request.interval]
+        start = pd.Timestamp(self.section.start, tz="UTC").to_pydatetime()
+        if request.since is not None:
+            start = max(start, request.since - timedelta(days=2))
+        if reach is not None:
+            start = max(start, datetime.now(UTC) - reach)
+        if start >= request.until:
+            raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
+        session.status = None
+        try:
+            table: pd.DataFrame = yf.Ticker(ticker, session=session).history(
+                start=start,
+                end=request.until + timedelta(days=1),
+                interval=request.interval,
+                auto_adjust=False,
+                actions=False,
+                keepna=True,
+                timeout=self.section.timeout,
+            )
+        except Exception as error:
+            # yfinance lets through whatever an odd answer does to it: KeyError, TypeError, ...
+            raise self._refusal(yf, session, ticker, error) from error
+        return table
+
+    def _refusal(self, yf: Any, session: YahooSession, ticker: str, error: Exception) -> _Refused:
+        """What a failure means: is it this ticker, this moment, or everything?"""
+        from curl_cffi.requests import exceptions as http  # noqa: PLC0415 - heavy
+
+        where = self.section.base_url or "Yahoo Finance"
+        if isinstance(error, yf.exceptions.YFRateLimitError):
+            waited = f"after {self.section.patience:g} s of patience"
+            return _Refused(f"{where} says too many requests (HTTP 429) {waited}; try again later", final=True)
+        if isinstance(error, http.ConnectionError | http.Timeout):
+            return _Refused(f"{where} cannot be reached ({_brief(error)})", final=True)
+        if session.status == 404:
+            return _Refused(f"Yahoo knows no ticker {ticker} (HTTP 404)")
+        if session.status is not None and session.status >= 500:
+            return _Refused(f"{where} failed (HTTP {session.status}) when asked for {ticker}", transient=True)
+        if isinstance(error, yf.exceptions.YFTickerMissingError):
+            return _Refused(f"Yahoo has nothing for ticker {ticker}: {error.rationale}")
+        got = f"HTTP {session.status}, " if session.status else ""
+        what = f"{got}{type(error).__name__}: {_brief(error)}"
+        return _Refused(f"{where} gave an answer for {ticker} that cannot be read ({what})", transient=True)
+
+
+class _Refused(Exception):  # noqa: N818 - it never leaves this module
+    """A request came to nothing: for good, for now (transient), or as all others will now (final)."""
+
+    def __init__(self, reason: str, *, transient: bool = False, final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.transient, self.final = reason, transient or final, final
+
+
+def _brief(error: Exception) -> str:
+    return str(error).split(". See https://curl.se")[0]
+
+
+@lru_cache
+def _yfinance() -> Any:
+    """yfinance, told to keep its caches in our home and to raise what goes wrong."""
+    import yfinance  # noqa: PLC0415 - takes most of a second
+
+    folder = home.cache() / "yfinance"
+    folder.mkdir(parents=True, exist_ok=True)
+    yfinance.set_tz_cache_location(str(folder))
+    yfinance.config.debug.hide_exceptions = False
+    return yfinance

@@ -1,0 +1,84 @@
+"""What every feed promises: the same questions to all of them."""
+
+import pandas as pd
+import pytest
+
+from alphapivot.feeds import FEEDS, RAW, Request, open_feed
+from alphapivot.settings import FilesFeed, Instrument, SimulatedFeed, YahooFeed
+
+SINCE = pd.Timestamp("2024-06-25 20:00", tz="UTC").to_pydatetime()
+UNTIL = pd.Timestamp("2024-07-03 16:00", tz="UTC").to_pydatetime()
+EXPECTED = ["2024-06-26 20:00", "2024-06-27 20:00", "2024-06-28 20:00", "2024-07-01 20:00", "2024-07-02 20:00"]
+
+
+def instrument(symbol, spot):
+    terms = {"symbol": symbol, "signal_market": "spot", "trade_market": "spot", "currency": "USD", "calendar": "XNYS"}
+    numbers = {"quote_unit": 1, "multiplier": 1, "tick": "0.01", "lot": 1, "margin": 1, "tradable": True}
+    return Instrument(spot=spot, **terms, **numbers)
+
+
+@pytest.fixture(params=sorted(FEEDS))
+def feed(request, tmp_path):
+    """Each feed, able to give two instruments' daily bars of late June and early July 2024, and not a third's."""
+    if request.param == "yahoo":
+        url, _ = request.getfixturevalue("yahoo")
+        return (
+            open_feed("yahoo", YahooFeed(base_url=url)),
+            [instrument("B", "GOOD"), instrument("A", "OTHER")],
+            "NOBODY",
+        )
+    if request.param == "files":
+        days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
+        for name in ("b", "a"):
+            pd.DataFrame({"date": days, "close": range(len(days))}).to_csv(tmp_path / f"{name}.csv", index=False)
+        made = open_feed("files", FilesFeed(root=tmp_path, zone="UTC", stamp="date"))
+        return made, [instrument("B", "b.csv"), instrument("A", "a.csv")], "nobody.csv"
+    # any ticker will do here; what it cannot give is a market without one
+    return open_feed("simulated", SimulatedFeed()), [instrument("B", "x"), instrument("A", "x")], None
+
+
+def ask(feed, since=SINCE, until=UNTIL):
+    source, known, unknown = feed
+    everyone = [known[0], instrument("NONE", unknown), known[1]]
+    return source.fetch([Request(i, "spot", "1d", since, until) for i in everyone])
+
+
+def test_bars_have_the_raw_columns_and_aware_utc_microseconds(feed):
+    bars = ask(feed).bars
+    assert list(bars.columns) == RAW
+    assert str(bars["ts"].dtype) == "datetime64[us, UTC]"
+    assert set(bars["source"]) == {feed[0].name}
+    assert (bars["interval"] == "1d").all()
+    assert (bars["contract"] == "").all()
+
+
+def test_bars_are_those_after_since_and_up_to_until_and_none_that_was_not_over(feed):
+    # New York closes at 17:00 UTC on 3 July 2024, an hour after until
+    for symbol, bars in ask(feed).bars.groupby("symbol"):
+        assert [f"{t:%Y-%m-%d %H:%M}" for t in bars["ts"]] == EXPECTED, symbol
+
+
+def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(feed):
+    bars = ask(feed).bars
+    assert bars["symbol"].drop_duplicates().tolist() == ["B", "A"]
+    assert all(part["ts"].is_monotonic_increasing for _, part in bars.groupby("symbol"))
+
+
+def test_an_unknown_symbol_is_a_problem_and_the_others_go_on(feed):
+    found = ask(feed)
+    (problem,) = found.problems
+    assert (problem.request.instrument.symbol, problem.transient) == ("NONE", False)
+    assert problem.reason
+    assert set(found.bars["symbol"]) == {"A", "B"}
+
+
+def test_the_same_question_gets_the_same_answer(feed):
+    pd.testing.assert_frame_equal(ask(feed).bars, ask(feed).bars)
+
+
+def test_where_nothing_is_new_nothing_comes(feed):
+    last = pd.Timestamp(EXPECTED[-1], tz="UTC").to_pydatetime()
+    found = ask(feed, since=last)
+    assert found.bars.empty
+    assert list(found.bars.columns) == RAW
+    assert len(found.problems) == 1
