@@ -38,7 +38,7 @@ def main() -> int:
                 table.caption = f"{module.__name__} ..."
                 live.refresh()
                 for row in module.rows(scale):
-                    if tuple(row) != COLUMNS:
+                    if set(row) != set(COLUMNS):
                         raise SystemExit(f"{module.__name__}: a row has the keys {tuple(row)}, expected {COLUMNS}")
                     rows.append(row)
                     table.add_row(*_shown(row))
