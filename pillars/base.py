@@ -121,12 +121,15 @@ class Panel:
         if not starts.size:  # how many columns it returns is known only by asking
             starts = ends = np.zeros(1, np.int64)
         out: list[Column] = []
-        several = False
+        several, gaps = False, (ends - starts).sum() < len(self.ts)
         for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
             result = function(*(column[a:b] for column in columns), **parameters)
             if not out:
                 several = isinstance(result, tuple)
-                out = [np.full(len(self.ts), np.nan) for _ in (result if several else (result,))]
+                out = [np.empty(len(self.ts)) for _ in (result if several else (result,))]
+                if gaps:
+                    for long in out:
+                        long.fill(np.nan)
             for long, piece in zip(out, result if several else (result,), strict=True):
                 if piece.shape != (b - a,):
                     raise ValueError(f"each: {function} returned shape {piece.shape} for {b - a} bars")
@@ -134,7 +137,9 @@ class Panel:
         return tuple(out) if several else out[0]
 
     def _stretches(self, columns: tuple[Column, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        finite = np.logical_and.reduce([np.isfinite(column) for column in columns])
+        finite = np.isfinite(columns[0])
+        for column in columns[1:]:
+            finite &= np.isfinite(column)
         if finite.all():
             return self.bounds[:-1], self.bounds[1:]
         first = np.zeros(len(finite) + 1, np.bool_)
@@ -160,7 +165,7 @@ class Parts:
 
     def score(self) -> Column | None:
         """The sum of the parts, clipped to +-100 and not rounded; None without parts."""
-        return np.clip(np.add.reduce(list(self.parts.values())), -100.0, 100.0) if self.parts else None
+        return np.clip(sum(self.parts.values()), -100.0, 100.0) if self.parts else None
 
 
 class Pillar(BaseModel, ABC):
@@ -208,7 +213,6 @@ class Pillar(BaseModel, ABC):
         score = made.score()
         unknown = np.full(len(kept), np.nan, np.float32)
         symbols = pd.array(list(bars.symbols), dtype="str")
-        veto = np.full(len(kept), None) if made.veto is None else made.veto[kept]
         return pd.DataFrame(
             {
                 "pillar": _constant(self.name, len(kept)),
@@ -218,12 +222,12 @@ class Pillar(BaseModel, ABC):
                 # + 0.0 makes a negative zero positive
                 "score": unknown if score is None else (np.round(score[kept], 2) + 0.0).astype(np.float32),
                 "gate": unknown if made.gate is None else np.round(made.gate[kept], 4).astype(np.float32),
-                "veto": pd.array(veto, dtype="str"),
+                "veto": _constant(None, len(kept)) if made.veto is None else pd.array(made.veto[kept], dtype="str"),
             }
         )
 
 
-def _constant(text: str, count: int) -> Any:
+def _constant(text: str | None, count: int) -> Any:
     return pd.array([text], dtype="str").take(np.zeros(count, np.int64))
 
 

@@ -11,19 +11,24 @@ import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.errors import ConfigError, DataError
-from pillars.base import Column, Panel, Pillar
+from pillars.base import Panel, Pillar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Instants = npt.NDArray[np.datetime64]
 ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday
 MINUTES = {"m": 1, "h": 60}
 SESSIONS_A_YEAR = 240  # the shortest of the large exchanges; New York has 252
 SESSION = 360  # minutes of trading a session
+ROWS = 80_000  # of a panel: small enough for the cache, large enough to make each call worth its while
 
 
 def length(history: int, interval: str) -> timedelta:
@@ -55,42 +60,41 @@ def window_start(ts: datetime | None, history: int, interval: str) -> datetime |
     if ts is None:
         return None
     block = length(history, interval)
-    instant = np.datetime64(pd.Timestamp(ts).tz_convert("UTC").tz_localize(None), "us")
-    return pd.Timestamp(start(np.array([instant]), block)[0] - np.timedelta64(block), tz="UTC").to_pydatetime()
+    return pd.Timestamp(start(np.array([_naive(ts)]), block)[0] - np.timedelta64(block), tz="UTC").to_pydatetime()
 
 
 def expand(
     df: pd.DataFrame, history: int, interval: str, *, after: datetime | None = None
-) -> tuple[Panel, npt.NDArray[np.bool_]]:
+) -> Iterator[tuple[Panel, npt.NDArray[np.bool_]]]:
     """
-    Bars as a panel whose slices are (symbol, block), each led by the block before it as warm-up; and the rows to keep.
+    Bars as panels whose slices are (symbol, block), each led by the block before it as warm-up; and their rows to keep.
 
     Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all
-    bars after ``window_start(after, history, interval)``.
+    bars after ``window_start(after, history, interval)``. The panels are of a size that the processor's cache holds;
+    there is always one, if an empty one.
     """
     panel = Panel.of(df)
     if panel.interval not in ("", interval):
         raise DataError(f"bars of {panel.interval} were given where {interval} was expected")
-    block = length(history, interval)
+    panel, block = replace(panel, interval=interval), length(history, interval)
     blocks, slices = start(panel.ts, block), panel.slices
-    head = np.append(True, (slices[1:] != slices[:-1]) | (blocks[1:] != blocks[:-1]))[: len(slices)]
-    first = np.flatnonzero(head)  # of each (symbol, block)
-    end = np.append(first[1:], len(slices))
+    new = (slices[1:] != slices[:-1]) | (blocks[1:] != blocks[:-1])
+    first = np.append(0, np.flatnonzero(new) + 1)[: len(slices)]  # the first row of each (symbol, block)
+    end = np.append(first[1:], len(slices))[: len(first)]
     # a symbol may have no bars in the block before
-    follows = np.diff(blocks[first]) == np.timedelta64(block)
-    led = np.append(False, (slices[first[1:]] == slices[first[:-1]]) & follows)
-    warm = np.where(led[: len(first)], np.append(0, first[:-1])[: len(first)], first)
-    if after is not None:
-        instant = np.datetime64(pd.Timestamp(after).tz_convert("UTC").tz_localize(None), "us")
-        wanted = panel.ts[end - 1] > instant
-        first, end, warm = first[wanted], end[wanted], warm[wanted]
-    bounds = np.append(0, np.cumsum(end - warm))
-    rows = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - warm, end - warm)
-    keep = rows >= np.repeat(first, end - warm)
-    if after is not None:
-        keep &= panel.ts[rows] > instant
-    symbols = tuple(panel.symbols[i] for i in slices[first])
-    return replace(panel.take(rows, bounds, symbols), interval=interval), keep
+    led = (slices[first[1:]] == slices[first[:-1]]) & (np.diff(blocks[first]) == np.timedelta64(block))
+    warm = np.where(np.append(False, led)[: len(first)], np.roll(first, 1), first)
+    instant = np.datetime64("0001-01-01") if after is None else _naive(after)
+    wanted = panel.ts[end - 1] > instant
+    first, end, warm = first[wanted], end[wanted], warm[wanted]
+
+    pieces = np.cumsum(end - warm) // ROWS
+    for piece in np.unique(pieces) if len(pieces) else [0]:
+        f, e, w = (rows[pieces == piece] for rows in (first, end, warm))
+        bounds = np.append(0, np.cumsum(e - w))
+        rows = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - w, e - w)
+        keep = (rows >= np.repeat(f, e - w)) & (panel.ts[rows] > instant)
+        yield panel.take(rows, bounds, tuple(panel.symbols[i] for i in slices[f])), keep
 
 
 def score(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:
@@ -100,14 +104,21 @@ def score(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime 
     The one way in which scores are made: live, in a backtest and for ``explain``. ``bars`` must hold all bars after
     ``window_start(after, pillar.history, interval)``; what else it holds, earlier, later or of others, changes no bit.
     """
-    panel, keep = expand(bars, pillar.history, interval, after=after)
-    return pillar.score(panel, keep)
+    pieces = expand(bars, pillar.history, interval, after=after)
+    return pd.concat([pillar.score(panel, keep) for panel, keep in pieces], ignore_index=True)
 
 
 def parts(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:
     """What stands behind those signals, not rounded, from the same windows: symbol, ts, then a column for each part."""
-    panel, keep = expand(bars, pillar.history, interval, after=after)
-    made: dict[str, Column] = pillar.parts(panel).parts
-    symbols = pd.array(list(panel.symbols), dtype="str").take(panel.slices[keep])
-    ts = pd.DatetimeIndex(panel.ts[keep]).tz_localize("UTC")
-    return pd.DataFrame({"symbol": symbols, "ts": ts, **{name: column[keep] for name, column in made.items()}})
+    frames = []
+    for panel, keep in expand(bars, pillar.history, interval, after=after):
+        made = {name: column[keep] for name, column in pillar.parts(panel).parts.items()}
+        symbols = pd.array(list(panel.symbols), dtype="str").take(panel.slices[keep])
+        frames.append(
+            pd.DataFrame({"symbol": symbols, "ts": pd.DatetimeIndex(panel.ts[keep]).tz_localize("UTC"), **made})
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _naive(instant: datetime) -> np.datetime64:
+    return np.datetime64(pd.Timestamp(instant).tz_convert("UTC").tz_localize(None), "us")

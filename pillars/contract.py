@@ -120,7 +120,7 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
             for i in np.flatnonzero(~((np.abs(full - got) < 1e-6) | (np.isnan(full) & np.isnan(got)))):
                 raise BrokenPromise(
                     f"{pillar.name} needs more than its history of {pillar.history} bars: {name} of"
-                    f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected a difference below 1e-6"
+                    f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected 1e-6 at most"
                 )
 
 
