@@ -41,7 +41,9 @@ class Frame(pa.DataFrameModel):
     @classmethod
     def empty(cls) -> pd.DataFrame:
         """A frame of no rows with the right columns and dtypes."""
-        return pd.DataFrame({name: pd.Series(dtype=column.dtype.type) for name, column in cls.to_schema().columns.items()})
+        return pd.DataFrame(
+            {name: pd.Series(dtype=column.dtype.type) for name, column in cls.to_schema().columns.items()}
+        )
 
     @pa.dataframe_check(name="no infinities", error="a float column holds an infinite value")
     def _finite(cls, df: pd.DataFrame) -> bool:  # noqa: N805 - pandera's convention
@@ -50,7 +52,7 @@ class Frame(pa.DataFrameModel):
 
 class Bars(Frame):
     """
-    One row per symbol, market, contract and interval; prices in the instrument's quote unit, volume in shares or contracts.
+    One row per symbol, market, contract and interval; prices in quoted units, volume in shares or contracts.
 
     ``ts`` is the instant at which the bar was complete. Close-only series have no open, high and low.
     ``ingested_at`` is when the hub learned this version; the hub sets it.
@@ -83,8 +85,9 @@ class Rolls(Frame):
     """
     Which futures contract is the front one, and by how much its prices are shifted in the adjusted series.
 
-    Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0, ts 1970-01-01),
-    so that a roll never changes what was known before it. spread = the new contract's close less the old one's when the roll was decided.
+    Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0,
+    ts 1970-01-01), so that a roll never changes what was known before it. spread = the new contract's close less the
+    old one's when the roll was decided.
     """
 
     symbol: str = pa.Field(metadata=KEY)
@@ -117,7 +120,7 @@ class Issues(Frame):
 
 
 class Signals(Frame):
-    """What one pillar says of one symbol on one timeframe: score in [-100, 100], gate in [0, 1]; null is 'cannot be known'."""
+    """What a pillar says of a symbol on a timeframe: score in [-100, 100], gate in [0, 1]; null is 'cannot be known'."""
 
     scope: str = pa.Field(metadata=KEY)  # "live", or the name of a backtest or replay
     pillar: str = pa.Field(metadata=KEY)
@@ -151,4 +154,5 @@ class Composites(Frame):
 
 
 FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Issues, Signals, Composites)
-VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Signals, Composites})  # an upsert keeps what it replaces in <table>_revision
+# an upsert keeps what it replaces in <table>_revision
+VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Signals, Composites})
