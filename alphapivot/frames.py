@@ -85,8 +85,8 @@ class Rolls(Frame):
     """
     Which futures contract is the front one, and by how much its prices are shifted in the adjusted series.
 
-    Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0,
-    ts 1970-01-01), so that a roll never changes what was known before it. spread = the new contract's close less the
+    Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0
+    from 1970-01-01), so that a roll never changes what was known before it. spread = the new contract's close less the
     old one's when the roll was decided.
     """
 
@@ -120,7 +120,7 @@ class Issues(Frame):
 
 
 class Signals(Frame):
-    """What a pillar says of a symbol on a timeframe: score in [-100, 100], gate in [0, 1]; null is 'cannot be known'."""
+    """What a pillar says of a symbol on a timeframe, score in [-100, 100], gate in [0, 1]; null: unknown."""
 
     scope: str = pa.Field(metadata=KEY)  # "live", or the name of a backtest or replay
     pillar: str = pa.Field(metadata=KEY)
