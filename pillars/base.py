@@ -8,7 +8,7 @@ runs a function over every slice, so that a pillar's author writes plain column 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -54,7 +54,9 @@ class Panel:
     @classmethod
     def of(cls, df: pd.DataFrame) -> Panel:
         """
-        The panel of ``Bars`` of one interval and one market a symbol, in any order, with an optional ``offset``.
+        The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
+
+        Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust), 0 where there is no such column.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
         """
@@ -84,9 +86,6 @@ class Panel:
             bad = np.flatnonzero(np.isinf(column) | (np.isnan(column) & (name == "offset")))
             if bad.size:
                 raise DataError(f"panel: {name} of {panel.where(bad[0])} is {column[bad[0]]}; expected a finite number")
-        if columns["offset"].any():
-            prices = {name: columns[name] + columns["offset"] for name in ("open", "high", "low", "close")}
-            panel = replace(panel, **prices)
         return panel
 
     @property

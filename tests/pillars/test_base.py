@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import talib
 
+from alphapivot import rolls
 from alphapivot.errors import DataError
 from pillars.base import SIGNAL, Panel, Parts, Pillar
 from pillars.contract import sample_bars
@@ -36,13 +37,23 @@ def test_a_panel_sorts_by_symbol_and_ts_and_cuts_a_slice_for_each():
     np.testing.assert_array_equal(one.close[one.bounds[1] : one.bounds[2]], bars.loc[bars["symbol"] == "S1", "close"])
 
 
-def test_an_offset_moves_every_price_and_leaves_the_raw_close():
-    bars = sample_bars(10)
-    moved = Panel.of(bars.assign(offset=-250.0))
-    for name in ("open", "high", "low", "close"):
-        np.testing.assert_array_equal(getattr(moved, name), bars[name].to_numpy() - 250)
-    np.testing.assert_allclose(moved.raw_close, bars["close"])
-    np.testing.assert_array_equal(moved.volume, bars["volume"])
+def test_adjusted_futures_are_taken_as_they_are_and_know_their_raw_close():
+    two = [sample_bars(10, symbols=1, seed=s).assign(symbol="F", market="futures", contract=f"C{s}") for s in (1, 2)]
+    bars, roll_at = pd.concat(two), two[0]["ts"].iloc[100]
+    keys = {
+        "symbol": "F",
+        "previous": ["", "C1"],
+        "contract": ["C1", "C2"],
+        "spread": [0.0, 7.0],
+        "offset": [0.0, -7.0],
+    }
+    rolled = pd.DataFrame(
+        {"ts": pd.DatetimeIndex(["1970-01-01", roll_at.tz_convert(None)], tz="UTC").as_unit("us"), **keys}
+    )
+    p = Panel.of(rolls.adjust(bars, rolled.astype({"symbol": "str", "contract": "str"})))
+    raw = np.append(two[0]["close"].iloc[:101], two[1]["close"].iloc[101:])
+    np.testing.assert_allclose(p.raw_close, raw)
+    np.testing.assert_allclose(p.close, np.append(raw[:101], raw[101:] - 7))
 
 
 @pytest.mark.parametrize(

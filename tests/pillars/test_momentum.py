@@ -153,7 +153,8 @@ def test_a_path_mirrored_in_logarithms_nearly_mirrors_the_score():
 
 def test_the_adjustment_of_a_futures_series_changes_nothing():
     bars = sample_bars(300)
-    plain, adjusted = (Momentum().parts(Panel.of(b)).score() for b in (bars, bars.assign(offset=-400.0)))
+    moved = bars.assign(offset=-400.0, **{name: bars[name] - 400 for name in PRICES})
+    plain, adjusted = (Momentum().parts(Panel.of(b)).score() for b in (bars, moved))
     np.testing.assert_allclose(plain, adjusted, atol=1e-7)
 
 
