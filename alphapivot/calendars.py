@@ -177,16 +177,18 @@ def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Tim
     """The newest bar end at or before ``at``, an instant or an index of them; NaT before the calendar's first bar."""
     if not isinstance(at, pd.DatetimeIndex):
         return due(calendar, interval, pd.DatetimeIndex([at]))[0]
-    wanted = naive(at)
+    found = naive(at)
+    known = ~np.isnat(found)
+    wanted = found[known]
     if not len(wanted):
-        return aware(wanted)
+        return aware(found)
     _covered(calendar, wanted.max())
     _, opens, closes = _schedule(calendar)
     # ten sessions back there is the end of a week, whatever the holidays
     first = opens[max(int(np.searchsorted(closes, wanted.min(), "right")) - 10, 0)]
     ends = _bar_ends(calendar, interval, first, wanted.max())
-    found = np.concatenate([np.array(["NaT"], "datetime64[us]"), ends])
-    return aware(found[np.searchsorted(ends, wanted, "right")])
+    found[known] = np.append(np.datetime64("NaT"), ends)[np.searchsorted(ends, wanted, "right")]
+    return aware(found)
 
 
 def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], until: datetime) -> pd.DataFrame:

@@ -83,16 +83,17 @@ def derive(
     """
     The higher-timeframe bars and the rolls that new source bars complete.
 
-    Reads back what is stored from the start of each symbol's coarsest bar on, so that a bar is always made of all its parts.
+    Reads back what is stored from the coarsest bar before the new ones on: a bar is always made of all its parts, and the
+    first of a window, whose beginning cannot be known (a market may open after its session does), is never a wanted one.
     """
     if new.empty:
         return Bars.empty(), Rolls.empty()
     names = {symbol: i.calendar for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
-    coarsest = max(wanted, key=calendars.width)
+    coarsest = max([*wanted, "1d"], key=calendars.width)  # rolls are decided from days
     starts = pd.concat(
-        pd.Series(calendars.due(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index) for name, ts in first.groupby(first.index.map(names))
+        pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index) for name, ts in first.groupby(first.index.map(names))
     )
     whole = series.overlaid(database, new, starts)
     made = [
@@ -107,6 +108,11 @@ def derive(
     daily = [p if i == "1d" else calendars.resample(p, "1d", names, until) for i, p in contracts.groupby("interval")]
     last = stored.rolls(database, list(contracts["symbol"].unique()), until=until, known_at=None)
     return pd.concat([Bars.empty(), *made], ignore_index=True), rolls.decide(pd.concat(daily, ignore_index=True), last)
+
+
+def _one_before(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """The start of the bar before the one that ``at`` is in."""
+    return calendars.due(calendar, interval, calendars.due(calendar, interval, at) - pd.Timedelta("1us"))
 
 
 @step("known-at")

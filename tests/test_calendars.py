@@ -135,6 +135,9 @@ def test_what_is_due_may_be_asked_for_one_instant():
 def test_nothing_is_due_before_the_calendar_begins():
     assert calendars.due("XNYS", "1d", pd.DatetimeIndex(["1975-01-01"], tz="UTC")).isna().all()
     assert len(calendars.due("XNYS", "1d", pd.DatetimeIndex([], tz="UTC"))) == 0
+    unknown, known = calendars.due("XNYS", "1d", pd.DatetimeIndex([pd.NaT, utc("2024-07-04")], tz="UTC"))
+    assert unknown is pd.NaT
+    assert known == pd.Timestamp("2024-07-03 17:00", tz="UTC")
 
 
 def test_an_unknown_calendar_names_its_neighbours():
