@@ -191,6 +191,14 @@ def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Tim
     return aware(found)
 
 
+def rows_by_calendar(bars: pd.DataFrame, calendars: Mapping[str, str]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+    """(calendar, interval) -> the positions of its rows, so that each calendar is asked once for all its symbols."""
+    found: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = {}
+    for (symbol, interval), rows in bars.groupby(["symbol", "interval"], sort=False).indices.items():  # type: ignore[misc]
+        found.setdefault((calendars[symbol], interval), []).append(np.asarray(rows))  # type: ignore[has-type]
+    return {key: np.concatenate(rows) for key, rows in found.items()}
+
+
 def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], until: datetime) -> pd.DataFrame:
     """
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
@@ -208,10 +216,9 @@ def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], un
     if bars.empty:
         return Bars.empty()
     bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
-    ts, symbol_calendar = naive(bars["ts"]), bars["symbol"].map(calendars).to_numpy()
+    ts = naive(bars["ts"])
     ends, begins = np.empty_like(ts), np.empty_like(ts)
-    for calendar, fine in set(zip(symbol_calendar, bars["interval"], strict=True)):
-        rows = np.flatnonzero((symbol_calendar == calendar) & (bars["interval"] == fine).to_numpy())
+    for (calendar, fine), rows in rows_by_calendar(bars, calendars).items():
         begins[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
 
     new_series = ~bars.duplicated(SERIES).to_numpy()

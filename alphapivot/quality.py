@@ -99,7 +99,7 @@ def _checks(
     text = numbers.isna() & ~missing
     o, h, low, c = (numbers[name].to_numpy() for name in PRICES)
     absent = missing[["open", "high", "low"]]
-    positive = raw["symbol"].map({s: not i.allow_nonpositive for s, i in instruments.items()}).to_numpy(dtype=bool)
+    positive = ~raw["symbol"].isin([s for s, i in instruments.items() if i.allow_nonpositive]).to_numpy(dtype=bool)
     late = (raw["ts"] > pd.Timestamp(now)).to_numpy()
     return [
         Check(
@@ -177,16 +177,16 @@ def _checks(
 def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
     """Which of the bars that are ``asked`` about do not end where a bar of their calendar ends?"""
     off = np.zeros(len(raw), dtype=bool)
-    calendar = raw["symbol"].map({s: i.calendar for s, i in instruments.items()})
-    for name, interval in set(zip(calendar[asked], raw["interval"][asked], strict=True)):
-        at = np.flatnonzero(asked & (calendar == name) & (raw["interval"] == interval))
-        ts = pd.DatetimeIndex(raw["ts"].iloc[at])
-        off[at] = calendars.due(name, interval, ts) != ts
+    ts = pd.DatetimeIndex(raw["ts"])
+    of = {symbol: instrument.calendar for symbol, instrument in instruments.items()}
+    for (calendar, interval), rows in calendars.rows_by_calendar(raw[asked], of).items():
+        at = np.flatnonzero(asked)[rows]
+        off[at] = calendars.due(calendar, interval, ts[at]) != ts[at]
     return off
 
 
 def _hold_promises(raw: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
-    unknown = sorted(set(raw["symbol"]) - set(instruments))
+    unknown = sorted(set(raw["symbol"].unique()) - set(instruments))
     if unknown:
         near = difflib.get_close_matches(unknown[0], instruments, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
