@@ -167,7 +167,7 @@ class Paper:
         with self._engine.begin() as conn:
             conn.execute(
                 text(
-                    "UPDATE paper.orders SET state = 'CANCELED', reason = 'asked for' WHERE book = :book"
+                    "UPDATE paper.orders SET state = 'CANCELED' WHERE book = :book"
                     " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state ="
                     " 'HELD'))"
                 ),

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
+import psycopg
 from sqlalchemy import Connection, text
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
 
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
-EVERY_BOOK = "*"
+NEWEST = """
+    SELECT state, reason, by, at FROM (
+        SELECT DISTINCT ON (scope) state, reason, by, at FROM trading.control
+        WHERE scope IN (%(book)s, '*') ORDER BY scope, control_id DESC
+    ) newest
+    ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), at DESC LIMIT 1
+"""
 
 
 @dataclass(frozen=True)
@@ -28,17 +35,10 @@ class Control:
     at: datetime | None
 
 
-def state(conn: Connection, book: str) -> Control:
+def state(conn: Connection | psycopg.Connection, book: str) -> Control:
     """The stricter of what was last said of ``book`` and of all books; ACTIVE where nothing was."""
-    row = conn.execute(
-        text(
-            "SELECT state, reason, by, at FROM ("
-            " SELECT DISTINCT ON (scope) state, reason, by, at FROM trading.control WHERE scope IN (:book, '*')"
-            " ORDER BY scope, control_id DESC) newest"
-            " ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), at DESC LIMIT 1"
-        ),
-        {"book": book},
-    ).first()
+    driver = conn if isinstance(conn, psycopg.Connection) else conn.connection.driver_connection
+    row = cast("psycopg.Connection", driver).execute(NEWEST, {"book": book}).fetchone()
     return Control("ACTIVE", "never halted", "nobody", None) if row is None else Control(*row)
 
 

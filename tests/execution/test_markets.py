@@ -208,7 +208,7 @@ def test_an_entry_without_bars_expires_instead_of_filling_late(new_world):
     report = world.trade(22)
     assert {d.symbol: d.reasons for d in report.decisions}["A"] == ("entry_expired",)
     trade = world.one_trade()
-    assert (trade["state"], trade["close_reason"]) == ("CLOSED", "asked for")
+    assert (trade["state"], trade["close_reason"]) == ("CLOSED", "entry_expired")
     world.calm([23])
     world.trade(23)
     assert world.sql("SELECT FROM trading.fill") == []
@@ -223,8 +223,8 @@ def test_a_position_changed_by_hand_locks_the_symbol(world):
     world.sql("UPDATE paper.position SET qty = qty - 50")
     report = world.trade(22)
     (lock,) = world.sql("SELECT symbol, reason FROM trading.instrument_lock")
-    assert lock == {"symbol": "A", "reason": "spot : our fills make 250, the broker holds 200"}
-    assert report.notes == ["A is locked: spot : our fills make 250, the broker holds 200"]
+    assert lock == {"symbol": "A", "reason": "spot: our fills make 250, the broker holds 200"}
+    assert report.notes == ["A is locked: spot: our fills make 250, the broker holds 200"]
     world.trade(22)
     assert len(world.sql("SELECT FROM trading.instrument_lock")) == 1
 
