@@ -56,7 +56,7 @@ class Panel:
         """
         The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
 
-        Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust), 0 where there is no such column.
+        Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust); without such a column it is 0.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
         """

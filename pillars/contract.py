@@ -2,6 +2,7 @@
 What every pillar promises, as checks that say in plain words which promise was broken, and at which bar.
 
 ``for check in CHECKS: check(pillar, sample_bars(pillar.history))`` - for the built-in pillars, and for anyone's own.
+Other daily Bars will do too: sorted by symbol and ts, and more than twice ``history`` of each symbol.
 """
 
 from __future__ import annotations
@@ -109,14 +110,13 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
     """From ``history`` bars and the bar itself, score and gate come within 1e-6 of what all bars give."""
     panel = Panel.of(bars)
     whole = _outcome(pillar.parts(panel))
-    count, row = len(panel.ts) // len(panel.symbols), np.arange(len(panel.ts))
-    for at in range(pillar.history, count, max(1, (count - pillar.history) // 25)):
-        age = at - row % count
-        window = (age >= 0) & (age <= pillar.history)
-        part = Panel.of(bars[window])
-        last = part.bounds[1:] - 1
+    place = np.arange(len(panel.ts)) - panel.bounds[:-1][panel.slices]
+    longest = int(np.diff(panel.bounds).max())
+    for at in range(pillar.history, longest, max(1, (longest - pillar.history) // 25)):
+        window = (place <= at) & (place >= at - pillar.history)
+        part, last = Panel.of(bars[window]), np.flatnonzero(place[window] == at)
         for name, column in _outcome(pillar.parts(part)).items():
-            full, got = whole[name][row[window]][last], column[last]
+            full, got = whole[name][window][last], column[last]
             for i in np.flatnonzero(~((np.abs(full - got) < 1e-6) | (np.isnan(full) & np.isnan(got)))):
                 raise BrokenPromise(
                     f"{pillar.name} needs more than its history of {pillar.history} bars: {name} of"
@@ -149,8 +149,9 @@ def is_neutral_on_a_constant_price(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 def does_not_depend_on_the_unit_of_price(pillar: Pillar, bars: pd.DataFrame) -> None:
     """A million times the price, or a millionth, gives the same score (0.01) and gate (0.0001)."""
+    # powers of 2 scale without rounding: two moves that are equal in the price's decimals (a tie in Wilder's DM) stay so
     known = _valid(pillar, bars)
-    for factor in (1e6, 1e-6):
+    for factor in (2.0**20, 2.0**-20):
         scaled = _valid(pillar, bars.assign(**{name: bars[name] * factor for name in PRICES}))
         for name, step in (("score", 0.0101), ("gate", 0.000101)):
             difference = (known[name].astype(float) - scaled[name].astype(float)).abs().to_numpy()

@@ -37,7 +37,7 @@ def still(bars: Panel, n: int) -> npt.NDArray[np.bool_]:
 
 def ramp(value: Column, full: Column | float, quiet: npt.NDArray[np.bool_]) -> Column:
     """``value`` over ``full``, cut to [-1, 1]: graded, so that no hair's breadth turns a score; 0 where ``quiet``."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         graded = np.clip(value / full, -1.0, 1.0)
     return np.where(quiet & ~np.isnan(value) & ~np.isnan(full), 0.0, graded)
 

@@ -28,6 +28,13 @@ def test_every_pillar_keeps_the_contract(pillar, bars, check):
     check(pillar, bars)
 
 
+def test_a_million_fold_price_changes_no_score_where_rounding_breaks_no_tie(pillar, bars):
+    usual = pillar.score(Panel.of(bars))["score"]
+    for factor in (1e6, 1e-6):
+        scaled = bars.assign(**{name: bars[name] * factor for name in ("open", "high", "low", "close")})
+        assert np.nanmax(np.abs(pillar.score(Panel.of(scaled))["score"] - usual)) <= 0.0101
+
+
 def test_the_registry_and_the_pillars_agree_on_their_names():
     assert {name: cls.name for name, cls in PILLARS.items()} == {name: name for name in PILLARS}
 

@@ -1,0 +1,51 @@
+"""The contract on prices that markets made: the index with its volumes, and close-only futures since the 1970s."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pillars import PILLARS, blocks
+from pillars.contract import CHECKS
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def bars(columns, symbol, ts):
+    """Bars of one symbol, of which only the known ``columns`` are given."""
+    known = {name: columns.get(name, np.nan) for name in ("open", "high", "low", "close", "volume", "open_interest")}
+    ts = pd.DatetimeIndex(ts).tz_localize("UTC").as_unit("us")
+    df = pd.DataFrame({"symbol": symbol, "market": "spot", "contract": "", "interval": "1d", "ts": ts, **known})
+    return df.assign(source="files").drop_duplicates("ts", keep="last")
+
+
+@pytest.fixture(scope="module", params=["index", "closes"])
+def market(request):
+    if not SHARED.exists():
+        pytest.skip("the shared market data is not on this machine")
+    if request.param == "index":
+        day = pd.read_csv(SHARED / "sp500_index_1999_2018" / "spot_1d.csv").rename(columns=str.lower)
+        return bars(day, "SP500", pd.to_datetime(day["date"], format="%m/%d/%Y") + pd.Timedelta(hours=21))
+    found = []
+    for symbol in ("EUR", "GOLD", "SP500"):
+        day = pd.read_csv(SHARED / "futures_close_only" / f"{symbol}_multiple_prices.csv").dropna(subset="PRICE")
+        found.append(bars({"close": day["PRICE"].to_numpy()}, symbol, pd.to_datetime(day["DATETIME"])))
+    return pd.concat(found, ignore_index=True)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", PILLARS)
+def test_the_contract_holds_on_real_prices(name, check, market):
+    check(PILLARS[name](), market)
+
+
+@pytest.mark.parametrize("name", ["trend", "momentum"])
+def test_scores_of_real_prices_use_the_whole_range_both_ways(name, market):
+    score = blocks.score(PILLARS[name](), market, "1d", after=None)["score"].dropna()
+    assert len(score) > 0.95 * len(market)
+    assert score.quantile(0.05) < -40
+    assert score.quantile(0.95) > 40
+    assert abs(score.mean()) < 30
