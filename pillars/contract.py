@@ -149,7 +149,7 @@ def is_neutral_on_a_constant_price(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 def does_not_depend_on_the_unit_of_price(pillar: Pillar, bars: pd.DataFrame) -> None:
     """A million times the price, or a millionth, gives the same score (0.01) and gate (0.0001)."""
-    # powers of 2 scale without rounding: two moves that are equal in the price's decimals (a tie in Wilder's DM) stay so
+    # powers of 2 scale without rounding: moves that tie (in Wilder's DM) go on doing so
     known = _valid(pillar, bars)
     for factor in (2.0**20, 2.0**-20):
         scaled = _valid(pillar, bars.assign(**{name: bars[name] * factor for name in PRICES}))

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from pillars import PILLARS, blocks
-from pillars.contract import CHECKS
+from pillars.contract import (
+    does_not_depend_on_the_unit_of_price,
+    does_not_look_into_the_future,
+    is_neutral_on_a_constant_price,
+    needs_no_more_than_its_history,
+    scores_alike_whoever_asks,
+)
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -36,7 +42,17 @@ def market(request):
     return pd.concat(found, ignore_index=True)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [
+        does_not_depend_on_the_unit_of_price,
+        does_not_look_into_the_future,
+        is_neutral_on_a_constant_price,
+        needs_no_more_than_its_history,
+        scores_alike_whoever_asks,
+    ],
+    ids=lambda check: check.__name__,
+)
 @pytest.mark.parametrize("name", PILLARS)
 def test_the_contract_holds_on_real_prices(name, check, market):
     check(PILLARS[name](), market)
