@@ -9,6 +9,7 @@ import pytest
 
 from alphapivot.brokers import open_broker
 from alphapivot.clock import SimulatedClock
+from alphapivot.execution import control
 from alphapivot.execution.engine import trade
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
@@ -172,3 +173,61 @@ def test_a_held_lock_means_busy(two):
         assert report.busy
         assert two.state() == before
     assert not two.trade(22).busy
+
+
+class HaltingBroker:
+    """The configured broker; somebody throws the kill switch right after the first order went out."""
+
+    def __init__(self, hub, settings):
+        self._hub, self._broker = hub, open_broker(hub, settings)
+
+    def __getattr__(self, name):
+        return getattr(self._broker, name)
+
+    def submit(self, spec):
+        answer = self._broker.submit(spec)
+        control.halt(self._hub, "paper", "in mid-run", "me")
+        return answer
+
+
+def test_a_kill_switch_thrown_in_mid_run_stops_the_entries_that_are_left_and_no_exit(two):
+    # A's exit (-50) and B's entry (60) are due; the strongest goes first
+    two.score(22, 80, symbol="C")
+    report = two.trade(22, broker=HaltingBroker(two.hub, two.settings))
+    assert [d.action for d in report.decisions] == ["ENTER_LONG", "ENTER_LONG", "EXIT"]  # C again, B, A
+    states = {
+        (r["symbol"], r["leg"]): (r["state"], r["reason"])
+        for r in two.sql("SELECT * FROM trading.orders ORDER BY created_at")
+    }
+    assert sorted(states[s, "ENTRY"] for s in "BC") == [("DENIED", "halted"), ("NEW", None)]
+    assert states["A", "EXIT"][0] == "NEW"
+    assert len(report.sent) == 2
+    denied = "B" if states["B", "ENTRY"][0] == "DENIED" else "C"
+    assert {states[denied, leg][0] for leg in ("STOP", "TARGET")} == {"DENIED"}
+    assert two.one_trade(denied)["close_reason"] == "halted"
+    two.holds()
+
+
+class DyingAtCancel(DyingBroker):
+    def cancel(self, client_order_id):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_before_a_cancel_the_next_run_cancels(world):
+    world.score(20, 50)
+    world.trade(20)
+    world.score(21, -50)
+    run = RunRef("killed", "live", world.runs[0].as_of.replace(day=22), None, "hash")
+    child = os.fork()
+    if child == 0:
+        try:
+            hub = Hub(world.hub.url)
+            trade(hub, run, world.settings, SimulatedClock(run.as_of), broker=DyingAtCancel(hub, world.settings, "", 0))
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert world.orders()["A", "ENTRY"] == ("PENDING_CANCEL", None)
+    world.trade(21)
+    assert {state for state, _ in world.orders().values()} == {"CANCELED"}
+    assert world.one_trade()["close_reason"] == "reversal"
+    world.holds()
