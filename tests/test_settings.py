@@ -163,6 +163,8 @@ def test_every_mistake_is_told_at_once(edit):
         ("start = 2019-01-01", "start = 2019-13-01", "[feed.simulated] start = 2019-13-01: month must be in 1..12"),
         ("start = 2019-01-01", "start = 2019-01-01\nend = 2018-01-01", "end = 2018-01-01 is not after start"),
         ("risk_per_trade = 0.005", "risk_per_trade = 1.5", "[risk] risk_per_trade = 1.5: input should be less than 1"),
+        ("timeout = 20", "timeout = inf", "[feed.yahoo] timeout = inf: input should be a finite number"),
+        ("roc_full = 2 ", "roc_full = nan ", "[pillar.momentum] roc_full = nan: input should be a finite number"),
         ("fast = 10 ", "fast = 60 ", "[pillar.trend]: "),
         ("tick = 0.1\n", "tick = 0.1\nsymbol = X\n", "[instrument.RUSSELL] symbol is not a key of this section"),
     ],
