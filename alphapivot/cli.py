@@ -7,7 +7,6 @@ Nothing heavy is imported before a command is chosen: the whole stack takes seco
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -142,9 +141,9 @@ def _db(options: argparse.Namespace) -> int:
         applied = database.migrate()
         print(f"applied {', '.join(applied)}" if applied else "nothing to apply")  # noqa: T201
     elif options.action == "url":
-        print(database.address(password=options.with_password))  # noqa: T201
+        print(database.url if options.with_password else f"postgresql://{database!r}".replace(" at ", "@"))  # noqa: T201
     else:
-        return database.psql(options.arguments)
+        return embedded.psql(database.url, options.arguments)
     return DONE
 
 
@@ -176,15 +175,23 @@ def _control(state: str, options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
+    import signal
+
     from flows import operate
 
+    _settings(options)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # stops as cleanly as Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
     with operate.serving() as server:
         operate.deploy()
         print(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)", flush=True)  # noqa: T201
         worker = operate.worker()
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             worker.wait()
-        operate.end(worker)
+        except KeyboardInterrupt:
+            print("stopping ...", flush=True)  # noqa: T201
+        finally:
+            operate.end(worker)
     return DONE
 
 

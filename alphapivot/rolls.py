@@ -122,6 +122,9 @@ def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
     (symbol, market, interval, ts). A bar of a contract that is not the front one is not part of the answer, nor are a
     symbol's contracts where no roll was decided. Columns: those of Bars and offset; prices may be negative.
     """
+    order = ["symbol", "market", "interval", "ts"]
+    if not (bars["contract"] != "").any():
+        return bars.assign(offset=0.0).sort_values(order, ignore_index=True)
     front = rolls[["symbol", "ts", "contract", "offset"]].rename(columns={"contract": "front"}).sort_values("ts")
     # a roll holds for the bars after it, not for the one that decided it
     joined = pd.merge_asof(bars.sort_values("ts"), front, on="ts", by="symbol", allow_exact_matches=False)
@@ -129,4 +132,4 @@ def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
     kept = joined[alone | (joined["contract"] == joined["front"])]
     offset = kept["offset"].where(kept["contract"] != "", 0.0)
     adjusted = kept.assign(offset=offset, **{p: kept[p] + offset for p in PRICES})[[*Bars.columns(), "offset"]]
-    return adjusted.sort_values(["symbol", "market", "interval", "ts"], ignore_index=True)
+    return adjusted.sort_values(order, ignore_index=True)

@@ -72,7 +72,8 @@ def verdict(run: RunRef, steps: States) -> State[Any]:
     """Failed when any step failed, with what to do: so the run tells the truth though the others went on."""
     bad = [name for name, state in steps.items() if not state.is_completed()]
     if bad:
-        message = f"failed: {', '.join(bad)}. Everything else is done and kept; mend the cause and press Retry."
+        causes = "; ".join(f"{name} ({str(steps[name].message).removeprefix('Task run encountered an exception ')})" for name in bad)
+        message = f"failed: {causes}. Everything else is done and kept: mend the cause and press Retry"
     else:
         message = f"{len(steps)} steps done, {sum(s.name == 'Unchanged' for s in steps.values())} of them unchanged"
     ops.finish_run(hub.connect(), run.run_id, "failed" if bad else "completed", message)

@@ -74,7 +74,6 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
     }
     return {k: v for k, v in settings.items() if k not in os.environ}  # what a person has set, stands
 
@@ -86,6 +85,7 @@ def join() -> PrefectServer:
     Sets this process's environment for it: call before prefect is imported.
     """
     os.environ.update(environment())
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # a person reads our own words; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
         return PrefectServer(api, None, None)
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -139,6 +139,7 @@ def run(deployment: str, parameters: dict[str, Any]) -> Any:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
     from prefect.flow_engine import run_flow  # noqa: PLC0415
     from prefect.flows import load_flow_from_entrypoint  # noqa: PLC0415
+    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
     from prefect.states import Pending  # noqa: PLC0415
 
     with get_client(sync_client=True) as client:
@@ -146,13 +147,16 @@ def run(deployment: str, parameters: dict[str, Any]) -> Any:
         # Pending: a worker that polls takes only what is Scheduled
         made = client.create_flow_run_from_deployment(found.id, parameters=parameters, state=Pending())
     flow = load_flow_from_entrypoint(str(ROOT / str(found.entrypoint)), use_placeholder_flow=False)
-    return run_flow(flow, flow_run=made, parameters=flow.validate_parameters(parameters), return_type="state")
+    state = run_flow(flow, flow_run=made, parameters=flow.validate_parameters(parameters), return_type="state")
+    APILogWorker.drain_all()  # the server may be stopped next
+    return state
 
 
 def worker() -> subprocess.Popen[bytes]:
     """A worker for the local pool."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", f"local-{os.getpid()}"]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True)  # noqa: S603
+    own = os.environ | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
+    return subprocess.Popen(command, cwd=ROOT, env=own, start_new_session=True)  # noqa: S603
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 20) -> None:

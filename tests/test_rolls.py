@@ -225,3 +225,9 @@ def test_the_e_mini_of_december_2013_rolls_when_volume_moves():
 def test_the_hang_seng_of_2013_offers_no_day_to_roll_on():
     found = rolls.decide(lean("hsi_contracts_2013", "HSI_2*.csv"), Rolls.empty())
     assert [row[1] for row in facts(found)] == ["HSI_201310"]
+
+
+def test_no_bars_are_adjusted_to_no_bars():
+    adjusted = rolls.adjust(Bars.empty(), Rolls.empty())
+    assert adjusted.empty
+    assert list(adjusted.columns) == [*Bars.columns(), "offset"]

@@ -7,11 +7,13 @@ from psycopg import sql
 from alphapivot.hub import Hub
 
 SCHEMAS = ("market", "signals", "trading", "paper")
+PROGRESS = ("signals.watermark", "trading.lease")  # how far a run came and how many there were: not what they made
 
 
 def tables(hub: Hub) -> dict[str, tuple[int, str]]:
     """
-    Table -> (rows, digest of all their values). The order of rows does not matter; ``ops`` is left out, for it logs every run.
+    Table -> (rows, digest of all their values), by name. The order of rows does not matter; ``ops`` and PROGRESS are left out, for they
+    log every run.
     """
     with hub.engine.connect() as connection:
         driver = connection.connection.driver_connection
@@ -25,5 +27,6 @@ def tables(hub: Hub) -> dict[str, tuple[int, str]]:
                 sql.Literal(f"{schema}.{table}"), sql.Identifier(schema, table)
             )
             for schema, table in names
+            if f"{schema}.{table}" not in PROGRESS
         )
-        return {name: (rows, found) for name, rows, found in driver.execute(query).fetchall()}
+        return {name: (rows, found) for name, rows, found in sorted(driver.execute(query).fetchall())}
