@@ -64,8 +64,12 @@ def get_calendar(name: str, start: str = "1980-01-01") -> Any:
         raise ConfigError(f"calendar {name!r} is unknown to exchange_calendars; {meant}")
     try:
         return xc.get_calendar(name, start=start)
-    except ValueError:  # some calendars are known from a later date only
-        return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
+    except (ValueError, NotImplementedError):
+        try:  # some calendars are known from a later date only
+            return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
+        except (ValueError, NotImplementedError) as error:
+            reason = str(error)[:100]
+            raise ConfigError(f"exchange_calendars {xc.__version__} cannot make calendar {name!r}: {reason}") from error
 
 
 @lru_cache

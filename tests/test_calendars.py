@@ -140,6 +140,18 @@ def test_nothing_is_due_before_the_calendar_begins():
     assert known == pd.Timestamp("2024-07-03 17:00", tz="UTC")
 
 
+def test_a_calendar_that_does_not_go_back_to_1980_goes_as_far_as_it_does():
+    # Tokyo: the first session of 1997 was on 6 January
+    assert texts(calendars.bar_ends("XTKS", "1d", utc("1990-01-01"), utc("1997-01-08"))) == [
+        *("1997-01-06 06:00", "1997-01-07 06:00")
+    ]
+
+
+def test_a_calendar_that_its_library_cannot_make_is_a_mistake_in_the_configuration():
+    with pytest.raises(ConfigError, match=r"exchange_calendars .* cannot make calendar 'XTAE': Special dates"):
+        calendars.get_calendar("XTAE")
+
+
 def test_an_unknown_calendar_names_its_neighbours():
     with pytest.raises(ConfigError, match=r"'XNYZ' is unknown .* XNYS"):
         calendars.get_calendar("XNYZ")
