@@ -84,7 +84,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
             server.execute("VACUUM ANALYZE market.bar")
 
         changed = bars.assign(close=bars["close"] + 0.001, high=bars["high"] + 0.001)
-        ours, theirs = in_turn((full, lambda: write(bars)), (full, lambda: write(changed)))
+        ours, theirs = in_turn((full, lambda: write(bars)), (full, lambda: write(changed)), rounds=1)
         yield row("3", f"upsert, unchanged against changed, {size}", ours, theirs, theirs / ours, 2, "x as fast", scale)
 
         full()

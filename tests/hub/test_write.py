@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -266,6 +267,40 @@ def test_writers_of_the_same_rows_at_once_lose_no_version(hub):
         expected = {1000.0 * w + r for w in range(1, writers + 1) for r in range(rounds) if r % 3 <= n}
         assert set(mine["close"]) == expected
         assert mine["superseded_at"].tolist()[:-1] == mine["ingested_at"].tolist()[1:]
+
+
+def test_a_row_that_changes_between_two_statements_of_a_merge_is_kept_all_the_same(hub):
+    """A trigger holds one writer up after it has kept what it means to replace; another then changes an equal row."""
+    one, other = begin(hub, "one"), begin(hub, "other")
+    write(hub, one, Bars, [bar(1, 10.0), bar(2, 20.0)])
+    with hub.engine.begin() as conn:
+        conn.exec_driver_sql(
+            "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN IF current_setting('test.hold', true) = 'on' THEN PERFORM pg_advisory_xact_lock(42); END IF;"
+            " RETURN NULL; END$$;"
+            "CREATE TRIGGER hold AFTER INSERT ON market.bar_revision FOR EACH STATEMENT EXECUTE FUNCTION hold()"
+        )
+    done = []
+
+    def held_up():
+        with ops.batch(hub, one, "held", "1", {}) as batch:
+            batch.conn.exec_driver_sql("SET LOCAL test.hold = 'on'")
+            done.append(batch.write(Bars, frame_of(Bars, [bar(1, 11.0), bar(2, 20.0)])))
+
+    with hub.dbapi(autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(42)")
+        thread = threading.Thread(target=held_up)
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+        while holder.execute(waiting).fetchone() == (0,):
+            time.sleep(0.01)
+        write(hub, other, Bars, [bar(2, 21.0)])
+    thread.join(30)
+    assert done == [Written(changed=2)]
+    with hub.engine.connect() as conn:
+        kept = conn.exec_driver_sql("SELECT close FROM market.bar_revision ORDER BY close").scalars().all()
+    assert kept == [10.0, 20.0, 21.0]
+    assert read(hub)["close"].tolist() == [11.0, 20.0]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
