@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from sqlalchemy import Connection, Engine, text
@@ -35,7 +35,8 @@ from alphapivot.brokers.base import (
     Side,
     Unknown,
 )
-from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, step, to_tick
+from alphapivot.brokers.fills import Resting, to_tick
+from alphapivot.brokers.replay import MICRO, Order, Position, Replay
 from alphapivot.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -43,46 +44,7 @@ if TYPE_CHECKING:
     from alphapivot.settings import Instrument, PaperBroker, Settings
 
 THIS = "(book, symbol, market, contract) = (:book, :symbol, :market, :contract)"
-MICRO = Decimal("0.000001")  # money is kept to it, so that sums are exact
 SEEN: dict[str, OrderState] = {"HELD": "SUSPENDED", "WORKING": "NEW", "FILLED": "FILLED", "CANCELED": "CANCELED"}
-
-
-@dataclass(frozen=True)
-class Position:
-    """A signed quantity of one contract at its average price, and what is known of its market."""
-
-    book: str
-    symbol: str
-    market: str
-    contract: str
-    qty: Decimal
-    avg_price: Decimal
-    mark: Decimal | None
-    fx: Decimal
-    seen_until: datetime
-
-    def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
-        """
-        The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round
-        starts anew.
-        """
-        signed = qty if side == "BUY" else -qty
-        total = self.qty + signed
-        if self.qty * signed >= 0:
-            average = (self.avg_price * abs(self.qty) + price * qty) / (abs(self.qty) + qty)
-        elif self.qty * total > 0:
-            average = self.avg_price
-        else:
-            average = price if total else Decimal(0)
-        return replace(self, qty=total, avg_price=average)
-
-    def realised(self, side: Side, qty: Decimal, price: Decimal) -> Decimal:
-        """Price change times the quantity that this fill closes; zero where it opens."""
-        signed = qty if side == "BUY" else -qty
-        if self.qty * signed >= 0:
-            return Decimal(0)
-        closed = min(qty, abs(self.qty))
-        return (price - self.avg_price) * (closed if self.qty > 0 else -closed)
 
 
 class Paper:
@@ -192,7 +154,7 @@ class Paper:
                 text("SELECT cash FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book}
             ).scalar_one()
             before = self._positions(conn)
-            replay = _Replay(
+            replay = Replay(
                 self._settings, {key: self._terms(key[0]) for key in before}, cash, dict(before), self._resting(conn)
             )
             for key, p in before.items():
@@ -237,7 +199,7 @@ class Paper:
         found = [Position(*row) for row in rows]
         return {(p.symbol, p.market, p.contract): p for p in found}
 
-    def _resting(self, conn: Connection) -> dict[Key, dict[str, list[_Order]]]:
+    def _resting(self, conn: Connection) -> dict[Key, dict[str, list[Order]]]:
         """Contract -> bracket -> its resting orders."""
         rows = conn.execute(
             text(
@@ -247,9 +209,9 @@ class Paper:
             ),
             {"book": self._book},
         )
-        resting: dict[Key, dict[str, list[_Order]]] = defaultdict(lambda: defaultdict(list))
+        resting: dict[Key, dict[str, list[Order]]] = defaultdict(lambda: defaultdict(list))
         for symbol, market, contract, bracket, qty, *order in rows:
-            resting[symbol, market, contract][bracket].append(_Order(qty, Resting(*order)))
+            resting[symbol, market, contract][bracket].append(Order(qty, Resting(*order)))
         return resting
 
     def _orders(self, where: str, parameters: dict[str, Any]) -> list[BrokerOrder]:
@@ -337,7 +299,7 @@ class Paper:
         off = [str(leg.price) for leg in spec.attached if to_tick(leg.price, terms.tick) != leg.price]
         return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None
 
-    def _write(self, conn: Connection, replay: _Replay, positions: list[Position]) -> None:
+    def _write(self, conn: Connection, replay: Replay, positions: list[Position]) -> None:
         """All that a replay changed, in four statements."""
         if replay.fills:
             conn.execute(
@@ -375,95 +337,6 @@ class Paper:
             ),
             {"rows": _json([asdict(p) for p in positions])},
         )
-
-
-@dataclass(frozen=True)
-class _Order:
-    qty: Decimal
-    rests: Resting
-
-
-class _Replay:
-    """One pass over new bars: what fills and cancels, and what that does to cash and positions."""
-
-    def __init__(
-        self,
-        settings: PaperBroker,
-        terms: Mapping[Key, Instrument],
-        cash: Decimal,
-        positions: dict[Key, Position],
-        resting: Mapping[Key, dict[str, list[_Order]]],
-    ) -> None:
-        self._settings, self._terms, self.cash, self.positions, self._resting = (
-            settings,
-            terms,
-            cash,
-            positions,
-            resting,
-        )
-        self.fills: list[dict[str, Any]] = []
-        self.states: dict[str, tuple[Literal["WORKING", "FILLED", "CANCELED"], str | None]] = {}
-
-    def bar(self, key: Key, row: Any) -> None:
-        tick = self._terms[key].tick
-        o, h, low, close = (
-            None if pd.isna(p) else to_tick(Decimal(repr(p)), tick) for p in (row.open, row.high, row.low, row.close)
-        )
-        volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
-        bar = Bar(row.start, row.ts, o, h, low, cast("Decimal", close), volume)
-        brackets = self._resting.get(key, {})
-        for bracket, orders in list(brackets.items()):
-            brackets[bracket] = self._bracket(key, orders, bar, tick)
-        self.positions[key] = replace(self.positions[key], mark=bar.close, seen_until=bar.ts)
-
-    def _bracket(self, key: Key, orders: list[_Order], bar: Bar, tick: Decimal) -> list[_Order]:
-        """What remains of a bracket after the bar."""
-        qty = {o.rests.client_order_id: o.qty for o in orders}
-        gone: set[str] = set()
-        entered = False
-        for event in step([o.rests for o in orders], bar, tick=tick, slippage_bps=self._settings.slippage_bps):
-            order = event.order
-            gone.add(order.client_order_id)
-            if isinstance(event, Canceled):
-                self.states[order.client_order_id] = "CANCELED", event.reason
-            elif self._fill(key, order, qty[order.client_order_id], event, bar.ts):
-                entered = entered or order.leg == "ENTRY"
-            else:
-                for o in orders:
-                    self.states[o.rests.client_order_id] = "CANCELED", "insufficient_cash"
-                return []
-        left = [o for o in orders if o.rests.client_order_id not in gone]
-        if not entered:
-            return left
-        for o in left:
-            self.states[o.rests.client_order_id] = "WORKING", None
-        return [_Order(o.qty, replace(o.rests, state="WORKING")) for o in left]
-
-    def _fill(self, key: Key, order: Resting, qty: Decimal, event: Filled, ts: datetime) -> bool:
-        """Books a fill; False where a spot entry costs more than the cash there is."""
-        terms, position = self._terms[key], self.positions[key]
-        unit = terms.multiplier * terms.quote_unit * position.fx
-        fee = (abs(qty * event.price) * unit * self._settings.fee_bps / BPS).quantize(MICRO)
-        if position.market == "futures":
-            cash = (position.realised(order.side, qty, event.price) * unit).quantize(MICRO)
-        else:
-            cash = (event.price * (-qty if order.side == "BUY" else qty) * unit).quantize(MICRO)
-            if order.leg == "ENTRY" and order.side == "BUY" and self.cash + cash - fee < 0:
-                return False
-        self.cash += cash - fee
-        self.positions[key] = position.after(order.side, qty, event.price)
-        self.states[order.client_order_id] = "FILLED", None
-        self.fills.append(
-            {
-                "client_order_id": order.client_order_id,
-                "ts": ts,
-                "qty": qty,
-                "price": event.price,
-                "fee": fee,
-                "cash": cash,
-            }
-        )
-        return True
 
 
 def _json(rows: list[dict[str, Any]]) -> str:
