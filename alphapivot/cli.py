@@ -103,7 +103,8 @@ def _explain(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.reports import terminal
 
-    terminal.explain(hub.connect(), _settings(options), options.symbol, options.at)
+    settings = _settings(options)  # before connect: it says which database is meant
+    terminal.explain(hub.connect(), settings, options.symbol, options.at)
     return DONE
 
 
@@ -111,7 +112,8 @@ def _status(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.reports import terminal
 
-    terminal.status(hub.connect(), _settings(options))
+    settings = _settings(options)
+    terminal.status(hub.connect(), settings)
     return DONE
 
 
@@ -124,26 +126,25 @@ def _check(options: argparse.Namespace) -> int:
         f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
     )
     database = hub.connect()
-    database.migrate()
     print(f"the database answers: {database}")  # noqa: T201
     return DONE
 
 
 def _db(options: argparse.Namespace) -> int:
-    from alphapivot import hub
-    from alphapivot.hub import embedded
+    from alphapivot import hub, ini
+    from alphapivot.hub import embedded, psql
 
     if options.action == "stop":
         print("stopped" if embedded.stop() else "the embedded server was not running")  # noqa: T201
         return DONE
+    _settings(options)
     database = hub.connect()
     if options.action == "migrate":
-        applied = database.migrate()
-        print(f"applied {', '.join(applied)}" if applied else "nothing to apply")  # noqa: T201
+        print(f"{database!r} is up to date")  # noqa: T201 - to connect is to migrate
     elif options.action == "url":
-        print(database.url if options.with_password else f"postgresql://{database!r}".replace(" at ", "@"))  # noqa: T201
+        print(database.url if options.with_password else ini.masked(database.url))  # noqa: T201
     else:
-        return embedded.psql(database.url, options.arguments)
+        return psql.psql(database.url, options.arguments)
     return DONE
 
 
@@ -163,7 +164,6 @@ def _control(state: str, options: argparse.Namespace) -> int:
 
     book = _settings(options).execution.book
     database = hub.connect()
-    database.migrate()
     by = getpass.getuser()
     if state == "HALTED":
         control.halt(database, book, options.reason, by)

@@ -19,6 +19,9 @@ def configure(config: str | Path | None = None, feed: str | None = None) -> sett
     if config:
         os.environ["ALPHAPIVOT_CONFIG"] = str(Path(config).expanduser().resolve())
     loaded = settings.load(overrides={"runtime.feed": feed} if feed else {})
+    if os.environ.get("ALPHAPIVOT_DATABASE__NAME") == SIMULATED and "name" in loaded.database.model_fields_set:
+        del os.environ["ALPHAPIVOT_DATABASE__NAME"]  # set by an earlier call in this process
+        return configure(config, feed)
     simulated = loaded.feeds[loaded.runtime.feed].kind == "simulated"
     if simulated and loaded.database.url is None and "name" not in loaded.database.model_fields_set:
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = SIMULATED
