@@ -301,3 +301,27 @@ def test_it_agrees_with_the_plain_reference_and_its_terms_add_up(signals, blendi
             assert math.fsum(line.effect for line in lines) == lines[-1].total
             if score is not None:
                 assert np.float32(round(lines[-1].total, 2)) == np.float32(row["score"])
+
+
+def test_the_terms_of_many_pillars_add_up_exactly_in_any_order():
+    rng, names = np.random.default_rng(3), ("flow", "momentum", "structure", "trend", "value")
+    days = pd.date_range("2020-01-01 21:00", periods=300, tz="UTC").as_unit("us")
+    rows = [
+        signal(p, "A", i, d, round(float(rng.uniform(-100, 100)), 2), gate=round(float(rng.uniform()), 4))
+        for p in (*names, "quality")
+        for i in ("1d", "1w")
+        for d in days
+    ]
+    blending = blend(weights=dict.fromkeys(names, 0.2), scalars={"flow": 1.3}, gates={"quality": 0.7, "trend": 0.3})
+    dues = [(s, i, d, d) for s, _, d, _ in every_day(days=days) for i in ("1d", "1w")]
+    composites, terms = compose(frame(rows), due(dues), blending, BOTH)
+    for row, (_, mine) in zip(composites.to_dict("records"), terms.groupby("ts"), strict=True):
+        contributions = mine["contribution"].dropna().tolist()
+        assert len(contributions) == 10
+        assert (
+            sum(contributions) == sum(reversed(contributions)) == sum(sorted(contributions)) == math.fsum(contributions)
+        )
+        assert row["raw"] == np.float32(round(math.fsum(contributions), 2))
+        lines = explain(mine)
+        assert math.fsum(line.effect for line in lines) == lines[-1].total
+        assert row["score"] == np.float32(round(lines[-1].total, 2))
