@@ -109,7 +109,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         yield row("9", f"validation, {size}", checked, reading, checked / reading, 0.05, "of reading", scale, most=True)
 
 
-def row(  # noqa: PLR0917 - the columns of the table, in their order
+def row(
     target: str,
     name: str,
     ours: float,

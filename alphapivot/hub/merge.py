@@ -53,13 +53,14 @@ def run(
     cursor: psycopg.Cursor,
     frame: type[Frame],
     *,
+    rows: int,
     place: tuple[datetime, datetime],
     instant: datetime,
     batch_id: int,
 ) -> tuple[int, int, int]:
     """
-    Merges the rows of ``incoming``, which lie between the instants of ``place`` and were written at ``instant``;
-    returns how many were new, changed and unchanged.
+    Merges the ``rows`` rows of ``incoming``, which lie between the instants of ``place`` and were written at
+    ``instant``; returns how many were new, changed and unchanged.
 
     A dated row begins after the one that it supersedes, even when its writer took the instant earlier than the other.
     """
@@ -94,9 +95,7 @@ def run(
         cursor.execute(sql.SQL(statement).format(**parts))
         return cursor.rowcount
 
-    cursor.execute("ANALYZE incoming")
-    cursor.execute("SELECT count(*) FROM incoming")
-    rows = _row(cursor)[0]
+    cursor.execute(sql.SQL("ANALYZE incoming ({})").format(_list(keys)))  # without it the planner guesses wildly
     for _ in range(ATTEMPTS):
         try:
             with cursor.connection.transaction():

@@ -133,7 +133,7 @@ def _write(
                 return Written(new=count)
         _copy(cursor, merge.incoming(cursor, frame), data)
         place = (groups["lo"].min(), groups["hi"].max())
-        return Written(*merge.run(cursor, frame, place=place, instant=instant, batch_id=batch_id))
+        return Written(*merge.run(cursor, frame, rows=count, place=place, instant=instant, batch_id=batch_id))
 
 
 def _written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
