@@ -37,10 +37,9 @@ class OrderSpec:
     """
     One order as it is sent. Prices are the traded contract's own, on its tick; quantities are multiples of its lot.
 
-    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and
-    target when it
-    fills, so that the position is never without protection. ``attached`` are the entry's stop and target (native
-    brackets).
+    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and target
+    when it fills, so that the position is never without protection. ``attached`` are the entry's stop and target
+    (native brackets).
     """
 
     client_order_id: str

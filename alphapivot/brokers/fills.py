@@ -75,9 +75,8 @@ def step(
     """
     What one bar does to one bracket (an entry, its stop and target, and perhaps an exit at market), in order.
 
-    Rules 1 to 5, and of 6 and 7: no fill on a bar with zero volume or a missing price; no bar that opened before
-    an order
-    became active fills it; an open beyond the stop cancels the entry.
+    Rules 1 to 5, and of 6 and 7: no fill on a bar with zero volume or a missing price; no bar that opened before an
+    order became active fills it; an open beyond the stop cancels the entry.
     """
     if bar.open is None or bar.high is None or bar.low is None or bar.volume == 0:
         return []

@@ -118,11 +118,10 @@ def decide(
     One Decision for every instrument (of ``only``), the strongest absolute score first, then by symbol; limits
     are used up in that order.
 
-    ``scores``, ``quotes``, ``trades``: by symbol. ``fronts``: symbol -> the contract to trade now (empty for spot
-    and a continuous
-    ticker). ``fx``: currency -> book currency for one unit of it. ``instruments`` that have a trade but are not
-    given are left out:
-    the caller refuses to start. Gross exposure and free funds count pending entries and those decided here.
+    ``scores``, ``quotes``, ``trades``: by symbol. ``fronts``: symbol -> the contract to trade now (empty for spot and
+    a continuous ticker). ``fx``: currency -> book currency for one unit of it. ``instruments`` that have a trade but
+    are not given are left out: the caller refuses to start. Gross exposure and free funds count pending entries and
+    those decided here.
     """
     book = _Book(instruments, scores, quotes, trades, standing, execution, risk, fronts, fx, now)
     strength = {s: abs(scores[s].score or 0.0) if s in scores else 0.0 for s in instruments}

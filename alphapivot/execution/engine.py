@@ -22,6 +22,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.execution import ledger, quotes
 from alphapivot.execution.decide import OpenTrade, Quote, Score, Standing, decide
 from alphapivot.execution.reconcile import check_positions, finish_what_was_begun, reconcile
+from alphapivot.execution.record import record
 from alphapivot.execution.send import send
 from alphapivot.execution.session import Session, TradeReport
 from alphapivot.frames import Bars
@@ -257,7 +258,7 @@ def _decide(
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
     }
     with session.hub.engine.begin() as conn:
-        orders = ledger.record(
+        orders = record(
             conn,
             decisions,
             book=session.book,

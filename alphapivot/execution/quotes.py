@@ -104,10 +104,9 @@ def quotes(
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) as of ``as_of``.
 
-    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8
-    x ``atr`` + 1 whole
-    bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts: a shift
-    leaves ranges as they are.
+    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8 x
+    ``atr`` + 1 whole bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts:
+    a shift leaves ranges as they are.
     """
     if bars.empty:
         return {}

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that are not closed, the oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at,
-    stop, target, last,
-    last_at, unrealised, to_stop, to_target.
+    Trades that are not closed, the oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at, stop,
+    target, last, last_at, unrealised, to_stop, to_target.
 
     Prices in quoted units, ``last`` of the newest bar of ``interval`` up to ``until``; ``unrealised`` in the
-    instrument's currency,
-    null while pending; ``to_stop`` and ``to_target`` as shares of the last price.
+    instrument's currency, null while pending; ``to_stop`` and ``to_target`` as shares of the last price.
     """
     return _frame(
         hub,
@@ -50,8 +48,8 @@ def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = 
 def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataFrame:
     """
     The decisions of one instant (the book's last for None), the newest of each symbol, the strongest score first:
-    symbol, action,
-    reasons, score, raw, gate, veto, qty, reference, stop, target, capped_by, gates, terms, as_of, batch_id, run_id.
+    symbol, action, reasons, score, raw, gate, veto, qty, reference, stop, target, capped_by, gates, terms, as_of,
+    batch_id, run_id.
     """
     return _frame(
         hub,
@@ -76,9 +74,8 @@ def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataF
 
 def closed_trades(hub: Hub, book: str, *, since: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that ended after ``since``, the newest last: trade_id, symbol, contract, side, qty, entry, entry_at,
-    exit, exit_at,
-    close_reason, realised, fees. Those that never entered have no quantity. Money in the book's currency.
+    Trades that ended after ``since``, the newest last: trade_id, symbol, contract, side, qty, entry, entry_at, exit,
+    exit_at, close_reason, realised, fees. Those that never entered have no quantity. Money in the book's currency.
     """
     return _frame(
         hub,

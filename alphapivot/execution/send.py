@@ -26,9 +26,8 @@ CHUNK = 25  # orders claimed and recorded together
 
 def send(session: Session, ids: Sequence[str]) -> None:
     """
-    Claims, sends and records orders, a chunk at a time. The kill switch is asked before each: once it is thrown
-    no entry
-    goes out any more, exits do.
+    Claims, sends and records orders, a chunk at a time. The kill switch is asked before each: once it is thrown no
+    entry goes out any more, exits do.
     """
     for first in range(0, len(ids), CHUNK):
         chunk = ids[first : first + CHUNK]

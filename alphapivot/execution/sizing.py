@@ -79,9 +79,8 @@ def size(
     The plan of an entry at about ``price``, or the reason code why there is none.
 
     ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
-    ``max_notional``: shares
-    of equity. ``fx``: book currency for one unit of the instrument's. Reasons: stop_within_tick, no_equity, lot_zero,
-    max_notional (not even a lot fits below it), buying_power (likewise).
+    ``max_notional``: shares of equity. ``fx``: book currency for one unit of the instrument's. Reasons:
+    stop_within_tick, no_equity, lot_zero, max_notional (not even a lot fits below it), buying_power (likewise).
     """
     if equity <= 0:
         return "no_equity"
