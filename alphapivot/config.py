@@ -28,8 +28,11 @@ SINGLE: dict[str, type[BaseModel]] = {
     "composite": grammar.CompositeSettings,
     "execution": grammar.ExecutionSettings,
     "risk": grammar.RiskSettings,
+    "quality": grammar.Quality,
+    "retention": grammar.Retention,
     "runtime": grammar.Runtime,
 }
+OPTIONAL = ("database", "quality", "retention")
 KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME] say their kind
     "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
     "broker": {"paper": grammar.PaperBroker},
@@ -61,7 +64,7 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     mistakes += [
         f"[{name}] is missing; it needs {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
         for name, model in SINGLE.items()
-        if name not in sections and name != "database"
+        if name not in sections and name not in OPTIONAL
     ]
     mistakes += [
         f"there is no [{form}] section; at least one is needed"

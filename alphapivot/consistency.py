@@ -6,19 +6,34 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from alphapivot.calendars import INTERVALS, divides
 from alphapivot.ini import nearest
 
 if TYPE_CHECKING:
     import pillars
-    from alphapivot.settings import CompositeSettings, ExecutionSettings, Instrument, Runtime, Timeframes
+    from alphapivot.settings import (
+        CompositeSettings,
+        ExecutionSettings,
+        Instrument,
+        Quality,
+        Retention,
+        Runtime,
+        Timeframes,
+    )
 
 
 def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
     """Every contradiction; ``valid`` are sections by name, ``present`` the names of all in the file."""
-    return [*_timeframes(valid), *_composite(valid, present), *_instruments(valid, present), *_names(valid, present)]
+    checks = (_timeframes(valid), _composite(valid, present), _instruments(valid, present))
+    return [*(m for check_ in checks for m in check_), *_names(valid, present), *_retention(valid)]
+
+
+def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:
+    for name in cast("Retention", valid["retention"]).bars if "retention" in valid else ():
+        if name not in INTERVALS:
+            yield f"[retention] bars name {name}: no such interval; it may be {', '.join(INTERVALS)}"
 
 
 def _timeframes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
@@ -79,6 +94,23 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
             if market not in instrument.markets:
                 yield f"[{section}] {key} = {market}, but the section has no {market} (its ticker)"
         yield from _source_intervals(section, instrument, base)
+        yield from _thresholds(section, instrument, valid)
+
+
+def _thresholds(section: str, instrument: Instrument, valid: Mapping[str, BaseModel]) -> Iterator[str]:
+    """An instrument's own quality thresholds: the keys of [quality], within their bounds."""
+    from alphapivot.settings import Quality  # noqa: PLC0415 - it imports this module's caller
+
+    common = cast("Quality", valid.get("quality", Quality())).model_dump()
+    for name, value in instrument.quality.items():
+        if name not in common:
+            yield f"[{section}] quality names {name}, which is no key of [quality]; {nearest(name, common)}"
+            continue
+        try:
+            Quality.model_validate(common | {name: value})
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            yield f"[{section}] quality = {name}: {value:g}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _source_intervals(section: str, instrument: Instrument, base: str | None) -> Iterator[str]:

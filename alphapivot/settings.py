@@ -92,7 +92,16 @@ class Database(Section):
     )
 
 
-class YahooFeed(Section):
+class FeedSection(Section):
+    """What every feed's section may say."""
+
+    overlap: int = Field(5, ge=0, description="bars asked for again at each run, to catch late corrections")
+    publication_lag: float = Field(
+        0, ge=0, description="minutes from a bar's end until it is published; a younger bar is not asked for"
+    )
+
+
+class YahooFeed(FeedSection):
     kind: Literal["yahoo"] = "yahoo"
     base_url: str | None = Field(None, description="another server that speaks Yahoo's format, for tests")
     timeout: float = Field(20, gt=0, description="seconds for one answer")
@@ -100,7 +109,7 @@ class YahooFeed(Section):
     start: Day = Field("2010-01-01", description="first day of daily history, ISO date")
 
 
-class FilesFeed(Section):
+class FilesFeed(FeedSection):
     kind: Literal["files"] = "files"
     root: Path = Field(description="the folder under which the instruments' tickers name files")
     zone: Annotated[str, AfterValidator(_zone)] = Field(
@@ -119,7 +128,7 @@ class FilesFeed(Section):
     )
 
 
-class SimulatedFeed(Section):
+class SimulatedFeed(FeedSection):
     kind: Literal["simulated"] = "simulated"
     seed: int = Field(7, description="the market that is simulated")
     start: Day = Field("2019-01-01", description="first day, ISO date")
@@ -164,6 +173,7 @@ class Instrument(Section):
     allow_nonpositive: bool = Field(
         default=False, description="may prices be zero or negative (spreads, crude in 2020)?"
     )
+    quality: Mapped[float] = Field(default={}, description="its own thresholds, such as spike_z: 40, stale_bars: 0")
 
     @property
     def markets(self) -> tuple[Market, ...]:
@@ -224,6 +234,29 @@ class PaperBroker(Section):
     fee_bps: Decimal = Field(Decimal(0), ge=0, description="basis points of notional on every fill")
 
 
+class Quality(Section):
+    """[quality]: what is too odd to be believed; a threshold of 0 turns its check off. See alphapivot/gates.py."""
+
+    window: int = Field(60, ge=20, description="bars before a bar that say what is usual")
+    gap_bars: int = Field(5, ge=0, description="bars missing in a row that stop entries")
+    spike_z: float = Field(25, ge=0, description="robust z-score of a return that the other market does not share")
+    stale_bars: int = Field(5, ge=0, description="unchanged bars in a row that stop entries")
+    zero_volume_bars: int = Field(5, ge=0, description="bars without a trade in a row that stop entries")
+    scale: float = Field(0.1, ge=0, lt=1, description="how near 10 or 100 times the usual price is a wrong scale")
+    shift: float = Field(0.3, ge=0, le=2, description="correlation gained by moving a market a day that stops entries")
+    split: float = Field(0.03, ge=0, lt=0.2, description="how near a simple ratio an overnight change is a split")
+    price_noise: float = Field(0.5, ge=0, description="ticks by which a bar may differ and be the same bar")
+    volume_settles: float = Field(3, ge=0, description="days in which new volume alone reopens no signal")
+
+
+class Retention(Section):
+    """[retention]: how long what is kept is kept, in days; what is not named stays for ever."""
+
+    bars: Mapped[Annotated[int, Field(ge=1)]] = Field(default={}, description="interval: days, such as 1m: 400")
+    revisions: int | None = Field(None, ge=1, description="days for which superseded versions are kept")
+    replays: int | None = Field(None, ge=1, description="days for which scores of replays and backtests are kept")
+
+
 class Runtime(Section):
     feed: str = Field(description="the [feed.*] that instruments use unless they name another")
     shards: int = Field(
@@ -243,11 +276,17 @@ class Settings(Section):
     feeds: Mapped[Feed]
     instruments: Mapped[Instrument]
     brokers: Mapped[PaperBroker]
+    quality: Quality = Quality()
+    retention: Retention = Retention()
     pillars: Annotated[Mapped[SerializeAsAny[pillars.Pillar]], BeforeValidator(_by_name)]
 
     def shard(self, index: int) -> list[Instrument]:
         """The index-th piece of the universe: symbols sorted, every shards-th one."""
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
+
+    def checks(self, symbol: str) -> Quality:
+        """[quality] with the instrument's own thresholds over it."""
+        return Quality.model_validate(self.quality.model_dump() | self.instruments[symbol].quality)
 
     def stored(self) -> dict[str, Any]:
         """What ops.run keeps, ready for JSON: all but secrets and the database's address; Decimals as strings."""
