@@ -24,7 +24,7 @@ DONE, FAILED, USAGE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        return int(options.command(options))
     except ConfigError as error:
         return _fail(str(error), USAGE)
     except AlphaPivotError as error:
@@ -46,7 +46,9 @@ def instant(text: str) -> datetime:
     try:
         value = datetime.fromisoformat(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no instant; expected something like 2026-11-20T21:00:00Z") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no instant; expected something like 2026-11-20T21:00:00Z"
+        ) from error
     if value.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no time zone; expected something like {value.isoformat()}Z")
     return value.astimezone(UTC)
@@ -199,7 +201,9 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades.")
+    parser = argparse.ArgumentParser(
+        prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades."
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -216,20 +220,32 @@ def _parser() -> argparse.ArgumentParser:
         ("trade", "trade", "act on the composite scores that are there"),
     ):
         sub = add(name, _flow(flow), text)
-        sub.add_argument("--as-of", type=instant, metavar="TS", help="decide for this instant, such as 2026-11-20T21:00:00Z; now when absent")
+        sub.add_argument(
+            "--as-of",
+            type=instant,
+            metavar="TS",
+            help="decide for this instant, such as 2026-11-20T21:00:00Z; now when absent",
+        )
 
     sub = add("demo", _demo, "the whole thing offline, over a simulated market")
     sub.add_argument("--fresh", action="store_true", help="drop the demo's database first")
-    sub.add_argument("--sessions", type=int, default=20, metavar="N", help="sessions to replay before the run through Prefect (20)")
+    sub.add_argument(
+        "--sessions", type=int, default=20, metavar="N", help="sessions to replay before the run through Prefect (20)"
+    )
     sub = add("explain", _explain, "where a score comes from, down to the parts; every term, and they add up")
     sub.add_argument("symbol", metavar="SYMBOL")
     sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
     add("status", _status, "data freshness, open trades, the kill switch, the last runs")
     add("check", _check, "is the config good, does the database answer?")
     sub = add("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
-    sub.add_argument("action", choices=("url", "migrate", "psql", "stop"))
-    sub.add_argument("arguments", nargs=argparse.REMAINDER, help="for psql, such as: -c 'SELECT ...'")
-    sub.add_argument("--with-password", action="store_true", help="url: show the password too")
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("url", help="its address").add_argument(
+        "--with-password", action="store_true", help="show the password too"
+    )
+    actions.add_parser("migrate", help="bring its tables up to date")
+    shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")
+    shell.add_argument("arguments", nargs=argparse.REMAINDER)
+    actions.add_parser("stop", help="stop the embedded server")
     sub = add("halt", _halt, "kill switch: no new entries; stops and targets stay")
     sub.add_argument("--reason", required=True)
     sub = add("resume", _resume, "allow entries again")

@@ -38,13 +38,6 @@ class Frame(pa.DataFrameModel):
         """The natural key, in the order of the primary key."""
         return [name for name, column in cls.to_schema().columns.items() if (column.metadata or {}).get("key")]
 
-    @classmethod
-    def empty(cls) -> pd.DataFrame:
-        """A frame of no rows with the right columns and dtypes."""
-        return pd.DataFrame(
-            {name: pd.Series(dtype=column.dtype.type) for name, column in cls.to_schema().columns.items()}
-        )
-
     @pa.dataframe_check(name="no infinities", error="a float column holds an infinite value")
     def _finite(cls, df: pd.DataFrame) -> bool:  # noqa: N805 - pandera's convention
         return not any(np.isinf(df[c].to_numpy()).any() for c in df.columns if df[c].dtype.kind == "f")

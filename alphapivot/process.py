@@ -1,4 +1,7 @@
-"""What this process works on: one config file, one database. Set at the front door (command line, flow), found by every task."""
+"""
+What this process works on: one config file, one database. Set at the front door (command line, flow), found by every
+task.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From the hub to scores and their reasons: what the steps, a decision's record, ``explain`` and the reports all call."""
+"""
+From the hub to scores and their reasons: what the steps, a decision's record, ``explain`` and the reports all call.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,16 @@ from pillars import blocks
 
 
 def signal_bars(
-    database: Hub, instruments: list[Instrument], interval: str, after: datetime | None, until: datetime, known_at: datetime | None
+    database: Hub,
+    instruments: list[Instrument],
+    interval: str,
+    after: datetime | None,
+    until: datetime,
+    known_at: datetime | None,
 ) -> pd.DataFrame:
     """
-    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted futures prices.
+    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted
+    futures prices.
     """
     found = []
     for market in ("spot", "futures"):
@@ -44,7 +52,8 @@ def blend(
     explained: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Composites and their terms for every base bar of the signal market in (after, until], from what stands in signals.signal.
+    Composites and their terms for every base bar of the signal market in (after, until], from what stands in
+    signals.signal.
 
     The one way in which they are made: for the step, for what a decision keeps of its reasons, and for ``explain``.
     """
@@ -57,7 +66,9 @@ def blend(
         for name, g in by_calendar
     ]
     due_frame = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
-    where = sql.SQL("scope = {} AND symbol = ANY({}) AND ts <= {}").format(run.scope, [i.symbol for i in instruments], until)
+    where = sql.SQL("scope = {} AND symbol = ANY({}) AND ts <= {}").format(
+        run.scope, [i.symbol for i in instruments], until
+    )
     if after is not None:
         # the newest signal of the coarsest timeframe lies at most its width, and a run of holidays, back
         reach = max(calendars.width(interval) for interval in frames.weights) + timedelta(days=10)
@@ -77,21 +88,36 @@ def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict
 
 
 def _instants(
-    database: Hub, instruments: list[Instrument], base: str, after: datetime | None, until: datetime, known_at: datetime | None
+    database: Hub,
+    instruments: list[Instrument],
+    base: str,
+    after: datetime | None,
+    until: datetime,
+    known_at: datetime | None,
 ) -> pd.DataFrame:
-    """(symbol, ts) of every base bar of the signal market: where a composite belongs, whichever pillars came through."""
+    """
+    (symbol, ts) of every base bar of the signal market: where a composite belongs, whichever pillars came through.
+    """
     found = [pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype="datetime64[us, UTC]")})]
     for market in ("spot", "futures"):
         symbols = [i.symbol for i in instruments if i.signal_market == market]
         if symbols:
-            found.append(stored.window(database, symbols, market, base, after=after, until=until, known_at=known_at)[["symbol", "ts"]])
+            found.append(
+                stored.window(database, symbols, market, base, after=after, until=until, known_at=known_at)[
+                    ["symbol", "ts"]
+                ]
+            )
     return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
 
 
-def parts(database: Hub, settings: Settings, instrument: Instrument, pillar: str, interval: str, at: datetime) -> dict[str, float]:
+def parts(
+    database: Hub, settings: Settings, instrument: Instrument, pillar: str, interval: str, at: datetime
+) -> dict[str, float]:
     """The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window."""
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
-    bars = signal_bars(database, [instrument], interval, blocks.window_start(before, chosen.history, interval), at, None)
+    bars = signal_bars(
+        database, [instrument], interval, blocks.window_start(before, chosen.history, interval), at, None
+    )
     made = blocks.parts(chosen, bars, interval, after=before)
     return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}

@@ -52,7 +52,7 @@ def run(*, fresh: bool, sessions: int) -> bool:
     terminal.trades(database, settings)
     terminal.digests(before, digest.tables(database))
     terminal.verdict(f"pipeline: {state.name}", state.message, good=state.is_completed())
-    symbol = sorted(settings.instruments)[0]
+    symbol = min(settings.instruments)
     console.print(
         "\nNext: [bold]make ui[/] shows this run, its graph and its artifacts in Prefect;\n"
         f"      [bold].venv/bin/alphapivot explain {symbol} --config demo.ini[/] shows where a score comes from;\n"
@@ -63,15 +63,26 @@ def run(*, fresh: bool, sessions: int) -> bool:
 
 def closes(settings: Settings, count: int) -> list[datetime]:
     """
-    The last ``count`` instants at which a day of the simulated market was complete: the last close among all its exchanges.
+    The last ``count`` instants at which a day of the simulated market was complete: the last close among all its
+    exchanges.
 
     Days are those of the calendar that most instruments follow.
     """
     feed = settings.feeds[settings.runtime.feed]
     if not isinstance(feed, SimulatedFeed) or feed.end is None:
-        raise ConfigError(f"{CONFIG.name}: [runtime] feed should name a simulated feed with an end, so that the demo's market stands still")
+        raise ConfigError(
+            f"{CONFIG.name}: [runtime] feed should name a simulated feed with an end, "
+            "so that the demo's market stands still"
+        )
     names = [i.calendar for i in settings.instruments.values()]
     end = datetime.fromisoformat(feed.end).replace(tzinfo=UTC) + timedelta(days=1)
-    days = calendars.sessions(Counter(names).most_common(1)[0][0], end - timedelta(days=2 * count + 10), end).index[-count:]
+    days = calendars.sessions(Counter(names).most_common(1)[0][0], end - timedelta(days=2 * count + 10), end).index[
+        -count:
+    ]
     midnights = [pd.Timestamp(day.date(), tz="UTC") + pd.Timedelta(days=1) for day in days]
-    return [max(calendars.due(name, settings.timeframes.base, pd.DatetimeIndex([m]))[0] for name in set(names)).to_pydatetime() for m in midnights]
+    return [
+        max(
+            calendars.due(name, settings.timeframes.base, pd.DatetimeIndex([m]))[0] for name in set(names)
+        ).to_pydatetime()
+        for m in midnights
+    ]

@@ -1,4 +1,7 @@
-"""The pieces of the graph: ingest -> signals -> trade, as tasks of whichever ONE flow run calls them (a subflow would run all again on Retry)."""
+"""
+The pieces of the graph: ingest -> signals -> trade, as tasks of whichever ONE flow run calls them (a subflow would
+run all again on Retry).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
-    return runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=as_of or runtime.flow_run.scheduled_start_time)
+    return runs.begin(
+        kind, settings, key=str(runtime.flow_run.id), as_of=as_of or runtime.flow_run.scheduled_start_time
+    )
 
 
 def ingestion(run: RunRef) -> Futures:
@@ -72,7 +77,9 @@ def verdict(run: RunRef, steps: States) -> State[Any]:
     """Failed when any step failed, with what to do: so the run tells the truth though the others went on."""
     bad = [name for name, state in steps.items() if not state.is_completed()]
     if bad:
-        causes = "; ".join(f"{name} ({str(steps[name].message).removeprefix('Task run encountered an exception ')})" for name in bad)
+        causes = "; ".join(
+            f"{name} ({str(steps[name].message).removeprefix('Task run encountered an exception ')})" for name in bad
+        )
         message = f"failed: {causes}. Everything else is done and kept: mend the cause and press Retry"
     else:
         message = f"{len(steps)} steps done, {sum(s.name == 'Unchanged' for s in steps.values())} of them unchanged"

@@ -1,5 +1,6 @@
 """
-Serving the graphs locally: the Prefect server on the hub's own PostgreSQL, the deployments of prefect.yaml, a worker, a run.
+Serving the graphs locally: the Prefect server on the hub's own PostgreSQL, the deployments of prefect.yaml, a worker,
+a run.
 
 Prefect reads its settings when it is imported, so that this module imports it only inside functions, after ``join``.
 """
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot import home
+from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot.hub import embedded
 from alphapivot.version import code_version
 
@@ -50,7 +51,9 @@ class PrefectServer:
             gone = self.process is not None and self.process.poll() is not None
             if gone or time.monotonic() > deadline:
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:]) if self.log else ""
-                raise Unavailable(f"the Prefect server at {self.api} {'ended' if gone else 'does not answer'}; see {self.log}\n{tail}")
+                raise Unavailable(
+                    f"the Prefect server at {self.api} {'ended' if gone else 'does not answer'}; see {self.log}\n{tail}"
+                )
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -60,14 +63,18 @@ class PrefectServer:
 
 
 def environment() -> dict[str, str]:
-    """What the Prefect server, its workers and its clients need to know: found out by ../shared/design/prefect.md; see there why."""
+    """
+    What the Prefect server, its workers and its clients need to know: found out by ../shared/design/prefect.md; see
+    there why.
+    """
     settings = {
         "PREFECT_HOME": str(home.prefect()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # V2 calls an outside analytics host
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # survives a server restart
+        # survives a restart of the server
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
@@ -80,12 +87,15 @@ def environment() -> dict[str, str]:
 
 def join() -> PrefectServer:
     """
-    The Prefect server that PREFECT_API_URL names, or ours when it is up, or a new one of ours, started in the background.
+    The Prefect server that PREFECT_API_URL names, or ours when it is up, or a new one of ours, started in the
+    background.
 
     Sets this process's environment for it: call before prefect is imported.
     """
     os.environ.update(environment())
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # a person reads our own words; the UI has the logs
+    os.environ.setdefault(
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
+    )  # a person reads our own words; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
         return PrefectServer(api, None, None)
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -107,14 +117,19 @@ def join() -> PrefectServer:
     log = folder / "server.log"
     with log.open("wb") as out:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=own, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, env=own, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+        )
     _address_file().write_text(json.dumps({"api": api, "pid": process.pid}))
     os.environ["PREFECT_API_URL"] = api
     return PrefectServer(api, process, log)
 
 
 def deploy() -> None:
-    """Creates the work pool and the deployments of prefect.yaml on the server; does nothing where this very code is deployed."""
+    """
+    Creates the work pool and the deployments of prefect.yaml on the server; does nothing where this very code is
+    deployed.
+    """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
     from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
 
@@ -124,7 +139,11 @@ def deploy() -> None:
         if any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
             return
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--tag", marker], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--tag", marker],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise AlphaPivotError(f"prefect deploy --all failed:\n{done.stdout}\n{done.stderr}")

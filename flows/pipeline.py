@@ -1,4 +1,7 @@
-"""The flow `pipeline`: ingest -> signals -> trade as tasks of ONE flow run, so that Retry executes only what failed and what follows."""
+"""
+The flow `pipeline`: ingest -> signals -> trade as tasks of ONE flow run, so that Retry executes only what failed and
+what follows.
+"""
 
 from __future__ import annotations
 

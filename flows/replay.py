@@ -1,4 +1,6 @@
-"""The pipeline's steps as plain functions on a simulated clock: what scheduled runs would have done, session by session."""
+"""
+The pipeline's steps as plain functions on a simulated clock: what scheduled runs would have done, session by session.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[R
 
     The same session with the same config is the same run: what is done is found and not done again.
     """
-    run = runs.begin("replay", settings, key=f"replay:{scope}:{settings.hash()}:{as_of.isoformat()}", as_of=as_of, scope=scope)
+    run = runs.begin(
+        "replay", settings, key=f"replay:{scope}:{settings.hash()}:{as_of.isoformat()}", as_of=as_of, scope=scope
+    )
     ingested = [ingest.ingest.fn(run, feed, shard) for feed, shard in ingest.batches(run)]
     freeze = ingest.freeze.fn(run, after=ingested)
     run = ingest.frozen(run, freeze)
     shards = range(settings.runtime.shards)
-    scored = [pillars.score_pillar.fn(run, name, shard, after=[freeze]) for name in settings.pillars for shard in shards]
+    scored = [
+        pillars.score_pillar.fn(run, name, shard, after=[freeze]) for name in settings.pillars for shard in shards
+    ]
     composed = composite.compose.fn(run, after=scored)
     traded = execution.trade.fn(run, simulated=True, after=[composed])
     ops.finish_run(hub.connect(), run.run_id, "completed")

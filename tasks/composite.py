@@ -13,14 +13,23 @@ from tasks.step import Output, Work, step
 
 @step("composite")
 def compose(work: Work) -> Output:
-    """Blends all signals up to as_of into composite scores: every instant whose signals are new or changed since the last time."""
+    """
+    Blends all signals up to as_of into composite scores: every instant whose signals are new or changed since the
+    last time.
+    """
     run, settings = work.run, work.settings
-    made_by = [settings.composite.model_dump(mode="json"), settings.timeframes.model_dump(mode="json"), sorted(settings.pillars)]
+    made_by = [
+        settings.composite.model_dump(mode="json"),
+        settings.timeframes.model_dump(mode="json"),
+        sorted(settings.pillars),
+    ]
     made_by += [{i.symbol: [i.calendar, i.signal_market] for i in settings.instruments.values()}]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)
-    composites, _ = blend(work.hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of, explained=False)
+    composites, _ = blend(
+        work.hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of, explained=False
+    )
 
     def record(batch: ops.Batch) -> None:
         watermarks.advance(batch, run, key, made_by_hash)

@@ -25,12 +25,16 @@ OVERLAP = 5  # bars asked for again, to catch a provider's late corrections
 def batches(run: RunRef) -> list[tuple[str, int]]:
     """The (feed, shard) pairs that a run ingests: one task each."""
     settings, _ = open_run(run)
-    return sorted({(i.feed or settings.runtime.feed, k) for k in range(settings.runtime.shards) for i in settings.shard(k)})
+    return sorted(
+        {(i.feed or settings.runtime.feed, k) for k in range(settings.runtime.shards) for i in settings.shard(k)}
+    )
 
 
 @step("ingest {feed} {shard}")
 def ingest(work: Work, feed: str, shard: int) -> Output:
-    """Fetches what is new for one feed and shard of instruments, quarantines what is bad, and resamples what is good."""
+    """
+    Fetches what is new for one feed and shard of instruments, quarantines what is bad, and resamples what is good.
+    """
     settings, run = work.settings, work.run
     instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
     _refuse_to_mix(work.hub, settings, feed, list(instruments))
@@ -72,7 +76,8 @@ def _refuse_to_mix(database: Hub, settings: Settings, feed: str, symbols: list[s
     for symbol, source in series.sources(database, symbols).items():
         if source != feed and {source, feed} & simulated:
             raise DataError(
-                f"{symbol}: {database} holds bars from {source}, now came bars from {feed}. Simulated and real prices do not mix: "
+                f"{symbol}: {database} holds bars from {source}, now came bars from {feed}. "
+                "Simulated and real prices do not mix: "
                 "name another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
             )
 
@@ -83,8 +88,10 @@ def derive(
     """
     The higher-timeframe bars and the rolls that new source bars complete.
 
-    Reads back what is stored from the coarsest bar before the new ones on: a bar is always made of all its parts, and the
-    first of a window, whose beginning cannot be known (a market may open after its session does), is never a wanted one.
+    Reads back what is stored from the coarsest bar before the new ones on: a bar is always made of all its parts, and
+    the
+    first of a window, whose beginning cannot be known (a market may open after its session does), is never a wanted
+    one.
     """
     if new.empty:
         return Bars.empty(), Rolls.empty()
@@ -93,7 +100,8 @@ def derive(
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
     coarsest = max([*wanted, "1d"], key=calendars.width)  # rolls are decided from days
     starts = pd.concat(
-        pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index) for name, ts in first.groupby(first.index.map(names))
+        pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
+        for name, ts in first.groupby(first.index.map(names))
     )
     whole = series.overlaid(database, new, starts)
     made = [

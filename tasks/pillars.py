@@ -17,7 +17,9 @@ from tasks.step import Output, Work, step
 
 @step("pillar {name} {shard}")
 def score_pillar(work: Work, name: str, shard: int) -> Output:
-    """Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored."""
+    """
+    Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored.
+    """
     run, pillar, instruments = work.run, work.settings.pillars[name], work.settings.shard(shard)
     symbols = [i.symbol for i in instruments]
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), {i.symbol: i.signal_market for i in instruments}]
@@ -30,13 +32,26 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
         if after is not None and after >= run.as_of:
             continue
         changed.append(after)
-        bars = signal_bars(work.hub, instruments, interval, blocks.window_start(after, pillar.history, interval), run.as_of, run.known_at)
-        scored.append(blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()])
+        bars = signal_bars(
+            work.hub,
+            instruments,
+            interval,
+            blocks.window_start(after, pillar.history, interval),
+            run.as_of,
+            run.known_at,
+        )
+        scored.append(
+            blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()]
+        )
 
     def record(batch: ops.Batch) -> None:
         for key, mark in marks.items():
             watermarks.advance(batch, run, key, mark)
         if changed:
-            watermarks.pull_back(batch, watermarks.composite(run.scope, work.settings.timeframes.base), None if None in changed else min(changed))
+            watermarks.pull_back(
+                batch,
+                watermarks.composite(run.scope, work.settings.timeframes.base),
+                None if None in changed else min(changed),
+            )
 
     return Output({Signals: pd.concat(scored, ignore_index=True)}, record=record)

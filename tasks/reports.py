@@ -26,7 +26,9 @@ def publish(run: RunRef) -> None:
     }
     for name, view in found.items():
         title = f"{name.replace('-', ' ').capitalize()} at {at} UTC"
-        create_markdown_artifact(_markdown(title, view), key=f"{book}-{name}".lower().replace("_", "-"), description=title)
+        create_markdown_artifact(
+            _markdown(title, view), key=f"{book}-{name}".lower().replace("_", "-"), description=title
+        )
 
 
 def _markdown(title: str, view: pd.DataFrame) -> str:

@@ -15,7 +15,8 @@ from alphapivot.version import code_version
 
 def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str = "live") -> RunRef:
     """
-    Opens the run that ``key`` names (a flow run's id, or what identifies a replayed session), or finds it again on Retry.
+    Opens the run that ``key`` names (a flow run's id, or what identifies a replayed session), or finds it again on
+    Retry.
 
     What it finds is what was frozen at the first attempt: the config and the as_of of that time.
     """

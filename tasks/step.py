@@ -1,8 +1,10 @@
 """
 A step: read, call, validate, write, say what was done. A Prefect task whose memory is a receipt in the hub.
 
-Prefect's cache does not know what is done (edited code, another worker, a moved results folder make it forget); the hub does: a step
-first looks for its receipt, keyed by run, step and inputs, and returns it when it is there. So Retry executes what failed, then what
+Prefect's cache does not know what is done (edited code, another worker, a moved results folder make it forget); the
+hub does: a step
+first looks for its receipt, keyed by run, step and inputs, and returns it when it is there. So Retry executes what
+failed, then what
 depends on it, wherever and after whatever mending it runs. Rows and receipt are written in one transaction.
 """
 
@@ -45,7 +47,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Output:
-    """What a step's body made: frames to write (a ``batch_id`` column is filled in), and what else goes into the same transaction."""
+    """
+    What a step's body made: frames to write (a ``batch_id`` column is filled in), and what else goes into the same
+    transaction.
+    """
 
     frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -53,13 +58,18 @@ class Output:
 
 
 def open_run(run: RunRef) -> tuple[Settings, Hub]:
-    """The run's frozen settings, from the hub of this process: so a task can run on any machine that reaches the database."""
+    """
+    The run's frozen settings, from the hub of this process: so a task can run on any machine that reaches the
+    database.
+    """
     database = hub.connect()
     _, stored = ops.load_run(database, run.run_id)
     return Settings.restore(stored), database
 
 
-def perform(body: Callable[..., Output], label: str, run: RunRef, after: tuple[Receipt, ...], parameters: dict[str, Any]) -> Receipt:
+def perform(
+    body: Callable[..., Output], label: str, run: RunRef, after: tuple[Receipt, ...], parameters: dict[str, Any]
+) -> Receipt:
     """Executes a step, unless its receipt is there already."""
     name = label.format(**parameters)
     inputs = [name, parameters, run.known_at and run.known_at.isoformat(), sorted(r.batch_id for r in after)]
@@ -70,7 +80,9 @@ def perform(body: Callable[..., Output], label: str, run: RunRef, after: tuple[R
     output = body(Work(run, settings, database, after), **parameters)
     with ops.batch(database, run, name, inputs_hash, parameters) as batch:
         for frame, df in output.frames.items():
-            batch.write(frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df)
+            batch.write(
+                frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df
+            )
         for note in output.notes:
             batch.note(note)
         if output.record:
@@ -82,14 +94,17 @@ def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], T
     """
     Makes a body ``f(work, **parameters) -> Output`` a Prefect task ``f(run, **parameters, after=receipts) -> Receipt``.
 
-    ``label`` names the step (``"pillar {name} {shard}"``) in the UI and in its receipt. Only Unavailable is retried. ``task.fn`` is the
+    ``label`` names the step (``"pillar {name} {shard}"``) in the UI and in its receipt. Only Unavailable is retried.
+    ``task.fn`` is the
     same without Prefect, for replays.
     """
 
     def decorate(body: Callable[..., Output]) -> Task[..., Any]:
         own = list(inspect.signature(body).parameters.values())[1:]  # without ``work``
         run_parameter = inspect.Parameter("run", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=RunRef)
-        after_parameter = inspect.Parameter("after", inspect.Parameter.KEYWORD_ONLY, default=(), annotation=tuple[Receipt, ...])
+        after_parameter = inspect.Parameter(
+            "after", inspect.Parameter.KEYWORD_ONLY, default=(), annotation=tuple[Receipt, ...]
+        )
         signature = inspect.Signature([run_parameter, *own, after_parameter])
 
         @functools.wraps(body)
@@ -121,7 +136,7 @@ def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], T
     return decorate
 
 
-def _passes(task: Any, task_run: Any, state: Any) -> bool:
+def _passes(_task: Any, _task_run: Any, state: Any) -> bool:
     try:
         state.result()
     except Unavailable:

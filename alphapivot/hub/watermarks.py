@@ -31,7 +31,8 @@ def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[s
     """
     Bars after this instant are new or may score differently than when they were last scored; None: all of them.
 
-    ``made_by`` is the hash of all that makes scores besides bars (parameters, code); another one means everything. A bar or roll that
+    ``made_by`` is the hash of all that makes scores besides bars (parameters, code); another one means everything. A
+    bar or roll that
     was restated since counts from its own ts, or, for a roll, from where it took effect.
     """
     with hub.engine.connect() as conn:
@@ -48,13 +49,13 @@ def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[s
             text(
                 "SELECT min(ts) FROM (SELECT ts FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :interval"
                 " AND ingested_at > :known_at AND ts <= :as_of"
-                " UNION ALL SELECT ts FROM market.roll WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
+                " UNION ALL SELECT ts FROM market.roll"
+                " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
             ),
             {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of},
         ).scalar_one()
-    if changed is None:
-        return mark.as_of
-    return min(mark.as_of, changed - timedelta(microseconds=1))
+    scored: datetime = mark.as_of
+    return scored if changed is None else min(scored, changed - timedelta(microseconds=1))
 
 
 def composed_until(hub: Hub, key: Key, made_by: str) -> datetime | None:
@@ -67,11 +68,15 @@ def composed_until(hub: Hub, key: Key, made_by: str) -> datetime | None:
             ),
             vars(key),
         ).one_or_none()
-    return mark.as_of if mark is not None and mark.hash == made_by else None
+    composed: datetime | None = mark.as_of if mark is not None and mark.hash == made_by else None
+    return composed
 
 
 def pull_back(batch: Batch, key: Key, after: datetime | None) -> None:
-    """Says, in the transaction that writes signals later than ``after``, that composites later than it must be made again."""
+    """
+    Says, in the transaction that writes signals later than ``after``, that composites later than it must be made
+    again.
+    """
     if after is None:
         statement = "DELETE FROM signals.watermark"
     else:
@@ -86,7 +91,8 @@ def advance(batch: Batch, run: RunRef, key: Key, made_by: str) -> None:
     """
     Records, in the batch's transaction, that all up to run.as_of is scored as of run.known_at.
 
-    A run for an earlier as_of moves the watermark only when it scored with something new: what lies after it must then be scored again.
+    A run for an earlier as_of moves the watermark only when it scored with something new: what lies after it must
+    then be scored again.
     """
     batch.conn.execute(
         text(

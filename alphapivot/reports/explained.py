@@ -15,7 +15,10 @@ from alphapivot.settings import Settings
 
 @dataclass(frozen=True)
 class Story:
-    """``parts``: (pillar, interval) -> part -> points. ``lines``: the waterfall. ``score`` is the stored one; None where it is unknown."""
+    """
+    ``parts``: (pillar, interval) -> part -> points. ``lines``: the waterfall. ``score`` is the stored one; None where
+    it is unknown.
+    """
 
     symbol: str
     ts: datetime
@@ -35,7 +38,9 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     instrument = settings.instruments[symbol]
     composites, terms = blend(hub, settings, run, [instrument], after=until - timedelta(days=30), until=until)
     if composites.empty:
-        raise DataError(f"{symbol} has no bar in the 30 days up to {until:%Y-%m-%d %H:%M} UTC, hence no score to explain")
+        raise DataError(
+            f"{symbol} has no bar in the 30 days up to {until:%Y-%m-%d %H:%M} UTC, hence no score to explain"
+        )
     row = composites.iloc[-1]
     own = terms[terms["ts"] == row["ts"]]
     made = {
@@ -45,4 +50,6 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     }
     known = row["score"] == row["score"]
     note = f"vetoed: {row['veto']}" if isinstance(row["veto"], str) else ""
-    return Story(symbol, row["ts"].to_pydatetime(), float(row["score"]) if known else None, made, composite.explain(own), note)
+    return Story(
+        symbol, row["ts"].to_pydatetime(), float(row["score"]) if known else None, made, composite.explain(own), note
+    )

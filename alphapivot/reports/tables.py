@@ -27,7 +27,8 @@ def latest(hub: Hub, scope: str = "live") -> RunRef | None:
 
 def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     """
-    One row per symbol at its newest composite up to run.as_of: ts, age (base bars due since), one column per pillar with its contribution
+    One row per symbol at its newest composite up to run.as_of: ts, age (base bars due since), one column per pillar
+    with its contribution
     in points, raw, gate, score, veto; the strongest first.
     """
     after = run.as_of - 20 * calendars.width(settings.timeframes.base) - pd.Timedelta(days=10)
@@ -37,7 +38,10 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     by_pillar = terms.merge(table["ts"], left_on=["symbol", "ts"], right_on=["symbol", "ts"])
     contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
     table = table.join(contributions)
-    due = {s: calendars.due(i.calendar, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0] for s, i in settings.instruments.items()}
+    due = {
+        s: calendars.due(i.calendar, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
+        for s, i in settings.instruments.items()
+    }
     table["fresh"] = table["ts"] >= table.index.map(due)
     order = table["score"].abs().fillna(-1).sort_values(ascending=False, kind="stable").index
     columns = ["ts", "fresh", *contributions.columns, "raw", "gate", "score", "veto"]
@@ -45,21 +49,42 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
 
 
 def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
-    """For each series that config.ini names: bars stored, the newest one, the one due by the calendar, and the open quality issues."""
+    """
+    For each series that config.ini names: bars stored, the newest one, the one due by the calendar, and the open
+    quality issues.
+    """
     query = text(
         "SELECT symbol, market, interval, count(*) AS bars, min(ts) AS first, max(ts) AS newest FROM market.bar"
         " WHERE source <> 'resampled' GROUP BY symbol, market, interval"
     )
-    issues = text("SELECT symbol, market, count(*) AS issues FROM market.quality_issue WHERE decision IS NULL GROUP BY symbol, market")
+    issues = text(
+        "SELECT symbol, market, count(*) AS issues FROM market.quality_issue"
+        " WHERE decision IS NULL GROUP BY symbol, market"
+    )
     with hub.engine.connect() as connection:
-        stored = pd.DataFrame(connection.execute(query).mappings().all(), columns=["symbol", "market", "interval", "bars", "first", "newest"])
+        stored = pd.DataFrame(
+            connection.execute(query).mappings().all(),
+            columns=["symbol", "market", "interval", "bars", "first", "newest"],
+        )
         found = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
     wanted = pd.DataFrame(
-        [(i.symbol, m, i.source_interval(m, settings.timeframes.base), i.calendar) for i in settings.instruments.values() for m in i.markets],
+        [
+            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.calendar)
+            for i in settings.instruments.values()
+            for m in i.markets
+        ],
         columns=["symbol", "market", "interval", "calendar"],
     )
-    wanted["due"] = [calendars.due(c, i, pd.DatetimeIndex([now]))[0] for c, i in zip(wanted["calendar"], wanted["interval"], strict=True)]
-    return wanted.merge(stored, how="left").merge(found, how="left").drop(columns="calendar").sort_values(["symbol", "market"], ignore_index=True)
+    wanted["due"] = [
+        calendars.due(c, i, pd.DatetimeIndex([now]))[0]
+        for c, i in zip(wanted["calendar"], wanted["interval"], strict=True)
+    ]
+    return (
+        wanted.merge(stored, how="left")
+        .merge(found, how="left")
+        .drop(columns="calendar")
+        .sort_values(["symbol", "market"], ignore_index=True)
+    )
 
 
 def runs(hub: Hub, count: int = 8) -> pd.DataFrame:

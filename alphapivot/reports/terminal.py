@@ -18,7 +18,14 @@ from alphapivot.settings import Settings
 
 console = Console()
 NUMBERS = frozenset("+-–0123456789")
-COLOURS = {"ENTER_LONG": "green", "ENTER_SHORT": "red", "EXIT": "yellow", "DENIED": "magenta", "late": "red", "failed": "red"}
+COLOURS = {
+    "ENTER_LONG": "green",
+    "ENTER_SHORT": "red",
+    "EXIT": "yellow",
+    "DENIED": "magenta",
+    "late": "red",
+    "failed": "red",
+}
 
 
 def scores(hub: Hub, settings: Settings) -> None:
@@ -33,7 +40,10 @@ def decisions(hub: Hub, settings: Settings) -> None:
     """What was decided last, with reasons."""
     found = report.decisions(hub, settings.execution.book)
     if len(found):
-        show(views.decisions(found), f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}")
+        show(
+            views.decisions(found),
+            f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}",
+        )
 
 
 def trades(hub: Hub, settings: Settings) -> None:
@@ -47,7 +57,8 @@ def trades(hub: Hub, settings: Settings) -> None:
         first, last = account.iloc[0], account.iloc[-1]
         profit = last["equity"] - first["start_equity"]
         console.print(
-            f"Book {book}: equity {last['equity']:,.2f} {last['currency']}, {views.money(profit)} since {first['day']}; "
+            f"Book {book}: equity {last['equity']:,.2f} {last['currency']}, "
+            f"{views.money(profit)} since {first['day']}; "
             f"realised by closed trades {views.money(closed['realised'].dropna().sum())}; cash {last['cash']:,.2f}"
         )
 
@@ -56,12 +67,17 @@ def status(hub: Hub, settings: Settings) -> None:
     """Data freshness, trades, the kill switch, locks, the last runs."""
     book = settings.execution.book
     run, feed = tables.latest(hub), settings.feeds[settings.runtime.feed]
-    now = run.as_of if run and feed.kind == "simulated" else WallClock().now()  # a simulated market stands still after its last run
+    now = (
+        run.as_of if run and feed.kind == "simulated" else WallClock().now()
+    )  # a simulated market stands still after its last run
     show(views.freshness(tables.freshness(hub, settings, now)), f"Data in {hub!r}, as of {views.instant(now)} UTC")
     trades(hub, settings)
     with hub.engine.connect() as connection:
         switch = control.state(connection, book)
-    console.print(f"Kill switch of book {book}: [bold]{switch.state}[/]" + (f" ({escape(switch.reason)})" if switch.reason else ""))
+    console.print(
+        f"Kill switch of book {book}: [bold]{switch.state}[/]"
+        + (f" ({escape(switch.reason)})" if switch.reason else "")
+    )
     locked = report.locks(hub, book)
     if len(locked):
         show(locked.astype(str), "Locked symbols")
@@ -71,22 +87,40 @@ def status(hub: Hub, settings: Settings) -> None:
 def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> None:
     """The waterfall of one composite score: parts, pillars, raw, gates, score."""
     if symbol not in settings.instruments:
-        raise ConfigError(f"{symbol!r} is not an instrument of the config file; it has {', '.join(sorted(settings.instruments))}")
+        raise ConfigError(
+            f"{symbol!r} is not an instrument of the config file; it has {', '.join(sorted(settings.instruments))}"
+        )
     run = tables.latest(hub)
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
     story = explained.explain(hub, settings, run, symbol, at)
-    rows = [(pillar, interval, part, views.points(v)) for (pillar, interval), parts in story.parts.items() for part, v in parts.items()]
-    show(pd.DataFrame(rows, columns=["pillar", "timeframe", "part", "points"]), "The parts; those of a pillar sum to its score")
+    rows = [
+        (pillar, interval, part, views.points(v))
+        for (pillar, interval), parts in story.parts.items()
+        for part, v in parts.items()
+    ]
+    show(
+        pd.DataFrame(rows, columns=["pillar", "timeframe", "part", "points"]),
+        "The parts; those of a pillar sum to its score",
+    )
     lines = [(line.label, line.detail, views.points(line.effect), views.points(line.total)) for line in story.lines]
     show(pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]), f"{symbol} at {views.instant(story.ts)} UTC")
-    verdict(f"score {views.points(story.score) if story.score is not None else 'unknown'}", story.note, good=story.score is not None)
+    verdict(
+        f"score {views.points(story.score) if story.score is not None else 'unknown'}",
+        story.note,
+        good=story.score is not None,
+    )
 
 
 def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> None:
     """What a run has changed in the database: rows and digest of each table, before and after."""
     rows = [
-        (name, f"{count:,}", digest, "unchanged" if before.get(name) == (count, digest) else f"{before.get(name, (0, ''))[0]:,} rows before")
+        (
+            name,
+            f"{count:,}",
+            digest,
+            "unchanged" if before.get(name) == (count, digest) else f"{before.get(name, (0, ''))[0]:,} rows before",
+        )
         for name, (count, digest) in after.items()
         if count
     ]
@@ -94,7 +128,9 @@ def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]
 
 
 def verdict(title: str, message: str | None, *, good: bool) -> None:
-    console.print(f"[bold {'green' if good else 'red'}]{escape(title)}[/]" + (f"  {escape(message)}" if message else ""))
+    console.print(
+        f"[bold {'green' if good else 'red'}]{escape(title)}[/]" + (f"  {escape(message)}" if message else "")
+    )
 
 
 def show(view: pd.DataFrame, title: str) -> None:

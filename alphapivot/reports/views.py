@@ -14,21 +14,52 @@ Cell = Callable[[Any], str]
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.scores``: points with their sign, each pillar's contribution in a column."""
-    fixed = {"ts": instant, "fresh": lambda fresh: "" if fresh else "stale", "raw": points, "gate": ratio, "score": points, "veto": words}
+    fixed: dict[str, Cell] = {
+        "ts": instant,
+        "fresh": lambda fresh: "" if fresh else "stale",
+        "raw": points,
+        "gate": ratio,
+        "score": points,
+        "veto": words,
+    }
     pillars = [c for c in table.columns if c not in {"symbol", *fixed}]
-    return _shown(table, {"symbol": words, "score": points, **dict.fromkeys(pillars, points), **{k: v for k, v in fixed.items() if k != "score"}})
+    return _shown(
+        table,
+        {
+            "symbol": words,
+            "score": points,
+            **dict.fromkeys(pillars, points),
+            **{k: v for k, v in fixed.items() if k != "score"},
+        },
+    )
 
 
 def decisions(table: pd.DataFrame) -> pd.DataFrame:
     """``execution.report.decisions``: what was decided and why, with the plan of entries."""
-    columns = {"symbol": words, "action": words, "reasons": lambda r: ", ".join(r), "score": points, "qty": quantity}
+    columns: dict[str, Cell] = {
+        "symbol": words,
+        "action": words,
+        "reasons": ", ".join,
+        "score": points,
+        "qty": quantity,
+    }
     return _shown(table, columns | {"reference": price, "stop": price, "target": price, "capped_by": words})
 
 
 def open_trades(table: pd.DataFrame) -> pd.DataFrame:
     """``execution.report.open_trades``: each with its stop and target, and how far they are."""
-    columns = {"symbol": words, "contract": words, "side": words, "state": words, "qty": quantity, "entry": price, "last": price}
-    return _shown(table, columns | {"stop": price, "target": price, "to_stop": share, "to_target": share, "unrealised": money})
+    columns = {
+        "symbol": words,
+        "contract": words,
+        "side": words,
+        "state": words,
+        "qty": quantity,
+        "entry": price,
+        "last": price,
+    }
+    return _shown(
+        table, columns | {"stop": price, "target": price, "to_stop": share, "to_target": share, "unrealised": money}
+    )
 
 
 def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
@@ -40,8 +71,18 @@ def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
 def freshness(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.freshness``: what is there, and what should be."""
     late = (table["newest"] < table["due"]) | table["newest"].isna()
-    columns = {"symbol": words, "market": words, "interval": words, "bars": quantity, "first": instant, "newest": instant, "due": instant}
-    return _shown(table.assign(state=late.map({True: "late", False: "fresh"})), columns | {"state": words, "issues": quantity})
+    columns = {
+        "symbol": words,
+        "market": words,
+        "interval": words,
+        "bars": quantity,
+        "first": instant,
+        "newest": instant,
+        "due": instant,
+    }
+    return _shown(
+        table.assign(state=late.map({True: "late", False: "fresh"})), columns | {"state": words, "issues": quantity}
+    )
 
 
 def runs(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,5 +132,9 @@ def _shown(table: pd.DataFrame, columns: dict[str, Cell]) -> pd.DataFrame:
         return "–" if missing else form(value)
 
     return pd.DataFrame(
-        {name.replace("_", " "): [cell(form, v) for v in table[name].astype(object)] for name, form in columns.items() if name in table}
+        {
+            name.replace("_", " "): [cell(form, v) for v in table[name].astype(object)]
+            for name, form in columns.items()
+            if name in table
+        }
     )

@@ -1,4 +1,7 @@
-"""A copy of the checkout that a test may break and mend, with its own Prefect server and worker: real processes, as a user runs them."""
+"""
+A copy of the checkout that a test may break and mend, with its own Prefect server and worker: real processes, as a
+user runs them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ class Checkout:
 
     def alphapivot(self, *arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
     def ask(self, path: str, body: dict | None = None):
         """The Prefect API's answer, as the UI asks it."""
@@ -74,7 +79,9 @@ def copy_checkout(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(home_root, server, tmp_path_factory):
-    """A copied checkout with `alphapivot ui` (server, deployments, worker) running in it, on the session's PostgreSQL."""
+    """
+    A copied checkout with `alphapivot ui` (server, deployments, worker) running in it, on the session's PostgreSQL.
+    """
     folder = tmp_path_factory.mktemp("flows") / "checkout"
     folder.mkdir()
     copy_checkout(folder)
@@ -89,7 +96,9 @@ def checkout(home_root, server, tmp_path_factory):
     }
     log = (folder.parent / "ui.log").open("w+")
     command = [sys.executable, "-m", "alphapivot.cli", "ui"]
-    ui = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    ui = subprocess.Popen(
+        command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 100
         while "Prefect UI:" not in (said := (folder.parent / "ui.log").read_text()):

@@ -1,4 +1,7 @@
-"""One failed pillar and a Retry, as the UI does it: against a real server and worker, executions counted by their batches."""
+"""
+One failed pillar and a Retry, as the UI does it: against a real server and worker, executions counted by their
+batches.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240)]
 def test_the_schedule_creates_runs(checkout):
     """With some versions of SQLAlchemy Prefect's scheduler fails in silence."""
     (deployment,) = checkout.ask("/deployments/filter", {"deployments": {"name": {"any_": ["pipeline"]}}})
-    checkout.wait_for_any({"deployments": {"id": {"any_": [deployment["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
+    checkout.wait_for_any(
+        {"deployments": {"id": {"any_": [deployment["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    )
 
 
 def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
@@ -29,18 +34,25 @@ def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "pillar momentum 0" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout
-    (run_id,) = [r["id"] for r in checkout.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}})]
+    (run_id,) = [
+        r["id"] for r in checkout.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}})
+    ]
 
     done = batches(checkout)
     assert done == {"ingest simulated 0": 1, "known-at": 1, "pillar trend 0": 1, "composite": 1, "trade": 1}
     assert checkout.sql("SELECT count(*) > 500 FROM signals.signal WHERE pillar = 'trend'") == [(True,)]
-    newest = "SELECT DISTINCT score IS NULL, veto FROM signals.composite c WHERE ts = (SELECT max(ts) FROM signals.composite WHERE symbol = c.symbol)"
+    newest = (
+        "SELECT DISTINCT score IS NULL, veto FROM signals.composite c"
+        " WHERE ts = (SELECT max(ts) FROM signals.composite WHERE symbol = c.symbol)"
+    )
     assert checkout.sql(newest) == [(True, "missing:momentum")]
     assert checkout.sql("SELECT count(*) FROM trading.intent") == [(0,)], "no entries while a pillar is missing"
     assert checkout.sql("SELECT count(*) FROM trading.decision WHERE as_of = :as_of", as_of=AS_OF) == [(4,)]
 
     momentum.write_text(sound)  # the code is mended, and Retry pressed: this is what the UI's button sends
-    checkout.ask(f"/flow_runs/{run_id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True})
+    checkout.ask(
+        f"/flow_runs/{run_id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    )
     again = checkout.wait_for(run_id, "COMPLETED", "FAILED", "CRASHED")
     assert again["state"]["type"] == "COMPLETED", again["state"]
     assert again["run_count"] == 2
@@ -58,7 +70,9 @@ def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
     assert shown[("pillar momentum 0", "Completed")] == 1
     assert checkout.sql("SELECT count(*) FROM ops.run") == [(1,)]
     assert checkout.sql("SELECT state, attempts FROM ops.run") == [("completed", 2)]
-    assert checkout.sql("SELECT count(*) > 0 FROM trading.intent WHERE action LIKE 'ENTER%'") == [(True,)], "now the scores are there"
+    assert checkout.sql("SELECT count(*) > 0 FROM trading.intent WHERE action LIKE 'ENTER%'") == [(True,)], (
+        "now the scores are there"
+    )
 
 
 def batches(checkout) -> dict[str, int]:
