@@ -81,6 +81,7 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # steps that are replayed belong to no flow run
     }
     return {k: v for k, v in settings.items() if k not in os.environ}  # what a person has set, stands
 
