@@ -2,7 +2,7 @@
 The Broker port: what every account must be able to do, in which words it answers.
 
 No SDK exception leaves an adapter. An answer that proves nothing is Unknown, never Rejected; only a failure to
-connect is NotSent.
+connect is NotSent. An account that no longer lets us in (401) is TradingHalted: a person decides, nothing was done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 Side = Literal["BUY", "SELL"]
 Kind = Literal["MARKET", "LIMIT", "STOP"]
 Leg = Literal["ENTRY", "STOP", "TARGET", "EXIT"]
-OrderState = Literal["NEW", "PARTIALLY_FILLED", "SUSPENDED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+OrderState = Literal[
+    "NEW",
+    "PARTIALLY_FILLED",
+    "PENDING_CANCEL",
+    "PENDING_REPLACE",
+    "SUSPENDED",
+    "FILLED",
+    "CANCELED",
+    "REPLACED",
+    "REJECTED",
+    "EXPIRED",
+]
 Key = tuple[str, str, str]  # symbol, market, contract
 
 
@@ -55,10 +66,24 @@ class OrderSpec:
     price: Decimal | None = None
     attached: tuple[Attached, ...] = ()
     fx: Decimal | None = None  # account's currency for one unit of the instrument's, for a simulated broker
+    reduce_only: bool = False  # never opens or turns a position; where the broker has it (caps)
 
     @property
     def key(self) -> Key:
         return self.symbol, self.market, self.contract
+
+
+@dataclass(frozen=True)
+class Ref:
+    """
+    An order by all its names: ours, the broker's where it is known, and its place in a bracket (some brokers give
+    the attached legs no client id: they are found through their entry, ``bracket``).
+    """
+
+    client_order_id: str
+    broker_order_id: str | None
+    bracket: str
+    leg: Leg
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,10 @@ Answer = Accepted | Rejected | Duplicate | Throttled | NotSent | Unknown
 
 @dataclass(frozen=True)
 class BrokerOrder:
-    """An order as the broker sees it now."""
+    """
+    An order as the broker sees it now. ``client_order_id`` is ours also for a leg to which the broker gave none, and
+    empty for an order that is not ours.
+    """
 
     client_order_id: str
     broker_order_id: str
@@ -114,6 +142,10 @@ class BrokerOrder:
     cum_qty: Decimal
     avg_price: Decimal | None
     reason: str | None = None
+    qty: Decimal | None = None  # a native leg's follows its entry's fills; None: as it was sent
+    key: Key | None = None
+    side: Side | None = None
+    price: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -129,12 +161,13 @@ class BrokerFill:
     """
 
     exec_id: str
-    client_order_id: str
+    client_order_id: str  # empty where the broker names the order by ``broker_order_id`` alone
     qty: Decimal
     price: Decimal
     fee: Decimal
     cash: Decimal
     ts: datetime
+    broker_order_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,22 +178,39 @@ class Account:
     cash: Decimal
     equity: Decimal
     free: Decimal
+    at: datetime | None = None  # the broker's own clock when it answered, where it tells
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Is this market open for orders now? ``opens``: when it next will be, None where that is not known."""
+
+    open: bool
+    opens: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Caps:
-    """What a broker can do by itself."""
+    """What a broker can do by itself; what it cannot, the executor does for it."""
 
     idempotent_submit: bool  # enforces unique client ids, so an absent order may be sent again
     id_max_len: int
-    native_bracket: bool
+    native_bracket: bool  # an entry carries its stop and target
+    bracket_on_partial: bool = False  # the legs protect from the entry's first fill on, sized by its fills
+    exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and takes their place when it fills
+    native_oco: bool = False  # a STOP sent later may carry its TARGET: one cancels the other
+    atomic_replace: bool = False  # ``replace`` leaves no moment without the order
+    reduce_only: bool = False
+    queues_for_open: bool = False  # takes orders while the market is closed, for the next open
+    stop_survives_session: bool = True
+    stop_outside_hours: bool = False  # a stop may be placed while the market is closed
 
 
 @runtime_checkable
 class Broker(Protocol):
     """
-    One account. Every method raises Unavailable when the broker cannot be reached, except ``submit``, which
-    answers.
+    One account. Every method raises Unavailable when the broker cannot be reached, except ``submit`` and
+    ``replace``, which answer; every method raises TradingHalted where the account does not let us in.
     """
 
     caps: Caps
@@ -171,10 +221,12 @@ class Broker(Protocol):
         """Signed quantities; flat ones are left out."""
         ...
 
-    def open_orders(self) -> list[BrokerOrder]: ...
+    def open_orders(self) -> list[BrokerOrder]:
+        """All that are not final, other people's included."""
+        ...
 
-    def find(self, client_order_ids: Sequence[str]) -> dict[str, BrokerOrder | Absent]:
-        """Each id's order, or the proof that there is none."""
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
+        """By client_order_id: each one's order, or the *proof* that there is none sent at or after ``since``."""
         ...
 
     def fills(self, since: datetime) -> list[BrokerFill]:
@@ -183,9 +235,18 @@ class Broker(Protocol):
 
     def submit(self, spec: OrderSpec) -> Answer: ...
 
-    def cancel(self, client_order_id: str) -> None:
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        """
+        Accepted: ``ref`` is REPLACED and ``spec`` (same leg, another quantity or price, a new client_order_id) works
+        in its place. Rejected: ``ref`` is as it was. Only where caps.atomic_replace.
+        """
+        ...
+
+    def cancel(self, ref: Ref) -> None:
         """Asks for it; what came of it is read by ``find``. An order that is final already is left alone."""
         ...
+
+    def session(self, key: Key) -> Hours: ...
 
 
 @runtime_checkable

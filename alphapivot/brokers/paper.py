@@ -27,10 +27,12 @@ from alphapivot.brokers.base import (
     BrokerOrder,
     Caps,
     Duplicate,
+    Hours,
     Key,
     NotSent,
     OrderSpec,
     OrderState,
+    Ref,
     Rejected,
     Side,
     Unknown,
@@ -50,7 +52,15 @@ SEEN: dict[str, OrderState] = {"HELD": "SUSPENDED", "WORKING": "NEW", "FILLED": 
 class Paper:
     """The Broker port over schema ``paper``. Fills an order whole or not at all."""
 
-    caps = Caps(idempotent_submit=True, id_max_len=20, native_bracket=True)
+    caps = Caps(
+        idempotent_submit=True,
+        id_max_len=20,
+        native_bracket=True,
+        bracket_on_partial=True,
+        exit_in_bracket=True,
+        queues_for_open=True,
+        stop_outside_hours=True,
+    )
 
     def __init__(self, engine: Engine, book: str, settings: PaperBroker, instruments: Mapping[str, Instrument]) -> None:
         self._engine, self._book, self._settings, self._instruments = engine, book, settings, instruments
@@ -96,11 +106,10 @@ class Paper:
     def open_orders(self) -> list[BrokerOrder]:
         return self._orders("o.state IN ('HELD', 'WORKING')", {})
 
-    def find(self, client_order_ids: Sequence[str]) -> dict[str, BrokerOrder | Absent]:
-        found = {
-            o.client_order_id: o for o in self._orders("o.client_order_id = ANY(:ids)", {"ids": list(client_order_ids)})
-        }
-        return {i: found.get(i, Absent()) for i in client_order_ids}
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - all are kept
+        ids = [r.client_order_id for r in refs]
+        found = {o.client_order_id: o for o in self._orders("o.client_order_id = ANY(:ids)", {"ids": ids})}
+        return {i: found.get(i, Absent()) for i in ids}
 
     def fills(self, since: datetime) -> list[BrokerFill]:
         with self._engine.connect() as conn:
@@ -124,7 +133,14 @@ class Paper:
         except Unavailable as error:
             return Unknown(str(error))
 
-    def cancel(self, client_order_id: str) -> None:
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the port's signature
+        return Rejected("the paper broker replaces no orders")
+
+    def session(self, key: Key) -> Hours:  # noqa: ARG002 - the port's signature
+        """It takes orders at any time and fills them at the next open."""
+        return Hours(open=True)
+
+    def cancel(self, ref: Ref) -> None:
         """An entry takes its held legs with it."""
         with self._engine.begin() as conn:
             conn.execute(
@@ -133,7 +149,7 @@ class Paper:
                     " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state ="
                     " 'HELD'))"
                 ),
-                {"book": self._book, "id": client_order_id},
+                {"book": self._book, "id": ref.client_order_id},
             )
 
     # what only the paper broker needs
@@ -218,13 +234,17 @@ class Paper:
         with self._engine.connect() as conn:
             rows = conn.execute(
                 text(
-                    "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason"
+                    "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason,"
+                    " o.qty, o.symbol, o.market, o.contract, o.side, o.price"
                     " FROM paper.orders o LEFT JOIN paper.fill f USING (book, client_order_id)"
                     f" WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
                 ),
                 {"book": self._book, **parameters},
             )
-            return [BrokerOrder(i, b, SEEN[s], q, p, r) for i, b, s, q, p, r in rows]
+            return [
+                BrokerOrder(i, b, SEEN[s], done, at, why, qty, (symbol, market, contract), side, price)
+                for i, b, s, done, at, why, qty, symbol, market, contract, side, price in rows
+            ]
 
     def _submit(self, conn: Connection, spec: OrderSpec) -> Answer:
         conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})

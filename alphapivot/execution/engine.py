@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import text
 
 from alphapivot.brokers import open_broker
-from alphapivot.brokers.base import Broker, Replaying
+from alphapivot.brokers.base import Broker, Ref, Replaying
 from alphapivot.errors import ConfigError
 from alphapivot.execution import ledger, quotes
 from alphapivot.execution.decide import OpenTrade, Quote, Score, Standing, decide
@@ -122,7 +122,7 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any]) -
     )
     to_send, to_cancel = _decide(session, priced, fronts, terms)
     for entry_id in to_cancel:
-        session.broker.cancel(entry_id)
+        session.broker.cancel(Ref(entry_id, None, entry_id, "ENTRY"))
     send(session, to_send)
     if to_send or to_cancel:
         reconcile(session)

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from alphapivot.brokers.base import Account, BrokerFill, Leg
+from alphapivot.brokers.base import Account, BrokerFill, Leg, Ref
 
 Row = dict[str, Any]
 
@@ -27,6 +27,11 @@ def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *
     """20 characters that the same decision always gets: a prefix and a hash of what makes the order unique."""
     key = "\x1f".join((book, strategy, symbol, as_of.astimezone(UTC).isoformat(), leg, str(version)))
     return "AP" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
+
+
+def ref(order: RowMapping) -> Ref:
+    """An order by all its names; the row holds ``entry_id`` too."""
+    return Ref(order["client_order_id"], order["broker_order_id"], order["entry_id"], order["leg"])
 
 
 def dump(rows: Any) -> str:
@@ -116,12 +121,13 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
 
 
 def working_orders(conn: Connection, book: str) -> list[RowMapping]:
-    """Orders that are not final, the oldest first."""
+    """Orders that are not final, with the id of their trade's entry (``entry_id``), the oldest first."""
     return list(
         conn.execute(
             text(
-                "SELECT * FROM trading.orders WHERE book = :book AND NOT trading.is_terminal(state) ORDER BY"
-                " created_at, client_order_id"
+                "SELECT o.*, e.client_order_id AS entry_id FROM trading.orders o"
+                " JOIN trading.orders e ON e.trade_id = o.trade_id AND e.leg = 'ENTRY' AND e.version = 1"
+                " WHERE o.book = :book AND NOT trading.is_terminal(o.state) ORDER BY o.created_at, o.client_order_id"
             ),
             {"book": book},
         ).mappings()

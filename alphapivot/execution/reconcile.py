@@ -23,11 +23,12 @@ def finish_what_was_begun(session: Session) -> None:
         working = ledger.working_orders(conn, session.book)
     for order in working:
         if order["state"] == "PENDING_CANCEL":
-            session.broker.cancel(order["client_order_id"])
+            session.broker.cancel(ledger.ref(order))
     begun = {o["client_order_id"]: o for o in working if o["leg"] in ("ENTRY", "EXIT") and o["state"] in IN_FLIGHT}
     if not begun:
         return
-    absent = [i for i, found in session.broker.find(list(begun)).items() if isinstance(found, Absent)]
+    seen = session.broker.find([ledger.ref(o) for o in begun.values()], min(o["created_at"] for o in begun.values()))
+    absent = [i for i, found in seen.items() if isinstance(found, Absent)]
     late = {
         begun[i]["trade_id"] for i in absent if begun[i]["leg"] == "ENTRY" and begun[i]["as_of"] < session.run.as_of
     }
@@ -70,7 +71,9 @@ def reconcile(session: Session) -> None:
         trades = ledger.open_trades(conn, session.book)
     if not trades:
         return
-    seen = session.broker.find([o["client_order_id"] for o in working]) if working else {}
+    seen = {}
+    if working:
+        seen = session.broker.find([ledger.ref(o) for o in working], min(o["created_at"] for o in working))
     fills = session.broker.fills(min(t["as_of"] for t in trades))
     now = session.clock.now()
     lost = {

@@ -209,7 +209,7 @@ def test_a_kill_switch_thrown_in_mid_run_stops_the_entries_that_are_left_and_no_
 
 
 class DyingAtCancel(DyingBroker):
-    def cancel(self, client_order_id):
+    def cancel(self, ref):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
