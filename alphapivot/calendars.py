@@ -1,22 +1,24 @@
 """
 When bars end: exchange sessions, bar ends within them, and resampling to higher timeframes.
 
-A bar belongs to the first bar end of its calendar at or after its own end, so that every bar counts once.
+A bar belongs to the first bar end of its calendar at or after its own end, so that every bar counts once. A calendar
+is a name of exchange_calendars, or an instrument's ``Hours``: ``alphapivot.schedule`` knows both.
 """
 
 from __future__ import annotations
 
 import difflib
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphapivot import schedule
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.frames import Bars
+from alphapivot.schedule import Calendar, Instants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +34,6 @@ INTERVALS: dict[str, timedelta] = {
     "1w": timedelta(weeks=1),
 }
 SERIES = ["symbol", "market", "contract", "interval"]
-Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 
 
 def width(interval: str) -> timedelta:
@@ -46,38 +47,6 @@ def width(interval: str) -> timedelta:
 def divides(fine: str, coarse: str) -> bool:
     """Can bars of ``coarse`` be put together from whole bars of ``fine``? An interval divides itself."""
     return width(coarse) % width(fine) == timedelta(0)
-
-
-@lru_cache
-def get_calendar(name: str, start: str = "1980-01-01") -> Any:
-    """
-    A calendar of exchange_calendars, from ``start`` (or as early as it goes) to a year from now.
-
-    Raises ConfigError, with the nearest names, for one that does not exist.
-    """
-    import exchange_calendars as xc  # noqa: PLC0415 - takes most of a second
-
-    names = xc.get_calendar_names(include_aliases=True)
-    if name not in names:
-        near = difflib.get_close_matches(name.upper(), names, n=3, cutoff=0.4)
-        meant = f"did you mean {' or '.join(near)}?" if near else "see exchange_calendars.get_calendar_names()"
-        raise ConfigError(f"calendar {name!r} is unknown to exchange_calendars; {meant}")
-    try:
-        return xc.get_calendar(name, start=start)
-    except (ValueError, NotImplementedError):
-        try:  # some calendars are known from a later date only
-            return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
-        except (ValueError, NotImplementedError) as error:
-            reason = str(error)[:100]
-            raise ConfigError(f"exchange_calendars {xc.__version__} cannot make calendar {name!r}: {reason}") from error
-
-
-@lru_cache
-def _schedule(name: str) -> tuple[Instants, Instants, Instants]:
-    """Labels (dates), opens and closes of all sessions."""
-    schedule = get_calendar(name).schedule
-    opens, closes = (schedule[c].dt.tz_convert(None).to_numpy().astype("datetime64[us]") for c in ("open", "close"))
-    return schedule.index.to_numpy().astype("datetime64[us]"), opens, closes
 
 
 def naive(at: Any) -> Any:
@@ -94,39 +63,46 @@ def aware(at: Instants) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(at.astype("datetime64[us]"), tz="UTC")
 
 
-def _covered(calendar: str, end: np.datetime64) -> None:
-    closes = _schedule(calendar)[2]
+def _covered(calendar: Calendar, end: np.datetime64) -> None:
+    closes = schedule.of(calendar).closes
     if end > closes[-1]:
         raise DataError(f"calendar {calendar} is known up to {closes[-1]} UTC, but {end} was asked for")
 
 
-def sessions(calendar: str, start: datetime, end: datetime) -> pd.DataFrame:
+def sessions(calendar: Calendar, start: datetime, end: datetime) -> pd.DataFrame:
     """The sessions that overlap (start, end]: index is the session's date, columns ``open`` and ``close`` in UTC."""
-    labels, opens, closes = _schedule(calendar)
+    known = schedule.of(calendar)
+    opens, closes = known.opens, known.closes
     low, high = naive(start), naive(end)
     _covered(calendar, high)
     part = slice(np.searchsorted(closes, low, "right"), np.searchsorted(opens, high, "left"))
     columns = {"open": aware(opens[part]), "close": aware(closes[part])}
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(labels[part], name="session"))
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(known.labels[part], name="session"))
 
 
-def session_closes(calendar: str, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
+def session_closes(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
-    The close of each date's session, in UTC.
+    When each date's daily bar is complete, in UTC: at its session's close, or at the settlement where hours say so.
 
     A date without a session gets the end of that day where the exchange is: never before its bar could be known, and
-    no bar end of the calendar, so that the screening flags it.
+    no bar end of the calendar, so that the screening finds it.
     """
     days = pd.DatetimeIndex(np.asarray(dates)).normalize()
-    labels, _, closes = _schedule(calendar)
+    known = schedule.of(calendar)
     wanted = days.to_numpy().astype("datetime64[us]")
-    at = np.minimum(np.searchsorted(labels, wanted), len(labels) - 1)
-    zone = get_calendar(calendar).tz
-    midnight = (days + pd.Timedelta(days=1)).tz_localize(zone, ambiguous=False, nonexistent="shift_forward")
-    return aware(np.where(labels[at] == wanted, closes[at], naive(midnight)))
+    at = np.minimum(np.searchsorted(known.labels, wanted), len(known.labels) - 1)
+    return aware(np.where(known.labels[at] == wanted, known.days[at], schedule.local(wanted, schedule.DAY, known.zone)))
 
 
-def ends_of(calendar: str, interval: str, starts: pd.DatetimeIndex) -> pd.DatetimeIndex:
+def session_dates(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Each date, or where it has no session the date of the next one: of Monday for a Sunday evening's trades."""
+    wanted = pd.DatetimeIndex(np.asarray(dates)).normalize().to_numpy().astype("datetime64[us]")
+    labels = np.append(schedule.of(calendar).labels, np.datetime64("NaT"))
+    following = labels[np.searchsorted(labels[:-1], wanted)]
+    return pd.DatetimeIndex(np.where(np.isnat(following), wanted, following))
+
+
+def ends_of(calendar: Calendar, interval: str, starts: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When bars that began at ``starts`` were complete: at the calendar's next bar end (a session's last may be short).
 
@@ -141,43 +117,43 @@ def ends_of(calendar: str, interval: str, starts: pd.DatetimeIndex) -> pd.Dateti
     return aware(np.where(following <= full, following, full))
 
 
-def bar_ends(calendar: str, interval: str, start: datetime, end: datetime) -> pd.DatetimeIndex:
+def bar_ends(calendar: Calendar, interval: str, start: datetime, end: datetime) -> pd.DatetimeIndex:
     """
     The ends of the calendar's bars in (start, end], UTC, microseconds.
 
-    Intraday bars are anchored at the session's open, the last one is cut at its close; ``1d`` ends at the session's
-    close, ``1w`` at the close of the week's last session. Raises ConfigError for an unknown calendar or interval.
+    Intraday bars are anchored at the session's open, and anew at the end of each break; the last one before a break or
+    the close is cut there. ``1d`` ends at the session's close (or settlement), ``1w`` with the week's last session.
+    Raises ConfigError for an unknown calendar or interval.
     """
     low, high = naive(start), naive(end)
     _covered(calendar, high)
     return aware(_bar_ends(calendar, interval, low, high))
 
 
-def _bar_ends(calendar: str, interval: str, low: np.datetime64, high: np.datetime64) -> Instants:
-    step = np.timedelta64(width(interval))
-    labels, opens, closes = _schedule(calendar)
+def _bar_ends(calendar: Calendar, interval: str, low: np.datetime64, high: np.datetime64) -> Instants:
+    step, known = np.timedelta64(width(interval)), schedule.of(calendar)
     if interval == "1d":
-        ends = closes
+        ends = known.days
     elif interval == "1w":
         # 1970-01-01 was a Thursday; weeks begin on Monday
-        week = (labels.astype("datetime64[D]").astype(np.int64) + 3) // 7
+        week = (known.labels.astype("datetime64[D]").astype(np.int64) + 3) // 7
         # the calendar's own last week may go on after it
-        ends = closes[:-1][week[1:] != week[:-1]]
+        ends = known.days[:-1][week[1:] != week[:-1]]
     else:
-        part = slice(np.searchsorted(closes, low, "right"), np.searchsorted(opens, high, "left"))
-        opens, closes = opens[part], closes[part]
-        count = -((opens - closes) // step)  # rounded up: the last bar may be short
-        session = np.repeat(np.arange(len(opens)), count)
-        within = np.arange(len(session)) - np.repeat(np.cumsum(count) - count, count)
-        ends = np.minimum(opens[session] + (within + 1) * step, closes[session])
+        part = slice(np.searchsorted(known.ends, low, "right"), np.searchsorted(known.starts, high, "left"))
+        starts, stops = known.starts[part], known.ends[part]
+        count = -((starts - stops) // step)  # rounded up: the last bar may be short
+        stretch = np.repeat(np.arange(len(starts)), count)
+        within = np.arange(len(stretch)) - np.repeat(np.cumsum(count) - count, count)
+        ends = np.minimum(starts[stretch] + (within + 1) * step, stops[stretch])
     return ends[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "right")]
 
 
 @overload
-def due(calendar: str, interval: str, at: datetime) -> pd.Timestamp: ...
+def due(calendar: Calendar, interval: str, at: datetime) -> pd.Timestamp: ...
 @overload
-def due(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex: ...
-def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Timestamp | pd.DatetimeIndex:
+def due(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex: ...
+def due(calendar: Calendar, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Timestamp | pd.DatetimeIndex:
     """The newest bar end at or before ``at``, an instant or an index of them; NaT before the calendar's first bar."""
     if not isinstance(at, pd.DatetimeIndex):
         return due(calendar, interval, pd.DatetimeIndex([at]))[0]
@@ -187,7 +163,7 @@ def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Tim
     if not len(wanted):
         return aware(found)
     _covered(calendar, wanted.max())
-    _, opens, closes = _schedule(calendar)
+    opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
     # ten sessions back there is the end of a week, whatever the holidays
     first = opens[max(int(np.searchsorted(closes, wanted.min(), "right")) - 10, 0)]
     ends = _bar_ends(calendar, interval, first, wanted.max())
@@ -195,15 +171,17 @@ def due(calendar: str, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Tim
     return aware(found)
 
 
-def rows_by_calendar(bars: pd.DataFrame, calendars: Mapping[str, str]) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+def rows_by_calendar(
+    bars: pd.DataFrame, calendars: Mapping[str, Calendar]
+) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:
     """(calendar, interval) -> the positions of its rows, so that each calendar is asked once for all its symbols."""
-    found: dict[tuple[str, str], list[npt.NDArray[np.int64]]] = {}
+    found: dict[tuple[Calendar, str], list[npt.NDArray[np.int64]]] = {}
     for (symbol, interval), rows in bars.groupby(["symbol", "interval"], sort=False).indices.items():  # type: ignore[misc]
         found.setdefault((calendars[symbol], interval), []).append(np.asarray(rows))  # type: ignore[has-type]
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
-def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], until: datetime) -> pd.DataFrame:
+def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, Calendar], until: datetime) -> pd.DataFrame:
     """
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
 
@@ -212,7 +190,8 @@ def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], un
     series is left out unless its parts begin where it begins, so a window should reach back one coarse bar further than
     what is wanted of it. A part that comes late restates its bar: the caller resamples again from there.
 
-    ``calendars``: symbol -> calendar. Raises ConfigError where an interval of ``bars`` does not divide ``interval``.
+    ``calendars``: symbol -> calendar or hours. Raises ConfigError where an interval of ``bars`` does not divide
+    ``interval``.
     """
     for fine in bars["interval"].unique():
         if fine == interval or not divides(fine, interval):
@@ -247,9 +226,9 @@ def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, str], un
     return made.reset_index(drop=True)
 
 
-def _periods(calendar: str, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
+def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
     """For each part that ends at ``ts``: when the first part of its coarse bar ends, and when the coarse bar ends."""
-    _, opens, closes = _schedule(calendar)
+    opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
     # ten sessions to either side there is the end of a week, whatever the holidays
     low = opens[max(int(np.searchsorted(closes, ts.min())) - 10, 0)]
     high = closes[min(int(np.searchsorted(closes, ts.max())) + 10, len(closes) - 1)]
