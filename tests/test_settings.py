@@ -324,7 +324,8 @@ def test_settings_come_back_from_what_a_run_stored(path):
     loaded = settings.load(path, {})
     shuffled = json.loads(json.dumps(loaded.stored(), sort_keys=True))
     restored = settings.Settings.restore(shuffled)
-    assert restored == loaded
+    # where the database is, each machine knows for itself
+    assert restored == loaded.model_copy(update={"database": settings.Database()})
     assert restored.hash() == loaded.hash()
     assert list(restored.composite.weights) == list(loaded.composite.weights)
     assert type(restored.pillars["trend"]) is type(loaded.pillars["trend"])

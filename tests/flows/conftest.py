@@ -46,22 +46,20 @@ class Checkout:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
-    def wait_for(self, run_id: str, *states: str, seconds: float = 60) -> dict:
+    def eventually(self, look, accept, seconds: float = 60):
+        """What ``look`` finds, as soon as ``accept`` takes it: the server records some things seconds later."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            run = self.ask(f"/flow_runs/{run_id}")
-            if run["state"]["type"] in states:
-                return run
-            time.sleep(0.3)
-        raise AssertionError(f"flow run {run_id} stays {run['state']}; expected {states}")
-
-    def wait_for_any(self, flow_runs: dict, seconds: float = 60) -> list[dict]:
-        """Flow runs that match the filter, as soon as there are some."""
-        deadline = time.monotonic() + seconds
-        while not (found := self.ask("/flow_runs/filter", flow_runs)):
-            assert time.monotonic() < deadline, f"no flow run matches {flow_runs}"
+        while not accept(found := look()):
+            assert time.monotonic() < deadline, f"still {found}"
             time.sleep(0.3)
         return found
+
+    def wait_for(self, run_id: str, *states: str) -> dict:
+        return self.eventually(lambda: self.ask(f"/flow_runs/{run_id}"), lambda run: run["state"]["type"] in states)
+
+    def wait_for_any(self, flow_runs: dict) -> list[dict]:
+        """Flow runs that match the filter, as soon as there are some."""
+        return self.eventually(lambda: self.ask("/flow_runs/filter", flow_runs), bool)
 
     def sql(self, query: str, **parameters):
         from sqlalchemy import text
