@@ -27,12 +27,16 @@ SINGLE: dict[str, type[BaseModel]] = {
     "timeframes": grammar.Timeframes,
     "composite": grammar.CompositeSettings,
     "execution": grammar.ExecutionSettings,
+    "entry": grammar.EntrySettings,
+    "exit": grammar.ExitSettings,
+    "sizing": grammar.SizingSettings,
     "risk": grammar.RiskSettings,
+    "protections": grammar.ProtectionSettings,
     "quality": grammar.Quality,
     "retention": grammar.Retention,
     "runtime": grammar.Runtime,
 }
-OPTIONAL = ("database", "quality", "retention")
+OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention")
 KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME] say their kind
     "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
     "broker": {"paper": grammar.PaperBroker},

@@ -11,17 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     SerializeAsAny,
@@ -31,26 +26,30 @@ from pydantic import (
 
 import pillars
 from alphapivot.errors import ConfigError
+from alphapivot.sections import Day, Mapped, Positive, Section, Zone
+from alphapivot.trading_sections import (
+    AlpacaBroker,
+    Broker,
+    EntrySettings,
+    ExecutionSettings,
+    ExitSettings,
+    PaperBroker,
+    ProtectionSettings,
+    RiskSettings,
+    SizingSettings,
+)
 
-T = TypeVar("T")
-
-
-def _in_order(values: dict[str, T]) -> dict[str, T]:
-    # JSONB forgets the order of keys: sums over a mapping must agree bit for bit between the file and ops.run
-    return dict(sorted(values.items()))
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("no such time zone; give one such as Europe/Berlin") from None
-    return name
-
-
-def _day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
+__all__ = [  # those that stand elsewhere, so that this is the one place to import settings from
+    "AlpacaBroker",
+    "EntrySettings",
+    "ExecutionSettings",
+    "ExitSettings",
+    "PaperBroker",
+    "ProtectionSettings",
+    "RiskSettings",
+    "Section",
+    "SizingSettings",
+]
 
 
 def _address(url: SecretStr) -> SecretStr:
@@ -68,17 +67,6 @@ def _by_name(values: dict[str, Any]) -> dict[str, Any]:
 
 
 Market = Literal["spot", "futures"]
-Positive = Annotated[Decimal, Field(gt=0)]
-Day = Annotated[str, AfterValidator(_day)]
-Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]
-
-
-class Section(BaseModel):
-    """One section of config.ini: frozen, no unknown keys, no defaults that hide a typo."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class Database(Section):
@@ -112,9 +100,7 @@ class YahooFeed(FeedSection):
 class FilesFeed(FeedSection):
     kind: Literal["files"] = "files"
     root: Path = Field(description="the folder under which the instruments' tickers name files")
-    zone: Annotated[str, AfterValidator(_zone)] = Field(
-        description="time zone of stamps without one, such as Europe/Berlin"
-    )
+    zone: Zone = Field(description="time zone of stamps without one, such as Europe/Berlin")
     stamp: Literal["end", "start", "date"] = Field(
         description="what a row's time is: the bar's end, its start, or its session's date"
     )
@@ -202,38 +188,6 @@ class CompositeSettings(Section):
     )
 
 
-class ExecutionSettings(Section):
-    book: str = Field(description="the account's name in trading.*, such as paper")
-    strategy: str = Field(description="one strategy a book")
-    broker: str = Field(description="a [broker.*] section")
-    entry_threshold: float = Field(gt=0, le=100, description="enter long at or above, short at or below its negative")
-    exit_threshold: float = Field(
-        ge=0, le=100, description="a fresh raw score beyond it on the other side closes a trade"
-    )
-    min_gate: float = Field(0.0, ge=0, le=1, description="no entry below this gate")
-    max_score_age: int = Field(1, ge=0, description="completed bars of the base timeframe since the score's bar")
-    atr: int = Field(14, gt=1, description="bars of the Average True Range behind the stop")
-    stop_atr: Positive = Field(description="stop distance in ATR")
-    reward_to_risk: Positive = Field(description="target distance over stop distance")
-    allow_shorts: bool = True
-
-
-class RiskSettings(Section):
-    risk_per_trade: Positive = Field(lt=1, description="share of equity lost when the stop is hit at its price")
-    max_open_trades: int = Field(gt=0)
-    max_notional: Positive = Field(description="largest notional of one trade, as a share of equity")
-    max_gross_exposure: Positive = Field(description="sum of absolute notionals, as a share of equity")
-    daily_loss_limit: Positive = Field(lt=1, description="a share of equity, such as 0.02")
-
-
-class PaperBroker(Section):
-    kind: Literal["paper"] = "paper"
-    cash: Positive = Field(description="starting cash")
-    currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
-    slippage_bps: Decimal = Field(Decimal(0), ge=0, description="basis points against us on market and stop fills")
-    fee_bps: Decimal = Field(Decimal(0), ge=0, description="basis points of notional on every fill")
-
-
 class Quality(Section):
     """[quality]: what is too odd to be believed; a threshold of 0 turns its check off. See alphapivot/gates.py."""
 
@@ -275,7 +229,11 @@ class Settings(Section):
     risk: RiskSettings
     feeds: Mapped[Feed]
     instruments: Mapped[Instrument]
-    brokers: Mapped[PaperBroker]
+    brokers: Mapped[Broker]
+    entry: EntrySettings = EntrySettings()
+    exit: ExitSettings = ExitSettings()
+    sizing: SizingSettings = SizingSettings()
+    protections: ProtectionSettings = ProtectionSettings()
     quality: Quality = Quality()
     retention: Retention = Retention()
     pillars: Annotated[Mapped[SerializeAsAny[pillars.Pillar]], BeforeValidator(_by_name)]

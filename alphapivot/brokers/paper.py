@@ -366,4 +366,7 @@ def _json(rows: list[dict[str, Any]]) -> str:
 
 def open_paper(hub: Hub, settings: Settings) -> Paper:
     """The paper account of [execution] book."""
-    return Paper(hub.engine, settings.execution.book, settings.brokers[settings.execution.broker], settings.instruments)
+    broker = settings.brokers[settings.execution.broker]
+    if broker.kind != "paper":
+        raise ConfigError(f"[broker.{settings.execution.broker}] is no paper account, but {broker.kind}")
+    return Paper(hub.engine, settings.execution.book, broker, settings.instruments)

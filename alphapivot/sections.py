@@ -1,0 +1,44 @@
+"""What all sections of config.ini share: frozen, no unknown keys, no defaults that hide a typo; and kinds of values."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+def _in_order(values: dict[str, T]) -> dict[str, T]:
+    # JSONB forgets the order of keys: sums over a mapping must agree bit for bit between the file and ops.run
+    return dict(sorted(values.items()))
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone; give one such as Europe/Berlin") from None
+    return name
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Positive = Annotated[Decimal, Field(gt=0)]
+Day = Annotated[str, AfterValidator(_day)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]
+
+
+class Section(BaseModel):
+    """One section of config.ini: frozen, no unknown keys, no defaults that hide a typo."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
