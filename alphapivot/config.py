@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 import pillars
@@ -21,6 +21,7 @@ from alphapivot import settings as grammar
 from alphapivot.consistency import check
 from alphapivot.errors import ConfigError
 from alphapivot.version import ROOT
+from pillars.rules import Rule, Ruled
 
 SINGLE: dict[str, type[BaseModel]] = {
     "database": grammar.Database,
@@ -41,7 +42,13 @@ KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME
     "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
     "broker": {"paper": grammar.PaperBroker},
 }
-MANY = {"feed": "feed.NAME", "instrument": "instrument.SYMBOL", "pillar": "pillar.NAME", "broker": "broker.NAME"}
+MANY = {
+    "feed": "feed.NAME",
+    "instrument": "instrument.SYMBOL",
+    "pillar": "pillar.NAME",
+    "rule": "rule.PILLAR.NAME",
+    "broker": "broker.NAME",
+}
 PREFIX = "ALPHAPIVOT_"
 
 
@@ -73,8 +80,9 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     mistakes += [
         f"there is no [{form}] section; at least one is needed"
         for family, form in MANY.items()
-        if not any(_family(name) == family for name in sections)
+        if family != "rule" and not any(_family(name) == family for name in sections)
     ]
+    _apply_rules(valid, sections, mistakes)
     mistakes += check(valid, sections)
     if mistakes:
         _refuse(path, mistakes)
@@ -142,11 +150,15 @@ def _has_password(url: str) -> bool:
 def _family(name: str) -> str | None:
     """``feed`` of ``feed.yahoo``; None for what is no such section."""
     family, dot, rest = name.partition(".")
+    if family == "rule" and not re.fullmatch(r"[^.]+\.[^.]+", rest):
+        return None
     return family if family in MANY and dot and rest else None
 
 
 def _nearest_section(name: str) -> str:
     family, dot, rest = name.partition(".")
+    if dot and family in MANY:
+        return f"it is written [{MANY[family]}]"
     near = ini.nearest(family, MANY if dot else SINGLE)
     if not near.startswith("did"):
         return f"it may be {', '.join([*SINGLE, *MANY.values()])}"
@@ -167,6 +179,8 @@ def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None,
     if family == "pillar":
         known: Mapping[str, type[BaseModel]] = pillars.PILLARS
         return known.get(rest), f"[{name}] names no pillar; {ini.nearest(rest, known)}"
+    if family == "rule":
+        return Rule, ""
     kinds, kind = KINDS[family], found.get("kind")
     if kind is None:
         return None, f"[{name}] kind is missing ({' or '.join(kinds)})"
@@ -213,6 +227,26 @@ def _apply_overrides(sections: ini.Sections, overrides: Mapping[str, str]) -> li
             if _family(name) == "instrument":
                 found.pop("feed", None)
     return mistakes
+
+
+def _apply_rules(valid: dict[str, BaseModel], sections: ini.Sections, mistakes: list[str]) -> None:
+    """Makes each pillar that has rules a ``Ruled`` one."""
+    rules: dict[str, dict[str, BaseModel]] = {}
+    for section in [name for name in valid if _family(name) == "rule"]:
+        _, pillar, name = section.split(".", 2)
+        configured = [other.removeprefix("pillar.") for other in sections if _family(other) == "pillar"]
+        if pillar not in configured:
+            near = ini.nearest(pillar, configured)
+            mistakes.append(f"[{section}] is a rule of {pillar}, but there is no [pillar.{pillar}]; {near}")
+        elif (chosen := valid.get(f"pillar.{pillar}")) is not None:
+            try:
+                Ruled(pillar=chosen, rules={name: valid[section]})
+            except ValidationError as error:
+                mistakes += [f"[{section}] {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+            else:
+                rules.setdefault(pillar, {})[name] = valid[section]
+    for pillar, own in rules.items():
+        valid[f"pillar.{pillar}"] = Ruled(pillar=valid[f"pillar.{pillar}"], rules=own)
 
 
 def _at_home(feed: grammar.FilesFeed, path: Path) -> grammar.FilesFeed:

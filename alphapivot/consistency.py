@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Runtime,
         Timeframes,
     )
+    from pillars.rules import Rule
 
 
 def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
@@ -65,6 +66,10 @@ def _composite(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iter
                 yield f"[composite] {key} name {name}, which has no direction; it belongs in gates"
             elif pillar is not None and key == "gates" and not pillar.gating:
                 yield f"[composite] gates name {name}, which has no gate; it belongs in weights"
+    for section, rule in valid.items():
+        pillar_name = section.split(".")[1] if section.startswith("rule.") else ""
+        if pillar_name in configured and cast("Rule", rule).gate is not None and pillar_name not in composite.gates:
+            yield f"[{section}] gate moves nothing unless [composite] gates name {pillar_name}, as in {pillar_name}: 1"
     yield from _sum("composite", composite.weights)
 
 

@@ -27,6 +27,7 @@ from pydantic import (
 import pillars
 from alphapivot.errors import ConfigError
 from alphapivot.sections import Day, Mapped, Positive, Section, Zone
+from alphapivot.terms import Terms
 from alphapivot.trading_sections import (
     AlpacaBroker,
     Broker,
@@ -38,6 +39,7 @@ from alphapivot.trading_sections import (
     RiskSettings,
     SizingSettings,
 )
+from pillars.rules import Ruled
 
 __all__ = [  # those that stand elsewhere, so that this is the one place to import settings from
     "AlpacaBroker",
@@ -63,7 +65,13 @@ def _by_name(values: dict[str, Any]) -> dict[str, Any]:
     unknown = values.keys() - pillars.PILLARS.keys()
     if unknown:
         raise ValueError(f"no such pillar: {', '.join(sorted(unknown))}")
-    return {n: pillars.PILLARS[n].model_validate(v) if isinstance(v, dict) else v for n, v in values.items()}
+    return {n: _pillar(pillars.PILLARS[n], v) if isinstance(v, dict) else v for n, v in values.items()}
+
+
+def _pillar(kind: type[pillars.Pillar], stored: dict[str, Any]) -> pillars.Pillar:
+    if stored.keys() == Ruled.model_fields.keys():
+        return Ruled(pillar=kind.model_validate(stored["pillar"]), rules=stored["rules"])
+    return kind.model_validate(stored)
 
 
 Market = Literal["spot", "futures"]
@@ -112,6 +120,12 @@ class FilesFeed(FeedSection):
     zero_volume_is_missing: bool = Field(
         default=False, description="the feed writes 0 where it knows no volume or open interest"
     )
+    join: bool = Field(
+        default=False, description="rows of one session, such as Sunday evening's and Monday's, are parts of one bar"
+    )
+    contracts: Mapped[str] = Field(
+        default={}, description="of contracts side by side in a row: column of its name: column of its close"
+    )
 
 
 class SimulatedFeed(FeedSection):
@@ -130,7 +144,7 @@ class SimulatedFeed(FeedSection):
 Feed = Annotated[YahooFeed | FilesFeed | SimulatedFeed, Field(discriminator="kind")]
 
 
-class Instrument(Section):
+class Instrument(Terms):
     """[instrument.SYMBOL]: one underlying with its spot and futures markets and the terms of the one that is traded."""
 
     symbol: str
@@ -155,7 +169,6 @@ class Instrument(Section):
     lot: Positive = Field(description="smallest tradable quantity")
     margin: Positive = Field(description="initial margin as a share of notional; 1 for cash")
     tradable: bool
-    calendar: str = Field(description="a calendar of exchange_calendars: XNYS, CMES, XEUR, 24/7, ...")
     allow_nonpositive: bool = Field(
         default=False, description="may prices be zero or negative (spreads, crude in 2020)?"
     )
@@ -196,6 +209,7 @@ class Quality(Section):
     spike_z: float = Field(25, ge=0, description="robust z-score of a return that the other market does not share")
     stale_bars: int = Field(5, ge=0, description="unchanged bars in a row that stop entries")
     zero_volume_bars: int = Field(5, ge=0, description="bars without a trade in a row that stop entries")
+    intraday: int = Field(12, ge=1, description="within the day the bars above are so many times more")
     scale: float = Field(0.1, ge=0, lt=1, description="how near 10 or 100 times the usual price is a wrong scale")
     shift: float = Field(0.3, ge=0, le=2, description="correlation gained by moving a market a day that stops entries")
     split: float = Field(0.03, ge=0, lt=0.2, description="how near a simple ratio an overnight change is a split")

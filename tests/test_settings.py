@@ -156,7 +156,11 @@ def test_every_mistake_is_told_at_once(edit):
         ("kind = yahoo", "kind = yaho", "[feed.yahoo] kind = yaho: no such kind of feed; did you mean yahoo?"),
         ("kind = yahoo", "; none", "[feed.yahoo] kind is missing (files or simulated or yahoo)"),
         ("[pillar.trend]", "[pillar.trned]", "[pillar.trned] names no pillar; did you mean trend?"),
-        ("[composite]", "[rule.trend.a]\nwhen = 1\n\n[composite]", "[rule.trend.a] is not a section; it may be"),
+        (
+            "[composite]",
+            "[rule.trend]\nwhen = 1\n\n[composite]",
+            "[rule.trend] is not a section; it is written [rule.PILLAR.NAME]",
+        ),
         ("[execution]\n", "[excution]\n", "[excution] is not a section; did you mean execution?"),
         ("[execution]\n", "[excution]\n", "[execution] is missing; it needs book (the account's name in trading.*"),
         ("currency = USD\nslipp", "currency = usd\nslipp", "[broker.paper] currency = usd: should be the ISO code"),
@@ -347,7 +351,7 @@ def test_the_hash_tells_a_change_and_nothing_else(edit):
 
 
 def test_the_hash_is_the_same_in_another_process():
-    code = "from alphapivot.settings import *; print(load(Path('demo.ini')).hash())"
+    code = "from pathlib import Path; from alphapivot.settings import load; print(load(Path('demo.ini')).hash())"
     env = {k: v for k, v in os.environ.items() if not k.startswith("ALPHAPIVOT_")} | {"PYTHONHASHSEED": "1"}
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == settings.load(ROOT / "demo.ini", {}).hash()
