@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -73,15 +72,15 @@ def daily_stamps(text: str) -> list[tuple[date, int | None]]:
     return found
 
 
-@lru_cache
-def in_words(check: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that leaves the text as it is: settings are stored as they were written."""
+def written(check: Callable[[str], object]) -> Callable[[str], str]:
+    """A validator that leaves the text as it is, for settings are stored as they were written; empty: not given."""
 
-    def written(text: str) -> str:
-        check(text)
+    def validate(text: str) -> str:
+        if text:
+            check(text)
         return text
 
-    return written
+    return validate
 
 
 def _dated(text: str, read: Callable[[str], Item]) -> list[tuple[date, list[Item]]]:

@@ -168,7 +168,7 @@ def _checks(
             ~late & _off_calendar(raw, instruments, ~late),
             lambda row: (
                 f"the bar ends at {row['ts']}, where no bar of {row['interval']} ends in calendar "
-                f"{instruments[row['symbol']].calendar}"
+                f"{instruments[row['symbol']].hours}"
             ),
         ),
     ]
@@ -178,7 +178,7 @@ def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], aske
     """Which of the bars that are ``asked`` about do not end where a bar of their calendar ends?"""
     off = np.zeros(len(raw), dtype=bool)
     ts = pd.DatetimeIndex(raw["ts"])
-    of = {symbol: instrument.calendar for symbol, instrument in instruments.items()}
+    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
     for (calendar, interval), rows in calendars.rows_by_calendar(raw[asked], of).items():
         at = np.flatnonzero(asked)[rows]
         off[at] = calendars.due(calendar, interval, ts[at]) != ts[at]

@@ -74,7 +74,7 @@ def closes(settings: Settings, count: int) -> list[datetime]:
             f"{CONFIG.name}: [runtime] feed should name a simulated feed with an end, "
             "so that the demo's market stands still"
         )
-    names = [i.calendar for i in settings.instruments.values()]
+    names = [i.hours for i in settings.instruments.values()]
     end = datetime.fromisoformat(feed.end).replace(tzinfo=UTC) + timedelta(days=1)
     days = calendars.sessions(Counter(names).most_common(1)[0][0], end - timedelta(days=2 * count + 10), end).index[
         -count:

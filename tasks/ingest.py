@@ -15,6 +15,7 @@ from alphapivot.frames import Bars, Issues, Rolls
 from alphapivot.hub import Hub, ops, series
 from alphapivot.hub import bars as stored
 from alphapivot.runs import Receipt, RunRef
+from alphapivot.schedule import Calendar
 from alphapivot.settings import Instrument, Settings
 from tasks.step import Output, Work, open_run, step
 
@@ -95,7 +96,7 @@ def derive(
     """
     if new.empty:
         return Bars.empty(), Rolls.empty()
-    names = {symbol: i.calendar for symbol, i in instruments.items()}
+    names = {symbol: i.hours for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
     coarsest = max([*wanted, "1d"], key=calendars.width)  # rolls are decided from days
@@ -118,7 +119,7 @@ def derive(
     return pd.concat([Bars.empty(), *made], ignore_index=True), rolls.decide(pd.concat(daily, ignore_index=True), last)
 
 
-def _one_before(calendar: str, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
+def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """The start of the bar before the one that ``at`` is in."""
     return calendars.due(calendar, interval, calendars.due(calendar, interval, at) - pd.Timedelta("1us"))
 

@@ -53,7 +53,7 @@ def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrume
     ends = calendars.naive(bars["ts"])
     starts = ends - np.timedelta64(calendars.width(interval))
     if interval != "1w":
-        names = bars["symbol"].map({symbol: instruments[symbol].calendar for symbol in bars["symbol"].unique()})
+        names = bars["symbol"].map({symbol: instruments[symbol].hours for symbol in bars["symbol"].unique()})
         for name in names.unique():
             rows = np.flatnonzero(names == name)
             ts = ends[rows]
@@ -72,7 +72,7 @@ def ages(
     """symbol -> completed bars of ``interval`` in (its stamp, as_of], by its calendar."""
     by_calendar: dict[str, list[str]] = {}
     for symbol in stamps:
-        by_calendar.setdefault(instruments[symbol].calendar, []).append(symbol)
+        by_calendar.setdefault(instruments[symbol].hours, []).append(symbol)
     found: dict[str, int] = {}
     for name, symbols in by_calendar.items():
         asked = calendars.naive([stamps[s] for s in symbols])

@@ -65,7 +65,7 @@ class Files:
     def _file(self, path: Path, request: Request, ticker: str) -> pd.DataFrame:
         table = _Table(path, self.section, self.name)
         stamps = table.stamps()
-        calendar, interval = request.instrument.calendar, request.interval
+        calendar, interval = request.instrument.hours, request.interval
         if self.section.stamp == "date":
             ts = calendars.session_closes(calendar, stamps.tz_localize(None))
         else:

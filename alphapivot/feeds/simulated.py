@@ -22,6 +22,7 @@ from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
+    from alphapivot.schedule import Instants
     from alphapivot.settings import Instrument, SimulatedFeed
 
 Floats = npt.NDArray[np.float64]
@@ -94,7 +95,7 @@ class Simulated:
 
     def _bars(self, request: Request) -> pd.DataFrame:
         instrument = request.instrument
-        table = calendars.sessions(instrument.calendar, self.start.to_pydatetime(), request.until)
+        table = calendars.sessions(instrument.hours, self.start.to_pydatetime(), request.until)
         table = table[(table.index >= self.start.tz_convert(None)) & (table.index <= (self.end or table.index.max()))]
         if table.empty:
             return Bars.empty()
@@ -222,13 +223,13 @@ class Simulated:
 
     def _within(
         self, request: Request, table: pd.DataFrame, days: Days, first: int
-    ) -> tuple[calendars.Instants, Ints, tuple[Floats, Floats, Floats, Floats], Floats]:
+    ) -> tuple[Instants, Ints, tuple[Floats, Floats, Floats, Floats], Floats]:
         """Bars of the sessions from ``first`` on: ends, session, prices, and the share of the day's volume by then."""
         if request.interval == "1d":
             session = np.arange(first, len(table))
             prices = days.open[first:], days.high[first:], days.low[first:], days.close[first:]
             return calendars.naive(table["close"])[first:], session, prices, np.ones(len(session))
-        symbol, calendar = request.instrument.symbol, request.instrument.calendar
+        symbol, calendar = request.instrument.symbol, request.instrument.hours
         month = table.index.to_numpy().astype("datetime64[M]").astype(int)
         first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # a month is drawn from its beginning
         ends = calendars.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])

@@ -86,7 +86,7 @@ class Yahoo:
                 f"Yahoo has no bars of {interval!r}; it has {', '.join(REACH)}, from which others are resampled"
             )
         table = self._history(yf, session, ticker, request)
-        calendar, stamps = request.instrument.calendar, pd.DatetimeIndex(table.index)
+        calendar, stamps = request.instrument.hours, pd.DatetimeIndex(table.index)
         if interval == "1d":
             ts = calendars.session_closes(calendar, stamps.tz_localize(None))
         else:

@@ -39,7 +39,7 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
     table = table.join(contributions)
     due = {
-        s: calendars.due(i.calendar, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
+        s: calendars.due(i.hours, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
         for s, i in settings.instruments.items()
     }
     table["fresh"] = table["ts"] >= table.index.map(due)
@@ -69,7 +69,7 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
         found = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
     wanted = pd.DataFrame(
         [
-            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.calendar)
+            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours)
             for i in settings.instruments.values()
             for m in i.markets
         ],
