@@ -22,6 +22,7 @@ from alphapivot.brokers.fills import to_tick
 from alphapivot.execution.decide import Quote
 
 if TYPE_CHECKING:
+    from alphapivot.schedule import Calendar
     from alphapivot.settings import Instrument
 
 SMOOTHING = 8  # Wilder's average has forgotten its start to 0.03 % after so many periods
@@ -70,7 +71,7 @@ def ages(
     stamps: Mapping[str, datetime], as_of: datetime, interval: str, instruments: Mapping[str, Instrument]
 ) -> dict[str, int]:
     """symbol -> completed bars of ``interval`` in (its stamp, as_of], by its calendar."""
-    by_calendar: dict[str, list[str]] = {}
+    by_calendar: dict[Calendar, list[str]] = {}
     for symbol in stamps:
         by_calendar.setdefault(instruments[symbol].hours, []).append(symbol)
     found: dict[str, int] = {}
