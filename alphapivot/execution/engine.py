@@ -20,7 +20,7 @@ from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Broker, Ref, Replaying
 from alphapivot.errors import ConfigError
 from alphapivot.execution import ledger, quotes
-from alphapivot.execution.decide import OpenTrade, Quote, Score, Standing, decide
+from alphapivot.execution.decide import OpenTrade, Quote, Rules, Score, Standing, decide
 from alphapivot.execution.reconcile import check_positions, finish_what_was_begun, reconcile
 from alphapivot.execution.record import record
 from alphapivot.execution.send import send
@@ -244,8 +244,14 @@ def _decide(
         priced,
         trades,
         standing,
-        execution=session.settings.execution,
-        risk=session.settings.risk,
+        rules=Rules(
+            session.settings.execution,
+            session.settings.risk,
+            session.settings.entry,
+            session.settings.exit,
+            session.settings.sizing,
+            session.settings.protections,
+        ),
         fronts=fronts,
         fx=session.rates,
         now=now,

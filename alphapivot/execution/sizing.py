@@ -1,9 +1,11 @@
 """
 How much, and where the stop and the target stand: pure Decimal arithmetic of the traded contract.
 
-    quantity = floor(risk share x equity / (stop distance x multiplier x quote unit x fx))   to the lot
+    by risk        risk share x equity / (stop distance x multiplier x quote unit x fx)
+    by volatility  target volatility x weight x equity / (annual volatility in price x multiplier x quote unit x fx)
 
-capped by notional and by free funds; the smallest wins, and the plan says which.
+capped by notional, by free funds and by a share of the market's volume; the smallest wins, floored to the lot, and the
+plan says which it was.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from alphapivot.brokers.fills import to_tick
 if TYPE_CHECKING:
     from alphapivot.settings import Instrument
 
-CapName = Literal["risk", "max_notional", "buying_power"]
+CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Plan:
     margin: Decimal
     risk: Decimal
     fx: Decimal
+    limit: Decimal | None = None  # a limit entry's price; None: at market
 
 
 def unit_value(instrument: Instrument, fx: Decimal) -> Decimal:
@@ -62,6 +65,13 @@ def levels(
     return (stop, target) if target < price < stop else None
 
 
+def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decimal, tick: Decimal) -> Decimal:
+    """A limit entry's price: ``distance`` better than the close, rounded away from it to the tick."""
+    if side == "LONG":
+        return to_tick(close - distance, tick, ROUND_FLOOR)
+    return to_tick(close + distance, tick, ROUND_CEILING)
+
+
 def size(
     instrument: Instrument,
     *,
@@ -74,13 +84,20 @@ def size(
     risk_per_trade: Decimal,
     max_notional: Decimal,
     fx: Decimal,
+    volatility: Decimal | None = None,
+    target_volatility: Decimal | None = None,
+    max_qty: Decimal | None = None,
+    scale: Decimal = Decimal(1),
 ) -> Plan | str:
     """
     The plan of an entry at about ``price``, or the reason code why there is none.
 
     ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
-    ``max_notional``: shares of equity. ``fx``: book currency for one unit of the instrument's. Reasons:
-    stop_within_tick, no_equity, lot_zero, max_notional (not even a lot fits below it), buying_power (likewise).
+    ``max_notional``: shares of equity. ``fx``: book currency for one unit of the instrument's. ``target_volatility``:
+    this trade's part of the book's, as a share of equity a year; it needs ``volatility``, the price's annual standard
+    deviation in quoted units. ``max_qty``: what the market's volume allows. ``scale``: of risk and volatility, for
+    sizes that follow the score. Reasons: stop_within_tick, no_equity, volatility_missing, lot_zero, and the name of a
+    cap below which not even a lot fits.
     """
     if equity <= 0:
         return "no_equity"
@@ -93,14 +110,20 @@ def size(
     unit = unit_value(instrument, fx)
     notional = abs(price) * unit  # of a quantity of one
     margin = notional * (1 if instrument.trade_market == "spot" and side == "LONG" else instrument.margin)
-    wanted: dict[CapName, Decimal] = {"risk": risk_per_trade * equity / (distance * unit)}
+    wanted: dict[CapName, Decimal] = {"risk": scale * risk_per_trade * equity / (distance * unit)}
+    if target_volatility is not None:
+        if volatility is None or volatility <= 0:
+            return "volatility_missing"
+        wanted["volatility"] = scale * target_volatility * equity / (volatility * unit)
     if notional:
         wanted["max_notional"] = max_notional * equity / notional
         wanted["buying_power"] = max(free, Decimal(0)) / margin
+    if max_qty is not None:
+        wanted["max_volume"] = max_qty
     capped_by = min(wanted, key=lambda name: wanted[name])
     qty = to_tick(wanted[capped_by], instrument.lot, ROUND_FLOOR)
     if qty <= 0:
-        return "lot_zero" if capped_by == "risk" else capped_by
+        return "lot_zero" if capped_by in ("risk", "volatility") else capped_by
     return Plan(
         side,
         qty,

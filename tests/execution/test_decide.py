@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapivot.brokers.base import Account
-from alphapivot.execution.decide import OpenTrade, Quote, Score, Standing, decide
+from alphapivot.execution.decide import OpenTrade, Quote, Rules, Score, Standing, decide
 from alphapivot.settings import ExecutionSettings, Instrument, RiskSettings
 
 D = Decimal
@@ -85,8 +85,7 @@ def ask(
         quotes,
         {t.symbol: t for t in trades or []},
         standing,
-        execution=execution,
-        risk=risk,
+        rules=Rules(execution, risk),
         fronts=fronts or dict.fromkeys(instruments, ""),
         fx=fx or {"EUR": D(1)},
         now=NOW,
