@@ -232,3 +232,64 @@ def test_levels_that_a_coarse_tick_would_merge_are_refused(side, price, distance
     if found is not None:
         assert abs(price - found[0]) <= distance
         assert abs(price - found[1]) <= distance
+
+
+FUTURE = {"futures": "F", "signal_market": "futures", "trade_market": "futures", "margin": D("0.1")}
+
+
+def test_a_volatility_target_for_a_future_in_yen():
+    # 20 % x 10 % of 1,000,000 EUR is 20,000 EUR a year. The index moves 7,650 points a year, 1,000 JPY a point, 165 JPY
+    # a euro: a contract moves 46,363.64 EUR: 0.431 contracts, floored to none
+    terms = instrument(**FUTURE, currency="JPY", multiplier=D(1000), tick=D(5))
+    asked = {"price": D(38_250), "distance": D(617), "equity": D(1_000_000), "fx": 1 / D(165), "volatility": D(7_650)}
+    assert plan(terms, **asked, target_volatility=D("0.02")) == "lot_zero"
+    # the mini contract has a tenth of the multiplier: 4.31 -> 4, where 1 % risk would take 26
+    mini = instrument(**FUTURE, currency="JPY", multiplier=D(100), tick=D(5))
+    p = plan(mini, **asked, target_volatility=D("0.02"))
+    assert (p.qty, p.capped_by) == (4, "volatility")
+
+
+def test_a_volatility_target_for_a_grain_in_cents():
+    # 1,250 dollars a year; corn moves 110 cents a year x 5,000 bushels = 5,500 dollars
+    # a contract: 0.227; the mini contract of 1,000 bushels: 1.136
+    terms = instrument(**FUTURE, currency="USD", quote_unit=D("0.01"), multiplier=D(1000), tick=D("0.25"))
+    p = plan(terms, price=D("431.25"), distance=D(13), volatility=D(110), target_volatility=D("0.0125"))
+    assert (p.qty, p.capped_by) == (1, "volatility")
+
+
+def test_a_volatility_target_for_an_equity_in_pence():
+    # 1,000 EUR a year; 14.5p a year x 0.01 x 1.15 = 0.16675 EUR a share: 5,997.0: 5,997, in lots of 100 5,900
+    terms = instrument(currency="GBP", quote_unit=D("0.01"), tick=D("0.02"), lot=D(100))
+    p = plan(
+        terms, price=D("72.50"), distance=D("3.10"), fx=D("1.15"), volatility=D("14.5"), target_volatility=D("0.01")
+    )
+    assert (p.qty, p.capped_by) == (5_900, "volatility")
+
+
+def test_a_negative_adjusted_price_changes_no_size():
+    # sizing sees the contract's own price and a distance; an offset that made the adjusted series negative is not in it
+    terms = instrument(**FUTURE, currency="USD", multiplier=D(1000), allow_nonpositive=True)
+    positive = plan(
+        terms, price=D("37.63"), distance=D("5.005"), equity=D(1_000_000), volatility=D(12), target_volatility=D("0.05")
+    )
+    negative = plan(
+        terms,
+        price=D("-37.63"),
+        distance=D("5.005"),
+        equity=D(1_000_000),
+        volatility=D(12),
+        target_volatility=D("0.05"),
+    )
+    # 10,000 / 5,005 = 1.998: 1; by volatility 50,000 / 12,000 = 4.17
+    assert (positive.qty, negative.qty, negative.capped_by) == (1, 1, "risk")
+
+
+def test_a_missing_volatility_is_no_size():
+    assert plan(instrument(), target_volatility=D("0.01")) == "volatility_missing"
+    assert plan(instrument(), target_volatility=D("0.01"), volatility=D(0)) == "volatility_missing"
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(D(77), 77), (D("0.5"), "max_volume"), (D(1000), 250)])
+def test_the_markets_volume_caps_the_quantity(allowed, expected):
+    p = plan(instrument(), max_qty=allowed)
+    assert (p if isinstance(p, str) else p.qty) == expected
