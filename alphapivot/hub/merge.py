@@ -9,7 +9,7 @@ came in between, the numbers of rows do not agree or a key is there twice, and t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -24,16 +24,26 @@ if TYPE_CHECKING:
 DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls})  # the hub adds ingested_at to their rows
 ATTEMPTS = 5
 
-LOOK = "SELECT count(*), count(*) FILTER (WHERE {differ}) FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place}"
+LOOK = """
+    SELECT count(*), count(*) FILTER (WHERE {differ}),
+        min(t.ts) FILTER (WHERE {differ}), max(t.ts) FILTER (WHERE {differ})
+    FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place}
+"""
 KEEP = """
     INSERT INTO {revision} ({all}, superseded_at, superseded_by)
-    SELECT {old}, {moment}, {batch} FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place} WHERE {differ}
+    SELECT {old}, {moment}, {batch} FROM {incoming} AS i JOIN {table} AS t ON {same} AND {changed_place} WHERE {differ}
     ORDER BY {old_keys} FOR UPDATE OF t
 """  # in the order of the keys, so that two writers wait for each other rather than deadlock
-REPLACE = "UPDATE {table} AS t SET {new} FROM {incoming} AS i WHERE {same} AND {place} AND ({differ})"
+REPLACE = "UPDATE {table} AS t SET {new} FROM {incoming} AS i WHERE {same} AND {changed_place} AND ({differ})"
 INSERT = """
     INSERT INTO {table} ({all}) SELECT {all} FROM {incoming} AS i
     WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {same} AND {place})
+"""
+# TimescaleDB locks no row of a chunk in its columnstore: it becomes rows again, until the policy converts it once more
+IN_COLUMNS = """
+    SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks
+    WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = {name}::regclass
+      AND is_compressed AND range_start <= {last} AND range_end > {first}
 """
 
 
@@ -73,13 +83,15 @@ def run(
     if dated:
         new.append(sql.SQL("ingested_at = {}").format(moment))
     schema, name = frame.table().split(".")
-    parts = {
+    parts: dict[str, sql.Composable] = {
+        "name": sql.Literal(frame.table()),
         "table": sql.Identifier(schema, name),
         "incoming": sql.Identifier("incoming"),
         "revision": sql.Identifier(schema, f"{name}_revision"),
         "same": sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(key)) for key in keys),
         # the join alone would not tell the planner (nor TimescaleDB, which chunks) where to look
-        "place": sql.SQL("t.ts BETWEEN {} AND {}").format(*map(sql.Literal, place)),
+        "place": _between(*map(sql.Literal, place)),
+        "changed_place": _between(*map(sql.Literal, place)),
         "differ": sql.SQL(" OR ").join(
             sql.SQL("t.{0} IS DISTINCT FROM i.{0}").format(sql.Identifier(v)) for v in values
         ),
@@ -100,7 +112,7 @@ def run(
         try:
             with cursor.connection.transaction():
                 execute(LOOK)
-                found, changed = _row(cursor)
+                found, changed, *ends = _row(cursor)
                 if changed and frame in VERSIONED:
                     _check(execute(KEEP) == changed)
                 if changed:
@@ -108,6 +120,13 @@ def run(
                 if found < rows:
                     _check(execute(INSERT) == rows - found)
         except (_Overtaken, psycopg.errors.UniqueViolation):
+            continue
+        except psycopg.errors.FeatureNotSupported:
+            first, last = map(sql.Literal, ends)
+            parts |= {"first": first, "last": last, "changed_place": _between(first, last)}
+            execute(IN_COLUMNS)
+            for (chunk,) in cursor.fetchall():
+                cursor.execute("SELECT decompress_chunk(%s::regclass)", [chunk])
             continue
         return rows - found, changed, found - changed
     raise Unavailable(f"other writers keep changing the same rows of {frame.table()}; try again")
@@ -118,6 +137,10 @@ def _check(alone: bool) -> None:
         raise _Overtaken
 
 
+def _between(first: sql.Literal, last: sql.Literal) -> sql.Composed:
+    return sql.SQL("t.ts BETWEEN {} AND {}").format(first, last)
+
+
 def _columns(frame: type[Frame]) -> list[str]:
     return [*frame.columns(), *(["ingested_at"] if frame in DATED else [])]
 
@@ -126,7 +149,7 @@ def _list(names: Iterable[str], alias: str | None = None) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
 
 
-def _row(cursor: psycopg.Cursor) -> tuple[int, ...]:
+def _row(cursor: psycopg.Cursor) -> tuple[Any, ...]:
     row = cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate has a row
     return row
