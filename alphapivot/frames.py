@@ -103,7 +103,7 @@ class Issues(Frame):
     interval: str = pa.Field(metadata=KEY)
     ts: Instant = pa.Field(metadata=KEY)
     check_name: str = pa.Field(metadata=KEY)
-    outcome: str = pa.Field(isin=("quarantined", "flagged"))
+    outcome: str = pa.Field(isin=("quarantined", "flagged", "halted"))
     detail: str = pa.Field()  # what, got, expected: one sentence for a person
     bar: str = pa.Field()
     source: str = pa.Field()

@@ -19,7 +19,7 @@ TYPES = {  # of the table -> of the frame
 SET_BY_THE_HUB = {  # columns of the table that are not in the frame
     Bars: ["ingested_at"],
     Rolls: ["ingested_at"],
-    Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why"],
+    Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why", "ended_at"],
     Signals: [],
     Composites: [],
 }
