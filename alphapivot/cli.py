@@ -134,7 +134,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _db(options: argparse.Namespace) -> int:
     from alphapivot import hub, ini
-    from alphapivot.hub import embedded, psql
+    from alphapivot.hub import embedded, psql, reader
 
     if options.action == "stop":
         print("stopped" if embedded.stop() else "the embedded server was not running")  # noqa: T201
@@ -145,6 +145,9 @@ def _db(options: argparse.Namespace) -> int:
         print(f"{database!r} is up to date")  # noqa: T201 - to connect is to migrate
     elif options.action == "url":
         print(database.url if options.with_password else ini.masked(database.url))  # noqa: T201
+    elif options.action == "reader":
+        url = reader.make(database)
+        print(url if options.with_password else ini.masked(url))  # noqa: T201
     else:
         return psql.psql(database.url, options.arguments)
     return DONE
@@ -241,6 +244,9 @@ def _parser() -> argparse.ArgumentParser:
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("url", help="its address").add_argument(
         "--with-password", action="store_true", help="show the password too"
+    )
+    actions.add_parser("reader", help="a role for dashboards that may read schema api alone").add_argument(
+        "--with-password", action="store_true", help="show its password too; a new one unless the environment has it"
     )
     actions.add_parser("migrate", help="bring its tables up to date")
     shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")

@@ -1,0 +1,276 @@
+-- Schema api: what dashboards read (Grafana, Metabase, psql). Its views and columns keep their names and meaning;
+-- the tables behind them may change. `alphapivot db reader` makes the role that may read this schema and nothing else.
+--
+-- Newest rows are found by one look into the index for each key (a loose index scan): never by a scan of years of bars.
+
+CREATE SCHEMA api;
+COMMENT ON SCHEMA api IS 'For dashboards: stable views, every column explained; see docs/dashboards.md';
+
+-- Scores --------------------------------------------------------------------------------------------------------------
+
+CREATE VIEW api.scores AS
+SELECT c.symbol, c.ts, c.score, c.raw, c.gate, c.veto, c.pillars_used, b.run_id, b.written_at
+FROM signals.composite c
+LEFT JOIN ops.batch b USING (batch_id)
+WHERE c.scope = 'live';
+COMMENT ON VIEW api.scores IS 'Every live composite score in its current version: filter by symbol and ts';
+COMMENT ON COLUMN api.scores.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.scores.ts IS 'When the bar that it speaks of was complete';
+COMMENT ON COLUMN api.scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: cannot be known';
+COMMENT ON COLUMN api.scores.raw IS 'The blend of the pillars before gates';
+COMMENT ON COLUMN api.scores.gate IS '0 closed to 1 open';
+COMMENT ON COLUMN api.scores.veto IS 'Reason codes that forbid an entry; NULL: none';
+COMMENT ON COLUMN api.scores.pillars_used IS 'The pillars that counted';
+COMMENT ON COLUMN api.scores.run_id IS 'The run that wrote this version: api.run_history';
+COMMENT ON COLUMN api.scores.written_at IS 'From when on the hub knew this version';
+
+CREATE VIEW api.latest_scores AS
+WITH RECURSIVE found AS (
+    (SELECT symbol FROM signals.composite WHERE scope = 'live' ORDER BY symbol LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.symbol FROM signals.composite c WHERE c.scope = 'live' AND c.symbol > f.symbol
+            ORDER BY c.symbol LIMIT 1)
+    FROM found f WHERE f.symbol IS NOT NULL
+)
+SELECT newest.symbol, newest.ts, newest.score, newest.raw, newest.gate, newest.veto, newest.pillars_used,
+       now() - newest.ts AS age, b.run_id, b.written_at
+FROM found
+CROSS JOIN LATERAL (
+    SELECT * FROM signals.composite c WHERE c.scope = 'live' AND c.symbol = found.symbol ORDER BY c.ts DESC LIMIT 1
+) newest
+LEFT JOIN ops.batch b USING (batch_id);
+COMMENT ON VIEW api.latest_scores IS 'The newest live composite score of each symbol';
+COMMENT ON COLUMN api.latest_scores.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.latest_scores.ts IS 'When the bar that it speaks of was complete';
+COMMENT ON COLUMN api.latest_scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: cannot be known';
+COMMENT ON COLUMN api.latest_scores.raw IS 'The blend of the pillars before gates';
+COMMENT ON COLUMN api.latest_scores.gate IS '0 closed to 1 open';
+COMMENT ON COLUMN api.latest_scores.veto IS 'Reason codes that forbid an entry; NULL: none';
+COMMENT ON COLUMN api.latest_scores.pillars_used IS 'The pillars that counted';
+COMMENT ON COLUMN api.latest_scores.age IS 'Wall-clock time since the bar was complete; weekends count';
+COMMENT ON COLUMN api.latest_scores.run_id IS 'The run that wrote this version: api.run_history';
+COMMENT ON COLUMN api.latest_scores.written_at IS 'From when on the hub knew this version';
+
+CREATE VIEW api.explained_composite AS
+SELECT d.book, d.symbol, d.as_of, d.score_ts AS ts, t.pillar, t.interval, t.due, t.score AS signal, t.share, t.scalar,
+       t.cap, t.weight, t.contribution, t.strength, t.factor, t.veto, d.raw, d.gate, d.score, d.run_id
+FROM trading.decision d
+CROSS JOIN LATERAL jsonb_to_recordset(coalesce(d.terms, '[]')) AS t (
+    pillar text, interval text, due timestamptz, score double precision, share double precision,
+    scalar double precision, cap double precision, weight double precision, contribution double precision,
+    strength double precision, factor double precision, veto text);
+COMMENT ON VIEW api.explained_composite IS 'The terms of every score that a decision stood on: contributions of a symbol and as_of sum to raw before its clip and rounding';
+COMMENT ON COLUMN api.explained_composite.book IS 'The account that decided';
+COMMENT ON COLUMN api.explained_composite.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.explained_composite.as_of IS 'The instant for which was decided';
+COMMENT ON COLUMN api.explained_composite.ts IS 'The bar of the composite';
+COMMENT ON COLUMN api.explained_composite.pillar IS 'Which trading idea';
+COMMENT ON COLUMN api.explained_composite.interval IS 'On which timeframe';
+COMMENT ON COLUMN api.explained_composite.due IS 'The newest bar of that timeframe that was complete';
+COMMENT ON COLUMN api.explained_composite.signal IS 'The pillar''s own score of that bar, -100 to 100; NULL: not known';
+COMMENT ON COLUMN api.explained_composite.share IS 'The timeframe''s share of the pillar, over those that were fresh';
+COMMENT ON COLUMN api.explained_composite.scalar IS 'Brings the pillar''s typical absolute score to the configured size';
+COMMENT ON COLUMN api.explained_composite.cap IS 'The factor by which the scaled score was held within 100; 1: it was not';
+COMMENT ON COLUMN api.explained_composite.weight IS 'The pillar''s weight, over those that were present';
+COMMENT ON COLUMN api.explained_composite.contribution IS 'Points: signal x share x scalar x cap x weight; NULL for a pillar that only gates';
+COMMENT ON COLUMN api.explained_composite.strength IS 'How strongly the pillar gates, 0 to 1; NULL: it does not gate';
+COMMENT ON COLUMN api.explained_composite.factor IS 'By what it multiplied raw, 0 to 1';
+COMMENT ON COLUMN api.explained_composite.veto IS 'The pillar''s own reason code against an entry';
+COMMENT ON COLUMN api.explained_composite.raw IS 'The blend of all pillars, the same in each row of a symbol and as_of';
+COMMENT ON COLUMN api.explained_composite.gate IS 'The product of all factors';
+COMMENT ON COLUMN api.explained_composite.score IS 'raw x gate';
+COMMENT ON COLUMN api.explained_composite.run_id IS 'The run that decided: api.run_history';
+
+-- Trading -------------------------------------------------------------------------------------------------------------
+
+CREATE VIEW api.decisions AS
+SELECT book, strategy, symbol, as_of, action, array_to_string(reasons, ', ') AS reasons, score, raw, gate, veto,
+       (plan ->> 'qty')::numeric AS qty, (plan ->> 'reference')::numeric AS reference,
+       (plan ->> 'stop')::numeric AS stop, (plan ->> 'target')::numeric AS target, decided_at, run_id
+FROM trading.decision;
+COMMENT ON VIEW api.decisions IS 'Every decision with its reasons: filter by book and as_of';
+COMMENT ON COLUMN api.decisions.book IS 'The account';
+COMMENT ON COLUMN api.decisions.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.decisions.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.decisions.as_of IS 'The instant for which was decided';
+COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, EXIT, NONE, DENIED';
+COMMENT ON COLUMN api.decisions.reasons IS 'Reason codes, the deciding one first';
+COMMENT ON COLUMN api.decisions.score IS 'The composite that it stood on; NULL: there was none';
+COMMENT ON COLUMN api.decisions.raw IS 'The blend of the pillars before gates';
+COMMENT ON COLUMN api.decisions.gate IS '0 closed to 1 open';
+COMMENT ON COLUMN api.decisions.veto IS 'Reason codes that forbade an entry';
+COMMENT ON COLUMN api.decisions.qty IS 'Planned shares or contracts; NULL: no entry was planned';
+COMMENT ON COLUMN api.decisions.reference IS 'The close on which the plan stood, in the instrument''s quote unit';
+COMMENT ON COLUMN api.decisions.stop IS 'Planned stop price';
+COMMENT ON COLUMN api.decisions.target IS 'Planned target price';
+COMMENT ON COLUMN api.decisions.decided_at IS 'When, by the clock of the run';
+COMMENT ON COLUMN api.decisions.run_id IS 'The run that decided: api.run_history';
+
+CREATE VIEW api.open_trades AS
+SELECT t.book, t.strategy, t.symbol, t.contract, t.side, t.state,
+       CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty ELSE t.qty END AS qty,
+       t.entry_price AS entry, t.entry_at, t.stop, t.target, b.close AS last, b.ts AS last_at, t.currency,
+       (b.close - t.entry_price) * (t.entry_qty - t.exit_qty) * t.multiplier * t.quote_unit
+           * CASE t.side WHEN 'LONG' THEN 1 ELSE -1 END AS unrealised,
+       abs(b.close - t.stop) / nullif(abs(b.close), 0) AS to_stop,
+       abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target, t.trade_id, i.as_of, d.run_id
+FROM trading.trade t
+JOIN trading.intent i USING (intent_id)
+JOIN trading.decision d USING (decision_id)
+JOIN ops.run r ON r.run_id = d.run_id
+LEFT JOIN LATERAL (
+    SELECT bar.close::numeric AS close, bar.ts FROM market.bar
+    WHERE (bar.symbol, bar.market, bar.contract, bar.interval)
+        = (t.symbol, t.market, t.contract, r.config -> 'timeframes' ->> 'base')
+    ORDER BY bar.ts DESC LIMIT 1
+) b ON true
+WHERE t.state <> 'CLOSED';
+COMMENT ON VIEW api.open_trades IS 'Trades that are not closed, with their protection and the newest price';
+COMMENT ON COLUMN api.open_trades.book IS 'The account';
+COMMENT ON COLUMN api.open_trades.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.open_trades.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.open_trades.contract IS 'The futures contract; empty for spot';
+COMMENT ON COLUMN api.open_trades.side IS 'LONG or SHORT';
+COMMENT ON COLUMN api.open_trades.state IS 'PENDING: the entry is not filled; OPEN: it is';
+COMMENT ON COLUMN api.open_trades.qty IS 'Shares or contracts open; as ordered while pending';
+COMMENT ON COLUMN api.open_trades.entry IS 'Average entry price in the instrument''s quote unit; NULL while pending';
+COMMENT ON COLUMN api.open_trades.entry_at IS 'When it was filled';
+COMMENT ON COLUMN api.open_trades.stop IS 'Stop price';
+COMMENT ON COLUMN api.open_trades.target IS 'Target price';
+COMMENT ON COLUMN api.open_trades.last IS 'The newest close of that contract on the base timeframe';
+COMMENT ON COLUMN api.open_trades.last_at IS 'When that bar was complete';
+COMMENT ON COLUMN api.open_trades.currency IS 'Of the instrument: unrealised is in it';
+COMMENT ON COLUMN api.open_trades.unrealised IS 'Profit at the newest close before fees; NULL while pending';
+COMMENT ON COLUMN api.open_trades.to_stop IS 'Distance from last to the stop, as a share of last';
+COMMENT ON COLUMN api.open_trades.to_target IS 'Distance from last to the target, as a share of last';
+COMMENT ON COLUMN api.open_trades.trade_id IS 'Identity of the trade';
+COMMENT ON COLUMN api.open_trades.as_of IS 'The instant of the decision that opened it';
+COMMENT ON COLUMN api.open_trades.run_id IS 'The run that decided: api.run_history';
+
+CREATE VIEW api.closed_trades AS
+SELECT book, strategy, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price AS exit,
+       exit_at, close_reason, realised, fees, trade_id
+FROM trading.trade WHERE state = 'CLOSED';
+COMMENT ON VIEW api.closed_trades IS 'Trades that have ended, and what they brought; one that never entered has qty 0';
+COMMENT ON COLUMN api.closed_trades.book IS 'The account';
+COMMENT ON COLUMN api.closed_trades.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.closed_trades.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.closed_trades.contract IS 'The futures contract; empty for spot';
+COMMENT ON COLUMN api.closed_trades.side IS 'LONG or SHORT';
+COMMENT ON COLUMN api.closed_trades.qty IS 'Shares or contracts that were open';
+COMMENT ON COLUMN api.closed_trades.entry IS 'Average entry price in the instrument''s quote unit';
+COMMENT ON COLUMN api.closed_trades.entry_at IS 'When it was filled';
+COMMENT ON COLUMN api.closed_trades.exit IS 'Average exit price';
+COMMENT ON COLUMN api.closed_trades.exit_at IS 'When it was closed';
+COMMENT ON COLUMN api.closed_trades.close_reason IS 'stop, target, contract_rolled, ...';
+COMMENT ON COLUMN api.closed_trades.realised IS 'Profit after fees, in the book''s currency';
+COMMENT ON COLUMN api.closed_trades.fees IS 'In the book''s currency';
+COMMENT ON COLUMN api.closed_trades.trade_id IS 'Identity of the trade';
+
+CREATE VIEW api.equity AS
+SELECT book, day, currency, start_equity, equity, cash, deposits, earned,
+       earned - max(earned) OVER days AS drawdown
+FROM (
+    SELECT r.book, r.day, r.currency, r.start_equity, r.equity, r.cash, coalesce(c.amount, 0) AS deposits,
+           r.equity - first_value(r.start_equity) OVER sofar - coalesce(sum(c.amount) OVER sofar, 0) AS earned
+    FROM trading.risk_day r
+    LEFT JOIN (
+        SELECT book, (at AT TIME ZONE 'UTC')::date AS day, sum(amount) AS amount FROM trading.book_cash GROUP BY 1, 2
+    ) c USING (book, day)
+    WINDOW sofar AS (PARTITION BY r.book ORDER BY r.day)
+) d
+WINDOW days AS (PARTITION BY book ORDER BY day);
+COMMENT ON VIEW api.equity IS 'Equity of each book by risk day';
+COMMENT ON COLUMN api.equity.book IS 'The account';
+COMMENT ON COLUMN api.equity.day IS 'Risk day';
+COMMENT ON COLUMN api.equity.currency IS 'Of the book: all money here is in it';
+COMMENT ON COLUMN api.equity.start_equity IS 'The last equity seen before the day began';
+COMMENT ON COLUMN api.equity.equity IS 'The last equity seen on that day';
+COMMENT ON COLUMN api.equity.cash IS 'The last cash seen on that day';
+COMMENT ON COLUMN api.equity.deposits IS 'Put in (positive) or taken out on that day';
+COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, without deposits';
+COMMENT ON COLUMN api.equity.drawdown IS 'earned less its highest so far: 0 or negative';
+
+-- Data and runs -------------------------------------------------------------------------------------------------------
+
+CREATE VIEW api.data_freshness AS
+WITH RECURSIVE found AS (
+    (SELECT symbol, market, contract, interval FROM market.bar ORDER BY symbol, market, contract, interval LIMIT 1)
+    UNION ALL
+    SELECT n.symbol, n.market, n.contract, n.interval
+    FROM found f CROSS JOIN LATERAL (
+        SELECT b.symbol, b.market, b.contract, b.interval FROM market.bar b
+        WHERE (b.symbol, b.market, b.contract, b.interval) > (f.symbol, f.market, f.contract, f.interval)
+        ORDER BY b.symbol, b.market, b.contract, b.interval LIMIT 1
+    ) n
+), newest AS (
+    SELECT DISTINCT ON (b.symbol, b.market, b.interval)
+           b.symbol, b.market, b.interval, b.contract, b.ts, b.close, b.source, b.ingested_at
+    FROM found f
+    CROSS JOIN LATERAL (
+        SELECT * FROM market.bar b
+        WHERE (b.symbol, b.market, b.contract, b.interval) = (f.symbol, f.market, f.contract, f.interval)
+        ORDER BY b.ts DESC LIMIT 1
+    ) b
+    ORDER BY b.symbol, b.market, b.interval, b.ts DESC, b.contract DESC
+)
+SELECT n.symbol, n.market, n.interval, n.contract, n.ts AS newest, n.close, now() - n.ts AS age, n.source,
+       n.ingested_at, coalesce(i.issues, 0) AS open_issues
+FROM newest n
+LEFT JOIN (
+    SELECT symbol, market, count(*) AS issues FROM market.quality_issue WHERE decision IS NULL GROUP BY symbol, market
+) i USING (symbol, market);
+COMMENT ON VIEW api.data_freshness IS 'The newest bar of each series; which bar is due is the calendar''s affair: alphapivot status';
+COMMENT ON COLUMN api.data_freshness.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.data_freshness.market IS 'spot or futures';
+COMMENT ON COLUMN api.data_freshness.interval IS '1m 5m 15m 30m 1h 4h 1d 1w';
+COMMENT ON COLUMN api.data_freshness.contract IS 'The futures contract of the newest bar; empty for spot';
+COMMENT ON COLUMN api.data_freshness.newest IS 'When the newest bar was complete';
+COMMENT ON COLUMN api.data_freshness.close IS 'Its close, in the instrument''s quote unit';
+COMMENT ON COLUMN api.data_freshness.age IS 'Wall-clock time since then; weekends count';
+COMMENT ON COLUMN api.data_freshness.source IS 'The feed, or resampled';
+COMMENT ON COLUMN api.data_freshness.ingested_at IS 'From when on the hub knew it';
+COMMENT ON COLUMN api.data_freshness.open_issues IS 'Quarantined or flagged bars of this symbol and market on which nobody has decided';
+
+CREATE VIEW api.run_history AS
+SELECT r.run_id, r.kind, r.scope, r.as_of, r.known_at, r.state, r.attempts, r.message, r.started_at, r.finished_at,
+       r.finished_at - r.started_at AS took, b.steps, b.rows_written, r.code_version, r.config_hash
+FROM ops.run r
+LEFT JOIN LATERAL (
+    SELECT count(DISTINCT batch.batch_id) AS steps,
+           sum(value::bigint) FILTER (WHERE key LIKE '% new' OR key LIKE '% changed') AS rows_written
+    FROM ops.batch LEFT JOIN LATERAL jsonb_each_text(batch.rows) ON true WHERE batch.run_id = r.run_id
+) b ON true;
+COMMENT ON VIEW api.run_history IS 'Every run: what it decided for, how it ended, what it wrote';
+COMMENT ON COLUMN api.run_history.run_id IS 'Identity of the run, the same on Retry';
+COMMENT ON COLUMN api.run_history.kind IS 'ingest, signals, trade, pipeline, backtest ...';
+COMMENT ON COLUMN api.run_history.scope IS 'live, or the name of a backtest or replay';
+COMMENT ON COLUMN api.run_history.as_of IS 'The instant for which it decided';
+COMMENT ON COLUMN api.run_history.known_at IS 'The instant up to which it read the database';
+COMMENT ON COLUMN api.run_history.state IS 'running, completed, failed, cancelled, skipped';
+COMMENT ON COLUMN api.run_history.attempts IS '1, and one more for each Retry';
+COMMENT ON COLUMN api.run_history.message IS 'How it ended, in a sentence';
+COMMENT ON COLUMN api.run_history.started_at IS 'Of its first attempt';
+COMMENT ON COLUMN api.run_history.finished_at IS 'Of its last attempt; NULL: it is under way, or died';
+COMMENT ON COLUMN api.run_history.took IS 'From the first start to the last end';
+COMMENT ON COLUMN api.run_history.steps IS 'Steps that were executed, not found done';
+COMMENT ON COLUMN api.run_history.rows_written IS 'Rows new or changed in the hub';
+COMMENT ON COLUMN api.run_history.code_version IS 'Of the code that ran';
+COMMENT ON COLUMN api.run_history.config_hash IS 'Of its whole config';
+
+CREATE VIEW api.steps AS
+SELECT b.batch_id, b.run_id, r.kind, r.as_of, b.step, b.started_at, b.finished_at - b.started_at AS took, b.rows,
+       array_to_string(c.notes, '; ') AS notes
+FROM ops.batch b
+JOIN ops.run r USING (run_id)
+LEFT JOIN ops.receipt c USING (run_id, step, inputs_hash);
+COMMENT ON VIEW api.steps IS 'Every execution of a step that was committed';
+COMMENT ON COLUMN api.steps.batch_id IS 'What signals and composites name as their author';
+COMMENT ON COLUMN api.steps.run_id IS 'The run: api.run_history';
+COMMENT ON COLUMN api.steps.kind IS 'The kind of the run';
+COMMENT ON COLUMN api.steps.as_of IS 'The instant for which the run decided';
+COMMENT ON COLUMN api.steps.step IS 'Such as pillar trend 0';
+COMMENT ON COLUMN api.steps.started_at IS 'When it began to write; what it computed before is not counted';
+COMMENT ON COLUMN api.steps.took IS 'Time to write';
+COMMENT ON COLUMN api.steps.rows IS 'Rows new, changed and unchanged, by table, as JSON';
+COMMENT ON COLUMN api.steps.notes IS 'What a person should read';

@@ -1,0 +1,120 @@
+"""What dashboards read: every view answers and is explained, and its reader can do nothing else."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from alphapivot.hub import reader
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/04*.sql")))))
+
+
+@pytest.fixture
+def as_reader(hub):
+    with psycopg.connect(reader.make(hub), autocommit=True) as connection:
+        yield connection
+
+
+def test_each_view_and_each_of_its_columns_is_explained(hub):
+    with hub.dbapi() as connection:
+        bare = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0"
+            " OR a.attrelid = c.oid AND a.attname = 'tableoid'"
+            " WHERE c.relnamespace = 'api'::regnamespace AND NOT a.attisdropped"
+            " AND coalesce(col_description(c.oid, a.attnum), '') = ''"
+        ).fetchall()
+        untold = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'api'::regnamespace"
+            " AND obj_description(oid, 'pg_class') IS NULL"
+        ).fetchall()
+        there = connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'api' ORDER BY 1").fetchall()
+    assert (bare, untold) == ([], [])
+    assert [name for (name,) in there] == VIEWS
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_reader_reads_every_view(as_reader, view):
+    as_reader.execute(f"SELECT * FROM {view}")  # its search_path is api
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM ops.run",
+        "SELECT * FROM trading.trade",
+        "SELECT * FROM signals.composite",
+        "INSERT INTO trading.control (scope, state, reason, by) VALUES ('*', 'ACTIVE', 'x', 'x')",
+        "SET default_transaction_read_only = off; CREATE TABLE api.mine (x int)",
+        "SET default_transaction_read_only = off; CREATE TABLE public.mine (x int)",
+        "SELECT passwd FROM pg_shadow",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+    ],
+)
+def test_the_reader_can_do_nothing_else(as_reader, statement):
+    *before, last = statement.split(";")  # in transactions of their own
+    for each in before:
+        as_reader.execute(each)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_reader.execute(last)
+
+
+def test_the_readers_password_comes_from_the_environment_and_is_sent_as_a_hash(hub, monkeypatch):
+    monkeypatch.setenv(reader.PASSWORD, "chosen-by-me")
+    assert ":chosen-by-me@" in reader.make(hub)
+    with hub.dbapi() as connection:
+        stored = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [reader.ROLE]).fetchone()
+    assert stored[0].startswith("SCRAM-SHA-256$")
+    monkeypatch.delenv(reader.PASSWORD)
+    with psycopg.connect(reader.make(hub)) as connection:  # a new one each time
+        assert connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
+
+
+def test_latest_scores_and_freshness_show_the_newest_of_each_key_alone(hub):
+    with hub.dbapi(autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO signals.composite SELECT scope, symbol, ts, score, score, 1, NULL, 'trend', 1 FROM (VALUES"
+            " ('live', 'A', timestamptz '2026-01-01', 10), ('live', 'A', '2026-01-02', 20),"
+            " ('live', 'B', '2026-01-01', 30), ('backtest', 'A', '2026-01-03', 99),"
+            " ('backtest', 'C', '2026-01-03', 99)) AS t (scope, symbol, ts, score)"
+        )
+        connection.execute(
+            "INSERT INTO market.bar (symbol, market, contract, interval, ts, close, source, ingested_at)"
+            " SELECT symbol, market, contract, '1d', ts, close, 'x', now() FROM (VALUES"
+            " ('A', 'futures', 'Z25', timestamptz '2026-01-01', 5), ('A', 'futures', 'H26', '2026-01-02', 6),"
+            " ('A', 'spot', '', '2026-01-01', 7), ('B', 'spot', '', '2026-01-05', 8))"
+            " AS t (symbol, market, contract, ts, close)"
+        )
+        assert connection.execute("SELECT symbol, score FROM api.latest_scores ORDER BY 1").fetchall() == [
+            ("A", 20),
+            ("B", 30),
+        ]
+        assert connection.execute("SELECT count(*) FROM api.scores").fetchone() == (3,)
+        assert connection.execute(
+            "SELECT symbol, market, contract, close FROM api.data_freshness ORDER BY 1, 2"
+        ).fetchall() == [("A", "futures", "H26", 6), ("A", "spot", "", 7), ("B", "spot", "", 8)]
+
+
+def test_equity_leaves_deposits_out_of_what_was_earned(hub):
+    with hub.dbapi(autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash) VALUES"
+            " ('b', '2026-01-01', 'EUR', 1000, 1100, 1100), ('b', '2026-01-02', 'EUR', 1100, 1550, 1550),"
+            " ('b', '2026-01-03', 'EUR', 1550, 1600, 1600), ('other', '2026-01-03', 'EUR', 5, 5, 5)"
+        )
+        connection.execute("INSERT INTO trading.book_cash VALUES ('b', '2026-01-02 10:00Z', 500, 'put in')")
+        rows = connection.execute("SELECT earned, deposits, drawdown FROM api.equity WHERE book = 'b' ORDER BY day")
+        # 1,100 - 1,000; 1,550 - 1,000 - 500: 50 less than the day before; 1,600 - 1,500
+        assert rows.fetchall() == [tuple(map(Decimal, r)) for r in ((100, 0, 0), (50, 500, -50), (100, 0, 0))]
+
+
+def test_the_queries_in_the_docs_run(as_reader):
+    queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "dashboards.md").read_text(), re.DOTALL)
+    assert len(queries) >= 6
+    for query in queries:
+        as_reader.execute(query.replace("$__timeFilter(", "NULL IS NOT DISTINCT FROM ("))
