@@ -68,15 +68,15 @@ def _flow(name: str) -> Callable[[argparse.Namespace], int]:
 
     def command(options: argparse.Namespace) -> int:
         from alphapivot import home
-        from flows import operate
+        from flows import deploy, operate
 
         settings = _settings(options)  # a mistake in the file is said before anything is started
         parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
         with operate.serving() as server:
-            operate.deploy()
+            deploy.deploy()
             state = operate.run(f"{name}/{name}", parameters)
             _show_run(settings, name, state)
-            if server.process is None:
+            if server.shared():
                 print(f"seen at {server.ui}")  # noqa: T201
         return DONE if state.is_completed() else FAILED
 
@@ -180,23 +180,32 @@ def _control(state: str, options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    import signal
+    from flows import serve
+
+    serve.serve(lambda text: print(text, flush=True), _settings(options).runtime.drain)  # noqa: T201
+    return DONE
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from flows import deploy, operate
+
+    _settings(options)
+    with operate.serving():
+        for line in deploy.deploy(always=True):
+            print(line)  # noqa: T201
+    return DONE
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import asyncio
 
     from flows import operate
 
-    _settings(options)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # stops as cleanly as Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
-    with operate.serving() as server:
-        operate.deploy()
-        print(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)", flush=True)  # noqa: T201
-        worker = operate.worker()
-        try:
-            worker.wait()
-        except KeyboardInterrupt:
-            print("stopping ...", flush=True)  # noqa: T201
-        finally:
-            operate.end(worker)
+    drain = _settings(options).runtime.drain
+    with operate.serving():
+        from flows import worker
+
+        asyncio.run(worker.work(drain, options.parent))
     return DONE
 
 
@@ -257,6 +266,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("resume", _resume, "allow entries again")
     sub.add_argument("--reason", required=True)
     add("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C")
+    add(
+        "deploy",
+        _deploy,
+        "deployments, work pool, limits and automations onto the Prefect server; again changes nothing",
+    )
+    sub = add("worker", _worker, "one more worker for the server that PREFECT_API_URL names, until Ctrl-C")
+    sub.add_argument("--parent", type=int, metavar="PID", help="end when this process is no more the parent")
     return parser
 
 

@@ -230,6 +230,20 @@ class Runtime(Section):
     shards: int = Field(
         1, ge=1, le=64, description="pieces into which the universe is cut; pillars x shards tasks run in parallel"
     )
+    patience: float = Field(
+        20, ge=0, description="minutes that a run waits for bars that are due and not published yet"
+    )
+    drain: float = Field(60, ge=0, description="seconds that a worker told to stop gives the runs under way")
+    task_runner: Literal["threads", "dask"] = Field("threads", description="where pillar x shard tasks run")
+    dask_address: str | None = Field(
+        None, pattern="^(tcp|tls|ws|wss)://.+", description="the scheduler of a Dask cluster, such as tcp://host:8786"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Runtime:
+        if self.task_runner == "dask" and self.dask_address is None:
+            raise ValueError("task_runner = dask needs dask_address, such as tcp://host:8786")
+        return self
 
 
 class Settings(Section):

@@ -13,7 +13,7 @@ from alphapivot import calendars, home, hub, process
 from alphapivot.errors import ConfigError
 from alphapivot.hub import digest, embedded
 from alphapivot.settings import Settings, SimulatedFeed
-from flows import operate
+from flows import deploy, operate
 
 CONFIG = home.CHECKOUT / "demo.ini"
 
@@ -40,7 +40,7 @@ def run(*, fresh: bool, sessions: int) -> bool:
             replay.session(settings, as_of)
         console.print(f"Prefect: the run for {instants[-1]:%Y-%m-%d %H:%M} UTC, from the deployment pipeline")
         server.wait()
-        operate.deploy()
+        deploy.deploy()
         state = operate.run("pipeline/pipeline", {"as_of": instants[-1], "config": str(CONFIG)})
     finally:
         server.stop()

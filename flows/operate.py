@@ -1,6 +1,8 @@
 """
-Serving the graphs locally: the Prefect server on the hub's own PostgreSQL, the deployments of prefect.yaml, a worker,
-a run.
+The local Prefect server on the hub's own PostgreSQL, shared by all who need it, and a run in this process.
+
+Whoever needs the server joins it: the first one starts it, the last one that leaves stops it. Who uses it, and whether
+it lives, is told by file locks, which the kernel frees when their holder dies, however it dies.
 
 Prefect reads its settings when it is imported, so that this module imports it only inside functions, after ``join``.
 """
@@ -8,8 +10,10 @@ Prefect reads its settings when it is imported, so that this module imports it o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,28 +21,31 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alphapivot import home
-from alphapivot.errors import AlphaPivotError, Unavailable
+from alphapivot.errors import Unavailable
 from alphapivot.hub import embedded
-from alphapivot.version import code_version
 
 ROOT = home.CHECKOUT
 POOL = "alphapivot"
 USUAL_PORT = 4200
 START_SECONDS = 90
+STOP_SECONDS = 20
+LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
+HEARTBEAT_SECONDS = 30  # of a run; Prefect takes no less
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrefectServer:
-    """A Prefect server that is up or on its way; ``process`` is None where somebody else runs it."""
+    """A Prefect server that is up or on its way. Without a ``log`` somebody else runs it, and it is left alone."""
 
     api: str
-    process: subprocess.Popen[bytes] | None
-    log: Path | None
+    log: Path | None = None
+    _users: IO[str] | None = field(default=None, repr=False)  # its shared lock says that this process needs the server
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def ui(self) -> str:
@@ -48,7 +55,7 @@ class PrefectServer:
         """Until it answers. Raises Unavailable with the end of its log when it does not."""
         deadline = time.monotonic() + START_SECONDS
         while not _healthy(self.api):
-            gone = self.process is not None and self.process.poll() is not None
+            gone = self.log is not None and not _alive()
             if gone or time.monotonic() > deadline:
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:]) if self.log else ""
                 raise Unavailable(
@@ -56,10 +63,48 @@ class PrefectServer:
                 )
             time.sleep(0.1)
 
+    def revive(self) -> bool:
+        """Starts it again where it has died, at the same address; False where it lives, or is not ours to start."""
+        if self.log is None or _alive():
+            return False
+        with locked("server.lock"):
+            if _alive():  # another one who needs it was quicker
+                return False
+            self._reap()
+            self._process = _start(self.api, self.log)
+        return True
+
+    def shared(self) -> bool:
+        """Will it go on when this process leaves it?"""
+        if self._users is None:
+            return True
+        with locked("server.lock"), (home.prefect() / "server.users").open("a") as probe:
+            fcntl.flock(self._users, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                fcntl.flock(probe, fcntl.LOCK_UN)
+                fcntl.flock(self._users, fcntl.LOCK_SH)
+            return False
+
     def stop(self) -> None:
-        if self.process is not None:
-            _address_file().unlink(missing_ok=True)
-            end(self.process)
+        """Leaves it; stops it when nobody else needs it."""
+        if self._users is None:
+            return
+        with locked("server.lock"), self._users:
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            if _alive():
+                _end(int(_address()["pid"]))
+            self._reap()
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait()
 
 
 def environment() -> dict[str, str]:
@@ -73,13 +118,14 @@ def environment() -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # V2 calls an outside analytics host
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # survives a restart of the server
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        **dict([LEASES]),  # survive a restart of the server
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a person who pressed Retry is waiting
+        "PREFECT_CLIENT_MAX_RETRIES": "8",  # a run outlives a server that is started again
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # steps that are replayed belong to no flow run
     }
@@ -88,66 +134,58 @@ def environment() -> dict[str, str]:
 
 def join() -> PrefectServer:
     """
-    The Prefect server that PREFECT_API_URL names, or ours when it is up, or a new one of ours, started in the
+    The Prefect server that PREFECT_API_URL names, or ours: the one that is up, else a new one, started in the
     background.
 
-    Sets this process's environment for it: call before prefect is imported.
+    Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
     """
     os.environ.update(environment())
     os.environ.setdefault(
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
     )  # a person reads our own words; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
-        return PrefectServer(api, None, None)
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
-        api = json.loads(_address_file().read_text())["api"]
-        if _healthy(api):
-            os.environ["PREFECT_API_URL"] = api
-            return PrefectServer(api, None, None)
-    port = _free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    folder = home.prefect()
-    folder.mkdir(parents=True, exist_ok=True)
+        return PrefectServer(api)
+    home.prefect().mkdir(parents=True, exist_ok=True)
+    server = PrefectServer("", home.prefect() / "server.log")
+    with locked("server.lock"):
+        server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - it is made here
+        fcntl.flock(server._users, fcntl.LOCK_SH)  # noqa: SLF001
+        if _alive():
+            server.api = _address()["api"]
+        else:
+            server.api = f"http://127.0.0.1:{_free_port()}/api"
+            server._process = _start(server.api, server.log)  # noqa: SLF001
+    os.environ["PREFECT_API_URL"] = server.api
+    return server
+
+
+def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
+    """A server process at this address. It holds the lock on server.alive for as long as it lives."""
     url = embedded.start().database("prefect", extensions=("pg_trgm",))
-    own = os.environ | {
+    own = {
         # in the environment, never in the arguments: other users can list those
         "PREFECT_API_DATABASE_CONNECTION_URL": url.replace("postgresql://", "postgresql+asyncpg://"),
+        **os.environ,
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_UI_API_URL": api,
     }
-    log = folder / "server.log"
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    port = api.removesuffix("/api").rpartition(":")[2]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with (log or Path(os.devnull)).open("ab") as out, (home.prefect() / "server.alive").open("a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
         process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            command, env=own, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            command,
+            env=own,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
+            pass_fds=[alive.fileno()],
         )
-    _address_file().write_text(json.dumps({"api": api, "pid": process.pid}))
-    os.environ["PREFECT_API_URL"] = api
-    return PrefectServer(api, process, log)
-
-
-def deploy() -> None:
-    """
-    Creates the work pool and the deployments of prefect.yaml on the server; does nothing where this very code is
-    deployed.
-    """
-    from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
-    from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
-
-    marker = f"code {code_version()}"
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"), overwrite=True)
-        if any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
-            return
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--tag", marker],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise AlphaPivotError(f"prefect deploy --all failed:\n{done.stdout}\n{done.stderr}")
+    fresh = home.prefect() / "server.json.new"
+    fresh.write_text(json.dumps({"api": api, "pid": process.pid}))
+    fresh.replace(home.prefect() / "server.json")
+    return process
 
 
 def run(deployment: str, parameters: dict[str, Any]) -> Any:
@@ -172,27 +210,9 @@ def run(deployment: str, parameters: dict[str, Any]) -> Any:
     return state
 
 
-def worker() -> subprocess.Popen[bytes]:
-    """A worker for the local pool."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", f"local-{os.getpid()}"]
-    own = os.environ | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
-    return subprocess.Popen(command, cwd=ROOT, env=own, start_new_session=True)  # noqa: S603
-
-
-def end(process: subprocess.Popen[bytes], seconds: float = 20) -> None:
-    """Asks a process to stop, then makes it."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @contextlib.contextmanager
 def serving() -> Iterator[PrefectServer]:
-    """A server that answers, for as long as the block lasts; one that was up before stays up."""
+    """A server that answers, for as long as the block lasts; it stays up where somebody else needs it too."""
     server = join()
     try:
         server.wait()
@@ -201,8 +221,37 @@ def serving() -> Iterator[PrefectServer]:
         server.stop()
 
 
-def _address_file() -> Path:
-    return home.prefect() / "server.json"
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time."""
+    with (home.prefect() / name).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _alive() -> bool:
+    """Does the server's process live? It holds a lock: no number that may by now be another's."""
+    with (home.prefect() / "server.alive").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _address() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((home.prefect() / "server.json").read_text())
+    return found
+
+
+def _end(pid: int) -> None:
+    """Asks the server's process to stop, then makes it."""
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _alive():
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _healthy(api: str) -> bool:
@@ -214,8 +263,13 @@ def _healthy(api: str) -> bool:
 
 
 def _free_port() -> int:
-    for port in (USUAL_PORT, 0):
+    """That of last time, so that a bookmark stays true; else Prefect's usual one; else any."""
+    last = 0
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        last = int(_address()["api"].removesuffix("/api").rpartition(":")[2])
+    for port in (last or USUAL_PORT, USUAL_PORT, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise Unavailable("no free TCP port on 127.0.0.1 for the Prefect server")

@@ -1,0 +1,154 @@
+"""
+What the Prefect server must hold before runs are made: the work pool, the limits, the automations that find dead runs,
+the deployments of prefect.yaml. Done again it changes nothing; what a person has paused stays paused.
+
+Imports Prefect only inside functions: see ``operate.join``, which comes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.errors import AlphaPivotError
+from alphapivot.version import code_version
+from flows import operate
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events import AutomationCore
+
+BROKER_LIMIT = "broker-execution"
+ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
+SILENT = timedelta(seconds=3 * operate.HEARTBEAT_SECONDS)
+NEVER_BEGUN = timedelta(minutes=10)
+
+
+def deploy(*, always: bool = False) -> list[str]:
+    """
+    Makes the server ready for this checkout; returns what was done, in words. Skips the deployments where this very
+    code and prefect.yaml are deployed from this folder, unless ``always``.
+    """
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
+
+    with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
+        done = [*_pool(client), *_limit(client), *_automations(client)]
+        marker = f"code {_marker()}"
+        if not always and any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
+            return [*done, f"the deployments of {marker} are there"]
+        deployed = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--tag", marker],
+            cwd=operate.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if deployed.returncode != 0:
+            raise AlphaPivotError(f"prefect deploy --all failed:\n{deployed.stdout}\n{deployed.stderr}")
+        names = sorted(d.name for d in client.read_deployments() if marker in d.tags)
+        return [*done, f"deployed {', '.join(names)} ({marker})", *_server_settings(client)]
+
+
+def _marker() -> str:
+    """Which code, from which folder, with which schedules."""
+    yaml = (operate.ROOT / "prefect.yaml").read_bytes()
+    return f"{code_version()}-{hashlib.sha256(str(operate.ROOT).encode() + yaml).hexdigest()[:4]}"
+
+
+def _pool(client: SyncPrefectClient) -> list[str]:
+    from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
+    from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
+
+    try:
+        client.read_work_pool(operate.POOL)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=operate.POOL, type="process"))
+        return [f"made work pool {operate.POOL}"]
+    return []
+
+
+def _limit(client: SyncPrefectClient) -> list[str]:
+    from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
+
+    try:
+        if client.read_global_concurrency_limit_by_name(BROKER_LIMIT).limit == 1:
+            return []
+    except ObjectNotFound:
+        pass
+    client.upsert_global_concurrency_limit_by_name(BROKER_LIMIT, 1)
+    return [f"made limit {BROKER_LIMIT} = 1"]
+
+
+def _automations(client: SyncPrefectClient) -> list[str]:
+    done = []
+    for wanted in automations():
+        found = client.read_automations_by_name(wanted.name)
+        for twin in found[1:]:
+            client.delete_automation(twin.id)
+        if not found:
+            client.create_automation(wanted)
+            done.append(f"made automation {wanted.name}")
+        elif (found[0].trigger, found[0].actions) != (wanted.trigger, wanted.actions):
+            # a person who has switched it off had a reason
+            client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
+            done.append(f"renewed automation {wanted.name}")
+    return done
+
+
+def automations() -> list[AutomationCore]:
+    """
+    A run whose process and worker are gone stays Running, or Pending, for ever: these say Crashed, so that a person can
+    press Retry and the deployment's slot is free.
+    """
+    from prefect.client.schemas.objects import StateType  # noqa: PLC0415 - after join()
+    from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture  # noqa: PLC0415
+    from prefect.events.schemas.events import ResourceSpecification  # noqa: PLC0415
+
+    def silence(name: str, description: str, after: str, expect: list[str], within: timedelta, message: str) -> Any:
+        return AutomationCore(
+            name=name,
+            description=description,
+            trigger=EventTrigger(
+                match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+                after={after},
+                expect={*expect, *ENDED},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=within,
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+        )
+
+    beat = "prefect.flow-run.heartbeat"
+    return [
+        silence(
+            "alphapivot: a run went silent",
+            f"no heartbeat for {SILENT.seconds} s: its process and its worker are gone",
+            beat,
+            [beat],
+            SILENT,
+            f"no heartbeat for {SILENT.seconds} s: its process and its worker are gone. What is done is kept: Retry",
+        ),
+        silence(
+            "alphapivot: a run never began",
+            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: the worker that took it is gone",
+            "prefect.flow-run.Pending",
+            ["prefect.flow-run.Running"],
+            NEVER_BEGUN,
+            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: the worker that took it is gone. Retry",
+        ),
+    ]
+
+
+def _server_settings(client: SyncPrefectClient) -> list[str]:
+    """What a server that somebody else runs lacks."""
+    found = client.request("GET", "/admin/settings").json()
+    storage = found.get("server", {}).get("concurrency", {}).get("lease_storage", "")
+    if storage.endswith("filesystem"):
+        return []
+    wanted = operate.LEASES
+    return [f"this server forgets at its restart which runs hold a limit, and they crash: give it {'='.join(wanted)}"]

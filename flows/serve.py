@@ -1,0 +1,86 @@
+"""
+`alphapivot ui`: database, Prefect server, deployments and worker by one command, kept alive until it is told to stop.
+
+What dies meanwhile is started again. Several may be up at once: they share the server, and the last one stops it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from alphapivot.errors import AlphaPivotError
+from alphapivot.hub import embedded
+from flows import operate
+
+LOOK_SECONDS = 1.0
+RESTARTS, WITHIN_SECONDS = 5, 120  # more often than that is no accident
+
+
+def serve(say: Callable[[str], None], drain: float) -> None:
+    """
+    Serves until SIGINT or SIGTERM. Runs under way then get ``drain`` seconds to finish; a second signal ends them.
+
+    Raises Unavailable when the server does not come up, AlphaPivotError when something keeps dying.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
+    server, worker = operate.join(), None
+    try:
+        server.wait()
+        from flows import deploy  # noqa: PLC0415 - it needs what join() has set
+
+        deploy.deploy()
+        say(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)")
+        worker = start_worker()
+        restarts: list[float] = []
+        while True:
+            time.sleep(LOOK_SECONDS)
+            died = []
+            if server.log is not None and embedded.status() is None:
+                embedded.start()
+                died.append("the database")
+            if server.revive():
+                died.append("the Prefect server")
+            if worker.poll() is not None:
+                died.append("the worker")
+                worker = start_worker()
+            for what in died:
+                say(f"{what} had ended and was started again")
+                restarts = [t for t in restarts if time.monotonic() - t < WITHIN_SECONDS] + [time.monotonic()]
+            if len(restarts) > RESTARTS:
+                raise AlphaPivotError(
+                    f"{died[-1]} keeps ending ({len(restarts)} times in {WITHIN_SECONDS} s); see {server.log}"
+                )
+    except KeyboardInterrupt:
+        say("stopping; runs under way may finish, Ctrl-C once more ends them ...")
+    finally:
+        if worker is not None:
+            _end(worker, drain)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's own end is not to be interrupted
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        server.stop()
+
+
+def start_worker() -> subprocess.Popen[bytes]:
+    """A worker that ends when this process does, however this one ends."""
+    command = [sys.executable, "-m", "alphapivot.cli", "worker", "--parent", str(os.getpid())]
+    own = os.environ | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
+    return subprocess.Popen(command, cwd=operate.ROOT, env=own, start_new_session=True)  # noqa: S603
+
+
+def _end(worker: subprocess.Popen[bytes], drain: float) -> None:
+    """Each signal that comes meanwhile is handed on; a worker that does not end at all is killed."""
+    worker.terminate()
+    deadline = time.monotonic() + drain + 60
+    while worker.poll() is None:
+        try:
+            worker.wait(max(deadline - time.monotonic(), 0.1))
+        except KeyboardInterrupt:
+            worker.terminate()
+        except subprocess.TimeoutExpired:
+            worker.kill()
