@@ -1,6 +1,7 @@
 # Every target does its own set-up: the virtual environment is made once, and again when what it depends on changes.
 PYTHON ?= $(shell command -v python3.11 || echo python3)  # 3.11 is what is tested
 BENCH_SCALE ?= 1
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)  # test processes at once, each with a database server of its own
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -14,10 +15,10 @@ demo: $(READY) ## the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
 test: $(READY) ## all tests but the long matrices, under 4 minutes
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not slow"
 
 test-all: $(READY) ## every test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 
 ui: $(READY) ## Prefect's server and our deployments; prints the address
 	@$(BIN)/alphapivot ui

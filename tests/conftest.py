@@ -23,6 +23,13 @@ FAST = {  # data that live for one session need not survive a power cut
 numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(items):
+    """Under `pytest -n` all tests that start a Prefect server run in one process: they would compete for its port."""
+    for item in items:
+        if item.get_closest_marker("prefect") or item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
 @pytest.fixture(scope="session")
 def home_root():
     """A temporary folder that the unprivileged user of root's server can enter (pytest's own is closed to it)."""
