@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from alphapivot import calendars, quality, rolls
+from alphapivot import calendars, quality, rolling
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Request
 from alphapivot.frames import Bars, Issues, Rolls
 from alphapivot.hub import Hub, ops, series
-from alphapivot.hub import bars as stored
 from alphapivot.runs import Receipt, RunRef
 from alphapivot.schedule import Calendar
 from alphapivot.settings import Instrument, Settings
@@ -50,12 +49,14 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
         raise error(f"feed {feed} gave nothing for any of {len(requests)} requests: {reasons}")
     screened = quality.screen(fetched.bars, instruments, now=max(run.as_of, datetime.now(UTC)))
     new = screened.bars
-    higher, rolled = derive(work.hub, settings, new, instruments, run.as_of)
+    higher, rolled, doubts = derive(work.hub, settings, new, instruments, run.as_of)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     if len(screened.issues):
         counts = screened.issues.groupby(["symbol", "check_name", "outcome"]).size()
         notes += tuple(f"{symbol}: {n} bars {outcome} ({check})" for (symbol, check, outcome), n in counts.items())
-    return Output({Bars: pd.concat([new, higher], ignore_index=True), Rolls: rolled, Issues: screened.issues}, notes)
+    notes += tuple(f"{issue.symbol}: {issue.detail}" for issue in doubts.itertuples())
+    issues = pd.concat([screened.issues, doubts], ignore_index=True)
+    return Output({Bars: pd.concat([new, higher], ignore_index=True), Rolls: rolled, Issues: issues}, notes)
 
 
 def _requests(work: Work, instruments: list[Instrument]) -> list[Request]:
@@ -85,9 +86,9 @@ def _refuse_to_mix(database: Hub, settings: Settings, feed: str, symbols: list[s
 
 def derive(
     database: Hub, settings: Settings, new: pd.DataFrame, instruments: dict[str, Instrument], until: datetime
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """
-    The higher-timeframe bars and the rolls that new source bars complete.
+    The higher-timeframe bars and the rolls that new source bars complete, and doubts about the rolls (Issues).
 
     Reads back what is stored from the coarsest bar before the new ones on: a bar is always made of all its parts, and
     the
@@ -95,7 +96,7 @@ def derive(
     one.
     """
     if new.empty:
-        return Bars.empty(), Rolls.empty()
+        return Bars.empty(), Rolls.empty(), Issues.empty()
     names = {symbol: i.hours for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
@@ -112,11 +113,15 @@ def derive(
         if interval != source and calendars.divides(str(source), interval)
     ]
     contracts = whole[whole["contract"] != ""]
-    if contracts.empty:
-        return pd.concat([Bars.empty(), *made], ignore_index=True), Rolls.empty()
-    daily = [p if i == "1d" else calendars.resample(p, "1d", names, until) for i, p in contracts.groupby("interval")]
-    last = stored.rolls(database, list(contracts["symbol"].unique()), until=until, known_at=None)
-    return pd.concat([Bars.empty(), *made], ignore_index=True), rolls.decide(pd.concat(daily, ignore_index=True), last)
+    daily = {
+        str(i): p if i == "1d" else calendars.resample(p, "1d", names, until) for i, p in contracts.groupby("interval")
+    }
+    if "1d" not in wanted:  # rolls look back at the days that decided them
+        made += [part for source, part in daily.items() if source != "1d"]
+    rolled, doubts = rolling.roll(
+        database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until
+    )
+    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled, doubts
 
 
 def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -11,6 +11,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
 import pandas as pd
 
 from alphapivot import calendars
@@ -18,10 +19,12 @@ from alphapivot.errors import ConfigError, DataError
 from alphapivot.feeds.base import RAW, Fetched, Problem, Request, gather
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from alphapivot.settings import FilesFeed
 
+NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date")  # what a stamp's column may be called where the mapping is silent
 OFFSET = r"(?:Z|[+-]\d\d:?\d\d)$"
 
@@ -30,7 +33,8 @@ class Files:
     """
     The Feed port over files under ``section.root``; an instrument's ticker is a file's path there, or a glob.
 
-    A glob of futures is one contract a file, named by the file without its suffix, unless columns map ``contract``.
+    A glob of futures is one contract a file, named by the file without its suffix, unless columns map ``contract``, or
+    ``contracts`` name several side by side in each row (close only).
     """
 
     def __init__(self, name: str, section: FilesFeed) -> None:
@@ -63,35 +67,77 @@ class Files:
         return wanted.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
 
     def _file(self, path: Path, request: Request, ticker: str) -> pd.DataFrame:
-        table = _Table(path, self.section, self.name)
+        beside = self.section.contracts if request.market == "futures" else {}
+        table = _Table(path, self.section, self.name, beside)
         stamps = table.stamps()
-        calendar, interval = request.instrument.hours, request.interval
-        if self.section.stamp == "date":
-            ts = calendars.session_closes(calendar, stamps.tz_localize(None))
+        ts = self._ends(table, stamps, request)
+        if beside:
+            quotes = [table.quotes(name, close) for name, close in beside.items()]
+            rows = pd.concat([part.assign(ts=ts).dropna(subset=["contract"]) for part in quotes])
+            # the carry contract may be the forward one
+            rows = rows.drop_duplicates(["contract", "ts", "close"])
         else:
-            ts = table.instants(stamps)
-            ts = calendars.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
-        columns = {name: table.numbers(name) for name in ("open", "high", "low", "close", "volume", "open_interest")}
-        if self.section.zero_volume_is_missing:
-            for name in ("volume", "open_interest"):
-                columns[name] = columns[name].mask(pd.to_numeric(columns[name], errors="coerce") == 0)
-        contract = path.stem if request.market == "futures" and set(ticker) & set("*?[") else ""
-        bars = pd.DataFrame({**columns, "ts": ts.as_unit("us")}, index=table.rows.index)
-        bars = bars.assign(
-            symbol=request.instrument.symbol,
-            market=request.market,
-            contract=table.column("contract") if "contract" in self.section.columns else contract,
-            interval=interval,
-            source=self.name,
+            contract = path.stem if request.market == "futures" and set(ticker) & set("*?[") else ""
+            named = table.column("contract") if "contract" in self.section.columns else contract
+            rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
+            if self.section.join:
+                rows = _joined(rows.assign(date=stamps.normalize()).iloc[np.argsort(stamps, kind="stable")])
+        bars = rows[rows["ts"].notna()].assign(
+            symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
         )
         return bars[RAW]
+
+    def _ends(self, table: _Table, stamps: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
+        """When each row's bar ends; NaT for one that an other row of its session stands for."""
+        calendar, interval = request.instrument.hours, request.interval
+        if self.section.stamp != "date":
+            ts = table.instants(stamps)
+            ts = calendars.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
+            return ts.as_unit("us")
+        dates = stamps.tz_localize(None)
+        if not self.section.join:
+            return calendars.session_closes(calendar, dates)
+        dates = calendars.session_dates(calendar, dates)
+        ts = calendars.session_closes(calendar, dates)
+        if not table.beside:
+            return ts
+        # contracts are quoted at one instant, the session's last: the close of one and a later close of another would
+        # make a spread that nobody could trade
+        quoted = table.rows[list(table.beside.values())].notna().any(axis=1).to_numpy()
+        order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps, kind="stable"), kind="stable"), -1))
+        newest = quoted & (order == order.groupby(dates.to_numpy()).transform("max")).to_numpy()
+        return pd.DatetimeIndex(ts.where(newest))
+
+
+def _joined(rows: pd.DataFrame) -> pd.DataFrame:
+    """
+    One bar of the rows, in order of time, that belong to one bar: of Sunday evening's trades and Monday's.
+
+    Two rows of one date are no parts, and text in a number would be lost: those stay as they are, for the screening.
+    """
+    key = ["contract", "ts"]
+    several = rows.duplicated(key, keep=False)
+    numbers = rows[NUMBERS].apply(pd.to_numeric, errors="coerce")
+    wrong = rows.duplicated([*key, "date"], keep=False) | (numbers.isna() & rows[NUMBERS].notna()).any(axis=1)
+    wrong = wrong.groupby([rows[k] for k in key]).transform("any")
+    parts = numbers[several & ~wrong].assign(**{k: rows[k] for k in key})
+    groups = parts.groupby(key, sort=False)
+    made = pd.DataFrame({name: groups[name].last(skipna=False) for name in ("close", "open_interest")})
+    made["open"] = groups["open"].first(skipna=False)
+    # what one part does not know the whole does not know
+    for name, how in (("high", "max"), ("low", "min"), ("volume", "sum")):
+        made[name] = groups[name].agg(how).mask(groups[name].agg("size") > groups[name].agg("count"))
+    made["open"] = made["open"].mask(made["high"].isna())
+    joined: pd.DataFrame = pd.concat([rows[~several | wrong], made.reset_index()], ignore_index=True)
+    return joined
 
 
 class _Table:
     """One file's rows, as text (CSV) or as they are (Parquet), indexed by line; and where our columns stand in it."""
 
-    def __init__(self, path: Path, section: FilesFeed, feed: str) -> None:
+    def __init__(self, path: Path, section: FilesFeed, feed: str, beside: Mapping[str, str]) -> None:
         self.path, self.section, self.feed = path, section, feed
+        self.beside = beside  # contracts side by side: column of the name -> column of the close
         self.rows = self._parquet() if path.suffix == ".parquet" else self._csv()
         if self.rows.empty:
             raise DataError(f"{path} has a header but no rows; expected bars")
@@ -188,7 +234,11 @@ class _Table:
                 f"{self.path} has both {date} and {time}; say what the stamp is in [feed.{self.feed}]: "
                 f"columns = ts: {date}+{time}"
             )
-        for price in ("open", "high", "low", "close"):
+        for contract, close in self.beside.items():
+            for name in (contract, close):
+                if name not in self.rows.columns:
+                    self._absent(f"column {name!r} ([feed.{self.feed}] contracts = {contract}: {close})", name)
+        for price in () if self.beside else ("open", "high", "low", "close"):
             if price not in found and (price == "close" or {"open", "high", "low"} & set(found)):
                 self._absent(f"column for {price} ([feed.{self.feed}] columns = {price}: ...)", price)
 
@@ -203,11 +253,26 @@ class _Table:
             first = first.str.cat(other, sep=" ")
         return first
 
+    def values(self, *, zero_is_missing: bool) -> pd.DataFrame:
+        """Prices, volume and open interest of every row."""
+        found = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
+        for name in ("volume", "open_interest") if zero_is_missing else ():
+            found[name] = found[name].mask(pd.to_numeric(found[name], errors="coerce") == 0)
+        return found
+
+    def quotes(self, contract: str, close: str) -> pd.DataFrame:
+        """One of the contracts side by side, close only; no name where it has no close."""
+        found = pd.DataFrame(float("nan"), index=self.rows.index, columns=NUMBERS)
+        return found.assign(close=self._numbers(close), contract=self.rows[contract].where(self.rows[close].notna()))
+
     def numbers(self, ours: str) -> pd.Series[float]:
         """Numbers where all are; else the column as it stands. Missing where the file has no such column."""
         if ours not in self.found:
             return pd.Series(float("nan"), index=self.rows.index)
-        given = self.rows[self.found[ours][0]]
+        return self._numbers(self.found[ours][0])
+
+    def _numbers(self, name: str) -> pd.Series[float]:
+        given = self.rows[name]
         numbers = pd.to_numeric(given, errors="coerce")
         return given.astype(object) if (numbers.isna() & given.notna()).any() else numbers.astype(float)
 
