@@ -17,11 +17,12 @@ import psycopg
 import sqlalchemy
 from sqlalchemy import event
 
-from alphapivot import settings
+from alphapivot import home, settings
 from alphapivot.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from psycopg import sql
@@ -147,6 +148,15 @@ def _connect(url: str, _pid: int) -> Hub:  # a forked child must not use its par
 
 
 def _embedded(name: str) -> str:
+    from alphapivot.hub import embedded  # noqa: PLC0415 - needless where a url is configured
+
+    if embedded.since() is None:
+        embedded.start()
+    return _address(name, home.postgres(), embedded.since())
+
+
+@functools.lru_cache(maxsize=16)
+def _address(name: str, _folder: Path, _since: int | None) -> str:  # each step asks: look again only at another server
     from alphapivot.hub import embedded  # noqa: PLC0415 - needless where a url is configured
 
     return embedded.start().database(name)

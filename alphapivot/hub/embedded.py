@@ -148,6 +148,17 @@ def status(folder: Path | None = None) -> Server | None:
     return _running(folder or home.postgres())
 
 
+def since(folder: Path | None = None) -> int | None:
+    """Tells one start of the server from another (nanoseconds); None while none runs. Asks the file system only."""
+    folder = folder or home.postgres()
+    file = folder / "data" / "postmaster.pid"
+    try:
+        alive = _serves(int(file.read_text().split("\n", 1)[0]), folder)
+        return file.stat().st_mtime_ns if alive else None
+    except (OSError, ValueError):
+        return None
+
+
 def _make(folder: Path) -> None:
     try:
         # root's home must let the server's user pass; what is in it has its own modes

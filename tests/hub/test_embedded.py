@@ -254,3 +254,28 @@ def test_a_normal_user_starts_and_stops_a_server_of_his_own(home_root):
     assert {path.stat().st_uid for path in home.rglob("*")} == {nobody.pw_uid}
     assert not list(home.rglob("binaries-*"))
     assert stat.S_IMODE((home / "a" / "postgres").stat().st_mode) == 0o700
+
+
+def test_a_process_asks_the_server_once_and_again_when_it_is_another(home_root, server, monkeypatch):
+    """Steps connect all the time; a server that was killed is started again by the next."""
+    from alphapivot import hub
+
+    folder = home_root / "asked" / "postgres"
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(folder.parent))
+    monkeypatch.delenv("ALPHAPIVOT_DATABASE__URL", raising=False)
+    first = embedded.start(folder, settings=FAST)
+    try:
+        address = hub._embedded("asked")
+        starts = []
+        monkeypatch.setattr(embedded, "start", lambda *a, real=embedded.start, **k: starts.append(1) or real(*a, **k))
+        assert hub._embedded("asked") == address
+        assert starts == []
+        os.kill(first.pid, signal.SIGKILL)
+        while embedded.since(folder) is not None:
+            time.sleep(0.01)
+        again = hub._embedded("asked")
+        assert starts
+        with psycopg.connect(again) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        embedded.stop(folder)
