@@ -1,11 +1,19 @@
 """The pillars by name: the registry is this dict."""
 
 from pillars.base import Pillar
+from pillars.flow import Flow
 from pillars.momentum import Momentum
+from pillars.quality import Quality
+from pillars.risk import Risk
+from pillars.structure import Structure
 from pillars.trend import Trend
 
 PILLARS: dict[str, type[Pillar]] = {
     "trend": Trend,
     "momentum": Momentum,
+    "flow": Flow,
+    "structure": Structure,
+    "quality": Quality,
+    "risk": Risk,
 }
 __all__ = ["PILLARS", "Pillar"]

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 Column = npt.NDArray[np.float64]
 VALUES = ("open", "high", "low", "close", "volume", "open_interest")
+# what both markets of a symbol say at the very instant of its bar, whichever of them is the signal market
+BESIDE = {
+    "spot_close": "close of the spot market",
+    "futures_close": "traded close of the front contract",
+    "futures_volume": "volume of all futures contracts together",
+    "total_interest": "open interest of all futures contracts together",
+    "front_interest": "open interest of the front contract",
+    "rolled": "when the front contract became it, days since 1970; missing for a vendor's continuous series",
+}
 SIGNAL = ["pillar", "symbol", "interval", "ts", "score", "gate", "veto"]  # frame Signals without scope and batch_id
 
 
@@ -46,10 +55,15 @@ class Panel:
     volume: Column
     open_interest: Column
     offset: Column
+    beside: dict[str, Column] = field(default_factory=dict)  # of BESIDE, those that the pillar's ``inputs`` asked for
 
     def __post_init__(self) -> None:
-        for f in fields(self)[2:]:  # no pillar can spoil what the next one reads
-            getattr(self, f.name).setflags(write=False)
+        # no pillar can spoil what the next one reads
+        for column in (self.bounds, *self._columns().values(), *self.beside.values()):
+            column.setflags(write=False)
+
+    def _columns(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)[3:-1]}
 
     @classmethod
     def of(cls, df: pd.DataFrame) -> Panel:
@@ -57,6 +71,7 @@ class Panel:
         The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
 
         Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust); without such a column it is 0.
+        Columns named in BESIDE are kept beside.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
         """
@@ -72,17 +87,19 @@ class Panel:
             df, codes, ts = df.iloc[order], codes[order], ts[order]
         columns = {name: np.ascontiguousarray(df[name].to_numpy(np.float64, na_value=np.nan)) for name in VALUES}
         columns["offset"] = df["offset"].to_numpy(np.float64) if "offset" in df else np.zeros(len(df))
+        beside = {name: df[name].to_numpy(np.float64, na_value=np.nan, copy=True) for name in BESIDE if name in df}
         panel = cls(
             interval=str(intervals[0]) if len(df) else "",
             symbols=tuple(map(str, symbols)),
             bounds=np.searchsorted(codes, np.arange(len(symbols) + 1)),
             ts=ts,
             **columns,
+            beside=beside,
         )
         repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (ts[1:] == ts[:-1]))
         if repeated.size:
             raise DataError(f"panel: two bars of {panel.where(repeated[0])}; expected one market and contract a symbol")
-        for name, column in columns.items():
+        for name, column in {**columns, **beside}.items():
             bad = np.flatnonzero(np.isinf(column) | (np.isnan(column) & (name == "offset")))
             if bad.size:
                 raise DataError(f"panel: {name} of {panel.where(bad[0])} is {column[bad[0]]}; expected a finite number")
@@ -92,6 +109,12 @@ class Panel:
     def raw_close(self) -> Column:
         """The close as it was traded."""
         return self.close - self.offset
+
+    def other(self, name: str) -> Column:
+        """A column of BESIDE; all NaN where the caller had none."""
+        if name not in BESIDE:
+            raise KeyError(f"{name!r} is nothing that stands beside a panel; expected one of {', '.join(BESIDE)}")
+        return self.beside[name] if name in self.beside else np.full(len(self.ts), np.nan)
 
     @property
     def slices(self) -> npt.NDArray[np.int64]:
@@ -104,8 +127,9 @@ class Panel:
 
     def take(self, rows: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> Panel:
         """Another panel, of these rows in this order, cut at ``bounds``."""
-        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self)[3:]}
-        return Panel(self.interval, symbols, bounds, **columns)
+        columns = {name: column[rows] for name, column in self._columns().items()}
+        beside = {name: column[rows] for name, column in self.beside.items()}
+        return Panel(self.interval, symbols, bounds, **columns, beside=beside)
 
     def each(self, function: Callable[..., Any], *columns: Column, **parameters: Any) -> Any:
         """
@@ -179,6 +203,8 @@ class Pillar(BaseModel, ABC):
     name: ClassVar[str]
     directional: ClassVar[bool] = True  # has a score: may stand in [composite] weights
     gating: ClassVar[bool] = False  # has a gate: may stand in [composite] gates
+    inputs: ClassVar[tuple[str, ...]] = ()  # what it wants of BESIDE, besides its own market's bars
+    cross_sectional: ClassVar[bool] = False  # a symbol's result depends on the others: it is given all of them at once
 
     @property
     @abstractmethod

@@ -64,7 +64,7 @@ def window_start(ts: datetime | None, history: int, interval: str) -> datetime |
 
 
 def expand(
-    df: pd.DataFrame, history: int, interval: str, *, after: datetime | None = None
+    df: pd.DataFrame, history: int, interval: str, *, after: datetime | None = None, together: bool = False
 ) -> Iterator[tuple[Panel, npt.NDArray[np.bool_]]]:
     """
     Bars as panels whose slices are (symbol, block), each led by the block before it as warm-up; and their rows to keep.
@@ -72,19 +72,30 @@ def expand(
     Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all
     bars after ``window_start(after, history, interval)``. The panels are of a size that the processor's cache holds;
     there is always one, if an empty one.
+
+    ``together``, for cross-sectional pillars: a panel is one block of all symbols, those that have bars only in the
+    block before it included; the rows are sorted within each panel.
     """
     panel = Panel.of(df)
     if panel.interval not in ("", interval):
         raise DataError(f"bars of {panel.interval} were given where {interval} was expected")
     panel, block = replace(panel, interval=interval), length(history, interval)
     blocks, slices = start(panel.ts, block), panel.slices
+    instant = np.datetime64("0001-01-01") if after is None else _naive(after)
+    if together:
+        wanted_blocks = np.unique(blocks[panel.ts > instant])
+        for begin in wanted_blocks if len(wanted_blocks) else [np.datetime64("NaT")]:
+            rows = np.flatnonzero((blocks == begin) | (blocks == begin - np.timedelta64(block)))
+            codes, firsts = np.unique(slices[rows], return_index=True)
+            keep = (blocks[rows] == begin) & (panel.ts[rows] > instant)
+            yield panel.take(rows, np.append(firsts, len(rows)), tuple(panel.symbols[i] for i in codes)), keep
+        return
     new = (slices[1:] != slices[:-1]) | (blocks[1:] != blocks[:-1])
     first = np.append(0, np.flatnonzero(new) + 1)[: len(slices)]  # the first row of each (symbol, block)
     end = np.append(first[1:], len(slices))[: len(first)]
     # a symbol may have no bars in the block before
     led = (slices[first[1:]] == slices[first[:-1]]) & (np.diff(blocks[first]) == np.timedelta64(block))
     warm = np.where(np.append(False, led)[: len(first)], np.roll(first, 1), first)
-    instant = np.datetime64("0001-01-01") if after is None else _naive(after)
     wanted = panel.ts[end - 1] > instant
     first, end, warm = first[wanted], end[wanted], warm[wanted]
 
@@ -104,20 +115,21 @@ def score(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime 
     The one way in which scores are made: live, in a backtest and for ``explain``. ``bars`` must hold all bars after
     ``window_start(after, pillar.history, interval)``; what else it holds, earlier, later or of others, changes no bit.
     """
-    pieces = expand(bars, pillar.history, interval, after=after)
-    return pd.concat([pillar.score(panel, keep) for panel, keep in pieces], ignore_index=True)
+    pieces = expand(bars, pillar.history, interval, after=after, together=pillar.cross_sectional)
+    signals = pd.concat([pillar.score(panel, keep) for panel, keep in pieces], ignore_index=True)
+    return signals.sort_values(["symbol", "ts"], ignore_index=True) if pillar.cross_sectional else signals
 
 
 def parts(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:
     """What stands behind those signals, not rounded, from the same windows: symbol, ts, then a column for each part."""
     frames = []
-    for panel, keep in expand(bars, pillar.history, interval, after=after):
+    for panel, keep in expand(bars, pillar.history, interval, after=after, together=pillar.cross_sectional):
         made = {name: column[keep] for name, column in pillar.parts(panel).parts.items()}
         symbols = pd.array(list(panel.symbols), dtype="str").take(panel.slices[keep])
         frames.append(
             pd.DataFrame({"symbol": symbols, "ts": pd.DatetimeIndex(panel.ts[keep]).tz_localize("UTC"), **made})
         )
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True).sort_values(["symbol", "ts"], ignore_index=True)
 
 
 def _naive(instant: datetime) -> np.datetime64:

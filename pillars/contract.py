@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pillars import blocks
-from pillars.base import VALUES, Panel, Parts, Pillar
+from pillars.base import BESIDE, VALUES, Panel, Parts, Pillar
 
 PRICES = ("open", "high", "low", "close")
 Check = Callable[[Pillar, pd.DataFrame], None]
@@ -27,16 +27,23 @@ class BrokenPromise(AssertionError):  # noqa: N818 - it reads as what it is
 
 
 def sample_bars(history: int, *, symbols: int = 3, seed: int = 11) -> pd.DataFrame:
-    """Daily Bars of a seeded market, long enough for a pillar of this ``history``: trends, quiet and wild times."""
+    """
+    Daily Bars of a seeded market, long enough for a pillar of this ``history``: trends, quiet and wild times; with the
+    columns of BESIDE, of a futures market that rolls every 60 bars.
+    """
     rng, count, frames = np.random.default_rng(seed), 2 * history + 150, []
     ts = (pd.bdate_range("2010-01-04", periods=count, tz="UTC") + pd.Timedelta(hours=21)).as_unit("us")
+    shared = rng.normal(size=count)
     for i in range(symbols):
         regime = np.repeat(rng.normal(0, 0.0006, count // 50 + 1), 50)[:count]
         wild = np.repeat(rng.choice([0.004, 0.01, 0.02], count // 80 + 1), 80)[:count]
-        close = 100 * (i + 1) * np.exp(np.cumsum(regime + wild * rng.normal(size=count)))
+        close = 100 * (i + 1) * np.exp(np.cumsum(regime + wild * (0.8 * shared + 0.6 * rng.normal(size=count))))
         open_ = np.append(close[0], close[:-1]) * (1 + 0.3 * wild * rng.normal(size=count))
         wick = np.abs(rng.normal(0, 0.5, (2, count))) * wild * close
-        volume = np.round(1e5 * np.exp(rng.normal(0, 0.4, count)))
+        volume = np.round(1e5 * np.exp(rng.normal(0, 0.7, count)))
+        interest = np.round(3e5 + np.cumsum(rng.normal(0, 2e3, count)))
+        left = 60 - np.arange(count) % 60
+        premium = 1 + 0.0002 * left + 0.0005 * np.cumsum(rng.normal(0, 0.5, count))
         frames.append(
             pd.DataFrame(
                 {
@@ -50,8 +57,14 @@ def sample_bars(history: int, *, symbols: int = 3, seed: int = 11) -> pd.DataFra
                     "low": np.minimum(open_, close) - wick[1],
                     "close": close,
                     "volume": volume,
-                    "open_interest": np.round(3e5 + np.cumsum(rng.normal(0, 2e3, count))),
+                    "open_interest": interest,
                     "source": "sample",
+                    "spot_close": close,
+                    "futures_close": close * premium,
+                    "futures_volume": volume + np.round(1e4 * rng.random(count)),
+                    "total_interest": interest,
+                    "front_interest": np.round(interest * np.clip(left / 8, 0.2, 0.95)),
+                    "rolled": np.arange(count) // 60 * 60.0,
                 }
             )
         )
@@ -86,6 +99,7 @@ def gives_valid_signals(pillar: Pillar, bars: pd.DataFrame) -> None:
         bars.assign(open=np.nan, high=np.nan, low=np.nan),
         bars.assign(volume=np.nan, open_interest=np.nan),
         bars.assign(volume=0.0, open_interest=0.0),
+        bars.drop(columns=list(BESIDE), errors="ignore"),
         bars.assign(**dict.fromkeys(VALUES, np.nan)),
     ):
         _valid(pillar, case)
@@ -99,7 +113,7 @@ def does_not_look_into_the_future(pillar: Pillar, bars: pd.DataFrame) -> None:
         cut = instants[int(len(instants) * share)]
         past = panel.ts <= cut
         wild = bars.copy()
-        wild.loc[wild["ts"] > pd.Timestamp(cut, tz="UTC"), list(VALUES)] *= 3.0
+        wild.loc[wild["ts"] > pd.Timestamp(cut, tz="UTC"), [c for c in (*VALUES, *BESIDE) if c in wild]] *= 3.0
         told = f"looks into the future: without what comes after {cut}Z it changes"
         cut_off = Panel.of(bars[bars["ts"] <= pd.Timestamp(cut, tz="UTC")])
         _same(pillar, cut_off, _rows(whole, past), pillar.parts(cut_off), told)
@@ -113,8 +127,14 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
     place = np.arange(len(panel.ts)) - panel.bounds[:-1][panel.slices]
     longest = int(np.diff(panel.bounds).max())
     for at in range(pillar.history, longest, max(1, (longest - pillar.history) // 25)):
-        window = (place <= at) & (place >= at - pillar.history)
-        part, last = Panel.of(bars[window]), np.flatnonzero(place[window] == at)
+        window, last = (place <= at) & (place >= at - pillar.history), place == at
+        if pillar.cross_sectional:  # all symbols of one instant, since the first of their windows began
+            now = panel.ts[np.flatnonzero(last)[0]]
+            newest = np.maximum.reduceat(np.where(panel.ts <= now, np.arange(len(place)), 0), panel.bounds[:-1])
+            bar = place - place[newest][panel.slices]
+            window = (panel.ts <= now) & (panel.ts >= panel.ts[bar == -pillar.history].min(initial=now))
+            last = (panel.ts == now) & (place >= pillar.history)
+        part, last = Panel.of(bars[window]), np.flatnonzero(last[window])
         for name, column in _outcome(pillar.parts(part)).items():
             full, got = whole[name][window][last], column[last]
             for i in np.flatnonzero(~((np.abs(full - got) < 1e-6) | (np.isnan(full) & np.isnan(got)))):
@@ -125,6 +145,8 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 
 def scores_a_symbol_alone_as_among_others(pillar: Pillar, bars: pd.DataFrame) -> None:
+    if pillar.cross_sectional:  # it says so, and is given all symbols whoever asks
+        return
     panel = Panel.of(bars)
     whole = pillar.parts(panel)
     for i, symbol in enumerate(panel.symbols):
@@ -167,9 +189,10 @@ def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
     """Gaps, and prices of zero and below, give valid signals; what was known is known again ``history`` later."""
     place = bars.groupby("symbol").cumcount()
     # from bar 40 to 60, long before the end
-    for name in (*VALUES, None):
+    given = [name for name in (*VALUES, *BESIDE) if name in bars]
+    for name in (*given, None):
         hurt = bars.copy()
-        hurt.loc[place.between(40, 60) & (place % 3 > 0), list(VALUES) if name is None else name] = np.nan
+        hurt.loc[place.between(40, 60) & (place % 3 > 0), given if name is None else name] = np.nan
         signals, known = _valid(pillar, hurt), _valid(pillar, bars)
         for column in ("score", "gate"):
             for row in np.flatnonzero(
@@ -187,16 +210,17 @@ def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
 def scores_alike_whoever_asks(pillar: Pillar, bars: pd.DataFrame) -> None:
     """Through blocks.score: incremental, truncated and partial calls give the bits of the full one."""
     full = blocks.score(pillar, bars, "1d", after=None)
-    instants = bars["ts"].drop_duplicates().sort_values()
+    instants, all_ = bars["ts"].drop_duplicates().sort_values(), pillar.cross_sectional
     if len(full) != len(bars) or not full[["symbol", "ts"]].equals(bars[["symbol", "ts"]]):
         raise BrokenPromise(f"{pillar.name}: expected one signal for each of {len(bars)} bars, got {len(full)}")
     for share in (0.0, 0.4, 0.7, 0.99):
         after = instants.iloc[int(len(instants) * share)] - timedelta(seconds=1)
         until = after + timedelta(days=200)
         begin = blocks.window_start(after.to_pydatetime(), pillar.history, "1d")
-        asked = bars[(bars["ts"] > begin) & (bars["ts"] <= until) & (bars["symbol"] != "S0")]
+        asked = bars[(bars["ts"] > begin) & (bars["ts"] <= until) & (all_ | (bars["symbol"] != "S0"))]
         got = blocks.score(pillar, asked.sample(frac=1, random_state=1), "1d", after=after.to_pydatetime())
-        wanted = full[(full["ts"] > after) & (full["ts"] <= until) & (full["symbol"] != "S0")].reset_index(drop=True)
+        wanted = full[(full["ts"] > after) & (full["ts"] <= until) & (all_ | (full["symbol"] != "S0"))]
+        wanted = wanted.reset_index(drop=True)
         for name in wanted.columns:
             for row in _differences(wanted[name].to_numpy(), got[name].to_numpy()):
                 raise BrokenPromise(

@@ -13,7 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import talib
 
+from pillars.compiled import compiled
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pillars.base import Column, Panel
 
 
@@ -40,6 +44,61 @@ def ramp(value: Column, full: Column | float, quiet: npt.NDArray[np.bool_]) -> C
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         graded = np.clip(value / full, -1.0, 1.0)
     return np.where(quiet & ~np.isnan(value) & ~np.isnan(full), 0.0, graded)
+
+
+def total(bars: Panel, values: Column, n: int) -> Column:
+    """
+    Sum of the last n bars, each added up anew.
+
+    TA-Lib's running sum keeps a residue of what has left the window: 0 would not be 0 after a market has come to rest,
+    and a sum would depend on where the panel begins.
+    """
+    return np.asarray(bars.each(compiled(_total), values, n=n))
+
+
+def _total(values: Column, n: int) -> Column:
+    out = np.full(len(values), np.nan)
+    out[n - 1 :] = 0.0
+    for k in range(n - 1, -1, -1):  # oldest first; bars innermost, so that several are added at once
+        for i in range(n - 1, len(values)):
+            out[i] += values[i - k]
+    return out
+
+
+def deviation(bars: Panel, changes: Column, n: int) -> Column:
+    """Root mean square of the last n ``changes``: their standard deviation about zero, drift being small beside it."""
+    return np.asarray(np.sqrt(total(bars, changes * changes, n) / n))
+
+
+def share(part: Column, whole: Column) -> Column:
+    """``part`` over ``whole``; NaN where there is no whole."""
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
+
+
+def before(bars: Panel, values: Column) -> Column:
+    """The value one bar earlier."""
+    return np.asarray(bars.each(lambda column: np.append(np.nan, column)[: len(column)], values))
+
+
+def change(bars: Panel, values: Column, n: int = 1) -> Column:
+    """By how much ``values`` differ from those n bars earlier."""
+    return np.asarray(bars.each(talib.MOM, values, timeperiod=n))
+
+
+def grade(value: Column, bad: float, good: float) -> Column:
+    """0 at ``bad`` and beyond, 1 at ``good`` and beyond, straight between; either may be the larger one."""
+    return np.clip((value - bad) / (good - bad), 0.0, 1.0)
+
+
+def gate(measures: Sequence[tuple[float, Column]]) -> Column:
+    """
+    The product of 1 - strength x (1 - measure); one that is unknown does not count, and with none known it is NaN.
+
+    The way in which the composite joins the pillars' gates: a strength of 1 can close it alone, 0 is not asked.
+    """
+    known = np.logical_or.reduce([~np.isnan(measure) for _, measure in measures])
+    factors = [np.where(np.isnan(measure), 1.0, 1 - strength * (1 - measure)) for strength, measure in measures]
+    return np.asarray(np.where(known, np.multiply.reduce(factors), np.nan))
 
 
 def bars_since(event: Column) -> Column:

@@ -21,8 +21,13 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored.
     """
     run, pillar, instruments = work.run, work.settings.pillars[name], work.settings.shard(shard)
+    if pillar.cross_sectional:  # no shard can be scored without the others: the first one scores all
+        instruments = list(work.settings.instruments.values()) if shard == 0 else []
+    if not instruments:
+        return Output({Signals: Signals.empty()})
     symbols = [i.symbol for i in instruments]
-    made_by = [name, pillar.model_dump(mode="json"), pillar_code(), {i.symbol: i.signal_market for i in instruments}]
+    markets = {i.symbol: [i.signal_market, *i.markets] for i in instruments}
+    made_by = [name, pillar.model_dump(mode="json"), pillar_code(), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     scored, marks, changed = [Signals.empty()], {}, []
     for interval in work.settings.timeframes.weights:
@@ -39,6 +44,7 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
             blocks.window_start(after, pillar.history, interval),
             run.as_of,
             run.known_at,
+            inputs=pillar.inputs,
         )
         scored.append(
             blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()]

@@ -112,19 +112,19 @@ def test_every_mistake_is_told_at_once(edit):
     ("old", "new", "mistake"),
     [
         (
-            "trend: 0.6",
-            "trnd: 0.6",
+            "trend: 0.35",
+            "trnd: 0.35",
             "[composite] weights name trnd, but there is no [pillar.trnd]; did you mean trend?",
         ),
-        ("trend: 0.6", "trend: 0.5", "[composite] weights sum to 0.9, not to 1"),
+        ("trend: 0.35", "trend: 0.25", "[composite] weights sum to 0.9, not to 1"),
         (
-            "trend: 0.6",
-            "trend: 0",
-            "[composite] weights = trend: 0, momentum: 0.4: trend: input should be greater than 0",
+            "trend: 0.35, momentum: 0.25, flow: 0.2, structure: 0.2",
+            "trend: 0, momentum: 1",
+            "[composite] weights = trend: 0, momentum: 1: trend: input should be greater than 0",
         ),
         (
-            "# gates =   ",
-            "gates = trend: 0.5 ;",
+            "gates = quality: 0.5, ",
+            "gates = trend: 0.5, ",
             "[composite] gates name trend, which has no gate; it belongs in weights",
         ),
         ("base = 1d", "base = 1h", "[timeframes] weights have no 1h, the base; they name 1d, 1w"),
@@ -344,7 +344,7 @@ def test_a_decimal_is_stored_with_all_its_digits(edit):
 
 def test_the_hash_tells_a_change_and_nothing_else(edit):
     plain = edit().hash()
-    assert edit(("trend: 0.6, momentum: 0.4", "momentum: 0.4, trend: 0.6")).hash() == plain
+    assert edit(("trend: 0.35, momentum: 0.25", "momentum: 0.25, trend: 0.35")).hash() == plain
     assert edit(environ={"ALPHAPIVOT_DATABASE__URL": URL}).hash() == plain
     assert edit(("slow = 50", "slow = 51")).hash() != plain
     assert edit(environ={"ALPHAPIVOT_RISK__MAX_OPEN_TRADES": "3"}).hash() != plain

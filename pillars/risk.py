@@ -1,0 +1,199 @@
+"""Risk: how dangerous is it to hold anything here now?"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import talib
+from pydantic import Field, model_validator
+
+from pillars import levels
+from pillars.base import Column, Panel, Parts, Pillar
+from pillars.compiled import compiled
+from pillars.indicators import atr, change, deviation, extremes, gate, grade, ramp, share, still
+
+
+class Risk(Pillar):
+    """
+    How dangerous is it to hold anything here now? A gate from 0 (closed) to 1 (open), vetoes, and no direction. The
+    gate is the product, over five measures from 0 to 1, of 1 - strength x (1 - measure):
+
+    - *volatility*: the root mean square of the last ``fast`` one-bar changes over that of the last ``slow`` ones: 1 at
+      ``volatility_good`` and less, 0 at ``volatility_bad``; at ``volatility_veto`` or more the veto ``volatile``.
+    - *drawdown*: the highest close of ``slow`` bars less the close, in deviations of a change over ``fast`` bars (the
+      slow root mean square x sqrt(fast)): 1 at ``drawdown_good`` and less, 0 at ``drawdown_bad``; at
+      ``drawdown_veto`` or more the veto ``drawdown``.
+    - *stop*: the way to the nearest confirmed swing point (see structure) that would prove the prevailing direction
+      wrong, in ATR: 0 at ``stop_bad`` (within the noise), 1 from ``stop_good`` on; 1 where none is remembered.
+    - *reward*: the way to the next level ahead over that to the stop, each at most ``reach`` ATR and the stop at least
+      ``stop_bad`` ATR: 0 at ``reward_bad``, 1 from ``reward_good`` on. Stop and reward are those of a long trade and
+      of a short one, weighed by the direction: the change over ``fast`` bars, sure at ``direction_full`` deviations.
+    - *crowding*: the mean correlation between all pairs of symbols over ``crowd`` periods (of the width of a bar; those
+      with no bar at all are left out), of changes over ``span`` periods: 1 at ``crowding_good`` and less, 0 at
+      ``crowding_bad``; from ``crowding_veto``, the veto ``crowded``. Exchanges close at different times: each symbol's
+      newest close at a period's end stands for it, changes span three sessions or more, and only periods that were over
+      at the bar's own instant count. Correlations are about zero, as drift is small beside the changes.
+
+    What cannot be known does not count; of several vetoes the first is named. Null until ``slow`` bars are there and
+    again after a gap in the closes. A market that has not moved for ``fast`` bars is neutral: only crowding counts. All
+    in differences and their ratios: adjusted and negative prices are as good as any.
+
+    Cross-sectional: crowding needs all symbols of the universe at once, and is null for fewer than ``crowd_least``.
+    """
+
+    name: ClassVar[str] = "risk"
+    directional: ClassVar[bool] = False
+    gating: ClassVar[bool] = True
+    cross_sectional: ClassVar[bool] = True
+
+    fast: int = Field(20, gt=1, le=500, description="what is now, bars")
+    slow: int = Field(250, gt=2, le=2000, description="what is usual, bars")
+    swing: int = Field(3, ge=1, le=50, description="bars on each side of a swing point, and until it is confirmed")
+    memory: int = Field(120, ge=10, le=2000, description="a swing point is forgotten after so many bars")
+    atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
+    reach: float = Field(5, gt=0, le=100, description="farthest level that is looked at, ATR")
+    direction_full: float = Field(1, gt=0, le=10, description="change that makes the direction sure, deviations")
+    crowd: int = Field(60, ge=5, le=500, description="periods behind the correlations")
+    span: int = Field(5, ge=3, le=50, description="changes over so many periods; five days hold three sessions")
+    crowd_least: int = Field(3, ge=2, le=1000, description="symbols below which nothing is a crowd")
+    volatility_good: float = Field(1.2, gt=0, le=20, description="fast over slow volatility that is no harm")
+    volatility_bad: float = Field(2.5, gt=0, le=20, description="fast over slow volatility beyond all use")
+    volatility_veto: float = Field(3, gt=0, le=100, description="fast over slow volatility that bars entries")
+    drawdown_good: float = Field(2, gt=0, le=100, description="drawdown that is no harm, deviations")
+    drawdown_bad: float = Field(6, gt=0, le=100, description="drawdown beyond all use, deviations")
+    drawdown_veto: float = Field(8, gt=0, le=1000, description="drawdown that bars entries, deviations")
+    stop_bad: float = Field(0.5, ge=0, le=20, description="stop within the noise, ATR")
+    stop_good: float = Field(1.5, gt=0, le=20, description="stop beyond the noise, ATR")
+    reward_bad: float = Field(0.5, ge=0, le=20, description="reward to risk that is not worth a trade")
+    reward_good: float = Field(1.5, gt=0, le=20, description="reward to risk that is")
+    crowding_good: float = Field(0.4, ge=-1, le=1, description="mean correlation that is no harm")
+    crowding_bad: float = Field(0.9, ge=-1, le=1, description="mean correlation beyond all use")
+    crowding_veto: float = Field(0.95, ge=-1, le=2, description="mean correlation that bars entries; 2 for never")
+    volatility_strength: float = Field(0.6, ge=0, le=1, description="how far volatility alone can close the gate")
+    drawdown_strength: float = Field(0.5, ge=0, le=1, description="how far drawdown alone can close the gate")
+    stop_strength: float = Field(0.3, ge=0, le=1, description="how far a near stop alone can close the gate")
+    reward_strength: float = Field(0.3, ge=0, le=1, description="how far a poor reward alone can close the gate")
+    crowding_strength: float = Field(0.5, ge=0, le=1, description="how far crowding alone can close the gate")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for small, large in (
+            ("fast", "slow"),
+            *((f"{name}_good", f"{name}_bad") for name in ("volatility", "drawdown", "crowding")),
+            *((f"{name}_bad", f"{name}_good") for name in ("stop", "reward")),
+        ):
+            if not getattr(self, small) < getattr(self, large):
+                raise ValueError(f"{small} < {large} expected, got {getattr(self, small):g}, {getattr(self, large):g}")
+        return self
+
+    @property
+    def history(self) -> int:
+        return max(self.slow + 1, self.memory + self.swing + 1, 20 * self.atr, self.crowd + self.span + 2)
+
+    def parts(self, bars: Panel) -> Parts:
+        high, low = extremes(bars)
+        close, range_, quiet = bars.close, atr(bars, self.atr), still(bars, self.fast)
+        step = change(bars, close)
+        now, usual = deviation(bars, step, self.fast), deviation(bars, step, self.slow)
+        volatility = share(now, usual)
+        scale = usual * np.sqrt(float(self.fast))
+        drawdown = share(bars.each(talib.MAX, close, timeperiod=self.slow) - close, scale)
+        long = (1 + ramp(change(bars, close, self.fast), self.direction_full * scale, scale == 0)) / 2
+
+        *_, above, below = bars.each(levels.swings, high, low, close, span=self.swing, memory=self.memory)
+        farthest = self.reach * range_
+        up, down = (share(np.fmin(way, farthest), range_) for way in (above - close, close - below))
+        stop = long * down + (1 - long) * up
+        reward_long, reward_short = up / np.fmax(down, self.stop_bad), down / np.fmax(up, self.stop_bad)
+        crowding = self._crowding(bars)
+        measures = (
+            (self.volatility_strength, grade(volatility, self.volatility_bad, self.volatility_good)),
+            (self.drawdown_strength, grade(drawdown, self.drawdown_bad, self.drawdown_good)),
+            (self.stop_strength, grade(stop, self.stop_bad, self.stop_good)),
+            (
+                self.reward_strength,
+                grade(long * reward_long + (1 - long) * reward_short, self.reward_bad, self.reward_good),
+            ),
+        )
+        own = [(strength, np.where(quiet, 1.0, measure)) for strength, measure in measures]
+        crowd = (self.crowding_strength, grade(crowding, self.crowding_bad, self.crowding_good))
+        veto = np.full(len(close), None)
+        for code, dangerous in (
+            ("crowded", crowding >= self.crowding_veto),
+            ("drawdown", ~quiet & (drawdown >= self.drawdown_veto)),
+            ("volatile", ~quiet & (volatility >= self.volatility_veto)),
+        ):
+            veto[dangerous] = code
+        return Parts(
+            gate=np.where(np.isnan(usual), np.nan, gate([*own, crowd])),
+            veto=veto,
+            features={
+                "open": bars.open,
+                "high": high,
+                "low": low,
+                "close": close,
+                "atr": range_,
+                "volatility": volatility,
+                "drawdown": drawdown,
+                "stop_long": down,
+                "stop_short": up,
+                "reward_long": reward_long,
+                "reward_short": reward_short,
+                "crowding": crowding,
+            },
+        )
+
+    def _crowding(self, bars: Panel) -> Column:
+        """Each bar's mean correlation of the universe: that of the periods which were over at its instant."""
+        if not len(bars.ts):
+            return np.empty(0)
+        unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[bars.interval[-1]]
+        width = np.array(int(bars.interval[:-1]), f"timedelta64[{unit}]")
+        # a bar that ends with a period belongs to it; 1970-01-05 was a Monday
+        period = -((np.datetime64("1970-01-05", "us") - bars.ts) // width) - 1
+        periods, column = np.unique(period, return_inverse=True)
+        closes = np.full((len(bars.symbols), len(periods)), np.nan)
+        closes[bars.slices, column] = bars.close  # of several bars in a period the last one stands
+        mean = compiled(_mean_correlation)(closes, self.span, self.crowd, self.crowd_least)
+        return np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)
+
+
+def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop
+    closes: npt.NDArray[np.float64], span: int, window: int, least: int
+) -> npt.NDArray[np.float64]:
+    """
+    For each period (axis 1) the mean correlation of all pairs of symbols (axis 0) that are known and moved.
+
+    With z each symbol's changes over the root of the sum of their squares, the sum over all pairs of the correlations
+    z_i z_j is (|sum of z|^2 - count) / 2: no pair is ever looked at.
+    """
+    count, periods = closes.shape
+    changes = np.full((count, periods), np.nan)
+    for i in range(count):
+        last = np.full(periods, np.nan)
+        for t in range(periods):
+            last[t] = closes[i, t] if not np.isnan(closes[i, t]) or t == 0 else last[t - 1]
+            if t >= span:
+                changes[i, t] = last[t] - last[t - span]
+    mean = np.full(periods, np.nan)
+    together = np.empty(window)
+    for t in range(window + span - 1, periods):
+        together[:] = 0.0
+        known = 0
+        for i in range(count):
+            square = 0.0
+            for k in range(t - window + 1, t + 1):
+                square += changes[i, k] * changes[i, k]
+            if square > 0:
+                known += 1
+                root = np.sqrt(square)
+                for k in range(window):
+                    together[k] += changes[i, t - window + 1 + k] / root
+        if known >= least:
+            total = 0.0
+            for k in range(window):
+                total += together[k] * together[k]
+            mean[t] = (total - known) / (known * (known - 1))
+    return mean
