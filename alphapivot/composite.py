@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphapivot.calibration import Calibration
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ Column = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 LIMIT = 100.0
-MULTIPLIER = 1.0  # diversification: 1 / sqrt(w' C w) once correlations are calibrated
-
 
 TERMS = (
     *("symbol", "ts", "pillar", "interval", "due", "score", "gate", "veto"),
-    *("share", "scalar", "cap", "weight", "contribution", "strength", "factor"),
+    *("share", "scalar", "cap", "weight", "contribution", "multiplier", "strength", "factor"),
 )
 
 
@@ -60,6 +59,7 @@ def compose(
     settings: CompositeSettings,
     timeframes: Timeframes,
     *,
+    calibration: Calibration | None = None,
     explained: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
@@ -68,12 +68,15 @@ def compose(
     ``signals``: frame Signals (scope and batch_id are not needed), one row per pillar, symbol, interval and ts.
     ``due``: symbol, interval, ts (for which to compose) and due (the newest bar of that interval complete at ts; NaT
     for none yet), one row per symbol, ts and each of the timeframes.
+    ``calibration``: what was fitted from the past of each instant; where ``settings`` give a scalar or the multiplier,
+    theirs holds.
 
     Returns (composites, terms): frame Composites without scope and batch_id; and the TERMS (no rows unless
     ``explained``), one per symbol, ts, pillar and interval, with the signal that was due and what became of it:
 
     - contribution = score x share (of the timeframe) x scalar x cap x weight (of the pillar), NaN for one that only
       gates; the contributions of a symbol and ts sum to their weighted mean exactly;
+    - multiplier = of the symbol and ts: raw = the sum x multiplier, within +-100;
     - factor = the pillar's gate at its strength, NaN where unknown; strength is NaN for a pillar that does not gate.
 
     Raises DataError on repeated or lacking rows and on naive instants.
@@ -82,13 +85,26 @@ def compose(
     gating = {p: s for p, s in settings.gates.items() if s > 0}
     found = _align(signals, grid, sorted({*settings.weights, *gating}))
 
-    votes = {p: _Vote.of(found[p].score, timeframes, settings.scalars.get(p, 1.0)) for p in sorted(settings.weights)}
+    fitted = calibration or Calibration()
+    votes = {
+        p: _Vote.of(
+            found[p].score,
+            timeframes,
+            np.full(len(grid.ts), settings.scalars[p]) if p in settings.scalars else fitted.scalar(p, grid.ts),
+        )
+        for p in sorted(settings.weights)
+    }
     weights = {p: np.where(vote.present, settings.weights[p], 0.0) for p, vote in votes.items()}
     weighed = sum(weights.values(), np.zeros(len(grid.ts)))
     for p, vote in votes.items():
         vote.weigh(_divide(weights[p], weighed))
     mean = sum((vote.contribution.sum(axis=1) for vote in votes.values()), np.zeros(len(grid.ts)))
-    raw = np.where(weighed > 0, np.clip(_exact(MULTIPLIER * mean), -LIMIT, LIMIT), np.nan)
+    if settings.multiplier is None:
+        shares = {p: _divide(weight, weighed) for p, weight in weights.items()}
+        multiplier = fitted.multiplier(shares, grid.ts, settings.max_multiplier)
+    else:
+        multiplier = np.full(len(grid.ts), settings.multiplier)
+    raw = np.where(weighed > 0, np.clip(_exact(multiplier * mean), -LIMIT, LIMIT), np.nan)
     gates = {p: _Gate.of(found[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
     gate = np.multiply.reduce([np.ones(len(grid.ts)), *(g.factor for g in gates.values())])
 
@@ -103,7 +119,21 @@ def compose(
         veto=_labels(missing | _vetoes(found), len(grid.ts), none=None),
         pillars_used=_labels({p: ~(absent[p] | closed[p]) for p in found}, len(grid.ts), none=""),
     )
-    return composites, _terms(grid, found, votes, gates) if explained else pd.DataFrame(columns=list(TERMS))
+    if not explained:
+        return composites, pd.DataFrame(columns=list(TERMS))
+    return composites, _terms(grid, found, votes, gates, multiplier)
+
+
+def blended(
+    signals: pd.DataFrame, due: pd.DataFrame, settings: CompositeSettings, timeframes: Timeframes
+) -> pd.DataFrame:
+    """
+    Each directional pillar's score over its timeframes, before scalar and cap: symbol, ts and a column for each pillar,
+    NaN where it is missing; sorted by symbol and ts. What calibration is fitted on. Arguments as of ``compose``.
+    """
+    grid = _Grid.of(due, list(timeframes.weights), timeframes.base)
+    found = _align(signals, grid, sorted(settings.weights))
+    return grid.frame(**{p: _mean(signal.score, timeframes) for p, signal in found.items()})
 
 
 def explain(terms: pd.DataFrame) -> list[Line]:
@@ -124,8 +154,9 @@ def explain(terms: pd.DataFrame) -> list[Line]:
         counts = t["weight"] > 0 and t["share"] > 0
         detail = detail if counts else "not known"
         lines.append(Line(f"{t['pillar']} {t['interval']}", detail, t["contribution"], total))
-    raw = float(np.clip(_exact(MULTIPLIER * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
-    lines.append(Line("raw", f"x {MULTIPLIER:.4g} diversification, within +-{LIMIT:g}", raw - total, raw))
+    multiplier = float(terms["multiplier"].iloc[0]) if len(terms) else 1.0
+    raw = float(np.clip(_exact(multiplier * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
+    lines.append(Line("raw", f"x {multiplier:.4g} diversification, within +-{LIMIT:g}", raw - total, raw))
     total = raw
     for t in terms[terms["strength"].notna()].drop_duplicates("pillar").to_dict("records"):
         gate *= t["factor"]
@@ -151,14 +182,14 @@ class _Vote:
 
     score: Column
     shares: Column
-    scalar: float
+    scalar: Column
     cap: Column  # what keeps the blended and scaled score within the limit
     present: Mask
     weight: Column
     contribution: Column
 
     @classmethod
-    def of(cls, score: Column, timeframes: Timeframes, scalar: float) -> _Vote:
+    def of(cls, score: Column, timeframes: Timeframes, scalar: Column) -> _Vote:
         shares = _shares(score, timeframes)
         known = np.where(shares > 0, score, 0.0)
         size = np.abs(scalar * (shares * known).sum(axis=1))
@@ -258,12 +289,22 @@ def _shares(values: Column, timeframes: Timeframes) -> Column:
     return _divide(counted, counted.sum(axis=1, keepdims=True))
 
 
+def _mean(values: Column, timeframes: Timeframes) -> Column:
+    """Over the timeframes that are known, by their weights; NaN where the base is not known."""
+    shares = _shares(values, timeframes)
+    return np.where(shares.any(axis=1), (shares * np.where(shares > 0, values, 0.0)).sum(axis=1), np.nan)
+
+
 def _divide(part: Column, whole: Column) -> Column:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
 def _terms(
-    grid: _Grid, found: Mapping[str, _Signals], votes: Mapping[str, _Vote], gates: Mapping[str, _Gate]
+    grid: _Grid,
+    found: Mapping[str, _Signals],
+    votes: Mapping[str, _Vote],
+    gates: Mapping[str, _Gate],
+    multiplier: Column,
 ) -> pd.DataFrame:
     nothing = np.full(len(grid.ts), np.nan)
     frames = []
@@ -280,10 +321,11 @@ def _terms(
                     gate=signal.gate[:, column],
                     veto=pd.array(signal.veto[:, column], dtype="str"),
                     share=shares[:, column],
-                    scalar=vote.scalar if vote else np.nan,
+                    scalar=vote.scalar if vote else nothing,
                     cap=vote.cap if vote else nothing,
                     weight=vote.weight if vote else nothing,
                     contribution=vote.contribution[:, column] if vote else nothing,
+                    multiplier=multiplier,
                     strength=gate.strength if gate else np.nan,
                     factor=gate.factor if gate else nothing,
                 )

@@ -5,16 +5,15 @@ From the hub to scores and their reasons: what the steps, a decision's record, `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 from psycopg import sql
 
-from alphapivot import beside, calendars, composite, rolls
-from alphapivot.frames import MARKETS, Signals
-from alphapivot.hub import Hub
+from alphapivot import calendars, calibration, composite, rolls
+from alphapivot.frames import Signals
+from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
 from alphapivot.runs import RunRef
 from alphapivot.settings import Instrument, Settings
@@ -28,28 +27,18 @@ def signal_bars(
     after: datetime | None,
     until: datetime,
     known_at: datetime | None,
-    *,
-    inputs: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
     The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted
-    futures prices; and, if a pillar's ``inputs`` ask for them, what both markets say at the same instants.
+    futures prices.
     """
-    signal = {i.symbol: i.signal_market for i in instruments}
-    rolled = stored.rolls(database, list(signal), until=until, known_at=known_at)
-    raw = {}
-    for market in MARKETS:
-        symbols = [i.symbol for i in instruments if market in (i.markets if inputs else (i.signal_market,))]
+    found = []
+    for market in ("spot", "futures"):
+        symbols = [i.symbol for i in instruments if i.signal_market == market]
         if symbols:
-            raw[market] = stored.window(
-                database, symbols, market, interval, after=after, until=until, known_at=known_at
-            )
-    fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
-    seen = pd.concat([f[f["symbol"].map(signal) == f["market"]] for f in fronts.values()], ignore_index=True)
-    if not inputs:
-        return seen
-    joined = beside.join(seen, fronts.get("spot"), raw.get("futures"), fronts.get("futures"), rolled)
-    return joined[[*seen.columns, *inputs]]
+            bars = stored.window(database, symbols, market, interval, after=after, until=until, known_at=known_at)
+            found.append(rolls.adjust(bars, stored.rolls(database, symbols, until=until, known_at=known_at)))
+    return pd.concat(found, ignore_index=True)
 
 
 def blend(
@@ -60,19 +49,64 @@ def blend(
     *,
     after: datetime | None,
     until: datetime,
+    fitted: pd.DataFrame | None = None,
     explained: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     Composites and their terms for every base bar of the signal market in (after, until], from what stands in
-    signals.signal.
+    signals.signal and signals.calibration; ``fitted`` goes before what stands there.
 
     The one way in which they are made: for the step, for what a decision keeps of its reasons, and for ``explain``.
     """
+    in_force = calibrations.read(database, run.scope, until)
+    if fitted is not None:
+        both = pd.concat([in_force, fitted], ignore_index=True) if len(in_force) else fitted
+        in_force = both.drop_duplicates(["kind", "subject", "effective_from"], keep="last")
+    signals, due = _inputs(database, settings, run, instruments, after=after, until=until)
+    return composite.compose(
+        signals,
+        due,
+        settings.composite,
+        settings.timeframes,
+        calibration=calibration.of(in_force, settings.composite),
+        explained=explained,
+    )
+
+
+def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime | None) -> pd.DataFrame:
+    """
+    Calibrations for the dates in (after, run.as_of] (all for None), each from the signals before it: what they were
+    fitted from may be new or changed. The columns of ``hub.calibrations``; no rows when no date is due.
+    """
+    nothing, frequency = pd.DataFrame(columns=calibrations.COLUMNS), settings.composite.calibrate
+    as_of = calendars.naive(run.as_of)
+    if frequency == "never" or (after and not calibration.due(frequency, calendars.naive(after), as_of).size):
+        return nothing
+    everything = list(settings.instruments.values())
+    signals, due = _inputs(database, settings, run, everything, after=None, until=run.as_of)
+    if due.empty:
+        return nothing
+    dates = calibration.due(frequency, calendars.naive(due["ts"].min()), as_of)
+    scores = composite.blended(signals, due, settings.composite, settings.timeframes)
+    fitted = calibration.fit(scores, dates, settings.composite)
+    return fitted if after is None else fitted[fitted["effective_from"] > after].reset_index(drop=True)
+
+
+def _inputs(
+    database: Hub,
+    settings: Settings,
+    run: RunRef,
+    instruments: list[Instrument],
+    *,
+    after: datetime | None,
+    until: datetime,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The stored signals that composites in (after, until] may stand on, and for each of them which bars are due."""
     frames = settings.timeframes
     grid = _instants(database, instruments, frames.base, after, until, run.known_at)
-    by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.calendar for i in instruments}))
+    by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in instruments}))
     due = [
-        g.assign(interval=interval, due=calendars.due(str(name), interval, pd.DatetimeIndex(g["ts"])))
+        g.assign(interval=interval, due=calendars.due(name, interval, pd.DatetimeIndex(g["ts"])))
         for interval in frames.weights
         for name, g in by_calendar
     ]
@@ -84,8 +118,7 @@ def blend(
         # the newest signal of the coarsest timeframe lies at most its width, and a run of holidays, back
         reach = max(calendars.width(interval) for interval in frames.weights) + timedelta(days=10)
         where += sql.SQL(" AND ts > {}").format(after - reach)
-    signals = database.read(Signals, where)
-    return composite.compose(signals, due_frame, settings.composite, frames, explained=explained)
+    return database.read(Signals, where), due_frame
 
 
 def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict[str, Any]]]:
@@ -127,9 +160,8 @@ def parts(
     """The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window."""
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
-    seen = list(settings.instruments.values()) if chosen.cross_sectional else [instrument]
-    begin = blocks.window_start(before, chosen.history, interval)
-    bars = signal_bars(database, seen, interval, begin, at, None, inputs=chosen.inputs)
+    bars = signal_bars(
+        database, [instrument], interval, blocks.window_start(before, chosen.history, interval), at, None
+    )
     made = blocks.parts(chosen, bars, interval, after=before)
-    made = made[made["symbol"] == instrument.symbol]
     return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}

@@ -21,6 +21,12 @@ def pillar_code() -> str:
     return _digest("pillars/**/*.py")
 
 
+@cache
+def composite_code() -> str:
+    """Twelve hex digits over what blends signals: when it changes, composites are made anew."""
+    return _digest("alphapivot/composite.py", "alphapivot/calibration.py")
+
+
 def _digest(*patterns: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern)):

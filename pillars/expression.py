@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,7 +78,8 @@ class _Walk(ast.NodeVisitor):
     """From Python's syntax tree to functions of columns; what has no method here is refused."""
 
     def __init__(self, text: str, names: list[str], owner: str) -> None:
-        self.lines, self.names, self.owner, self.depth = text.split("\n"), names, owner, 0
+        # Python also ends a line at \r
+        self.lines, self.names, self.owner, self.depth = re.split("\r\n|\r|\n", text), names, owner, 0
 
     def visit(self, node: ast.AST) -> Compiled:
         self.depth += 1

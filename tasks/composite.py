@@ -6,8 +6,9 @@ import hashlib
 import json
 
 from alphapivot.frames import Composites
-from alphapivot.hub import ops, watermarks
-from alphapivot.scoring import blend
+from alphapivot.hub import calibrations, ops, watermarks
+from alphapivot.scoring import blend, calibrate
+from alphapivot.version import composite_code
 from tasks.step import Output, Work, step
 
 
@@ -22,16 +23,26 @@ def compose(work: Work) -> Output:
         settings.composite.model_dump(mode="json"),
         settings.timeframes.model_dump(mode="json"),
         sorted(settings.pillars),
+        composite_code(),
     ]
     made_by += [{i.symbol: [str(i.hours), i.signal_market] for i in settings.instruments.values()}]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)
+    fitted = calibrate(work.hub, settings, run, after=after)
     composites, _ = blend(
-        work.hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of, explained=False
+        work.hub,
+        settings,
+        run,
+        list(settings.instruments.values()),
+        after=after,
+        until=run.as_of,
+        fitted=fitted,
+        explained=False,
     )
 
     def record(batch: ops.Batch) -> None:
+        calibrations.write(batch, run.scope, fitted)
         watermarks.advance(batch, run, key, made_by_hash)
 
     return Output({Composites: composites.assign(scope=run.scope, batch_id=0)[Composites.columns()]}, record=record)

@@ -297,6 +297,7 @@ ALPHABET = st.sampled_from([*NAMES, *FUNCTIONS, *WORDS.split(), *"()[]{}.,:;=<>+
 @example("close.__class__.__mro__ > 1")
 @example("().__class__.__bases__[0].__subclasses__() > 1")
 @example("9**9**9**9 > close")
+@example("\r1")  # found by atheris
 @given(
     st.one_of(st.lists(ALPHABET, max_size=40).map(" ".join), st.lists(ALPHABET, max_size=60).map("".join), st.text())
 )
