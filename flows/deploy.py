@@ -35,7 +35,7 @@ def deploy(*, always: bool = False) -> list[str]:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
 
     with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
-        done = [*_pool(client), *_limit(client), *_automations(client)]
+        done = [*_pool(client), *_limit(client), *_automations(client, automations())]
         marker = f"code {_marker()}"
         if not always and any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
             return [*done, f"the deployments of {marker} are there"]
@@ -49,7 +49,11 @@ def deploy(*, always: bool = False) -> list[str]:
         if deployed.returncode != 0:
             raise AlphaPivotError(f"prefect deploy --all failed:\n{deployed.stdout}\n{deployed.stderr}")
         names = sorted(d.name for d in client.read_deployments() if marker in d.tags)
-        return [*done, f"deployed {', '.join(names)} ({marker})", *_server_settings(client)]
+        done += [f"deployed {', '.join(names)} ({marker})"]
+        from flows import alert  # noqa: PLC0415 - after join()
+
+        told = alert.automation(client.read_deployment_by_name("alert/alert").id)
+        return [*done, *_automations(client, [told]), *_server_settings(client)]
 
 
 def _marker() -> str:
@@ -82,9 +86,9 @@ def _limit(client: SyncPrefectClient) -> list[str]:
     return [f"made limit {BROKER_LIMIT} = 1"]
 
 
-def _automations(client: SyncPrefectClient) -> list[str]:
+def _automations(client: SyncPrefectClient, chosen: list[AutomationCore]) -> list[str]:
     done = []
-    for wanted in automations():
+    for wanted in chosen:
         found = client.read_automations_by_name(wanted.name)
         for twin in found[1:]:
             client.delete_automation(twin.id)

@@ -5,22 +5,36 @@ run all again on Retry).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import runtime
+from prefect import Task, runtime
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
+from prefect.utilities.callables import get_call_parameters
+from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from alphapivot import hub, process
 from alphapivot.hub import ops
 from alphapivot.runs import RunRef
+from alphapivot.settings import Settings
+from flows import deploy, punctual
 from tasks import composite, execution, ingest, pillars, reports, runs
+from tasks import rerun as again
 from tasks.step import open_run
 
 Futures = dict[str, PrefectFuture[Any]]
 States = dict[str, State[Any]]
+Submit = Callable[..., PrefectFuture[Any]]
+
+log = logging.getLogger("alphapivot.graph")
+WAIT_SECONDS = 600  # for another run to finish with what only one may do at a time
 
 
 def run_name() -> str:
@@ -30,41 +44,134 @@ def run_name() -> str:
     return f"{runtime.flow_run.flow_name} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
 
 
-def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | None) -> RunRef:
-    """The run of this flow run: named by its id and decided for its scheduled start, both the same on Retry."""
+def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | None) -> RunRef | State[Any]:
+    """
+    The run of this flow run, named by its id and decided for its scheduled start, both the same on Retry; or, at the
+    first attempt, the state Skipped and why.
+    """
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
-    return runs.begin(
-        kind, settings, key=str(runtime.flow_run.id), as_of=as_of or runtime.flow_run.scheduled_start_time
-    )
+    own = runtime.flow_run.scheduled_start_time
+    at = as_of or punctual.newest_due(own)
+    run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)
+    if not punctual.first_attempt():
+        return run
+    if at != own and as_of is None:
+        _rename(f"{kind} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z")
+    reason = punctual.overtaken(hub.connect(), run, kind) if as_of is None else ""
+    if not reason and kind in ("pipeline", "ingest"):
+        reason = punctual.too_early(settings, at)
+    return skipped(run, reason) if reason else run
 
 
-def ingestion(run: RunRef) -> Futures:
-    """One task per feed and shard; the others go on when one fails."""
-    return _wait({f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k) for feed, k in ingest.batches(run)})
+def skipped(run: RunRef, reason: str) -> State[Any]:
+    """There is nothing to do for this run, and this is why."""
+    ops.finish_run(hub.connect(), run.run_id, "skipped", reason)
+    return Completed(name="Skipped", message=reason)
+
+
+def _rename(name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=name)
+
+
+def ingestion(run: RunRef, *, patient: bool = False) -> tuple[Futures, str]:
+    """
+    One task per feed and shard; the others go on when one fails. ``patient``: asks again, as long as [runtime] patience
+    lasts, while an exchange has given none of the bars that are due.
+
+    The second value says why there is nothing to decide: not one exchange has given any.
+    """
+    settings, database = open_run(run)
+    patience = 60 * settings.runtime.patience
+    deadline, done = time.monotonic() + patience, []
+    while True:
+        futures = _wait(
+            {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in ingest.batches(run)}
+        )
+        done = _done(futures.values())
+        if not patient or len(done) < len(futures):
+            return futures, ""
+        missing, exchanges = punctual.absent(database, settings, run.as_of)
+        if not missing:
+            return futures, ""
+        if time.monotonic() >= deadline:
+            none = f"no bars are there for {run.as_of:%Y-%m-%d %H:%M} UTC after {patience / 60:g} minutes of waiting"
+            return futures, none if len(missing) == exchanges else ""
+        log.info("no bars yet for %s: asking again", ", ".join(missing))
+        time.sleep(min(punctual.LOOK_SECONDS, max(deadline - time.monotonic(), 0.1)))
 
 
 def signals(run: RunRef, ingested: Futures) -> tuple[RunRef, Futures]:
     """All pillars over all shards in parallel, then the composite of those that came through."""
-    freeze = ingest.freeze.submit(run, after=_done(ingested.values()))
-    run = ingest.frozen(run, freeze.result())
-    settings, _ = open_run(run)
-    scored = _wait(
-        {
-            f"pillar {name} {k}": pillars.score_pillar.submit(run, name, k, after=[freeze])
-            for name in settings.pillars
-            for k in range(settings.runtime.shards)
-        }
-    )
-    blended = _wait({"composite": composite.compose.submit(run, after=_done(scored.values()))})
+    with alone(deploy.SCORING_LIMIT):
+        freeze = ingest.freeze.submit(run, after=_done(ingested.values()))
+        run = ingest.frozen(run, freeze.result())
+        settings, _ = open_run(run)
+        with submitting(settings) as submit:
+            scored = _wait(
+                {
+                    f"pillar {name} {k}": submit(pillars.score_pillar, run, name, k, after=[freeze])
+                    for name in settings.pillars
+                    for k in range(settings.runtime.shards)
+                }
+            )
+            blended = _wait({"composite": composite.compose.submit(run, after=_done(scored.values()))})
     return run, {"known-at": freeze} | scored | blended
+
+
+def rerun(run: RunRef, pillar: str, symbols: list[str]) -> Futures:
+    """One pillar scored anew, then the composite."""
+    again.check(open_run(run)[0], pillar, symbols)
+    with alone(deploy.SCORING_LIMIT):
+        freeze = ingest.freeze.submit(run)
+        run = ingest.frozen(run, freeze.result())
+        scored = _wait({f"rerun {pillar}": again.rerun.submit(run, pillar, symbols, after=[freeze])})
+        blended = _wait({"composite": composite.compose.submit(run, after=_done(scored.values()))})
+    return {"known-at": freeze} | scored | blended
+
+
+@contextmanager
+def submitting(settings: Settings) -> Iterator[Submit]:
+    """
+    How a task of pillar x shard is submitted: to this flow's threads, or to the Dask cluster of [runtime]. A task opens
+    its run from the hub, so that only names and receipts travel.
+    """
+    if settings.runtime.task_runner == "threads":
+        yield lambda task, *args, **kwargs: task.submit(*args, **kwargs)
+        return
+    from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - an extra
+
+    with DaskTaskRunner(address=settings.runtime.dask_address) as runner:
+
+        def submit(task: Task[..., Any], *args: Any, after: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+            given = get_call_parameters(task.fn, args, {"after": [future.result() for future in after]})
+            return runner.submit(task, given, dependencies={"after": collect_task_run_inputs_sync(after)})
+
+        yield submit
+
+
+@contextmanager
+def alone(limit: str) -> Iterator[None]:
+    """
+    Under a limit of one for all deployments. Waits for whoever has it; one that was killed gives it up after a minute.
+    """
+    with concurrency(
+        limit,
+        strict=True,  # without it a limit that is not there limits nothing
+        timeout_seconds=WAIT_SECONDS,
+        lease_duration=60,
+        raise_on_lease_renewal_failure=False,  # the database's own locks are the guard; this one keeps order
+    ):
+        yield
 
 
 def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | None) -> States:
     """Reconcile, decide, send, protect: one step, in the flow's own process; then what a person wants to see of it."""
     after = _done([composed] if composed else [])
-    traded = execution.trade(run, simulated=as_of is not None, after=after, return_state=True)
+    with alone(deploy.BROKER_LIMIT):
+        traded = execution.trade(run, simulated=as_of is not None, after=after, return_state=True)
     reports.publish(run)
     return {"trade": traded}
 
@@ -84,6 +191,7 @@ def verdict(run: RunRef, steps: States) -> State[Any]:
     else:
         message = f"{len(steps)} steps done, {sum(s.name == 'Unchanged' for s in steps.values())} of them unchanged"
     ops.finish_run(hub.connect(), run.run_id, "failed" if bad else "completed", message)
+    reports.tell(run)
     return Failed(message=message) if bad else Completed(message=message)
 
 

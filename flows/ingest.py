@@ -22,4 +22,4 @@ def ingest(as_of: datetime | None = None, feed: str | None = None, config: str |
         config: another config file; config.ini of the checkout when empty
     """
     run = graph.begin("ingest", as_of, config, feed)
-    return graph.verdict(run, graph.states(graph.ingestion(run)))
+    return graph.verdict(run, graph.states(graph.ingestion(run)) | graph.published(run, ("data",)))

@@ -21,5 +21,8 @@ def signals(as_of: datetime | None = None, feed: str | None = None, config: str 
         feed: a [feed.*] section for all instruments; config.ini's own when empty
         config: another config file; config.ini of the checkout when empty
     """
-    run, scored = graph.signals(graph.begin("signals", as_of, config, feed), {})
-    return graph.verdict(run, graph.states(scored))
+    run = graph.begin("signals", as_of, config, feed)
+    if isinstance(run, State):
+        return run
+    run, scored = graph.signals(run, {})
+    return graph.verdict(run, graph.states(scored) | graph.published(run, ("scores",)))

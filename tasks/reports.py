@@ -1,39 +1,155 @@
-"""What a person sees of a run in the Prefect UI: artifacts with stable keys, so that the UI shows their history."""
+"""
+What a person sees of a run in the Prefect UI: tags, artifacts with stable keys (so that the UI shows their history),
+and the alerts that a run's end gives rise to.
+"""
 
 from __future__ import annotations
 
+import logging
+import uuid
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
+
 import pandas as pd
-from prefect import task
+from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 
+from alphapivot import alerts
 from alphapivot.execution import report
-from alphapivot.reports import tables, views
+from alphapivot.hub import Hub
+from alphapivot.reports import picture, tables, views
 from alphapivot.runs import RunRef
+from alphapivot.settings import Settings
+from tasks import runs
 from tasks.step import open_run
+
+log = logging.getLogger("alphapivot.reports")
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
-def publish(run: RunRef) -> None:
-    """Publishes scores, decisions and trades as artifacts of this run."""
+def publish(run: RunRef, what: Collection[str] | None = None) -> None:
+    """Publishes artifacts of this run: those of ARTIFACTS that are named, or all."""
     settings, database = open_run(run)
-    book, at = settings.execution.book, views.instant(run.as_of)
-    found = {
-        "scores": views.scores(tables.scores(database, settings, run)),
-        "decisions": views.decisions(report.decisions(database, book, as_of=run.as_of)),
-        "open-trades": views.open_trades(report.open_trades(database, book, settings.timeframes.base, until=run.as_of)),
-        "closed-trades": views.closed_trades(report.closed_trades(database, book).tail(50)),
-    }
-    for name, view in found.items():
-        title = f"{name.replace('-', ' ').capitalize()} at {at} UTC"
-        create_markdown_artifact(
-            _markdown(title, view), key=f"{book}-{name}".lower().replace("_", "-"), description=title
+    book = settings.execution.book
+    for name in what or ARTIFACTS:
+        title, body = ARTIFACTS[name](database, settings, run)
+        key = f"{book}-{name}".lower().replace("_", "-")
+        create_markdown_artifact(body, key=key, description=f"{title} at {views.instant(run.as_of)} UTC")
+
+
+def label(settings: Settings) -> None:
+    """Tags the flow run under way with the groups of its instruments, so that the UI can be searched by them."""
+    groups = {i.group for i in settings.instruments.values() if i.group}
+    if runtime.flow_run.id and groups:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(uuid.UUID(str(runtime.flow_run.id)), tags={*runtime.flow_run.tags, *groups})
+
+
+def tell(run: RunRef) -> list[alerts.Alert]:
+    """Alerts a person to what this run, or anything since, has left behind. Never fails the run."""
+    settings, database = open_run(run)
+    return watch(database, settings, run.as_of)
+
+
+def watch(database: Hub, settings: Settings, as_of: datetime | None = None) -> list[alerts.Alert]:
+    """
+    One pass of alerts: what the hub shows, and the flow runs of the last day that Prefect saw fail or crash.
+
+    A simulated market stands still after ``as_of``; any other is looked at by the wall clock.
+    """
+    simulated = settings.feeds[settings.runtime.feed].kind == "simulated"
+    now = as_of if simulated and as_of else datetime.now(UTC)
+    try:
+        return alerts.tell(database, [*alerts.find(database, settings, now), *_ended_badly()])
+    except Exception:  # whatever it is, orders and rows are safe by now: the run must not read Failed for it
+        log.exception("the pass of alerts failed")
+        return []
+
+
+def _ended_badly() -> list[alerts.Alert]:
+    """Also what never reached the hub: a run that was killed, or whose config could not be read."""
+    since = datetime.now(UTC) - timedelta(days=1)
+    chosen = FlowRunFilter(state={"type": {"any_": ["FAILED", "CRASHED"]}}, end_time={"after_": since})
+    with get_client(sync_client=True) as client:
+        found: list[FlowRun] = client.read_flow_runs(flow_run_filter=chosen, limit=200)
+    return [
+        alerts.Alert(
+            alerts.run_key(runs.run_id(str(r.id)), r.run_count),
+            "run crashed" if r.state.is_crashed() else "run failed",
+            r.name,
+            r.state.message or "no message",
         )
+        for r in found
+        if r.state
+    ]
 
 
-def _markdown(title: str, view: pd.DataFrame) -> str:
+# --- what an artifact shows: (title, markdown) ------------------------------------------------------------------------
+
+
+def _scores(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
+    table = tables.scores(database, settings, run)
+    hint = "Points that each pillar contributes; `raw` is their sum, `score = raw x gate`. The strongest first."
+    return "Scores", _markdown(views.scores(table), hint)
+
+
+def _decisions(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
+    table = report.decisions(database, settings.execution.book, as_of=run.as_of)
+    counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items()) if len(table) else ""
+    return "Decisions", _markdown(views.decisions(table), counts)
+
+
+def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
+    table = report.open_trades(database, settings.execution.book, settings.timeframes.base, until=run.as_of)
+    return "Open trades", _markdown(views.open_trades(table))
+
+
+def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
+    table = report.closed_trades(database, settings.execution.book)
+    return "Closed trades", _markdown(views.closed_trades(table.tail(50).iloc[::-1]), f"The last 50 of {len(table)}.")
+
+
+def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
+    table = tables.equity(database, settings.execution.book)
+    if table.empty:
+        return "Equity", "none"
+    last = table.iloc[-1]
+    curve = picture.equity(
+        list(table["day"]), list(table["earned"].astype(float)), list(table["drawdown"].astype(float)), last["currency"]
+    )
+    words = (
+        f"**{views.amount(last['equity'])} {last['currency']}**, {views.money(last['earned'])} since "
+        f"{table['day'].iloc[0]}, {views.money(last['drawdown'])} from the highest so far; deposits are left out."
+    )
+    recent = _markdown(views.equity(table.tail(20).iloc[::-1]))
+    return "Equity", f"{words}\n\n![profit and drawdown by day]({picture.data_uri(curve)})\n\n{recent}"
+
+
+def _data(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
+    freshness = views.freshness(tables.freshness(database, settings, run.as_of))
+    late = int((freshness["state"] == "late").sum())
+    words = f"{len(freshness) - late} of {len(freshness)} series are fresh, {late} late."
+    issues = _markdown(views.issues(tables.issues(database)))
+    return "Data", f"{_markdown(freshness, words)}\n\n## Open quality issues, the newest first\n\n{issues}"
+
+
+ARTIFACTS: dict[str, Callable[[Hub, Settings, RunRef], tuple[str, str]]] = {
+    "scores": _scores,
+    "decisions": _decisions,
+    "open-trades": _open_trades,
+    "closed-trades": _closed_trades,
+    "equity": _equity,
+    "data": _data,
+}
+
+
+def _markdown(view: pd.DataFrame, words: str = "") -> str:
     if view.empty:
-        return f"# {title}\n\nnone"
+        return "none"
     lines = [view.columns, ["---"] * len(view.columns), *view.itertuples(index=False)]
     table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {title}\n\n{table}\n"
+    return f"{words}\n\n{table}\n".lstrip()

@@ -13,6 +13,11 @@ from alphapivot.settings import Settings
 from alphapivot.version import code_version
 
 
+def run_id(key: str) -> str:
+    """The run of this key: the same on every machine and at every attempt."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
+
+
 def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str = "live") -> RunRef:
     """
     Opens the run that ``key`` names (a flow run's id, or what identifies a replayed session), or finds it again on
@@ -21,10 +26,9 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
     What it finds is what was frozen at the first attempt: the config and the as_of of that time.
     """
     database = hub.connect()
-    run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
     begun = ops.begin_run(
         database,
-        run_id,
+        run_id(key),
         kind=kind,
         scope=scope,
         as_of=as_of.astimezone(UTC),

@@ -99,6 +99,11 @@ class Server:
                     connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
         return self._url(name)
 
+    def drop(self, name: str) -> None:
+        """Drops a database with all that it holds, and ends the connections to it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
 
 def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> Server:
     """

@@ -87,6 +87,30 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
     )
 
 
+def issues(hub: Hub, count: int = 20) -> pd.DataFrame:
+    """The newest quality issues on which nobody has decided: found_at, symbol, market, interval, ts, check_name, ..."""
+    query = text(
+        "SELECT found_at, symbol, market, contract, interval, ts, check_name, outcome, detail"
+        " FROM market.quality_issue WHERE decision IS NULL ORDER BY found_at DESC, symbol, ts LIMIT :count"
+    )
+    with hub.engine.connect() as connection:
+        return pd.DataFrame(
+            connection.execute(query, {"count": count}).mappings().all(),
+            columns=["found_at", "symbol", "market", "contract", "interval", "ts", "check_name", "outcome", "detail"],
+        )
+
+
+def equity(hub: Hub, book: str) -> pd.DataFrame:
+    """Equity by risk day: day, currency, start_equity, equity, cash, deposits, earned, drawdown (see api.equity)."""
+    query = text(
+        "SELECT day, currency, start_equity, equity, cash, deposits, earned, drawdown FROM api.equity"
+        " WHERE book = :book ORDER BY day"
+    )
+    with hub.engine.connect() as connection:
+        result = connection.execute(query, {"book": book})
+        return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
 def runs(hub: Hub, count: int = 8) -> pd.DataFrame:
     """The last runs: kind, as_of, state, attempts, message, when started and how long."""
     query = text(

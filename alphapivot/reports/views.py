@@ -85,6 +85,18 @@ def freshness(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def issues(table: pd.DataFrame) -> pd.DataFrame:
+    """``reports.tables.issues``: what was found odd, and what was done with it."""
+    columns: dict[str, Cell] = {"symbol": words, "market": words, "contract": words, "interval": words, "ts": instant}
+    return _shown(table, columns | {"check_name": words, "outcome": words, "detail": words})
+
+
+def equity(table: pd.DataFrame) -> pd.DataFrame:
+    """``reports.tables.equity``."""
+    columns: dict[str, Cell] = {"day": words, "equity": amount, "earned": money, "drawdown": money, "deposits": money}
+    return _shown(table, columns | {"cash": amount})
+
+
 def runs(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.runs``."""
     columns = {"kind": words, "as_of": instant, "state": words, "attempts": quantity, "started_at": instant}
@@ -109,6 +121,10 @@ def share(value: Any) -> str:
 
 def money(value: Any) -> str:
     return f"{value:+,.2f}"
+
+
+def amount(value: Any) -> str:
+    return f"{value:,.2f}"
 
 
 def price(value: Any) -> str:

@@ -279,3 +279,14 @@ def test_a_process_asks_the_server_once_and_again_when_it_is_another(home_root, 
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         embedded.stop(folder)
+
+
+def test_a_dropped_database_is_gone_and_can_be_made_again(server):
+    url = server.database("dropped")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE a (x int)")
+    server.drop("dropped")
+    server.drop("dropped")  # again is no mistake
+    with psycopg.connect(server.database("dropped")) as connection:
+        assert connection.execute("SELECT to_regclass('a')").fetchone() == (None,)
+    server.drop("dropped")

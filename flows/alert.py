@@ -1,0 +1,51 @@
+"""
+The flow `alert`: one pass over what a person should be told of. An automation starts it whenever a run has failed or
+crashed, so that a run which died without a word is told of as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from prefect import flow
+
+from alphapivot import hub, process
+from tasks import reports
+
+if TYPE_CHECKING:
+    from prefect.events import AutomationCore
+
+
+@flow(name="alert", log_prints=False)
+def alert(config: str | None = None) -> int:
+    """
+    Sends what nobody has been told yet to ALPHAPIVOT_ALERT_URLS; returns how many alerts were received.
+
+    Args:
+        config: another config file; config.ini of the checkout when empty
+    """
+    settings = process.configure(config)
+    return len(reports.watch(hub.connect(), settings))
+
+
+def automation(deployment_id: UUID) -> AutomationCore:
+    """Starts the deployment `alert` when any other flow's run ends Failed or Crashed."""
+    from prefect.events import AutomationCore, EventTrigger, Posture, RunDeployment  # noqa: PLC0415
+    from prefect.events.schemas.events import ResourceSpecification  # noqa: PLC0415
+
+    return AutomationCore(
+        name="alphapivot: a run failed or crashed",
+        description="starts the deployment alert, which tells whom ALPHAPIVOT_ALERT_URLS names",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            # its own failure must not start it again
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "flow", "prefect.resource.name": f"!{alert.name}"}
+            ),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=deployment_id, parameters={})],
+    )
