@@ -5,14 +5,15 @@ From the hub to scores and their reasons: what the steps, a decision's record, `
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 from psycopg import sql
 
-from alphapivot import calendars, calibration, composite, rolls
-from alphapivot.frames import Signals
+from alphapivot import beside, calendars, calibration, composite, rolls
+from alphapivot.frames import MARKETS, Signals
 from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
 from alphapivot.runs import RunRef
@@ -27,18 +28,28 @@ def signal_bars(
     after: datetime | None,
     until: datetime,
     known_at: datetime | None,
+    *,
+    inputs: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
     The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted
-    futures prices.
+    futures prices; and, if a pillar's ``inputs`` ask for them, what both markets say at the same instants.
     """
-    found = []
-    for market in ("spot", "futures"):
-        symbols = [i.symbol for i in instruments if i.signal_market == market]
+    signal = {i.symbol: i.signal_market for i in instruments}
+    rolled = stored.rolls(database, list(signal), until=until, known_at=known_at)
+    raw = {}
+    for market in MARKETS:
+        symbols = [i.symbol for i in instruments if market in (i.markets if inputs else (i.signal_market,))]
         if symbols:
-            bars = stored.window(database, symbols, market, interval, after=after, until=until, known_at=known_at)
-            found.append(rolls.adjust(bars, stored.rolls(database, symbols, until=until, known_at=known_at)))
-    return pd.concat(found, ignore_index=True)
+            raw[market] = stored.window(
+                database, symbols, market, interval, after=after, until=until, known_at=known_at
+            )
+    fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
+    seen = pd.concat([f[f["symbol"].map(signal) == f["market"]] for f in fronts.values()], ignore_index=True)
+    if not inputs:
+        return seen
+    joined = beside.join(seen, fronts.get("spot"), raw.get("futures"), fronts.get("futures"), rolled)
+    return joined[[*seen.columns, *inputs]]
 
 
 def blend(
@@ -160,8 +171,9 @@ def parts(
     """The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window."""
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
-    bars = signal_bars(
-        database, [instrument], interval, blocks.window_start(before, chosen.history, interval), at, None
-    )
+    seen = list(settings.instruments.values()) if chosen.cross_sectional else [instrument]
+    begin = blocks.window_start(before, chosen.history, interval)
+    bars = signal_bars(database, seen, interval, begin, at, None, inputs=chosen.inputs)
     made = blocks.parts(chosen, bars, interval, after=before)
+    made = made[made["symbol"] == instrument.symbol]
     return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}
