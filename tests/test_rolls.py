@@ -1,18 +1,20 @@
 """Rolls and adjusted prices: a hand-worked case, real contracts, and that the future changes no past roll."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphapivot import calendars, rolls
+from alphapivot import calendars, expiry, quality, rolls
 from alphapivot.errors import DataError
+from alphapivot.expiry import Policy
 from alphapivot.feeds import Request, open_feed
-from alphapivot.frames import Bars, Rolls
-from alphapivot.settings import Instrument, SimulatedFeed
+from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.settings import FilesFeed, Instrument, SimulatedFeed
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NAN = float("nan")
@@ -225,6 +227,180 @@ def test_the_e_mini_of_december_2013_rolls_when_volume_moves():
 def test_the_hang_seng_of_2013_offers_no_day_to_roll_on():
     found = rolls.decide(lean("hsi_contracts_2013", "HSI_2*.csv"), Rolls.empty())
     assert [row[1] for row in facts(found)] == ["HSI_201310"]
+
+
+HANG_SENG = Policy(by="calendar", before=4, calendar="XHKG", last_trade="last session - 1")
+
+
+def hang_seng():
+    bars = lean("hsi_contracts_2013", "HSI_2*.csv")
+    dates = bars["ts"].dt.tz_convert(None).dt.normalize()
+    return bars.assign(ts=calendars.session_closes("XHKG", pd.DatetimeIndex(dates)))
+
+
+def test_the_hang_seng_of_2013_rolls_by_its_calendar_at_spreads_of_days_on_which_both_closed():
+    found = rolls.decide(hang_seng(), Rolls.empty(), {"X": HANG_SENG})
+    # October's last day was the 30th, November's the 28th; four sessions before them are the 24th and the 22nd.
+    # On 24 October both closed at 22,794; before 22 November both last did on the 1st, at 23,254 and 23,284
+    assert facts(found) == [
+        ("1970-01-01", "HSI_201310", "", 0, 0),
+        ("2013-10-24", "HSI_201311", "HSI_201310", 0, 0),
+        ("2013-11-22", "HSI_201312", "HSI_201311", 30, -30),
+    ]
+
+
+def test_that_volume_could_not_decide_is_shown_to_a_person():
+    bars, policies = hang_seng(), {"X": HANG_SENG}
+    found = rolls.doubts(bars, rolls.decide(bars, Rolls.empty(), policies), policies)
+    Issues.validate(found)
+    assert found[["contract", "check_name", "outcome"]].to_numpy().tolist() == [
+        ["HSI_201310", "roll undecidable", "flagged"],
+        ["HSI_201311", "roll undecidable", "flagged"],
+    ]
+    assert found["detail"].iloc[0] == (
+        "on none of 5 common sessions did HSI_201311 trade more than HSI_201310; rolled by its date on 2013-10-24, "
+        "at the spread of 2013-10-24"
+    )
+
+
+def test_by_volume_a_contract_is_left_on_its_deadline_at_the_latest():
+    bars = hang_seng()
+    by_volume = {"X": replace(HANG_SENG, by="volume")}
+    found = rolls.decide(bars, Rolls.empty(), by_volume)
+    assert [row[:2] for row in facts(found)][1:] == [("2013-10-24", "HSI_201311"), ("2013-11-22", "HSI_201312")]
+    # in December 2013 the volume of the E-mini moved five sessions before its last day
+    assert facts(rolls.decide(lean("es_contracts_2013", "ES_*.csv"), Rolls.empty(), {"X": E_MINI}))[1:] == [
+        ("2013-12-13", "ES_201403", "ES_201312", -6.25, 6.25)
+    ]
+
+
+E_MINI = Policy(by="volume", before=2, calendar="CMES", last_trade="third friday")
+
+
+def test_a_contract_that_ends_with_none_to_follow_is_shown_to_a_person():
+    alone = contract("XZ3", [(d, 100, 9, NAN) for d in (17, 18, 19, 20)])
+    found = rolls.doubts(alone, rolls.decide(alone, Rolls.empty(), {"X": E_MINI}), {"X": E_MINI})
+    assert found["check_name"].tolist() == ["roll impossible"]
+    assert "XZ3 should be left since 2013-12-18, but within 30 days no later contract" in found["detail"].iloc[0]
+    assert rolls.doubts(alone, rolls.decide(alone, Rolls.empty()), {}).empty
+
+
+def test_a_symbol_begins_with_a_contract_that_need_not_be_left_at_once():
+    late = pd.concat([contract("XZ3", [(19, 100, 99, NAN)]), contract("XH4", [(19, 101, 1, NAN)])])
+    assert facts(rolls.decide(late, Rolls.empty(), {"X": E_MINI})) == [("1970-01-01", "XH4", "", 0, 0)]
+
+
+def test_by_volume_open_interest_is_not_asked():
+    assert facts(rolls.decide(WORKED, Rolls.empty(), {"X": Policy(by="volume")}))[1:] == [
+        ("2013-12-10", "XH4", "XZ3", 11, -11)
+    ]
+
+
+def test_a_spread_too_old_rolls_nothing():
+    old = pd.concat([contract("XZ3", [(1, 100, 9, NAN), (31, 120, 9, NAN)]), contract("XH4", [(1, 101, 1, NAN)])])
+    policy = Policy(by="calendar", calendar="24/7", last_trade_dates={"XZ3": "2013-12-30"})
+    assert len(rolls.decide(old, Rolls.empty(), {"X": policy})) == 2
+    older = old.assign(ts=old["ts"].where(old["ts"].dt.day > 1, old["ts"] - pd.Timedelta(days=1)))
+    assert len(rolls.decide(older, Rolls.empty(), {"X": policy})) == 1
+
+
+def test_nothing_is_decided_on_sessions_before_the_first_that_may():
+    first = rolls.decide(WORKED[WORKED["ts"].dt.day <= 9], Rolls.empty())
+    since = {"X": pd.Timestamp("2013-12-12 12:00", tz="UTC")}
+    assert facts(rolls.decide(WORKED, first, {}, since)) == [("2013-12-12", "XH4", "XZ3", 13, -13)]
+
+
+# Close only, since the 1970s: the current, the forward and the carry contract side by side in each row
+
+TERMS = {"signal_market": "futures", "trade_market": "futures", "currency": "USD", "quote_unit": 1, "multiplier": 1}
+TERMS |= {"tick": "0.01", "lot": 1, "margin": "0.1", "tradable": True}
+
+
+@pytest.fixture(scope="module", params=["SP500", "GOLD", "EUR"])
+def side_by_side(request):
+    """(the file as it stands, Bars of its contracts, the policy of its published and followed rolls)."""
+    folder, name = SHARED / "futures_close_only", request.param
+    if not folder.is_dir():
+        pytest.skip(f"needs the market data in {folder.name}, beside the checkout")
+    section = FilesFeed(
+        root=folder,
+        zone="UTC",
+        stamp="date",
+        join=True,
+        columns={"ts": "DATETIME"},
+        contracts={"PRICE_CONTRACT": "PRICE", "FORWARD_CONTRACT": "FORWARD", "CARRY_CONTRACT": "CARRY"},
+    )
+    prices = f"{name}_multiple_prices.csv"
+    instrument = Instrument(
+        symbol=name,
+        calendar="CMES",
+        futures=prices,
+        roll="calendar",
+        roll_calendar=f"{name}_roll_calendar.csv: DATE_TIME + next_contract",
+        roll_followed=f"{prices}: DATETIME + PRICE_CONTRACT",
+        **TERMS,
+    )
+    until = pd.Timestamp("2024-01-01", tz="UTC").to_pydatetime()
+    fetched = open_feed("files", section).fetch([Request(instrument, "futures", "1d", None, until)])
+    assert fetched.problems == []
+    screened = quality.screen(fetched.bars, {name: instrument}, now=until)
+    assert screened.issues.empty
+    return pd.read_csv(folder / prices, dtype=str), screened.bars, {name: expiry.policy(instrument, section)}
+
+
+def test_the_published_calendar_is_followed_and_then_the_sources_own_front_contract(side_by_side):
+    table, bars, policies = side_by_side
+    (symbol,) = policies
+    found = rolls.decide(bars, Rolls.empty(), policies)
+    front = rolls.adjust(bars, found).set_index("ts")["contract"]
+    # what the file itself priced on the last row of each day is the same contract, but for the sessions on which the
+    # source changed and nobody could know beforehand
+    day = pd.to_datetime(table["DATETIME"]).dt.normalize()
+    theirs = table[~day.duplicated(keep="last") & table["PRICE"].notna()]
+    dates = calendars.session_dates("CMES", pd.to_datetime(theirs["DATETIME"]))
+    theirs = theirs["PRICE_CONTRACT"].set_axis(calendars.session_closes("CMES", dates))
+    both = pd.concat([front, theirs[~theirs.index.duplicated(keep="last")]], axis=1, join="inner")
+    agree = both["contract"] == both["PRICE_CONTRACT"]
+    assert agree.mean() > 0.99
+    assert both.index[-1] > pd.Timestamp("2023-08-25", tz="UTC")  # its last prices are those of the next contract
+    assert agree.iloc[-1]
+    assert (found["symbol"] == symbol).all()
+
+
+def test_the_adjusted_series_has_no_jump_at_any_roll(side_by_side):
+    _, bars, policies = side_by_side
+    found = rolls.decide(bars, Rolls.empty(), policies)
+    assert rolls.doubts(bars, found, policies).empty
+    front = rolls.adjust(bars, found)
+    own = bars.pivot(index="ts", columns="contract", values="close")  # noqa: PD010 - refuses two bars of one session
+    jumps = 0.0
+    for roll in found.iloc[1:].itertuples():
+        before = front[front["ts"] <= roll.ts].iloc[-1]
+        after = front[front["ts"] > roll.ts].iloc[0]
+        common = own[[roll.previous, roll.contract]][own.index <= roll.ts].dropna().iloc[-1]
+        # what the new contract itself moved since both closed together, less what the old one had moved by then
+        moved = own.loc[after["ts"], roll.contract] - common[roll.contract]
+        moved -= own.loc[before["ts"], roll.previous] - common[roll.previous]
+        assert after["close"] - before["close"] == pytest.approx(moved, abs=1e-9)
+        assert roll.spread == pytest.approx(common[roll.contract] - common[roll.previous])
+        jumps = max(jumps, abs(roll.spread))
+    assert jumps > 0  # there was something to join
+    assert found["offset"].to_numpy() == pytest.approx(-found["spread"].cumsum().to_numpy())
+
+
+@given(cut=st.integers(100, 9000), further=st.integers(1, 400))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_later_price_changes_a_roll_of_the_past_nor_does_a_window_decide_otherwise(side_by_side, cut, further):
+    _, bars, policies = side_by_side
+    sessions = bars["ts"].drop_duplicates().sort_values()
+    whole = rolls.decide(bars, Rolls.empty(), policies)
+    first, second = sessions.iloc[min(cut, len(sessions) - 2)], sessions.iloc[min(cut + further, len(sessions) - 1)]
+    then = rolls.decide(bars[bars["ts"] <= first], Rolls.empty(), policies)
+    pd.testing.assert_frame_equal(then, whole[whole["ts"] <= first].reset_index(drop=True))
+    window = bars[(bars["ts"] > first - rolls.LOOKBACK) & (bars["ts"] <= second)]
+    since = {symbol: first + pd.Timedelta("1us") for symbol in policies}
+    later = pd.concat([then, rolls.decide(window, then, policies, since)], ignore_index=True)
+    pd.testing.assert_frame_equal(later, whole[whole["ts"] <= second].reset_index(drop=True))
 
 
 def test_no_bars_are_adjusted_to_no_bars():
