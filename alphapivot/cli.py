@@ -132,6 +132,18 @@ def _check(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _pillars(options: argparse.Namespace) -> int:
+    import pillars
+    from alphapivot.reports import handbook, terminal
+
+    configured = _settings(options).pillars  # also brings the user's own into the registry
+    if options.action == "list":
+        terminal.show(handbook.index(pillars.PILLARS), "Pillars")
+    else:
+        terminal.page(handbook.page(options.name, pillars.PILLARS, configured.get(options.name)))
+    return DONE
+
+
 def _db(options: argparse.Namespace) -> int:
     from alphapivot import hub, ini
     from alphapivot.hub import embedded, psql, reader
@@ -249,6 +261,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
     add("status", _status, "data freshness, open trades, the kill switch, the last runs")
     add("check", _check, "is the config good, does the database answer?")
+    sub = add("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="one line each")
+    actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
     sub = add("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("url", help="its address").add_argument(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pandas as pd
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -26,6 +27,14 @@ COLOURS = {
     "late": "red",
     "failed": "red",
 }
+
+
+def page(markdown: str) -> None:
+    """A page of text: laid out on a terminal, as it is into a pipe or a file."""
+    if console.is_terminal:
+        console.print(Markdown(markdown))
+    else:
+        print(markdown, end="")  # noqa: T201
 
 
 def scores(hub: Hub, settings: Settings) -> None:

@@ -1,0 +1,57 @@
+"""The pillars' pages say what the code says."""
+
+from __future__ import annotations
+
+import pytest
+
+from alphapivot.cli import main
+from alphapivot.errors import ConfigError
+from alphapivot.reports import handbook
+from pillars import PILLARS
+from pillars.trend import Trend
+
+
+@pytest.mark.parametrize("name", PILLARS)
+def test_a_page_explains_every_part_parameter_and_feature(name):
+    page, cls = handbook.page(name, PILLARS), PILLARS[name]
+    for key, field in cls.model_fields.items():
+        assert f"| {key} | {getattr(cls(), key):g} |" in page
+        assert field.description in page
+    parts = [key.removesuffix(end) for key in cls.model_fields for end in ("_weight", "_strength") if key.endswith(end)]
+    assert len(parts) >= 4
+    for part in parts:
+        assert f"- *{part}*:" in page, part
+    assert "``" not in page
+
+
+def test_a_page_shows_the_configured_values_and_their_ranges():
+    page = handbook.page("trend", PILLARS, Trend(slow=60))
+    assert "| key | value | range | meaning |" in page
+    assert "| slow | 60 | > 1, ≤ 1000 | slow EMA, bars |" in page
+    assert "With them a score looks back 660 bars of its timeframe." in page
+    assert "`channel_high`" in page
+
+
+def test_a_page_names_what_a_pillar_reads_of_the_other_market():
+    assert "- `total_interest`: open interest of all futures contracts together" in handbook.page("flow", PILLARS)
+    assert "Read beside" not in handbook.page("trend", PILLARS)
+
+
+def test_the_index_tells_scores_from_gates_by_their_first_sentence():
+    index = handbook.index(PILLARS).set_index("pillar")
+    assert index.loc["trend"].tolist() == ["score", "550", "Which way the market goes, and how strongly."]
+    assert index.loc["quality", "gives"] == "gate"
+    assert index.loc["risk", "gives"] == "gate, of all symbols at once"
+
+
+def test_an_unknown_pillar_is_named_with_the_nearest_one():
+    with pytest.raises(ConfigError, match="there is no pillar flwo; did you mean flow"):
+        handbook.page("flwo", PILLARS)
+
+
+def test_the_command_shows_a_page(capsys):
+    assert main(["pillars", "show", "risk"]) == 0
+    assert capsys.readouterr().out == handbook.page("risk", PILLARS, PILLARS["risk"]())
+    assert main(["pillars", "list"]) == 0
+    assert "Is this market clean?" in capsys.readouterr().out
+    assert main(["pillars", "show", "flwo"]) == 2
