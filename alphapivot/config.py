@@ -40,7 +40,7 @@ SINGLE: dict[str, type[BaseModel]] = {
 OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention")
 KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME] say their kind
     "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
-    "broker": {"paper": grammar.PaperBroker},
+    "broker": {"alpaca": grammar.AlpacaBroker, "paper": grammar.PaperBroker},
 }
 MANY = {
     "feed": "feed.NAME",

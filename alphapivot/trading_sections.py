@@ -146,13 +146,14 @@ class PaperBroker(Section):
 
 
 class AlpacaBroker(Section):
-    """The keys come from the environment: ALPHAPIVOT_ALPACA_KEY and ALPHAPIVOT_ALPACA_SECRET."""
+    """The keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
 
     kind: Literal["alpaca"] = "alpaca"
     account: Literal["paper", "live"] = Field("paper", description="which of Alpaca's two environments")
     base_url: str | None = Field(None, description="another server that speaks Alpaca's format, for tests")
     timeout: float = Field(10, gt=0, description="seconds for one answer")
     currency: Literal["USD"] = "USD"
+    symbols: Mapped[str] = Field(default={}, description="our symbol: Alpaca's, where it is not the spot ticker")
 
     @model_validator(mode="after")
     def _is_known(self) -> AlpacaBroker:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers import paper
+from alphapivot.brokers import modes, paper
 from alphapivot.brokers.base import Broker
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.settings import Settings
 
+
+def _alpaca(hub: Hub, settings: Settings) -> Broker:
+    from alphapivot.brokers.alpaca import open_alpaca  # noqa: PLC0415 - its SDK takes a second to import
+
+    return open_alpaca(hub, settings)
+
+
 BROKERS: dict[str, Callable[[Hub, Settings], Broker]] = {
+    "alpaca": _alpaca,
     "paper": paper.open_paper,
 }
 
 
-def open_broker(hub: Hub, settings: Settings) -> Broker:
-    """The account that [execution] broker names."""
-    return BROKERS[settings.brokers[settings.execution.broker].kind](hub, settings)
+def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Broker:
+    """The account that [execution] broker names, as far as [execution] mode lets orders go."""
+    modes.allow(settings, environ)
+    broker = BROKERS[settings.brokers[settings.execution.broker].kind](hub, settings)
+    return modes.Shadow(broker) if settings.execution.mode == "shadow" else broker

@@ -1,0 +1,94 @@
+"""
+How far an order may go: paper (no real money), shadow (computed and journalled, never sent), live (two keys turned).
+
+Real money needs `mode = live` in config.ini and ALPHAPIVOT_LIVE=<book> in the environment of the process that trades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from alphapivot.brokers.base import (
+    Absent,
+    Account,
+    Answer,
+    Broker,
+    BrokerFill,
+    BrokerOrder,
+    Hours,
+    Key,
+    OrderSpec,
+    Ref,
+    Rejected,
+)
+from alphapivot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Settings
+
+LIVE = "ALPHAPIVOT_LIVE"
+
+
+class Shadow:
+    """A real account that is read and never written: this book holds nothing there, whatever else the account holds."""
+
+    def __init__(self, real: Broker) -> None:
+        self._real = real
+        self.caps = real.caps
+
+    def account(self) -> Account:
+        return self._real.account()
+
+    def positions(self) -> dict[Key, Decimal]:
+        return {}
+
+    def open_orders(self) -> list[BrokerOrder]:
+        return []
+
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - none was sent
+        return {ref.client_order_id: Absent() for ref in refs}
+
+    def fills(self, since: datetime) -> list[BrokerFill]:  # noqa: ARG002 - the same
+        return []
+
+    def submit(self, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the same
+        return Rejected("shadow: computed and journalled, not sent")
+
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the same
+        return Rejected("shadow: computed and journalled, not sent")
+
+    def cancel(self, ref: Ref) -> None:
+        pass
+
+    def session(self, key: Key) -> Hours:
+        return self._real.session(key)
+
+
+def allow(settings: Settings, environ: Mapping[str, str]) -> None:
+    """ConfigError unless the mode fits the broker, and real money was asked for twice."""
+    execution = settings.execution
+    broker = settings.brokers[execution.broker]
+    real = broker.kind == "alpaca" and broker.account == "live"
+    place = f"[broker.{execution.broker}]"
+    if execution.mode == "paper" and real:
+        raise ConfigError(
+            f"[execution] mode = paper, but {place} is the live account: set its account = paper, or mode = shadow or"
+            " live"
+        )
+    if execution.mode == "shadow" and broker.kind == "paper":
+        raise ConfigError(f"[execution] mode = shadow reads a real account, but {place} is simulated: set mode = paper")
+    if execution.mode != "live":
+        return
+    if not real:
+        raise ConfigError(
+            f"[execution] mode = live, but {place} is no live account: set mode = paper, or account = live"
+        )
+    if environ.get(LIVE) != execution.book:
+        found = f"is {environ[LIVE]!r}" if LIVE in environ else "is not set"
+        raise ConfigError(
+            f"real money needs a second word: {LIVE} {found}; start with {LIVE}={execution.book} if you mean it, or set"
+            " [execution] mode = shadow to see what would be ordered"
+        )

@@ -1,0 +1,237 @@
+"""A small Alpaca on a local port: its wire format, its manners with orders, and the faults that a wire can have."""
+
+import json
+import re
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+OPEN = ("new", "accepted", "held", "partially_filled")
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
+
+
+class Alpaca:
+    """
+    Orders, positions, activities. ``faults``: what happens to the next requests whose "METHOD path" a pattern finds:
+
+    reject-before <status> | lost (done, no answer) | never (not done, no answer) | late (done after a while, no answer)
+    | 500 502 504 (done, then this error) | html | empty | truncated (done, then an unreadable 200) | 401 403 422 429.
+    """
+
+    def __init__(self):
+        self.orders, self.positions, self.activities = {}, {}, []
+        self.requests, self.faults, self.bodies = [], [], []
+        self.account = {"status": "ACTIVE", "currency": "USD", "cash": "100000.10", "equity": "101000.20"}
+        self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
+        self.open = True
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def handle_any(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length) or b"null") if length else None
+                server.serve(self, body)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+    def fault(self, pattern, kind, times=1):
+        self.faults += [(pattern, str(kind))] * times
+
+    # one request
+
+    def serve(self, handler, body):  # noqa: C901, PLR0911 - one case for each fault
+        parts = urlsplit(handler.path)
+        asked = {k: v[0] for k, v in parse_qs(parts.query).items()}
+        name = f"{handler.command} {parts.path}"
+        self.requests.append(name)
+        self.bodies.append(body)
+        kind = next((kind for pattern, kind in self.faults if re.search(pattern, name)), None)
+        if kind is not None:
+            self.faults.remove(next(f for f in self.faults if re.search(f[0], name)))
+        if kind in ("401", "403", "422", "429"):
+            said = {"401": (40110000, "request is not authorized"), "403": (40310000, "insufficient buying power")}
+            said |= {"422": (42210000, "invalid order"), "429": (42910000, "too many requests")}
+            code, message = said[kind]
+            return self.answer(handler, int(kind), {"code": code, "message": message}, {"Retry-After": "7"})
+        if kind == "never":
+            time.sleep(1.0)
+            return handler.connection.close()
+        if kind == "late":
+            threading.Timer(0.6, self.act, (handler.command, parts.path, asked, body)).start()
+            time.sleep(1.0)
+            return handler.connection.close()
+        status, found = self.act(handler.command, parts.path, asked, body)
+        if kind == "lost":
+            time.sleep(1.0)
+            return handler.connection.close()
+        if kind == "dropped":
+            handler.close_connection = True
+            return handler.connection.shutdown(2)
+        if kind in ("500", "502", "504"):
+            return self.answer(handler, int(kind), HTML, {"Content-Type": "text/html"})
+        if kind == "html":
+            return self.answer(handler, 200, HTML, {"Content-Type": "text/html"})
+        if kind == "empty":
+            return self.answer(handler, 200, b"")
+        if kind == "truncated":
+            text = json.dumps(found).encode()
+            handler.close_connection = True
+            return self.answer(handler, 200, text[: len(text) // 2], {"Content-Length": str(len(text))})
+        return self.answer(handler, status, found)
+
+    def answer(self, handler, status, body, headers=None):
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        handler.send_response(status)
+        for key, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
+            handler.send_header(key, value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def act(self, method, path, asked, body):  # noqa: C901, PLR0911, PLR0912 - one case for each address
+        path = path.removeprefix("/v2")
+        if method == "GET" and path == "/account":
+            return 200, self.account
+        if method == "GET" and path == "/positions":
+            return 200, [
+                {"symbol": s, "qty": str(q), "side": "long" if q > 0 else "short"} for s, q in self.positions.items()
+            ]
+        if method == "GET" and path == "/clock":
+            now = datetime.now(UTC)
+            times = {
+                "next_open": (now + timedelta(hours=8)).isoformat(),
+                "next_close": (now + timedelta(hours=15)).isoformat(),
+            }
+            return 200, {"timestamp": now.isoformat(), "is_open": self.open, **times}
+        if method == "GET" and path == "/account/activities/FILL":
+            return 200, self.list_fills(asked)
+        if method == "GET" and path == "/orders":
+            return 200, self.list_orders(asked)
+        if method == "GET" and path == "/orders:by_client_order_id":
+            name = asked["client_order_id"]
+            row = next((o for o in self.orders.values() if o["client_order_id"] == name), None)
+            return self.found(row and {**row, "legs": None})  # this address rolls nothing up
+        if method == "POST" and path == "/orders":
+            return self.new(body)
+        row = self.orders.get(path.rpartition("/")[2])
+        if row is None:
+            return self.found(None)
+        if method == "GET":
+            return self.found(row if asked.get("nested") == "true" else {**row, "legs": None})
+        if row["status"] not in OPEN:
+            return 422, {"code": 42210000, "message": f'order is already in "{row["status"]}" state'}
+        if method == "DELETE":
+            for order in (row, *(row["legs"] or [])):
+                if order["status"] in OPEN:
+                    order["status"] = "canceled"
+            return 204, None
+        return self.replace(row, body)
+
+    def found(self, row):
+        return (200, row) if row else (404, {"code": 40410000, "message": "order not found"})
+
+    # orders
+
+    def new(self, body):
+        if any(o["client_order_id"] == body["client_order_id"] for o in self.orders.values()):
+            return 422, {"code": 40010001, "message": "client_order_id must be unique"}
+        entry = self.order(body, "new")
+        if body.get("order_class") == "bracket":
+            side = "sell" if body["side"] == "buy" else "buy"
+            common = {"symbol": body["symbol"], "qty": body["qty"], "side": side, "order_class": "bracket"}
+            legs = [
+                {"type": "limit", "limit_price": body["take_profit"]["limit_price"]},
+                {"type": "stop", "stop_price": body["stop_loss"]["stop_price"]},
+            ]
+            entry["legs"] = [
+                self.order({**common, **leg, "client_order_id": str(uuid.uuid4())}, "held") for leg in legs
+            ]
+        return 200, entry
+
+    def order(self, body, status):
+        now = datetime.now(UTC)
+        row = {
+            "id": str(uuid.uuid4()),
+            "client_order_id": body["client_order_id"],
+            "submitted_at": now.isoformat().replace("+00:00", "Z"),
+            "symbol": body["symbol"],
+            "qty": body["qty"],
+            "filled_qty": "0",
+            "filled_avg_price": None,
+            "side": body["side"],
+            "type": body["type"],
+            "order_class": body.get("order_class", ""),
+            "limit_price": body.get("limit_price"),
+            "stop_price": body.get("stop_price"),
+            "status": status,
+            "replaces": None,
+            "replaced_by": None,
+            "legs": None,
+        }
+        self.orders[row["id"]] = row
+        return row
+
+    def replace(self, row, body):
+        if row["status"] == "held":
+            return 422, {"code": 42210000, "message": "order is not open"}
+        made = self.order({**row, **body}, row["status"])
+        made["replaces"], row["replaced_by"], row["status"] = row["id"], made["id"], "replaced"
+        for parent in self.orders.values():
+            if parent["legs"] and row in parent["legs"]:
+                parent["legs"].append(made)
+        return 200, made
+
+    def list_orders(self, asked):
+        after = datetime.fromisoformat(asked.get("after", "2000-01-01T00:00:00Z"))
+        legs = {leg["id"] for o in self.orders.values() for leg in o["legs"] or []} if asked.get("nested") else set()
+        rows = [o for o in self.orders.values() if o["id"] not in legs]
+        rows = [o for o in rows if datetime.fromisoformat(o["submitted_at"]) > after]
+        if asked.get("status", "open") == "open":
+            rows = [o for o in rows if o["status"] in OPEN or any(leg["status"] in OPEN for leg in o["legs"] or [])]
+        return sorted(rows, key=lambda o: o["submitted_at"])[: int(asked.get("limit", 50))]
+
+    def list_fills(self, asked):
+        after = datetime.fromisoformat(asked["after"])
+        rows = [a for a in self.activities if datetime.fromisoformat(a["transaction_time"]) > after]
+        if "page_token" in asked:
+            rows = rows[[a["id"] for a in rows].index(asked["page_token"]) + 1 :]
+        return rows[: int(asked["page_size"])]
+
+    # what the market does
+
+    def fill(self, row, price, qty=None):
+        """Fills an order, whole or in part; a bracket wakes when its entry is whole, and ends when a leg is."""
+        qty = Decimal(qty or row["qty"])
+        before, done = Decimal(row["filled_qty"]), Decimal(row["filled_qty"]) + qty
+        average = (Decimal(row["filled_avg_price"] or 0) * before + Decimal(price) * qty) / done
+        whole = done == Decimal(row["qty"])
+        row |= {"filled_qty": f"{done:f}", "filled_avg_price": f"{average:f}"}
+        row["status"] = "filled" if whole else "partially_filled"
+        held = self.positions.get(row["symbol"], Decimal(0)) + (qty if row["side"] == "buy" else -qty)
+        self.positions[row["symbol"]] = held
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        fill = {"activity_type": "FILL", "id": f"{len(self.activities):020}::{uuid.uuid4()}", "transaction_time": at}
+        fill |= {"price": str(price), "qty": f"{qty:f}", "side": row["side"], "symbol": row["symbol"]}
+        self.activities.append(fill | {"order_id": row["id"], "type": "fill" if whole else "partial_fill"})
+        parent = next((o for o in self.orders.values() if o["legs"] and row in o["legs"]), row)
+        for leg in parent["legs"] or []:
+            if whole and parent is row:
+                leg["status"] = "new"
+            elif whole and leg is not row and leg["status"] in OPEN:
+                leg["status"] = "canceled"

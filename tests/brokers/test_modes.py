@@ -1,0 +1,99 @@
+"""How far an order may go: real money has to be asked for twice, and a shadow sends nothing."""
+
+import importlib.util
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from alphapivot import settings
+from alphapivot.brokers import open_broker
+from alphapivot.brokers.base import Absent, Broker, OrderSpec, Ref, Rejected
+from alphapivot.brokers.modes import allow
+from alphapivot.errors import ConfigError
+
+spec_ = importlib.util.spec_from_file_location("alpaca_server", Path(__file__).with_name("alpaca_server.py"))
+alpaca_server = importlib.util.module_from_spec(spec_)
+spec_.loader.exec_module(alpaca_server)
+
+ROOT = Path(__file__).parents[2]
+KEYS = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret"}
+
+
+def config(tmp_path, mode, account, url="https://example.invalid"):
+    """config.ini with nothing but the equities tradable, and an Alpaca account."""
+    text = (ROOT / "config.ini").read_text()
+    pieces = text.split("[instrument.")
+    pieces = [p if p.startswith(("APPLE", "EXXON")) else p.replace("tradable = yes", "tradable = no") for p in pieces]
+    text = (
+        "[instrument.".join(pieces)
+        .replace("broker = paper ", "broker = alpaca ")
+        .replace("book = paper ", "book = real ")
+    )
+    text += f"\n[broker.alpaca]\nkind = alpaca\naccount = {account}\nbase_url = {url}\n"
+    path = tmp_path / "config.ini"
+    path.write_text(text.replace("[execution]\n", f"[execution]\nmode = {mode}\n", 1))
+    return settings.load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("mode", "account", "environ", "mistake"),
+    [
+        ("paper", "paper", {}, None),
+        ("paper", "live", {}, "is the live account"),
+        ("shadow", "live", {}, None),
+        ("shadow", "paper", {}, None),
+        ("live", "live", {}, "ALPHAPIVOT_LIVE is not set; start with ALPHAPIVOT_LIVE=real"),
+        ("live", "live", {"ALPHAPIVOT_LIVE": "paper"}, "ALPHAPIVOT_LIVE is 'paper'"),
+        ("live", "live", {"ALPHAPIVOT_LIVE": "yes"}, "ALPHAPIVOT_LIVE is 'yes'"),
+        ("live", "live", {"ALPHAPIVOT_LIVE": "real"}, None),
+        ("live", "paper", {"ALPHAPIVOT_LIVE": "real"}, "is no live account"),
+    ],
+)
+def test_real_money_needs_the_file_and_the_environment_to_agree(tmp_path, mode, account, environ, mistake):
+    loaded = config(tmp_path, mode, account)
+    if mistake is None:
+        allow(loaded, environ)
+    else:
+        with pytest.raises(ConfigError, match=mistake):
+            allow(loaded, environ)
+
+
+def test_the_refusal_comes_before_the_broker_is_even_opened(tmp_path):
+    with pytest.raises(ConfigError, match="ALPHAPIVOT_LIVE"):
+        open_broker(None, config(tmp_path, "live", "live"), {})
+
+
+def test_a_simulated_account_has_nothing_to_shadow():
+    for mode, mistake in (("shadow", "is simulated"), ("live", "is no live account")):
+        loaded = settings.load(ROOT / "demo.ini", {}, {"execution.mode": mode})
+        with pytest.raises(ConfigError, match=mistake):
+            allow(loaded, {"ALPHAPIVOT_LIVE": "demo"})
+
+
+def test_a_shadow_reads_the_real_account_and_sends_nothing(tmp_path, monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    server = alpaca_server.Alpaca()
+    try:
+        broker = open_broker(None, config(tmp_path, "shadow", "live", server.url), {})
+        assert isinstance(broker, Broker)
+        assert broker.account().equity == Decimal("101000.20")
+        now = datetime.now(UTC)
+        order = OrderSpec("AP1", "AP1", "ENTRY", "APPLE", "spot", "", "BUY", "MARKET", Decimal(1), now)
+        assert broker.submit(order) == Rejected("shadow: computed and journalled, not sent")
+        ref = Ref("AP1", None, "AP1", "ENTRY")
+        broker.cancel(ref)
+        broker.replace(ref, order)
+        assert broker.find([ref], now) == {"AP1": Absent()}
+        assert {name.split()[0] for name in server.requests} == {"GET"}
+    finally:
+        server.close()
+
+
+def test_missing_keys_are_named(tmp_path, monkeypatch):
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="APCA_API_KEY_ID and APCA_API_SECRET_KEY in the environment"):
+        open_broker(None, config(tmp_path, "paper", "paper"), {})
