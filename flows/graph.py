@@ -52,6 +52,7 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
+    reports.label(settings)
     own = runtime.flow_run.scheduled_start_time
     at = as_of or punctual.newest_due(own)
     run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)
@@ -172,8 +173,12 @@ def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | 
     after = _done([composed] if composed else [])
     with alone(deploy.BROKER_LIMIT):
         traded = execution.trade(run, simulated=as_of is not None, after=after, return_state=True)
-    reports.publish(run)
-    return {"trade": traded}
+    return {"trade": traded} | published(run)
+
+
+def published(run: RunRef, what: tuple[str, ...] | None = None) -> States:
+    """The artifacts of a run: those named of ``tasks.reports.ARTIFACTS``, or all."""
+    return {"report": reports.publish(run, what, return_state=True)}
 
 
 def states(futures: Futures) -> States:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 880, 300, 90, 20, 16, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 880, 300, 90, 44, 16, 34
 LINE, FAINT, INK, LOSS = "#2f9e6e", "#8884", "#888", "#d9534f"  # readable on light and on dark
 
 
