@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapivot.brokers.alpaca import Alpaca, open_alpaca, tickers
+from alphapivot.brokers.alpaca import Alpaca, tickers
 from alphapivot.brokers.base import (
     Absent,
     Accepted,

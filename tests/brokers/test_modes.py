@@ -26,15 +26,10 @@ def config(tmp_path, mode, account, url="https://example.invalid"):
     text = (ROOT / "config.ini").read_text()
     pieces = text.split("[instrument.")
     pieces = [p if p.startswith(("APPLE", "EXXON")) else p.replace("tradable = yes", "tradable = no") for p in pieces]
-    text = (
-        "[instrument.".join(pieces)
-        .replace("broker = paper ", "broker = alpaca ")
-        .replace("book = paper ", "book = real ")
-    )
-    text += f"\n[broker.alpaca]\nkind = alpaca\naccount = {account}\nbase_url = {url}\n"
     path = tmp_path / "config.ini"
-    path.write_text(text.replace("[execution]\n", f"[execution]\nmode = {mode}\n", 1))
-    return settings.load(path, {})
+    mine = f"\n[broker.alpaca]\nkind = alpaca\naccount = {account}\nbase_url = {url}\n"
+    path.write_text("[instrument.".join(pieces) + mine)
+    return settings.load(path, {}, {"execution.mode": mode, "execution.broker": "alpaca", "execution.book": "real"})
 
 
 @pytest.mark.parametrize(
