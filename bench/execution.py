@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 
 from alphapivot.brokers.base import Account
 from alphapivot.clock import SimulatedClock
-from alphapivot.execution.decide import Quote, Score, Standing, decide
+from alphapivot.execution.decide import Quote, Rules, Score, Standing, decide
 from alphapivot.execution.engine import trade
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
@@ -144,8 +144,7 @@ def decided(symbols: int) -> float:
             quotes,
             {},
             Standing(account, account.equity, "ACTIVE"),
-            execution=config.execution,
-            risk=config.risk,
+            rules=Rules(config.execution, config.risk),
             fronts=dict.fromkeys(config.instruments, ""),
             fx={"EUR": Decimal(1)},
             now=FIRST,
