@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events import AutomationCore
 
-BROKER_LIMIT = "broker-execution"
+BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
+SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
 SILENT = timedelta(seconds=3 * operate.HEARTBEAT_SECONDS)
 NEVER_BEGUN = timedelta(minutes=10)
@@ -35,7 +37,7 @@ def deploy(*, always: bool = False) -> list[str]:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
 
     with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
-        done = [*_pool(client), *_limit(client), *_automations(client, automations())]
+        done = [*_pool(client), *_limits(client), *_automations(client, automations())]
         marker = f"code {_marker()}"
         if not always and any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
             return [*done, f"the deployments of {marker} are there"]
@@ -74,16 +76,17 @@ def _pool(client: SyncPrefectClient) -> list[str]:
     return []
 
 
-def _limit(client: SyncPrefectClient) -> list[str]:
+def _limits(client: SyncPrefectClient) -> list[str]:
     from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
 
-    try:
-        if client.read_global_concurrency_limit_by_name(BROKER_LIMIT).limit == 1:
-            return []
-    except ObjectNotFound:
-        pass
-    client.upsert_global_concurrency_limit_by_name(BROKER_LIMIT, 1)
-    return [f"made limit {BROKER_LIMIT} = 1"]
+    done = []
+    for name in (BROKER_LIMIT, SCORING_LIMIT):
+        with suppress(ObjectNotFound):
+            if client.read_global_concurrency_limit_by_name(name).limit == 1:
+                continue
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+        done.append(f"made limit {name} = 1")
+    return done
 
 
 def _automations(client: SyncPrefectClient, chosen: list[AutomationCore]) -> list[str]:

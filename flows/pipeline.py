@@ -25,7 +25,11 @@ def pipeline(as_of: datetime | None = None, feed: str | None = None, config: str
         config: another config file; config.ini of the checkout when empty
     """
     run = graph.begin("pipeline", as_of, config, feed)
-    ingested = graph.ingestion(run)
+    if isinstance(run, State):
+        return run
+    ingested, nothing = graph.ingestion(run, patient=as_of is None)
+    if nothing:
+        return graph.skipped(run, nothing)
     run, scored = graph.signals(run, ingested)
     traded = graph.trading(run, as_of, scored["composite"])
     return graph.verdict(run, graph.states(ingested | scored) | traded)

@@ -22,4 +22,6 @@ def trade(as_of: datetime | None = None, feed: str | None = None, config: str | 
         config: another config file; config.ini of the checkout when empty
     """
     run = graph.begin("trade", as_of, config, feed)
+    if isinstance(run, State):
+        return run
     return graph.verdict(run, graph.trading(run, as_of, None))

@@ -17,4 +17,10 @@ def trade(work: Work, simulated: bool) -> Output:
     """
     clock = SimulatedClock(work.run.as_of) if simulated else WallClock()
     report = engine.trade(work.hub, work.run, work.settings, clock, terms=terms(work.hub, work.settings, work.run))
-    return Output(notes=tuple(report.notes))
+    counts = {
+        "decisions new": len(report.decisions),
+        "orders sent": len(report.sent),
+        "fills new": report.fills,
+        "trades closed": report.closed,
+    }
+    return Output(counts=counts, notes=tuple(report.notes))

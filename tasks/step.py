@@ -53,6 +53,7 @@ class Output:
     """
 
     frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)  # what it wrote by other ways, for the receipt
     notes: tuple[str, ...] = ()
     record: Callable[[ops.Batch], None] | None = None
 
@@ -83,6 +84,7 @@ def perform(
             batch.write(
                 frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df
             )
+        batch.rows.update(output.counts)
         for note in output.notes:
             batch.note(note)
         if output.record:
@@ -114,7 +116,7 @@ def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], T
             run, after = bound.arguments.pop("run"), tuple(bound.arguments.pop("after"))
             receipt = perform(body, label, run, after, dict(bound.arguments))
             log.info("%s: %s", receipt.step, _summary(receipt))
-            if receipt.unchanged and TaskRunContext.get():
+            if _idle(receipt) and TaskRunContext.get():
                 return Completed(name="Unchanged", message=_summary(receipt), data=receipt)
             return receipt
 
@@ -146,6 +148,12 @@ def _passes(_task: Any, _task_run: Any, state: Any) -> bool:
     return False
 
 
+def _idle(receipt: Receipt) -> bool:
+    """Was it done before, or did it find that all which it could write is there?"""
+    written = [n for what, n in receipt.rows.items() if not what.endswith(" unchanged")]
+    return receipt.unchanged or (bool(written) and not any(written))
+
+
 def _summary(receipt: Receipt) -> str:
     done = ", ".join(f"{n} {what}" for what, n in receipt.rows.items() if n) or "nothing new"
-    return f"unchanged (batch {receipt.batch_id})" if receipt.unchanged else f"{done} (batch {receipt.batch_id})"
+    return f"unchanged (batch {receipt.batch_id})" if _idle(receipt) else f"{done} (batch {receipt.batch_id})"

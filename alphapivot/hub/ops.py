@@ -87,6 +87,17 @@ def load_run(hub: Hub, run_id: str) -> tuple[RunRef, dict[str, Any]]:
     return RunRef(*row[:5]), row[5]
 
 
+def newest_run(hub: Hub, kind: str, scope: str, *, but: str) -> RunRef | None:
+    """The run of this kind and scope with the newest as_of, skipped ones and the run ``but`` left out."""
+    with hub.engine.connect() as conn:
+        row = conn.exec_driver_sql(
+            "SELECT run_id, scope, as_of, known_at, config_hash FROM ops.run"
+            " WHERE kind = %s AND scope = %s AND run_id <> %s AND state <> 'skipped' ORDER BY as_of DESC LIMIT 1",
+            (kind, scope, but),
+        ).one_or_none()
+    return None if row is None else RunRef(*row)
+
+
 def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     """
     Fixes the instant up to which the run reads, and returns the run with it. The step that calls this has a receipt, so

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,61 @@ class Checkout:
     environ: dict[str, str]
     hub: Hub
     api: str = ""
+    ui: subprocess.Popen | None = None
+
+    def serve(self) -> None:
+        """Starts `alphapivot ui` and waits until it says where it is."""
+        log = self.folder.parent / f"ui-{time.monotonic_ns()}.log"
+        self.ui = self.background(log, "ui")
+        self.eventually(
+            log.read_text,
+            lambda said: "Prefect UI:" in said or self.ui.poll() is not None,
+            seconds=100,
+        )
+        said = log.read_text()
+        assert "Prefect UI:" in said, f"alphapivot ui did not come up: {said}"
+        self.api = said.split("Prefect UI: ")[1].split()[0] + "/api"
+
+    def background(self, log: Path, *arguments: str) -> subprocess.Popen:
+        """An `alphapivot` command that goes on."""
+        command = [sys.executable, "-m", "alphapivot.cli", *arguments]
+        with log.open("w") as out:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def close(self) -> None:
+        if self.ui is not None and self.ui.poll() is None:
+            self.ui.send_signal(signal.SIGINT)
+            try:
+                self.ui.wait(60)
+            finally:
+                self.ui.kill()
+
+    def deployment(self, name: str) -> dict:
+        (found,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return found
+
+    def trigger(self, deployment: str, at: datetime | None = None, **parameters) -> str:
+        """A run of a deployment, as the UI's form or (``at``) a schedule makes it; its id."""
+        body = {"parameters": parameters}
+        if at is not None:
+            details = {"scheduled_time": at.isoformat()}
+            body["state"] = {"type": "SCHEDULED", "name": "Scheduled", "state_details": details}
+        return self.ask(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", body)["id"]
+
+    def retry(self, run_id: str) -> None:
+        """What the UI's button sends."""
+        self.ask(
+            f"/flow_runs/{run_id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+        )
+
+    def ended(self, run_id: str, seconds: float = 60) -> dict:
+        """The run in its final state."""
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return self.eventually(
+            lambda: self.ask(f"/flow_runs/{run_id}"), lambda run: run["state"]["type"] in final, seconds
+        )
 
     def alphapivot(self, *arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
@@ -70,7 +126,7 @@ class Checkout:
 
 def copy_checkout(folder: Path) -> None:
     for part in PARTS:
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc"))  # numba's cache goes along
     for file in ("prefect.yaml", "config.ini", "demo.ini"):
         shutil.copy(ROOT / file, folder)
 
@@ -91,27 +147,12 @@ def checkout(home_root, server, tmp_path_factory):
         "PYTHONUNBUFFERED": "1",
         "ALPHAPIVOT_HOME": str(home_root / "home"),
         "ALPHAPIVOT_DATABASE__NAME": name,
+        "ALPHAPIVOT_RUNTIME__PATIENCE": "0",  # minutes: no test waits for bars
     }
-    log = (folder.parent / "ui.log").open("w+")
-    command = [sys.executable, "-m", "alphapivot.cli", "ui"]
-    ui = subprocess.Popen(
-        command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 100
-        while "Prefect UI:" not in (said := (folder.parent / "ui.log").read_text()):
-            if ui.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"alphapivot ui did not come up: {said}")
-            time.sleep(0.2)
-        with Hub(url) as hub:
-            api = said.split("Prefect UI: ")[1].split()[0] + "/api"
-            yield Checkout(folder, environ, hub, api)
-    finally:
-        ui.send_signal(signal.SIGINT)
+    with Hub(url) as hub:
+        made = Checkout(folder, environ, hub)
         try:
-            ui.wait(30)
-        except subprocess.TimeoutExpired:
-            ui.kill()
-            raise
+            made.serve()
+            yield made
         finally:
-            log.close()
+            made.close()

@@ -1,0 +1,50 @@
+"""One pillar's signals made again, whatever the watermarks say is done; the old versions stay in signal_revision."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from alphapivot.errors import ConfigError
+from alphapivot.frames import Signals
+from alphapivot.hub import ops, watermarks
+from alphapivot.ini import nearest
+from alphapivot.scoring import signal_bars
+from alphapivot.settings import Settings
+from pillars import blocks
+from tasks.step import Output, Work, step
+
+
+def check(settings: Settings, name: str, symbols: list[str]) -> None:
+    """Raises ConfigError for a pillar or a symbol that the config does not have, naming the nearest."""
+    if name not in settings.pillars:
+        raise ConfigError(f"pillar {name!r} has no section in the config; {nearest(name, settings.pillars)}")
+    for symbol in symbols:
+        if symbol not in settings.instruments:
+            raise ConfigError(f"{symbol!r} is not an instrument of the config; {nearest(symbol, settings.instruments)}")
+
+
+@step("rerun {name}")
+def rerun(work: Work, name: str, symbols: list[str]) -> Output:
+    """
+    Scores one pillar anew, of ``symbols`` or, where none is named, of all: every bar up to as_of.
+
+    The watermarks stay: they speak of whole shards. That of the composites goes, so that all of them are made again.
+    """
+    pillar = work.settings.pillars[name]
+    chosen = symbols or sorted(work.settings.instruments)
+    # a pillar that compares symbols needs all of them, also to score a few
+    seen = sorted(work.settings.instruments) if pillar.cross_sectional else chosen
+    instruments = [work.settings.instruments[s] for s in seen]
+    scored = [Signals.empty()]
+    for interval in work.settings.timeframes.weights:
+        bars = signal_bars(
+            work.hub, instruments, interval, None, work.run.as_of, work.run.known_at, inputs=pillar.inputs
+        )
+        made = blocks.score(pillar, bars, interval, after=None).assign(scope=work.run.scope, batch_id=0)
+        scored.append(made.loc[made["symbol"].isin(chosen), Signals.columns()])
+
+    def record(batch: ops.Batch) -> None:
+        key = watermarks.composite(work.run.scope, work.settings.timeframes.base)
+        watermarks.pull_back(batch, key, None)
+
+    return Output({Signals: pd.concat(scored, ignore_index=True)}, record=record)

@@ -1,0 +1,121 @@
+"""What people do with deployments: run again, score a pillar again, come late, come early. Real server and worker."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240)]
+
+AS_OF = "2025-06-27T00:00:00+00:00"
+PAST = "2025-03-31T23:00:00+00:00"
+CONFIG = "tests/configs/small.ini"
+
+
+@pytest.fixture(scope="module")
+def decided(checkout):
+    """The checkout after one pipeline run for AS_OF."""
+    run = checkout.ended(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    return checkout
+
+
+def counted(checkout) -> list[tuple]:
+    tables = ("market.bar", "signals.signal", "signals.composite", "trading.decision", "trading.orders", "trading.fill")
+    return [checkout.sql(f"SELECT count(*) FROM {table}")[0] for table in tables]
+
+
+def test_a_second_run_for_the_same_instant_finds_all_done(decided):
+    before = counted(decided)
+    run_id = decided.trigger("pipeline", as_of=AS_OF, config=str(decided.folder / CONFIG))
+    assert decided.ended(run_id)["state"]["type"] == "COMPLETED"
+    tasks = decided.eventually(
+        lambda: decided.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}),
+        lambda found: {"trade", "report"} <= {t["name"] for t in found if t["state"]["type"] == "COMPLETED"},
+    )
+    shown = {t["name"]: t["state"]["name"] for t in tasks if t["name"] not in ("known-at", "report")}
+    assert set(shown.values()) == {"Unchanged"}, shown
+    assert {"ingest simulated 0", "pillar trend 0", "composite", "trade"} <= set(shown)
+    assert counted(decided) == before
+
+
+def test_the_form_of_rerun_pillar_offers_every_pillar_and_says_what_each_field_means(decided):
+    form = decided.deployment("rerun-pillar")["parameter_openapi_schema"]
+    from pillars import PILLARS
+
+    assert form["properties"]["pillar"]["enum"] == list(PILLARS)
+    assert form["required"] == ["pillar", "as_of"]
+    assert all(field["description"] for field in form["properties"].values())
+
+
+def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_nothing(decided):
+    before = counted(decided)
+    untouched = (
+        "SELECT count(*), sum(score) FROM signals.signal WHERE pillar <> 'trend' OR symbol <> 'GOLD' OR ts > :past"
+    )
+    others = decided.sql(untouched, past=PAST)
+    stands = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
+    with decided.hub.engine.begin() as connection:  # a wrong score, however it came about
+        connection.exec_driver_sql(
+            "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", [PAST]
+        )
+    run_id = decided.trigger(
+        "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"], config=str(decided.folder / CONFIG)
+    )
+    run = decided.ended(run_id)
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+
+    mended = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
+    assert mended == stands
+    wrong = "SELECT count(*) > 500, min(score), max(score) FROM signals.signal_revision WHERE pillar = 'trend'"
+    assert decided.sql(wrong) == [(True, pytest.approx(77.77), pytest.approx(77.77))]
+    assert decided.sql(untouched, past=PAST) == others
+    assert counted(decided) == before, "no decision, no order, no row twice"
+
+
+def test_rerun_pillar_names_the_nearest_symbol(decided):
+    run_id = decided.trigger(
+        "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GLOD"], config=str(decided.folder / CONFIG)
+    )
+    state = decided.ended(run_id)["state"]
+    assert state["type"] == "FAILED"
+    assert "did you mean GOLD?" in state["message"]
+
+
+def test_late_runs_become_one_for_the_newest_instant(decided):
+    """As after an outage: three runs of one schedule are due at once, and the limit lets one through."""
+    newest = datetime.now(UTC).replace(microsecond=0)
+    due = [newest - timedelta(days=days) for days in (2, 1, 0)]
+    config = str(decided.folder / CONFIG)
+    runs = [decided.ended(run) for run in [decided.trigger("signals", at, config=config) for at in due]]
+    done = [run for run in runs if run["state"]["name"] == "Completed"]
+    assert len(done) == 1, [run["state"] for run in runs]
+    assert all(run["state"]["name"] in ("Cancelled", "Skipped") for run in runs if run is not done[0])
+    assert decided.sql("SELECT as_of FROM ops.run WHERE kind = 'signals' AND state = 'completed'") == [(newest,)]
+    assert f"{newest:%Y-%m-%d %H:%M}Z" in done[0]["name"]
+
+    late = decided.ended(decided.trigger("signals", due[1], config=config))["state"]
+    assert late["name"] == "Skipped"
+    assert "another signals has decided for" in late["message"]
+
+
+def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_an_old_score(decided):
+    config = str(decided.folder / CONFIG)  # its market stood still in June 2025
+    before = decided.sql("SELECT count(*) FROM trading.orders")
+    state = decided.ended(decided.trigger("pipeline", config=config))["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
+    assert "no bars are there for" in state["message"]
+
+    assert decided.ended(decided.trigger("trade", config=config))["state"]["type"] == "COMPLETED"
+    entered = "SELECT count(*) FROM trading.decision WHERE as_of > '2025-07-01' AND action LIKE 'ENTER%'"
+    assert decided.sql(entered) == [(0,)]
+    assert decided.sql("SELECT count(*) FROM trading.orders") == before
+
+
+def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
+    ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
+    state = decided.ended(decided.trigger("pipeline", as_of=ahead, config=str(decided.folder / CONFIG)))["state"]
+    assert state["name"] == "Skipped"
+    assert "are published at" in state["message"]
+    assert "[runtime] patience is 0" in state["message"]
