@@ -102,6 +102,13 @@ def session_dates(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -
     return pd.DatetimeIndex(np.where(np.isnat(following), wanted, following))
 
 
+def has_session(calendar: Calendar, ts: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
+    """Does the day on which each bar ended, where the exchange is, have a session? Midnight ends the day before."""
+    known = schedule.of(calendar)
+    days = (ts.tz_convert(known.zone) - pd.Timedelta("1us")).tz_localize(None).normalize()
+    return np.isin(days.to_numpy().astype("datetime64[us]"), known.labels)
+
+
 def ends_of(calendar: Calendar, interval: str, starts: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When bars that began at ``starts`` were complete: at the calendar's next bar end (a session's last may be short).

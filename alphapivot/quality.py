@@ -101,6 +101,8 @@ def _checks(
     absent = missing[["open", "high", "low"]]
     positive = ~raw["symbol"].isin([s for s, i in instruments.items() if i.allow_nonpositive]).to_numpy(dtype=bool)
     late = (raw["ts"] > pd.Timestamp(now)).to_numpy()
+    off = ~late & _off_calendar(raw, instruments, ~late)
+    idle = off & _without_session(raw, instruments, off)
     return [
         Check(
             "text",
@@ -163,9 +165,18 @@ def _checks(
             lambda row: f"the bar ends at {row['ts']}, after now, {pd.Timestamp(now)}; expected a bar that is complete",
         ),
         Check(
+            "no session",
+            "quarantined",
+            idle,
+            lambda row: (
+                f"a day's bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
+                "if it is the evening that begins the next one, [feed.*] join = yes of a files feed joins the two"
+            ),
+        ),
+        Check(
             "off the calendar",
             "flagged",
-            ~late & _off_calendar(raw, instruments, ~late),
+            off & ~idle,
             lambda row: (
                 f"the bar ends at {row['ts']}, where no bar of {row['interval']} ends in calendar "
                 f"{instruments[row['symbol']].hours}"
@@ -183,6 +194,18 @@ def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], aske
         at = np.flatnonzero(asked)[rows]
         off[at] = calendars.due(calendar, interval, ts[at]) != ts[at]
     return off
+
+
+def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
+    """Which of the daily bars that are ``asked`` about ended on a day without a session, as Sunday evening's do?"""
+    found = np.zeros(len(raw), dtype=bool)
+    daily = asked & (raw["interval"] == "1d").to_numpy()
+    ts = pd.DatetimeIndex(raw["ts"])
+    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    for (calendar, _), rows in calendars.rows_by_calendar(raw[daily], of).items():
+        at = np.flatnonzero(daily)[rows]
+        found[at] = ~calendars.has_session(calendar, ts[at])
+    return found
 
 
 def _hold_promises(raw: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:

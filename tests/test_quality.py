@@ -142,13 +142,27 @@ def test_a_bar_that_is_not_over_yet_is_quarantined():
     assert only_issue(screened)["check_name"] == "future bar"
 
 
+def with_second(text):
+    return CLOSES[:1].append(pd.DatetimeIndex([text], tz="UTC")).append(CLOSES[2:]).as_unit("us")
+
+
 def test_a_bar_off_the_calendar_passes_and_is_flagged():
-    # 4 July: New York was closed
-    holiday = CLOSES[:1].append(pd.DatetimeIndex(["2024-07-04 20:00"], tz="UTC")).append(CLOSES[2:]).as_unit("us")
-    screened = screen(raw(ts=holiday), INSTRUMENTS, now=NOW)
+    # 3 July: New York closed at 13:00
+    early = with_second("2024-07-03 20:00")
+    screened = screen(raw(ts=early), INSTRUMENTS, now=NOW)
     assert len(screened.bars) == 3
     issue = only_issue(screened)
-    assert (issue["check_name"], issue["outcome"], issue["ts"]) == ("off the calendar", "flagged", holiday[1])
+    assert (issue["check_name"], issue["outcome"], issue["ts"]) == ("off the calendar", "flagged", early[1])
+
+
+def test_a_days_bar_without_a_session_is_quarantined():
+    # 4 July: New York was closed
+    holiday = with_second("2024-07-04 20:00")
+    screened = screen(raw(ts=holiday), INSTRUMENTS, now=NOW)
+    assert screened.bars["ts"].tolist() == [holiday[0], holiday[2]]
+    issue = only_issue(screened)
+    assert (issue["check_name"], issue["outcome"], issue["ts"]) == ("no session", "quarantined", holiday[1])
+    assert "has no session then" in issue["detail"]
 
 
 def test_an_unknown_symbol_is_an_error_that_names_the_nearest():

@@ -120,7 +120,7 @@ def _joined(rows: pd.DataFrame) -> pd.DataFrame:
     numbers = rows[NUMBERS].apply(pd.to_numeric, errors="coerce")
     wrong = rows.duplicated([*key, "date"], keep=False) | (numbers.isna() & rows[NUMBERS].notna()).any(axis=1)
     wrong = wrong.groupby([rows[k] for k in key]).transform("any")
-    parts = numbers[several & ~wrong].assign(**{k: rows[k] for k in key})
+    parts = numbers.assign(**{k: rows[k] for k in key})[several & ~wrong]
     groups = parts.groupby(key, sort=False)
     made = pd.DataFrame({name: groups[name].last(skipna=False) for name in ("close", "open_interest")})
     made["open"] = groups["open"].first(skipna=False)

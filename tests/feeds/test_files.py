@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot import calendars, rolls
+from alphapivot import calendars, expiry, rolls
 from alphapivot.errors import ConfigError
 from alphapivot.feeds import Request, open_feed
 from alphapivot.frames import Rolls
@@ -310,6 +310,74 @@ def test_the_e_mini_contracts_of_2013_read_and_roll():
     found = fetch(shared("es_contracts_2013"), market="futures", **terms)
     screened = screen(found.bars, {"X": instrument(**terms)}, now=UNTIL)
     # Sunday evenings' stubs have no session of their own
-    assert set(screened.issues["check_name"]) == {"off the calendar"}
+    assert set(zip(screened.issues["check_name"], screened.issues["outcome"], strict=True)) == {
+        ("no session", "quarantined")
+    }
+    assert screened.quarantined == 10
     made = rolls.decide(screened.bars, Rolls.empty())
     assert [(str(r.ts)[:16], r.contract) for r in made[1:].itertuples()] == [("2013-12-13 23:00", "ES_201403")]
+
+
+def test_sunday_evenings_of_the_e_mini_are_the_beginning_of_mondays():
+    terms = {"futures": "ES_*.csv", "calendar": "CMES", "roll": "volume", "last_trade": "third friday"}
+    found = fetch(shared("es_contracts_2013"), market="futures", section={"join": True}, **terms)
+    screened = screen(found.bars, {"X": instrument(**terms)}, now=UNTIL)
+    assert screened.issues.empty
+    bars = screened.bars.set_index(["contract", "ts"])
+    monday = bars.loc[("ES_201312", pd.Timestamp("2013-12-16 23:00", tz="UTC"))]
+    # 1774.75, 1776.5, 1774, 1775.75, 1,828 lots and 1783.5, 1792.5, 1783.25, 1785.25, 200,215 lots
+    assert monday[["open", "high", "low", "close", "volume"]].tolist() == [1774.75, 1792.5, 1774, 1785.25, 202043]
+    # a Monday of which only the evening before is known is that evening
+    assert bars.loc[("ES_201403", pd.Timestamp("2013-12-02 23:00", tz="UTC")), "volume"] == 26 + 2827
+    made = rolls.decide(screened.bars, Rolls.empty(), {"X": expiry.policy(instrument(**terms), None)})
+    assert [(str(r.ts)[:16], r.contract) for r in made[1:].itertuples()] == [("2013-12-13 23:00", "ES_201403")]
+
+
+STUB = "Date,Open,High,Low,Close,Volume\n"
+SUNDAY, MONDAY = "2024-07-07,5,9,4,6,10\n", "2024-07-08,6,8,5,7,100\n"
+
+
+def joined(root, text):
+    return read(root, text, section={"join": True})[["open", "high", "low", "close", "volume"]].to_numpy().tolist()
+
+
+def test_rows_of_two_days_of_one_session_are_one_bar_in_whatever_order_they_stand(tmp_path):
+    assert joined(tmp_path, STUB + MONDAY + SUNDAY) == [[5, 9, 4, 7, 110]]
+    assert joined(tmp_path, STUB + SUNDAY) == [[5, 9, 4, 6, 10]]
+
+
+def test_what_one_part_does_not_know_the_joined_bar_does_not_know(tmp_path):
+    (bar,) = joined(tmp_path, STUB + SUNDAY.replace("10\n", "\n") + MONDAY)
+    assert bar[:4] == [5, 9, 4, 7]
+    assert np.isnan(bar[4])
+
+
+def test_a_day_that_stands_there_twice_is_not_joined_but_screened(tmp_path):
+    twice = joined(tmp_path, STUB + MONDAY + MONDAY.replace("100", "101"))
+    assert [bar[4] for bar in twice] == [100, 101]
+    worded = read(tmp_path, STUB + SUNDAY.replace("9", "high") + MONDAY, section={"join": True})
+    assert screen(worded, {"X": instrument()}, now=UNTIL).quarantined == 2
+
+
+def test_contracts_side_by_side_are_quoted_at_one_instant_the_sessions_last(tmp_path):
+    beside = {"join": True, "contracts": {"NEAR": "PRICE", "FAR": "NEXT", "CARRY": "CARRIED"}}
+    terms = {"futures": "x.csv", "market": "futures", "section": beside, "calendar": "CMES"}
+    text = "DATETIME,PRICE,NEAR,NEXT,FAR,CARRIED,CARRY\n"
+    rows = [
+        "2024-07-08 15:00:00,100,A20240900,110,B20241200,110,B20241200",
+        "2024-07-08 16:00:00,111,B20241200,,C20250300,,C20250300",
+        "2024-07-08 17:00:00,,B20241200,,C20250300,,C20250300",
+        "2024-07-09 23:00:00,112,B20241200,120,C20250300,120,C20250300",
+    ]
+    columns = {"columns": {"ts": "DATETIME"}}
+    found = read(tmp_path, text + "\n".join(rows) + "\n", **terms | {"section": beside | columns})
+    assert list(zip(found["contract"], stamps(found), found["close"], strict=True)) == [
+        ("B20241200", "2024-07-08 22:00", 111),
+        ("B20241200", "2024-07-09 22:00", 112),
+        ("C20250300", "2024-07-09 22:00", 120),
+    ]
+    assert found[["open", "high", "low", "volume"]].isna().all(axis=None)
+    wrong = {**beside, **columns, "contracts": {"NEAR": "PRIZE"}}
+    message = problem(tmp_path, text + rows[0] + "\n", **terms | {"section": wrong})
+    assert message.startswith("DIR/x.csv has no column 'PRIZE' ([feed.disk] contracts = NEAR: PRIZE); it has DATETIME")
+    assert message.endswith("did you mean PRICE?")
