@@ -199,7 +199,7 @@ def _bars_to_come(first: Mask) -> Ints:
 def _missing_bars(traded: _Traded, instruments: Mapping[str, Instrument]) -> Ints:
     """How many of the calendar's bars are missing between each bar and the one before it."""
     place = np.zeros(len(traded.bars), dtype=np.int64)
-    of = {symbol: i.calendar for symbol, i in instruments.items()}
+    of = {symbol: i.hours for symbol, i in instruments.items()}
     ts = pd.DatetimeIndex(traded.bars["ts"])
     for (calendar, interval), rows in calendars.rows_by_calendar(traded.bars, of).items():
         ends = calendars.bar_ends(calendar, interval, ts[rows].min() - pd.Timedelta("1us"), ts[rows].max())

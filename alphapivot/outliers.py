@@ -30,6 +30,7 @@ LEVEL, FEWEST_LEVELS = 20, 3  # bars whose median close is the usual price
 FEWEST = 20  # changes from which something can be said of the next
 RATIOS = np.array([1.5, 2, 3, 4, 5, 7, 8, 10, 20])
 SPLITS = np.concatenate([RATIOS, 1 / RATIOS])
+CALM = 0.001  # share of a price: in a market that hardly moves, a smaller change is none
 SCALES = np.array([0.01, 0.1, 10, 100])
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -86,7 +87,7 @@ def _suspicious(bars: _Columns, own: Quality) -> Mask:
     usual = _median_before(change, bars.first, own.window, FEWEST)
     level = _median_before(bars.close, bars.first, LEVEL, FEWEST_LEVELS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        floor = bars.floor / np.where(bars.positive, before, 1)
+        floor = np.where(bars.positive, np.maximum(bars.floor / before, CALM), bars.floor)
         bad = (change / (NORMAL * np.maximum(usual, floor)) > own.spike_z) & (own.spike_z > 0)
         bad |= _near(bars.close / level, SCALES, own.scale) & bars.positive
         jump = np.where(np.isnan(bars.open), bars.close, bars.open) / before
@@ -163,7 +164,7 @@ def _wrong(bars: _Columns, at: int, kept: list[int], own: Quality) -> tuple[str,
         bars.close[from_], bars.close[to], bars.ts[to] - bars.ts[from_], bars.width[to], bars.positive[to]
     )
     if own.spike_z and len(changes) > FEWEST:
-        floor = bars.floor[at] / (previous if bars.positive[at] else 1)
+        floor = max(bars.floor[at] / previous, CALM) if bars.positive[at] else bars.floor[at]
         z = float(changes[-1] / (NORMAL * max(float(np.median(changes[:-1])), floor)))
         if z > own.spike_z:
             return "spike", f"{previous:g} to {close:g} is a robust z-score of {z:.0f}, allowed {own.spike_z:g}"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from alphapivot import calendars, quality, rolling
+from alphapivot import calendars, gates, noise, quality, rolling
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds import open_feed
-from alphapivot.feeds.base import Request
+from alphapivot.feeds.base import Fetched, Request
 from alphapivot.frames import Bars, Issues, Rolls
-from alphapivot.hub import Hub, ops, series
+from alphapivot.hub import Hub, issues, ops, series
+from alphapivot.hub import bars as stored
 from alphapivot.runs import Receipt, RunRef
 from alphapivot.schedule import Calendar
 from alphapivot.settings import Instrument, Settings
 from tasks.step import Output, Work, open_run, step
 
 log = logging.getLogger("alphapivot.ingest")
-OVERLAP = 5  # bars asked for again, to catch a provider's late corrections
 
 
 def batches(run: RunRef) -> list[tuple[str, int]]:
@@ -37,48 +38,82 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     """
     settings, run = work.settings, work.run
     instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
-    _refuse_to_mix(work.hub, settings, feed, list(instruments))
-    source = open_feed(feed, settings.feeds[feed])
-    requests = _requests(work, list(instruments.values()))
-    fetched = source.fetch(requests)
-    for problem in fetched.problems:
-        log.warning("%s: %s", problem.request, problem.reason)
+    marks = series.marks(work.hub, list(instruments))
+    _refuse_to_mix(work.hub, settings, feed, marks)
+    section = settings.feeds[feed]
+    until = run.as_of - timedelta(minutes=section.publication_lag)
+    requests = []
+    for instrument in instruments.values():
+        for market in instrument.markets:
+            interval = instrument.source_interval(market, settings.timeframes.base)
+            mark = marks.get((instrument.symbol, market, interval))
+            newest = mark.newest if mark else None
+            since = newest and newest - section.overlap * calendars.width(interval)
+            requests.append(Request(instrument, market, interval, since, until))
+    fetched = fetch(work.hub, settings, feed, requests)
     if fetched.problems and len(fetched.problems) == len(requests):
         reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
         error = Unavailable if all(p.transient for p in fetched.problems) else DataError
         raise error(f"feed {feed} gave nothing for any of {len(requests)} requests: {reasons}")
-    screened = quality.screen(fetched.bars, instruments, now=max(run.as_of, datetime.now(UTC)))
-    new = screened.bars
-    higher, rolled, doubts = derive(work.hub, settings, new, instruments, run.as_of)
+    return absorb(work, feed, requests, fetched, until=run.as_of)
+
+
+def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> Fetched:
+    """What the feed answers. Series that it does not answer for are marked as stale, in a transaction of their own."""
+    try:
+        fetched = open_feed(feed, settings.feeds[feed]).fetch(requests)
+    except Unavailable as error:
+        series.failed(database, feed, {_key(request): str(error) for request in requests})
+        raise
+    for problem in fetched.problems:
+        log.warning("%s: %s", problem.request, problem.reason)
+    if unanswered := {_key(p.request): p.reason for p in fetched.problems}:
+        series.failed(database, feed, unanswered)
+    return fetched
+
+
+def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, until: datetime) -> Output:
+    """
+    What becomes of a feed's answer: bars, those of higher timeframes that end by ``until``, rolls, issues, watermarks.
+
+    What is already there and differs by no more than noise stays as it is.
+    """
+    settings, hub = work.settings, work.hub
+    instruments = {r.instrument.symbol: r.instrument for r in requests}
+    checks = {symbol: settings.checks(symbol) for symbol in instruments}
+    screened = quality.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
+    known = series.around(hub, screened.bars, gates.lookback(checks.values()))
+    new = noise.settled(screened.bars, known, instruments, checks)
+    rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
+    fronts = dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True))
+    judged = gates.judge(known, new, instruments, checks, fronts, issues.accepted(hub, new))
+    higher, rolled, doubts = derive(hub, settings, judged.bars, instruments, until)
+    found = pd.concat([screened.issues, judged.issues, doubts], ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
-    if len(screened.issues):
-        counts = screened.issues.groupby(["symbol", "check_name", "outcome"]).size()
-        notes += tuple(f"{symbol}: {n} bars {outcome} ({check})" for (symbol, check, outcome), n in counts.items())
-    notes += tuple(f"{issue.symbol}: {issue.detail}" for issue in doubts.itertuples())
-    issues = pd.concat([screened.issues, doubts], ignore_index=True)
-    return Output({Bars: pd.concat([new, higher], ignore_index=True), Rolls: rolled, Issues: issues}, notes)
+    if len(found):
+        counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
+        notes += tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
+    unanswered = {_key(p.request) for p in fetched.problems}
+
+    def record(batch: ops.Batch) -> None:
+        series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
+        issues.end(batch.conn, judged.passing)
+
+    frames = {Bars: pd.concat([judged.bars, higher], ignore_index=True), Rolls: rolled, Issues: found}
+    return Output(frames, notes, record)
 
 
-def _requests(work: Work, instruments: list[Instrument]) -> list[Request]:
-    base = work.settings.timeframes.base
-    newest = series.newest(work.hub, [i.symbol for i in instruments])
-    requests = []
-    for instrument in instruments:
-        for market in instrument.markets:
-            interval = instrument.source_interval(market, base)
-            last = newest.get((instrument.symbol, market, interval))
-            since = last and last - OVERLAP * calendars.width(interval)
-            requests.append(Request(instrument, market, interval, since, work.run.as_of))
-    return requests
+def _key(request: Request) -> series.Key:
+    return request.instrument.symbol, request.market, request.interval
 
 
-def _refuse_to_mix(database: Hub, settings: Settings, feed: str, symbols: list[str]) -> None:
+def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[series.Key, series.Mark]) -> None:
     """Simulated prices must never restate real ones, nor the other way round."""
     simulated = {name for name, section in settings.feeds.items() if section.kind == "simulated"}
-    for symbol, source in series.sources(database, symbols).items():
-        if source != feed and {source, feed} & simulated:
+    for (symbol, _, _), mark in marks.items():
+        if mark.newest and mark.source != feed and {mark.source, feed} & simulated:
             raise DataError(
-                f"{symbol}: {database} holds bars from {source}, now came bars from {feed}. "
+                f"{symbol}: {database} holds bars from {mark.source}, now came bars from {feed}. "
                 "Simulated and real prices do not mix: "
                 "name another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
             )
@@ -90,10 +125,9 @@ def derive(
     """
     The higher-timeframe bars and the rolls that new source bars complete, and doubts about the rolls (Issues).
 
-    Reads back what is stored from the coarsest bar before the new ones on: a bar is always made of all its parts, and
-    the
-    first of a window, whose beginning cannot be known (a market may open after its session does), is never a wanted
-    one.
+    Reads back what is stored from the coarsest bar before the new ones to the one after them: a bar is always made of
+    all its parts, and the first of a window, whose beginning cannot be known (a market may open after its session
+    does), is never a wanted one.
     """
     if new.empty:
         return Bars.empty(), Rolls.empty(), Issues.empty()
@@ -105,7 +139,9 @@ def derive(
         pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
         for name, ts in first.groupby(first.index.map(names))
     )
-    whole = series.overlaid(database, new, starts)
+    # the coarsest bar that the newest one is in may have later parts already
+    last_part = new["ts"].max() + calendars.width(coarsest) + timedelta(days=10)
+    whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
     made = [
         calendars.resample(part, interval, names, until)
         for source, part in whole.groupby("interval")

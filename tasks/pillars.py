@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import timedelta
 
 import pandas as pd
 
@@ -29,11 +30,12 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     markets = {i.symbol: [i.signal_market, *i.markets] for i in instruments}
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    settles = timedelta(days=work.settings.quality.volume_settles)
     scored, marks, changed = [Signals.empty()], {}, []
     for interval in work.settings.timeframes.weights:
         key = watermarks.Key(run.scope, name, interval, shard)
         marks[key] = made_by_hash
-        after = watermarks.rescore_after(work.hub, run, key, made_by_hash, symbols)
+        after = watermarks.rescore_after(work.hub, run, key, made_by_hash, symbols, settles)
         if after is not None and after >= run.as_of:
             continue
         changed.append(after)

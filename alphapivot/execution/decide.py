@@ -199,7 +199,8 @@ class _Book:
             yield "session", "session_ends", Gate(left, f"{moment.bars_left} bars left", "not the last bar")
         yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
         lock = standing.locked.get(symbol)
-        yield "lock", "locked", Gate(lock is None, lock or "none", "none")
+        why = lock if lock is not None and lock.startswith("data:") else "locked"  # its data, or its books
+        yield "lock", why, Gate(lock is None, lock or "none", "none")
         allowed = execution.allow_shorts or side == "LONG"
         yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
 

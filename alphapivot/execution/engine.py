@@ -27,6 +27,7 @@ from alphapivot.execution.send import send
 from alphapivot.execution.session import Session, TradeReport
 from alphapivot.frames import Bars
 from alphapivot.hub import bars as hub_bars
+from alphapivot.hub import issues
 
 if TYPE_CHECKING:
     from alphapivot.clock import Clock
@@ -217,7 +218,9 @@ def _decide(
         start = ledger.open_day(conn, session.book, session.day, account)
         known = ledger.decided(conn, session.book, session.settings.execution.strategy, session.run.as_of)
         rows = ledger.open_trades(conn, session.book)
-        standing = Standing(account, start, session.control().state, ledger.locks(conn, session.book))
+        # a market whose data went wrong takes no entry, as one whose books do not agree
+        locked = issues.halts(conn, session.run.known_at) | ledger.locks(conn, session.book)
+        standing = Standing(account, start, session.control().state, locked)
     undecided = [s for s in session.instruments if (s, scores[s].batch_id if s in scores else None) not in known]
     if not undecided:
         return [], []

@@ -7,7 +7,11 @@ from psycopg import sql
 from alphapivot.hub import Hub
 
 SCHEMAS = ("market", "signals", "trading", "paper")
-PROGRESS = ("signals.watermark", "trading.lease")  # how far a run came and how many there were: not what they made
+PROGRESS = (
+    "signals.watermark",
+    "trading.lease",
+    "market.series",
+)  # how far a run came and how many there were: not what they made
 
 
 def tables(hub: Hub) -> dict[str, tuple[int, str]]:

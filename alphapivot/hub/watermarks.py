@@ -11,6 +11,14 @@ from alphapivot.hub import Hub
 from alphapivot.hub.ops import Batch
 from alphapivot.runs import RunRef
 
+# the version of market.bar that was known when it was last scored
+SAME_PRICES = """
+    SELECT FROM market.bar_revision AS r WHERE r.ingested_at <= :known_at AND r.superseded_at > :known_at
+    AND (r.symbol, r.market, r.contract) = (bar.symbol, bar.market, bar.contract)
+    AND (r.interval, r.ts) = (bar.interval, bar.ts)
+    AND (r.open, r.high, r.low, r.close) IS NOT DISTINCT FROM (bar.open, bar.high, bar.low, bar.close)
+"""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -27,13 +35,15 @@ def composite(scope: str, base: str) -> Key:
     return Key(scope, "composite", base, 0)
 
 
-def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[str]) -> datetime | None:
+def rescore_after(
+    hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[str], volume_settles: timedelta = timedelta(0)
+) -> datetime | None:
     """
     Bars after this instant are new or may score differently than when they were last scored; None: all of them.
 
     ``made_by`` is the hash of all that makes scores besides bars (parameters, code); another one means everything. A
-    bar or roll that
-    was restated since counts from its own ts, or, for a roll, from where it took effect.
+    bar or roll that was restated since counts from its own ts, or, for a roll, from where it took effect; but for a
+    bar of which within ``volume_settles`` nothing changed but its volume: signals that were acted on stay as they are.
     """
     with hub.engine.connect() as conn:
         mark = conn.execute(
@@ -49,10 +59,12 @@ def rescore_after(hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[s
             text(
                 "SELECT min(ts) FROM (SELECT ts FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :interval"
                 " AND ingested_at > :known_at AND ts <= :as_of"
+                f" AND NOT (ingested_at <= ts + :settles AND EXISTS ({SAME_PRICES}))"
                 " UNION ALL SELECT ts FROM market.roll"
                 " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
             ),
-            {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of},
+            {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of}
+            | {"settles": volume_settles},
         ).scalar_one()
     scored: datetime = mark.as_of
     return scored if changed is None else min(scored, changed - timedelta(microseconds=1))
