@@ -35,7 +35,8 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     composites, terms = blend(hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of)
     newest = composites.groupby("symbol")["ts"].transform("max") == composites["ts"]
     table = composites[newest].set_index("symbol")
-    by_pillar = terms.merge(table["ts"], left_on=["symbol", "ts"], right_on=["symbol", "ts"])
+    votes = terms[terms["weight"].notna()]  # a pillar that only gates contributes no points
+    by_pillar = votes.merge(table["ts"], left_on=["symbol", "ts"], right_on=["symbol", "ts"])
     contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
     table = table.join(contributions)
     due = {
