@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -120,6 +121,13 @@ class Panel:
     def slices(self) -> npt.NDArray[np.int64]:
         """Each row's slice."""
         return np.repeat(np.arange(len(self.symbols)), np.diff(self.bounds))
+
+    @cached_property
+    def place(self) -> npt.NDArray[np.int64]:
+        """How many bars of its slice lie before each row."""
+        place = np.arange(len(self.ts)) - self.bounds[:-1][self.slices]
+        place.setflags(write=False)
+        return place
 
     def where(self, row: int) -> str:
         """A row's name for messages: symbol, interval and instant."""

@@ -1,8 +1,8 @@
 """
 The window that a score is made from, fixed by the calendar alone: incremental, full and replayed runs agree to the bit.
 
-Time is cut into blocks of one length from a fixed origin. A bar is scored from the bars after the start of the block
-before its own, up to itself: at least one block of history and at most two, whoever asks and whenever.
+Time is cut into blocks of one length from a fixed origin. A bar is scored from the bars after a lead before its block's
+start, up to itself, whoever asks and whenever: the lead holds the pillar's ``history``, and a block is no shorter.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday
 MINUTES = {"m": 1, "h": 60}
 SESSIONS_A_YEAR = 240  # the shortest of the large exchanges; New York has 252
 SESSION = 360  # minutes of trading a session
+BARS = 400  # at least, of a block: a short lead before each of many short blocks would be most of the work
 ROWS = 80_000  # of a panel: small enough for the cache, large enough to make each call worth its while
 
 
 def length(history: int, interval: str) -> timedelta:
     """
-    How long a block is: whole weeks in which an exchange makes ``history`` bars of ``interval``.
+    How long a lead is: whole weeks in which an exchange makes ``history`` bars of ``interval``.
 
     An exchange has 240 sessions of 6 hours a year; one more week covers a run of holidays. Markets that trade less have
-    fewer bars in a block, and then a little less accuracy just after a block's start, never less agreement.
+    fewer bars in a lead, and then a little less accuracy just after a block's start, never less agreement.
     """
     match = re.fullmatch(r"([1-9]\d*)([mhdw])", interval)
     if match is None:
@@ -46,6 +47,11 @@ def length(history: int, interval: str) -> timedelta:
         return timedelta(weeks=history * count + 1)
     sessions = history * count if unit == "d" else math.ceil(history / max(1, SESSION // (count * MINUTES[unit])))
     return timedelta(weeks=math.ceil(sessions * 365 / SESSIONS_A_YEAR / 7) + 1)
+
+
+def block(history: int, interval: str) -> timedelta:
+    """How long a block is: as long as the lead before it, and BARS at least."""
+    return length(max(history, BARS), interval)
 
 
 def start(ts: Instants, length: timedelta) -> Instants:
@@ -59,33 +65,34 @@ def window_start(ts: datetime | None, history: int, interval: str) -> datetime |
     """After which instant bars must be read to score every bar later than ``ts``; None (all) for None."""
     if ts is None:
         return None
-    block = length(history, interval)
-    return pd.Timestamp(start(np.array([_naive(ts)]), block)[0] - np.timedelta64(block), tz="UTC").to_pydatetime()
+    begin = start(np.array([_naive(ts)]), block(history, interval))[0] - np.timedelta64(length(history, interval))
+    return pd.Timestamp(begin, tz="UTC").to_pydatetime()
 
 
 def expand(
     df: pd.DataFrame, history: int, interval: str, *, after: datetime | None = None, together: bool = False
 ) -> Iterator[tuple[Panel, npt.NDArray[np.bool_]]]:
     """
-    Bars as panels whose slices are (symbol, block), each led by the block before it as warm-up; and their rows to keep.
+    Bars as panels whose slices are (symbol, block), each with the lead before it as warm-up; and their rows to keep.
 
     Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all
     bars after ``window_start(after, history, interval)``. The panels are of a size that the processor's cache holds;
     there is always one, if an empty one.
 
     ``together``, for cross-sectional pillars: a panel is one block of all symbols, those that have bars only in the
-    block before it included; the rows are sorted within each panel.
+    lead before it included; the rows are sorted within each panel.
     """
     panel = Panel.of(df)
     if panel.interval not in ("", interval):
         raise DataError(f"bars of {panel.interval} were given where {interval} was expected")
-    panel, block = replace(panel, interval=interval), length(history, interval)
-    blocks, slices = start(panel.ts, block), panel.slices
+    panel, step = replace(panel, interval=interval), np.timedelta64(block(history, interval))
+    blocks, slices = start(panel.ts, block(history, interval)), panel.slices
+    leads = panel.ts > blocks + step - np.timedelta64(length(history, interval))  # into the next block
     instant = np.datetime64("0001-01-01") if after is None else _naive(after)
     if together:
         wanted_blocks = np.unique(blocks[panel.ts > instant])
         for begin in wanted_blocks if len(wanted_blocks) else [np.datetime64("NaT")]:
-            rows = np.flatnonzero((blocks == begin) | (blocks == begin - np.timedelta64(block)))
+            rows = np.flatnonzero((blocks == begin) | ((blocks == begin - step) & leads))
             codes, firsts = np.unique(slices[rows], return_index=True)
             keep = (blocks[rows] == begin) & (panel.ts[rows] > instant)
             yield panel.take(rows, np.append(firsts, len(rows)), tuple(panel.symbols[i] for i in codes)), keep
@@ -94,8 +101,9 @@ def expand(
     first = np.append(0, np.flatnonzero(new) + 1)[: len(slices)]  # the first row of each (symbol, block)
     end = np.append(first[1:], len(slices))[: len(first)]
     # a symbol may have no bars in the block before
-    led = (slices[first[1:]] == slices[first[:-1]]) & (np.diff(blocks[first]) == np.timedelta64(block))
-    warm = np.where(np.append(False, led)[: len(first)], np.roll(first, 1), first)
+    led = (slices[first[1:]] == slices[first[:-1]]) & (np.diff(blocks[first]) == step)
+    lead = np.add.reduceat(leads, first, dtype=np.int64) if len(first) else first
+    warm = first - np.where(np.append(False, led)[: len(first)], np.roll(lead, 1), 0)
     wanted = panel.ts[end - 1] > instant
     first, end, warm = first[wanted], end[wanted], warm[wanted]
 

@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import talib
 
-from pillars.compiled import compiled
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,20 +46,25 @@ def ramp(value: Column, full: Column | float, quiet: npt.NDArray[np.bool_]) -> C
 
 def total(bars: Panel, values: Column, n: int) -> Column:
     """
-    Sum of the last n bars, each added up anew.
+    Sum of the last n bars, each added up anew; NaN until there are n, and while a NaN is among them.
 
     TA-Lib's running sum keeps a residue of what has left the window: 0 would not be 0 after a market has come to rest,
-    and a sum would depend on where the panel begins.
+    and a sum would depend on where the panel begins. Sums of 2, 4, 8 ... bars, put together, take log2(n) additions.
     """
-    return np.asarray(bars.each(compiled(_total), values, n=n))
-
-
-def _total(values: Column, n: int) -> Column:
-    out = np.full(len(values), np.nan)
-    out[n - 1 :] = 0.0
-    for k in range(n - 1, -1, -1):  # oldest first; bars innermost, so that several are added at once
-        for i in range(n - 1, len(values)):
-            out[i] += values[i - k]
+    if len(values) < n:
+        return np.full(len(values), np.nan)
+    doubled, width, covered = values, 1, 0
+    out = np.zeros(len(values))
+    while True:
+        if n & width:
+            out[covered:] += doubled[: len(values) - covered]
+            covered += width
+        if 2 * width > n:
+            break
+        doubled = doubled.copy()
+        doubled[width:] += doubled[:-width].copy()
+        width *= 2
+    out[bars.place < n - 1] = np.nan
     return out
 
 
@@ -77,12 +80,14 @@ def share(part: Column, whole: Column) -> Column:
 
 def before(bars: Panel, values: Column) -> Column:
     """The value one bar earlier."""
-    return np.asarray(bars.each(lambda column: np.append(np.nan, column)[: len(column)], values))
+    earlier = np.roll(values, 1)
+    earlier[bars.bounds[:-1]] = np.nan
+    return earlier
 
 
 def change(bars: Panel, values: Column, n: int = 1) -> Column:
     """By how much ``values`` differ from those n bars earlier."""
-    return np.asarray(bars.each(talib.MOM, values, timeperiod=n))
+    return values - before(bars, values) if n == 1 else np.asarray(bars.each(talib.MOM, values, timeperiod=n))
 
 
 def grade(value: Column, bad: float, good: float) -> Column:

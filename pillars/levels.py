@@ -111,16 +111,20 @@ def profile(
     return compiled(_profile)(high, low, volume, window, bins, share, TIE)  # type: ignore[no-any-return]
 
 
-def _profile(  # noqa: C901 - one pass, so that numba compiles one loop
+def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
     high: Column, low: Column, volume: Column, window: int, bins: int, share: float, tie: float
 ) -> tuple[Column, Column, Column]:
     count = len(high)
     poc, lower, upper = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    held = np.empty(bins)
+    held, steps = np.empty(bins), np.empty(bins + 1)
+    density = np.empty(count)  # volume for each unit of price
+    for k in range(count):
+        density[k] = volume[k] / (high[k] - low[k]) if high[k] > low[k] else 0.0
     for i in range(window - 1, count):
         bottom, top, total = low[i], high[i], 0.0
         for k in range(i - window + 1, i + 1):
-            bottom, top = min(bottom, low[k]), max(top, high[k])
+            bottom = min(bottom, low[k])
+            top = max(top, high[k])
             total += volume[k]
         width = (top - bottom) / bins
         if total <= 0:
@@ -128,19 +132,25 @@ def _profile(  # noqa: C901 - one pass, so that numba compiles one loop
         if width <= 0:
             poc[i] = lower[i] = upper[i] = bottom
             continue
+        per = bins / (top - bottom)
         held[:] = 0.0
+        steps[:] = 0.0
         for k in range(i - window + 1, i + 1):
-            first = min(int((low[k] - bottom) / width), bins - 1)
-            last = min(int((high[k] - bottom) / width), bins - 1)
+            # from the lowest price, in bins
+            begin, end = (low[k] - bottom) * per, (high[k] - bottom) * per
+            first, last = min(int(begin), bins - 1), min(int(end), bins - 1)
             if first == last:
                 held[first] += volume[k]
-                continue
-            range_ = high[k] - low[k]
-            held[first] += volume[k] * ((bottom + (first + 1) * width - low[k]) / range_)
-            held[last] += volume[k] * ((high[k] - (bottom + last * width)) / range_)
-            full = volume[k] * (width / range_)
-            for b in range(first + 1, last):
-                held[b] += full
+            else:
+                full = density[k] * width
+                held[first] += full * (first + 1 - begin)
+                held[last] += full * (end - last)
+                steps[first + 1] += full  # and so much in every bin from here
+                steps[last] -= full  # to here
+        running = 0.0
+        for b in range(bins):
+            running += steps[b]
+            held[b] += running
         best = 0
         for b in range(1, bins):
             if held[b] > held[best] * (1 + tie) or (

@@ -63,8 +63,13 @@ def test_a_bar_that_ends_where_a_block_ends_belongs_to_it():
         (10, "12h", 4 * 7),  # at least one bar a session
     ],
 )
-def test_the_length_of_a_block_worked_by_hand(history, interval, days):
+def test_the_length_of_a_lead_worked_by_hand(history, interval, days):
     assert blocks.length(history, interval) == timedelta(days=days)
+
+
+def test_a_block_is_as_long_as_its_lead_and_400_bars_at_least():
+    assert blocks.block(550, "1d") == blocks.length(550, "1d")
+    assert blocks.block(20, "1d") == blocks.length(400, "1d")
 
 
 @pytest.mark.parametrize("interval", ["", "5", "0m", "5x", "1.5h", "d1", "1d "])
@@ -75,38 +80,71 @@ def test_an_unknown_interval_is_a_config_error(interval):
 
 @pytest.mark.parametrize("exchange", ["XNYS", "XLON", "XTKS", "XHKG", "XSHG", "XEUR", "CMES", "24/7"])
 @pytest.mark.parametrize("history", [20, 100, 550])
-def test_a_block_of_days_holds_the_history_on_a_real_exchange(exchange, history):
+def test_a_lead_of_days_holds_the_history_on_a_real_exchange(exchange, history):
     closes = xc.get_calendar(exchange, start="2004-01-01", end="2024-12-31").closes.dt.tz_localize(None)
     at = blocks.start(closes.to_numpy().astype("datetime64[us]"), blocks.length(history, "1d"))
     _, counts = np.unique(at, return_counts=True)
     assert counts[1:-1].min() >= history
 
 
-def test_every_bar_sees_its_block_and_the_whole_one_before_and_nothing_else():
-    block = blocks.length(10, "1d")
-    ages = blocks.parts(Age(), BARS, "1d", after=None)
+@pytest.mark.parametrize("needs", [10, 450])
+def test_every_bar_sees_its_block_and_the_lead_before_it_and_nothing_else(needs):
+    ages = blocks.parts(Age(needs=needs), BARS, "1d", after=None)
     one = ages[ages["symbol"] == "S1"]
     ts = one["ts"].dt.tz_localize(None).to_numpy("datetime64[us]")
-    begin = blocks.start(ts, block) - np.timedelta64(block)
+    begin = blocks.start(ts, blocks.block(needs, "1d")) - np.timedelta64(blocks.length(needs, "1d"))
     np.testing.assert_array_equal(one["age"], [np.sum((ts > b) & (ts < t)) for b, t in zip(begin, ts, strict=True)])
-    assert one["age"].iloc[60:].min() >= 10
+    assert one["age"].iloc[needs:].min() >= needs
 
 
-def test_a_symbol_that_did_not_trade_in_the_block_before_starts_afresh():
-    one = BARS[(BARS["symbol"] == "S0")].iloc[:200]
-    holed = one[(one["ts"] < one["ts"].iloc[40]) | (one["ts"] > one["ts"].iloc[120])]
+def test_a_symbol_that_did_not_trade_in_the_lead_starts_afresh():
+    ts = BARS["ts"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    at = np.unique(blocks.start(ts, blocks.block(10, "1d")))[1]  # a block's start within the sample
+    hole = (ts > at - np.timedelta64(60, "D")) & (ts <= at + np.timedelta64(10, "D"))
+    holed = BARS[(BARS["symbol"] == "S0") & ~hole]
     ages = blocks.parts(Age(), holed, "1d", after=None)
     # neither bars before the hole nor others count in the first block after it
-    assert ages["age"].iloc[40] == 0
+    assert ages.loc[ages["ts"] > pd.Timestamp(at, tz="UTC"), "age"].iloc[0] == 0
     assert len(ages) == len(holed)
+
+
+class Neighbours(Age):
+    """How many symbols its panel holds beside a bar's own, and how many of their bars are not later than it."""
+
+    name: ClassVar[str] = "neighbours"
+    cross_sectional: ClassVar[bool] = True
+
+    def parts(self, bars: Panel) -> Parts:
+        seen = [np.sum(bars.ts <= t) for t in bars.ts]
+        return Parts({"symbols": np.full(len(bars.ts), len(bars.symbols) - 1.0), "bars": np.array(seen, float)})
+
+
+def test_a_cross_sectional_pillar_sees_all_symbols_of_a_block_whoever_asks():
+    # S1 stops within a lead, and begins again after the block has begun: in both it counts
+    ts = BARS["ts"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    at = np.unique(blocks.start(ts, blocks.block(10, "1d")))[1]
+    hole = (BARS["symbol"] == "S1") & (ts > at - np.timedelta64(7, "D")) & (ts <= at + np.timedelta64(30, "D"))
+    bars = BARS[~hole]
+    full = blocks.parts(Neighbours(), bars, "1d", after=None)
+    assert full[["symbol", "ts"]].equals(bars[["symbol", "ts"]].reset_index(drop=True))
+    assert (full["symbols"] == 2).all()
+    for days in (3, 20, 45):
+        until = pd.Timestamp(at, tz="UTC") + timedelta(days=days)
+        after = (until - timedelta(days=2)).to_pydatetime()
+        begin = blocks.window_start(after, 10, "1d")
+        asked = bars[(bars["ts"] > begin) & (bars["ts"] <= until)].sample(frac=1, random_state=1)
+        got = blocks.parts(Neighbours(), asked, "1d", after=after)
+        assert len(got) >= 2
+        wanted = full[(full["ts"] > after) & (full["ts"] <= until)]
+        pd.testing.assert_frame_equal(got, wanted.reset_index(drop=True))
 
 
 @pytest.mark.parametrize("pillar", QUICK, ids=lambda p: p.name)
 def test_the_window_start_reaches_back_as_far_as_any_score_looks(pillar):
     after = datetime(2011, 3, 7, 20, tzinfo=UTC)
     begin = blocks.window_start(after, pillar.history, "1d")
-    block = blocks.length(pillar.history, "1d")
-    assert after - 2 * block <= begin < after - block
+    lead, block = blocks.length(pillar.history, "1d"), blocks.block(pillar.history, "1d")
+    assert after - lead - block <= begin < after - lead
     assert blocks.window_start(None, pillar.history, "1d") is None
 
 
