@@ -38,7 +38,7 @@ from alphapivot.brokers.base import (
     Unknown,
 )
 from alphapivot.brokers.fills import Resting, to_tick
-from alphapivot.brokers.replay import MICRO, Order, Position, Replay
+from alphapivot.brokers.replay import Order, Position, Replay
 from alphapivot.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -46,11 +46,24 @@ if TYPE_CHECKING:
     from alphapivot.settings import Instrument, PaperBroker, Settings
 
 THIS = "(book, symbol, market, contract) = (:book, :symbol, :market, :contract)"
-SEEN: dict[str, OrderState] = {"HELD": "SUSPENDED", "WORKING": "NEW", "FILLED": "FILLED", "CANCELED": "CANCELED"}
+SEEN: dict[str, OrderState] = {
+    "HELD": "SUSPENDED",
+    "WORKING": "NEW",
+    "FILLED": "FILLED",
+    "CANCELED": "CANCELED",
+    "REPLACED": "REPLACED",
+}
+# orders o, each with what has filled of it and at which average price
+ORDERS = """
+    paper.orders o LEFT JOIN LATERAL (
+        SELECT sum(qty) AS done, trim_scale(sum(qty * price) / sum(qty)) AS price
+        FROM paper.fill WHERE (fill.book, fill.client_order_id) = (o.book, o.client_order_id)
+    ) f ON true
+"""
 
 
 class Paper:
-    """The Broker port over schema ``paper``. Fills an order whole or not at all."""
+    """The Broker port over schema ``paper``."""
 
     caps = Caps(
         idempotent_submit=True,
@@ -58,6 +71,7 @@ class Paper:
         native_bracket=True,
         bracket_on_partial=True,
         exit_in_bracket=True,
+        atomic_replace=True,
         queues_for_open=True,
         stop_outside_hours=True,
     )
@@ -91,12 +105,11 @@ class Paper:
             held = self._positions(conn)
         equity = free = cash
         for p in held.values():
-            terms, mark = self._terms(p.symbol), p.avg_price if p.mark is None else p.mark
-            unit = terms.multiplier * terms.quote_unit * p.fx
-            equity += (p.qty * unit * (mark - p.avg_price if p.market == "futures" else mark)).quantize(MICRO)
-            free -= (abs(p.qty * mark) * unit * (1 if p.market == "spot" and p.qty > 0 else terms.margin)).quantize(
-                MICRO
-            )
+            terms = self._terms(p.symbol)
+            value = p.value(terms)
+            equity += value
+            # owned spot is paid for in full; for all else its margin is set aside
+            free -= value if p.market == "spot" and p.qty > 0 else p.margin(terms)
         return Account(currency, cash, equity, free + equity - cash)
 
     def positions(self) -> dict[Key, Decimal]:
@@ -133,8 +146,17 @@ class Paper:
         except Unavailable as error:
             return Unknown(str(error))
 
-    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the port's signature
-        return Rejected("the paper broker replaces no orders")
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        """The price changes for bars that open from ``spec.active_from`` on; the quantity follows the bracket's."""
+        try:
+            conn = self._engine.connect()
+        except Unavailable as error:
+            return NotSent(str(error))
+        try:
+            with conn, conn.begin():
+                return self._replace(conn, ref, spec)
+        except Unavailable as error:
+            return Unknown(str(error))
 
     def session(self, key: Key) -> Hours:  # noqa: ARG002 - the port's signature
         """It takes orders at any time and fills them at the next open."""
@@ -182,8 +204,10 @@ class Paper:
             )
             news = bars.merge(seen, on=["symbol", "market", "contract"])
             news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
-            for row in news.itertuples(index=False):
-                replay.bar((str(row.symbol), str(row.market), str(row.contract)), row)
+            for _, instant in news.groupby("ts", sort=False):
+                for row in instant.itertuples(index=False):
+                    replay.bar((str(row.symbol), str(row.market), str(row.contract)), row)
+                replay.settle()
             if news.empty:
                 return 0
             self._write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
@@ -219,30 +243,40 @@ class Paper:
         """Contract -> bracket -> its resting orders."""
         rows = conn.execute(
             text(
-                "SELECT symbol, market, contract, bracket, qty, client_order_id, leg, side, price, active_from,"
-                " state FROM paper.orders"
-                " WHERE book = :book AND state IN ('HELD', 'WORKING') ORDER BY broker_order_id"
+                "SELECT symbol, market, contract, bracket, o.qty, coalesce(f.done, 0) AS done,"
+                " client_order_id, leg, side, o.price, active_from, state, o.qty, was, triggered"
+                f" FROM {ORDERS} WHERE book = :book AND state IN ('HELD', 'WORKING') ORDER BY broker_order_id"
             ),
             {"book": self._book},
         )
         resting: dict[Key, dict[str, list[Order]]] = defaultdict(lambda: defaultdict(list))
-        for symbol, market, contract, bracket, qty, *order in rows:
-            resting[symbol, market, contract][bracket].append(Order(qty, Resting(*order)))
+        for symbol, market, contract, bracket, qty, done, *order in rows:
+            resting[symbol, market, contract][bracket].append(Order(qty, Resting(*order), done))
         return resting
 
     def _orders(self, where: str, parameters: dict[str, Any]) -> list[BrokerOrder]:
         with self._engine.connect() as conn:
             rows = conn.execute(
                 text(
-                    "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.qty, 0), f.price, o.reason,"
-                    " o.qty, o.symbol, o.market, o.contract, o.side, o.price"
-                    " FROM paper.orders o LEFT JOIN paper.fill f USING (book, client_order_id)"
-                    f" WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
+                    "SELECT o.client_order_id, o.broker_order_id::text, o.state, coalesce(f.done, 0), f.price,"
+                    " o.reason, o.qty, o.symbol, o.market, o.contract, o.side, o.price"
+                    f" FROM {ORDERS} WHERE o.book = :book AND {where} ORDER BY o.broker_order_id"
                 ),
                 {"book": self._book, **parameters},
             )
             return [
-                BrokerOrder(i, b, SEEN[s], done, at, why, qty, (symbol, market, contract), side, price)
+                BrokerOrder(
+                    i,
+                    b,
+                    "PARTIALLY_FILLED" if s == "WORKING" and done else SEEN[s],
+                    done,
+                    at,
+                    why,
+                    qty,
+                    (symbol, market, contract),
+                    side,
+                    price,
+                )
                 for i, b, s, done, at, why, qty, symbol, market, contract, side, price in rows
             ]
 
@@ -255,8 +289,8 @@ class Paper:
         fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()
         stop = conn.execute(
             text(
-                "SELECT FROM paper.orders WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
-                " AND state = 'WORKING' AND qty = :qty"
+                f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
+                " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
             ),
             where,
         ).first()
@@ -274,7 +308,7 @@ class Paper:
                 "client_order_id": spec.client_order_id,
                 "leg": spec.leg,
                 "side": spec.side,
-                "price": None,
+                "price": spec.price,
                 "state": "WORKING",
             }
         ]
@@ -305,6 +339,34 @@ class Paper:
         )
         return Accepted(ids)
 
+    def _replace(self, conn: Connection, ref: Ref, spec: OrderSpec) -> Answer:
+        conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})
+        ids = {"book": self._book, "id": ref.client_order_id, "new": spec.client_order_id}
+        if conn.execute(text("SELECT FROM paper.orders WHERE book = :book AND client_order_id = :new"), ids).first():
+            return Duplicate()
+        terms = self._terms(spec.symbol)
+        if spec.price is None or to_tick(spec.price, terms.tick) != spec.price:
+            return Rejected(f"price {spec.price} is not on the tick {terms.tick}")
+        state = conn.execute(
+            text("SELECT state FROM paper.orders WHERE book = :book AND client_order_id = :id"), ids
+        ).scalar_one_or_none()
+        if state not in ("HELD", "WORKING"):
+            return Rejected(f"order {ref.client_order_id} does not work: {state or 'unknown'}")
+        made = conn.execute(
+            text(
+                "WITH old AS (UPDATE paper.orders SET state = 'REPLACED'"
+                "  WHERE book = :book AND client_order_id = :id RETURNING *)"
+                " INSERT INTO paper.orders (book, client_order_id, bracket, leg, symbol, market, contract, side, qty,"
+                "  price, was, triggered, state, active_from)"
+                " SELECT book, :new, bracket, leg, symbol, market, contract, side,"
+                "  qty - coalesce((SELECT sum(f.qty) FROM paper.fill f WHERE f.book = :book"
+                "   AND f.client_order_id = :id), 0),"
+                "  :price, price, triggered, :state, :active_from FROM old RETURNING broker_order_id::text"
+            ),
+            {**ids, "price": spec.price, "state": state, "active_from": spec.active_from},
+        ).scalar_one()
+        return Accepted({spec.client_order_id: made})
+
     def _wrong(self, spec: OrderSpec, fx: Decimal | None) -> str | None:
         """Why an order cannot be taken, or None."""
         terms = self._instruments.get(spec.symbol)
@@ -312,11 +374,12 @@ class Paper:
             return f"{spec.symbol} is no [instrument.*]"
         if fx is None:
             return f"no rate from {terms.currency} into the account's currency is known"
-        if spec.kind != "MARKET":
-            return f"entries and exits are MARKET orders here, got {spec.kind}"
+        if spec.kind != "MARKET" and (spec.kind, spec.leg) != ("LIMIT", "ENTRY"):
+            return f"exits are MARKET orders here, entries MARKET or LIMIT, got {spec.kind}"
         if spec.qty <= 0 or spec.qty % terms.lot:
             return f"quantity {spec.qty} is not a multiple of the lot {terms.lot}"
-        off = [str(leg.price) for leg in spec.attached if to_tick(leg.price, terms.tick) != leg.price]
+        prices = [leg.price for leg in spec.attached] + ([] if spec.price is None else [spec.price])
+        off = [str(price) for price in prices if to_tick(price, terms.tick) != price]
         return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None
 
     def _write(self, conn: Connection, replay: Replay, positions: list[Position]) -> None:
@@ -334,18 +397,16 @@ class Paper:
                 text("UPDATE paper.account SET cash = :cash WHERE book = :book"),
                 {"book": self._book, "cash": replay.cash},
             )
-        if replay.states:
+        if replay.orders:
             conn.execute(
                 text(
-                    "UPDATE paper.orders o SET state = n.state, reason = n.reason"
+                    "UPDATE paper.orders o SET state = n.state, reason = n.reason, qty = n.qty, triggered = n.triggered"
                     " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) n"
                     " WHERE o.book = :book AND o.client_order_id = n.client_order_id"
                 ),
                 {
                     "book": self._book,
-                    "rows": _json(
-                        [{"client_order_id": i, "state": s, "reason": r} for i, (s, r) in replay.states.items()]
-                    ),
+                    "rows": _json([{"client_order_id": i, **changed} for i, changed in replay.orders.items()]),
                 },
             )
         conn.execute(
