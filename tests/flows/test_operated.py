@@ -6,6 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from alphapivot import settings
+from alphapivot.errors import ConfigError
+from alphapivot.home import CHECKOUT
+from tasks import rerun
+
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240)]
 
 AS_OF = "2025-06-27T00:00:00+00:00"
@@ -58,7 +63,7 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
     stands = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
     with decided.hub.engine.begin() as connection:  # a wrong score, however it came about
         connection.exec_driver_sql(
-            "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", [PAST]
+            "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", (PAST,)
         )
     run_id = decided.trigger(
         "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"], config=str(decided.folder / CONFIG)
@@ -74,13 +79,12 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
     assert counted(decided) == before, "no decision, no order, no row twice"
 
 
-def test_rerun_pillar_names_the_nearest_symbol(decided):
-    run_id = decided.trigger(
-        "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GLOD"], config=str(decided.folder / CONFIG)
-    )
-    state = decided.ended(run_id)["state"]
-    assert state["type"] == "FAILED"
-    assert "did you mean GOLD?" in state["message"]
+def test_rerun_pillar_names_the_nearest_symbol():
+    chosen = settings.load(CHECKOUT / CONFIG)
+    with pytest.raises(ConfigError, match=r"did you mean GOLD\?"):
+        rerun.check(chosen, "trend", ["GLOD"])
+    with pytest.raises(ConfigError, match=r"'trnd' has no section in the config; did you mean trend\?"):
+        rerun.check(chosen, "trnd", [])
 
 
 def test_late_runs_become_one_for_the_newest_instant(decided):
@@ -100,6 +104,7 @@ def test_late_runs_become_one_for_the_newest_instant(decided):
     assert "another signals has decided for" in late["message"]
 
 
+@pytest.mark.slow
 def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_an_old_score(decided):
     config = str(decided.folder / CONFIG)  # its market stood still in June 2025
     before = decided.sql("SELECT count(*) FROM trading.orders")
@@ -113,6 +118,7 @@ def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
 
 
+@pytest.mark.slow
 def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
     ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
     state = decided.ended(decided.trigger("pipeline", as_of=ahead, config=str(decided.folder / CONFIG)))["state"]

@@ -1,0 +1,187 @@
+"""
+Processes are killed in mid-run: each run ends in a state that tells the truth, and Retry or the next run completes it
+with nothing lost and nothing doubled. All real: server, worker, flow process, PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+
+AS_OF = "2025-06-27T00:00:00+00:00"
+CONFIG = "tests/configs/small.ini"
+BODY = "    def parts(self, bars: Panel) -> Parts:\n"
+HOLD = BODY + (
+    "        import os, time\n"
+    "        if os.path.exists({flag!r}):\n"
+    "            open({flag!r} + '.reached', 'w').write(str(os.getpid()))\n"
+    "            while os.path.exists({flag!r}):\n"
+    "                time.sleep(0.1)\n"
+)
+
+
+class Held:
+    """A pipeline run that stands still in the middle of pillar momentum, when trend is scored and written."""
+
+    def __init__(self, checkout, as_of: str = AS_OF) -> None:
+        self.checkout, self.flag = checkout, checkout.folder / "hold"
+        momentum = checkout.folder / "pillars" / "momentum.py"
+        if "hold" not in momentum.read_text():
+            assert BODY in momentum.read_text()
+            momentum.write_text(momentum.read_text().replace(BODY, HOLD.format(flag=str(self.flag))))
+        self.reached = Path(f"{self.flag}.reached")
+        self.reached.unlink(missing_ok=True)
+        self.flag.touch()
+        self.before = totals(checkout)
+        self.id = checkout.trigger("pipeline", as_of=as_of, config=str(checkout.folder / CONFIG))
+        checkout.eventually(lambda: self.reached.exists() and self.reached.read_text(), bool, seconds=200)
+        self.pid = int(self.reached.read_text())
+
+    def release(self) -> None:
+        self.flag.unlink(missing_ok=True)
+
+    @property
+    def worker(self) -> int:
+        """The worker is the parent of the flow's process."""
+        return int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    def state(self) -> dict:
+        return self.checkout.ask(f"/flow_runs/{self.id}")["state"]
+
+    def ends(self, *kinds: str, seconds: float = 60) -> dict:
+        state = self.checkout.ended(self.id, seconds)["state"]
+        assert state["type"] in kinds, state
+        return state
+
+    def retry_completes(self) -> None:
+        self.release()
+        self.checkout.retry(self.id)
+        self.completes()
+
+    def completes(self) -> None:
+        """Done, and everything is there once."""
+        self.ends("COMPLETED", seconds=200)
+        assert nothing_twice(self.checkout) == [(0,)]
+        once = self.checkout.sql(
+            "SELECT step, count(*) FROM ops.receipt JOIN ops.run USING (run_id) WHERE step = 'pillar trend 0'"
+            " GROUP BY run_id, step"
+        )
+        assert all(n == 1 for _, n in once), "what was done before the crash was not done again"
+
+
+def totals(checkout) -> list[tuple]:
+    return checkout.sql("SELECT count(*) FROM ops.run")
+
+
+def nothing_twice(checkout) -> list[tuple]:
+    """Intents of one symbol and instant beyond the first; entry orders of one intent beyond the first."""
+    return checkout.sql(
+        "SELECT (SELECT count(*) - count(DISTINCT (book, strategy, symbol, as_of, action)) FROM trading.intent)"
+        " + (SELECT count(*) - count(DISTINCT (trade_id, leg, version)) FROM trading.orders)"
+    )
+
+
+@pytest.fixture
+def run(checkout):
+    held = Held(checkout)
+    yield held
+    held.release()
+    if checkout.ui.poll() is not None:
+        checkout.serve()
+    held.checkout.eventually(held.state, lambda s: s["type"] not in ("RUNNING", "PENDING"), seconds=150)
+
+
+def test_sigkill_of_the_flow(run):
+    os.kill(run.pid, signal.SIGKILL)
+    run.ends("CRASHED", seconds=10)
+    run.retry_completes()
+
+
+def test_sigterm_of_the_worker_lets_the_run_finish(run):
+    os.kill(run.worker, signal.SIGTERM)
+    time.sleep(2)
+    assert run.state()["type"] == "RUNNING", "it is given time"
+    run.release()
+    run.completes()
+
+
+def test_a_second_sigterm_of_the_worker_ends_the_run_which_then_says_crashed(run):
+    worker = run.worker
+    os.kill(worker, signal.SIGTERM)
+    time.sleep(1)
+    os.kill(worker, signal.SIGTERM)
+    run.ends("CRASHED", seconds=40)
+    run.retry_completes()  # on another worker: `alphapivot ui` has started one
+
+
+def test_sigkill_of_the_worker_and_its_flow(run):
+    """Nobody is left who could tell: the automation that listens for heartbeats does."""
+    worker, flow = run.worker, run.pid
+    os.kill(worker, signal.SIGKILL)
+    os.kill(flow, signal.SIGKILL)
+    state = run.ends("CRASHED", seconds=150)
+    assert "no heartbeat for 90 s" in state["message"]
+    run.retry_completes()
+
+
+def test_sigkill_of_the_worker_alone_leaves_the_flow_to_finish(run):
+    os.kill(run.worker, signal.SIGKILL)
+    run.release()
+    run.completes()
+
+
+def test_sigkill_of_the_server(run):
+    (server,) = [
+        int(p.name)
+        for p in Path("/proc").iterdir()
+        if p.name.isdigit()
+        and str(run.checkout.ui.pid) == parent(p)
+        and b"server\0start" in (p / "cmdline").read_bytes()
+    ]
+    os.kill(server, signal.SIGKILL)
+    time.sleep(3)
+    run.release()
+    run.checkout.eventually(lambda: answers(run.checkout), bool, seconds=60)
+    run.completes()
+
+
+def parent(process: Path) -> str:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return ""
+
+
+def answers(checkout) -> bool:
+    try:
+        checkout.ask("/health")
+    except OSError:
+        return False
+    return True
+
+
+def test_sigkill_of_postgresql(run, server):
+    os.kill(server.pid, signal.SIGKILL)
+    run.release()
+    run.checkout.eventually(lambda: answers(run.checkout), bool, seconds=60)
+    state = run.ends("COMPLETED", "FAILED", "CRASHED", seconds=150)
+    if state["type"] != "COMPLETED":
+        run.retry_completes()
+    run.completes()
+
+
+def test_sigkill_of_alphapivot_ui_itself_leaves_nothing_behind_that_the_next_one_does_not_take_over(run):
+    worker = run.worker
+    run.checkout.ui.kill()
+    run.checkout.ui.wait()
+    run.release()
+    run.completes()
+    run.checkout.eventually(lambda: not Path(f"/proc/{worker}").exists(), bool, seconds=30)
+    run.checkout.serve()
+    assert answers(run.checkout)
