@@ -91,7 +91,7 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     instrument; and the number of all exchanges. A single dead series holds nothing up.
     """
     base = settings.timeframes.base
-    newest = series.newest(database, sorted(settings.instruments))
+    marks = series.marks(database, sorted(settings.instruments))
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
@@ -100,8 +100,9 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     def arrived(instrument: Instrument) -> bool:
         market = instrument.signal_market
         interval = instrument.source_interval(market, base)
-        last = newest.get((instrument.symbol, market, interval))
-        return last is not None and last >= calendars.due(instrument.hours, interval, as_of)
+        mark = marks.get((instrument.symbol, market, interval))
+        newest = mark.newest if mark else None
+        return newest is not None and newest >= calendars.due(instrument.hours, interval, as_of)
 
     missing = [of[0].symbol for of in exchanges.values() if not any(arrived(i) for i in of)]
     return missing, len(exchanges)
