@@ -16,7 +16,7 @@ from pillars.compiled import compiled
 if TYPE_CHECKING:
     from pillars.base import Column
 
-TIE = 1e-9  # two volumes as near as this are the same: rounding decides nothing
+TIE = 1e-9  # of all volume: bins that differ by less hold as much, so that rounding decides nothing
 
 
 def swings(high: Column, low: Column, close: Column, span: int, memory: int) -> tuple[Column, ...]:
@@ -151,21 +151,21 @@ def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
         for b in range(bins):
             running += steps[b]
             held[b] += running
-        best = 0
+        near, best = tie * total, 0
         for b in range(1, bins):
-            if held[b] > held[best] * (1 + tie) or (
-                held[b] >= held[best] * (1 - tie) and abs(2 * b + 1 - bins) < abs(2 * best + 1 - bins)
+            if held[b] > held[best] + near or (
+                held[b] >= held[best] - near and abs(2 * b + 1 - bins) < abs(2 * best + 1 - bins)
             ):
                 best = b
         first = last = best
-        inside, wanted = held[best], share * total * (1 - tie)
+        inside, wanted = held[best], share * total - near
         while inside < wanted and (first > 0 or last < bins - 1):
-            below = held[first - 1] if first > 0 else -1.0
-            above = held[last + 1] if last < bins - 1 else -1.0
-            if below >= above * (1 - tie) and first > 0:
+            below = held[first - 1] if first > 0 else -total
+            above = held[last + 1] if last < bins - 1 else -total
+            if below >= above - near and first > 0:
                 first -= 1
                 inside += below
-            if above >= below * (1 - tie) and last < bins - 1:
+            if above >= below - near and last < bins - 1:
                 last += 1
                 inside += above
         poc[i] = bottom + (best + 0.5) * width
