@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from alphapivot import calendars, gates, noise, quality, rolling
+from alphapivot import actions, calendars, gates, noise, quality, rolling
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Fetched, Request
-from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub import Hub, issues, ops, series
 from alphapivot.hub import bars as stored
 from alphapivot.runs import Receipt, RunRef
@@ -86,9 +87,17 @@ def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, unt
     new = noise.settled(screened.bars, known, instruments, checks)
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True))
-    judged = gates.judge(known, new, instruments, checks, fronts, issues.accepted(hub, new))
-    higher, rolled, doubts = derive(hub, settings, judged.bars, instruments, until)
-    found = pd.concat([screened.issues, judged.issues, doubts], ignore_index=True)
+    acted = stored.actions(hub, list(instruments), until=until, known_at=None)
+    splits = actions.splits(acted, fetched.actions)
+    # what a split did is no spike: bars are judged in one kind of share, and stored as they were traded
+    one_kind = [actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new)]
+    judged = gates.judge(*one_kind, instruments, checks, fronts, issues.accepted(hub, new))
+    judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
+    spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
+    closes = pd.concat([series.closes_before(hub, fetched.actions, spot), judged.bars], ignore_index=True)
+    events, odd = actions.realise(fetched.actions, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
+    higher, rolled, doubts = derive(hub, settings, judged.bars, instruments, until, splits)
+    found = pd.concat([screened.issues, judged.issues, doubts, odd], ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     if len(found):
         counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
@@ -99,8 +108,8 @@ def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, unt
         series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
         issues.end(batch.conn, judged.passing)
 
-    frames = {Bars: pd.concat([judged.bars, higher], ignore_index=True), Rolls: rolled, Issues: found}
-    return Output(frames, notes, record)
+    frames = {Bars: pd.concat([judged.bars, higher], ignore_index=True), Rolls: rolled, Actions: events, Issues: found}
+    return Output(frames, notes=notes, record=record)
 
 
 def _key(request: Request) -> series.Key:
@@ -120,7 +129,12 @@ def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[
 
 
 def derive(
-    database: Hub, settings: Settings, new: pd.DataFrame, instruments: dict[str, Instrument], until: datetime
+    database: Hub,
+    settings: Settings,
+    new: pd.DataFrame,
+    instruments: dict[str, Instrument],
+    until: datetime,
+    splits: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """
     The higher-timeframe bars and the rolls that new source bars complete, and doubts about the rolls (Issues).
@@ -143,7 +157,7 @@ def derive(
     last_part = new["ts"].max() + calendars.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
     made = [
-        calendars.resample(part, interval, names, until)
+        calendars.resample(part, interval, names, until, splits)
         for source, part in whole.groupby("interval")
         for interval in wanted
         if interval != source and calendars.divides(str(source), interval)

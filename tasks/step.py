@@ -16,7 +16,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -53,6 +53,7 @@ class Output:
     """
 
     frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
+    _: KW_ONLY
     counts: Mapping[str, int] = field(default_factory=dict)  # what it wrote by other ways, for the receipt
     notes: tuple[str, ...] = ()
     record: Callable[[ops.Batch], None] | None = None
