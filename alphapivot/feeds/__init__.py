@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alphapivot.feeds.base import RAW, Feed, Fetched, Problem, Request
+from alphapivot.feeds.base import RAW, Feed, Fetched, Limit, Problem, Request
 from alphapivot.feeds.files import Files
 from alphapivot.feeds.simulated import Simulated
 from alphapivot.feeds.yahoo import Yahoo
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEEDS: dict[str, Callable[[str, Any], Feed]] = {"files": Files, "simulated": Simulated, "yahoo": Yahoo}
-__all__ = ["FEEDS", "RAW", "Feed", "Fetched", "Problem", "Request", "open_feed"]
+__all__ = ["FEEDS", "RAW", "Feed", "Fetched", "Limit", "Problem", "Request", "open_feed"]
 
 
 def open_feed(name: str, section: Any) -> Feed:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pandas as pd
 
 from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
 
     from alphapivot.settings import Instrument, Market
 
@@ -59,6 +60,14 @@ def gather(parts: list[pd.DataFrame], problems: list[Problem]) -> Fetched:
     return Fetched(pd.concat(filled, ignore_index=True) if filled else Bars.empty(), problems)
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a provider gives of an interval; None: all of it."""
+
+    reach: timedelta | None = None  # how far back
+    request: timedelta | None = None  # how much at once
+
+
 class Feed(Protocol):
     """
     A source of bars.
@@ -66,6 +75,7 @@ class Feed(Protocol):
     Raises Unavailable when it cannot be reached at all; never returns a bar that was not complete at ``until``.
     """
 
+    limits: ClassVar[Mapping[str, Limit]]  # by interval; those that have none are left out
     name: str
 
     def fetch(self, requests: list[Request]) -> Fetched: ...

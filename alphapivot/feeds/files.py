@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from alphapivot.feeds.base import Limit
     from alphapivot.settings import FilesFeed
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
@@ -36,6 +37,8 @@ class Files:
     A glob of futures is one contract a file, named by the file without its suffix, unless columns map ``contract``, or
     ``contracts`` name several side by side in each row (close only).
     """
+
+    limits: ClassVar[Mapping[str, Limit]] = {}
 
     def __init__(self, name: str, section: FilesFeed) -> None:
         self.name = name

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alphapivot.feeds.base import Limit
     from alphapivot.schedule import Instants
     from alphapivot.settings import Instrument, SimulatedFeed
 
@@ -71,6 +74,8 @@ class Listing:
 
 class Simulated:
     """The Feed port over a market that is computed: ``section.seed`` says which, ``start`` and ``end`` bound it."""
+
+    limits: ClassVar[Mapping[str, Limit]] = {}
 
     def __init__(self, name: str, section: SimulatedFeed) -> None:
         self.name = name

@@ -10,25 +10,29 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from alphapivot import calendars, home
 from alphapivot.errors import Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Problem, Request, gather
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from alphapivot.feeds.yahoo_session import YahooSession
     from alphapivot.settings import YahooFeed
 
-# how far back Yahoo gives an interval (a day less, for the clocks to differ); None: to the beginning
-REACH = {
-    "1m": timedelta(days=7),
-    "5m": timedelta(days=59),
-    "15m": timedelta(days=59),
-    "1h": timedelta(days=729),
-    "1d": None,
+# what Yahoo gives (a day less of the past, for the clocks to differ)
+LIMITS = {
+    "1m": Limit(reach=timedelta(days=29), request=timedelta(days=7)),
+    "5m": Limit(reach=timedelta(days=59), request=timedelta(days=59)),
+    "15m": Limit(reach=timedelta(days=59), request=timedelta(days=59)),
+    "30m": Limit(reach=timedelta(days=59), request=timedelta(days=59)),
+    "1h": Limit(reach=timedelta(days=729), request=timedelta(days=729)),
+    "1d": Limit(),
 }
 COLUMNS = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
 OFFLINE = "`--feed simulated` works offline"
@@ -37,6 +41,8 @@ _ONE_AT_A_TIME = threading.Lock()  # yfinance has one session a process, and Yah
 
 class Yahoo:
     """The Feed port over Yahoo Finance; an instrument's tickers are Yahoo's."""
+
+    limits: ClassVar[Mapping[str, Limit]] = LIMITS
 
     def __init__(self, name: str, section: YahooFeed) -> None:
         self.name = name
@@ -81,11 +87,13 @@ class Yahoo:
         ticker, interval = getattr(request.instrument, request.market), request.interval
         if ticker is None:
             raise _Refused(f"[instrument.{request.instrument.symbol}] names no {request.market} ticker")
-        if interval not in REACH:
+        if interval not in LIMITS:
             raise _Refused(
-                f"Yahoo has no bars of {interval!r}; it has {', '.join(REACH)}, from which others are resampled"
+                f"Yahoo has no bars of {interval!r}; it has {', '.join(LIMITS)}, from which others are resampled"
             )
-        table = self._history(yf, session, ticker, request)
+        spans = self._spans(request)
+        table = pd.concat([self._history(yf, session, ticker, interval, *span) for span in spans])
+        table = table[~table.index.duplicated()]
         calendar, stamps = request.instrument.hours, pd.DatetimeIndex(table.index)
         if interval == "1d":
             ts = calendars.session_closes(calendar, stamps.tz_localize(None))
@@ -109,21 +117,32 @@ class Yahoo:
         wanted = bars[bars["ts"] <= request.until]
         return wanted if request.since is None else wanted[wanted["ts"] > request.since]
 
-    def _history(self, yf: Any, session: YahooSession, ticker: str, request: Request) -> pd.DataFrame:
-        reach = REACH[request.interval]
+    def _spans(self, request: Request) -> list[tuple[datetime, datetime]]:
+        """The time that is asked for, cut as Yahoo wants it."""
+        limit = LIMITS[request.interval]
         start = pd.Timestamp(self.section.start, tz="UTC").to_pydatetime()
         if request.since is not None:
             start = max(start, request.since - timedelta(days=2))
-        if reach is not None:
-            start = max(start, datetime.now(UTC) - reach)
+        if limit.reach is not None:
+            start = max(start, datetime.now(UTC) - limit.reach)
         if start >= request.until:
             raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
+        # the day after is the first that does not come
+        end = request.until + timedelta(days=1)
+        if limit.request is None:
+            return [(start, end)]
+        cuts = [start + k * limit.request for k in range(-(-(end - start) // limit.request))]
+        return list(pairwise([*cuts, end]))
+
+    def _history(
+        self, yf: Any, session: YahooSession, ticker: str, interval: str, start: datetime, end: datetime
+    ) -> pd.DataFrame:
         session.status = None
         try:
             table: pd.DataFrame = yf.Ticker(ticker, session=session).history(
                 start=start,
-                end=request.until + timedelta(days=1),
-                interval=request.interval,
+                end=end,
+                interval=interval,
                 auto_adjust=False,
                 actions=False,
                 keepna=True,

@@ -75,6 +75,13 @@ def begin_run(
     return RunRef(*row)
 
 
+def attempted(hub: Hub, run_id: str) -> tuple[str, datetime] | None:
+    """The state of a run and when its first attempt began; None: there was none."""
+    with hub.engine.connect() as conn:
+        row = conn.exec_driver_sql("SELECT state, started_at FROM ops.run WHERE run_id = %s", (run_id,)).one_or_none()
+    return (row.state, row.started_at) if row else None
+
+
 def load_run(hub: Hub, run_id: str) -> tuple[RunRef, dict[str, Any]]:
     """A run and its config, as they were frozen. Raises DataError when there is no such run."""
     with hub.engine.connect() as conn:

@@ -33,6 +33,11 @@ def marks(hub: Hub, symbols: list[str]) -> dict[Key, Mark]:
         return {(r.symbol, r.market, r.interval): Mark(r.source, r.newest) for r in rows}
 
 
+def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
+    """The ends of the newest bars that feeds brought; series without any are left out."""
+    return {key: mark.newest for key, mark in marks(hub, symbols).items() if mark.newest}
+
+
 def answered(conn: Connection, source: str, asked: Iterable[Key], new: pd.DataFrame) -> None:
     """Moves the watermarks to the newest of the ``new`` Bars, in the transaction that writes them; never back."""
     newest = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()

@@ -133,7 +133,8 @@ def test_a_server_that_is_not_there_is_unavailable_with_what_to_do(yahoo):
 def test_what_yahoo_does_not_offer_is_said_without_asking_it(yahoo):
     url, asked = yahoo
     assert (
-        "Yahoo has no bars of '4h'; it has 1m, 5m, 15m, 1h, 1d" in fetch(url, "NEW", interval="4h").problems[0].reason
+        "Yahoo has no bars of '4h'; it has 1m, 5m, 15m, 30m, 1h, 1d"
+        in fetch(url, "NEW", interval="4h").problems[0].reason
     )
     assert "Yahoo gives 1m bars only from" in fetch(url, "NEW", interval="1m").problems[0].reason
     assert asked["NEW"] == 0

@@ -1,0 +1,67 @@
+"""
+History in pieces: `alphapivot ingest --from --to`. Killed at any point, the same command goes on where it was.
+
+Each piece is a step with its receipt: what is committed is done, what is not never happened. Plain functions, so that
+it needs no Prefect server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from alphapivot import hub, pieces
+from alphapivot.errors import DataError
+from alphapivot.feeds import open_feed
+from alphapivot.hub import Hub, ops
+from alphapivot.runs import Receipt
+from alphapivot.settings import Settings
+from tasks import backfill, runs
+
+Progress = Callable[[int, int, str], None]  # pieces done, of how many, what the last one was
+
+
+def run(settings: Settings, start: datetime, end: datetime, progress: Progress) -> tuple[list[Receipt], list[str]]:
+    """
+    Fetches and stores all bars in (start, end]; returns the receipts of its pieces, and what cannot be had.
+
+    The same call again goes on with what is unfinished; when all is done, it asks for everything anew, since providers
+    restate.
+    """
+    if not start < end:
+        raise DataError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M}")
+    database = hub.connect()
+    times = 0
+    while _completed(database, key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}"):
+        times += 1
+    current = runs.begin("backfill", settings, key=key, as_of=end)
+    _, began = ops.attempted(database, current.run_id) or ("", datetime.now(UTC))
+    used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
+    limits = {name: open_feed(name, settings.feeds[name]).limits for name in used}
+    # cut as at the first attempt, whose receipts are found again
+    planned, notes = pieces.plan(settings, limits, start, end, began)
+    done: list[Receipt] = []
+    try:
+        for number, piece in enumerate(planned):
+            progress(number, len(planned), f"{piece.symbols[0]}.. {piece.since:%Y-%m-%d}")
+            done.append(
+                backfill.piece.fn(
+                    current,
+                    feed=piece.feed,
+                    symbols=" ".join(piece.symbols),
+                    since=piece.since.isoformat(),
+                    until=piece.until.isoformat(),
+                    last=piece.last,
+                )
+            )
+    except BaseException as error:
+        ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}; the same command goes on")
+        raise
+    progress(len(planned), len(planned), "done")
+    ops.finish_run(database, current.run_id, "completed", f"{len(planned)} pieces")
+    return done, notes
+
+
+def _completed(database: Hub, key: str) -> bool:
+    before = ops.attempted(database, runs.run_id(key))
+    return before is not None and before[0] == "completed"

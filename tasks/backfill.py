@@ -1,0 +1,37 @@
+"""One piece of a backfill: what a provider gives at once, in one transaction with its receipt."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from alphapivot.errors import Unavailable
+from alphapivot.feeds import open_feed
+from alphapivot.feeds.base import Request
+from tasks.ingest import absorb
+from tasks.step import Output, Work, step
+
+log = logging.getLogger("alphapivot.ingest")
+
+
+@step("backfill {feed} {symbols} {since}")
+def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: bool) -> Output:
+    """
+    Fetches and stores the bars of some instruments that were complete in (since, until].
+
+    A coarser bar that goes on in the next piece is left to it. What a feed does not have is noted; raises Unavailable
+    for what it may have later.
+    """
+    settings = work.settings
+    begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
+    requests = [
+        Request(instrument, market, instrument.source_interval(market, settings.timeframes.base), begin, end)
+        for instrument in (settings.instruments[symbol] for symbol in symbols.split(" "))
+        for market in instrument.markets
+    ]
+    fetched = open_feed(feed, settings.feeds[feed]).fetch(requests)
+    for problem in fetched.problems:
+        log.warning("%s: %s", problem.request, problem.reason)
+    if later := [p for p in fetched.problems if p.transient]:
+        raise Unavailable(f"feed {feed} did not answer: {later[0].request}: {later[0].reason}")
+    return absorb(work, feed, requests, fetched, until=work.run.as_of if last else end)

@@ -1,0 +1,180 @@
+"""A backfill in pieces: killed wherever it is, the same call goes on and leaves what an undisturbed one leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from alphapivot import hub as hubs
+from alphapivot import pieces, process, settings
+from alphapivot.errors import Unavailable
+from alphapivot.feeds.base import Limit
+from alphapivot.feeds.yahoo import LIMITS
+from alphapivot.frames import Bars, Rolls
+from alphapivot.hub import Hub
+from flows import backfill
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "tests" / "configs" / "small.ini"
+START, END = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
+BARS = 100  # of one piece: a dozen of them
+COMMAND = f"""
+import sys
+from datetime import datetime
+from alphapivot import pieces, process
+pieces.BARS, pieces.TICKERS = {BARS}, 2
+from flows import backfill
+print("ready", flush=True)
+sys.stdin.readline()
+begin, end = (datetime.fromisoformat(text) for text in sys.argv[1:])
+backfill.run(process.configure(), begin, end, lambda *_: None)
+"""
+
+
+@pytest.fixture
+def environ(hub_url, monkeypatch):
+    """This process and its children work on a fresh database."""
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def run(**changes):
+    seen = []
+    done, notes = backfill.run(process.configure(), START, END, lambda *p: seen.append(p))
+    return done, notes, seen
+
+
+def held(hub: Hub):
+    """What the hub holds, without when it learned it."""
+    return [hub.read(frame).sort_values(frame.keys(), ignore_index=True) for frame in (Bars, Rolls)]
+
+
+def count(hub, query):
+    with hub.engine.connect() as connection:
+        return connection.execute(text(query)).scalar_one()
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    monkeypatch.setattr(pieces, "BARS", BARS)
+    monkeypatch.setattr(pieces, "TICKERS", 2)
+
+
+def test_pieces_leave_what_one_piece_leaves(environ, server_url, template, monkeypatch, in_pieces):
+    done, notes, seen = run()
+    assert len(done) > 10
+    assert not notes
+    assert seen[0][:2] == (0, len(done))
+    assert seen[-1][:2] == (len(done), len(done))
+    ours = held(hubs.connect())
+    monkeypatch.setattr(pieces, "BARS", 10**9)
+    monkeypatch.setattr(pieces, "TICKERS", 100)
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+    assert len(run()[0]) == 1 + 1  # SP500 and GOLD have two markets, the others one
+    for got, expected in zip(ours, held(hubs.connect()), strict=True):
+        pd.testing.assert_frame_equal(got, expected)
+    assert count(hubs.connect(), "SELECT count(*) FROM market.bar_revision") == 0
+
+
+def test_an_interrupted_backfill_does_not_fetch_again_what_is_done(environ, monkeypatch, in_pieces):
+    def pull(number, *_):
+        if number == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        backfill.run(process.configure(), START, END, pull)
+    done, _, _ = run()
+    assert [receipt.unchanged for receipt in done] == [True] * 5 + [False] * (len(done) - 5)
+    assert count(hubs.connect(), "SELECT count(*) FROM ops.run WHERE state = 'completed'") == 1
+    # when all is done, the same call asks anew: a provider may have restated
+    again, _, _ = run()
+    assert not any(receipt.unchanged for receipt in again)
+    assert all(receipt.rows["market.bar new"] == 0 for receipt in again if receipt.rows)
+
+
+def killed(environ, times, seed):
+    """A backfill whose process gets SIGKILL at random moments; returns how often it was hit before its end."""
+    chance, hits = np.random.default_rng(seed), 0
+    command = [sys.executable, "-c", COMMAND, START.isoformat(), END.isoformat()]
+    while True:
+        child = subprocess.Popen(
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
+        child.stdin.write(b"go\n")
+        child.stdin.flush()
+        if hits < times:
+            time.sleep(chance.uniform(0.05, 1.5))
+            child.send_signal(signal.SIGKILL)
+        _, error = child.communicate()
+        if child.returncode == 0:
+            return hits
+        assert child.returncode == -signal.SIGKILL, error.decode()
+        hits += 1
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_killed_at_random_points_it_equals_an_undisturbed_one_row_by_row(
+    environ, server_url, template, monkeypatch, in_pieces, times
+):
+    hits = killed(environ, times, seed=times)
+    assert hits > 0
+    disturbed = held(hubs.connect())
+    assert count(hubs.connect(), "SELECT count(*) FROM market.bar_revision") == 0
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+    run()
+    for got, expected in zip(disturbed, held(hubs.connect()), strict=True):
+        pd.testing.assert_frame_equal(got, expected)
+
+
+def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monkeypatch, in_pieces):
+    from alphapivot.feeds.simulated import Simulated
+
+    whole, asked = Simulated.fetch, []
+
+    class Failing(Simulated):
+        def fetch(self, requests):
+            asked.append(requests)
+            if len(asked) == 4:
+                raise Unavailable("it is out")
+            return whole(self, requests)
+
+    monkeypatch.setitem(__import__("alphapivot.feeds").feeds.FEEDS, "simulated", Failing)
+    with pytest.raises(Unavailable, match="it is out"):
+        run()
+    hub = hubs.connect()
+    assert count(hub, "SELECT count(*) FROM ops.receipt") == 3
+    assert count(hub, "SELECT message FROM ops.run") == "Unavailable: it is out; the same command goes on"
+    done, _, _ = run()
+    assert [r.unchanged for r in done[:4]] == [True, True, True, False]
+
+
+def test_pieces_keep_to_what_the_provider_gives():
+    loaded = settings.load(ROOT / "config.ini", {}, {"timeframes.base": "1m", "timeframes.weights": "1m: 0.5, 1d: 0.5"})
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    planned, notes = pieces.plan(loaded, {"yahoo": LIMITS}, now - timedelta(days=300), now, now)
+    assert min(p.since for p in planned) == now - timedelta(days=29)
+    assert all(p.until - p.since <= timedelta(days=7) for p in planned)
+    assert any("yahoo gives 1m only from 2026-05-03 on" in note for note in notes)
+    for symbol in loaded.instruments:
+        own = [p for p in planned if symbol in p.symbols]
+        assert [p.until for p in own[:-1]] == [p.since for p in own[1:]]
+        assert [p.last for p in own] == [False] * (len(own) - 1) + [True]
+    hourly = settings.load(ROOT / "config.ini", {}, {"timeframes.base": "1h", "timeframes.weights": "1h: 0.5, 1d: 0.5"})
+    planned, _ = pieces.plan(hourly, {"yahoo": LIMITS}, now - timedelta(days=3000), now, now)
+    assert min(p.since for p in planned) == now - timedelta(days=729)
+    daily = settings.load(ROOT / "config.ini", {})
+    planned, notes = pieces.plan(daily, {"yahoo": {"1d": Limit()}}, now - timedelta(days=3000), now, now)
+    assert not notes
+    assert {s for p in planned for s in p.symbols} == set(daily.instruments)
