@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot import schedule
+from alphapivot import actions, schedule
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.frames import Bars
 from alphapivot.schedule import Calendar, Instants
@@ -188,7 +188,13 @@ def rows_by_calendar(
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
-def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, Calendar], until: datetime) -> pd.DataFrame:
+def resample(
+    bars: pd.DataFrame,
+    interval: str,
+    calendars: Mapping[str, Calendar],
+    until: datetime,
+    splits: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
 
@@ -196,6 +202,8 @@ def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, Calendar
     part's; what one part does not know (its volume; its open, high and low) the whole does not know. The first bar of a
     series is left out unless its parts begin where it begins, so a window should reach back one coarse bar further than
     what is wanted of it. A part that comes late restates its bar: the caller resamples again from there.
+
+    A bar with a split within it (``splits``: rows of Actions) is in shares as they are at its end.
 
     ``calendars``: symbol -> calendar or hours. Raises ConfigError where an interval of ``bars`` does not divide
     ``interval``.
@@ -216,6 +224,13 @@ def resample(bars: pd.DataFrame, interval: str, calendars: Mapping[str, Calendar
     last = np.append(starts[1:], len(bars)) - 1
     whole = ~new_series[starts] | (ts[starts] <= begins[starts])
     column = {name: bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume", "open_interest")}
+    if splits is not None and len(splits):
+        spot = (bars["market"] == "spot").to_numpy()
+        shares = actions.factors(bars["symbol"], bars["ts"], splits, "value")
+        later = actions.factors(bars["symbol"], pd.Series(aware(ends)), splits, "value")
+        scale = np.where(spot & (shares != later), later / shares, 1.0)
+        column |= {name: column[name] / scale for name in ("open", "high", "low", "close")}
+        column["volume"] = column["volume"] * scale
     high = np.maximum.reduceat(column["high"], starts)
     first = bars.loc[starts, ["symbol", "market", "contract"]]
     made: pd.DataFrame = first.assign(

@@ -94,6 +94,25 @@ class Rolls(Frame):
         name = "market.roll"
 
 
+class Actions(Frame):
+    """
+    Splits and dividends of spot markets: bars complete after ``ts``, the open of the first session ex, are without it.
+
+    ``value``: new shares for one old, or a dividend per share in quoted units as paid then. ``factor``: what adjusted
+    prices after ``ts`` are multiplied by; anchored at the first bar, so that an event never changes what was before it.
+    """
+
+    symbol: str = pa.Field(metadata=KEY)
+    kind: str = pa.Field(isin=("split", "dividend"), metadata=KEY)
+    ts: Instant = pa.Field(metadata=KEY)
+    value: float = pa.Field(gt=0)
+    factor: float = pa.Field(gt=0)
+    source: str = pa.Field()
+
+    class Config:
+        name = "market.corporate_action"
+
+
 class Issues(Frame):
     """What was quarantined or flagged, and why; ``bar`` is the offending row (or rows) as JSON, as it came."""
 
@@ -146,6 +165,6 @@ class Composites(Frame):
         name = "signals.composite"
 
 
-FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Issues, Signals, Composites)
+FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Actions, Issues, Signals, Composites)
 # an upsert keeps what it replaces in <table>_revision
-VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Signals, Composites})
+VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions, Signals, Composites})

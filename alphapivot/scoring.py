@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from psycopg import sql
 
-from alphapivot import beside, calendars, calibration, composite, rolls
+from alphapivot import actions, beside, calendars, calibration, composite, rolls
 from alphapivot.frames import MARKETS, Signals
 from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
@@ -33,7 +33,8 @@ def signal_bars(
 ) -> pd.DataFrame:
     """
     The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted
-    futures prices; and, if a pillar's ``inputs`` ask for them, what both markets say at the same instants.
+    futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a pillar's
+    ``inputs`` ask for them, what both markets say at the same instants.
     """
     signal = {i.symbol: i.signal_market for i in instruments}
     rolled = stored.rolls(database, list(signal), until=until, known_at=known_at)
@@ -46,6 +47,8 @@ def signal_bars(
             )
     fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
     seen = pd.concat([f[f["symbol"].map(signal) == f["market"]] for f in fronts.values()], ignore_index=True)
+    events = stored.actions(database, list(signal), until=until, known_at=known_at)
+    seen = actions.adjust(seen, events, {i.symbol: i.adjust for i in instruments})
     if not inputs:
         return seen
     joined = beside.join(seen, fronts.get("spot"), raw.get("futures"), fronts.get("futures"), rolled)

@@ -7,7 +7,7 @@ import pandas as pd
 import pandera.errors
 import pytest
 
-from alphapivot.frames import FRAMES, VERSIONED, Bars, Composites, Issues, Rolls, Signals
+from alphapivot.frames import FRAMES, VERSIONED, Actions, Bars, Composites, Issues, Rolls, Signals
 
 TYPES = {  # of the table -> of the frame
     "text": pd.StringDtype(na_value=np.nan),
@@ -19,6 +19,7 @@ TYPES = {  # of the table -> of the frame
 SET_BY_THE_HUB = {  # columns of the table that are not in the frame
     Bars: ["ingested_at"],
     Rolls: ["ingested_at"],
+    Actions: ["ingested_at"],
     Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why", "ended_at"],
     Signals: [],
     Composites: [],

@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import numpy as np
 import pandas as pd
 
-from alphapivot.frames import Bars
+from alphapivot import calendars, schedule
+from alphapivot.frames import Actions, Bars
 
 if TYPE_CHECKING:
+<<<<<<< working
+    from collections.abc import Sequence
+    from datetime import datetime
+=======
     from collections.abc import Mapping
     from datetime import datetime, timedelta
+>>>>>>> ingest
 
+    from alphapivot.schedule import Calendar
     from alphapivot.settings import Instrument, Market
 
 RAW = Bars.columns()
+ACTIONS = ["symbol", "kind", "ts", "value", "source"]  # of alphapivot.frames.Actions
 
 
 @dataclass(frozen=True)
@@ -48,16 +57,44 @@ class Fetched:
 
     ``bars``: the columns RAW, ``ts`` aware and UTC at each bar's end, values as the source gave them (text where it is
     no number: ``alphapivot.quality.screen`` quarantines it), in the order of the requests, each by contract and ts.
+    Prices and volumes are as traded, not adjusted for later splits or dividends; ``actions`` holds those, each once or
+    more, with the columns ACTIONS: see ``events``.
     """
 
     bars: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
+    actions: pd.DataFrame = field(default_factory=lambda: Actions.empty()[ACTIONS])
 
 
-def gather(parts: list[pd.DataFrame], problems: list[Problem]) -> Fetched:
-    """One frame of what came for each request."""
-    filled = [part for part in parts if len(part)]
-    return Fetched(pd.concat(filled, ignore_index=True) if filled else Bars.empty(), problems)
+def gather(parts: list[pd.DataFrame], problems: list[Problem], actions: Sequence[pd.DataFrame] = ()) -> Fetched:
+    """One frame of what came for each request, and one of the splits and dividends that came along."""
+    filled, events = ([part for part in found if len(part)] for found in (parts, actions))
+    return Fetched(
+        pd.concat(filled, ignore_index=True) if filled else Bars.empty(),
+        problems,
+        pd.concat(events, ignore_index=True) if events else Actions.empty()[ACTIONS],
+    )
+
+
+def events(symbol: str, source: str, calendar: Calendar, found: pd.DataFrame) -> pd.DataFrame:
+    """
+    ``found`` (date of the first day ex, kind, value) as a feed's actions: at the open of that day's session, or of the
+    next where it has none. What is 0 or missing is no event; nor is a split of 1.
+    """
+    value = pd.to_numeric(found["value"], errors="coerce")
+    some = found[~(value.isna() | (value == 0) | ((found["kind"] == "split") & (value == 1)))]
+    dates = calendars.session_dates(calendar, pd.DatetimeIndex(some["date"]))
+    known = schedule.of(calendar)
+    opens = known.opens[np.searchsorted(known.labels, dates.to_numpy().astype("datetime64[us]"))]
+    return pd.DataFrame(
+        {
+            "symbol": symbol,
+            "kind": some["kind"].to_numpy(),
+            "ts": calendars.aware(opens),
+            "value": value[some.index].to_numpy(),
+            "source": source,
+        }
+    )
 
 
 @dataclass(frozen=True)

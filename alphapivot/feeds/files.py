@@ -16,7 +16,7 @@ import pandas as pd
 
 from alphapivot import calendars
 from alphapivot.errors import ConfigError, DataError
-from alphapivot.feeds.base import RAW, Fetched, Problem, Request, gather
+from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,23 +48,46 @@ class Files:
         """Bars of the requests' files; a file that is missing or cannot be understood is a Problem."""
         if not self.section.root.is_dir():
             raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is no folder")
-        parts, problems = [], []
+        parts, problems, actions = [], [], []
         for request in requests:
             try:
-                parts.append(self._bars(request))
+                bars = self._bars(request)
+                if request.market == "spot":
+                    actions += self._actions(request)
+                parts.append(bars)
             except DataError as error:
                 problems.append(Problem(request, str(error)))
-        return gather(parts, problems)
+        return gather(parts, problems, actions)
+
+    def _paths(self, ticker: str) -> list[Path]:
+        paths = sorted(path for path in self.section.root.glob(ticker) if path.is_file())
+        if not paths:
+            there = {p.relative_to(self.section.root).as_posix() for p in self.section.root.rglob("*") if p.is_file()}
+            raise DataError(f"there is no file {ticker} in {self.section.root}{_meant(ticker, there)}")
+        return paths
+
+    def _actions(self, request: Request) -> list[pd.DataFrame]:
+        """Splits and dividends: of the file that ``actions`` names, else of columns beside the bars, where mapped."""
+        instrument = request.instrument
+        if instrument.actions is None and not {"split", "dividend"} & set(self.section.columns):
+            return []
+        found = []
+        for path in self._paths(instrument.actions or instrument.spot or ""):
+            table = _Table(path, self.section, self.name, {}, ("ts", "split", "dividend"))
+            dates = table.stamps().tz_localize(None)
+            for kind in ("split", "dividend"):
+                values = table.numbers(kind)
+                wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
+                table.all_known(values, wrong, f"a {kind} as a number")
+                found.append(pd.DataFrame({"date": dates, "kind": kind, "value": values.to_numpy()}))
+        made = events(instrument.symbol, self.name, instrument.hours, pd.concat(found, ignore_index=True))
+        return [made[made["ts"] <= request.until]]
 
     def _bars(self, request: Request) -> pd.DataFrame:
         ticker = getattr(request.instrument, request.market)
         if ticker is None:
             raise DataError(f"[instrument.{request.instrument.symbol}] names no {request.market} file")
-        paths = sorted(path for path in self.section.root.glob(ticker) if path.is_file())
-        if not paths:
-            there = {p.relative_to(self.section.root).as_posix() for p in self.section.root.rglob("*") if p.is_file()}
-            raise DataError(f"there is no file {ticker} in {self.section.root}{_meant(ticker, there)}")
-        bars = pd.concat([self._file(path, request, ticker) for path in paths], ignore_index=True)
+        bars = pd.concat([self._file(path, request, ticker) for path in self._paths(ticker)], ignore_index=True)
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
         wanted = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
         return wanted.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
@@ -138,8 +161,15 @@ def _joined(rows: pd.DataFrame) -> pd.DataFrame:
 class _Table:
     """One file's rows, as text (CSV) or as they are (Parquet), indexed by line; and where our columns stand in it."""
 
-    def __init__(self, path: Path, section: FilesFeed, feed: str, beside: Mapping[str, str]) -> None:
-        self.path, self.section, self.feed = path, section, feed
+    def __init__(
+        self,
+        path: Path,
+        section: FilesFeed,
+        feed: str,
+        beside: Mapping[str, str],
+        ours: tuple[str, ...] = ("ts", "contract", *NUMBERS),
+    ) -> None:
+        self.path, self.section, self.feed, self.ours = path, section, feed, ours
         self.beside = beside  # contracts side by side: column of the name -> column of the close
         self.rows = self._parquet() if path.suffix == ".parquet" else self._csv()
         if self.rows.empty:
@@ -215,7 +245,7 @@ class _Table:
         names = [str(name) for name in self.rows.columns]
         plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(names)}
         found = {}
-        for ours in ("ts", "contract", "open", "high", "low", "close", "volume", "open_interest"):
+        for ours in self.ours:
             if theirs := self.section.columns.get(ours):
                 found[ours] = [theirs] if theirs in names else [part.strip() for part in theirs.split("+")]
                 for name in found[ours]:
@@ -241,7 +271,9 @@ class _Table:
             for name in (contract, close):
                 if name not in self.rows.columns:
                     self._absent(f"column {name!r} ([feed.{self.feed}] contracts = {contract}: {close})", name)
-        for price in () if self.beside else ("open", "high", "low", "close"):
+        if "close" not in self.ours and not {"split", "dividend"} & set(found):
+            self._absent("column for split or dividend", "split")
+        for price in () if self.beside or "close" not in self.ours else ("open", "high", "low", "close"):
             if price not in found and (price == "close" or {"open", "high", "low"} & set(found)):
                 self._absent(f"column for {price} ([feed.{self.feed}] columns = {price}: ...)", price)
 
@@ -284,16 +316,16 @@ class _Table:
         if len(self.found["ts"]) == 1:
             given = self.rows[self.found["ts"][0]]
             if pd.api.types.is_datetime64_any_dtype(given.dtype):
-                self._all_known(given, given.isna(), "a date")
+                self.all_known(given, given.isna(), "a date")
                 return pd.DatetimeIndex(given)
         text = self.column("ts").str.strip()
         form = self.section.date_format
         offset = text.str.contains(OFFSET) & text.str.contains(":")
         with_offset = bool(offset.all()) or (form is not None and "%z" in form)
         if offset.any() and not with_offset:
-            self._all_known(text, ~offset, "an offset such as +00:00, which other lines have")
+            self.all_known(text, ~offset, "an offset such as +00:00, which other lines have")
         parsed = pd.to_datetime(text, format=form or "ISO8601", errors="coerce", utc=with_offset)
-        self._all_known(
+        self.all_known(
             text, parsed.isna(), f"a date as {form}" if form else "an ISO 8601 date such as 2006-01-31 17:30"
         )
         return pd.DatetimeIndex(parsed)
@@ -304,10 +336,10 @@ class _Table:
             return stamps.tz_convert("UTC")
         local = stamps.tz_localize(self.section.zone, ambiguous="NaT", nonexistent="NaT")
         expected = f"a time that {self.section.zone} has exactly once (its clocks change there); use offsets or UTC"
-        self._all_known(stamps.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
+        self.all_known(stamps.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
         return local.tz_convert("UTC")
 
-    def _all_known(self, given: pd.Series, unknown: pd.Series[bool], expected: str) -> None:
+    def all_known(self, given: pd.Series, unknown: pd.Series[bool], expected: str) -> None:
         lines = self.rows.index[unknown]
         if len(lines):
             more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""

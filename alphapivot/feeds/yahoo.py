@@ -1,5 +1,10 @@
 """
-Yahoo Finance through yfinance: unadjusted bars of tickers such as ^GSPC, AAPL and ES=F (a ready-made future).
+Yahoo Finance through yfinance: bars as traded of tickers such as ^GSPC, AAPL and ES=F, and their splits and dividends.
+
+Yahoo's prices are adjusted for every later split, whatever yfinance is asked for; that is undone here with the splits
+that come along, so that a split of tomorrow restates nothing of today. auto_adjust, which would also take dividends out
+and has changed its default before, is always off. ES=F and its like are ready-made futures: contracts joined as they
+are, unadjusted, with a jump at each roll that no position earned, and no contract that could be traded.
 
 Yahoo is free and owes nothing: what it refuses is a Problem, what may pass is transient, and when nothing at all can be
 had the error says how to go on without it.
@@ -13,11 +18,17 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from alphapivot import calendars, home
 from alphapivot.errors import Unavailable
+<<<<<<< working
+from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
+=======
 from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather
+>>>>>>> ingest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,10 +78,13 @@ class Yahoo:
         limits = {"timeout": self.section.timeout, "patience": self.section.patience}
         session = YahooSession(base_url=self.section.base_url, **limits)
         parts: list[pd.DataFrame] = []
+        actions: list[pd.DataFrame] = []
         problems: list[Problem] = []
         for n, request in enumerate(requests):
             try:
-                parts.append(self._bars(yf, session, request))
+                bars, found = self._bars(yf, session, request)
+                parts.append(bars)
+                actions.append(found)
             except _Refused as refused:
                 problems.append(Problem(request, refused.reason, refused.transient))
                 if not refused.final:
@@ -81,9 +95,9 @@ class Yahoo:
                 reason = f"not asked for, because {refused.reason}"
                 problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
                 break
-        return gather(parts, problems)
+        return gather(parts, problems, actions)
 
-    def _bars(self, yf: Any, session: YahooSession, request: Request) -> pd.DataFrame:
+    def _bars(self, yf: Any, session: YahooSession, request: Request) -> tuple[pd.DataFrame, pd.DataFrame]:
         ticker, interval = getattr(request.instrument, request.market), request.interval
         if ticker is None:
             raise _Refused(f"[instrument.{request.instrument.symbol}] names no {request.market} ticker")
@@ -99,7 +113,11 @@ class Yahoo:
             ts = calendars.session_closes(calendar, stamps.tz_localize(None))
         else:
             ts = calendars.ends_of(calendar, interval, stamps)
+        dates = stamps.tz_localize(None).normalize()
         bars = table.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
+        found = _events(table, dates) if request.market == "spot" else _events(table[:0], dates[:0])
+        bars, found = _as_traded(bars, dates, found)
+        actions = events(request.instrument.symbol, self.name, calendar, found)
         bars = bars.assign(
             symbol=request.instrument.symbol,
             market=request.market,
@@ -115,7 +133,8 @@ class Yahoo:
             raise _Refused(f"Yahoo has no {interval} bars of {ticker} in that time")
         # the bar that is still being made comes too
         wanted = bars[bars["ts"] <= request.until]
-        return wanted if request.since is None else wanted[wanted["ts"] > request.since]
+        actions = actions[actions["ts"] <= request.until]
+        return (wanted if request.since is None else wanted[wanted["ts"] > request.since]), actions
 
     def _spans(self, request: Request) -> list[tuple[datetime, datetime]]:
         """The time that is asked for, cut as Yahoo wants it."""
@@ -141,10 +160,16 @@ class Yahoo:
         try:
             table: pd.DataFrame = yf.Ticker(ticker, session=session).history(
                 start=start,
+<<<<<<< working
+                # to now, also for a past ``until``: all splits since are in the prices
+                end=max(request.until, datetime.now(UTC)) + timedelta(days=1),
+                interval=request.interval,
+=======
                 end=end,
                 interval=interval,
+>>>>>>> ingest
                 auto_adjust=False,
-                actions=False,
+                actions=True,
                 keepna=True,
                 timeout=self.section.timeout,
             )
@@ -172,6 +197,38 @@ class Yahoo:
         got = f"HTTP {session.status}, " if session.status else ""
         what = f"{got}{type(error).__name__}: {_brief(error)}"
         return _Refused(f"{where} gave an answer for {ticker} that cannot be read ({what})", transient=True)
+
+
+def _events(table: pd.DataFrame, dates: pd.DatetimeIndex) -> pd.DataFrame:
+    """Splits and dividends (a fund's gains are one) by date, as Yahoo gives them."""
+    kinds = {"Stock Splits": "split", "Dividends": "dividend", "Capital Gains": "dividend"}
+    parts = [
+        pd.DataFrame({"date": dates, "kind": kind, "value": table[name].to_numpy(float)})
+        for name, kind in kinds.items()
+        if name in table
+    ]
+    none = pd.DataFrame({"date": dates[:0], "kind": pd.Series(dtype="str"), "value": pd.Series(dtype=float)})
+    found = pd.concat([none, *parts])
+    return found[found["value"] > 0].groupby(["date", "kind"])[["value"]].sum().reset_index()
+
+
+def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Undoes what later splits did to earlier prices, volumes and dividends."""
+    splits = found[found["kind"] == "split"].sort_values("date")
+    if splits.empty:
+        return bars, found
+    # from each split on to the last
+    product = np.append(np.cumprod(splits["value"].to_numpy()[::-1])[::-1], 1.0)
+
+    def later(days: pd.DatetimeIndex) -> npt.NDArray[np.float64]:
+        since: npt.NDArray[np.float64] = product[np.searchsorted(splits["date"].to_numpy(), days.to_numpy(), "right")]
+        return since
+
+    scale = later(dates)
+    prices = {name: bars[name] * scale for name in ("open", "high", "low", "close")}
+    paid = (found["kind"] == "dividend").to_numpy()
+    value = np.where(paid, found["value"] * later(pd.DatetimeIndex(found["date"])), found["value"])
+    return bars.assign(**prices, volume=bars["volume"] / scale), found.assign(value=value)
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module

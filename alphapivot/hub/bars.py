@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psycopg import sql
 
-from alphapivot.frames import Bars, Rolls
+from alphapivot.frames import Actions, Bars, Rolls
 from alphapivot.hub import read
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: dateti
     """The rolls up to ``until``, as the hub knew them at ``known_at``, sorted by (symbol, ts): a frame of Rolls."""
     where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
     return _sorted(read.query(hub, known(Rolls, where, known_at)))
+
+
+def actions(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
+    """The splits and dividends up to ``until``, as the hub knew them at ``known_at``: a frame of Actions."""
+    where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
+    return _sorted(read.query(hub, known(Actions, where, known_at)), "kind")
 
 
 def known(frame: type[Frame], where: sql.Composable, known_at: datetime | None) -> sql.Composed:

@@ -15,13 +15,13 @@ import psycopg
 from psycopg import sql
 
 from alphapivot.errors import Unavailable
-from alphapivot.frames import VERSIONED, Bars, Frame, Rolls
+from alphapivot.frames import VERSIONED, Actions, Bars, Frame, Rolls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls})  # the hub adds ingested_at to their rows
+DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions})  # the hub adds ingested_at to their rows
 ATTEMPTS = 5
 
 LOOK = """

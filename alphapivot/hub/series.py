@@ -103,3 +103,28 @@ def overlaid(hub: Hub, new: pd.DataFrame, starts: pd.Series, until: datetime) ->
     old = old[~(old["ts"] <= old["symbol"].map(starts))]  # a comparison with NaT is false
     both = pd.concat([old, new[Bars.columns()]], ignore_index=True)
     return both.drop_duplicates(Bars.keys(), keep="last").sort_values(Bars.keys(), ignore_index=True)
+
+
+def closes_before(hub: Hub, events: pd.DataFrame, intervals: dict[str, str]) -> pd.DataFrame:
+    """
+    symbol, market, ts and close of the newest stored spot bar at or before each event (symbol, ts), if there is one.
+
+    ``intervals``: symbol -> the interval at which its feed brings spot. One query for all.
+    """
+    query = text(
+        "SELECT DISTINCT e.symbol, 'spot' AS market, b.ts, b.close"
+        " FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:instants AS timestamptz[]))"
+        " AS e (symbol, interval, ts), LATERAL (SELECT ts, close FROM market.bar AS b WHERE b.symbol = e.symbol"
+        " AND b.market = 'spot' AND b.contract = '' AND b.interval = e.interval AND b.ts <= e.ts"
+        " ORDER BY b.ts DESC LIMIT 1) AS b"
+    )
+    asked = events[["symbol", "ts"]].drop_duplicates()
+    parameters = {
+        "symbols": asked["symbol"].tolist(),
+        "intervals": asked["symbol"].map(intervals).tolist(),
+        "instants": [ts.to_pydatetime() for ts in asked["ts"]],
+    }
+    with hub.engine.connect() as connection:
+        rows = connection.execute(query, parameters).all()
+    found = pd.DataFrame(rows, columns=["symbol", "market", "ts", "close"])
+    return found.astype({"symbol": "str", "market": "str", "ts": "datetime64[us, UTC]", "close": float})

@@ -61,6 +61,8 @@ def rescore_after(
                 " AND ingested_at > :known_at AND ts <= :as_of"
                 f" AND NOT (ingested_at <= ts + :settles AND EXISTS ({SAME_PRICES}))"
                 " UNION ALL SELECT ts FROM market.roll"
+                " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of"
+                " UNION ALL SELECT ts FROM market.corporate_action"
                 " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
             ),
             {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of}
