@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphapivot.errors import AlphaPivotError, ConfigError
@@ -136,6 +137,10 @@ def _pillars(options: argparse.Namespace) -> int:
     import pillars
     from alphapivot.reports import handbook, terminal
 
+    if options.action == "test":
+        from alphapivot import plugins
+
+        return DONE if terminal.contract(plugins.read(options.file)[1]) else FAILED
     configured = _settings(options).pillars  # also brings the user's own into the registry
     if options.action == "list":
         terminal.show(handbook.index(pillars.PILLARS), "Pillars")
@@ -265,6 +270,8 @@ def _parser() -> argparse.ArgumentParser:
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="one line each")
     actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
+    tested = actions.add_parser("test", help="does a pillar of yours keep the contract? Says where it sees the future")
+    tested.add_argument("file", metavar="FILE", type=Path)
     sub = add("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("url", help="its address").add_argument(

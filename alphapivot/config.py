@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 import pillars
-from alphapivot import ini
+from alphapivot import ini, plugins
 from alphapivot import settings as grammar
 from alphapivot.consistency import check
 from alphapivot.errors import ConfigError
@@ -35,9 +35,10 @@ SINGLE: dict[str, type[BaseModel]] = {
     "protections": grammar.ProtectionSettings,
     "quality": grammar.Quality,
     "retention": grammar.Retention,
+    "plugins": grammar.Plugins,
     "runtime": grammar.Runtime,
 }
-OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention")
+OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention", "plugins")
 KINDS: dict[str, dict[str, type[BaseModel]]] = {  # [feed.NAME] and [broker.NAME] say their kind
     "feed": {"files": grammar.FilesFeed, "simulated": grammar.SimulatedFeed, "yahoo": grammar.YahooFeed},
     "broker": {"alpaca": grammar.AlpacaBroker, "paper": grammar.PaperBroker},
@@ -60,7 +61,8 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         for name in sections
         if name not in SINGLE and not _family(name)
     ]
-    mistakes += _apply_environment(sections, environ)
+    mistakes += _load_plugins(sections, environ, path)
+    mistakes += _apply_environment(sections, {k: v for k, v in environ.items() if k != f"{PREFIX}PLUGINS__FOLDER"})
     mistakes += _apply_overrides(sections, overrides)
 
     valid: dict[str, BaseModel] = {}
@@ -247,6 +249,22 @@ def _apply_rules(valid: dict[str, BaseModel], sections: ini.Sections, mistakes: 
                 rules.setdefault(pillar, {})[name] = valid[section]
     for pillar, own in rules.items():
         valid[f"pillar.{pillar}"] = Ruled(pillar=valid[f"pillar.{pillar}"], rules=own)
+
+
+def _load_plugins(sections: ini.Sections, environ: Mapping[str, str], path: Path) -> list[str]:
+    """Imports the user's own pillars, before anything is asked about their sections; makes their folder absolute."""
+    section = sections.get("plugins", {})
+    folder = environ.get(f"{PREFIX}PLUGINS__FOLDER", section.get("folder"))
+    if folder:
+        folder = str((path.parent / Path(folder).expanduser()).resolve())
+        sections["plugins"] = section | {"folder": folder}
+    try:
+        plugins.load(
+            Path(folder) if folder else None, [n.removeprefix("pillar.") for n in sections if n[:7] == "pillar."]
+        )
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def _at_home(feed: grammar.FilesFeed, path: Path) -> grammar.FilesFeed:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 import pillars
+from alphapivot import plugins
 from alphapivot.errors import ConfigError
 from alphapivot.sections import Day, Mapped, Positive, Section, Zone
 from alphapivot.terms import Terms
@@ -260,10 +261,17 @@ class Runtime(Section):
         return self
 
 
+class Plugins(Section):
+    """[plugins]: pillars that are not of the checkout; see alphapivot/plugins.py."""
+
+    folder: Path | None = Field(None, description="a folder with Python files of your own pillars")
+
+
 class Settings(Section):
     """The whole of config.ini, frozen."""
 
     database: Database = Database()
+    plugins: Plugins = Plugins()
     runtime: Runtime
     timeframes: Timeframes
     composite: CompositeSettings
@@ -279,6 +287,14 @@ class Settings(Section):
     quality: Quality = Quality()
     retention: Retention = Retention()
     pillars: Annotated[Mapped[SerializeAsAny[pillars.Pillar]], BeforeValidator(_by_name)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, values: Any) -> Any:
+        """What a run stored names the plug-ins that it needs: another process imports them now."""
+        section = values.get("plugins", Plugins())
+        plugins.load(Plugins.model_validate(section).folder, values.get("pillars", ()))
+        return values
 
     def shard(self, index: int) -> list[Instrument]:
         """The index-th piece of the universe: symbols sorted, every shards-th one."""

@@ -1,12 +1,14 @@
 """
 What every pillar promises, as checks that say in plain words which promise was broken, and at which bar.
 
-``for check in CHECKS: check(pillar, sample_bars(pillar.history))`` - for the built-in pillars, and for anyone's own.
+``keeps_the_contract(MyPillar())`` in a test, or `alphapivot pillars test FILE`: for the built-in pillars and
+for anyone's own.
 Other daily Bars will do too: sorted by symbol and ts, and more than twice ``history`` of each symbol.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -241,6 +243,27 @@ CHECKS: tuple[Check, ...] = (
     stands_bad_stretches,
     scores_alike_whoever_asks,
 )
+
+
+def keeps_the_contract(pillar: Pillar, bars: pd.DataFrame | None = None) -> None:
+    """For a test: raises BrokenPromise with every promise that the pillar breaks, each in words."""
+    if broken := [told for _, told in verdicts(pillar, bars) if told]:
+        raise BrokenPromise("\n".join(broken))
+
+
+def verdicts(pillar: Pillar, bars: pd.DataFrame | None = None) -> Iterator[tuple[str, str]]:
+    """Each promise in words, and how it is broken ("" where it is kept); a crash breaks it too."""
+    sample = sample_bars(pillar.history) if bars is None else bars
+    for check in CHECKS:
+        told = ""
+        try:
+            check(pillar, sample)
+        except BrokenPromise as error:
+            told = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever its code raises
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{pillar.name} fails with {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        yield check.__name__.replace("_", " "), told
 
 
 def _valid(pillar: Pillar, bars: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pandas as pd
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
@@ -16,6 +17,7 @@ from alphapivot.execution import control, report
 from alphapivot.hub import Hub
 from alphapivot.reports import explained, tables, views
 from alphapivot.settings import Settings
+from pillars import Pillar
 
 console = Console()
 NUMBERS = frozenset("+-–0123456789")
@@ -119,6 +121,25 @@ def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> N
         story.note,
         good=story.score is not None,
     )
+
+
+def contract(kinds: list[type[Pillar]]) -> bool:
+    """What each pillar promises, and whether it keeps it; are all promises kept?"""
+    from pillars.contract import verdicts  # noqa: PLC0415 - only who tests needs it
+
+    good = True
+    for kind in kinds:
+        try:
+            pillar = kind()
+        except ValidationError as error:
+            needed = ", ".join(str(e["loc"][0]) for e in error.errors() if e["type"] == "missing")
+            raise ConfigError(
+                f"{kind.name}: every parameter needs a default to be tested; {needed} have none"
+            ) from None
+        for promise, told in verdicts(pillar):
+            good &= not told
+            verdict("broken" if told else "  kept", told or f"{pillar.name} {promise}", good=not told)
+    return good
 
 
 def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> None:
