@@ -145,7 +145,6 @@ def join() -> PrefectServer:
     )  # a person reads our own words; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
         return PrefectServer(api)
-    home.prefect().mkdir(parents=True, exist_ok=True)
     server = PrefectServer("", home.prefect() / "server.log")
     with locked("server.lock"):
         server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - it is made here
@@ -224,6 +223,7 @@ def serving() -> Iterator[PrefectServer]:
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """One process at a time."""
+    home.prefect().mkdir(parents=True, exist_ok=True)
     with (home.prefect() / name).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
