@@ -71,6 +71,10 @@ def _flow(name: str) -> Callable[[argparse.Namespace], int]:
         from alphapivot import home
         from flows import deploy, operate
 
+        if getattr(options, "known_at", None):
+            return _as_known(options)
+        if getattr(options, "start", None):
+            return _backfill(options)
         settings = _settings(options)  # a mistake in the file is said before anything is started
         parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
         with operate.serving() as server:
@@ -82,6 +86,44 @@ def _flow(name: str) -> Callable[[argparse.Namespace], int]:
         return DONE if state.is_completed() else FAILED
 
     return command
+
+
+def _as_known(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+    from flows import known
+
+    if options.as_of is None:
+        raise ConfigError("--known-at needs --as-of: the instant for which the scores were made")
+    settings = _settings(options)
+    run = known.scores(settings, options.as_of, options.known_at)
+    terminal.scores(hub.connect(), settings, run)
+    print(f"scope {run.scope}: live scores are untouched, and nothing is traded")  # noqa: T201
+    return DONE
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from flows import backfill
+
+    settings = _settings(options)
+    end = options.end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with Progress() as bar:
+        task = bar.add_task("backfill")
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what)
+
+        receipts, notes = backfill.run(settings, options.start, end, progress)
+    for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
+        print(note)  # noqa: T201
+    return DONE
+
+
+def day(text: str) -> datetime:
+    """A day's begin, or an instant with its zone."""
+    return instant(f"{text}T00:00:00Z" if len(text) == 10 else text)
 
 
 def _show_run(settings: Settings, name: str, state: Any) -> None:
@@ -255,6 +297,15 @@ def _parser() -> argparse.ArgumentParser:
             metavar="TS",
             help="decide for this instant, such as 2026-11-20T21:00:00Z; now when absent",
         )
+
+        if name in ("run", "signals"):
+            text = "make the scores of --as-of again from what was known at this instant; trades nothing"
+            sub.add_argument("--known-at", type=instant, metavar="TS", help=text)
+        if name == "ingest":
+            sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day (UTC) on")
+            sub.add_argument(
+                "--to", dest="end", type=day, metavar="DAY", help="up to this day's begin; today when absent"
+            )
 
     sub = add("demo", _demo, "the whole thing offline, over a simulated market")
     sub.add_argument("--fresh", action="store_true", help="drop the demo's database first")

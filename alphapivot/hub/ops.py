@@ -125,6 +125,18 @@ def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     return dataclasses.replace(run, known_at=row[0])
 
 
+def set_known_at(hub: Hub, run: RunRef, known_at: datetime) -> RunRef:
+    """
+    Fixes a past instant as the one up to which the run reads: for runs that are made again.
+
+    Waits for the writers that are at work: one of them may have dated its rows before it.
+    """
+    with hub.engine.begin() as conn:
+        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
+        conn.exec_driver_sql("UPDATE ops.run SET known_at = %s WHERE run_id = %s", (known_at, run.run_id))
+    return dataclasses.replace(run, known_at=known_at)
+
+
 def finish_run(hub: Hub, run_id: str, state: str, message: str = "") -> None:
     """Records how an attempt ended: completed, failed, cancelled or skipped."""
     with hub.engine.begin() as conn:

@@ -16,6 +16,7 @@ from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, report
 from alphapivot.hub import Hub
 from alphapivot.reports import explained, tables, views
+from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from pillars import Pillar
 
@@ -39,9 +40,9 @@ def page(markdown: str) -> None:
         print(markdown, end="")  # noqa: T201
 
 
-def scores(hub: Hub, settings: Settings) -> None:
-    """Scores by symbol with each pillar's contribution, as of the newest run."""
-    if run := tables.latest(hub):
+def scores(hub: Hub, settings: Settings, run: RunRef | None = None) -> None:
+    """Scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
+    if run := run or tables.latest(hub):
         show(views.scores(tables.scores(hub, settings, run)), f"Scores at {views.instant(run.as_of)} UTC")
     else:
         console.print("No scores yet: [bold]alphapivot run[/] makes some.")

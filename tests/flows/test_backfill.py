@@ -78,7 +78,7 @@ def test_pieces_leave_what_one_piece_leaves(environ, server_url, template, monke
     assert seen[0][:2] == (0, len(done))
     assert seen[-1][:2] == (len(done), len(done))
     ours = held(hubs.connect())
-    monkeypatch.setattr(pieces, "BARS", 10**9)
+    monkeypatch.setattr(pieces, "BARS", 10**6)
     monkeypatch.setattr(pieces, "TICKERS", 100)
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
     assert len(run()[0]) == 1 + 1  # SP500 and GOLD have two markets, the others one

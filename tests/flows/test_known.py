@@ -1,0 +1,96 @@
+"""What an earlier run knew: after bars were restated, its scores are made again to the last bit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from psycopg import sql
+from sqlalchemy import text
+
+from alphapivot import hub as hubs
+from alphapivot import process
+from alphapivot.errors import DataError
+from alphapivot.frames import Bars, Composites, Signals
+from alphapivot.hub import digest, ops
+from flows import known, replay
+from tasks import pillars, runs
+
+CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
+FIRST, SECOND = datetime(2024, 3, 5, 23, 30, tzinfo=UTC), datetime(2024, 3, 6, 23, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    return process.configure(CONFIG)
+
+
+def held(scope: str, frame) -> pd.DataFrame:
+    rows = hubs.connect().read(frame, sql.SQL("scope = {}").format(scope))
+    columns = [c for c in frame.columns() if c not in ("scope", "batch_id")]
+    return rows[columns].sort_values([k for k in frame.keys() if k != "scope"], ignore_index=True)
+
+
+def restate(settings, run, change) -> int:
+    """Bars of the feed as a provider would correct them; returns how many were changed."""
+    hub = hubs.connect()
+    bars = hub.read(Bars)
+    changed = change(bars[bars["symbol"] == "ALPHA"].copy())
+    with ops.batch(hub, run, "restate", str(len(changed)), {}) as batch:
+        return batch.write(Bars, changed).changed
+
+
+def dearer(bars: pd.DataFrame) -> pd.DataFrame:
+    old = bars[bars["ts"] < "2024-01-01"]
+    return old.assign(**{p: old[p] * 1.01 for p in ("open", "high", "low", "close")})
+
+
+def test_scores_of_an_earlier_run_are_made_again_to_the_last_bit_after_a_restatement(settings):
+    first, _ = replay.session(settings, FIRST)
+    signals, composites = held("live", Signals), held("live", Composites)
+    assert restate(settings, first, dearer) > 300
+    replay.session(settings, SECOND)
+    restated = held("live", Signals)
+    same_time = restated[restated["ts"] <= FIRST].reset_index(drop=True)
+    assert not same_time.equals(signals)  # the live ones now stand on the new prices
+    before = digest.tables(hubs.connect())
+
+    again = known.scores(settings, FIRST, first.known_at)
+
+    assert again.scope.startswith("replay-")
+    pd.testing.assert_frame_equal(held(again.scope, Signals), signals, check_exact=True)
+    pd.testing.assert_frame_equal(held(again.scope, Composites), composites, check_exact=True)
+    after = digest.tables(hubs.connect())
+    assert {t for t in after if after[t] != before[t]} == {"signals.signal", "signals.composite"}
+    pd.testing.assert_frame_equal(held("live", Signals), restated)
+    # the same question finds its answer
+    assert known.scores(settings, FIRST, first.known_at) == again
+    assert digest.tables(hubs.connect()) == after
+
+
+def test_nobody_knows_what_will_be_known(settings):
+    with pytest.raises(DataError, match="lies in the future"):
+        known.scores(settings, FIRST, datetime.now(UTC) + timedelta(days=1))
+
+
+@pytest.mark.parametrize(("days_late", "reopened"), [(0, False), (30, True)])
+def test_volume_alone_reopens_no_signal_while_it_settles(settings, days_late, reopened):
+    first, _ = replay.session(settings, FIRST)
+    volume = restate(settings, first, lambda bars: bars.tail(3).assign(volume=lambda b: b["volume"] + 1))
+    assert volume == 3
+    with hubs.connect().engine.begin() as conn:  # as if learned some days after the bar, not in the year of the test
+        conn.execute(
+            text(
+                "UPDATE market.bar SET ingested_at = greatest(ts + :late, :known) WHERE symbol = 'ALPHA' AND ts >= :ts"
+            ),
+            {"late": timedelta(days=days_late), "known": FIRST + timedelta(days=days_late), "ts": FIRST - timedelta(9)},
+        )
+        conn.execute(text("UPDATE market.bar_revision SET ingested_at = ts, superseded_at = ts + interval '99 years'"))
+        conn.execute(text("UPDATE signals.watermark SET known_at = :at"), {"at": FIRST - timedelta(days=10)})
+    run = runs.begin("replay", settings, key="again", as_of=FIRST)
+    receipt = pillars.score_pillar.fn(ops.freeze_known_at(hubs.connect(), run), "trend", 0)
+    scored = sum(n for what, n in receipt.rows.items() if what.startswith("signals.signal"))
+    assert (scored > 0) == reopened
