@@ -111,7 +111,7 @@ def _failed_runs(hub: Hub) -> list[Alert]:
 def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     """One alert a feed and day, however many of its series are too old to be acted on (``max_score_age``)."""
     base, limit = settings.timeframes.base, settings.execution.max_score_age
-    newest = series.newest(hub, sorted(settings.instruments))
+    newest = {key: mark.newest for key, mark in series.marks(hub, sorted(settings.instruments)).items()}
     wanted = {
         i.symbol: newest.get((i.symbol, i.signal_market, i.source_interval(i.signal_market, base)))
         for i in settings.instruments.values()
