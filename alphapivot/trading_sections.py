@@ -46,6 +46,10 @@ class ExecutionSettings(Section):
     stop_atr: Positive = Field(description="stop distance in ATR")
     reward_to_risk: Positive = Field(description="target distance over stop distance")
     allow_shorts: bool = True
+    foreign_orders: Literal["adopt", "cancel"] = Field(
+        "adopt", description="orders at the broker that are not ours: they stay and lock their symbol, or are cancelled"
+    )
+    max_clock_skew: float = Field(5, gt=0, description="seconds between our clock and the broker's; no entry beyond it")
 
 
 class EntrySettings(Section):

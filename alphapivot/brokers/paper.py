@@ -283,7 +283,8 @@ class Paper:
     def _submit(self, conn: Connection, spec: OrderSpec) -> Answer:
         conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})
         where = {"book": self._book, "bracket": spec.bracket, "id": spec.client_order_id, "qty": spec.qty}
-        if conn.execute(text("SELECT FROM paper.orders WHERE book = :book AND client_order_id = :id"), where).first():
+        known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :id")
+        if conn.execute(known, where).first() is not None:
             return Duplicate()
         position = dict(zip(("symbol", "market", "contract"), spec.key, strict=True)) | {"book": self._book}
         fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()

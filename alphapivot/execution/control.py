@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 NEWEST = """
-    SELECT state, reason, by, at FROM (
-        SELECT DISTINCT ON (scope) state, reason, by, at FROM trading.control
+    SELECT state, reason, by, at, flatten FROM (
+        SELECT DISTINCT ON (scope) state, reason, by, at, flatten FROM trading.control
         WHERE scope IN (%(book)s, '*') ORDER BY scope, control_id DESC
     ) newest
-    ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), at DESC LIMIT 1
+    ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), flatten DESC, at DESC LIMIT 1
 """
 
 
 @dataclass(frozen=True)
 class Control:
-    """What is allowed: ACTIVE all, REDUCE_ONLY and HALTED nothing that adds exposure; exits and protection always."""
+    """
+    What is allowed: ACTIVE all, REDUCE_ONLY and HALTED nothing that adds exposure; exits and protection always.
+    ``flatten``: whatever is open leaves at market.
+    """
 
     state: ControlState
     reason: str
     by: str
     at: datetime | None
+    flatten: bool = False
 
 
 def state(conn: Connection | psycopg.Connection, book: str) -> Control:
@@ -42,12 +46,12 @@ def state(conn: Connection | psycopg.Connection, book: str) -> Control:
     return Control("ACTIVE", "never halted", "nobody", None) if row is None else Control(*row)
 
 
-def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False) -> Control:
+def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False, flatten: bool = False) -> Control:
     """
-    No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are. A run in progress
-    obeys too.
+    No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are; with ``flatten`` the next
+    run leaves every trade at market. A run in progress obeys too.
     """
-    return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by)
+    return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by, flatten=flatten)
 
 
 def resume(hub: Hub, book: str, reason: str, by: str) -> Control:
@@ -55,12 +59,15 @@ def resume(hub: Hub, book: str, reason: str, by: str) -> Control:
     return _say(hub, book, "ACTIVE", reason, by)
 
 
-def _say(hub: Hub, book: str, new: ControlState, reason: str, by: str) -> Control:
+def _say(hub: Hub, book: str, new: ControlState, reason: str, by: str, *, flatten: bool = False) -> Control:
     if not reason.strip() or not by.strip():
         raise ValueError(f"a change of the kill switch needs a reason and a name, got reason {reason!r} by {by!r}")
     with hub.engine.begin() as conn:
         conn.execute(
-            text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, :state, :reason, :by)"),
-            {"book": book, "state": new, "reason": reason, "by": by},
+            text(
+                "INSERT INTO trading.control (scope, state, reason, by, flatten)"
+                " VALUES (:book, :state, :reason, :by, :flatten)"
+            ),
+            {"book": book, "state": new, "reason": reason, "by": by, "flatten": flatten},
         )
         return state(conn, book)

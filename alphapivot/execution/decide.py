@@ -197,6 +197,7 @@ class _Book:
         if moment is not None and self.rules.exit.session_end:
             left = moment.bars_left != 1  # the next bar is the last: what opens there could not be closed in time
             yield "session", "session_ends", Gate(left, f"{moment.bars_left} bars left", "not the last bar")
+        yield "clock", "clock_skew", Gate(standing.skew is None, standing.skew or "in step", "in step")
         yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
         lock = standing.locked.get(symbol)
         why = lock if lock is not None and lock.startswith("data:") else "locked"  # its data, or its books

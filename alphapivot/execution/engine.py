@@ -1,14 +1,17 @@
 """
-One executor run: lock, fence, reconcile, decide, commit, send, record. Safe to be killed at any instant and run again.
+One executor run: lock, fence, reconcile, protect, decide, commit, send, record. Safe to be killed at any instant and
+run again.
 
 Nothing is sent that was not committed before; what was sent and not recorded is found at the broker by its id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +19,15 @@ import pandas as pd
 import psycopg
 from sqlalchemy import text
 
+from alphapivot import calendars
 from alphapivot.brokers import open_broker
-from alphapivot.brokers.base import Broker, Ref, Replaying
+from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.errors import ConfigError
-from alphapivot.execution import ledger, quotes
-from alphapivot.execution.decide import OpenTrade, Quote, Rules, Score, Standing, decide
-from alphapivot.execution.reconcile import check_positions, finish_what_was_begun, reconcile
+from alphapivot.execution import ledger, orders, quotes
+from alphapivot.execution.decide import Decision, OpenTrade, Quote, Rules, Score, Standing, decide
+from alphapivot.execution.manage import send_entries, settle
+from alphapivot.execution.reconcile import broken, foreign, naked, reconcile
 from alphapivot.execution.record import record
-from alphapivot.execution.send import send
 from alphapivot.execution.session import Session, TradeReport
 from alphapivot.frames import Bars
 from alphapivot.hub import bars as hub_bars
@@ -45,9 +49,12 @@ def trade(
     fx: Mapping[str, Decimal] | None = None,
     terms: Mapping[str, Any] | None = None,
     broker: Broker | None = None,
+    decide_too: bool = True,
+    pause: Callable[[float], None] = time.sleep,
 ) -> TradeReport:
     """
-    Brings the book of [execution] to where the scores known at ``run.as_of`` want it.
+    Brings the book of [execution] to where the scores known at ``run.as_of`` want it; without ``decide_too`` it only
+    carries through what was decided: entries that wait for the open, protection, exits.
 
     ``fx``: currency -> book currency for one unit; what it lacks is taken from instruments named as pairs (EURUSD).
     ``terms``: symbol -> what made its composite, kept with the decision. ``broker``: instead of the configured one.
@@ -78,7 +85,8 @@ def trade(
             )
             return report
         broker = broker or open_broker(hub, settings)
-        _go(Session(hub, run, settings, clock, broker, lock, fence, report), fx or {}, terms or {})
+        session = Session(hub, run, settings, clock, broker, lock, fence, report, pause=pause)
+        _go(session, fx or {}, terms or {}, decide_too=decide_too)
     return report
 
 
@@ -93,7 +101,7 @@ def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
         conn.close()
 
 
-def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any]) -> None:
+def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *, decide_too: bool) -> None:
     with session.hub.engine.connect() as conn:
         trades = ledger.open_trades(conn, session.book)
     gone = sorted({t["symbol"] for t in trades} - set(session.instruments))
@@ -101,13 +109,16 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any]) -
         raise ConfigError(
             f"book {session.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
         )
+    session.skew = _skew(session)
     bars, rolls = _market(session)
     session.rates = _rates(session, bars, fx)
-    finish_what_was_begun(session)
+    session.bars = quotes.opened(bars, session.interval, session.instruments)
     if isinstance(session.broker, Replaying):
-        session.broker.advance(quotes.opened(bars, session.interval, session.instruments), session.rates)
+        session.broker.advance(session.bars, session.rates)
     reconcile(session)
-    check_positions(session)
+    apart = broken(session)
+    foreign(session)
+    _carry_through(session, apart)
 
     fronts = quotes.fronts(rolls, session.instruments, session.run.as_of)
     traded = bars["symbol"].map({s: i.trade_market for s, i in session.instruments.items()})
@@ -121,12 +132,28 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any]) -
         as_of=session.run.as_of,
         known_at=session.run.known_at,
     )
-    to_send, to_cancel = _decide(session, priced, fronts, terms)
-    for entry_id in to_cancel:
-        session.broker.cancel(Ref(entry_id, None, entry_id, "ENTRY"))
-    send(session, to_send)
-    if to_send or to_cancel:
+    if decide_too and _decide(session, priced, fronts, terms):
+        _carry_through(session, apart)
+    naked(session)
+
+
+def _carry_through(session: Session, apart: set[str]) -> None:
+    """Exits and protection first, then the entries; twice, for one that is proven never to have arrived."""
+    settle(session, apart)
+    for _ in range(2):
+        if not send_entries(session):
+            return
         reconcile(session)
+        settle(session, apart)
+
+
+def _skew(session: Session) -> str | None:
+    at, now, most = session.broker.account().at, session.clock.now(), session.settings.execution.max_clock_skew
+    if at is None or abs((at - now).total_seconds()) <= most:
+        return None
+    why = f"our clock says {now.isoformat()}, the broker's {at.isoformat()}: over {most:g} s, so no entry"
+    session.report.notes.append(why)
+    return why
 
 
 def _market(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -207,10 +234,8 @@ def _scores(session: Session) -> dict[str, Score]:
     return {r.symbol: Score(r.ts, r.score, r.raw, r.gate, r.veto, r.batch_id, age[r.symbol]) for r in rows}
 
 
-def _decide(
-    session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]
-) -> tuple[list[str], list[str]]:
-    """Decides what was not decided yet and commits it; the orders to send and the entries to cancel."""
+def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]) -> bool:
+    """Decides what was not decided yet and commits it; is there anything to carry through?"""
     scores = _scores(session)
     account = session.broker.account()
     session.report.account = account
@@ -218,12 +243,13 @@ def _decide(
         start = ledger.open_day(conn, session.book, session.day, account)
         known = ledger.decided(conn, session.book, session.settings.execution.strategy, session.run.as_of)
         rows = ledger.open_trades(conn, session.book)
+        intents = ledger.intents(conn, session.book, session.settings.execution.strategy, session.run.as_of)
         # a market whose data went wrong takes no entry, as one whose books do not agree
         locked = issues.halts(conn, session.run.known_at) | ledger.locks(conn, session.book)
-        standing = Standing(account, start, session.control().state, locked)
+        standing = Standing(account, start, session.control().state, locked, skew=session.skew)
     undecided = [s for s in session.instruments if (s, scores[s].batch_id if s in scores else None) not in known]
     if not undecided:
-        return [], []
+        return False
     age = quotes.ages({t["symbol"]: t["as_of"] for t in rows}, session.run.as_of, session.interval, session.instruments)
     trades = {
         t["symbol"]: OpenTrade(
@@ -260,14 +286,16 @@ def _decide(
         now=now,
         only=undecided,
     )
+    decisions = [_once(d, intents) for d in decisions]
     entries = {t["symbol"]: t["entry_id"] for t in rows}
     cancels = {
         entries[d.symbol]: d.reasons[0]
         for d in decisions
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
     }
+    acting = [d for d in decisions if d.action in ("ENTER_LONG", "ENTER_SHORT", "EXIT")]
     with session.hub.engine.begin() as conn:
-        orders = record(
+        record(
             conn,
             decisions,
             book=session.book,
@@ -278,14 +306,38 @@ def _decide(
             instruments=session.instruments,
             terms=terms,
             now=now,
+            times=_times(session, [d.symbol for d in acting]),
+            exits={t["trade_id"]: t["exits"] for t in rows},
         )
-        ledger.set_orders(
+        orders.set_orders(
             conn,
             [{"client_order_id": i, "state": "PENDING_CANCEL", "reason": why} for i, why in cancels.items()],
             session.fence,
             now,
         )
-        acting = [d for d in decisions if d.action in ("ENTER_LONG", "ENTER_SHORT", "EXIT")]
         session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in acting])
     session.report.decisions = decisions
-    return orders, list(cancels)
+    return bool(acting)
+
+
+def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decision:
+    """At one instant a symbol is entered once and left once, whatever became of it and however its score changes."""
+    done = intents.get(decision.symbol, ())
+    if decision.action in ("ENTER_LONG", "ENTER_SHORT") and {"ENTER_LONG", "ENTER_SHORT"} & set(done):
+        return replace(decision, action="DENIED", reasons=("entered_already",), plan=None)
+    if decision.action == "EXIT" and "EXIT" in done:
+        return replace(decision, action="HOLD", reasons=("exited_already",))
+    return decision
+
+
+def _times(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime, datetime]]:
+    """symbol -> the first instant of a session after as_of, and the end of the next bar, when there is a new score."""
+    as_of = session.run.as_of
+    found = {}
+    for symbol in symbols:
+        hours = session.instruments[symbol].hours
+        soon = calendars.sessions(hours, as_of, as_of + timedelta(days=14))
+        ends = calendars.bar_ends(hours, session.interval, as_of, as_of + timedelta(days=21))
+        opens = max(soon["open"].iloc[0].to_pydatetime(), as_of) if len(soon) else as_of
+        found[symbol] = opens, ends[0].to_pydatetime() if len(ends) else as_of
+    return found

@@ -88,6 +88,7 @@ class Standing:
     last_stop: int = 0  # completed bars since the last of them
     repeats: Mapping[str, int] = field(default_factory=dict)  # symbol -> entries sent within [risk] repeat_hours
     messages: int = 0  # sent to the broker this risk day
+    skew: str | None = None  # why our clock and the broker's cannot both be right
 
 
 @dataclass(frozen=True)

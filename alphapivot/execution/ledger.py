@@ -7,31 +7,18 @@ Rows travel as JSON and PostgreSQL reads them with the table's own row type, so 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from alphapivot.brokers.base import Account, BrokerFill, Leg, Ref
+from alphapivot.brokers.base import Account, BrokerFill
 
 Row = dict[str, Any]
-
-
-def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *, version: int = 1) -> str:
-    """20 characters that the same decision always gets: a prefix and a hash of what makes the order unique."""
-    key = "\x1f".join((book, strategy, symbol, as_of.astimezone(UTC).isoformat(), leg, str(version)))
-    return "AP" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
-
-
-def ref(order: RowMapping) -> Ref:
-    """An order by all its names; the row holds ``entry_id`` too."""
-    return Ref(order["client_order_id"], order["broker_order_id"], order["entry_id"], order["leg"])
 
 
 def dump(rows: Any) -> str:
@@ -101,37 +88,38 @@ def decided(conn: Connection, book: str, strategy: str, as_of: datetime) -> set[
     return {(row.symbol, row.batch_id) for row in rows}
 
 
-def open_trades(conn: Connection, book: str) -> list[RowMapping]:
-    """Trades that are not closed, with their decision's ``as_of``, the entry's id; does an exit work, does a stop?"""
+def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict[str, list[str]]:
+    """symbol -> what was set about for ``as_of``."""
     query = """
-        SELECT t.*, i.as_of, e.client_order_id AS entry_id,
+        SELECT symbol, array_agg(action) AS actions FROM trading.intent
+        WHERE book = :book AND strategy = :strategy AND as_of = :as_of GROUP BY symbol
+    """
+    found = conn.execute(text(query), {"book": book, "strategy": strategy, "as_of": as_of})
+    return {row.symbol: row.actions for row in found}
+
+
+def open_trades(conn: Connection, book: str) -> list[RowMapping]:
+    """
+    Trades that are not closed, with their decision's ``as_of``, the entry's id, the number of ``exits`` ordered so far;
+    is one wanted still (``exiting``), does a stop or an exit work at the broker (``protected``)?
+    """
+    query = """
+        SELECT t.*, i.as_of, e.client_order_id AS entry_id, w.exits,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
         FROM trading.trade t
         JOIN trading.intent i USING (intent_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1
         LEFT JOIN LATERAL (
-            SELECT bool_or(o.leg = 'EXIT') AS exiting,
-                   bool_or(o.leg = 'STOP' AND o.state IN ('NEW', 'PARTIALLY_FILLED')) AS protected
-            FROM trading.orders o WHERE o.trade_id = t.trade_id AND NOT trading.is_terminal(o.state)
+            SELECT bool_or(o.leg = 'EXIT') FILTER (WHERE NOT trading.is_terminal(o.state)) AS exiting,
+                   coalesce(max(o.version) FILTER (WHERE o.leg = 'EXIT'), 0) AS exits,
+                   bool_or(o.leg IN ('STOP', 'EXIT') AND o.state IN ('NEW', 'PARTIALLY_FILLED', 'PENDING_REPLACE'))
+                       AS protected
+            FROM trading.orders o WHERE o.trade_id = t.trade_id
         ) w ON true
         WHERE t.book = :book AND t.state <> 'CLOSED'
         ORDER BY t.trade_id
     """
     return list(conn.execute(text(query), {"book": book}).mappings())
-
-
-def working_orders(conn: Connection, book: str) -> list[RowMapping]:
-    """Orders that are not final, with the id of their trade's entry (``entry_id``), the oldest first."""
-    return list(
-        conn.execute(
-            text(
-                "SELECT o.*, e.client_order_id AS entry_id FROM trading.orders o"
-                " JOIN trading.orders e ON e.trade_id = o.trade_id AND e.leg = 'ENTRY' AND e.version = 1"
-                " WHERE o.book = :book AND NOT trading.is_terminal(o.state) ORDER BY o.created_at, o.client_order_id"
-            ),
-            {"book": book},
-        ).mappings()
-    )
 
 
 def locks(conn: Connection, book: str) -> dict[str, str]:
@@ -158,15 +146,20 @@ def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) 
 
 
 def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal]:
-    """The sum of our fills by (symbol, market, contract); flat ones are left out."""
-    rows = conn.execute(
-        text(
-            "SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty FROM trading.fill"
-            " WHERE book = :book GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE"
-            " -qty END) <> 0"
-        ),
-        {"book": book},
-    )
+    """
+    What our orders make, by (symbol, market, contract): the fills that were read, or what the broker says of an order
+    where that is more. Flat ones are left out.
+    """
+    query = """
+        SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty
+        FROM (
+            SELECT o.symbol, o.market, o.contract, o.side, greatest(o.cum_qty, coalesce(sum(f.qty), 0)) AS qty
+            FROM trading.orders o LEFT JOIN trading.fill f USING (client_order_id)
+            WHERE o.book = :book AND (o.cum_qty > 0 OR f.qty > 0) GROUP BY o.client_order_id
+        ) done
+        GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) <> 0
+    """
+    rows = conn.execute(text(query), {"book": book})
     return {(row.symbol, row.market, row.contract): row.qty for row in rows}
 
 
@@ -193,70 +186,37 @@ def count_messages(conn: Connection, book: str, day: date, messages: int) -> Non
     )
 
 
-def brackets(conn: Connection, ids: Sequence[str]) -> list[RowMapping]:
-    """All orders of the trades to which ``ids`` belong, with the id of the trade's entry (``entry_id``)."""
-    query = """
-        SELECT o.*, e.client_order_id AS entry_id
-        FROM trading.orders o
-        JOIN trading.orders e ON e.trade_id = o.trade_id AND e.leg = 'ENTRY' AND e.version = 1
-        WHERE o.trade_id IN (SELECT trade_id FROM trading.orders WHERE client_order_id = ANY(:ids))
+def fills_since(conn: Connection, book: str) -> datetime | None:
     """
-    return list(conn.execute(text(query), {"ids": list(ids)}).mappings())
-
-
-def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetime, now: datetime) -> list[RowMapping]:
-    """
-    CREATED, PENDING_NEW or UNKNOWN -> PENDING_NEW, for one executor only; the orders, as they are now. Commit before
-    the send.
+    The instant from which fills may concern us: the oldest open trade's decision, or an order that ended in the last
+    days and may have filled all the same. None for a book that never traded.
     """
     query = """
-        UPDATE trading.orders o
-        SET state = 'PENDING_NEW', attempts = attempts + 1, fence = :fence, active_from = :active_from,
-            updated_at = :now
-        FROM (
-            SELECT client_order_id FROM trading.orders
-            WHERE client_order_id = ANY(:ids) AND state IN ('CREATED', 'PENDING_NEW', 'UNKNOWN')
-            FOR UPDATE SKIP LOCKED
-        ) mine
-        WHERE o.client_order_id = mine.client_order_id
-        RETURNING o.*
+        SELECT least(
+            (SELECT min(i.as_of) FROM trading.trade t JOIN trading.intent i USING (intent_id)
+             WHERE t.book = :book AND t.state <> 'CLOSED'),
+            (SELECT min(o.as_of) FROM trading.orders o WHERE o.book = :book AND o.attempts > 0
+             AND o.updated_at > (SELECT max(updated_at) FROM trading.orders WHERE book = :book) - interval '7 days'))
     """
-    values = {"ids": list(ids), "fence": fence, "active_from": active_from, "now": now}
-    found = {row["client_order_id"]: row for row in conn.execute(text(query), values).mappings()}
-    return [found[i] for i in ids if i in found]  # in the order in which they were decided
-
-
-def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime) -> None:
-    """
-    Brings orders to a state: rows of client_order_id, state and, where known, cum_qty, avg_price, broker_order_id,
-    reason. Only what differs is written.
-    """
-    query = """
-        UPDATE trading.orders o
-        SET state = n.state, cum_qty = coalesce(n.cum_qty, o.cum_qty), avg_price = coalesce(n.avg_price, o.avg_price),
-            broker_order_id = coalesce(n.broker_order_id, o.broker_order_id), reason = coalesce(n.reason, o.reason),
-            fence = :fence, updated_at = :now
-        FROM jsonb_populate_recordset(NULL::trading.orders, CAST(:rows AS jsonb)) n
-        WHERE o.client_order_id = n.client_order_id AND (
-            n.state <> o.state OR n.cum_qty <> o.cum_qty
-            OR (n.avg_price IS NOT NULL AND n.avg_price IS DISTINCT FROM o.avg_price)
-            OR (n.broker_order_id IS NOT NULL AND n.broker_order_id IS DISTINCT FROM o.broker_order_id)
-        )
-    """
-    rows = list(rows)
-    if rows:
-        conn.execute(text(query), {"rows": dump(rows), "fence": fence, "now": now})
+    found: datetime | None = conn.execute(text(query), {"book": book}).scalar_one()
+    return found
 
 
 def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[RowMapping]:
-    """Writes executions of our orders, each once; those that were new. Executions of other orders stay out."""
+    """
+    Writes executions of our orders, by our id or by the broker's, each once; those that were new. Executions of other
+    orders stay out.
+    """
     query = """
         INSERT INTO trading.fill
             (book, exec_id, client_order_id, symbol, market, contract, side, qty, price, fee, cash, ts)
-        SELECT :book, n.exec_id, o.client_order_id, o.symbol, o.market, o.contract, o.side,
+        SELECT DISTINCT ON (n.exec_id) :book, n.exec_id, o.client_order_id, o.symbol, o.market, o.contract, o.side,
                n.qty, n.price, n.fee, n.cash, n.ts
-        FROM jsonb_populate_recordset(NULL::trading.fill, CAST(:rows AS jsonb)) n
-        JOIN trading.orders o ON o.client_order_id = n.client_order_id AND o.book = :book
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
+            exec_id text, client_order_id text, broker_order_id text, qty numeric, price numeric, fee numeric,
+            cash numeric, ts timestamptz)
+        JOIN trading.orders o ON o.book = :book AND (o.client_order_id = n.client_order_id
+             OR (n.client_order_id = '' AND o.broker_order_id = n.broker_order_id))
         ON CONFLICT (book, exec_id) DO NOTHING
         RETURNING *
     """
@@ -265,9 +225,19 @@ def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[
     return list(conn.execute(text(query), {"book": book, "rows": dump([asdict(f) for f in fills])}).mappings())
 
 
-def roll_up(conn: Connection, book: str) -> list[RowMapping]:
+def closed_trades_of(conn: Connection, ids: Sequence[str]) -> dict[int, str]:
+    """trade_id -> symbol of the closed trades to which these orders belong."""
+    query = """
+        SELECT DISTINCT t.trade_id, t.symbol FROM trading.orders o JOIN trading.trade t USING (trade_id)
+        WHERE o.client_order_id = ANY(:ids) AND t.state = 'CLOSED'
     """
-    Trades as their fills and orders make them; those that changed.
+    return {row.trade_id: row.symbol for row in conn.execute(text(query), {"ids": list(ids)})} if ids else {}
+
+
+def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[RowMapping]:
+    """
+    Trades as their fills and orders make them; those that changed. ``late``: closed trades with a new fill, which are
+    opened again unless their symbol has another trade by now.
 
     A trade is closed when it is flat and none of its orders works: what it realised is the cash of its fills less their
     fees.
@@ -275,16 +245,20 @@ def roll_up(conn: Connection, book: str) -> list[RowMapping]:
     query = """
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
+                   CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
                    CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END AS cause
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
-            WHERE t.book = :book AND t.state <> 'CLOSED'
+            WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND NOT EXISTS (
+                SELECT FROM trading.trade u WHERE u.book = t.book AND u.strategy = t.strategy AND u.symbol = t.symbol
+                AND u.state <> 'CLOSED')))
         ), sums AS (
             SELECT trade_id, bool_or(NOT trading.is_terminal(state)) AS working,
                    coalesce(sum(qty) FILTER (WHERE entry), 0) AS entry_qty,
                    sum(qty * price) FILTER (WHERE entry) / sum(qty) FILTER (WHERE entry) AS entry_price,
                    min(ts) FILTER (WHERE entry) AS entry_at,
-                   coalesce(sum(qty) FILTER (WHERE NOT entry), 0) AS exit_qty,
-                   sum(qty * price) FILTER (WHERE NOT entry) / sum(qty) FILTER (WHERE NOT entry) AS exit_price,
+                   coalesce(sum(left_qty) FILTER (WHERE NOT entry), 0) AS exit_qty,
+                   sum(qty * price) FILTER (WHERE NOT entry AND left_qty > 0)
+                       / sum(qty) FILTER (WHERE NOT entry AND left_qty > 0) AS exit_price,
                    max(ts) FILTER (WHERE NOT entry) AS exit_at,
                    coalesce(sum(fee), 0) AS fees, coalesce(sum(cash - fee), 0) AS realised,
                    coalesce(string_agg(DISTINCT cause, ', ') FILTER (WHERE NOT entry AND qty > 0),
@@ -305,7 +279,7 @@ def roll_up(conn: Connection, book: str) -> list[RowMapping]:
               IS DISTINCT FROM (now.state, now.entry_qty, now.exit_qty, now.fees)
         RETURNING t.*
     """
-    return list(conn.execute(text(query), {"book": book}).mappings())
+    return list(conn.execute(text(query), {"book": book, "late": list(late)}).mappings())
 
 
 def note(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from alphapivot.brokers.base import Leg
-from alphapivot.execution import ledger
+from alphapivot.execution import ledger, orders
 from alphapivot.execution.decide import Decision
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ def record(
     instruments: Mapping[str, Instrument],
     terms: Mapping[str, Any],
     now: datetime,
-) -> list[str]:
+    times: Mapping[str, tuple[datetime, datetime]],
+    exits: Mapping[int, int],
+) -> None:
     """
     Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open
     trade its order.
 
-    Returns the client_order_ids to send: entries and exits. One transaction, before any byte goes to the broker. A
-    unique key that exists already is an error: the caller has read what was decided, and two executors cannot be here
-    at once.
+    ``times``: symbol -> from when and until when an entry may be sent. ``exits``: trade_id -> how many exits were
+    ordered before. One transaction, before any byte goes to the broker. A unique key that exists already is an error:
+    the caller has read what was decided, and two executors cannot be here at once.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
     made = ledger.insert(
@@ -78,6 +80,8 @@ def record(
                     "action": d.action,
                     "score": d.score and d.score.score,
                     "created_at": now,
+                    "valid_from": times[d.symbol][0],
+                    "expires": times[d.symbol][1],
                 }
                 for d in acting
             ],
@@ -114,7 +118,7 @@ def record(
         ],
         "trade_id, symbol, market, contract",
     )
-    orders = []
+    made_orders = []
     for trade in trades:
         _, plan = entries[trade["symbol"]]
         enter, leave = ("BUY", "SELL") if plan.side == "LONG" else ("SELL", "BUY")
@@ -123,10 +127,10 @@ def record(
             ("STOP", leave, "STOP", plan.stop),
             ("TARGET", leave, "LIMIT", plan.target),
         )
-        orders += [
+        made_orders += [
             {
                 **trade,
-                "client_order_id": ledger.order_id(book, strategy, trade["symbol"], as_of, leg),
+                "client_order_id": orders.order_id(book, strategy, trade["symbol"], as_of, leg),
                 "intent_id": intents[trade["symbol"]],
                 "leg": leg,
                 "side": side,
@@ -139,13 +143,16 @@ def record(
         ]
     for d in acting:
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "OPEN":
-            orders.append(
+            made_orders.append(
                 {
                     "trade_id": d.trade.trade_id,
                     "symbol": d.symbol,
                     "market": d.trade.market,
                     "contract": d.trade.contract,
-                    "client_order_id": ledger.order_id(book, strategy, d.symbol, as_of, "EXIT"),
+                    "client_order_id": orders.order_id(
+                        book, strategy, d.symbol, as_of, "EXIT", version=exits[d.trade.trade_id] + 1
+                    ),
+                    "version": exits[d.trade.trade_id] + 1,
                     "intent_id": intents[d.symbol],
                     "leg": "EXIT",
                     "side": "SELL" if d.trade.side == "LONG" else "BUY",
@@ -167,5 +174,4 @@ def record(
         "created_at": now,
         "updated_at": now,
     }
-    ledger.insert(conn, "orders", [{**order, **stamp} for order in orders])
-    return [order["client_order_id"] for order in orders if order["leg"] in ("ENTRY", "EXIT")]
+    ledger.insert(conn, "orders", [{**stamp, **order} for order in made_orders])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import psycopg
 from sqlalchemy import Connection
 
-from alphapivot.brokers.base import Account, Broker
+from alphapivot.brokers.base import Account, Broker, Key
 from alphapivot.errors import Unavailable
 from alphapivot.execution import control, ledger
 from alphapivot.execution.decide import Decision
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
     from alphapivot.settings import Instrument, Settings
-
-IN_FLIGHT = ("CREATED", "PENDING_NEW", "UNKNOWN")  # the broker may or may not have such an order
 
 
 @dataclass
@@ -55,6 +55,10 @@ class Session:
     fence: int
     report: TradeReport
     rates: Mapping[str, Decimal] = field(default_factory=dict)
+    pause: Callable[[float], None] = time.sleep
+    skew: str | None = None  # why the broker's clock and ours cannot both be right
+    bars: pd.DataFrame | None = None  # of the run's window, each with its ``start``
+    _hours: dict[Key, bool] = field(default_factory=dict)
 
     @property
     def book(self) -> str:
@@ -84,6 +88,36 @@ class Session:
             raise Unavailable(
                 f"the connection that holds the lock of book {self.book!r} was lost: the run ends before its next send"
             ) from error
+
+    def alive(self) -> None:
+        """Raises Unavailable where the lock is lost; asked before each message to the broker."""
+        self.control()
+
+    def refusal(self, leg: str) -> str | None:
+        """Why an order may not be sent now, as a reason code; asked before each. Exits and protection always may."""
+        word = self.control().state
+        if leg != "ENTRY":
+            return None
+        if word != "ACTIVE":
+            return word.lower()
+        return "clock_skew" if self.skew is not None else None
+
+    def is_open(self, key: Key) -> bool:
+        """Does its market take orders now, or the broker in its place?"""
+        if key not in self._hours:
+            self._hours[key] = self.broker.caps.queues_for_open or self.broker.session(key).open
+        return self._hours[key]
+
+    def touched(self, trade: Mapping[Any, Any]) -> bool:
+        """Has a bar that opened after the entry reached the target?"""
+        if trade["entry_at"] is None or self.bars is None:
+            return False
+        bars = self.bars
+        key = (trade["symbol"], trade["market"], trade["contract"])
+        mine = (bars["symbol"] == key[0]) & (bars["market"] == key[1]) & (bars["contract"] == key[2])
+        since = bars[mine & (bars["start"] >= trade["entry_at"])]
+        target = float(trade["target"])
+        return bool((since["high"] >= target).any() if trade["side"] == "LONG" else (since["low"] <= target).any())
 
     def block(self, conn: Connection, reasons: Mapping[str, str]) -> None:
         """Locks symbols until a person clears them: symbol -> why."""

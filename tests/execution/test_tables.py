@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from alphapivot.execution import ledger
+from alphapivot.execution import ledger, orders
 
 
 @pytest.fixture
@@ -123,14 +123,14 @@ def test_a_denial_has_its_reason(entered):
 
 def test_an_order_id_is_short_and_always_the_same():
     as_of = datetime(2026, 1, 5, 21, tzinfo=UTC)
-    made = ledger.order_id("paper", "s", "A", as_of, "ENTRY")
-    assert made == ledger.order_id("paper", "s", "A", as_of, "ENTRY") == "AP" + made[2:]
+    made = orders.order_id("paper", "s", "A", as_of, "ENTRY")
+    assert made == orders.order_id("paper", "s", "A", as_of, "ENTRY") == "AP" + made[2:]
     assert len(made) == 20
     others = {
-        ledger.order_id("paper", "s", "A", as_of, "STOP"),
-        ledger.order_id("paper", "s", "A", as_of, "ENTRY", version=2),
-        ledger.order_id("other", "s", "A", as_of, "ENTRY"),
-        ledger.order_id("paper", "s", "B", as_of, "ENTRY"),
+        orders.order_id("paper", "s", "A", as_of, "STOP"),
+        orders.order_id("paper", "s", "A", as_of, "ENTRY", version=2),
+        orders.order_id("other", "s", "A", as_of, "ENTRY"),
+        orders.order_id("paper", "s", "B", as_of, "ENTRY"),
     }
     assert made not in others
     assert len(others) == 4

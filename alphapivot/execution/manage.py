@@ -1,0 +1,187 @@
+"""What has been decided is carried through: waiting entries, protection, exits; step by step until all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from alphapivot.brokers.base import Accepted, NotSent, Rejected, Throttled
+from alphapivot.errors import TradingHalted, Unavailable
+from alphapivot.execution import control, ledger, orders
+from alphapivot.execution.protect import Action, Cancel, Drop, Lock, Place, Replace, Send, plan, position
+from alphapivot.execution.reconcile import reconcile, successor_row
+from alphapivot.execution.send import send, spec
+from alphapivot.execution.session import Session
+from alphapivot.execution.states import TERMINAL, local
+
+ROUNDS = 8  # looks at the broker in one run, at most: what is open then is taken up by the next
+
+Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, what to do
+
+
+def settle(session: Session, broken: set[str]) -> None:
+    """Does what each trade needs next and reads what came of it, until all is done; not in ``broken``."""
+    for look in range(ROUNDS):
+        steps = _steps(session, broken)
+        if not steps:
+            return
+        if look and all(isinstance(a, Cancel) and a.order["state"] == "PENDING_CANCEL" for _, _, a in steps):
+            session.pause(0.2 * 2**look)
+        _do(session, steps)
+        reconcile(session)
+
+
+def send_entries(session: Session) -> bool:
+    """
+    Sends the entries that are committed and not sent, where their market takes orders; the others wait. One whose time
+    is over, or whose symbol was locked meanwhile, is never sent. Did anything change?
+    """
+    now = session.clock.now()
+    with session.hub.engine.connect() as conn:
+        rows = orders.of_open_trades(conn, session.book)
+        locked = ledger.locks(conn, session.book)
+    waiting = [o for o in rows if o["leg"] == "ENTRY" and o["state"] == "CREATED"]
+    over: dict[int, tuple[str, str]] = {}
+    ready = []
+    for order in waiting:
+        if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
+            over[order["trade_id"]] = "EXPIRED", "not_sent_in_time"
+        elif order["symbol"] in locked:
+            over[order["trade_id"]] = "DENIED", "locked"
+        elif session.is_open((order["symbol"], order["market"], order["contract"])):
+            ready.append(order["client_order_id"])
+        else:
+            session.report.notes.append(f"the entry in {order['symbol']} waits: its market is closed")
+    if over:
+        ends = [o for o in rows if o["trade_id"] in over and o["state"] == "CREATED"]
+        with session.hub.engine.begin() as conn:
+            states = [dict(zip(("state", "reason"), over[o["trade_id"]], strict=True)) for o in ends]
+            named = [{"client_order_id": o["client_order_id"]} | s for o, s in zip(ends, states, strict=True)]
+            orders.set_orders(conn, named, session.fence, now)
+            session.note(conn, [_over(o, *over[o["trade_id"]]) for o in ends if o["leg"] == "ENTRY"])
+    if ready:
+        send(session, ready)
+    return bool(ready or over)
+
+
+def _over(order: RowMapping, state: str, reason: str) -> tuple[str, str, str, str]:
+    return state.lower(), order["symbol"], order["client_order_id"], f"the entry was not sent: {reason}"
+
+
+def _steps(session: Session, broken: set[str]) -> list[Step]:
+    with session.hub.engine.connect() as conn:
+        trades = [t for t in ledger.open_trades(conn, session.book) if t["symbol"] not in broken]
+        by_trade: dict[int, list[RowMapping]] = {t["trade_id"]: [] for t in trades}
+        for order in orders.of_open_trades(conn, session.book) if trades else []:
+            if order["trade_id"] in by_trade:
+                by_trade[order["trade_id"]].append(order)
+    flatten = bool(trades) and session.control().flatten
+    steps: list[Step] = []
+    for trade in trades:
+        mine = by_trade[trade["trade_id"]]
+        is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
+        touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
+        actions = plan(trade, mine, session.broker.caps, is_open=is_open, touched=touched)
+        steps += [(trade, mine, a) for a in (_flatten(trade, mine) if flatten else []) or actions]
+    return steps
+
+
+def _flatten(trade: RowMapping, mine: Sequence[RowMapping]) -> list[Action]:
+    """The operator wants out: no entry goes on, and what is open leaves at market."""
+    live = {o["leg"]: o for o in mine if o["state"] not in TERMINAL}
+    entry, open_qty = live.get("ENTRY"), position(trade, mine)
+    if entry is not None and entry["state"] != "PENDING_CANCEL" and entry["broker_order_id"] is not None:
+        return [Cancel(entry)]
+    if open_qty <= 0 or "EXIT" in live:
+        return []
+    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, "flatten")]
+
+
+def _do(session: Session, steps: Sequence[Step]) -> None:
+    """All that is wanted is committed first; then it is asked of the broker, and the answers are recorded."""
+    with session.hub.engine.begin() as conn:
+        placed = _commit(session, conn, steps)
+    for _, mine, action in steps:
+        try:
+            if isinstance(action, Cancel):
+                session.alive()
+                session.broker.cancel(orders.ref(action.order))
+            elif isinstance(action, Replace):
+                session.alive()
+                _replace(session, mine, action)
+        except Unavailable as error:  # the others' protection goes on; this one is asked again
+            session.report.notes.append(str(error))
+        except TradingHalted as error:
+            control.halt(session.hub, session.book, str(error), "alphapivot")
+            session.report.notes.append(f"book {session.book} is halted: {error}")
+            raise
+    send(session, placed)
+
+
+def _commit(session: Session, conn: Connection, steps: Sequence[Step]) -> list[str]:
+    """Writes what is wanted; the ids of what is to be sent."""
+    wanted: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
+    to_send: list[str] = []
+    locks: dict[str, str] = {}
+    for trade, mine, action in steps:
+        match action:
+            case Place():
+                new.append(_row(session, trade, mine, action))
+                to_send += [] if action.held else [new[-1]["client_order_id"]]
+            case Send(order, qty):
+                wanted.append({"client_order_id": order["client_order_id"], "state": "CREATED", "qty": qty})
+                to_send.append(order["client_order_id"])
+            case Cancel(order):
+                wanted.append({"client_order_id": order["client_order_id"], "state": "PENDING_CANCEL"})
+            case Drop(order, reason):
+                wanted.append({"client_order_id": order["client_order_id"], "state": "CANCELED", "reason": reason})
+            case Replace(order):
+                wanted.append({"client_order_id": order["client_order_id"], "state": "PENDING_REPLACE"})
+            case Lock(why):
+                locks[trade["symbol"]] = why
+    now = session.clock.now()
+    orders.set_orders(conn, wanted, session.fence, now)
+    orders.add(conn, new, session.fence, now)
+    session.block(conn, locks)
+    return to_send
+
+
+def _row(session: Session, trade: RowMapping, mine: Sequence[RowMapping], place: Place) -> dict[str, Any]:
+    version = 1 + max((o["version"] for o in mine if o["leg"] == place.leg), default=0)
+    strategy, as_of = trade["strategy"], trade["as_of"]
+    return {
+        **{name: trade[name] for name in ("trade_id", "intent_id", "book", "symbol", "market", "contract")},
+        "client_order_id": orders.order_id(session.book, strategy, trade["symbol"], as_of, place.leg, version=version),
+        "leg": place.leg,
+        "version": version,
+        "side": place.side,
+        "kind": place.kind,
+        "qty": place.qty,
+        "price": place.price,
+        "state": "SUSPENDED" if place.held else "CREATED",
+        "reason": place.reason,
+        "as_of": as_of,
+        "active_from": session.run.as_of,
+    }
+
+
+def _replace(session: Session, mine: Sequence[RowMapping], action: Replace) -> None:
+    order, now = action.order, session.clock.now()
+    changes: dict[str, Any] = {"client_order_id": orders.successor(order), "qty": action.qty, "price": action.price}
+    answer = session.broker.replace(
+        orders.ref(order), spec(session, order, mine, **changes, active_from=session.run.as_of)
+    )
+    with session.hub.engine.begin() as conn:
+        if isinstance(answer, Accepted):
+            done = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
+            orders.set_orders(conn, [done], session.fence, now)
+            theirs = answer.broker_order_ids.get(changes["client_order_id"])
+            row = successor_row(order, found=None, **changes, broker_order_id=theirs)
+            orders.add(conn, [row | {"active_from": session.run.as_of}], session.fence, now)
+        elif isinstance(answer, Rejected | Throttled | NotSent):
+            back = {"client_order_id": order["client_order_id"], "state": "NEW"}
+            orders.set_orders(conn, [back], session.fence, now)
+            session.report.notes.append(f"{order['leg']} of {order['symbol']} stays as it is: {answer}")

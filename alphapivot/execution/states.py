@@ -1,0 +1,61 @@
+"""
+What an observation at the broker proves about an order: pure.
+
+CREATED -> PENDING_NEW -> NEW | REJECTED | UNKNOWN; NEW -> PARTIALLY_FILLED -> FILLED. Unknown is a state, not a
+reject; and what is final at the broker is final here only when all of its fills have been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from alphapivot.brokers.base import Absent, BrokerOrder
+
+TERMINAL = frozenset({"FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "DENIED", "ABANDONED"})
+WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # rests at the broker, and may fill
+IN_FLIGHT = frozenset({"PENDING_NEW", "UNKNOWN"})  # was perhaps sent: nobody knows
+ASKED = frozenset({"PENDING_CANCEL", "PENDING_REPLACE"})  # something was asked of the broker, and not yet answered
+
+
+def local(order: Mapping[Any, Any]) -> bool:
+    """Ours alone: committed and never sent, so the broker has nothing of it."""
+    return order["broker_order_id"] is None and (
+        order["state"] == "SUSPENDED" or (order["state"] in ("CREATED", "PENDING_CANCEL") and order["attempts"] == 0)
+    )
+
+
+def observed(
+    order: Mapping[Any, Any], found: BrokerOrder | Absent, filled: Decimal, *, proof: bool
+) -> dict[str, Any] | None:
+    """
+    The row that ``found`` makes of an order that is not final; None where it tells nothing new or is a break.
+
+    ``filled``: the sum of the fills that were read. ``proof``: the broker enforces unique ids, so that an order which
+    is absent now cannot turn up later beside the same id sent again.
+    """
+    state = order["state"]
+    if isinstance(found, Absent):
+        if state in IN_FLIGHT and order["leg"] != "TARGET":
+            return _row(order, "CREATED" if proof else "UNKNOWN", None)
+        if state == "PENDING_CANCEL" and proof and order["broker_order_id"] is None:
+            return _row(order, "CANCELED", None)
+        return None
+    new, cum = found.state, max(found.cum_qty, filled, order["cum_qty"])
+    reason = found.reason or ("rejected by the broker" if new == "REJECTED" else None)
+    final = new in TERMINAL and found.cum_qty <= filled
+    if not final and state in ASKED:
+        new = state  # what was asked for is asked again until it is done or comes too late
+    elif not final and new in TERMINAL:
+        new = "PARTIALLY_FILLED"  # its fills are still to come
+    return _row(order, new, reason) | {
+        "cum_qty": cum,
+        "avg_price": found.avg_price,
+        "broker_order_id": found.broker_order_id,
+        "qty": found.qty,
+    }
+
+
+def _row(order: Mapping[Any, Any], state: str, reason: str | None) -> dict[str, Any]:
+    return {"client_order_id": order["client_order_id"], "state": state, "reason": reason}

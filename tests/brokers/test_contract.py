@@ -1,0 +1,158 @@
+"""What every broker promises, whatever stands behind it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from alphapivot.brokers.base import Absent, Accepted, Account, Attached, Broker, BrokerOrder, Duplicate, OrderSpec, Ref
+from alphapivot.brokers.paper import Paper
+from alphapivot.settings import Instrument, PaperBroker
+from tests.brokers.fake import POOR, UNIQUE, Fake
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
+KEY = ("A", "spot", "")
+D = Decimal
+
+
+@dataclass
+class Bench:
+    """A broker, and what makes its market trade at a price for a day."""
+
+    broker: Broker
+    days: int = 0
+
+    def trade(self, price):
+        self.days += 1
+        ts = NOW + self.days * DAY
+        if isinstance(self.broker, Fake):
+            self.broker.move(KEY, price, at=ts)
+        else:
+            row = {"symbol": "A", "market": "spot", "contract": "", "interval": "1d", "ts": ts, "start": ts - DAY}
+            prices = dict.fromkeys(("open", "high", "low", "close"), float(price))
+            self.broker.advance(pd.DataFrame([row | prices | {"volume": 1000.0}]), {"EUR": D(1)})
+
+    def entry(self, i="e1", qty=10, side="BUY", stop=90, target=120):
+        native = self.broker.caps.native_bracket
+        legs = (Attached(f"{i}s", "STOP", D(stop)), Attached(f"{i}t", "TARGET", D(target))) if native else ()
+        at = NOW + self.days * DAY
+        return OrderSpec(i, i, "ENTRY", *KEY, side, "MARKET", D(qty), at, None, legs, D(1))
+
+    def find(self, i, leg="ENTRY", theirs=None):
+        return self.broker.find([Ref(i, theirs, i[:2], leg)], NOW)[i]
+
+
+@pytest.fixture(params=["paper", "poor", "unique"])
+def bench(request, tmp_path):
+    if request.param != "paper":
+        return Bench(Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE))
+    hub = request.getfixturevalue("hub")
+    terms = Instrument(
+        symbol="A",
+        spot="a",
+        signal_market="spot",
+        trade_market="spot",
+        currency="EUR",
+        quote_unit="1",
+        multiplier="1",
+        tick="0.01",
+        lot="1",
+        margin="1",
+        tradable=True,
+        calendar="24/7",
+    )
+    return Bench(Paper(hub.engine, "contract", PaperBroker(cash=100_000, currency="EUR"), {"A": terms}))
+
+
+def test_it_speaks_the_port(bench):
+    assert isinstance(bench.broker, Broker)
+    assert bench.broker.caps.id_max_len >= 20
+
+
+def test_an_empty_account_has_its_cash_and_nothing_else(bench):
+    account = bench.broker.account()
+    assert isinstance(account, Account)
+    assert account.cash == account.equity == account.free == 100_000
+    assert (bench.broker.positions(), bench.broker.open_orders(), bench.broker.fills(NOW - DAY)) == ({}, [], [])
+
+
+def test_what_it_accepts_it_finds_by_our_id_and_lists_as_open(bench):
+    answer = bench.broker.submit(bench.entry())
+    assert isinstance(answer, Accepted)
+    found = bench.find("e1")
+    assert (found.state, found.cum_qty, found.qty, found.key, found.side) == ("NEW", 0, 10, KEY, "BUY")
+    assert found.broker_order_id == answer.broker_order_ids["e1"]
+    assert "e1" in {o.client_order_id for o in bench.broker.open_orders()}
+
+
+def test_an_order_that_it_never_had_is_absent_and_proven_so(bench):
+    assert bench.find("e9") == Absent()
+
+
+def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
+    bench.broker.submit(bench.entry())
+    bench.trade(100)
+    assert bench.broker.positions() == {KEY: 10}
+    (fill,) = bench.broker.fills(NOW)
+    assert (fill.client_order_id, fill.qty, fill.price, fill.cash) == ("e1", 10, 100, -1000)
+    assert bench.broker.account().cash == 100_000 - 1000 - fill.fee
+    found = bench.find("e1")
+    assert (found.state, found.cum_qty, found.avg_price) == ("FILLED", 10, 100)
+
+
+def test_a_cancelled_order_never_fills_and_a_final_one_is_left_alone(bench):
+    bench.broker.submit(bench.entry())
+    bench.broker.cancel(Ref("e1", None, "e1", "ENTRY"))
+    assert bench.find("e1").state == "CANCELED"
+    bench.trade(100)
+    assert bench.broker.positions() == {}
+    bench.broker.cancel(Ref("e1", None, "e1", "ENTRY"))
+    assert bench.find("e1").state == "CANCELED"
+
+
+def test_an_id_that_is_sent_twice_is_refused_where_ids_are_unique_and_doubles_the_order_where_not(bench):
+    bench.broker.submit(bench.entry())
+    again = bench.broker.submit(bench.entry())
+    bench.trade(100)
+    if bench.broker.caps.idempotent_submit:
+        assert again == Duplicate()
+        assert bench.broker.positions() == {KEY: 10}
+    else:
+        assert bench.broker.positions() == {KEY: 20}
+
+
+def test_fills_are_told_from_an_instant_on_each_with_an_id_of_its_own(bench):
+    bench.broker.submit(bench.entry("e1"))
+    bench.trade(100)
+    bench.broker.submit(bench.entry("e2"))
+    bench.trade(101)
+    first, second = bench.broker.fills(NOW)
+    assert first.exec_id != second.exec_id
+    assert bench.broker.fills(second.ts) == [second]
+
+
+def test_a_stop_protects_whether_it_came_with_its_entry_or_after(bench):
+    bench.broker.submit(bench.entry())
+    bench.trade(100)
+    if not bench.broker.caps.native_bracket:
+        stop = OrderSpec("e1s", "e1", "STOP", *KEY, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
+        assert isinstance(bench.broker.submit(stop), Accepted)
+    found = bench.find("e1s", "STOP")
+    assert isinstance(found, BrokerOrder)
+    assert (found.state, found.qty, found.price) == ("NEW", 10, 90)
+    bench.trade(95)
+    assert bench.broker.positions() == {KEY: 10}
+    bench.trade(88)
+    assert bench.broker.positions() == {}
+    assert bench.find("e1s", "STOP").state == "FILLED"
+
+
+def test_its_market_says_whether_it_is_open(bench):
+    assert bench.broker.session(KEY).open
+    if isinstance(bench.broker, Fake):
+        bench.broker.set(open=False)
+        assert not bench.broker.session(KEY).open
+        assert bench.broker.session(KEY).opens > NOW

@@ -1,0 +1,485 @@
+"""
+The fault matrix of the design's execution.md, its rows by number; then every point of a run, struck by SIGKILL or by
+the loss of the database, times what a broker may answer to the run that recovers. A seeded sample unless ``-m slow``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+
+from alphapivot.execution import control, ledger, orders
+from alphapivot.hub import Hub
+from tests.execution.conftest import World, at, make_settings
+from tests.execution.faults import BROKERS, KEY, Book, Points
+
+D = Decimal
+ALL = tuple(BROKERS)
+KNOWING = ("unique", "paper")  # they know an id again
+FAKES = ("poor", "unique")
+landed: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module")
+def market(server, template):
+    """A database for the whole module: A at 100 with a daily range of 2, for thirty days."""
+    with Hub(server.database("matrix", template=template)) as hub:
+        World(hub, make_settings({"A": {}})).calm(range(1, 31))
+        yield hub
+
+
+@pytest.fixture
+def make(market, tmp_path):
+    """A function from a kind of broker to a new book there; stop 96, target 108, 250 to buy."""
+    return lambda kind="unique", **changes: Book(market, make_settings({"A": {}}, **changes), kind, tmp_path, at)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told(request):
+    yield
+    if landed:
+        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+        lines = [f"  {n:5d}  {where}" for where, n in landed.most_common()]
+        reporter.write_line("\n".join(["", f"fault matrix: {landed.total()} scenarios landed", *lines]))
+
+
+def entered(book):
+    """An entry sent on day 20 and filled at 100 before the run of day 21."""
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    return book
+
+
+def opened(book):
+    """The same, protected on day 21."""
+    entered(book).run(21)
+    book.holds()
+    return book
+
+
+def points(book, day):
+    """The points of an undisturbed run."""
+    counted = Points()
+    with counted.watch(book.hub) as seen:
+        book.run(day, points=counted)
+    return seen
+
+
+def moment(seen, name, commits_before=None):
+    """The number of the first point of this name, or of the n-th commit before it."""
+    first = seen.index(name)
+    if commits_before is None:
+        return first + 1
+    return [n for n, s in enumerate(seen[:first]) if s == "commit"][-commits_before] + 1
+
+
+def killed_entry(make, kind, name, commits_before=None):
+    """A book whose run of day 20 was killed at a moment found in an undisturbed one."""
+    twin, book = make(kind), make(kind)
+    for b in (twin, book):
+        b.score(20, 50)
+    seen = points(twin, 20)
+    assert book.killed(20, moment(seen, name, commits_before)) == ("commit" if commits_before else name)
+    return book
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_01_crash_before_the_intent_commits(make, kind):
+    book = killed_entry(make, kind, "before submit", 2)
+    assert (book.trades(), book.theirs()) == ([], [])
+    book.run(20)
+    assert book.states()["ENTRY"] == ["NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_02_crash_after_the_commit_before_pending_new(make, kind):
+    book = killed_entry(make, kind, "before submit", 1)
+    assert (book.states()["ENTRY"], book.theirs()) == (["CREATED"], [])
+    book.run(20)
+    assert book.states()["ENTRY"] == ["NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_03_crash_after_pending_new_before_the_send(make, kind):
+    book = killed_entry(make, kind, "before submit")
+    assert (book.states()["ENTRY"], book.theirs()) == (["PENDING_NEW"], [])
+    book.run(20)
+    assert book.states()["ENTRY"] == (["UNKNOWN"] if kind == "poor" else ["NEW"])
+    assert "may or may not" in book.locks()[0] if kind == "poor" else book.locks() == []
+    book.holds(locked=kind == "poor")
+    book.rests(20)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_04_crash_after_the_send_before_the_record(make, kind):
+    book = killed_entry(make, kind, "after submit")
+    assert book.states()["ENTRY"] == ["PENDING_NEW"]
+    sent = book.theirs()
+    book.run(20)
+    assert (book.states()["ENTRY"], book.theirs()) == (["NEW"], sent)
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_05_crash_between_the_entrys_fill_and_the_stop(make, kind):
+    seen = points(entered(make(kind)), 21)
+    book = entered(make(kind))
+    assert book.killed(21, moment(seen, "before submit", 1)) == "commit"
+    assert [o["leg"] for o in book.theirs()] == ["ENTRY"]
+    book.run(21)
+    assert [o["leg"] for o in book.theirs()] == ["ENTRY", "STOP"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_06_crash_between_stop_and_take_profit(make, kind):
+    seen = points(entered(make(kind)), 21)
+    book = entered(make(kind))
+    assert book.killed(21, moment(seen, "after submit")) == "after submit"
+    book.run(21)
+    assert book.states() == {"ENTRY": ["FILLED"], "STOP": ["NEW"], "TARGET": ["CREATED"]}  # ours alone to watch
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_07_crash_between_cancel_and_replace(make, kind):
+    book = opened(make(kind))
+    book.sql("UPDATE trading.trade SET stop = 98 WHERE book = :b", b=book.scope)
+    assert book.killed(22, 1) is not None  # nothing yet
+    seen = iter(range(1, 60))
+    while book.killed(22, next(seen)) != "after cancel":
+        pass
+    assert [o["state"] for o in book.theirs() if o["leg"] == "STOP"] == ["CANCELED"]
+    book.run(22)
+    assert [(o["state"], o["price"]) for o in book.orders("STOP")] == [("CANCELED", 96), ("NEW", 98)]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_08_time_out_and_the_order_was_accepted(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="accepted, answer lost")
+    (entry,) = book.orders("ENTRY")
+    events = book.sql(
+        "SELECT new_state FROM trading.order_event WHERE client_order_id = :i ORDER BY event_id",
+        i=entry["client_order_id"],
+    )
+    assert [e["new_state"] for e in events] == ["CREATED", "PENDING_NEW", "UNKNOWN", "NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_09_time_out_and_the_order_was_not_accepted(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="request lost")
+    assert book.states()["ENTRY"] == (["UNKNOWN"] if kind == "poor" else ["NEW"])
+    book.holds(locked=kind == "poor")
+    book.rests(20)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_10_the_request_lands_late(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="request late")
+    book.run(20)
+    assert book.states()["ENTRY"] == ["NEW"]
+    assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
+    book.holds(locked=kind == "poor")  # where it was locked, a person clears it
+
+
+def test_row_11_what_proves_nothing_is_unknown_never_rejected(make):
+    # 5xx, HTML, an empty or truncated 200 on the wire: tests/brokers/test_alpaca.py
+    for kind in ALL:
+        book = make(kind)
+        book.score(20, 50)
+        book.run(20, fault="request lost", times=9)
+        assert book.states()["ENTRY"][0] in ("UNKNOWN", "CREATED")
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("fault", ["throttled", "no connection"])
+def test_row_12_throttled_or_never_left(make, kind, fault):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault=fault, times=99)
+    assert (book.states()["ENTRY"], book.theirs()) == (["CREATED"], [])
+    assert book.pauses == [1, 2, 4, 1, 2, 4]
+    book.run(20, fault=fault, times=2)
+    assert book.states()["ENTRY"] == ["NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_13_no_access_halts_the_book(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    report = book.run(20, fault="no access")
+    assert "is halted: 401" in "".join(report.notes)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "halted")]
+    assert book.theirs() == []
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_14_a_definite_no_is_rejected_and_not_tried_again(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="refused")
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("REJECTED", "insufficient buying power")]
+    book.rests(20)
+    assert (book.theirs(), book.trades()[0]["state"]) == ([], "CLOSED")
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", KNOWING)
+def test_row_14_a_no_to_a_second_attempt_is_looked_up_before_it_is_believed(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="request late", times=2)  # both are on their way, and both arrive: the second to a no
+    assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
+    book.run(20, fault="refused")
+    assert book.states()["ENTRY"] == ["NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", KNOWING)
+def test_row_15_a_duplicate_is_treated_as_found(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20, fault="duplicate")
+    assert book.states()["ENTRY"] == ["NEW"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_16_fills_twice_and_out_of_order_count_once(make, kind):
+    book = entered(make(kind))
+    book.run(21, fault="twice and shuffled", method="fills", times=99)
+    assert book.trades()[0]["entry_qty"] == 250
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_16_what_is_filled_is_final_only_when_its_fills_are_read(make, kind):
+    book = entered(make(kind))
+    book.run(21, fault="withheld", method="fills", times=99)
+    assert book.states()["ENTRY"] == ["PARTIALLY_FILLED"]
+    assert book.states()["STOP"] == ["NEW"]  # what the order says has filled is protected all the same
+    book.run(21)
+    assert book.states()["ENTRY"] == ["FILLED"]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_17_an_entry_partly_filled_then_cancelled_has_a_stop_of_what_filled(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100, most=100)
+    book.run(21)
+    assert [o["qty"] for o in book.orders("STOP")][-1] == 100
+    book.holds()
+    book.price(22, 100, most=50)
+    book.run(21)
+    assert [(o["state"], o["qty"]) for o in book.orders("STOP")] == [("CANCELED", 100), ("NEW", 150)]
+    book.holds()
+    book.broker.end([o["client_order_id"] for o in book.orders("ENTRY")], "CANCELED")
+    book.run(21)
+    assert (book.trades()[0]["entry_qty"], book.trades()[0]["state"]) == (150, "OPEN")
+    book.holds()
+    book.rests(21)
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_18_after_a_stop_that_partly_filled_only_the_rest_is_taken_out(make, kind):
+    book = opened(make(kind))
+    book.price(22, 96, most=100)
+    book.price(22, 101)
+    book.run(22)
+    book.holds()
+    book.score(22, -50)
+    book.run(22)
+    assert [o["qty"] for o in book.orders("EXIT")] == [150]
+    book.price(23, 100)
+    book.score(23, 0)
+    book.run(23)
+    assert (book.trades()[0]["state"], book.trades()[0]["close_reason"], book.held()) == ("CLOSED", "reversal, stop", 0)
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_19_a_stop_that_filled_before_its_cancel_leaves_no_second_exit(make, kind):
+    book = opened(make(kind))
+    book.score(22, -50)
+    cancel = book.broker.cancel
+    book.broker.cancel = lambda ref: (book.broker.move(KEY, 96, at=at(22)), cancel(ref))
+    book.run(22)
+    del book.broker.cancel
+    assert (book.trades()[0]["close_reason"], book.held()) == ("stop", 0)
+    assert "EXIT" not in {o["leg"] for o in book.theirs()}
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_20_both_legs_fill_and_the_excess_is_flattened_and_locked(make, kind):
+    book = opened(make(kind))
+    book.score(22, -50)
+    book.run(22)
+    book.price(23, 100)  # the exit
+    with book.broker._change() as memory:  # the stop, which it had called cancelled, filled as well
+        ((n, stop),) = [(n, o) for n, (o, kind) in enumerate(memory.orders) if kind == "STOP"]
+        memory.orders[n] = (stop.__class__(**{**vars(stop), "state": "NEW"}), "STOP")
+    book.broker.move(KEY, 95, at=at(23))
+    assert book.held() == -250
+    book.score(23, 0)
+    book.run(23)
+    book.broker.move(KEY, 95, at=at(24))
+    book.run(24)
+    assert book.held() == 0
+    assert book.trades()[0]["state"] == "CLOSED"
+    assert any("filled" in why for why in book.locks())
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_21_a_stop_that_is_refused_means_out_at_market(make, kind):
+    book = entered(make(kind))
+    book.price(21, 95)  # beyond the stop already
+    book.run(21)
+    assert [(o["leg"], o["state"], o["reason"]) for o in book.orders() if o["leg"] in ("STOP", "EXIT")] == [
+        ("STOP", "REJECTED", "the stop would trigger now"),
+        ("EXIT", "NEW", "stop_refused"),
+    ]
+    book.price(22, 95)
+    book.run(22)
+    assert (book.trades()[0]["close_reason"], book.held()) == ("stop_refused", 0)
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_22_a_position_changed_by_hand_locks_and_is_not_corrected(make, kind):
+    book = opened(make(kind))
+    book.broker.set(by_hand={KEY: D(-100)})
+    before = book.theirs()
+    book.score(22, -50)
+    book.run(22)
+    assert book.theirs() == before
+    assert "our fills make 250, the broker holds 150" in book.locks()[0]
+
+
+def test_row_24_the_second_executor_ends_and_a_stale_write_is_refused(make):
+    book = opened(make())
+    with book.hub.dbapi(autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [book.scope])
+        assert book.run(22).busy
+    (stop,) = book.orders("STOP")
+    with book.hub.engine.begin() as conn:
+        newest = ledger.raise_fence(conn, book.scope)
+    news = [{"client_order_id": stop["client_order_id"], "state": "CANCELED"}]
+    with book.hub.engine.connect() as conn, pytest.raises(IntegrityError, match="a newer executor has taken over"):
+        orders.set_orders(conn, news, newest - 1, at(22))
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_25_no_entry_while_the_clocks_differ(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.broker.set(now=at(20) + timedelta(seconds=6))
+    report = book.run(20)
+    assert [d.reasons for d in report.decisions] == [("clock_skew",)]
+    assert book.theirs() == []
+
+
+def test_row_26_what_is_stale_or_missing_is_denied_with_its_reason(make):
+    missing, old, unpriced = make(), make(), make()
+    assert [d.reasons for d in missing.run(20).decisions] == [("score_missing",)]
+    old.score(18, 50)
+    assert [d.reasons for d in old.run(20).decisions] == [("score_stale",)]
+    unpriced.score(33, 50)
+    unpriced.broker.set(now=at(33))
+    assert [d.reasons for d in unpriced.run(33).decisions] == [("price_stale",)]
+    with pytest.raises(IntegrityError):
+        missing.score(20, float("nan"))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_27_a_changed_score_at_the_same_instant_makes_no_second_trade(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    sent = book.theirs()
+    book.score(20, 70)
+    book.run(20)
+    assert (len(book.trades()), book.theirs()) == (1, sent)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("risk", "risk_per_trade", "-0.01"), ("execution", "stop_atr", "-2"), ("execution", "reward_to_risk", "0")],
+)
+def test_row_28_a_bad_config_refuses_to_start(section, key, value):
+    with pytest.raises(ValidationError, match="greater than 0"):
+        make_settings({"A": {}}, **{section: {key: value}})
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_row_29_a_kill_switch_in_mid_run_stops_the_entry_and_no_stop(make, kind):
+    twin, book = make(kind), make(kind)
+    for b in (twin, book):
+        b.score(20, 50)
+    last = moment(points(twin, 20), "before submit", 1)
+    halting = Points(last, lambda _: control.halt(book.hub, book.scope, "in mid-run", "me"))
+    with halting.watch(book.hub):
+        book.run(20, points=halting)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "halted")]
+    assert book.theirs() == []
+    control.resume(book.hub, book.scope, "explained", "me")
+    book.score(20, 51)
+    assert [d.reasons for d in book.run(20).decisions] == [("entered_already",)]
+    book.price(21, 100)
+    book.score(21, 50)
+    book.run(21)
+    book.price(22, 100)
+    control.halt(book.hub, book.scope, "again", "me")
+    book.run(22)
+    book.holds()  # protected although the book is halted
+    assert book.states()["STOP"][-1] == "NEW"
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
+    book, late = make(kind), make(kind)
+    for b in (book, late):
+        b.score(20, 50)
+        b.broker.set(open=False)
+        report = b.run(20)
+        assert (b.theirs(), "waits" in "".join(report.notes)) == ([], True)
+    book.broker.set(open=True)
+    book.run(20)
+    assert book.states()["ENTRY"] == ["NEW"]
+    late.score(21, 0)
+    late.run(21)
+    assert [(o["state"], o["reason"]) for o in late.orders("ENTRY")] == [("EXPIRED", "not_sent_in_time")]
+    late.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_34_a_stop_that_ended_with_the_session_is_placed_again(make, kind):
+    book = opened(make(kind))
+    book.broker.end([o["client_order_id"] for o in book.orders("STOP")])
+    book.broker.set(open=False)
+    book.run(22)
+    assert book.states()["STOP"] == ["EXPIRED"]
+    book.broker.set(open=True)
+    book.run(22)
+    assert book.states()["STOP"] == ["EXPIRED", "NEW"]
+    book.holds()
