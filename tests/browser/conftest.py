@@ -1,0 +1,105 @@
+"""Prefect's UI in a real headless Chromium, over the checkout that the tests of the flows serve."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync --hide-scrollbars --window-size=1440,1000"""
+SECONDS = 30
+
+
+def _flows_conftest():
+    """A conftest beside this one, whose fixtures we share; importlib mode knows no package to import it from."""
+    spec = importlib.util.spec_from_file_location("flows_conftest", ROOT / "tests" / "flows" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+checkout = _flows_conftest().checkout
+
+
+@dataclass
+class Browser:
+    """A window on Prefect's UI."""
+
+    driver: webdriver.Chrome
+    ui: str
+
+    def open(self, path: str) -> None:
+        self.driver.get(f"{self.ui}{path}")
+
+    def wait(self, look, what: str):
+        """What ``look(driver)`` finds, as soon as it is something; elements may be redrawn meanwhile."""
+        wait = WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(look, f"{what} is not shown; the page says:\n{self.text()[:2000]}")
+
+    def text(self) -> str:
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def shows(self, *words: str) -> str:
+        """The page's text, once all words stand in it."""
+        return self.wait(lambda _: all(w in (t := self.text()) for w in words) and t, f"one of {words}")
+
+    def button(self, label: str):
+        """The visible button or tab of this name; of several (a dialogue over a page) the last."""
+        path = f"//*[self::button or self::li or self::a][normalize-space()='{label}']"
+
+        def find(driver):
+            return [b for b in driver.find_elements(By.XPATH, path) if b.is_displayed() and b.is_enabled()]
+
+        return self.wait(find, f"button {label}")[-1]
+
+    def shoot(self, name: str) -> Path:
+        """
+        A picture of the window, once two in a row are the same: in build/screenshots, and small and pretty in
+        $SCREENSHOTS (`make screenshots`).
+        """
+        last, deadline = b"", time.monotonic() + SECONDS
+        while (now := self.driver.get_screenshot_as_png()) != last and time.monotonic() < deadline:
+            last = now
+            time.sleep(0.7)
+        kept = ROOT / "build" / "screenshots" / f"{name}.png"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(now)
+        if folder := os.environ.get("SCREENSHOTS"):
+            from PIL import Image
+
+            picture = Image.open(kept).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            picture.save(ROOT / folder / f"{name}.png", optimize=True)
+        return kept
+
+
+@pytest.fixture(scope="module")
+def browser(checkout):
+    if not (CHROMIUM and DRIVER):
+        missing = "chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = Options()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_page_load_timeout(SECONDS)
+    yield Browser(driver, checkout.api.removesuffix("/api"))
+    driver.quit()
