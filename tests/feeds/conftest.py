@@ -65,10 +65,28 @@ def chart(ticker, query):
     if interval == "1d":
         del meta["tradingPeriods"]
         result["indicators"]["adjclose"] = [{"adjclose": [c and c / 2 for c in quote["close"]]}]
+    if ticker == "SPLIT":
+        split(result, stamps, table["open"])
     if ticker == "EMPTY":
         del result["timestamp"]
         result["indicators"] = {"quote": [{}], "adjclose": [{}]}
     return {"chart": {"result": [result], "error": None}}
+
+
+def split(result, stamps, sessions):
+    """4 for 1 on 2 July 2024, and a dividend of 2 on 1 July: Yahoo gives prices and dividends in today's shares."""
+    (quote,) = result["indicators"]["quote"]
+    adjusted = [t < pd.Timestamp("2024-07-02", tz="UTC") for t in stamps]
+    for name in ("open", "high", "low", "close"):
+        quote[name] = [p / 4 if a else p for p, a in zip(quote[name], adjusted, strict=True)]
+    quote["volume"] = [v * 4 if a else v for v, a in zip(quote["volume"], adjusted, strict=True)]
+    opens = {f"{t:%Y-%m-%d}": int(t.timestamp()) for t in sessions}
+    result["events"] = {"splits": {}, "dividends": {}}
+    if at := opens.get("2024-07-02"):
+        ratio = {"date": at, "numerator": 4.0, "denominator": 1.0, "splitRatio": "4:1"}
+        result["events"]["splits"][str(at)] = ratio
+    if at := opens.get("2024-07-01"):
+        result["events"]["dividends"][str(at)] = {"date": at, "amount": 0.5}
 
 
 class Handler(BaseHTTPRequestHandler):

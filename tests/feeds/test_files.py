@@ -333,6 +333,45 @@ def test_sunday_evenings_of_the_e_mini_are_the_beginning_of_mondays():
     assert [(str(r.ts)[:16], r.contract) for r in made[1:].itertuples()] == [("2013-12-13 23:00", "ES_201403")]
 
 
+ROWS = "Date,Close,Splits,Paid\n2024-07-02,400,,\n2024-07-03,100,4,\n2024-07-05,99,0,1.5\n"
+EVENTS = [("split", "2024-07-03 13:30", 4), ("dividend", "2024-07-05 13:30", 1.5)]
+
+
+def acted(found):
+    assert not found.problems, found.problems[0].reason
+    return [(r.kind, f"{r.ts:%Y-%m-%d %H:%M}", r.value) for r in found.actions.itertuples()]
+
+
+def test_splits_and_dividends_come_from_columns_beside_the_bars(tmp_path):
+    (tmp_path / "x.csv").write_text(ROWS)
+    mapped = {"columns": {"split": "Splits", "dividend": "Paid"}}
+    assert acted(fetch(tmp_path, section=mapped)) == EVENTS
+    # nobody said that these columns are events
+    assert acted(fetch(tmp_path)) == []
+    eve = pd.Timestamp("2024-07-05 13:00", tz="UTC").to_pydatetime()
+    assert acted(fetch(tmp_path, section=mapped, until=eve)) == EVENTS[:1]
+
+
+def test_splits_and_dividends_come_from_a_file_of_their_own(tmp_path):
+    (tmp_path / "x.csv").write_text("Date,Close\n2024-07-02,400\n2024-07-03,100\n")
+    (tmp_path / "events.csv").write_text("Date,split,dividend\n2024-07-03,4,\n2024-07-05,,1.5\n")
+    assert acted(fetch(tmp_path, actions="events.csv")) == EVENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Date,split\n2024-07-03,four\n", "DIR/events.csv, line 2: got four, expected a split as a number"),
+        ("Date,ratio\n2024-07-03,4\n", "DIR/events.csv has no column for split or dividend; it has Date, ratio"),
+        (None, "there is no file events.csv in DIR"),
+    ],
+)
+def test_events_that_cannot_be_read_are_a_problem_of_their_instrument(tmp_path, text, says):
+    if text:
+        (tmp_path / "events.csv").write_text(text)
+    assert problem(tmp_path, ROWS, actions="events.csv").startswith(says)
+
+
 STUB = "Date,Open,High,Low,Close,Volume\n"
 SUNDAY, MONDAY = "2024-07-07,5,9,4,6,10\n", "2024-07-08,6,8,5,7,100\n"
 

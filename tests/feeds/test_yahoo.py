@@ -48,6 +48,27 @@ def test_prices_are_those_that_were_traded_not_adjusted_ones(yahoo):
     assert (bar["open"] - bar["low"], bar["high"] - bar["low"], bar["close"] - bar["low"]) == (1, 3, 2)
 
 
+def test_a_later_split_is_undone_and_comes_with_the_dividend_as_it_was_paid(yahoo):
+    found = fetch(yahoo[0], "SPLIT")
+    assert not found.problems
+    plain = fetch(yahoo[0], "GOOD").bars
+    columns = ["ts", "open", "high", "low", "close", "volume"]
+    pd.testing.assert_frame_equal(found.bars[columns], plain[columns])
+    assert [(r.kind, f"{r.ts:%m-%d %H:%M}", r.value) for r in found.actions.itertuples()] == [
+        ("dividend", "07-01 13:30", 2.0),
+        ("split", "07-02 13:30", 4.0),
+    ]
+
+
+def test_what_was_fetched_before_a_split_is_not_restated_after_it(yahoo):
+    eve = pd.Timestamp("2024-07-01 20:00", tz="UTC").to_pydatetime()
+    before = fetch(yahoo[0], "SPLIT", until=eve)
+    after = fetch(yahoo[0], "SPLIT").bars
+    pd.testing.assert_frame_equal(before.bars, after[after["ts"] <= eve].reset_index(drop=True))
+    # the split that is to come is not known yet
+    assert before.actions["kind"].tolist() == ["dividend"]
+
+
 def test_a_longer_request_brings_the_same_bars(yahoo):
     until = pd.Timestamp("2024-07-03 17:00", tz="UTC").to_pydatetime()
     assert stamps(fetch(yahoo[0], "GOOD", until=until).bars)[-1] == "2024-07-03 17:00"
