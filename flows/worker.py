@@ -25,7 +25,7 @@ from uuid import UUID
 import httpx
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from flows import operate
 
@@ -56,7 +56,9 @@ with warnings.catch_warnings():
         async def run(self, flow_run: Any, configuration: Any, task_status: Any = None) -> Any:
             status = _Noted(task_status, lambda pid: self.under_way.update({flow_run.id: pid}))
             try:
-                return await super().run(flow_run, configuration, status)
+                ended = await super().run(flow_run, configuration, status)
+                # a bad end has been told; the caller would tell it again, and undo a Retry that was quick
+                return ProcessWorkerResult(status_code=0, identifier=ended.identifier)
             finally:
                 self.under_way.pop(flow_run.id, None)
 

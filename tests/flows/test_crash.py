@@ -55,7 +55,7 @@ class Held:
 
     def ends(self, *kinds: str, seconds: float = 60) -> dict:
         state = self.checkout.ended(self.id, seconds)["state"]
-        assert state["type"] in kinds, state
+        assert state["type"] in kinds, f"{state['name']}: {state['message']}"
         return state
 
     def retry_completes(self) -> None:
