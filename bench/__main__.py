@@ -26,7 +26,7 @@ OUT = Path(os.environ.get("BENCH_OUT") or Path(__file__).parents[1] / "build" / 
 
 def main() -> int:
     scale = float(os.environ.get("BENCH_SCALE", "1"))
-    chosen = sys.argv[1:] or sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if m.name != "__main__")
+    chosen = sys.argv[1:] or sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_"))
     modules = [importlib.import_module(f"bench.{name}") for name in chosen]
     console = Console()
     table = Table("target", "what", "ours s", "yardstick s", "ratio", "goal", "", title=f"bench, scale {scale:g}")
