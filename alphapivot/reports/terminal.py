@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -15,12 +18,13 @@ from alphapivot.clock import WallClock
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, report
 from alphapivot.hub import Hub
-from alphapivot.reports import explained, tables, views
+from alphapivot.reports import explained, fit, tables, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from pillars import Pillar
 
-console = Console()
+# a pipe or a file has no width: what reads it should get whole lines
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 NUMBERS = frozenset("+-–0123456789")
 COLOURS = {
     "ENTER_LONG": "green",
@@ -43,7 +47,8 @@ def page(markdown: str) -> None:
 def scores(hub: Hub, settings: Settings, run: RunRef | None = None) -> None:
     """Scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
     if run := run or tables.latest(hub):
-        show(views.scores(tables.scores(hub, settings, run)), f"Scores at {views.instant(run.as_of)} UTC")
+        found = views.scores(tables.scores(hub, settings, run))
+        show(found, f"Scores at {views.instant(run.as_of)} UTC", ["raw", "ts", "gate"])
     else:
         console.print("No scores yet: [bold]alphapivot run[/] makes some.")
 
@@ -55,15 +60,21 @@ def decisions(hub: Hub, settings: Settings) -> None:
         show(
             views.decisions(found),
             f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}",
+            ["capped by", "reference"],
         )
 
 
 def trades(hub: Hub, settings: Settings) -> None:
     """Open trades with stop and target, the last closed ones, and the account."""
     book = settings.execution.book
-    show(views.open_trades(report.open_trades(hub, book, settings.timeframes.base)), "Open trades")
+    found = views.open_trades(report.open_trades(hub, book, settings.timeframes.base))
+    show(found, "Open trades", ["to target", "to stop", "state", "last", "contract"])
     closed = report.closed_trades(hub, book)
-    show(views.closed_trades(closed.tail(10)), f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}")
+    show(
+        views.closed_trades(closed.tail(10)),
+        f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}",
+        ["entry at", "contract", "side", "qty"],
+    )
     account = report.equity(hub, book)
     if len(account):
         first, last = account.iloc[0], account.iloc[-1]
@@ -82,7 +93,8 @@ def status(hub: Hub, settings: Settings) -> None:
     now = (
         run.as_of if run and feed.kind == "simulated" else WallClock().now()
     )  # a simulated market stands still after its last run
-    show(views.freshness(tables.freshness(hub, settings, now)), f"Data in {hub!r}, as of {views.instant(now)} UTC")
+    found = views.freshness(tables.freshness(hub, settings, now))
+    show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due"])
     trades(hub, settings)
     with hub.engine.connect() as connection:
         switch = control.state(connection, book)
@@ -93,7 +105,7 @@ def status(hub: Hub, settings: Settings) -> None:
     locked = report.locks(hub, book)
     if len(locked):
         show(locked.astype(str), "Locked symbols")
-    show(views.runs(tables.runs(hub)), "Last runs")
+    show(views.runs(tables.runs(hub)), "Last runs", ["attempts", "started at"])
 
 
 def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> None:
@@ -164,16 +176,22 @@ def verdict(title: str, message: str | None, *, good: bool) -> None:
     )
 
 
-def show(view: pd.DataFrame, title: str) -> None:
-    """A table of text; columns of numbers are set flush right."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+def show(view: pd.DataFrame, title: str, spare: Sequence[str] = ()) -> None:
+    """A table of text, numbers set flush right; columns of ``spare`` go where the terminal is too narrow for them."""
     if view.empty:
         console.print(f"[bold]{escape(title)}[/]: none")
         return
+    view, hidden = fit.fit(view, console.width, spare)
+    console.print(f"[bold]{escape(title)}[/]")
+    table = Table(header_style="dim", box=None, pad_edge=False)
     for name in view.columns:
         number = all(str(v)[:1] in NUMBERS for v in view[name])
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        prose = name in fit.PROSE
+        heading = escape(name if prose else name.replace(" ", "\n"))
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not prose, vertical="top")
     for row in view.itertuples(index=False):
         table.add_row(*(f"[{COLOURS[v]}]{v}[/]" if v in COLOURS else escape(v) for v in row))
     console.print(table)
+    if hidden:
+        console.print(f"[dim]a wider terminal also shows: {', '.join(reversed(hidden))}[/]")
     console.print()
