@@ -12,13 +12,8 @@ from alphapivot import calendars, schedule
 from alphapivot.frames import Actions, Bars
 
 if TYPE_CHECKING:
-<<<<<<< working
-    from collections.abc import Sequence
-    from datetime import datetime
-=======
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
->>>>>>> ingest
 
     from alphapivot.schedule import Calendar
     from alphapivot.settings import Instrument, Market

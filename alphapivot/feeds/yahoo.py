@@ -24,11 +24,7 @@ import pandas as pd
 
 from alphapivot import calendars, home
 from alphapivot.errors import Unavailable
-<<<<<<< working
-from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
-=======
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather
->>>>>>> ingest
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, events, gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,8 +142,8 @@ class Yahoo:
             start = max(start, datetime.now(UTC) - limit.reach)
         if start >= request.until:
             raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
-        # the day after is the first that does not come
-        end = request.until + timedelta(days=1)
+        # to now, also for a past ``until``: all splits since are in the prices; the day after is the first not to come
+        end = max(request.until, datetime.now(UTC)) + timedelta(days=1)
         if limit.request is None:
             return [(start, end)]
         cuts = [start + k * limit.request for k in range(-(-(end - start) // limit.request))]
@@ -160,14 +156,8 @@ class Yahoo:
         try:
             table: pd.DataFrame = yf.Ticker(ticker, session=session).history(
                 start=start,
-<<<<<<< working
-                # to now, also for a past ``until``: all splits since are in the prices
-                end=max(request.until, datetime.now(UTC)) + timedelta(days=1),
-                interval=request.interval,
-=======
                 end=end,
                 interval=interval,
->>>>>>> ingest
                 auto_adjust=False,
                 actions=True,
                 keepna=True,
