@@ -146,10 +146,14 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.reports import terminal
+    from alphapivot.reports import charts, terminal
 
     settings = _settings(options)  # before connect: it says which database is meant
-    terminal.explain(hub.connect(), settings, options.symbol, options.at)
+    story = terminal.explain(hub.connect(), settings, options.symbol, options.at)
+    if options.html:
+        charts.save(options.html, charts.explanation(story))
+    if options.png:
+        charts.png(charts.waterfall(story), options.png)
     return DONE
 
 
@@ -239,8 +243,12 @@ def _control(state: str, options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from flows import serve
+    from flows import auth, serve
 
+    if options.auth:
+        print(f"the UI asks for the auth string: see {auth.require()}", flush=True)  # noqa: T201
+    elif options.auth is False:
+        auth.forget()
     serve.serve(lambda text: print(text, flush=True), _settings(options).runtime.drain)  # noqa: T201
     return DONE
 
@@ -315,6 +323,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("explain", _explain, "where a score comes from, down to the parts; every term, and they add up")
     sub.add_argument("symbol", metavar="SYMBOL")
     sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with the waterfall")
+    sub.add_argument(
+        "--png", type=Path, metavar="FILE", help="also the waterfall as a picture; needs Chrome or Chromium"
+    )
     add("status", _status, "data freshness, open trades, the kill switch, the last runs")
     add("check", _check, "is the config good, does the database answer?")
     sub = add("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")
@@ -339,7 +351,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--reason", required=True)
     sub = add("resume", _resume, "allow entries again")
     sub.add_argument("--reason", required=True)
-    add("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C")
+    add("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C").add_argument(
+        "--auth",
+        action=argparse.BooleanOptionalAction,
+        help="ask for an auth string, from now on (--no-auth: no more)",
+    )
     add(
         "deploy",
         _deploy,

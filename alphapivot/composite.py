@@ -104,7 +104,7 @@ def compose(
         multiplier = fitted.multiplier(shares, grid.ts, settings.max_multiplier)
     else:
         multiplier = np.full(len(grid.ts), settings.multiplier)
-    raw = np.where(weighed > 0, np.clip(_exact(multiplier * mean), -LIMIT, LIMIT), np.nan)
+    raw = np.where(weighed > 0, np.clip(exact(multiplier * mean), -LIMIT, LIMIT), np.nan)
     gates = {p: _Gate.of(found[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
     gate = np.multiply.reduce([np.ones(len(grid.ts)), *(g.factor for g in gates.values())])
 
@@ -113,7 +113,7 @@ def compose(
     forgiven = (weighed > 0) & (settings.on_missing_pillar == "renormalise")
     missing = {f"missing:{p}": (absent[p] & ~forgiven) | closed[p] for p in found}
     composites = grid.frame(
-        score=_stored(np.where(np.logical_or.reduce(list(missing.values())), np.nan, _exact(raw * gate)), 2),
+        score=_stored(np.where(np.logical_or.reduce(list(missing.values())), np.nan, exact(raw * gate)), 2),
         raw=_stored(raw, 2),
         gate=_stored(gate, 4),
         veto=_labels(missing | _vetoes(found), len(grid.ts), none=None),
@@ -155,12 +155,12 @@ def explain(terms: pd.DataFrame) -> list[Line]:
         detail = detail if counts else "not known"
         lines.append(Line(f"{t['pillar']} {t['interval']}", detail, t["contribution"], total))
     multiplier = float(terms["multiplier"].iloc[0]) if len(terms) else 1.0
-    raw = float(np.clip(_exact(multiplier * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
+    raw = float(np.clip(exact(multiplier * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
     lines.append(Line("raw", f"x {multiplier:.4g} diversification, within +-{LIMIT:g}", raw - total, raw))
     total = raw
     for t in terms[terms["strength"].notna()].drop_duplicates("pillar").to_dict("records"):
         gate *= t["factor"]
-        after = float(_exact(raw * gate))
+        after = float(exact(raw * gate))
         detail = f"x {t['factor']:.4g} at strength {t['strength']:.4g}"
         lines.append(Line(f"{t['pillar']} gate", detail, after - total, after))
         total = after
@@ -199,7 +199,7 @@ class _Vote:
 
     def weigh(self, weight: Column) -> None:
         self.weight = weight
-        self.contribution = _exact(self.score * self.shares * (self.scalar * self.cap * weight)[:, None])
+        self.contribution = exact(self.score * self.shares * (self.scalar * self.cap * weight)[:, None])
 
 
 @dataclass(frozen=True)
@@ -357,7 +357,7 @@ def _labels(masks: Mapping[str, Mask], count: int, *, none: str | None) -> Any:
     return pd.array([label or none for label in labels], dtype="str").take(ids)
 
 
-def _exact(points: Any) -> Any:
+def exact(points: Any) -> Any:
     """Rounded to 2**-40 points: up to thousands of such numbers within +-100 sum without any rounding."""
     return np.rint(points * 2.0**40) / 2.0**40
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import pandas as pd
 
 from alphapivot import composite
 from alphapivot.errors import DataError
@@ -16,8 +20,8 @@ from alphapivot.settings import Settings
 @dataclass(frozen=True)
 class Story:
     """
-    ``parts``: (pillar, interval) -> part -> points. ``lines``: the waterfall. ``score`` is the stored one; None where
-    it is unknown.
+    ``parts``: (pillar, interval) -> part -> points. ``lines``: the waterfall by pillar and timeframe; ``steps``: the
+    same by part. Both add up exactly. ``score`` is the stored one; None where it is unknown.
     """
 
     symbol: str
@@ -25,6 +29,7 @@ class Story:
     score: float | None
     parts: dict[tuple[str, str], dict[str, float]]
     lines: list[composite.Line]
+    steps: list[composite.Line]
     note: str
 
 
@@ -50,6 +55,38 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     }
     known = row["score"] == row["score"]
     note = f"vetoed: {row['veto']}" if isinstance(row["veto"], str) else ""
-    return Story(
-        symbol, row["ts"].to_pydatetime(), float(row["score"]) if known else None, made, composite.explain(own), note
-    )
+    lines = composite.explain(own)
+    score = float(row["score"]) if known else None
+    return Story(symbol, row["ts"].to_pydatetime(), score, made, lines, by_part(own, made, lines), note)
+
+
+def by_part(
+    terms: pd.DataFrame, made: Mapping[tuple[str, str], Mapping[str, float]], lines: list[composite.Line]
+) -> list[composite.Line]:
+    """
+    The waterfall of ``lines`` with each pillar's contribution split into its parts: each part's points x what became of
+    a point of the pillar. What the parts exceed +-100 by, and the rounding of scores to 0.01, are steps of their own.
+    """
+    steps: list[composite.Line] = []
+    total = rounding = 0.0
+
+    def step(label: str, detail: str, effect: float) -> None:
+        nonlocal total
+        if effect:
+            total += effect
+            steps.append(composite.Line(label, detail, effect, total))
+
+    voters = terms[terms["contribution"].notna()].to_dict("records")
+    for t in voters:
+        name, own = f"{t['pillar']} {t['interval']}", made.get((t["pillar"], t["interval"]), {})
+        factor = t["share"] * t["scalar"] * t["cap"] * t["weight"]
+        points = sum(own.values())
+        effects = {part: float(composite.exact(value * factor)) for part, value in own.items()}
+        beyond = float(composite.exact((min(max(points, -100.0), 100.0) - points) * factor))
+        for part, effect in effects.items():
+            step(f"{name}: {part}", f"{own[part]:+.2f} x {factor:.4g}", effect)
+        step(f"{name}: within +-100", f"its parts sum to {points:+.2f}", beyond)
+        rounding += t["contribution"] - math.fsum([*effects.values(), beyond])
+    step("rounding", "pillars' scores are kept to 0.01", rounding)
+    # what comes after the pillars is as it was
+    return [*steps, *lines[len(voters) :]]

@@ -13,6 +13,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars
 from alphapivot.ini import nearest
 from pillars.base import BESIDE, Panel, Pillar
+from pillars.rules import Ruled
 
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -28,7 +29,7 @@ def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | N
     if name not in registry:
         raise ConfigError(f"there is no pillar {name}; {nearest(name, registry)}")
     cls = registry[name]
-    pillar = configured or cls()
+    pillar = (configured.pillar if isinstance(configured, Ruled) else configured) or cls()
     title = "value" if configured else "default"
     features = pillar.parts(Panel.of(Bars.empty())).features
     lines = [

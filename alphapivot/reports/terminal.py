@@ -108,7 +108,7 @@ def status(hub: Hub, settings: Settings) -> None:
     show(views.runs(tables.runs(hub)), "Last runs", ["attempts", "started at"])
 
 
-def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> None:
+def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> explained.Story:
     """The waterfall of one composite score: parts, pillars, raw, gates, score."""
     if symbol not in settings.instruments:
         raise ConfigError(
@@ -118,22 +118,14 @@ def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> N
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
     story = explained.explain(hub, settings, run, symbol, at)
-    rows = [
-        (pillar, interval, part, views.points(v))
-        for (pillar, interval), parts in story.parts.items()
-        for part, v in parts.items()
-    ]
-    show(
-        pd.DataFrame(rows, columns=["pillar", "timeframe", "part", "points"]),
-        "The parts; those of a pillar sum to its score",
-    )
-    lines = [(line.label, line.detail, views.points(line.effect), views.points(line.total)) for line in story.lines]
-    show(pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]), f"{symbol} at {views.instant(story.ts)} UTC")
+    for title, view in views.story(story).items():
+        show(view, title)
     verdict(
         f"score {views.points(story.score) if story.score is not None else 'unknown'}",
         story.note,
         good=story.score is not None,
     )
+    return story
 
 
 def contract(kinds: list[type[Pillar]]) -> bool:

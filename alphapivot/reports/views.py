@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from alphapivot.reports.explained import Story
 
 Cell = Callable[[Any], str]
 
@@ -32,6 +35,22 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
             **{k: v for k, v in fixed.items() if k != "score"},
         },
     )
+
+
+def story(told: Story) -> dict[str, pd.DataFrame]:
+    """``reports.explained.explain``: the parts, and the waterfall that they lead to, by title."""
+    rows = [
+        (pillar, interval, part, points(value))
+        for (pillar, interval), parts in told.parts.items()
+        for part, value in parts.items()
+    ]
+    lines = [(line.label, line.detail, points(line.effect), points(line.total)) for line in told.lines]
+    return {
+        "The parts; those of a pillar sum to its score": pd.DataFrame(
+            rows, columns=["pillar", "timeframe", "part", "points"]
+        ),
+        f"{told.symbol} at {instant(told.ts)} UTC": pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]),
+    }
 
 
 def decisions(table: pd.DataFrame) -> pd.DataFrame:
