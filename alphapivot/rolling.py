@@ -35,4 +35,4 @@ def roll(
     policies = {s: expiry.policy(instruments[s], feeds[s]) for s in symbols}
     last = stored.rolls(database, symbols, until=until, known_at=None)
     new = rolls.decide(both, last, policies, since)
-    return new, rolls.doubts(both, pd.concat([last, new], ignore_index=True), policies)
+    return new, rolls.doubts(both, last, new, policies)

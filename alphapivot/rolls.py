@@ -215,23 +215,24 @@ def _first(market: _Market) -> int:
     return int(traded.argmax())
 
 
-def doubts(bars: pd.DataFrame, rolls: pd.DataFrame, policies: Mapping[str, Policy]) -> pd.DataFrame:
+def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: Mapping[str, Policy]) -> pd.DataFrame:
     """
-    What a person should see of the rolls that ``bars`` (as for ``decide``) decided: rows of Issues, all flagged.
+    What a person should see of the ``new`` rolls that ``bars`` and ``last`` (as for ``decide``) decided, as Issues.
 
     *roll undecidable*: by calendar or deadline, where volume was known and on no session of LOOKBACK did the new
     contract lead. *roll impossible*: the front contract's time is over, and none has lately closed together with it.
     """
     found: list[tuple[object, ...]] = []
     for market in _markets(bars, policies):
-        own = rolls[rolls["symbol"] == market.symbol].sort_values("ts")
+        own, before = (rolls[rolls["symbol"] == market.symbol].sort_values("ts") for rolls in (new, last))
         index = {contract: n for n, contract in enumerate(market.contracts)}
         for row, previous, contract in zip(
             market.sessions.get_indexer(pd.DatetimeIndex(own["ts"])), own["previous"], own["contract"], strict=True
         ):
             if row >= 0 and previous in index and contract in index:
                 found += _undecidable(market, index[previous], index[contract], int(row))
-        if len(own) and (contract := own["contract"].iloc[-1]) in index:
+        newest = pd.concat([before["contract"], own["contract"]]).tail(1)
+        for contract in newest[newest.isin(list(index))]:
             found += _impossible(market, index[contract])
     issues = pd.DataFrame(found, columns=Issues.columns())
     return issues.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues})

@@ -251,7 +251,7 @@ def test_the_hang_seng_of_2013_rolls_by_its_calendar_at_spreads_of_days_on_which
 
 def test_that_volume_could_not_decide_is_shown_to_a_person():
     bars, policies = hang_seng(), {"X": HANG_SENG}
-    found = rolls.doubts(bars, rolls.decide(bars, Rolls.empty(), policies), policies)
+    found = rolls.doubts(bars, Rolls.empty(), rolls.decide(bars, Rolls.empty(), policies), policies)
     Issues.validate(found)
     assert found[["contract", "check_name", "outcome"]].to_numpy().tolist() == [
         ["HSI_201310", "roll undecidable", "flagged"],
@@ -279,10 +279,13 @@ E_MINI = Policy(by="volume", before=2, calendar="CMES", last_trade="third friday
 
 def test_a_contract_that_ends_with_none_to_follow_is_shown_to_a_person():
     alone = contract("XZ3", [(d, 100, 9, NAN) for d in (17, 18, 19, 20)])
-    found = rolls.doubts(alone, rolls.decide(alone, Rolls.empty(), {"X": E_MINI}), {"X": E_MINI})
+    decided = rolls.decide(alone, Rolls.empty(), {"X": E_MINI})
+    found = rolls.doubts(alone, Rolls.empty(), decided, {"X": E_MINI})
+    # it is told as long as it lasts
+    pd.testing.assert_frame_equal(rolls.doubts(alone, decided, Rolls.empty(), {"X": E_MINI}), found)
     assert found["check_name"].tolist() == ["roll impossible"]
     assert "XZ3 should be left since 2013-12-18, but within 30 days no later contract" in found["detail"].iloc[0]
-    assert rolls.doubts(alone, rolls.decide(alone, Rolls.empty()), {}).empty
+    assert rolls.doubts(alone, Rolls.empty(), decided, {}).empty
 
 
 def test_a_symbol_begins_with_a_contract_that_need_not_be_left_at_once():
@@ -370,7 +373,7 @@ def test_the_published_calendar_is_followed_and_then_the_sources_own_front_contr
 def test_the_adjusted_series_has_no_jump_at_any_roll(side_by_side):
     _, bars, policies = side_by_side
     found = rolls.decide(bars, Rolls.empty(), policies)
-    assert rolls.doubts(bars, found, policies).empty
+    assert rolls.doubts(bars, Rolls.empty(), found, policies).empty
     front = rolls.adjust(bars, found)
     own = bars.pivot(index="ts", columns="contract", values="close")  # noqa: PD010 - refuses two bars of one session
     jumps = 0.0
