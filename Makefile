@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all ui bench lint format constraints clean
+.PHONY: help demo test test-all ui bench screenshots lint format constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -25,6 +25,9 @@ ui: $(READY) ## Prefect's server and our deployments; prints the address
 
 bench: $(READY) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench
+
+screenshots: $(READY) ## pictures of the UI for README and docs, taken anew in a real browser
+	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

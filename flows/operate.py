@@ -28,6 +28,7 @@ from typing import IO, Any
 from alphapivot import home
 from alphapivot.errors import Unavailable
 from alphapivot.hub import embedded
+from flows import auth
 
 ROOT = home.CHECKOUT
 POOL = "alphapivot"
@@ -139,7 +140,7 @@ def join() -> PrefectServer:
 
     Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
     """
-    os.environ.update(environment())
+    os.environ.update(environment() | auth.environment())
     os.environ.setdefault(
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
     )  # a person reads our own words; the UI has the logs
