@@ -8,14 +8,16 @@ Imports Prefect only inside functions: see ``operate.join``, which comes first.
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from alphapivot.errors import AlphaPivotError
-from alphapivot.version import code_version
 from flows import operate
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
 SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
+DEPLOYED = "alphapivot_deployed"  # the variable that says what the deployments were made of
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
 SILENT = timedelta(seconds=3 * operate.HEARTBEAT_SECONDS)
 NEVER_BEGUN = timedelta(minutes=10)
@@ -31,18 +34,20 @@ NEVER_BEGUN = timedelta(minutes=10)
 
 def deploy(*, always: bool = False) -> list[str]:
     """
-    Makes the server ready for this checkout; returns what was done, in words. Skips the deployments where this very
-    code and prefect.yaml are deployed from this folder, unless ``always``.
+    Makes the server ready for this checkout; returns what was done, in words. Skips the deployments, which take
+    seconds, where they are up to date, unless ``always``.
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate  # noqa: PLC0415
 
     with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
         done = [*_pool(client), *_limits(client), *_automations(client, automations())]
-        marker = f"code {_marker()}"
-        if not always and any(d.name == "pipeline" and marker in d.tags for d in client.read_deployments()):
-            return [*done, f"the deployments of {marker} are there"]
-        deployed = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--tag", marker],
+        marker, known = _marker(), client.read_variable_by_name(DEPLOYED)
+        there = {d.name for d in client.read_deployments()}
+        if not always and known and known.value == marker and _names() <= there:
+            return [*done, "the deployments are up to date"]
+        deployed = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=operate.ROOT,
             capture_output=True,
             text=True,
@@ -50,18 +55,31 @@ def deploy(*, always: bool = False) -> list[str]:
         )
         if deployed.returncode != 0:
             raise AlphaPivotError(f"prefect deploy --all failed:\n{deployed.stdout}\n{deployed.stderr}")
-        names = sorted(d.name for d in client.read_deployments() if marker in d.tags)
-        done += [f"deployed {', '.join(names)} ({marker})"]
         from flows import alert  # noqa: PLC0415 - after join()
 
         told = alert.automation(client.read_deployment_by_name("alert/alert").id)
-        return [*done, *_automations(client, [told]), *_server_settings(client)]
+        done += [f"deployed {', '.join(sorted(_names()))}", *_automations(client, [told]), *_server_settings(client)]
+        if known:
+            client.update_variable(VariableUpdate(name=DEPLOYED, value=marker))
+        else:
+            client.create_variable(VariableCreate(name=DEPLOYED, value=marker))
+        return done
+
+
+def _names() -> set[str]:
+    text = (operate.ROOT / "prefect.yaml").read_text()
+    return {deployment["name"] for deployment in yaml.safe_load(text)["deployments"]}
 
 
 def _marker() -> str:
-    """Which code, from which folder, with which schedules."""
-    yaml = (operate.ROOT / "prefect.yaml").read_bytes()
-    return f"{code_version()}-{hashlib.sha256(str(operate.ROOT).encode() + yaml).hexdigest()[:4]}"
+    """All that a deployment is made of: this folder, the schedules, the flows' forms and the pillars to choose from."""
+    from pillars import PILLARS  # noqa: PLC0415 - heavy
+
+    sources = [operate.ROOT / "prefect.yaml", *sorted((operate.ROOT / "flows").glob("*.py"))]
+    digest = hashlib.sha256(json.dumps([str(operate.ROOT), list(PILLARS)]).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def _pool(client: SyncPrefectClient) -> list[str]:
