@@ -11,7 +11,7 @@ from uuid import UUID
 from prefect import flow
 
 from alphapivot import hub, process
-from tasks import reports
+from tasks import reports, runs
 
 if TYPE_CHECKING:
     from prefect.events import AutomationCore
@@ -26,6 +26,7 @@ def alert(config: str | None = None) -> int:
         config: another config file; config.ini of the checkout when empty
     """
     settings = process.configure(config)
+    runs.close_lost(hub.connect())
     return len(reports.watch(hub.connect(), settings))
 
 
