@@ -10,15 +10,18 @@ from pydantic import BaseModel, ValidationError
 
 from alphapivot.calendars import INTERVALS, divides
 from alphapivot.ini import nearest
+from alphapivot.trading_sections import AlpacaBroker
 
 if TYPE_CHECKING:
     import pillars
     from alphapivot.settings import (
         CompositeSettings,
         ExecutionSettings,
+        ExitSettings,
         Instrument,
         Quality,
         Retention,
+        RiskSettings,
         Runtime,
         Timeframes,
     )
@@ -28,7 +31,27 @@ if TYPE_CHECKING:
 def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
     """Every contradiction; ``valid`` are sections by name, ``present`` the names of all in the file."""
     checks = (_timeframes(valid), _composite(valid, present), _instruments(valid, present))
-    return [*(m for check_ in checks for m in check_), *_names(valid, present), *_retention(valid)]
+    return [
+        *(m for check_ in checks for m in check_),
+        *_names(valid, present),
+        *_retention(valid),
+        *_trading(valid, present),
+    ]
+
+
+def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
+    timeframes = cast("Timeframes | None", valid.get("timeframes"))
+    leaving = cast("ExitSettings | None", valid.get("exit"))
+    if leaving is not None and leaving.session_end and timeframes is not None and timeframes.base in ("1d", "1w"):
+        yield f"[exit] session_end = yes needs an intraday base, but [timeframes] base = {timeframes.base}"
+    symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
+    named = [(name, "symbols", list(b.symbols)) for name, b in valid.items() if isinstance(b, AlpacaBroker)]
+    if "risk" in valid:
+        named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
+    for section, key, names in named:
+        for symbol in names:
+            if symbol not in symbols:
+                yield f"[{section}] {key} names {symbol}, which is no [instrument.*]; {nearest(symbol, symbols)}"
 
 
 def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:

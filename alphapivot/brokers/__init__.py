@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers import modes, paper
-from alphapivot.brokers.base import Broker
+from alphapivot.brokers.base import Broker, Replaying
+from alphapivot.brokers.pace import Paced
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -30,4 +31,8 @@ def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.en
     """The account that [execution] broker names, as far as [execution] mode lets orders go."""
     modes.allow(settings, environ)
     broker = BROKERS[settings.brokers[settings.execution.broker].kind](hub, settings)
-    return modes.Shadow(broker) if settings.execution.mode == "shadow" else broker
+    if settings.execution.mode == "shadow":
+        return modes.Shadow(broker)
+    per_second = settings.risk.messages_per_second
+    # a simulated broker knows no hurry
+    return broker if per_second is None or isinstance(broker, Replaying) else Paced(broker, per_second)

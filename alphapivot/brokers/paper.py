@@ -343,7 +343,8 @@ class Paper:
     def _replace(self, conn: Connection, ref: Ref, spec: OrderSpec) -> Answer:
         conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book})
         ids = {"book": self._book, "id": ref.client_order_id, "new": spec.client_order_id}
-        if conn.execute(text("SELECT FROM paper.orders WHERE book = :book AND client_order_id = :new"), ids).first():
+        known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :new")
+        if conn.execute(known, ids).first() is not None:
             return Duplicate()
         terms = self._terms(spec.symbol)
         if spec.price is None or to_tick(spec.price, terms.tick) != spec.price:
@@ -401,7 +402,8 @@ class Paper:
         if replay.orders:
             conn.execute(
                 text(
-                    "UPDATE paper.orders o SET state = n.state, reason = n.reason, qty = n.qty, triggered = n.triggered"
+                    "UPDATE paper.orders o SET state = n.state, reason = coalesce(n.reason, o.reason), qty = n.qty,"
+                    " triggered = n.triggered"
                     " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) n"
                     " WHERE o.book = :book AND o.client_order_id = n.client_order_id"
                 ),

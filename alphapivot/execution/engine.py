@@ -23,7 +23,7 @@ from alphapivot import calendars
 from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.errors import ConfigError
-from alphapivot.execution import ledger, orders, quotes
+from alphapivot.execution import ledger, orders, quotes, standing
 from alphapivot.execution.decide import Decision, OpenTrade, Quote, Rules, Score, Standing, decide
 from alphapivot.execution.manage import send_entries, settle
 from alphapivot.execution.reconcile import broken, foreign, naked, reconcile
@@ -131,6 +131,8 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *
         atr=session.settings.execution.atr,
         as_of=session.run.as_of,
         known_at=session.run.known_at,
+        volatility_bars=_volatility_bars(session),
+        a_year=standing.bars_a_year(session) if _volatility_bars(session) else None,
     )
     if decide_too and _decide(session, priced, fronts, terms):
         _carry_through(session, apart)
@@ -156,13 +158,19 @@ def _skew(session: Session) -> str | None:
     return why
 
 
+def _volatility_bars(session: Session) -> int:
+    sizing = session.settings.sizing
+    return 0 if sizing.target_volatility is None else sizing.volatility_bars
+
+
 def _market(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     Bars of all that is traded, held or converts a currency, as far back as ATR and replay need; and the
     rolls.
     """
     as_of = session.run.as_of
-    after = as_of - quotes.lookback(session.interval, session.settings.execution.atr)
+    needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
+    after = as_of - quotes.lookback(session.interval, needed)
     watched: dict[Any, datetime] = {}
     if isinstance(session.broker, Replaying):
         watched = session.broker.watching()
@@ -226,12 +234,20 @@ def _scores(session: Session) -> dict[str, Score]:
             text(
                 "SELECT c.* FROM unnest(CAST(:symbols AS text[])) AS wanted(name) CROSS JOIN LATERAL"
                 " (SELECT symbol, ts, score, raw, gate, veto, batch_id FROM signals.composite"
-                "  WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT 1) c"
+                "  WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT :confirm) c"
+                " ORDER BY symbol, ts DESC"
             ),
-            {"symbols": sorted(session.instruments), "scope": session.run.scope, "as_of": session.run.as_of},
+            {
+                "symbols": sorted(session.instruments),
+                "scope": session.run.scope,
+                "as_of": session.run.as_of,
+                "confirm": session.settings.entry.confirm,
+            },
         ).all()
-    age = quotes.ages({r.symbol: r.ts for r in rows}, session.run.as_of, session.interval, session.instruments)
-    return {r.symbol: Score(r.ts, r.score, r.raw, r.gate, r.veto, r.batch_id, age[r.symbol]) for r in rows}
+    streak = standing.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)
+    newest = {r.symbol: r for r in reversed(rows)}
+    age = quotes.ages({s: r.ts for s, r in newest.items()}, session.run.as_of, session.interval, session.instruments)
+    return {s: Score(r.ts, r.score, r.raw, r.gate, r.veto, r.batch_id, age[s], streak[s]) for s, r in newest.items()}
 
 
 def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]) -> bool:
@@ -246,11 +262,16 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
         intents = ledger.intents(conn, session.book, session.settings.execution.strategy, session.run.as_of)
         # a market whose data went wrong takes no entry, as one whose books do not agree
         locked = issues.halts(conn, session.run.known_at) | ledger.locks(conn, session.book)
-        standing = Standing(account, start, session.control().state, locked, skew=session.skew)
+        known_now = Standing(account, start, session.control().state, locked, skew=session.skew)
+        book = standing.complete(session, conn, known_now)
+        standing.trip(session, conn, book)
+        distance = standing.distances(conn, session.book)
     undecided = [s for s in session.instruments if (s, scores[s].batch_id if s in scores else None) not in known]
     if not undecided:
         return False
     age = quotes.ages({t["symbol"]: t["as_of"] for t in rows}, session.run.as_of, session.interval, session.instruments)
+    entered = {t["symbol"]: t["entry_at"] for t in rows if t["entry_at"] is not None}
+    held = quotes.ages(entered, session.run.as_of, session.interval, session.instruments)
     trades = {
         t["symbol"]: OpenTrade(
             t["trade_id"],
@@ -263,6 +284,10 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
             t["entry_price"] or t["reference"],
             age[t["symbol"]],
             t["exiting"],
+            held.get(t["symbol"], 0),
+            t["stop"],
+            t["target"],
+            distance.get(t["trade_id"]),
         )
         for t in rows
     }
@@ -272,7 +297,7 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
         scores,
         priced,
         trades,
-        standing,
+        book,
         rules=Rules(
             session.settings.execution,
             session.settings.risk,
@@ -284,6 +309,7 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
         fronts=fronts,
         fx=session.rates,
         now=now,
+        moments=standing.moments(session, now),
         only=undecided,
     )
     decisions = [_once(d, intents) for d in decisions]
@@ -294,6 +320,7 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
     }
     acting = [d for d in decisions if d.action in ("ENTER_LONG", "ENTER_SHORT", "EXIT")]
+    amended = [d for d in decisions if d.action == "AMEND"]
     with session.hub.engine.begin() as conn:
         record(
             conn,
@@ -315,9 +342,11 @@ def _decide(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, 
             session.fence,
             now,
         )
-        session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in acting])
+        standing.move_stops(conn, {d.trade.trade_id: d.stop for d in amended if d.trade and d.stop is not None})
+        told = [*acting, *amended]
+        session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in told])
     session.report.decisions = decisions
-    return bool(acting)
+    return bool(told)
 
 
 def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decision:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from alphapivot.execution.facts import Direction, Gate, Standing
 
@@ -36,6 +38,12 @@ class Exposure:
         self.net += notional if side == "LONG" else -notional
         self.symbols[symbol] += notional
         self.groups[group] += notional
+
+
+def risk_day(at: datetime, risk: RiskSettings) -> date:
+    """The risk day of an instant: it begins at ``day_starts`` of ``day_zone``."""
+    begins = time.fromisoformat(risk.day_starts)
+    return (at.astimezone(ZoneInfo(risk.day_zone)) - timedelta(hours=begins.hour, minutes=begins.minute)).date()
 
 
 def share_lost(start: Decimal, equity: Decimal) -> Decimal:

@@ -101,13 +101,16 @@ def quotes(
     atr: int,
     as_of: datetime,
     known_at: datetime | None,
+    volatility_bars: int = 0,
+    a_year: Mapping[str, int] | None = None,
 ) -> dict[str, Quote]:
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) as of ``as_of``.
 
     ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8 x
     ``atr`` + 1 whole bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts:
-    a shift leaves ranges as they are.
+    a shift leaves ranges as they are. With ``volatility_bars``, and the bars of a year by symbol, also the standard
+    deviation of so many price changes, as of a year.
     """
     if bars.empty:
         return {}
@@ -117,12 +120,14 @@ def quotes(
     for symbol, series in _slices(traded):
         last[symbol] = pd.Timestamp(series.ts[-1], tz="UTC").to_pydatetime(), float(series.close[-1])
         found[symbol] = _whole(series), "contract"
-    young = [s for s, (series, _) in found.items() if front[s] and len(series.ts) <= atr]
+    young = [s for s, (series, _) in found.items() if front[s] and len(series.ts) <= max(atr, volatility_bars)]
     if young:
         found |= {
             s: (_whole(series), "adjusted") for s, series in _slices(_adjusted(bars[bars["symbol"].isin(young)], rolls))
         }
     age = ages({s: ts for s, (ts, _) in last.items()}, as_of, interval, instruments)
+    newest = traded.drop_duplicates("symbol", keep="last")
+    volume = dict(zip(newest["symbol"], newest["volume"], strict=True))
     made: dict[str, Quote] = {}
     for symbol, (ts, close) in last.items():
         series, kind = found[symbol]
@@ -149,8 +154,17 @@ def quotes(
                 "count": len(used),
                 "known_at": str(known_at) if known_at else None,
             },
+            _volatility(series.close, volatility_bars, (a_year or {}).get(symbol, 0)),
+            None if pd.isna(volume[symbol]) else Decimal(repr(float(volume[symbol]))),
         )
     return made
+
+
+def _volatility(close: npt.NDArray[np.float64], bars: int, a_year: int) -> Decimal | None:
+    """The standard deviation of the last ``bars`` price changes, as of a year; None with fewer of them."""
+    if not bars or len(close) <= bars or not a_year:
+        return None
+    return Decimal(repr(float(np.std(np.diff(close[-bars - 1 :]), ddof=1) * np.sqrt(a_year))))
 
 
 def rates(

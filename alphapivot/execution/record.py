@@ -59,6 +59,7 @@ def record(
                 "terms": terms.get(d.symbol),
                 "bars": {**d.quote.bars, "close": d.quote.close, "atr": d.quote.atr} if d.quote else {},
                 "plan": asdict(d.plan) if d.plan else None,
+                "stop": d.stop,
                 "decided_at": d.decided_at,
             }
             for d in decisions
@@ -123,7 +124,7 @@ def record(
         _, plan = entries[trade["symbol"]]
         enter, leave = ("BUY", "SELL") if plan.side == "LONG" else ("SELL", "BUY")
         legs: tuple[tuple[Leg, str, str, Decimal | None], ...] = (
-            ("ENTRY", enter, "MARKET", None),
+            ("ENTRY", enter, "MARKET" if plan.limit is None else "LIMIT", plan.limit),
             ("STOP", leave, "STOP", plan.stop),
             ("TARGET", leave, "LIMIT", plan.target),
         )

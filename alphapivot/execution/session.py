@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from alphapivot.brokers.base import Account, Broker, Key
 from alphapivot.errors import Unavailable
-from alphapivot.execution import control, ledger
+from alphapivot.execution import control, ledger, limits
 from alphapivot.execution.decide import Decision
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Session:
     @property
     def day(self) -> date:
         """The risk day of this run."""
-        return self.run.as_of.astimezone(UTC).date()
+        return limits.risk_day(self.run.as_of, self.settings.risk)
 
     def control(self) -> control.Control:
         """

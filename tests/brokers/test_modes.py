@@ -11,6 +11,7 @@ from alphapivot import settings
 from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Absent, Broker, OrderSpec, Ref, Rejected
 from alphapivot.brokers.modes import allow
+from alphapivot.brokers.pace import Paced
 from alphapivot.errors import ConfigError
 
 spec_ = importlib.util.spec_from_file_location("alpaca_server", Path(__file__).with_name("alpaca_server.py"))
@@ -85,6 +86,38 @@ def test_a_shadow_reads_the_real_account_and_sends_nothing(tmp_path, monkeypatch
         assert {name.split()[0] for name in server.requests} == {"GET"}
     finally:
         server.close()
+
+
+def test_the_sender_keeps_to_its_pace_and_reads_are_not_held_up():
+    clock, slept, sent = [100.0], [], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    class Recording:
+        caps = None
+
+        def __getattr__(self, name):
+            return lambda *_: sent.append((name, clock[0]))
+
+    broker = Paced(Recording(), Decimal(4), now=lambda: clock[0], sleep=sleep)
+    broker.submit(None)
+    broker.cancel(None)
+    broker.account()
+    broker.replace(None, None)
+    clock[0] += 10
+    broker.submit(None)
+    broker.submit(None)
+    assert sent == [
+        ("submit", 100.0),
+        ("cancel", 100.25),
+        ("account", 100.25),
+        ("replace", 100.5),
+        ("submit", 110.5),
+        ("submit", 110.75),
+    ]
+    assert slept == [0.25, 0.25, 0.25]
 
 
 def test_missing_keys_are_named(tmp_path, monkeypatch):
