@@ -11,7 +11,9 @@ from uuid import UUID
 from prefect import flow
 
 from alphapivot import hub, process
+from alphapivot.reports import tables
 from tasks import reports, runs
+from tasks.step import open_run
 
 if TYPE_CHECKING:
     from prefect.events import AutomationCore
@@ -22,12 +24,17 @@ def alert(config: str | None = None) -> int:
     """
     Sends what nobody has been told yet to ALPHAPIVOT_ALERT_URLS; returns how many alerts were received.
 
+    Limits and calendars are those that the newest run was made with, whatever the file says by now.
+
     Args:
-        config: another config file; config.ini of the checkout when empty
+        config: another config file, which names the database; config.ini of the checkout when empty
     """
-    settings = process.configure(config)
-    runs.close_lost(hub.connect())
-    return len(reports.watch(hub.connect(), settings))
+    settings, as_of = process.configure(config), None
+    database = hub.connect()
+    runs.close_lost(database)
+    if run := tables.latest(database):
+        settings, as_of = open_run(run)[0], run.as_of
+    return len(reports.watch(database, settings, as_of))
 
 
 def automation(deployment_id: UUID) -> AutomationCore:
