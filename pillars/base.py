@@ -57,6 +57,7 @@ class Panel:
     open_interest: Column
     offset: Column
     beside: dict[str, Column] = field(default_factory=dict)  # of BESIDE, those that the pillar's ``inputs`` asked for
+    asked: npt.NDArray[np.bool_] | None = None  # rows whose signals are wanted; None: all
 
     def __post_init__(self) -> None:
         # no pillar can spoil what the next one reads
@@ -64,7 +65,7 @@ class Panel:
             column.setflags(write=False)
 
     def _columns(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)[3:-1]}
+        return {f.name: getattr(self, f.name) for f in fields(self)[3:-2]}
 
     @classmethod
     def of(cls, df: pd.DataFrame) -> Panel:
@@ -116,6 +117,11 @@ class Panel:
         if name not in BESIDE:
             raise KeyError(f"{name!r} is nothing that stands beside a panel; expected one of {', '.join(BESIDE)}")
         return self.beside[name] if name in self.beside else np.full(len(self.ts), np.nan)
+
+    @property
+    def wanted(self) -> Column:
+        """1 where a signal is wanted, 0 where bars only lead to it: what is dear may be left out (NaN) there."""
+        return np.ones(len(self.ts)) if self.asked is None else self.asked.astype(np.float64)
 
     @property
     def slices(self) -> npt.NDArray[np.int64]:

@@ -95,7 +95,8 @@ def expand(
             rows = np.flatnonzero((blocks == begin) | ((blocks == begin - step) & leads))
             codes, firsts = np.unique(slices[rows], return_index=True)
             keep = (blocks[rows] == begin) & (panel.ts[rows] > instant)
-            yield panel.take(rows, np.append(firsts, len(rows)), tuple(panel.symbols[i] for i in codes)), keep
+            made = panel.take(rows, np.append(firsts, len(rows)), tuple(panel.symbols[i] for i in codes))
+            yield replace(made, asked=keep), keep
         return
     new = (slices[1:] != slices[:-1]) | (blocks[1:] != blocks[:-1])
     first = np.append(0, np.flatnonzero(new) + 1)[: len(slices)]  # the first row of each (symbol, block)
@@ -113,7 +114,7 @@ def expand(
         bounds = np.append(0, np.cumsum(e - w))
         rows = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - w, e - w)
         keep = (rows >= np.repeat(f, e - w)) & (panel.ts[rows] > instant)
-        yield panel.take(rows, bounds, tuple(panel.symbols[i] for i in slices[f])), keep
+        yield replace(panel.take(rows, bounds, tuple(panel.symbols[i] for i in slices[f])), asked=keep), keep
 
 
 def score(pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None) -> pd.DataFrame:

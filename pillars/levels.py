@@ -98,7 +98,7 @@ def _breakouts(close: Column, top: Column, bottom: Column, hold: int, fail: int)
 
 
 def profile(
-    high: Column, low: Column, volume: Column, window: int, bins: int, share: float
+    high: Column, low: Column, volume: Column, wanted: Column, window: int, bins: int, share: float
 ) -> tuple[Column, Column, Column]:
     """
     (point of control, lower, upper end of the value area) of the last ``window`` bars, this one included.
@@ -106,13 +106,14 @@ def profile(
     The range of those bars is cut into ``bins``; each bar's volume is spread evenly from its low to its high. The point
     of control is the middle of the bin with most volume (of equal ones that nearest to the middle of the range). The
     value area grows from it by the fuller of its two neighbours (by both if they are equal) until it holds ``share``
-    of the volume (Steidlmayer's Market Profile, CBOT 1984, of volume instead of time). NaN without any volume.
+    of the volume (Steidlmayer's Market Profile, CBOT 1984, of volume instead of time). NaN without any volume, and
+    where ``wanted`` is 0.
     """
-    return compiled(_profile)(high, low, volume, window, bins, share, TIE)  # type: ignore[no-any-return]
+    return compiled(_profile)(high, low, volume, wanted, window, bins, share, TIE)  # type: ignore[no-any-return]
 
 
 def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
-    high: Column, low: Column, volume: Column, window: int, bins: int, share: float, tie: float
+    high: Column, low: Column, volume: Column, wanted: Column, window: int, bins: int, share: float, tie: float
 ) -> tuple[Column, Column, Column]:
     count = len(high)
     poc, lower, upper = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
@@ -121,6 +122,8 @@ def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
     for k in range(count):
         density[k] = volume[k] / (high[k] - low[k]) if high[k] > low[k] else 0.0
     for i in range(window - 1, count):
+        if wanted[i] == 0:
+            continue
         bottom, top, total = low[i], high[i], 0.0
         for k in range(i - window + 1, i + 1):
             bottom = min(bottom, low[k])
@@ -158,8 +161,8 @@ def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
             ):
                 best = b
         first = last = best
-        inside, wanted = held[best], share * total - near
-        while inside < wanted and (first > 0 or last < bins - 1):
+        inside, enough = held[best], share * total - near
+        while inside < enough and (first > 0 or last < bins - 1):
             below = held[first - 1] if first > 0 else -total
             above = held[last + 1] if last < bins - 1 else -total
             if below >= above - near and first > 0:

@@ -156,15 +156,16 @@ class Risk(Pillar):
         periods, column = np.unique(period, return_inverse=True)
         closes = np.full((len(bars.symbols), len(periods)), np.nan)
         closes[bars.slices, column] = bars.close  # of several bars in a period the last one stands
-        mean = compiled(_mean_correlation)(closes, self.span, self.crowd, self.crowd_least)
+        first = int(column[bars.wanted == 1].min(initial=len(periods))) - 1
+        mean = compiled(_mean_correlation)(closes, self.span, self.crowd, self.crowd_least, first)
         return np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)
 
 
 def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop
-    closes: npt.NDArray[np.float64], span: int, window: int, least: int
+    closes: npt.NDArray[np.float64], span: int, window: int, least: int, first: int
 ) -> npt.NDArray[np.float64]:
     """
-    For each period (axis 1) the mean correlation of all pairs of symbols (axis 0) that are known and moved.
+    For each period (axis 1) from ``first`` on, the mean correlation of all pairs of symbols (axis 0) that moved.
 
     With z each symbol's changes over the root of the sum of their squares, the sum over all pairs of the correlations
     z_i z_j is (|sum of z|^2 - count) / 2: no pair is ever looked at.
@@ -179,7 +180,7 @@ def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop
                 changes[i, t] = last[t] - last[t - span]
     mean = np.full(periods, np.nan)
     together = np.empty(window)
-    for t in range(window + span - 1, periods):
+    for t in range(max(first, window + span - 1), periods):
         together[:] = 0.0
         known = 0
         for i in range(count):

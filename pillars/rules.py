@@ -87,7 +87,7 @@ class Ruled(Pillar):
         return self.pillar.history + max((c.back for c in self._compiled.values()), default=0)
 
     def parts(self, bars: Panel) -> Parts:
-        made = self.pillar.parts(bars)
+        made = self.pillar.parts(replace(bars, asked=None))  # a condition may look back at any row's features
         place = np.arange(len(bars.ts)) - bars.bounds[:-1][bars.slices]
         # a comparison with NaN is false: an unknown condition does not fire
         fired = {name: c.value(made.features, place) == 1 for name, c in self._compiled.items()}

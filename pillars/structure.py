@@ -112,10 +112,11 @@ class Structure(Pillar):
     def _profile(self, bars: Panel, high: Column, low: Column) -> tuple[Column, ...]:
         """By volume, and by time where no volume is known."""
         size = {"window": self.profile, "bins": self.bins, "share": self.value_share}
-        traded = bars.each(levels.profile, high, low, bars.volume, **size)
-        if not np.isnan(traded[0]).any():
+        traded = bars.each(levels.profile, high, low, bars.volume, bars.wanted, **size)
+        if not (np.isnan(traded[0]) & (bars.wanted == 1)).any():
             return tuple(traded)
-        timed = bars.each(levels.profile, high, low, np.where(np.isnan(bars.close), np.nan, 1.0), **size)
+        time = np.where(np.isnan(bars.close), np.nan, 1.0)
+        timed = bars.each(levels.profile, high, low, time, bars.wanted, **size)
         return tuple(np.where(np.isnan(a), b, a) for a, b in zip(traded, timed, strict=True))
 
     def _breakouts(self, bars: Panel, top: Column, bottom: Column) -> tuple[Column, Column]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapivot.errors import ConfigError, DataError
-from pillars import blocks
+from pillars import PILLARS, blocks
 from pillars.base import Panel, Parts, Pillar
 from pillars.contract import sample_bars
 from pillars.momentum import Momentum
@@ -166,6 +167,15 @@ def test_any_question_gets_the_same_bits(pillar, start, count, symbols, random):
     full = blocks.score(pillar, BARS, "1d", after=None)
     wanted = full[(full["ts"] > after) & (full["ts"] <= until) & full["symbol"].isin(symbols)]
     pd.testing.assert_frame_equal(got, wanted.reset_index(drop=True), check_exact=True)
+
+
+@pytest.mark.parametrize("name", PILLARS)
+def test_what_is_left_out_where_bars_only_lead_is_never_what_is_asked_for(name):
+    pillar = PILLARS[name]()
+    for panel, keep in blocks.expand(BARS, pillar.history, "1d", together=pillar.cross_sectional):
+        assert panel.wanted.sum() == keep.sum()
+        asked, all_ = (pillar.score(p, keep) for p in (panel, replace(panel, asked=None)))
+        pd.testing.assert_frame_equal(asked, all_, check_exact=True)
 
 
 @pytest.mark.parametrize("pillar", QUICK, ids=lambda p: p.name)

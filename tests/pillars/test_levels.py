@@ -114,7 +114,7 @@ def test_breakouts_down_mirror_those_up():
 def test_a_profile_by_hand():
     # ten prices from 0 to 10: 30 in the three bins from 2 to 5, 40 in that from 4 to 5, and bars that set the range
     high, low, volume = columns([1, 5, 5, 10], [0, 2, 4, 9], [5, 30, 40, 5])
-    poc, lower, upper = levels.profile(high, low, volume, window=4, bins=10, share=0.7)
+    poc, lower, upper = levels.profile(high, low, volume, np.ones(len(high)), window=4, bins=10, share=0.7)
     assert np.isnan(poc[:3]).all()
     # held: 5, 0, 10, 10, 50, 0 ... 0, 5; 70 % of 80 is 56: the bin below brings 60
     assert poc[3] == pytest.approx(4.5)
@@ -125,7 +125,7 @@ def test_a_profile_grows_both_ways_where_both_neighbours_hold_as_much():
     high, low, volume = columns([10, 6, 7], [0, 4, 3], [10, 20, 10])
     # 1 everywhere, 10 more from 4 to 6, and 2.5 from 3 to 7: the middle two hold 27 of 40 (28 are wanted), their
     # neighbours 3.5 each
-    poc, lower, upper = levels.profile(high, low, volume, window=3, bins=10, share=0.7)
+    poc, lower, upper = levels.profile(high, low, volume, np.ones(len(high)), window=3, bins=10, share=0.7)
     assert poc[2] == pytest.approx(4.5)
     assert (lower[2], upper[2]) == (pytest.approx(3.0), pytest.approx(7.0))
 
@@ -156,7 +156,7 @@ def slow_profile(high, low, volume, bins, share):
 @pytest.mark.parametrize(("window", "bins", "share"), [(20, 10, 0.7), (60, 30, 0.7), (15, 24, 0.5), (40, 7, 0.9)])
 def test_profiles_agree_with_a_slow_reference_at_every_bar(window, bins, share):
     high, low, _, volume = market(window)
-    got = np.array(levels.profile(high, low, volume, window=window, bins=bins, share=share))
+    got = np.array(levels.profile(high, low, volume, np.ones(len(high)), window=window, bins=bins, share=share))
     for i in range(window - 1, len(high)):
         part = slice(i - window + 1, i + 1)
         wanted = slow_profile(high[part].tolist(), low[part].tolist(), volume[part].tolist(), bins, share)
@@ -165,15 +165,15 @@ def test_profiles_agree_with_a_slow_reference_at_every_bar(window, bins, share):
 
 def test_a_profile_of_one_price_and_of_no_volume():
     one = np.full(5, 7.0)
-    for column in levels.profile(one, one, np.ones(5), window=3, bins=10, share=0.7):
+    for column in levels.profile(one, one, np.ones(5), np.ones(len(one)), window=3, bins=10, share=0.7):
         assert column.tolist()[2:] == [7, 7, 7]
     high, low, _, _ = market(1, 20)
-    assert np.isnan(levels.profile(high, low, np.zeros(20), window=5, bins=10, share=0.7)[0]).all()
+    assert np.isnan(levels.profile(high, low, np.zeros(20), np.ones(len(high)), window=5, bins=10, share=0.7)[0]).all()
 
 
 def test_the_value_area_holds_its_share_and_the_point_of_control():
     high, low, _, volume = market(9)
-    poc, lower, upper = levels.profile(high, low, volume, window=60, bins=30, share=0.7)
+    poc, lower, upper = levels.profile(high, low, volume, np.ones(len(high)), window=60, bins=30, share=0.7)
     known = ~np.isnan(poc)
     assert known.sum() == 241
     assert np.all((lower[known] < poc[known]) & (poc[known] < upper[known]))
