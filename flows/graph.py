@@ -53,6 +53,7 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
     reports.label(settings)
+    runs.close_lost(hub.connect())
     own = runtime.flow_run.scheduled_start_time
     at = as_of or punctual.newest_due(own)
     run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)

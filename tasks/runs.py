@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 
 from alphapivot import hub
-from alphapivot.hub import ops
+from alphapivot.hub import Hub, ops
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from alphapivot.version import code_version
@@ -37,3 +40,19 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
         code_version=code_version(),
     )
     return replace(begun, known_at=None)  # it is fixed anew, or found again, by the step that waits for ingestion
+
+
+def close_lost(database: Hub) -> None:
+    """A run whose process was killed reads `running` in ops.run: says of it what Prefect found out."""
+    since = datetime.now(UTC) - timedelta(days=7)
+    chosen = FlowRunFilter.model_validate(
+        {"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}, "end_time": {"after_": since}}
+    )
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=chosen, limit=200)
+    ended = {
+        run_id(str(r.id)): ("cancelled" if r.state.is_cancelled() else "failed", f"{r.state.name}: {r.state.message}")
+        for r in found
+        if r.state and r.run_count
+    }
+    ops.finish_lost(database, ended)

@@ -146,6 +146,17 @@ def finish_run(hub: Hub, run_id: str, state: str, message: str = "") -> None:
         )
 
 
+def finish_lost(hub: Hub, ended: dict[str, tuple[str, str]]) -> None:
+    """Records how runs ended whose process died without a word: run_id -> (state, message). Finished ones stay."""
+    with hub.engine.begin() as conn:
+        for run_id, (state, message) in ended.items():
+            conn.exec_driver_sql(
+                "UPDATE ops.run SET state = %s, message = %s, finished_at = clock_timestamp()"
+                " WHERE run_id = %s AND state = 'running'",
+                (state, message, run_id),
+            )
+
+
 def find_receipt(hub: Hub, run: RunRef, step: str, inputs_hash: str) -> Receipt | None:
     """The receipt of a step that this run did with these inputs, marked ``unchanged``; None: it is still to do."""
     with hub.engine.connect() as conn:

@@ -95,6 +95,8 @@ def run(checkout):
 def test_sigkill_of_the_flow(run):
     os.kill(run.pid, signal.SIGKILL)
     run.ends("CRASHED", seconds=40)
+    hub_says = "SELECT state FROM ops.run WHERE state = 'failed' AND message LIKE 'Crashed:%'"
+    run.checkout.eventually(lambda: run.checkout.sql(hub_says), bool, seconds=60)  # the alert flow's pass does it
     run.retry_completes()
 
 
