@@ -35,6 +35,7 @@ POOL = "alphapivot"
 USUAL_PORT = 4200
 START_SECONDS = 90
 STOP_SECONDS = 20
+LOG_BYTES = 10_000_000
 LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
 HEARTBEAT_SECONDS = 30  # of a run; Prefect takes no less
 
@@ -171,6 +172,8 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
     }
     port = api.removesuffix("/api").rpartition(":")[2]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    if log is not None and log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
     with (log or Path(os.devnull)).open("ab") as out, (home.prefect() / "server.alive").open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         process = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -264,11 +267,12 @@ def _healthy(api: str) -> bool:
 
 
 def _free_port() -> int:
-    """That of last time, so that a bookmark stays true; else Prefect's usual one; else any."""
+    """That of last time, so that a bookmark stays true; else what PREFECT_SERVER_API_PORT says or is usual; else any."""
     last = 0
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         last = int(_address()["api"].removesuffix("/api").rpartition(":")[2])
-    for port in (last or USUAL_PORT, USUAL_PORT, 0):
+    usual = int(os.environ.get("PREFECT_SERVER_API_PORT", USUAL_PORT))
+    for port in (last or usual, usual, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -5,10 +5,12 @@ user runs them.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,7 +100,10 @@ class Checkout:
     def ask(self, path: str, body: dict | None = None):
         """The Prefect API's answer, as the UI asks it."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.api}{path}", data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if secret := self.environ.get("PREFECT_API_AUTH_STRING"):
+            headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
+        request = urllib.request.Request(f"{self.api}{path}", data, headers)
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
@@ -124,6 +129,12 @@ class Checkout:
             return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def copy_checkout(folder: Path) -> None:
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc"))  # numba's cache goes along
@@ -132,7 +143,13 @@ def copy_checkout(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkout(home_root, server, tmp_path_factory):
+def more_environ():
+    """What a module's checkout finds in its environment besides."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def checkout(home_root, server, tmp_path_factory, more_environ):
     """
     A copied checkout with `alphapivot ui` (server, deployments, worker) running in it, on the session's PostgreSQL.
     """
@@ -148,7 +165,9 @@ def checkout(home_root, server, tmp_path_factory):
         "ALPHAPIVOT_HOME": str(home_root / "home"),
         "ALPHAPIVOT_DATABASE__NAME": name,
         "ALPHAPIVOT_RUNTIME__PATIENCE": "0",  # minutes: no test waits for bars
+        "PREFECT_SERVER_API_PORT": str(free_port()),  # at the usual one a worker of somebody else may be waiting
     }
+    environ |= {k: v.format(database=name) for k, v in more_environ.items()}
     with Hub(url) as hub:
         made = Checkout(folder, environ, hub)
         try:
