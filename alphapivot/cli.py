@@ -234,11 +234,43 @@ def _control(state: str, options: argparse.Namespace) -> int:
     database = hub.connect()
     by = getpass.getuser()
     if state == "HALTED":
-        control.halt(database, book, options.reason, by)
-        print(f"book {book} is halted: no new entries until `alphapivot resume --reason ...`; stops stay in place")  # noqa: T201
+        control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
+        what = "the next run leaves every trade at market" if options.flatten else "stops stay in place"
+        print(f"book {book} is halted: no new entries until `alphapivot resume --reason ...`; {what}")  # noqa: T201
     else:
         control.resume(database, book, options.reason, by)
         print(f"book {book} is active again")  # noqa: T201
+    return DONE
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.execution.trace import trace
+    from alphapivot.reports import terminal
+
+    _settings(options)
+    for title, table in trace(hub.connect(), options.order):
+        terminal.show(table.astype(object).where(table.notna(), "–").astype(str), title)
+    return DONE
+
+
+def _clear(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import clock, hub
+    from alphapivot.execution import clearing, report
+    from alphapivot.reports import terminal
+
+    book, by = _settings(options).execution.book, getpass.getuser()
+    database = hub.connect()
+    if options.action == "locks":
+        terminal.show(report.locks(database, book).astype(str), f"Locked symbols of book {book}")
+    elif options.action == "unlock":
+        why = clearing.unlock(database, book, options.symbol, options.reason, by)
+        print(f"{options.symbol} may trade again; it was locked because {why}")  # noqa: T201
+    else:
+        what = clearing.abandon(database, book, options.order, options.reason, by, clock.WallClock())
+        print(f"{options.order} is abandoned: {what}")  # noqa: T201
     return DONE
 
 
@@ -347,10 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")
     shell.add_argument("arguments", nargs=argparse.REMAINDER)
     actions.add_parser("stop", help="stop the embedded server")
-    sub = add("halt", _halt, "kill switch: no new entries; stops and targets stay")
-    sub.add_argument("--reason", required=True)
-    sub = add("resume", _resume, "allow entries again")
-    sub.add_argument("--reason", required=True)
+    _operators(add)
     add("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C").add_argument(
         "--auth",
         action=argparse.BooleanOptionalAction,
@@ -364,6 +393,27 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("worker", _worker, "one more worker for the server that PREFECT_API_URL names, until Ctrl-C")
     sub.add_argument("--parent", type=int, metavar="PID", help="end when this process is no more the parent")
     return parser
+
+
+def _operators(add: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
+    """What an operator says to the executor, and asks of it."""
+    sub = add("halt", _halt, "kill switch: no new entries; stops and targets stay")
+    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
+    sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
+    sub = add("resume", _resume, "allow entries again")
+    sub.add_argument("--reason", required=True)
+    sub = add("trace", _trace, "an order back to its decision, its gates, scores, bars and run")
+    sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
+    add("locks", _clear, "symbols that trade no more until a person clears them").set_defaults(action="locks")
+    sub = add("unlock", _clear, "let a locked symbol trade again")
+    sub.set_defaults(action="unlock")
+    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("--reason", required=True)
+    sub = add("abandon", _clear, "give up an order whose fate nobody can tell")
+    sub.set_defaults(action="abandon")
+    sub.add_argument("order", metavar="ORDER_ID")
+    sub.add_argument("--reason", required=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ class Book:
     # what happens
 
     def score(self, day: int, value: float) -> None:
-        self.versions += 1
+        self.versions = next(numbers)  # a batch makes one composite
         self.sql(
             "INSERT INTO signals.composite VALUES (:scope, 'A', :ts, :v, :v, 1, NULL, 'trend', :b)"
             " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw,"

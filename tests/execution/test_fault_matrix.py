@@ -5,15 +5,18 @@ the loss of the database, times what a broker may answer to the run that recover
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
-from alphapivot.execution import control, ledger, orders
+from alphapivot.brokers.base import Rejected, Unknown
+from alphapivot.execution import control, engine, ledger, manage, orders, reconcile, send, states
 from alphapivot.hub import Hub
 from tests.execution.conftest import World, at, make_settings
 from tests.execution.faults import BROKERS, KEY, Book, Points
@@ -483,3 +486,177 @@ def test_row_34_a_stop_that_ended_with_the_session_is_placed_again(make, kind):
     book.run(22)
     assert book.states()["STOP"] == ["EXPIRED", "NEW"]
     book.holds()
+
+
+# --- every point of a run ---------------------------------------------------------------------------------------------
+
+
+def happens(book, day):
+    """What market and scores do before the run of a day: entered on 20, protected on 21, left on 22, flat on 23."""
+    book.price(day, 100)
+    for on, value in ((20, 50), (22, -50), (23, 0)):
+        if day == on:
+            book.score(day, value)
+
+
+def strike(book, how, day, n):
+    return book.killed(day, n) if how == "killed" else book.disconnected(day, n)
+
+
+def survives(book, day, how, n, fault=None, method="submit"):
+    """The story with a run of one day struck at its n-th point; where it landed."""
+    for d in range(20, 24):
+        happens(book, d)
+        if d == day:
+            name = strike(book, how, d, n)
+            book.run(d, fault=fault, method=method)
+        book.run(d)
+        if book.locks():
+            # whatever else: nothing was sent twice, and what is not known is not acted on
+            book.holds(locked=True)
+            assert book.kind == "poor"
+            assert any("may or may not" in why for why in book.locks()), book.locks()
+            book.rests(d)
+            return f"{book.kind}: unknown, locked, for a person"
+        book.holds()
+        if d == day:
+            book.rests(d)
+    (trade,) = book.trades()
+    never = fault == "refused" and trade["entry_qty"] == 0
+    assert never or (trade["entry_qty"], trade["exit_qty"], trade["state"]) == (250, 250, "CLOSED")
+    assert book.held() == 0
+    return f"{book.kind}: {how if name else 'no such point'}, {'refused' if never else 'as if undisturbed'}"
+
+
+@pytest.fixture(scope="module")
+def lengths(market, tmp_path_factory):
+    """(kind, day) -> the number of points of an undisturbed run."""
+    found = {}
+    for kind in ALL:
+        book = Book(market, make_settings({"A": {}}), kind, tmp_path_factory.mktemp("lengths"), at)
+        for day in (20, 21, 22, 23):
+            happens(book, day)
+            found[kind, day] = len(points(book, day))
+    return found
+
+
+RECOVERIES = (
+    (None, "submit"),
+    ("accepted, answer lost", "submit"),
+    ("request lost", "submit"),
+    ("throttled", "submit"),
+    ("duplicate", "submit"),
+    ("done, unreachable", "cancel"),
+    ("unreachable", "cancel"),
+    ("twice and shuffled", "fills"),
+)
+
+
+def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths):
+    rng = np.random.default_rng(5)
+    everything = [(k, d, how, n + 1) for (k, d), many in lengths.items() for how in HOWS for n in range(many)]
+    for i in rng.choice(len(everything), size=10, replace=False):
+        kind, day, how, n = everything[i]
+        fault, method = RECOVERIES[int(rng.integers(len(RECOVERIES)))]
+        landed[survives(make(kind), day, how, n, *possible(kind, fault, method))] += 1
+
+
+HOWS = ("killed", "disconnected")
+
+
+def possible(kind, fault, method):
+    """A broker that knows no ids has no duplicates."""
+    return (None, method) if (kind, fault) == ("poor", "duplicate") else (fault, method)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("fault", "method"), RECOVERIES)
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("day", [20, 21, 22, 23])
+@pytest.mark.parametrize("kind", ALL)
+def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, lengths, kind, day, how, fault, method):
+    for n in range(1, lengths[kind, day] + 1):
+        landed[survives(make(kind), day, how, n, *possible(kind, fault, method))] += 1
+
+
+# --- is the matrix able to fail? --------------------------------------------------------------------------------------
+
+
+def send_before_commit(monkeypatch):
+    def claim(conn, ids, fence, active_from, now):
+        return [{**o, "attempts": o["attempts"] + 1} for o in orders.brackets(conn, ids) if o["client_order_id"] in ids]
+
+    monkeypatch.setattr(send.orders, "claim", claim)
+
+
+def a_5xx_is_a_reject(monkeypatch):
+    right = send._answered
+    wrong = lambda order, answer, legs: right(  # noqa: E731 - one mutation, one line
+        order, Rejected(answer.reason) if isinstance(answer, Unknown) else answer, legs
+    )
+    monkeypatch.setattr(send, "_answered", wrong)
+
+
+def no_reconcile(monkeypatch):
+    for module in (engine, manage, reconcile):
+        monkeypatch.setattr(module, "reconcile", lambda _: None)
+
+
+def resend_after_unknown(monkeypatch):
+    right = states.observed
+    monkeypatch.setattr(reconcile, "observed", lambda *a, **_: right(*a, proof=True))
+
+
+@pytest.mark.parametrize("mutation", [send_before_commit, a_5xx_is_a_reject, no_reconcile, resend_after_unknown])
+def test_a_wrong_executor_turns_the_matrix_red(make, monkeypatch, mutation):
+    rows = (
+        test_row_04_crash_after_the_send_before_the_record,
+        test_row_08_time_out_and_the_order_was_accepted,
+        test_row_09_time_out_and_the_order_was_not_accepted,
+    )
+    mutation(monkeypatch)
+    red = 0
+    for row in rows:
+        try:
+            row(make, "poor")
+        except AssertionError:
+            red += 1
+    assert red
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_row_24_four_executors_at_once_send_nothing_twice(make, rounds):
+    for number in range(rounds):
+        book = make(ALL[number % 3])
+        for day in (20, 21, 22):
+            happens(book, day)
+            together(book, day)
+            book.run(day)
+            book.holds()
+        assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
+        assert [o["leg"] for o in book.theirs()].count("EXIT") == 1
+
+
+def together(book, day):
+    """Four executors begin at one instant, each on connections of its own; those that come too late say so."""
+    start, reports, failures = threading.Barrier(4), [], []
+
+    def execute():
+        with Hub(book.hub.url) as hub:
+            start.wait()
+            try:
+                reports.append(book.run(day, hub=hub))
+            except BaseException as error:  # noqa: BLE001 - it is told below
+                failures.append(error)
+
+    threads = [threading.Thread(target=execute) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == []
+    assert all(r.busy or r.account is not None for r in reports)

@@ -1,0 +1,120 @@
+"""What a person clears, and the chain that an order leaves behind."""
+
+import pytest
+
+from alphapivot.clock import SimulatedClock
+from alphapivot.errors import DataError, TradingHalted
+from alphapivot.execution import control
+from alphapivot.execution.clearing import abandon, unlock
+from alphapivot.execution.trace import trace
+from alphapivot.hub import Hub
+from tests.execution.conftest import World, at, make_settings
+from tests.execution.faults import Book
+
+CLOCK = SimulatedClock(at(20))
+
+
+@pytest.fixture(scope="module")
+def market(server, template):
+    with Hub(server.database("clearing", template=template)) as hub:
+        World(hub, make_settings({"A": {}})).calm(range(1, 31))
+        yield hub
+
+
+@pytest.fixture
+def make(market, tmp_path):
+    return lambda kind="poor": Book(market, make_settings({"A": {}}), kind, tmp_path, at)
+
+
+@pytest.fixture
+def unknown(make):
+    """An entry of which nobody knows whether it arrived."""
+    book = make()
+    book.score(20, 50)
+    book.run(20, fault="request lost")
+    return book
+
+
+def test_a_lock_is_cleared_by_a_person_with_a_reason_and_trading_goes_on(unknown):
+    (entry,) = unknown.orders("ENTRY")
+    what = abandon(unknown.hub, unknown.scope, entry["client_order_id"], "the broker has none", "me", CLOCK)
+    assert what == "ENTRY of A, which was UNKNOWN"
+    assert "may or may not" in unlock(unknown.hub, unknown.scope, "A", "abandoned", "me")
+    unknown.run(20)
+    assert unknown.states() == {"ENTRY": ["ABANDONED"], "STOP": ["CANCELED"], "TARGET": ["CANCELED"]}
+    assert unknown.trades()[0]["state"] == "CLOSED"
+    unknown.price(21, 100)
+    unknown.score(21, 50)
+    unknown.run(21)
+    assert unknown.orders("ENTRY")[-1]["state"] == "NEW"
+    (row,) = unknown.sql("SELECT * FROM trading.instrument_lock WHERE book = :b", b=unknown.scope)
+    assert (row["cleared_by"], row["cleared_reason"]) == ("me", "abandoned")
+
+
+def test_a_lock_that_is_still_due_comes_back(unknown):
+    unlock(unknown.hub, unknown.scope, "A", "I hope so", "me")
+    unknown.run(20)
+    assert len(unknown.locks()) == 1
+
+
+def test_what_is_not_locked_or_final_or_not_there_is_said(unknown):
+    (entry,) = unknown.orders("ENTRY")
+    with pytest.raises(DataError, match=r"'B' is not locked in book .* it has locked A"):
+        unlock(unknown.hub, unknown.scope, "B", "why", "me")
+    with pytest.raises(DataError, match="is no order of book"):
+        abandon(unknown.hub, unknown.scope, "AP", "why", "me", CLOCK)
+    abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
+    with pytest.raises(DataError, match="is ABANDONED, which is final"):
+        abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
+    with pytest.raises(ValueError, match="needs a reason and a name"):
+        unlock(unknown.hub, unknown.scope, "A", " ", "me")
+
+
+def test_no_order_is_abandoned_under_an_executor_at_work(unknown):
+    (entry,) = unknown.orders("ENTRY")
+    with unknown.hub.dbapi(autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [unknown.scope])
+        with pytest.raises(TradingHalted, match="an executor is at work"):
+            abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
+
+
+@pytest.mark.parametrize("kind", ["poor", "paper"])
+def test_flatten_leaves_every_trade_and_takes_no_entry(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    control.halt(book.hub, book.scope, "out of all", "me", flatten=True)
+    book.price(22, 100)
+    book.score(22, 50)
+    book.run(22)
+    assert [(o["state"], o["reason"]) for o in book.orders("EXIT")] == [("NEW", "flatten")]
+    book.price(23, 100)
+    book.score(23, 50)
+    report = book.run(23)
+    assert (book.held(), book.trades()[0]["close_reason"]) == (0, "flatten")
+    assert [d.reasons for d in report.decisions] == [("halted",)]
+    book.holds()
+
+
+def test_an_order_leads_back_to_its_decision_and_the_bars_that_it_stood_on(make):
+    book = make()
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    (stop,) = book.orders("STOP")
+    chain = dict(trace(book.hub, stop["client_order_id"]))
+    assert next(iter(chain)) == f"Order {stop['client_order_id']}"
+    events = chain["What became of it"]
+    assert events["new_state"].tolist() == ["CREATED", "PENDING_NEW", "NEW"]
+    gates = chain["Its gates"].set_index("gate")
+    assert gates.loc["score", ["passed", "found", "allowed"]].tolist() == ["yes", "50", "+-30"]
+    (composite,) = chain["The composite that it stood on"].to_dict("records")
+    assert (composite["score"], composite["batch_id"]) == (50, book.versions)
+    (bars,) = chain["Bars (20 used)"].to_dict("records")
+    assert (bars["bars"], bars["last"], bars["sources"], bars["restated_since"]) == (20, at(20), "test", 0)
+    assert dict(trace(book.hub, stop["broker_order_id"])).keys() == chain.keys()
+    with pytest.raises(DataError, match="there is no order 'nobody'"):
+        trace(book.hub, "nobody")
