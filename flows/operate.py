@@ -267,7 +267,7 @@ def _healthy(api: str) -> bool:
 
 
 def _free_port() -> int:
-    """That of last time, so that a bookmark stays true; else what PREFECT_SERVER_API_PORT says or is usual; else any."""
+    """That of last time, so that a bookmark stays true; else PREFECT_SERVER_API_PORT or the usual one; else any."""
     last = 0
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         last = int(_address()["api"].removesuffix("/api").rpartition(":")[2])
