@@ -11,6 +11,7 @@ from prefect.states import Completed, State
 
 from alphapivot import process
 from flows import backfill as pieces
+from tasks import reports
 
 log = logging.getLogger("alphapivot.backfill")
 
@@ -29,7 +30,7 @@ def backfill(since: datetime, until: datetime, feed: str | None = None, config: 
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
-    done, notes = pieces.run(settings, since, until, lambda n, of, what: log.info("%d of %d pieces: %s", n, of, what))
+    done, notes = pieces.run(settings, since, until, reports.progress("backfill"))
     for note in notes:
         log.warning("%s", note)
     return Completed(message=f"{len(done)} pieces, {sum(r.unchanged for r in done)} of them done before")

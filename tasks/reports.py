@@ -6,13 +6,14 @@ and the alerts that a run's end gives rise to.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 from prefect import runtime, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
@@ -39,6 +40,21 @@ def publish(run: RunRef, what: Collection[str] | None = None) -> None:
         title, body = ARTIFACTS[name](database, settings, run)
         key = f"{book}-{name}".lower().replace("_", "-")
         create_markdown_artifact(body, key=key, description=f"{title} at {views.instant(run.as_of)} UTC")
+
+
+def progress(key: str) -> Callable[[int, int, str], None]:
+    """How far a long run is: a progress artifact, renewed every two seconds at most, and a line in the log."""
+    shown = create_progress_artifact(0.0, key=key, description=f"{key}: begun")
+    renewed = 0.0
+
+    def step(done: int, of: int, what: str) -> None:
+        nonlocal renewed
+        log.info("%s: %d of %d, %s", key, done, of, what)
+        if done == of or time.monotonic() > renewed + 2:
+            renewed = time.monotonic()
+            update_progress_artifact(shown, 100 * done / max(of, 1), description=f"{key}: {done} of {of}, {what}")
+
+    return step
 
 
 def label(settings: Settings) -> None:
