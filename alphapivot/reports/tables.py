@@ -123,3 +123,13 @@ def runs(hub: Hub, count: int = 8) -> pd.DataFrame:
             connection.execute(query, {"count": count}).mappings().all(),
             columns=["kind", "as_of", "state", "attempts", "started_at", "took", "message"],
         )
+
+
+def notes(hub: Hub) -> list[tuple[str, str]]:
+    """(step, note) of the newest run's receipts, in the order in which the steps ended."""
+    query = text(
+        "SELECT step, unnest(notes) FROM ops.receipt"
+        " WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1) ORDER BY made_at, step"
+    )
+    with hub.engine.connect() as connection:
+        return [(step, note) for step, note in connection.execute(query)]

@@ -162,6 +162,15 @@ def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]
     show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "What the hub holds")
 
 
+def notes(hub: Hub) -> None:
+    """What the steps of the newest run want a person to read: requests without an answer, bars in quarantine."""
+    if found := tables.notes(hub):
+        console.print("[bold]To look at[/]")
+        for step, note in found:
+            console.print(f"  {escape(step)}: {escape(note)}")
+        console.print()
+
+
 def verdict(title: str, message: str | None, *, good: bool) -> None:
     console.print(
         f"[bold {'green' if good else 'red'}]{escape(title)}[/]" + (f"  {escape(message)}" if message else "")
