@@ -74,8 +74,9 @@ def trace(hub: Hub, order_id: str) -> Chain:
         orders = _rows(conn, ORDER, {"id": order_id})
         if orders.empty:
             raise DataError(f"there is no order {order_id!r}: `alphapivot status` lists those that work")
-        order = orders.iloc[0].to_dict()
-        decision = dict(conn.execute(text(DECISION), order).mappings().one())
+        order: dict[Any, Any] = orders.iloc[0].to_dict()
+        found = conn.execute(text(DECISION), {"intent_id": int(order["intent_id"])})
+        decision = dict(found.mappings().one())
         gates = [
             (name, "yes" if g["passed"] else "NO", g["value"], g["limit"]) for name, g in decision["gates"].items()
         ]
@@ -103,7 +104,7 @@ def _rows(conn: Connection, query: str, values: Mapping[Any, Any]) -> pd.DataFra
     return pd.DataFrame(result.all(), columns=list(result.keys()))
 
 
-def _turned(row: Mapping[str, Any]) -> pd.DataFrame:
+def _turned(row: Mapping[Any, Any]) -> pd.DataFrame:
     """A row on its side; what is not known is left out."""
     known = {name: value for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124 - NaN
     return pd.DataFrame([(n, str(v)) for n, v in known.items()], columns=["what", "value"])
