@@ -42,7 +42,9 @@ class Panel:
     Bars of one timeframe, sorted by (symbol, ts). Missing values are NaN.
 
     Prices are adjusted: raw + offset, anchored at the first futures contract (offset is 0 for spot). They may be
-    negative: never divide by them nor take their logarithm; ``raw_close`` is the traded price.
+    negative: never divide by them nor take their logarithm; ``raw_close`` is the traded price. Spot prices are adjusted
+    for splits and dividends by a factor that is 1 at the first bar, ``raw_close`` too, so that a change over it is a
+    true return: their scale means nothing, and a level is in them, not in traded prices.
     """
 
     interval: str
@@ -109,7 +111,7 @@ class Panel:
 
     @property
     def raw_close(self) -> Column:
-        """The close as it was traded."""
+        """What a change is a share of: the close as it was traded, for spot in the shares of the first bar."""
         return self.close - self.offset
 
     def other(self, name: str) -> Column:

@@ -28,7 +28,7 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     if not instruments:
         return Output({Signals: Signals.empty()})
     symbols = [i.symbol for i in instruments]
-    markets = {i.symbol: [i.signal_market, *i.markets] for i in instruments}
+    markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in instruments}
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), plugins.digest(name), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     settles = timedelta(days=work.settings.quality.volume_settles)

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from alphapivot.feeds import FEEDS, RAW, Request, open_feed
+from alphapivot.feeds.base import ACTIONS
 from alphapivot.settings import FilesFeed, Instrument, SimulatedFeed, YahooFeed
 
 SINCE = pd.Timestamp("2024-06-25 20:00", tz="UTC").to_pydatetime()
@@ -24,14 +25,20 @@ def feed(request, tmp_path):
         url, _ = request.getfixturevalue("yahoo")
         return (
             open_feed("yahoo", YahooFeed(base_url=url)),
-            [instrument("B", "GOOD"), instrument("A", "OTHER")],
+            [instrument("B", "GOOD"), instrument("A", "SPLIT")],
             "NOBODY",
         )
     if request.param == "files":
         days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
         for name in ("b", "a"):
-            pd.DataFrame({"date": days, "close": range(len(days))}).to_csv(tmp_path / f"{name}.csv", index=False)
-        made = open_feed("files", FilesFeed(root=tmp_path, zone="UTC", stamp="date"))
+            table = pd.DataFrame({"date": days, "close": range(len(days)), "split": 0.0, "dividend": 0.0})
+            if name == "a":
+                table.loc[table["date"] == "2024-07-01", "dividend"] = 2
+                table.loc[table["date"] == "2024-07-02", "split"] = 4
+                table.loc[table["date"] == "2024-07-05", "split"] = 3  # after until
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+        columns = {"split": "split", "dividend": "dividend"}
+        made = open_feed("files", FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns))
         return made, [instrument("B", "b.csv"), instrument("A", "a.csv")], "nobody.csv"
     # any ticker will do here; what it cannot give is a market without one
     return open_feed("simulated", SimulatedFeed()), [instrument("B", "x"), instrument("A", "x")], None
@@ -56,6 +63,16 @@ def test_bars_are_those_after_since_and_up_to_until_and_none_that_was_not_over(f
     # New York closes at 17:00 UTC on 3 July 2024, an hour after until
     for symbol, bars in ask(feed).bars.groupby("symbol"):
         assert [f"{t:%Y-%m-%d %H:%M}" for t in bars["ts"]] == EXPECTED, symbol
+
+
+def test_splits_and_dividends_have_their_columns_and_none_is_of_the_future(feed):
+    found = ask(feed).actions
+    assert list(found.columns) == ACTIONS
+    assert str(found["ts"].dtype) == "datetime64[us, UTC]"
+    assert (found["ts"] <= UNTIL).all()
+    if feed[0].name != "simulated":  # in whose market nothing is split
+        assert set(found["symbol"]) == {"A"}
+        assert found.sort_values("ts")[["kind", "value"]].to_numpy().tolist() == [["dividend", 2], ["split", 4]]
 
 
 def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(feed):

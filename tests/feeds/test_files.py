@@ -296,6 +296,23 @@ def test_the_euro_stoxx_of_2006_reads_screens_and_resamples():
     assert (joined["close"] - joined["close_vendor"]).abs().median() <= 3
 
 
+def test_minutes_of_2006_begin_where_the_instrument_says_that_the_session_does():
+    root = shared("eurostoxx50_2006")
+    header = "Date,Time,Open,High,Low,Close,Volume,OpenInterest"
+    section = {"zone": "Europe/Berlin", "stamp": "end", "header": header, "columns": {"ts": "Date+Time"}}
+    terms = {"futures": "futures_1m.csv", "signal_market": "futures", "trade_market": "futures", "calendar": "XEUR"}
+    bars = fetch(root, "1m", "futures", section=section, **terms).bars
+    own = instrument(**terms, session="09:00-22:00")
+    assert screen(bars, {"X": own}, now=UNTIL).issues.empty
+    # the calendar opens at 08:00, so that the first day's bar could not be known to be whole
+    days = calendars.resample(bars, "1d", {"X": own.hours}, UNTIL)
+    assert stamps(days)[0] == "2006-01-02 21:00"
+    assert stamps(calendars.resample(bars, "1d", {"X": "XEUR"}, UNTIL))[0] == "2006-01-03 21:00"
+    hours = calendars.resample(bars, "4h", {"X": own.hours}, UNTIL)
+    # from 09:00, in Berlin, and nothing was traded in the last hour
+    assert stamps(hours)[:4] == ["2006-01-02 12:00", "2006-01-02 16:00", "2006-01-02 20:00", "2006-01-03 12:00"]
+
+
 def test_the_sp500_of_1999_to_2018_reads():
     section = {"date_format": "%m/%d/%Y"}
     found = fetch(shared("sp500_index_1999_2018"), section=section, spot="spot_1d.csv")
