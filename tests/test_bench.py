@@ -14,7 +14,7 @@ import pytest
 import bench
 from alphapivot.home import CHECKOUT
 
-MODULES = sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if m.name != "__main__")
+MODULES = sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_"))
 
 
 QUICK = {"execution", "pillars"}
