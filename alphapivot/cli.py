@@ -195,6 +195,32 @@ def _pillars(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _data(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import hub
+    from alphapivot.hub import issues
+    from alphapivot.reports import terminal, views
+
+    settings = _settings(options)
+    found = issues.show(hub.connect(), options.symbol, everything=options.all)
+    for name, wanted in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
+        found = found if wanted is None else found[found[name] == wanted]
+    if options.action == "show":
+        terminal.show(views.issues(found), "What waits for a person" if not options.all else "What was found")
+        return DONE
+    if options.symbol is None or not options.why or found.empty:
+        return _fail(
+            f"data {options.action} needs SYMBOL, --why, and something to decide: see `alphapivot data show`", USAGE
+        )
+    from tasks import verdict
+
+    decision = f"{options.action}ed"
+    bars = verdict.decide(settings, found, decision, by=getpass.getuser(), why=options.why, row=options.row)
+    print(f"{len(found)} issues of {options.symbol} {decision}; {bars} bars entered the hub")  # noqa: T201
+    return DONE
+
+
 def _db(options: argparse.Namespace) -> int:
     from alphapivot import hub, ini
     from alphapivot.hub import embedded, psql, reader
@@ -339,8 +365,8 @@ def _parser() -> argparse.ArgumentParser:
         )
 
         if name in ("run", "signals"):
-            text = "make the scores of --as-of again from what was known at this instant; trades nothing"
-            sub.add_argument("--known-at", type=instant, metavar="TS", help=text)
+            past = "make the scores of --as-of again from what was known at this instant; trades nothing"
+            sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
         if name == "ingest":
             sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day (UTC) on")
             sub.add_argument(
@@ -367,6 +393,15 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
     tested = actions.add_parser("test", help="does a pillar of yours keep the contract? Says where it sees the future")
     tested.add_argument("file", metavar="FILE", type=Path)
+    sub = add("data", _data, "data that is too odd to be believed: show it, accept it, reject it")
+    sub.add_argument("action", choices=("show", "accept", "reject"))
+    sub.add_argument("symbol", metavar="SYMBOL", nargs="?")
+    sub.add_argument("--check", metavar="NAME", help="only what this check found, such as 'wrong scale'")
+    sub.add_argument("--market", choices=("spot", "futures"))
+    sub.add_argument("--at", type=instant, metavar="TS", help="only the bar that ends at this instant")
+    sub.add_argument("--row", type=int, metavar="N", help="which bar, where several came for one instant")
+    sub.add_argument("--why", metavar="TEXT", help="the reason, which is kept with your name")
+    sub.add_argument("--all", action="store_true", help="also what is decided, over, or only flagged")
     sub = add("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("url", help="its address").add_argument(

@@ -31,7 +31,7 @@ def settings(hub_url, monkeypatch):
 def held(scope: str, frame) -> pd.DataFrame:
     rows = hubs.connect().read(frame, sql.SQL("scope = {}").format(scope))
     columns = [c for c in frame.columns() if c not in ("scope", "batch_id")]
-    return rows[columns].sort_values([k for k in frame.keys() if k != "scope"], ignore_index=True)
+    return rows[columns].sort_values([key for key in columns if key in set(frame.keys())], ignore_index=True)
 
 
 def restate(settings, run, change) -> int:

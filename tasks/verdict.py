@@ -1,0 +1,59 @@
+"""What a person decides of doubtful data: an accepted bar enters the hub as if its feed's bar had passed."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from alphapivot import hub
+from alphapivot.errors import DataError
+from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.hub import issues, ops
+from alphapivot.settings import Settings
+from tasks import runs
+from tasks.ingest import derive
+
+NUMBERS = ("open", "high", "low", "close", "volume", "open_interest")
+
+
+def decide(
+    settings: Settings, chosen: pd.DataFrame, decision: str, *, by: str, why: str, row: int | None = None
+) -> int:
+    """
+    Records that ``by`` has 'accepted' or 'rejected' the issues in ``chosen`` (of ``issues.show``), and why.
+
+    Accepted bars that were quarantined are written with the coarser bars and rolls that follow from them, all in one
+    transaction; returns how many. ``row``: which one, where several bars came for one instant (from 1). Raises
+    DataError for a bar that cannot be stored whoever wants it.
+    """
+    database = hub.connect()
+    run = runs.begin("data", settings, key=f"data:{uuid.uuid4()}", as_of=datetime.now(UTC))
+    wanted = chosen[chosen["outcome"] == "quarantined"] if decision == "accepted" else chosen.iloc[:0]
+    bars = pd.concat([Bars.empty(), *(_bar(issue, row) for issue in wanted.itertuples())], ignore_index=True)
+    bars = bars.drop_duplicates(Bars.keys()).astype(Bars.empty().dtypes)
+    higher, rolled, doubts = derive(database, settings, bars, dict(settings.instruments), run.as_of)
+    with ops.batch(database, run, "data", run.run_id, {"decision": decision, "by": by, "why": why}) as batch:
+        batch.write(Bars, pd.concat([bars, higher], ignore_index=True))
+        batch.write(Rolls, rolled)
+        batch.write(Issues, doubts)
+        issues.decide(batch.conn, chosen, decision, by=by, why=why)
+    ops.finish_run(database, run.run_id, "completed", f"{by} {decision} {len(chosen)} issues: {why}")
+    return len(bars)
+
+
+def _bar(issue: object, row: int | None) -> pd.DataFrame:
+    came = json.loads(issue.bar)  # type: ignore[attr-defined]
+    name = f"{issue.symbol} {issue.interval} {issue.ts:%Y-%m-%d %H:%M}"  # type: ignore[attr-defined]
+    if isinstance(came, list):
+        if row is None or not 1 <= row <= len(came):
+            shown = "; ".join(f"{k}: close {bar['close']}" for k, bar in enumerate(came, 1))
+            raise DataError(f"{len(came)} bars came for {name}; say which with --row ({shown})")
+        came = came[row - 1]
+    try:
+        numbers = {column: float("nan") if came[column] in (None, "") else float(came[column]) for column in NUMBERS}
+    except ValueError as error:
+        raise DataError(f"{name} holds what is no number ({error}): correct it at its source") from error
+    return pd.DataFrame([came | numbers | {"ts": pd.Timestamp(came["ts"])}])[Bars.columns()]

@@ -1,0 +1,217 @@
+"""Ingestion through the gates into a real hub: watermarks, outages, restatements and noise, halts, a person's word."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from alphapivot import hub as hubs
+from alphapivot import process
+from alphapivot.errors import DataError, Unavailable
+from alphapivot.feeds.base import Limit
+from alphapivot.feeds.simulated import Simulated
+from alphapivot.frames import Bars
+from alphapivot.hub import issues, series
+from tasks import ingest, runs, verdict
+
+CONFIG = Path(__file__).parent / "configs" / "small.ini"
+FIRST = datetime(2024, 3, 5, 23, 30, tzinfo=UTC)
+LATER = [FIRST + timedelta(days=n) for n in (1, 2, 3)]
+
+
+class Provider(Simulated):
+    """The simulated market through a provider that a test can disturb: ``spoil`` changes what it brings."""
+
+    limits: dict[str, Limit] = {}
+    asked: list = []
+    spoil = staticmethod(lambda bars: bars)
+    fails: Exception | None = None
+
+    def fetch(self, requests):
+        Provider.asked = requests
+        if Provider.fails:
+            raise Provider.fails
+        fetched = super().fetch(requests)
+        return type(fetched)(Provider.spoil(fetched.bars), fetched.problems)
+
+
+@pytest.fixture
+def step(hub_url, monkeypatch):
+    """Ingests at an instant, after disturbing the provider; returns the receipt."""
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setitem(__import__("alphapivot.feeds").feeds.FEEDS, "simulated", Provider)
+    settings = process.configure(CONFIG)
+
+    def at(instant, spoil=lambda bars: bars, fails=None):
+        monkeypatch.setattr(Provider, "spoil", staticmethod(spoil))
+        monkeypatch.setattr(Provider, "fails", fails)
+        run = runs.begin("ingest", settings, key=f"{instant} {spoil} {fails}", as_of=instant)
+        return ingest.ingest.fn(run, "simulated", 0)
+
+    at.settings = settings
+    return at
+
+
+def bars_of(symbol, market="spot"):
+    bars = hubs.connect().read(Bars)
+    chosen = bars[(bars["symbol"] == symbol) & (bars["market"] == market) & (bars["interval"] == "1d")]
+    return chosen.sort_values("ts", ignore_index=True)
+
+
+def rows(query):
+    with hubs.connect().engine.connect() as connection:
+        return connection.execute(text(query)).all()
+
+
+def of_alpha(change, newest=1):
+    """Spoils the newest bars of ALPHA."""
+
+    def spoil(bars):
+        at = bars.index[bars["symbol"] == "ALPHA"][-newest:]
+        spoiled = bars.copy()
+        for row in at:
+            for name, value in change(bars.loc[row]).items():
+                spoiled.loc[row, name] = value
+        return spoiled
+
+    return spoil
+
+
+def scaled(factor):
+    return of_alpha(lambda bar: {p: bar[p] * factor for p in ("open", "high", "low", "close")})
+
+
+def test_a_run_asks_for_what_is_new_and_an_overlap(step):
+    step(FIRST)
+    newest = bars_of("ALPHA")["ts"].max()
+    assert series.marks(hubs.connect(), ["ALPHA"])["ALPHA", "spot", "1d"].newest == newest
+    step(LATER[0])
+    (asked,) = [r for r in Provider.asked if r.instrument.symbol == "ALPHA"]
+    assert asked.since == newest - timedelta(days=5)
+    assert asked.until == LATER[0]
+
+
+def test_an_outage_leaves_what_is_there_and_marks_the_feed_as_stale(step):
+    step(FIRST)
+    before = hubs.connect().read(Bars)
+    with pytest.raises(Unavailable):
+        step(LATER[0], fails=Unavailable("it is out"))
+    pd.testing.assert_frame_equal(hubs.connect().read(Bars), before)
+    stale = rows("SELECT symbol, reason FROM market.series WHERE failed_at > answered_at")
+    assert {r.symbol for r in stale} == set(step.settings.instruments)
+    assert {r.reason for r in stale} == {"it is out"}
+    step(LATER[0])
+    assert rows("SELECT 1 FROM market.series WHERE failed_at > answered_at") == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda bars: bars.sample(frac=1, random_state=7), id="out of order"),
+        pytest.param(lambda bars: bars[bars["ts"] < bars["ts"].max() - pd.Timedelta(days=1)], id="half of it"),
+        pytest.param(lambda bars: pd.concat([bars, bars.tail(3)]), id="some of it twice"),
+        pytest.param(lambda bars: bars.iloc[:0], id="nothing"),
+    ],
+)
+def test_whatever_the_provider_did_the_next_answer_mends_it(step, server_url, template, monkeypatch, spoil):
+    step(FIRST)
+    step(LATER[0], spoil=spoil)
+    step(LATER[1])
+    disturbed = hubs.connect().read(Bars).sort_values(Bars.keys(), ignore_index=True)
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+    step(LATER[1])
+    undisturbed = hubs.connect().read(Bars).sort_values(Bars.keys(), ignore_index=True)
+    pd.testing.assert_frame_equal(disturbed, undisturbed)
+
+
+def test_bars_of_a_symbol_that_was_not_asked_for_are_refused(step):
+    step(FIRST)
+    before = hubs.connect().read(Bars)
+    with pytest.raises(DataError, match="bars of OTHER came"):
+        step(LATER[0], spoil=lambda bars: bars.assign(symbol=bars["symbol"].replace("ALPHA", "OTHER")))
+    pd.testing.assert_frame_equal(hubs.connect().read(Bars), before)
+
+
+def test_less_than_half_a_tick_is_no_restatement_and_more_is(step):
+    step(FIRST)
+    old = bars_of("ALPHA").iloc[-1]
+    step(
+        FIRST + timedelta(minutes=1),
+        spoil=of_alpha(lambda bar: {"close": bar["close"] + 0.004, "high": bar["high"] + 0.004}),
+    )
+    assert bars_of("ALPHA")["close"].iloc[-1] == old["close"]
+    assert rows("SELECT 1 FROM market.bar_revision") == []
+    step(
+        FIRST + timedelta(minutes=2),
+        spoil=of_alpha(lambda bar: {"close": bar["close"] - 0.02, "low": bar["low"] - 0.02}),
+    )
+    assert bars_of("ALPHA")["close"].iloc[-1] == pytest.approx(old["close"] - 0.02)
+    kept = rows("SELECT close FROM market.bar_revision WHERE symbol = 'ALPHA' AND interval = '1d'")
+    assert [r.close for r in kept] == [old["close"]]
+
+
+def test_a_quarantined_bar_waits_for_a_person_whose_word_is_kept(step):
+    step(FIRST)
+    count = len(bars_of("ALPHA"))
+    receipt = step(LATER[0], spoil=scaled(100))
+    assert "ALPHA: 1 bars quarantined (wrong scale)" in receipt.notes
+    assert len(bars_of("ALPHA")) == count
+    hub = hubs.connect()
+    waiting = issues.show(hub, "ALPHA")
+    assert waiting["check_name"].tolist() == ["wrong scale"]
+    with pytest.raises(DataError, match="needs its reason"):
+        verdict.decide(step.settings, waiting, "accepted", by="ann", why=" ")
+    assert len(bars_of("ALPHA")) == count
+    assert verdict.decide(step.settings, waiting, "accepted", by="ann", why="they quote in pence now") == 1
+    assert len(bars_of("ALPHA")) == count + 1
+    assert issues.show(hub, "ALPHA").empty
+    told = issues.show(hub, "ALPHA", everything=True).iloc[0]
+    assert (told["decision"], told["decided_by"], told["decision_why"]) == (
+        "accepted",
+        "ann",
+        "they quote in pence now",
+    )
+    # asked again in the overlap, the same bar is believed
+    step(LATER[0] + timedelta(minutes=1), spoil=scaled(100))
+    assert len(bars_of("ALPHA")) == count + 1
+
+
+def test_a_rejected_bar_stays_out(step):
+    step(FIRST)
+    count = len(bars_of("ALPHA"))
+    step(LATER[0], spoil=scaled(100))
+    assert verdict.decide(step.settings, issues.show(hubs.connect(), "ALPHA"), "rejected", by="ann", why="a slip") == 0
+    assert len(bars_of("ALPHA")) == count
+    assert issues.show(hubs.connect(), "ALPHA").empty
+
+
+def test_a_halt_stops_the_one_instrument_until_it_mends_or_a_person_accepts(step):
+    step(FIRST)
+    hub = hubs.connect()
+    idle = of_alpha(lambda bar: {"volume": 0.0}, newest=5)
+    step(LATER[1], spoil=idle)
+    with hub.engine.connect() as connection:
+        assert issues.halts(connection, None) == {"ALPHA": "data:zero volume"}
+        assert issues.halts(connection, FIRST) == {}  # nobody knew it then
+    step(LATER[2])  # the provider has corrected itself
+    with hub.engine.connect() as connection:
+        assert issues.halts(connection, None) == {}
+    step(LATER[2] + timedelta(minutes=1), spoil=idle)
+    with hub.engine.connect() as connection:
+        assert issues.halts(connection, None) == {"ALPHA": "data:zero volume"}
+    verdict.decide(step.settings, issues.show(hub, "ALPHA"), "accepted", by="ann", why="a fund: it has no volume")
+    with hub.engine.connect() as connection:
+        assert issues.halts(connection, None) == {}
+
+
+def test_watermarks_are_found_without_looking_through_the_bars(step):
+    step(FIRST)
+    with hubs.connect().engine.connect() as connection:
+        plan = (
+            connection.execute(text("EXPLAIN SELECT newest FROM market.series WHERE symbol = 'ALPHA'")).scalars().all()
+        )
+    assert not any("bar" in line for line in plan)
