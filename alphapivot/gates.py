@@ -93,9 +93,13 @@ def _pardons(part: pd.DataFrame, accepted: pd.DataFrame) -> Pardons:
     return found
 
 
+def as_text(bar: Any) -> str:
+    """A bar as JSON, for people and for ``tasks.verdict``."""
+    return json.dumps({c: None if pd.isna(bar[c]) else bar[c] for c in Bars.columns()}, default=str)
+
+
 def _issue(row: Any, check: str, outcome: str, detail: str) -> dict[str, Any]:
-    bar = json.dumps({c: row[c] for c in Bars.columns()}, default=str)
-    told = {"check_name": check, "outcome": outcome, "detail": detail, "bar": bar, "source": row["source"]}
+    told = {"check_name": check, "outcome": outcome, "detail": detail, "bar": as_text(row), "source": row["source"]}
     return {c: row[c] for c in Bars.keys()} | told  # noqa: SIM118 - a frame's keys
 
 

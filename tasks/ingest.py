@@ -90,9 +90,11 @@ def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, unt
     acted = stored.actions(hub, list(instruments), until=until, known_at=None)
     splits = actions.splits(acted, fetched.actions)
     # what a split did is no spike: bars are judged in one kind of share, and stored as they were traded
-    one_kind = [actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new)]
-    judged = gates.judge(*one_kind, instruments, checks, fronts, issues.accepted(hub, new))
+    before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new))
+    judged = gates.judge(before, coming, instruments, checks, fronts, issues.accepted(hub, new))
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
+    came = judged.issues[Bars.keys()].merge(pd.concat([known, new]).drop_duplicates(Bars.keys(), keep="last"))
+    judged.issues["bar"] = pd.Series([gates.as_text(bar) for _, bar in came.iterrows()], dtype="str")
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
     closes = pd.concat([series.closes_before(hub, fetched.actions, spot), judged.bars], ignore_index=True)
     events, odd = actions.realise(fetched.actions, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from alphapivot import hub
+from alphapivot import actions, hub
 from alphapivot.errors import DataError
+from alphapivot.feeds.base import Fetched
 from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.hub import bars as stored
 from alphapivot.hub import issues, ops
 from alphapivot.settings import Settings
 from tasks import runs
@@ -34,7 +36,9 @@ def decide(
     wanted = chosen[chosen["outcome"] == "quarantined"] if decision == "accepted" else chosen.iloc[:0]
     bars = pd.concat([Bars.empty(), *(_bar(issue, row) for issue in wanted.itertuples())], ignore_index=True)
     bars = bars.drop_duplicates(Bars.keys()).astype(Bars.empty().dtypes)
-    higher, rolled, doubts = derive(database, settings, bars, dict(settings.instruments), run.as_of)
+    acted = stored.actions(database, list(settings.instruments), until=run.as_of, known_at=None)
+    splits = actions.splits(acted, Fetched(bars).actions)
+    higher, rolled, doubts = derive(database, settings, bars, dict(settings.instruments), run.as_of, splits)
     with ops.batch(database, run, "data", run.run_id, {"decision": decision, "by": by, "why": why}) as batch:
         batch.write(Bars, pd.concat([bars, higher], ignore_index=True))
         batch.write(Rolls, rolled)

@@ -12,7 +12,6 @@ from sqlalchemy import text
 from alphapivot import hub as hubs
 from alphapivot import process
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.feeds.base import Limit
 from alphapivot.feeds.simulated import Simulated
 from alphapivot.frames import Bars
 from alphapivot.hub import issues, series
@@ -26,8 +25,7 @@ LATER = [FIRST + timedelta(days=n) for n in (1, 2, 3)]
 class Provider(Simulated):
     """The simulated market through a provider that a test can disturb: ``spoil`` changes what it brings."""
 
-    limits: dict[str, Limit] = {}
-    asked: list = []
+    asked = ()
     spoil = staticmethod(lambda bars: bars)
     fails: Exception | None = None
 
@@ -189,23 +187,33 @@ def test_a_rejected_bar_stays_out(step):
     assert issues.show(hubs.connect(), "ALPHA").empty
 
 
-def test_a_halt_stops_the_one_instrument_until_it_mends_or_a_person_accepts(step):
+def halts(known_at=None):
+    with hubs.connect().engine.connect() as connection:
+        return issues.halts(connection, known_at)
+
+
+@pytest.fixture
+def halted(step):
+    """ALPHA has had no volume for five sessions."""
     step(FIRST)
-    hub = hubs.connect()
-    idle = of_alpha(lambda bar: {"volume": 0.0}, newest=5)
-    step(LATER[1], spoil=idle)
-    with hub.engine.connect() as connection:
-        assert issues.halts(connection, None) == {"ALPHA": "data:zero volume"}
-        assert issues.halts(connection, FIRST) == {}  # nobody knew it then
-    step(LATER[2])  # the provider has corrected itself
-    with hub.engine.connect() as connection:
-        assert issues.halts(connection, None) == {}
-    step(LATER[2] + timedelta(minutes=1), spoil=idle)
-    with hub.engine.connect() as connection:
-        assert issues.halts(connection, None) == {"ALPHA": "data:zero volume"}
-    verdict.decide(step.settings, issues.show(hub, "ALPHA"), "accepted", by="ann", why="a fund: it has no volume")
-    with hub.engine.connect() as connection:
-        assert issues.halts(connection, None) == {}
+    step(LATER[1], spoil=of_alpha(lambda _: {"volume": 0.0}, newest=5))
+    assert halts() == {"ALPHA": "data:zero volume"}
+    return step
+
+
+def test_a_halt_stops_the_one_instrument_until_it_mends(halted):
+    assert halts(FIRST) == {}  # nobody knew it then
+    halted(LATER[2])  # the provider has corrected itself
+    assert halts() == {}
+
+
+def test_a_halt_ends_with_a_persons_word(halted):
+    waiting = issues.show(hubs.connect(), "ALPHA")
+    verdict.decide(halted.settings, waiting, "accepted", by="ann", why="a fund: it has no volume")
+    assert halts() == {}
+    # asked again in the overlap, it stays accepted
+    halted(LATER[1] + timedelta(minutes=1), spoil=of_alpha(lambda _: {"volume": 0.0}, newest=5))
+    assert halts() == {}
 
 
 def test_watermarks_are_found_without_looking_through_the_bars(step):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from psycopg import sql
-from sqlalchemy import text
 
 from alphapivot import hub as hubs
 from alphapivot import process
@@ -16,7 +15,6 @@ from alphapivot.errors import DataError
 from alphapivot.frames import Bars, Composites, Signals
 from alphapivot.hub import digest, ops
 from flows import known, replay
-from tasks import pillars, runs
 
 CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
 FIRST, SECOND = datetime(2024, 3, 5, 23, 30, tzinfo=UTC), datetime(2024, 3, 6, 23, 30, tzinfo=UTC)
@@ -74,23 +72,3 @@ def test_scores_of_an_earlier_run_are_made_again_to_the_last_bit_after_a_restate
 def test_nobody_knows_what_will_be_known(settings):
     with pytest.raises(DataError, match="lies in the future"):
         known.scores(settings, FIRST, datetime.now(UTC) + timedelta(days=1))
-
-
-@pytest.mark.parametrize(("days_late", "reopened"), [(0, False), (30, True)])
-def test_volume_alone_reopens_no_signal_while_it_settles(settings, days_late, reopened):
-    first, _ = replay.session(settings, FIRST)
-    volume = restate(settings, first, lambda bars: bars.tail(3).assign(volume=lambda b: b["volume"] + 1))
-    assert volume == 3
-    with hubs.connect().engine.begin() as conn:  # as if learned some days after the bar, not in the year of the test
-        conn.execute(
-            text(
-                "UPDATE market.bar SET ingested_at = greatest(ts + :late, :known) WHERE symbol = 'ALPHA' AND ts >= :ts"
-            ),
-            {"late": timedelta(days=days_late), "known": FIRST + timedelta(days=days_late), "ts": FIRST - timedelta(9)},
-        )
-        conn.execute(text("UPDATE market.bar_revision SET ingested_at = ts, superseded_at = ts + interval '99 years'"))
-        conn.execute(text("UPDATE signals.watermark SET known_at = :at"), {"at": FIRST - timedelta(days=10)})
-    run = runs.begin("replay", settings, key="again", as_of=FIRST)
-    receipt = pillars.score_pillar.fn(ops.freeze_known_at(hubs.connect(), run), "trend", 0)
-    scored = sum(n for what, n in receipt.rows.items() if what.startswith("signals.signal"))
-    assert (scored > 0) == reopened
