@@ -80,7 +80,8 @@ def watch(database: Hub, settings: Settings, as_of: datetime | None = None) -> l
     simulated = settings.feeds[settings.runtime.feed].kind == "simulated"
     now = as_of if simulated and as_of else datetime.now(UTC)
     try:
-        return alerts.tell(database, [*alerts.find(database, settings, now), *_ended_badly()])
+        # Prefect first: the hub knows a killed run as failed, and each is told once
+        return alerts.tell(database, [*_ended_badly(), *alerts.find(database, settings, now)])
     except Exception:  # whatever it is, orders and rows are safe by now: the run must not read Failed for it
         log.exception("the pass of alerts failed")
         return []

@@ -5,6 +5,7 @@ What a person does in Prefect's UI, done there: sees the failed pillar in the gr
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -143,4 +144,32 @@ def test_rerun_pillar_is_a_form_that_offers_the_pillars_and_explains_itself(chec
     properties = deployment["parameter_openapi_schema"]["properties"]
     for name in ("pillar", "as_of", "symbols"):
         assert properties[name]["description"].split("\n")[0] in page
+    assert {"trend", "momentum"} <= set(properties["pillar"]["enum"])
     browser.shoot("rerun-pillar")
+
+
+def test_a_long_run_shows_how_far_it_is(checkout, browser, failed):
+    config = str(checkout.folder / CONFIG)
+    since, until = "2024-01-01T00:00:00Z", "2024-03-01T00:00:00Z"
+    run = checkout.ended(checkout.trigger("backfill", since=since, until=until, config=config), 120)
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    (shown,) = checkout.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert (shown["type"], shown["data"]) == ("progress", 100)
+    browser.open(f"/artifacts/artifact/{shown['id']}")
+    browser.shows("backfill:", "done")
+
+
+@pytest.mark.slow
+def test_the_demos_run_as_the_readme_shows_it(checkout, browser):
+    environ = {k: v for k, v in checkout.environ.items() if k != "ALPHAPIVOT_DATABASE__NAME"}
+    ran = replace(checkout, environ=environ).alphapivot("demo", "--sessions", "3", timeout=250)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    name = {"flow_runs": {"name": {"like_": "pipeline 2025-06-28"}}}
+    browser.open(f"/runs/flow-run/{checkout.wait_for_any(name)[0]['id']}")
+    browser.shows("Completed", "Artifacts")
+    graph(browser)
+    browser.shoot("flow-run")
+    (equity,) = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["demo-equity"]}}})
+    browser.open(f"/artifacts/artifact/{equity['latest_id']}")
+    browser.shows("Equity at", "drawdown")
+    browser.shoot("artifact-equity")  # in place of the test's own, whose book is young
