@@ -158,6 +158,25 @@ def _explain(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.errors import DataError
+    from alphapivot.reports import charts, tables, terminal
+    from alphapivot.research import evaluation
+
+    settings = _settings(options)
+    database = hub.connect()
+    latest = tables.latest(database)
+    if latest is None:
+        raise DataError("there is no score to evaluate yet: `alphapivot run` makes some")
+    found = evaluation.run(database, settings, latest, options.horizon or [1, 5, 20])
+    number = evaluation.store(database, latest, found)
+    terminal.show(evaluation.summary(found), f"Evaluation {number}, kept in research.evaluation_score")
+    if options.html:
+        charts.save(options.html, evaluation.page(found))
+    return DONE
+
+
 def _status(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.reports import terminal
@@ -421,6 +440,9 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - the whole grammar i
     sub.add_argument(
         "--png", type=Path, metavar="FILE", help="also the waterfall as a picture; needs Chrome or Chromium"
     )
+    sub = add("evaluate", _evaluate, "did scores foretell anything? Pillars, parts, timeframes and the composite")
+    sub.add_argument("--horizon", type=int, action="append", metavar="BARS", help="bars ahead; 1, 5 and 20 when absent")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
     add("status", _status, "data freshness, open trades, the kill switch, the last runs")
     add("check", _check, "is the config good, does the database answer?")
     sub = add("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")

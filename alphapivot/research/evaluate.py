@@ -1,0 +1,112 @@
+"""
+Do scores foretell anything? Information coefficients, hit rates, deciles, turnover, correlations; pure.
+
+- *Following return*: the change of the adjusted close over the next ``horizon`` bars, over the traded close of the bar.
+- *ic*: the information coefficient, here the rank correlation of score and following return within each symbol
+  (Spearman; Grinold and Kahn, Active Portfolio Management, 1999), averaged over all bars.
+- *t*: the bars of one instant are summed first, for symbols move together, and the variance of that series takes in its
+  autocovariances (Newey and West 1987, Bartlett weights), for following returns overlap: lags of twice the horizon.
+- *hit rate*: how often score and following return have the same sign, neither being 0.
+- *turnover*: mean absolute change of the score from bar to bar, over its mean absolute value.
+
+It looks into the future of every bar; that is what it is for. Nothing here leads back into a score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Column = npt.NDArray[np.float64]
+MEASURES = ["observations", "ic", "t", "hit_rate", "turnover", "autocorrelation"]
+LEAST = 30  # observations without which nothing is said
+
+
+def following(bars: pd.DataFrame, horizon: int) -> pd.Series:
+    """The return of the ``horizon`` bars after each of a panel's bars (no ``offset`` is 0); index as theirs."""
+    ordered = bars.sort_values(["symbol", "ts"])
+    traded = (ordered["close"] - ordered.get("offset", 0.0)).where(lambda price: price > 0)
+    later = ordered.groupby("symbol")["close"].shift(-horizon)
+    return ((later - ordered["close"]) / traded).reindex(bars.index)
+
+
+def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.DataFrame:
+    """
+    ``scores``: symbol, ts, score, following; one row a bar. MEASURES by ``slice``: all, and if
+    ``sliced`` each symbol and each year.
+
+    NaN where there are fewer than 30 observations, or where score or return never change.
+    """
+    frame = scores.sort_values(["symbol", "ts"], ignore_index=True)
+    change = frame.groupby("symbol")["score"].diff().abs()
+    frame = frame.assign(change=change, before=frame.groupby("symbol")["score"].shift())
+    slices = [("all", frame)]
+    if sliced:
+        slices += [(str(symbol), part) for symbol, part in frame.groupby("symbol")]
+        slices += [(str(year), part) for year, part in frame.groupby(frame["ts"].dt.year)]
+    return pd.DataFrame([{"slice": name, **_measures(part, horizon)} for name, part in slices])
+
+
+def deciles(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean following return and hit rate by tenth of the score: decile (1: lowest), observations, mean_score, ..."""
+    known = scores.dropna(subset=["score", "following"])
+    rank = known["score"].rank(method="average", pct=True).to_numpy(np.float64)
+    decile = pd.Series(np.minimum((rank * 10).astype(int) + 1, 10), known.index, name="decile")
+    hits = _hits(known)
+    grouped = known.assign(hit=hits).groupby(decile)
+    return grouped.agg(
+        observations=("score", "size"),
+        mean_score=("score", "mean"),
+        mean_return=("following", "mean"),
+        hit_rate=("hit", "mean"),
+    ).reset_index()
+
+
+def correlations(scores: pd.DataFrame) -> pd.DataFrame:
+    """``scores``: symbol, ts, subject, score. Of each two subjects: subject, other, correlation over common bars."""
+    wide = scores.pivot_table(index=["symbol", "ts"], columns="subject", values="score", observed=True)
+    matrix = wide.corr(min_periods=LEAST)
+    return matrix.rename_axis(columns="other").reset_index().melt("subject", value_name="correlation")
+
+
+def newey_west(series: Column, lags: int) -> float:
+    """The t of a series' mean, its variance with Bartlett-weighted autocovariances; NaN where it does not vary."""
+    count = len(series)
+    centred: Column = series - series.mean()
+    variance = float(centred @ centred)
+    for lag in range(1, min(lags, count - 1) + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag])
+    return float(series.mean() * count / np.sqrt(variance)) if variance > 1e-12 else float("nan")
+
+
+def _measures(frame: pd.DataFrame, horizon: int) -> dict[str, float]:
+    known = frame.dropna(subset=["score", "following"])
+    result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": len(known)}
+    if len(known) < LEAST:
+        return result
+    x, y = (_ranks(known, name) for name in ("score", "following"))
+    size = np.sqrt(float(x @ x) * float(y @ y))
+    if size > 1e-9:  # not a constant
+        product: Column = pd.Series(x * y).groupby(pd.Index(known["ts"])).sum().to_numpy(np.float64)
+        result["ic"] = float(np.clip(product.sum() / size, -1.0, 1.0))
+        result["t"] = newey_west(product, 2 * horizon)
+    size = known["score"].abs().mean()
+    pair = frame[["score", "before"]].dropna()
+    moving = len(pair) >= LEAST and pair["score"].std() > 0 and pair["before"].std() > 0
+    return result | {
+        "hit_rate": float(_hits(known).mean()),
+        "turnover": float(frame["change"].mean() / size) if size > 0 else float("nan"),
+        "autocorrelation": float(pair["score"].corr(pair["before"])) if moving else float("nan"),
+    }
+
+
+def _ranks(known: pd.DataFrame, name: str) -> Column:
+    """Ranks within each symbol, from -0.5 to 0.5 about 0."""
+    ranks = known.groupby("symbol")[name].rank(pct=True)
+    return (ranks - ranks.groupby(known["symbol"]).transform("mean")).to_numpy()
+
+
+def _hits(known: pd.DataFrame) -> pd.Series:
+    signs = np.sign(known["score"].to_numpy()) * np.sign(known["following"].to_numpy())
+    return pd.Series(np.where(signs != 0, signs > 0, np.nan), known.index)

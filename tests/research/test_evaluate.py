@@ -1,0 +1,140 @@
+"""Do scores foretell anything? Found where an edge was planted, found in no noise, and agreeing with other sources."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alphapivot.research import evaluate
+
+
+def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95, horizon=5):
+    """Slow scores, and prices that follow them with ``edge``; symbols share a part of their moves and scores."""
+    rng = np.random.default_rng(seed)
+    ts = pd.bdate_range("2020-01-01 21:00", periods=bars, tz="UTC").as_unit("us")
+    noise = rng.normal(size=(bars, symbols)) * (1 - common) + rng.normal(size=(bars, 1)) * common
+    shocks = rng.normal(size=(bars, symbols)) * (1 - common) + rng.normal(size=(bars, 1)) * common
+    score = np.zeros((bars, symbols))
+    for i in range(1, bars):
+        score[i] = persistence * score[i - 1] + shocks[i]
+    score = np.clip(30 * score / score.std(), -100, 100)
+    move = 0.01 * (noise / noise.std() + edge * np.vstack([np.zeros((1, symbols)), score[:-1]]) / 30)
+    frame = pd.DataFrame(
+        {
+            "symbol": np.repeat([f"S{i}" for i in range(symbols)], bars),
+            "ts": np.tile(ts, symbols),
+            "close": (100 + 100 * np.cumsum(move, axis=0)).T.ravel() + 1000,
+            "score": score.T.ravel(),
+        }
+    )
+    return frame.assign(following=evaluate.following(frame, horizon))
+
+
+def overall(frame, horizon=5):
+    return evaluate.measure(frame, horizon, sliced=False).set_index("slice").loc["all"]
+
+
+def test_a_following_return_is_worked_by_hand():
+    frame = pd.DataFrame(
+        {"symbol": list("AAABB"), "ts": pd.to_datetime([1, 2, 3, 1, 2], utc=True), "close": [110.0, 121, 99, 50, 60]}
+    )
+    np.testing.assert_allclose(evaluate.following(frame, 1), [0.1, -22 / 121, np.nan, 0.2, np.nan])
+    # adjusted 110 was traded at 100: the change of the adjusted price over the traded one
+    np.testing.assert_allclose(
+        evaluate.following(frame.assign(offset=10.0), 1), [0.11, -22 / 111, np.nan, 0.25, np.nan]
+    )
+
+
+def test_no_return_is_made_of_a_price_that_is_not_positive():
+    frame = pd.DataFrame({"symbol": "A", "ts": pd.to_datetime([1, 2, 3], utc=True), "close": [-1.0, 0.0, 5.0]})
+    assert evaluate.following(frame, 1).isna().all()
+
+
+def test_a_planted_edge_is_found():
+    found = overall(market(1, edge=0.2, bars=1500))
+    assert found["ic"] > 0.1
+    assert found["t"] > 5
+    assert found["hit_rate"] > 0.53
+    against = overall(market(1, edge=-0.2, bars=1500))
+    assert against["t"] < -5
+
+
+def test_a_planted_edge_shows_in_the_deciles():
+    frame = market(2, edge=0.3, bars=2000)
+    found = evaluate.deciles(frame)
+    assert found["decile"].tolist() == list(range(1, 11))
+    assert found["mean_score"].is_monotonic_increasing
+    assert found["mean_return"].rank().corr(found["decile"]) > 0.9
+    assert found["observations"].sum() == frame["following"].notna().sum()
+
+
+@pytest.mark.parametrize("horizon", [1, 10])
+def test_in_noise_nothing_is_found_however_slow_scores_are_and_however_symbols_move_together(horizon):
+    t = np.array([overall(market(seed, horizon=horizon), horizon)["t"] for seed in range(60)])
+    assert abs(t.mean()) < 0.45
+    assert 0.7 < t.std() < 1.4
+    assert np.abs(t).max() < 4
+
+
+def test_without_the_correction_noise_would_look_like_an_edge():
+    """What the correction is for: the naive t of slow scores, overlapping returns and common moves is far too wide."""
+    naive = []
+    for seed in range(25):
+        frame = market(seed, horizon=20).dropna()
+        ic = frame["score"].rank().corr(frame["following"].rank())
+        naive.append(ic * np.sqrt(len(frame)))
+    assert np.std(naive) > 3
+
+
+def test_the_coefficient_of_one_symbol_is_spearmans():
+    frame = market(3, symbols=1, edge=0.1)
+    known = frame.dropna()
+    assert overall(frame)["ic"] == pytest.approx(known["score"].rank().corr(known["following"].rank()), abs=1e-12)
+
+
+def test_the_t_of_a_series_without_lags_is_the_usual_one():
+    series = np.random.default_rng(5).normal(0.1, 1, 400)
+    usual = series.mean() / (series.std() / np.sqrt(len(series)))
+    assert evaluate.newey_west(series, 0) == pytest.approx(usual)
+
+
+def test_newey_west_is_worked_by_hand():
+    # mean 1; centred -1 0 1 0 -1 1; squares 4; lag 1: 0 + 0 + 0 + 0 - 1 = -1, weight 1/2: variance 4 - 1 = 3
+    assert evaluate.newey_west(np.array([0.0, 1, 2, 1, 0, 2]), 1) == pytest.approx(6 / np.sqrt(3))
+
+
+def test_turnover_autocorrelation_and_hit_rate_worked_by_hand():
+    count = 40
+    frame = pd.DataFrame(
+        {
+            "symbol": "A",
+            "ts": pd.date_range("2024-01-01", periods=count, tz="UTC"),
+            "score": [10.0, -10.0] * (count // 2),
+            "following": [0.01, 0.01, -0.01, -0.01] * (count // 4),
+        }
+    )
+    found = overall(frame, 1)
+    assert (found["turnover"], found["hit_rate"]) == (2.0, 0.5)
+    assert found["autocorrelation"] == pytest.approx(-1)
+
+
+def test_slices_are_symbols_and_years_and_little_data_say_nothing():
+    frame = market(4, symbols=2, bars=300)
+    found = evaluate.measure(frame, 5).set_index("slice")
+    assert list(found.index) == ["all", "S0", "S1", "2020", "2021"]
+    assert found.loc["2020", "observations"] + found.loc["2021", "observations"] == found.loc["all", "observations"]
+    few = overall(frame.head(25))
+    assert few["observations"] == 25
+    assert np.isnan(few["ic"])
+    assert np.isnan(overall(frame.assign(score=0.0))["ic"])
+
+
+def test_correlations_are_those_of_pandas():
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=200)
+    wide = pd.DataFrame({"a": a, "b": a + rng.normal(size=200)})
+    ts = pd.date_range("2024-01-01", periods=200, tz="UTC")
+    long = pd.concat([pd.DataFrame({"symbol": "S", "ts": ts, "subject": n, "score": wide[n]}) for n in wide])
+    found = evaluate.correlations(long).set_index(["subject", "other"])["correlation"]
+    assert found["a", "b"] == found["b", "a"] == pytest.approx(wide["a"].corr(wide["b"]))
