@@ -5,16 +5,17 @@ with nothing lost and nothing doubled. All real: server, worker, flow process, P
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
 
-AS_OF = "2025-06-27T00:00:00+00:00"
 CONFIG = "tests/configs/small.ini"
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
 HOLD = BODY + (
@@ -29,7 +30,10 @@ HOLD = BODY + (
 class Held:
     """A pipeline run that stands still in the middle of pillar momentum, when trend is scored and written."""
 
-    def __init__(self, checkout, as_of: str = AS_OF) -> None:
+    days = itertools.count()
+
+    def __init__(self, checkout) -> None:
+        as_of = datetime(2025, 3, 3, 23, tzinfo=UTC) + timedelta(days=next(self.days))  # a new day: else all is done
         self.checkout, self.flag = checkout, checkout.folder / "hold"
         momentum = checkout.folder / "pillars" / "momentum.py"
         if "hold" not in momentum.read_text():
@@ -38,7 +42,7 @@ class Held:
         self.reached = Path(f"{self.flag}.reached")
         self.reached.unlink(missing_ok=True)
         self.flag.touch()
-        self.id = checkout.trigger("pipeline", as_of=as_of, config=str(checkout.folder / CONFIG))
+        self.id = checkout.trigger("pipeline", as_of=as_of.isoformat(), config=str(checkout.folder / CONFIG))
         checkout.eventually(lambda: self.reached.exists() and self.reached.read_text(), bool, seconds=200)
         self.pid = int(self.reached.read_text())
 
