@@ -122,7 +122,14 @@ def _decisions(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str
 
 def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = report.open_trades(database, settings.execution.book, settings.timeframes.base, until=run.as_of)
-    return "Open trades", _markdown(views.open_trades(table))
+    book = settings.execution.book
+    parts = {
+        "Working orders": views.orders(report.working_orders(database, book)),
+        "Locked symbols": report.locks(database, book).astype(str),
+        "Limits used": views.limits(report.limits_used(database, settings)),
+    }
+    more = [f"## {title}\n\n{_markdown(view)}" for title, view in parts.items()]
+    return "Open trades", "\n\n".join([_markdown(views.open_trades(table)), *more])
 
 
 def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:

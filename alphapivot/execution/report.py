@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alphapivot.hub import Hub
+    from alphapivot.settings import Settings
 
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
@@ -101,6 +102,37 @@ def equity(hub: Hub, book: str) -> pd.DataFrame:
         " ORDER BY day",
         book=book,
     )
+
+
+def working_orders(hub: Hub, book: str) -> pd.DataFrame:
+    """
+    Orders that are not final, the oldest first: client_order_id, symbol, contract, leg, side, qty, filled, price,
+    state (WAITING: an entry for its market's next session), reason, at.
+    """
+    return _frame(
+        hub,
+        """
+        SELECT o.client_order_id, o.symbol, o.contract, o.leg, o.side, o.qty, o.cum_qty AS filled, o.price,
+               CASE WHEN o.leg = 'ENTRY' AND o.state = 'CREATED' THEN 'WAITING' ELSE o.state END AS state, o.reason,
+               o.updated_at AS at
+        FROM trading.orders o WHERE o.book = :book AND NOT trading.is_terminal(o.state)
+        ORDER BY o.created_at, o.trade_id, o.leg
+        """,
+        book=book,
+    )
+
+
+def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
+    """How much of the limits is used, by what was last seen: limit, used, allowed. Shares of equity as fractions."""
+    book, risk = settings.execution.book, settings.risk
+    days, trades = equity(hub, book), open_trades(hub, book, settings.timeframes.base)
+    rows: list[tuple[str, Any, Any]] = [("open trades", len(trades), risk.max_open_trades)]
+    if len(days):
+        last = days.iloc[-1]
+        lost = max((last["start_equity"] - last["equity"]) / last["start_equity"], 0) if last["start_equity"] else 0
+        rows += [("loss of the day", round(lost, 6), risk.daily_loss_limit)]
+        rows += [("messages of the day", int(last["messages"]), None)]
+    return pd.DataFrame(rows, columns=["limit", "used", "allowed"])
 
 
 def locks(hub: Hub, book: str) -> pd.DataFrame:

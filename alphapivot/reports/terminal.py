@@ -102,6 +102,8 @@ def status(hub: Hub, settings: Settings) -> None:
         f"Kill switch of book {book}: [bold]{switch.state}[/]"
         + (f" ({escape(switch.reason)})" if switch.reason else "")
     )
+    show(views.orders(report.working_orders(hub, book)), "Working orders")
+    show(views.limits(report.limits_used(hub, settings)), "Limits used")
     locked = report.locks(hub, book)
     if len(locked):
         show(locked.astype(str), "Locked symbols")

@@ -81,6 +81,19 @@ def open_trades(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def orders(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.working_orders``: what rests, waits or is not known; the id is what `trace` asks for."""
+    columns = {"client_order_id": words, "symbol": words, "contract": words, "leg": words, "side": words}
+    return _shown(
+        table, columns | {"qty": quantity, "filled": quantity, "price": price, "state": words, "reason": words}
+    )
+
+
+def limits(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.limits_used``."""
+    return _shown(table, {"limit": words, "used": words, "allowed": words})
+
+
 def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
     """``execution.report.closed_trades``: how each ended and what it brought."""
     columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}

@@ -459,6 +459,24 @@ def test_row_29_a_kill_switch_in_mid_run_stops_the_entry_and_no_stop(make, kind)
 
 
 @pytest.mark.parametrize("kind", FAKES)
+def test_row_30_a_daily_loss_leaves_the_book_reduce_only_until_a_person_resets_it(make, kind):
+    book = opened(make(kind, risk={"daily_loss_limit": "0.02"}))
+    book.price(22, 91)  # the stop fills 9 below the entry: 2,250 of 100,000
+    book.score(22, 60)
+    report = book.run(22)
+    assert (book.held(), [d.action for d in report.decisions]) == (0, ["DENIED"])
+    for day, word in ((23, "REDUCE_ONLY"), (24, "ACTIVE")):
+        book.price(day, 100)
+        book.score(day, 60)
+        if word == "ACTIVE":
+            control.resume(book.hub, book.scope, "looked at", "me")
+        report = book.run(day)
+        with book.hub.engine.connect() as conn:
+            assert control.state(conn, book.scope).state == word
+        assert [d.action for d in report.decisions] == (["ENTER_LONG"] if word == "ACTIVE" else ["DENIED"])
+
+
+@pytest.mark.parametrize("kind", FAKES)
 def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
     book, late = make(kind), make(kind)
     for b in (book, late):

@@ -66,6 +66,18 @@ def test_equity_is_cash_and_what_is_held_at_the_last_close(book):
     assert (second["start_equity"], second["equity"], second["messages"]) == (100_000, D(99_674), 0)
 
 
+def test_working_orders_and_limits_are_those_of_the_open_trades(book):
+    orders = report.working_orders(book.hub, "paper")
+    assert orders[["symbol", "leg", "side", "qty", "price", "state"]].to_numpy().tolist() == [
+        ["A", "STOP", "SELL", 250, 96, "NEW"],
+        ["A", "TARGET", "SELL", 250, 108, "NEW"],
+    ]
+    used = report.limits_used(book.hub, book.settings).set_index("limit")
+    assert used.loc["open trades"].tolist() == [1, 10]
+    # from 100,000 to 99,674
+    assert used.loc["loss of the day"].tolist() == [D("0.00326"), D("0.05")]
+
+
 def test_the_journal_tells_the_story_in_order(book):
     told = report.journal(book.hub, "paper")
     assert told["kind"].tolist() == [
