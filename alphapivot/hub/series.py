@@ -63,6 +63,17 @@ def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:
         conn.execute(statement, [_row(key, source) | {"reason": reason} for key, reason in reasons.items()])
 
 
+def unanswered(hub: Hub) -> pd.DataFrame:
+    """Series whose feed did not answer when it was last asked: since when, and why. What is stored of them is stale."""
+    columns = ["symbol", "market", "interval", "source", "failed_at", "reason"]
+    query = text(
+        f"SELECT {', '.join(columns)} FROM market.series"
+        " WHERE failed_at > coalesce(answered_at, '-infinity') ORDER BY symbol, market, interval"
+    )
+    with hub.engine.connect() as connection:
+        return pd.DataFrame(connection.execute(query).mappings().all(), columns=columns)
+
+
 def _row(key: Key, source: str) -> dict[str, object]:
     return {"symbol": key[0], "market": key[1], "interval": key[2], "source": source}
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from alphapivot.clock import WallClock
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, report
-from alphapivot.hub import Hub
+from alphapivot.hub import Hub, issues, series
 from alphapivot.reports import explained, fit, tables, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
@@ -95,6 +95,10 @@ def status(hub: Hub, settings: Settings) -> None:
     )  # a simulated market stands still after its last run
     found = views.freshness(tables.freshness(hub, settings, now))
     show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due"])
+    if len(stale := series.unanswered(hub)):
+        show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
+    if len(waiting := issues.show(hub)):
+        show(views.issues(waiting.head(20)), "Data that waits for a person: alphapivot data show | accept | reject")
     trades(hub, settings)
     with hub.engine.connect() as connection:
         switch = control.state(connection, book)
