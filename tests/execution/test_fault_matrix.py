@@ -22,9 +22,10 @@ from tests.execution.conftest import World, at, make_settings
 from tests.execution.faults import BROKERS, KEY, Book, Points
 
 D = Decimal
-ALL = tuple(BROKERS)
+LATER = pytest.param("unique", marks=pytest.mark.slow)  # stands between the other two: they are asked every time
+ALL = ("poor", LATER, "paper")
 KNOWING = ("unique", "paper")  # they know an id again
-FAKES = ("poor", "unique")
+FAKES = ("poor", LATER)
 landed: Counter[str] = Counter()
 
 
@@ -203,7 +204,7 @@ def test_row_10_the_request_lands_late(make, kind):
 
 def test_row_11_what_proves_nothing_is_unknown_never_rejected(make):
     # 5xx, HTML, an empty or truncated 200 on the wire: tests/brokers/test_alpaca.py
-    for kind in ALL:
+    for kind in BROKERS:
         book = make(kind)
         book.score(20, 50)
         book.run(20, fault="request lost", times=9)
@@ -550,7 +551,7 @@ def survives(book, day, how, n, fault=None, method="submit"):
 def lengths(market, tmp_path_factory):
     """(kind, day) -> the number of points of an undisturbed run."""
     found = {}
-    for kind in ALL:
+    for kind in BROKERS:
         book = Book(market, make_settings({"A": {}}), kind, tmp_path_factory.mktemp("lengths"), at)
         for day in (20, 21, 22, 23):
             happens(book, day)
@@ -649,7 +650,7 @@ def test_a_wrong_executor_turns_the_matrix_red(make, monkeypatch, mutation):
 @pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_row_24_four_executors_at_once_send_nothing_twice(make, rounds):
     for number in range(rounds):
-        book = make(ALL[number % 3])
+        book = make(tuple(BROKERS)[number % 3])
         for day in (20, 21, 22):
             happens(book, day)
             together(book, day)
