@@ -6,7 +6,7 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from alphapivot.execution import quotes
+from alphapivot.execution import control, quotes
 from alphapivot.frames import Bars
 from alphapivot.settings import Instrument
 
@@ -194,7 +194,12 @@ def test_the_daily_loss_limit_counts_from_the_last_equity_of_the_day_before(new_
     assert decisions["B"] == ("DENIED", ("daily_loss",))
     world.calm([23], symbol="B")
     world.score(23, 90, symbol="B")
-    assert {d.symbol: d.action for d in world.trade(23).decisions}["B"] == "ENTER_LONG"
+    # the next day's loss is none, but trading waits for a person
+    assert {d.symbol: d.reasons for d in world.trade(23).decisions}["B"] == ("reduce_only",)
+    control.resume(world.hub, "paper", "looked into it", "a person")
+    world.calm([24], symbol="B")
+    world.score(24, 90, symbol="B")
+    assert {d.symbol: d.action for d in world.trade(24).decisions}["B"] == "ENTER_LONG"
 
 
 def test_an_entry_without_bars_expires_instead_of_filling_late(new_world):
@@ -224,7 +229,8 @@ def test_a_position_changed_by_hand_locks_the_symbol(world):
     report = world.trade(22)
     (lock,) = world.sql("SELECT symbol, reason FROM trading.instrument_lock")
     assert lock == {"symbol": "A", "reason": "spot: our fills make 250, the broker holds 200"}
-    assert report.notes == ["A is locked: spot: our fills make 250, the broker holds 200"]
+    assert report.notes[0] == "A is locked: spot: our fills make 250, the broker holds 200"
+    assert "REDUCE_ONLY" in report.notes[1]  # what is missing is a loss of 5 % of the day's equity
     world.trade(22)
     assert len(world.sql("SELECT FROM trading.instrument_lock")) == 1
 
