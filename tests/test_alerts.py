@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from sqlalchemy import text
 
 from alphapivot import alerts, notify, settings
 from alphapivot.execution import control
-from alphapivot.hub import ops
+from alphapivot.hub import ops, series
 
 NOW = datetime(2025, 6, 27, 23, tzinfo=UTC)  # a Friday, after every close
 
@@ -51,6 +52,7 @@ def write(hub, statement, **values):
 
 
 def bar(hub, instrument, ts):
+    """A bar that a feed brought, and the mark that ingestion leaves of it."""
     write(
         hub,
         "INSERT INTO market.bar (symbol, market, contract, interval, ts, close, source, ingested_at)"
@@ -59,6 +61,10 @@ def bar(hub, instrument, ts):
         market=instrument.signal_market,
         ts=ts,
     )
+    key = (instrument.symbol, instrument.signal_market, "1d")
+    new = pd.DataFrame([(*key, "", pd.Timestamp(ts))], columns=["symbol", "market", "interval", "contract", "ts"])
+    with hub.engine.begin() as conn:
+        series.answered(conn, "simulated", [key], new)
 
 
 def fresh(hub, small, except_for=()):

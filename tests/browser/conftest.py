@@ -34,7 +34,8 @@ def _flows_conftest():
     return module
 
 
-checkout = _flows_conftest().checkout
+shared = _flows_conftest()
+checkout, more_environ = shared.checkout, shared.more_environ
 
 
 @dataclass
