@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from alphapivot import process
+from alphapivot import calendars, process
 from alphapivot.feeds import FEEDS, Fetched
 from alphapivot.frames import Bars
 from alphapivot.hub import ops
@@ -93,7 +93,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
 
 
 class Bulk:
-    """A feed of bars every five minutes around the clock, made from the time alone."""
+    """A feed of bars at every end of their calendar, made from the time alone."""
 
     limits: ClassVar[dict[str, Any]] = {}
 
@@ -104,9 +104,7 @@ class Bulk:
         return Fetched(pd.concat([self._bars(request) for request in requests], ignore_index=True))
 
     def _bars(self, request: Any) -> pd.DataFrame:
-        step = timedelta(minutes=5)
-        ts = pd.date_range(request.since + step, request.until, freq=step, unit="us")
-        ts = ts[ts > request.since]
+        ts = calendars.bar_ends(request.instrument.hours, request.interval, request.since, request.until)
         close = 1000 + 10 * np.sin(np.arange(len(ts)) / 300)
         frame = pd.DataFrame(
             {"ts": ts, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0}
