@@ -136,6 +136,7 @@ def _show_run(settings: Settings, name: str, state: Any) -> None:
     if name in ("pipeline", "trade"):
         terminal.decisions(hub.connect(), settings)
         terminal.trades(hub.connect(), settings)
+    terminal.notes(hub.connect())
     terminal.verdict(f"{name}: {state.name}", state.message, good=state.is_completed())
 
 
@@ -262,7 +263,7 @@ def _db(options: argparse.Namespace) -> int:
         url = reader.make(database)
         print(url if options.with_password else ini.masked(url))  # noqa: T201
     else:
-        return psql.psql(database.url, options.arguments)
+        return psql.psql(database.url, [a for a in options.arguments if a != "--"])
     return DONE
 
 
