@@ -1,7 +1,7 @@
 # Every target does its own set-up: the virtual environment is made once, and again when what it depends on changes.
 PYTHON ?= $(shell command -v python3.11 || echo python3)  # 3.11 is what is tested
 BENCH_SCALE ?= 1
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)  # test processes at once, each with a database server of its own
+JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes at once: they wait as much as they work
 BIN := .venv/bin
 READY := .venv/.ready
 
