@@ -14,7 +14,7 @@ help: ## this list
 demo: $(READY) ## the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(READY) ## all tests but the long matrices, under 4 minutes
+test: $(READY) ## all tests but the long matrices, some 7 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not slow"
 
 test-all: $(READY) ## every test
