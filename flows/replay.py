@@ -4,6 +4,7 @@ The pipeline's steps as plain functions on a simulated clock: what scheduled run
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from alphapivot import hub
@@ -26,9 +27,9 @@ def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[R
     freeze = ingest.freeze.fn(run, after=ingested)
     run = ingest.frozen(run, freeze)
     shards = range(settings.runtime.shards)
-    scored = [
-        pillars.score_pillar.fn(run, name, shard, after=[freeze]) for name in settings.pillars for shard in shards
-    ]
+    pieces = [(name, shard) for name in settings.pillars for shard in shards]
+    with ThreadPoolExecutor(min(8, len(pieces))) as pool:  # as many at once as the hub has connections for
+        scored = list(pool.map(lambda piece: pillars.score_pillar.fn(run, *piece, after=[freeze]), pieces))
     composed = composite.compose.fn(run, after=scored)
     traded = execution.trade.fn(run, simulated=True, after=[composed])
     ops.finish_run(hub.connect(), run.run_id, "completed")
