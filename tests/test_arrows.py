@@ -41,8 +41,10 @@ def allowed(path, imported):
     name = module(path)
     if within(name, "pillars"):
         return within(imported, "pillars", "alphapivot.frames", "alphapivot.errors")
-    if within(name, "alphapivot.cli", "alphapivot.process"):
-        return not within(imported, "alphapivot.cli") or name == imported
+    if within(name, "alphapivot.cli"):
+        return True
+    if within(name, "alphapivot.process"):
+        return not within(imported, "alphapivot.cli")
     if within(name, "alphapivot"):
         return not within(imported, "flows", "tasks", "alphapivot.cli", "prefect")
     if within(name, "tasks"):
