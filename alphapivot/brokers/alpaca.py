@@ -23,6 +23,7 @@ from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from alphapivot import retry_after
 from alphapivot.brokers.base import (
     Absent,
     Accepted,
@@ -405,8 +406,8 @@ def _answer(error: Exception) -> Answer:
     if status == 401 or (status == 403 and "access key" in str(error)):
         raise _unavailable("order", error)
     if status == 429 and isinstance(error, APIError):
-        wait = str(error.response.headers.get("Retry-After", "")) if error.response is not None else ""
-        return Throttled(float(wait) if wait.isdigit() else 1.0)
+        header = error.response.headers.get("Retry-After") if error.response is not None else None
+        return Throttled(retry_after.seconds(header, 1.0))
     if told is not None and told[0] == 422 and "client_order_id must be unique" in told[1]:
         return Duplicate()
     if told is not None and told[0] in (400, 403, 404, 422):

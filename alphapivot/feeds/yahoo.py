@@ -42,6 +42,7 @@ LIMITS = {
     "1d": Limit(),
 }
 COLUMNS = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
+MOST_SILENT = 2  # requests without an answer, one after the other, after which the provider is out and not a ticker
 OFFLINE = "`--feed simulated` works offline"
 _ONE_AT_A_TIME = threading.Lock()  # yfinance has one session a process, and Yahoo dislikes haste
 
@@ -76,14 +77,17 @@ class Yahoo:
         parts: list[pd.DataFrame] = []
         actions: list[pd.DataFrame] = []
         problems: list[Problem] = []
+        silent = 0
         for n, request in enumerate(requests):
             try:
                 bars, found = self._bars(yf, session, request)
                 parts.append(bars)
                 actions.append(found)
+                silent = 0
             except _Refused as refused:
                 problems.append(Problem(request, refused.reason, refused.transient))
-                if not refused.final:
+                silent = silent + 1 if refused.silent else 0
+                if not refused.final and silent < MOST_SILENT:
                     continue
                 if not parts:
                     raise Unavailable(f"{refused.reason}; {OFFLINE}") from refused
@@ -176,8 +180,11 @@ class Yahoo:
         if isinstance(error, yf.exceptions.YFRateLimitError):
             waited = f"after {self.section.patience:g} s of patience"
             return _Refused(f"{where} says too many requests (HTTP 429) {waited}; try again later", final=True)
-        if isinstance(error, http.ConnectionError | http.Timeout):
+        if isinstance(error, http.ConnectionError):
             return _Refused(f"{where} cannot be reached ({_brief(error)})", final=True)
+        if isinstance(error, http.Timeout):
+            waited = f"within {self.section.timeout:g} s"
+            return _Refused(f"{where} did not answer {waited} when asked for {ticker}", transient=True, silent=True)
         if session.status == 404:
             return _Refused(f"Yahoo knows no ticker {ticker} (HTTP 404)")
         if session.status is not None and session.status >= 500:
@@ -222,11 +229,11 @@ def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, found: pd.DataFrame)
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module
-    """A request came to nothing: for good, for now (transient), or as all others will now (final)."""
+    """A request came to nothing: for good, for now (transient, or silent), or as all others will now (final)."""
 
-    def __init__(self, reason: str, *, transient: bool = False, final: bool = False) -> None:
+    def __init__(self, reason: str, *, transient: bool = False, final: bool = False, silent: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.transient, self.final = reason, transient or final, final
+        self.reason, self.transient, self.final, self.silent = reason, transient or final, final, silent
 
 
 def _brief(error: Exception) -> str:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from curl_cffi import requests
 
+from alphapivot import retry_after
+
 CHART = "/v8/finance/chart/"
 TOO_MANY = 429
 FIRST_WAIT = 1.0  # seconds; doubled at each further 429 that names none itself
@@ -39,7 +41,7 @@ class YahooSession(requests.Session[requests.Response]):
             return answer
         wait = FIRST_WAIT
         while answer.status_code == TOO_MANY:
-            pause = _retry_after(answer.headers.get("Retry-After"), wait)
+            pause = retry_after.seconds(answer.headers.get("Retry-After"), wait)
             if pause > self._patience:
                 break
             self._patience -= pause
@@ -48,11 +50,3 @@ class YahooSession(requests.Session[requests.Response]):
             answer = super().request(method, url, **how)
         self.status = answer.status_code
         return answer
-
-
-def _retry_after(header: str | None, otherwise: float) -> float:
-    """Seconds to wait; a date (the header's other form) is rare enough here to be read as "not now"."""
-    try:
-        return max(float(header), 0.0) if header else otherwise
-    except ValueError:
-        return float("inf")

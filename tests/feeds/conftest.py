@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections import Counter
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -109,6 +111,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, json.dumps({"chart": {"result": None, "error": error}}))
         elif ticker == "LIMITED" or (ticker == "BUSY" and self.server.asked[ticker] == 1):
             self.answer(429, "Too Many Requests\r\n", kind="text/plain", headers={"Retry-After": "0.1"})
+        elif ticker == "DATED" and self.server.asked[ticker] == 1:
+            at = formatdate(time.time() + 1, usegmt=True)
+            self.answer(429, "Too Many Requests\r\n", kind="text/plain", headers={"Retry-After": at})
+        elif ticker.startswith("HANGS"):
+            self.server.over.wait(60)
+            self.close_connection = True
         elif ticker == "BROKEN":
             self.answer(500, "<html>Internal Server Error</html>", kind="text/html")
         elif ticker == "PAGE":
@@ -146,12 +154,13 @@ def yahoo(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path_factory.mktemp("yahoo")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = Counter()
+    server.asked, server.over = Counter(), threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", server.asked
     finally:
+        server.over.set()
         server.shutdown()
         server.server_close()
         thread.join()

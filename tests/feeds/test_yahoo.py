@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +25,8 @@ def instrument(ticker):
     return Instrument(spot=ticker, calendar="XNYS", **terms, **numbers)
 
 
-def fetch(url, *tickers, interval="1d", since=SINCE, until=UNTIL, patience=1.0):
-    feed = open_feed("yahoo", YahooFeed(base_url=url, patience=patience, timeout=5))
+def fetch(url, *tickers, interval="1d", since=SINCE, until=UNTIL, patience=1.0, timeout=5):
+    feed = open_feed("yahoo", YahooFeed(base_url=url, patience=patience, timeout=timeout))
     return feed.fetch([Request(instrument(t), "spot", interval, since, until) for t in tickers])
 
 
@@ -126,6 +127,35 @@ def test_too_many_requests_are_waited_out_as_long_as_the_server_says(yahoo):
     assert not found.problems
     assert len(found.bars) == 3
     assert asked["BUSY"] >= 2
+
+
+def test_too_many_requests_may_name_a_date(yahoo):
+    url, asked = yahoo
+    found = fetch(url, "DATED", patience=30)
+    assert not found.problems
+    assert asked["DATED"] >= 2
+
+
+def test_a_ticker_that_hangs_takes_a_bounded_time_and_the_others_go_on(yahoo):
+    url, _ = yahoo
+    begun = time.monotonic()
+    found = fetch(url, "HANGS", "GOOD", timeout=1)
+    assert time.monotonic() - begun < 30
+    (problem,) = found.problems
+    assert problem.reason == f"{url} did not answer within 1 s when asked for HANGS"
+    assert problem.transient
+    assert set(found.bars["symbol"]) == {"XGOOD"}
+
+
+def test_a_provider_that_hangs_is_not_asked_for_every_ticker(yahoo):
+    url, asked = yahoo
+    found = fetch(url, "GOOD", "HANGS", "HANGS2", "LATER", timeout=1)
+    assert set(found.bars["symbol"]) == {"XGOOD"}
+    assert [p.transient for p in found.problems] == [True] * 3
+    assert found.problems[2].reason.startswith("not asked for, because")
+    assert asked["LATER"] == 0
+    with pytest.raises(Unavailable, match=r"did not answer within 1 s.*`--feed simulated` works offline"):
+        fetch(url, "HANGS", "HANGS2", "GOOD", timeout=1)
 
 
 def test_a_limit_that_does_not_pass_makes_the_rest_wait_for_the_next_run(yahoo):

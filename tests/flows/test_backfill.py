@@ -28,16 +28,16 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "configs" / "small.ini"
 START, END = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
 BARS = 100  # of one piece: a dozen of them
-COMMAND = f"""
+COMMAND = """
 import sys
 from datetime import datetime
 from alphapivot import pieces, process
-pieces.BARS, pieces.TICKERS = {BARS}, 2
 from flows import backfill
 print("ready", flush=True)
 sys.stdin.readline()
-begin, end = (datetime.fromisoformat(text) for text in sys.argv[1:])
-backfill.run(process.configure(), begin, end, lambda *_: None)
+pieces.BARS, pieces.TICKERS = int(sys.argv[1]), 2
+begin, end = (datetime.fromisoformat(text) for text in sys.argv[2:])
+backfill.run(process.configure(), begin, end, lambda done, *_: print(done, flush=True))
 """
 
 
@@ -103,33 +103,37 @@ def test_an_interrupted_backfill_does_not_fetch_again_what_is_done(environ, monk
     assert all(receipt.rows["market.bar new"] == 0 for receipt in again if receipt.rows)
 
 
-def killed(environ, times, seed):
-    """A backfill whose process gets SIGKILL at random moments; returns how often it was hit before its end."""
-    chance, hits = np.random.default_rng(seed), 0
-    command = [sys.executable, "-c", COMMAND, START.isoformat(), END.isoformat()]
-    while True:
+def killed(environ, times, bars):
+    """A backfill whose process gets SIGKILL so many times, a moment after one of the next pieces has begun."""
+    chance, furthest = np.random.default_rng(times), 0
+    command = [sys.executable, "-c", COMMAND, str(bars), START.isoformat(), END.isoformat()]
+    for hit in range(times + 1):
         child = subprocess.Popen(
-            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
-        child.stdin.write(b"go\n")
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        child.stdin.write("go\n")
         child.stdin.flush()
-        if hits < times:
-            time.sleep(chance.uniform(0.05, 1.5))
+        if hit < times:
+            goal, begun = furthest + chance.integers(0, 2), -1
+            while begun < goal:
+                line = child.stdout.readline()
+                assert line, child.stderr.read()
+                begun = int(line)
+            furthest = begun
+            time.sleep(chance.uniform(0, 0.3))
             child.send_signal(signal.SIGKILL)
         _, error = child.communicate()
-        if child.returncode == 0:
-            return hits
-        assert child.returncode == -signal.SIGKILL, error.decode()
-        hits += 1
+        assert child.returncode == (-signal.SIGKILL if hit < times else 0), error
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    ("times", "bars"), [(2, BARS), pytest.param(20, BARS // 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def test_killed_at_random_points_it_equals_an_undisturbed_one_row_by_row(
-    environ, server_url, template, monkeypatch, in_pieces, times
+    environ, server_url, template, monkeypatch, in_pieces, times, bars
 ):
-    hits = killed(environ, times, seed=times)
-    assert hits > 0
+    killed(environ, times, bars)
     disturbed = held(hubs.connect())
     assert count(hubs.connect(), "SELECT count(*) FROM market.bar_revision") == 0
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
