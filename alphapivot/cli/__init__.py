@@ -1,0 +1,50 @@
+"""
+The ``alphapivot`` command: the front door. Exit codes: 0 done, 1 the run failed, 2 bad usage or config.
+
+Each module here adds its commands in ``add``. Nothing heavy is imported before a command is chosen: the whole stack
+takes seconds, ``--help`` must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from alphapivot.cli import data, db, operator, runs, scores, serving
+from alphapivot.cli.common import DONE, FAILED, USAGE, Command, fail
+from alphapivot.errors import AlphaPivotError, ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except ConfigError as error:
+        return fail(str(error), USAGE)
+    except AlphaPivotError as error:
+        return fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--config", metavar="FILE", help="another config file than config.ini")
+        sub.add_argument("--feed", metavar="NAME", help="a [feed.NAME] for all instruments; simulated works offline")
+        return sub
+
+    for module in (runs, scores, operator, data, db, serving):
+        module.add(add)
+    return parser

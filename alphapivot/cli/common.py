@@ -1,0 +1,47 @@
+"""What all commands share: exit codes, how instants are read, how a mistake is said."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Settings
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+Command = Callable[[argparse.Namespace], int]
+Add = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command, help -> its parser
+
+
+def fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)  # noqa: T201
+    return code
+
+
+def instant(text: str) -> datetime:
+    """An aware instant: ``2026-11-20T21:00:00Z``; without a zone it is refused, never guessed."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no instant; expected something like 2026-11-20T21:00:00Z"
+        ) from error
+    if value.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone; expected something like {value.isoformat()}Z")
+    return value.astimezone(UTC)
+
+
+def day(text: str) -> datetime:
+    """A day's begin, or an instant with its zone."""
+    return instant(f"{text}T00:00:00Z" if len(text) == 10 else text)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that --config and --feed mean. Before hub.connect(): they say which database is meant."""
+    from alphapivot import process
+
+    return process.configure(options.config, options.feed)

@@ -1,0 +1,109 @@
+"""What an operator asks of the system, and says to the executor."""
+
+from __future__ import annotations
+
+import argparse
+
+from alphapivot.cli.common import DONE, Add, settings_of
+
+
+def add(command: Add) -> None:
+    command("status", _status, "data freshness, open trades, the kill switch, the last runs")
+    command("check", _check, "is the config good, does the database answer?")
+    sub = command("halt", _halt, "kill switch: no new entries; stops and targets stay")
+    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
+    sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
+    sub = command("resume", _resume, "allow entries again")
+    sub.add_argument("--reason", required=True)
+    sub = command("trace", _trace, "an order back to its decision, its gates, scores, bars and run")
+    sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
+    command("locks", _clear, "symbols that trade no more until a person clears them").set_defaults(action="locks")
+    sub = command("unlock", _clear, "let a locked symbol trade again")
+    sub.set_defaults(action="unlock")
+    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("--reason", required=True)
+    sub = command("abandon", _clear, "give up an order whose fate nobody can tell")
+    sub.set_defaults(action="abandon")
+    sub.add_argument("order", metavar="ORDER_ID")
+    sub.add_argument("--reason", required=True)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+
+    settings = settings_of(options)
+    terminal.status(hub.connect(), settings)
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    from alphapivot import home, hub
+
+    settings = settings_of(options)
+    print(  # noqa: T201
+        f"{home.config()} is good: {len(settings.instruments)} instruments, pillars {', '.join(settings.pillars)}, "
+        f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
+    )
+    database = hub.connect()
+    print(f"the database answers: {database}")  # noqa: T201
+    return DONE
+
+
+def _halt(options: argparse.Namespace) -> int:
+    return _control("HALTED", options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _control("ACTIVE", options)
+
+
+def _control(state: str, options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import hub
+    from alphapivot.execution import control
+
+    book = settings_of(options).execution.book
+    database = hub.connect()
+    by = getpass.getuser()
+    if state == "HALTED":
+        control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
+        what = "the next run leaves every trade at market" if options.flatten else "stops stay in place"
+        print(f"book {book} is halted: no new entries until `alphapivot resume --reason ...`; {what}")  # noqa: T201
+    else:
+        control.resume(database, book, options.reason, by)
+        print(f"book {book} is active again")  # noqa: T201
+    return DONE
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.execution.trace import trace
+    from alphapivot.reports import terminal
+
+    settings_of(options)
+    for title, table in trace(hub.connect(), options.order):
+        terminal.show(table.astype(object).where(table.notna(), "–").astype(str), title)
+    return DONE
+
+
+def _clear(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import clock, hub
+    from alphapivot.execution import clearing, report
+    from alphapivot.reports import terminal
+
+    book, by = settings_of(options).execution.book, getpass.getuser()
+    database = hub.connect()
+    if options.action == "locks":
+        terminal.show(report.locks(database, book).astype(str), f"Locked symbols of book {book}")
+    elif options.action == "unlock":
+        why = clearing.unlock(database, book, options.symbol, options.reason, by)
+        print(f"{options.symbol} may trade again; it was locked because {why}")  # noqa: T201
+    else:
+        what = clearing.abandon(database, book, options.order, options.reason, by, clock.WallClock())
+        print(f"{options.order} is abandoned: {what}")  # noqa: T201
+    return DONE

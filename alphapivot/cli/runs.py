@@ -1,0 +1,112 @@
+"""Commands that run a flow: run, ingest, signals, trade, and the demo."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, settings_of
+from alphapivot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Settings
+
+
+def add(command: Add) -> None:
+    for name, flow, text in (
+        ("run", "pipeline", "the whole pipeline: ingest, pillars, composite, trade"),
+        ("ingest", "ingest", "bars in, and nothing else"),
+        ("signals", "signals", "pillars and composite over the bars that are there"),
+        ("trade", "trade", "act on the composite scores that are there"),
+    ):
+        sub = command(name, _flow(flow), text)
+        when = "decide for this instant, such as 2026-11-20T21:00:00Z; now when absent"
+        sub.add_argument("--as-of", type=instant, metavar="TS", help=when)
+        if name in ("run", "signals"):
+            past = "make the scores of --as-of again from what was known at this instant; trades nothing"
+            sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
+        if name == "ingest":
+            sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day (UTC) on")
+            until = "up to this day's begin; today when absent"
+            sub.add_argument("--to", dest="end", type=day, metavar="DAY", help=until)
+    sub = command("demo", _demo, "the whole thing offline, over a simulated market")
+    sub.add_argument("--fresh", action="store_true", help="drop the demo's database first")
+    sessions = "sessions to replay before the run through Prefect (20)"
+    sub.add_argument("--sessions", type=int, default=20, metavar="N", help=sessions)
+
+
+def _flow(name: str) -> Command:
+    """The command that runs the flow of this name through Prefect and shows what came of it."""
+
+    def command(options: argparse.Namespace) -> int:
+        from alphapivot import home
+        from flows import deploy, operate
+
+        if getattr(options, "known_at", None):
+            return _as_known(options)
+        if getattr(options, "start", None):
+            return _backfill(options)
+        settings = settings_of(options)  # a mistake in the file is said before anything is started
+        parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
+        with operate.serving() as server:
+            deploy.deploy()
+            state = operate.run(f"{name}/{name}", parameters)
+            _show_run(settings, name, state)
+            if server.shared():
+                print(f"seen at {server.ui}")  # noqa: T201
+        return DONE if state.is_completed() else FAILED
+
+    return command
+
+
+def _as_known(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+    from flows import known
+
+    if options.as_of is None:
+        raise ConfigError("--known-at needs --as-of: the instant for which the scores were made")
+    settings = settings_of(options)
+    run = known.scores(settings, options.as_of, options.known_at)
+    terminal.scores(hub.connect(), settings, run)
+    print(f"scope {run.scope}: live scores are untouched, and nothing is traded")  # noqa: T201
+    return DONE
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from flows import backfill
+
+    settings = settings_of(options)
+    end = options.end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with Progress() as bar:
+        task = bar.add_task("backfill")
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what)
+
+        receipts, notes = backfill.run(settings, options.start, end, progress)
+    for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
+        print(note)  # noqa: T201
+    return DONE
+
+
+def _show_run(settings: Settings, name: str, state: Any) -> None:
+    from alphapivot import hub
+    from alphapivot.reports import terminal
+
+    if name in ("pipeline", "signals"):
+        terminal.scores(hub.connect(), settings)
+    if name in ("pipeline", "trade"):
+        terminal.decisions(hub.connect(), settings)
+        terminal.trades(hub.connect(), settings)
+    terminal.notes(hub.connect())
+    terminal.verdict(f"{name}: {state.name}", state.message, good=state.is_completed())
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from flows import demo
+
+    return DONE if demo.run(fresh=options.fresh, sessions=options.sessions) else FAILED

@@ -1,0 +1,74 @@
+"""Commands about scores: where one comes from, what they foretold, what pillars there are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from alphapivot.cli.common import DONE, FAILED, Add, instant, settings_of
+
+
+def add(command: Add) -> None:
+    sub = command("explain", _explain, "where a score comes from, down to the parts; every term, and they add up")
+    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with the waterfall")
+    picture = "also the waterfall as a picture; needs Chrome or Chromium"
+    sub.add_argument("--png", type=Path, metavar="FILE", help=picture)
+    sub = command("evaluate", _evaluate, "did scores foretell anything? Pillars, parts, timeframes and the composite")
+    sub.add_argument("--horizon", type=int, action="append", metavar="BARS", help="bars ahead; 1, 5 and 20 when absent")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
+    sub = command("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="one line each")
+    actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
+    tested = actions.add_parser("test", help="does a pillar of yours keep the contract? Says where it sees the future")
+    tested.add_argument("file", metavar="FILE", type=Path)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import charts, terminal
+
+    settings = settings_of(options)  # before connect: it says which database is meant
+    story = terminal.explain(hub.connect(), settings, options.symbol, options.at)
+    if options.html:
+        charts.save(options.html, charts.explanation(story))
+    if options.png:
+        charts.png(charts.waterfall(story), options.png)
+    return DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.errors import DataError
+    from alphapivot.reports import charts, tables, terminal
+    from alphapivot.research import evaluation
+
+    settings = settings_of(options)
+    database = hub.connect()
+    latest = tables.latest(database)
+    if latest is None:
+        raise DataError("there is no score to evaluate yet: `alphapivot run` makes some")
+    found = evaluation.run(database, settings, latest, options.horizon or [1, 5, 20])
+    number = evaluation.store(database, latest, found)
+    terminal.show(evaluation.summary(found), f"Evaluation {number}, kept in research.evaluation_score")
+    if options.html:
+        charts.save(options.html, evaluation.page(found))
+    return DONE
+
+
+def _pillars(options: argparse.Namespace) -> int:
+    import pillars
+    from alphapivot.reports import handbook, terminal
+
+    if options.action == "test":
+        from alphapivot import plugins
+
+        return DONE if terminal.contract(plugins.read(options.file)[1]) else FAILED
+    configured = settings_of(options).pillars  # also brings the user's own into the registry
+    if options.action == "list":
+        terminal.show(handbook.index(pillars.PILLARS), "Pillars")
+    else:
+        terminal.page(handbook.page(options.name, pillars.PILLARS, configured.get(options.name)))
+    return DONE
