@@ -174,17 +174,9 @@ class Yahoo:
 
     def _refusal(self, yf: Any, session: YahooSession, ticker: str, error: Exception) -> _Refused:
         """What a failure means: is it this ticker, this moment, or everything?"""
-        from curl_cffi.requests import exceptions as http  # noqa: PLC0415 - heavy
-
         where = self.section.base_url or "Yahoo Finance"
-        if isinstance(error, yf.exceptions.YFRateLimitError):
-            waited = f"after {self.section.patience:g} s of patience"
-            return _Refused(f"{where} says too many requests (HTTP 429) {waited}; try again later", final=True)
-        if isinstance(error, http.ConnectionError):
-            return _Refused(f"{where} cannot be reached ({_brief(error)})", final=True)
-        if isinstance(error, http.Timeout):
-            waited = f"within {self.section.timeout:g} s"
-            return _Refused(f"{where} did not answer {waited} when asked for {ticker}", transient=True, silent=True)
+        if out := self._outage(yf, where, ticker, error):
+            return out
         if session.status == 404:
             return _Refused(f"Yahoo knows no ticker {ticker} (HTTP 404)")
         if session.status is not None and session.status >= 500:
@@ -194,6 +186,20 @@ class Yahoo:
         got = f"HTTP {session.status}, " if session.status else ""
         what = f"{got}{type(error).__name__}: {_brief(error)}"
         return _Refused(f"{where} gave an answer for {ticker} that cannot be read ({what})", transient=True)
+
+    def _outage(self, yf: Any, where: str, ticker: str, error: Exception) -> _Refused | None:
+        """No answer to read: the provider does not want to, is not there, or is silent."""
+        from curl_cffi.requests import exceptions as http  # noqa: PLC0415 - heavy
+
+        if isinstance(error, yf.exceptions.YFRateLimitError):
+            waited = f"after {self.section.patience:g} s of patience"
+            return _Refused(f"{where} says too many requests (HTTP 429) {waited}; try again later", final=True)
+        if isinstance(error, http.ConnectionError):
+            return _Refused(f"{where} cannot be reached ({_brief(error)})", final=True)
+        if isinstance(error, http.Timeout):
+            waited = f"within {self.section.timeout:g} s"
+            return _Refused(f"{where} did not answer {waited} when asked for {ticker}", transient=True, silent=True)
+        return None
 
 
 def _events(table: pd.DataFrame, dates: pd.DatetimeIndex) -> pd.DataFrame:
