@@ -140,17 +140,6 @@ def test_a_mirrored_path_mirrors_the_score():
     np.testing.assert_allclose(there, -back, atol=1e-8)
 
 
-def test_a_path_mirrored_in_logarithms_nearly_mirrors_the_score():
-    bars = sample_bars(300)
-    calm = bars.assign(**{name: 100 * (bars[name] / bars["close"].iloc[0]) ** 0.05 for name in PRICES})
-    there = Trend().parts(Panel.of(calm)).score()
-    back = Trend().parts(Panel.of(upside_down(calm, lambda price: 100**2 / price))).score()
-    # two directional movements that are nearly alike may change their order
-    assert np.nanquantile(np.abs(there + back), 0.99) < 1
-    assert np.nanmax(np.abs(there + back)) < 3
-    assert np.nanmax(np.abs(there)) > 80
-
-
 def test_the_adjustment_of_a_futures_series_changes_nothing():
     bars = sample_bars(300)
     moved = bars.assign(offset=-400.0, **{name: bars[name] - 400 for name in PRICES})

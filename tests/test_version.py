@@ -1,0 +1,100 @@
+"""What makes scores is known by its meaning: an edit that changes it is seen, one that only explains is not."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+
+import pytest
+
+from alphapivot import version
+
+# what scoring.py and the modules named with it import besides, and why that makes no score
+ELSEWHERE = {
+    "alphapivot.actions": "hashed for scores; of the calendars only resampling needs it, which is stored",
+    "alphapivot.errors": "messages",
+    "alphapivot.expiry": "the decision of rolls, which are stored",
+    "alphapivot.frames": "names and checks: a frame is valid or the step fails",
+    "alphapivot.hub": "connections",
+    "alphapivot.hub.ops": "receipts",
+    "alphapivot.runs": "names of runs",
+    "alphapivot.settings": "parameters, which are hashed beside the code",
+    "alphapivot.sections": "the same",
+    "alphapivot.hours": "for scores: the decision of rolls; composites name it",
+    "alphapivot.calendars": "the same",
+    "alphapivot.schedule": "the same",
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A copy of the sources, whose hashes are taken as they are or with one edit."""
+    copy = tmp_path_factory.mktemp("sources")
+    for folder in ("alphapivot", "pillars", "flows", "tasks", "sql"):
+        shutil.copytree(version.ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def hashes(edited=None, old="", new=""):
+        path = copy / edited if edited else None
+        text = path.read_text() if path else ""
+        assert old in text
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(version, "ROOT", copy)
+            if path:
+                path.write_text(text.replace(old, new, 1))
+            try:
+                return [f.__wrapped__() for f in (version.pillar_code, version.composite_code, version.code_version)]
+            finally:
+                if path:
+                    path.write_text(text)
+
+    return hashes
+
+
+@pytest.fixture(scope="module")
+def unedited(sources):
+    return sources()
+
+
+@pytest.mark.parametrize(
+    ("edited", "old", "new", "scores", "composites"),
+    [
+        ("pillars/trend.py", "11 * self.slow", "12 * self.slow", True, False),
+        ("pillars/indicators.py", "1 - measure)) for", "2 - measure)) for", True, False),
+        ("alphapivot/beside.py", "min_count=1", "min_count=2", True, False),
+        ("alphapivot/rolls.py", "allow_exact_matches=False", "allow_exact_matches=True", True, False),
+        ("alphapivot/actions.py", '"left"', '"right"', True, False),
+        ("alphapivot/hub/bars.py", "ts <= {}", "ts < {}", True, True),
+        ("alphapivot/composite.py", "LIMIT = 100.0", "LIMIT = 90.0", False, True),
+        ("alphapivot/calibration.py", "LARGEST = 10.0", "LARGEST = 9.0", False, True),
+        ("alphapivot/schedule.py", "import", "import math\nimport", False, True),
+        ("alphapivot/feeds/yahoo.py", "import", "import math\nimport", False, False),
+        ("pillars/contract.py", "0.51", "0.52", False, False),
+        ("pillars/trend.py", "    def parts", "    # a comment\n\n    def parts", False, False),
+        ("pillars/trend.py", "Which way the market goes", "Where the market goes", False, False),
+        ("alphapivot/composite.py", "clip (this is", "cut (this is", False, False),
+    ],
+)
+def test_an_edit_is_seen_by_what_it_can_change(sources, unedited, edited, old, new, scores, composites):
+    pillars, blended, everything = sources(edited, old, new)
+    changed = (pillars != unedited[0], blended != unedited[1], everything != unedited[2])
+    assert changed == (scores, composites, True)
+
+
+@pytest.mark.parametrize("patterns", [version.SCORING, version.BLENDING])
+def test_all_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be(patterns):
+    named = {path.relative_to(version.ROOT).as_posix() for path in version._files(*patterns)}
+    # scoring.py holds both ways: what only the other one needs is hashed there
+    other = {p.relative_to(version.ROOT).as_posix() for p in version._files(*version.SCORING, *version.BLENDING)}
+    for path in sorted(named):
+        for node in ast.walk(ast.parse((version.ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alphapivot"):
+                modules = [f"{node.module}.{a.name}" for a in node.names] if node.module == "alphapivot" else []
+                for module in modules or [node.module]:
+                    file = module.replace(".", "/") + ".py"
+                    allowed = other if path == "alphapivot/scoring.py" else named
+                    assert file in allowed or module in ELSEWHERE, f"{path} imports {module}: name it in version.py"
+
+
+def test_every_pattern_names_a_file():
+    for pattern in (*version.SCORING, *version.BLENDING, *version.SAYS_NOTHING):
+        assert list(version._files(pattern)), pattern
