@@ -26,6 +26,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.execution import ledger, orders, quotes, standing
 from alphapivot.execution.decide import Decision, OpenTrade, Quote, Rules, Score, Standing, decide
 from alphapivot.execution.manage import send_entries, settle
+from alphapivot.execution.mark import mark
 from alphapivot.execution.reconcile import broken, foreign, naked, reconcile
 from alphapivot.execution.record import record
 from alphapivot.execution.session import Session, TradeReport
@@ -137,6 +138,7 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *
     if decide_too and _decide(session, priced, fronts, terms):
         _carry_through(session, apart)
     naked(session)
+    mark(session)
 
 
 def _carry_through(session: Session, apart: set[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from alphapivot.hub import reader
 
 ROOT = Path(__file__).resolve().parents[2]
-VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/04*.sql")))))
+VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/*.sql")))))
 
 
 @pytest.fixture
