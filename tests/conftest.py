@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import psycopg
@@ -28,6 +29,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("prefect") or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Where the scenarios of the fault matrix have landed, row by row."""
+    rows = defaultdict(Counter)
+    ended = [r for many in terminalreporter.stats.values() for r in many if getattr(r, "when", None) == "teardown"]
+    for report in ended:  # they come from all processes
+        for name, found in report.user_properties:
+            if name == "landed":
+                row, where, n = found
+                rows[row][where] += n
+    if rows:
+        total = sum(counted.total() for counted in rows.values())
+        terminalreporter.section(f"fault matrix: {total:,} scenarios in {len(rows)} rows")
+        for row, counted in sorted(rows.items()):
+            for where, n in counted.most_common():
+                terminalreporter.write_line(f"row {row}  {n:6,}  {where}")
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,23 @@
 import json
 import re
 import threading
-import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-OPEN = ("new", "accepted", "held", "partially_filled")
+OPEN = ("new", "accepted", "pending_new", "held", "partially_filled")
+FILLABLE = ("new", "accepted", "partially_filled")
+SAID = {
+    "401": (401, "request is not authorized"),
+    "403": (403, "insufficient buying power"),
+    "422": (422, "invalid order"),
+    "429": (429, "too many requests"),
+    "untradable": (422, "asset AAPL is not tradable"),
+    "fractional": (403, "asset AAPL is not fractionable"),
+}
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 
 
@@ -18,16 +27,19 @@ class Alpaca:
     """
     Orders, positions, activities. ``faults``: what happens to the next requests whose "METHOD path" a pattern finds:
 
-    reject-before <status> | lost (done, no answer) | never (not done, no answer) | late (done after a while, no answer)
-    | 500 502 504 (done, then this error) | html | empty | truncated (done, then an unreadable 200) | 401 403 422 429.
+    lost (done, no answer) | never (not done, no answer) | late (done when the client has given up) | dropped (done, and
+    the connection reset) | 500 502 504 (done, then this error) | 503 (not done) | html empty truncated (done, then an
+    unreadable 200) | 401 403 422 429 untradable fractional (not done, and Alpaca's own words for it).
     """
 
     def __init__(self):
-        self.orders, self.positions, self.activities = {}, {}, []
-        self.requests, self.faults, self.bodies = [], [], []
+        self.orders, self.positions, self.prices, self.activities = {}, {}, {}, []
+        self.requests, self.faults, self.bodies, self.late = [], [], [], []
+        self.retry_after = "7"
         self.account = {"status": "ACTIVE", "currency": "USD", "cash": "100000.10", "equity": "101000.20"}
         self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
-        self.open = True
+        self.open, self.clock = True, lambda: datetime.now(UTC)
+        self.lock = threading.RLock()  # one request after another changes the books
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,6 +47,9 @@ class Alpaca:
 
             def log_message(self, *_):
                 pass
+
+            def date_time_string(self, timestamp=None):
+                return super().date_time_string(server.clock().timestamp())
 
             def handle_any(self):
                 length = int(self.headers.get("Content-Length") or 0)
@@ -65,22 +80,19 @@ class Alpaca:
         kind = next((kind for pattern, kind in self.faults if re.search(pattern, name)), None)
         if kind is not None:
             self.faults.remove(next(f for f in self.faults if re.search(f[0], name)))
-        if kind in ("401", "403", "422", "429"):
-            said = {"401": (40110000, "request is not authorized"), "403": (40310000, "insufficient buying power")}
-            said |= {"422": (42210000, "invalid order"), "429": (42910000, "too many requests")}
-            code, message = said[kind]
-            return self.answer(handler, int(kind), {"code": code, "message": message}, {"Retry-After": "7"})
-        if kind == "never":
-            time.sleep(1.0)
-            return handler.connection.close()
-        if kind == "late":
-            threading.Timer(0.6, self.act, (handler.command, parts.path, asked, body)).start()
-            time.sleep(1.0)
-            return handler.connection.close()
+        if kind in SAID:
+            status, message = SAID[kind]
+            told = {"code": status * 100_000 + 10_000, "message": message}
+            return self.answer(handler, status, told, {"Retry-After": self.retry_after})
+        if kind == "503":
+            return self.answer(handler, 503, HTML, {"Content-Type": "text/html"})
+        if kind in ("never", "late"):
+            if kind == "late":
+                self.late.append(lambda: self.act(handler.command, parts.path, asked, body))
+            return self.until_it_gives_up(handler)
         status, found = self.act(handler.command, parts.path, asked, body)
         if kind == "lost":
-            time.sleep(1.0)
-            return handler.connection.close()
+            return self.until_it_gives_up(handler)
         if kind == "dropped":
             handler.close_connection = True
             return handler.connection.shutdown(2)
@@ -96,6 +108,15 @@ class Alpaca:
             return self.answer(handler, 200, text[: len(text) // 2], {"Content-Length": str(len(text))})
         return self.answer(handler, status, found)
 
+    def lands(self):
+        """A late request arrives: what it would be told."""
+        return self.late.pop()()
+
+    def until_it_gives_up(self, handler):
+        handler.close_connection = True
+        with suppress(OSError):
+            handler.connection.recv(1)  # returns when the client hangs up
+
     def answer(self, handler, status, body, headers=None):
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         handler.send_response(status)
@@ -104,7 +125,11 @@ class Alpaca:
         handler.end_headers()
         handler.wfile.write(data)
 
-    def act(self, method, path, asked, body):  # noqa: C901, PLR0911, PLR0912 - one case for each address
+    def act(self, *request):
+        with self.lock:
+            return self.acted(*request)
+
+    def acted(self, method, path, asked, body):  # noqa: C901, PLR0911, PLR0912 - one case for each address
         path = path.removeprefix("/v2")
         if method == "GET" and path == "/account":
             return 200, self.account
@@ -113,7 +138,7 @@ class Alpaca:
                 {"symbol": s, "qty": str(q), "side": "long" if q > 0 else "short"} for s, q in self.positions.items()
             ]
         if method == "GET" and path == "/clock":
-            now = datetime.now(UTC)
+            now = self.clock()
             times = {
                 "next_open": (now + timedelta(hours=8)).isoformat(),
                 "next_close": (now + timedelta(hours=15)).isoformat(),
@@ -137,7 +162,7 @@ class Alpaca:
         if row["status"] not in OPEN:
             return 422, {"code": 42210000, "message": f'order is already in "{row["status"]}" state'}
         if method == "DELETE":
-            for order in (row, *(row["legs"] or [])):
+            for order in self.group(row):  # of a group all that is open, whichever is cancelled
                 if order["status"] in OPEN:
                     order["status"] = "canceled"
             return 204, None
@@ -164,8 +189,12 @@ class Alpaca:
             ]
         return 200, entry
 
+    def group(self, row):
+        parent = next((o for o in self.orders.values() if o["legs"] and row in o["legs"]), row)
+        return [parent, *(parent["legs"] or [])]
+
     def order(self, body, status):
-        now = datetime.now(UTC)
+        now = self.clock()
         row = {
             "id": str(uuid.uuid4()),
             "client_order_id": body["client_order_id"],
@@ -223,15 +252,35 @@ class Alpaca:
         whole = done == Decimal(row["qty"])
         row |= {"filled_qty": f"{done:f}", "filled_avg_price": f"{average:f}"}
         row["status"] = "filled" if whole else "partially_filled"
-        held = self.positions.get(row["symbol"], Decimal(0)) + (qty if row["side"] == "buy" else -qty)
-        self.positions[row["symbol"]] = held
-        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        signed = qty if row["side"] == "buy" else -qty
+        self.positions[row["symbol"]] = self.positions.get(row["symbol"], Decimal(0)) + signed
+        for name in ("cash", "non_marginable_buying_power"):
+            self.account[name] = f"{Decimal(self.account[name]) - signed * Decimal(price):f}"
+        at = self.clock().isoformat().replace("+00:00", "Z")
         fill = {"activity_type": "FILL", "id": f"{len(self.activities):020}::{uuid.uuid4()}", "transaction_time": at}
         fill |= {"price": str(price), "qty": f"{qty:f}", "side": row["side"], "symbol": row["symbol"]}
         self.activities.append(fill | {"order_id": row["id"], "type": "fill" if whole else "partial_fill"})
-        parent = next((o for o in self.orders.values() if o["legs"] and row in o["legs"]), row)
-        for leg in parent["legs"] or []:
+        parent, *legs = self.group(row)
+        for leg in legs:
             if whole and parent is row:
                 leg["status"] = "new"
             elif whole and leg is not row and leg["status"] in OPEN:
                 leg["status"] = "canceled"
+
+    def move(self, ticker, price, most=None):
+        """The price trades at ``price``: what it reaches fills there, ``most`` of each order at once."""
+        with self.lock:
+            self.prices[ticker] = Decimal(price)
+            for row in list(self.orders.values()):
+                left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+                if row["symbol"] == ticker and row["status"] in FILLABLE and reached(row, Decimal(price)):
+                    self.fill(row, price, left if most is None else min(left, Decimal(most)))
+            worth = sum((q * self.prices[s] for s, q in self.positions.items()), Decimal(self.account["cash"]))
+            self.account["equity"] = f"{worth:f}"
+
+
+def reached(row, price):
+    if row["type"] == "market":
+        return True
+    level = Decimal(row["stop_price"] if row["type"] == "stop" else row["limit_price"])
+    return price >= level if (row["type"] == "stop") == (row["side"] == "buy") else price <= level

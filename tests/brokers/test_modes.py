@@ -1,6 +1,5 @@
 """How far an order may go: real money has to be asked for twice, and a shadow sends nothing."""
 
-import importlib.util
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +12,7 @@ from alphapivot.brokers.base import Absent, Broker, OrderSpec, Ref, Rejected
 from alphapivot.brokers.modes import allow
 from alphapivot.brokers.pace import Paced
 from alphapivot.errors import ConfigError
-
-spec_ = importlib.util.spec_from_file_location("alpaca_server", Path(__file__).with_name("alpaca_server.py"))
-alpaca_server = importlib.util.module_from_spec(spec_)
-spec_.loader.exec_module(alpaca_server)
+from tests.brokers import alpaca_server
 
 ROOT = Path(__file__).parents[2]
 KEYS = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret"}

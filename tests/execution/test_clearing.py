@@ -8,8 +8,8 @@ from alphapivot.execution import control
 from alphapivot.execution.clearing import abandon, unlock
 from alphapivot.execution.trace import trace
 from alphapivot.hub import Hub
+from tests.execution.book import Book
 from tests.execution.conftest import World, at, make_settings
-from tests.execution.faults import Book
 
 CLOCK = SimulatedClock(at(20))
 

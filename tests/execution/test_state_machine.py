@@ -16,8 +16,8 @@ from alphapivot.errors import Unavailable
 from alphapivot.execution import control
 from alphapivot.execution.clearing import abandon, unlock
 from alphapivot.hub import Hub
+from tests.execution.book import Book
 from tests.execution.conftest import World, at, make_settings
-from tests.execution.faults import Book
 
 FAULTS = (
     (None, "submit"),

@@ -1,0 +1,315 @@
+"""One book at one broker, how to run it, to strike its run down, and what must hold at rest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import text
+
+from alphapivot.brokers import open_broker
+from alphapivot.brokers.alpaca import Alpaca
+from alphapivot.clock import SimulatedClock
+from alphapivot.errors import Unavailable
+from alphapivot.execution import engine
+from alphapivot.hub import Hub
+from alphapivot.runs import RunRef
+from alphapivot.settings import AlpacaBroker
+from tests.brokers import alpaca_server
+from tests.brokers.fake import POOR, UNIQUE, Fake
+from tests.execution.faults import Faulty, Points
+
+KEY = ("A", "spot", "")
+BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
+STORED = ("orders", "trade", "decision", "intent", "fill", "instrument_lock", "risk_day", "risk_trip", "control")
+PAPER = ("account", "position", "orders", "fill")
+MONEY = ("cash", "equity", "non_marginable_buying_power")
+NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # what differs between two equal books
+numbers = itertools.count(1)
+
+
+@dataclass
+class Book:
+    """A book of its own in a shared database, at a broker of its own."""
+
+    hub: Hub
+    settings: Any
+    kind: str
+    folder: Path
+    at: Callable[[int], Any]
+    scope: str = ""
+    versions: int = 0
+    faults: dict = field(default_factory=dict)
+    pauses: list = field(default_factory=list)
+    asked: Counter = field(default_factory=Counter)  # what the last run asked of the broker
+    counted: bool = True  # a scenario of its own, and no twin that only shows the points of a run
+    timeout: float = 60
+    remote: Any = None
+
+    def __post_init__(self) -> None:
+        self.scope = f"book{os.getpid()}x{next(numbers)}"
+        execution = self.settings.execution.model_copy(update={"book": self.scope})
+        self.settings = self.settings.model_copy(update={"execution": execution})
+        if self.kind == "alpaca":
+            self.remote = alpaca_server.Alpaca()
+            self.remote.account |= {"currency": "EUR"} | dict.fromkeys(MONEY, "100000")
+            self.price(20, 100)
+        elif self.kind != "paper":
+            self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
+            self.price(20, 100)
+        self.broker = self.client(self.hub)
+
+    def client(self, hub: Hub) -> Any:
+        """A connection to the broker, as each run makes its own."""
+        if self.kind == "paper":
+            return open_broker(hub, self.settings)
+        if self.kind == "alpaca":
+            return Alpaca(AlpacaBroker(base_url=self.remote.url, timeout=self.timeout), {"A": "A"}, "key", "secret")
+        return self.remote
+
+    def close(self) -> None:
+        if self.kind == "alpaca":
+            self.remote.close()
+
+    # what happens
+
+    def score(self, day: int, value: float) -> None:
+        self.versions = next(numbers)  # a batch makes one composite
+        self.sql(
+            "INSERT INTO signals.composite VALUES (:scope, 'A', :ts, :v, :v, 1, NULL, 'trend', :b)"
+            " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw,"
+            " batch_id = excluded.batch_id",
+            scope=self.scope,
+            ts=self.at(day),
+            v=value,
+            b=self.versions,
+        )
+
+    def price(self, day: int, price: float, **options: Any) -> None:
+        """The fake's market; the paper broker's are the bars."""
+        if self.kind == "alpaca":
+            self.remote.clock = lambda: self.at(day)
+            self.remote.move("A", price, **options)
+        elif self.kind != "paper":
+            self.remote.move(KEY, price, at=self.at(day), **options)
+
+    def run(self, day: int, *, fault: str | None = None, points: Points | None = None, hub: Hub | None = None, **where):
+        hub = hub or self.hub
+        points = points or Points()
+        broker = Faulty(self.client(hub), points, fault, **where)
+        run = RunRef(f"run-{day}", self.scope, self.at(day), None, "hash")
+        try:
+            return engine.trade(
+                hub, run, self.settings, SimulatedClock(self.at(day)), broker=broker, pause=self.pauses.append
+            )
+        finally:
+            self.asked = broker.asked
+            for late in broker.late:
+                late()
+
+    def killed(self, day: int, at: int) -> str | None:
+        """Runs in a forked child that is killed at a point; its name, or None where the run has no such point."""
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                hub = Hub(self.hub.url)  # a connection is not shared between processes
+
+                def die(conn: Any) -> None:
+                    os.write(write, points.seen[-1].encode())
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+                points = Points(at, die)
+                with points.watch(hub):
+                    self.run(day, points=points, hub=hub)
+            finally:
+                os._exit(0)
+        os.close(write)
+        _, status = os.waitpid(child, 0)
+        with os.fdopen(read) as pipe:
+            name = pipe.read()
+        assert os.WIFSIGNALED(status) == bool(name)
+        return name or None
+
+    def disconnected(self, day: int, at: int, *, untold: bool = False) -> str | None:
+        """
+        Runs, and the database ends the connection in use at a point (the lock's, at a message to the broker);
+        ``untold``: what was to be committed there is, and nobody is told.
+        """
+        with Hub(self.hub.url) as hub:
+            held: list[psycopg.Connection] = []
+            plain = hub.dbapi
+
+            def dbapi(**options: Any) -> psycopg.Connection:
+                conn = plain(**options)
+                if options.get("autocommit"):
+                    held.append(conn)
+                return conn
+
+            hub.dbapi = dbapi  # type: ignore[method-assign]
+
+            def lose(conn: Any) -> None:
+                lost = held[-1] if conn is None else conn.connection.driver_connection
+                if untold:
+                    lost.commit()
+                self.sql("SELECT pg_terminate_backend(:pid)", pid=lost.info.backend_pid)
+
+            points = Points(at, lose)
+            with suppress(Unavailable), points.watch(hub):
+                self.run(day, points=points, hub=hub)
+            return points.seen[at - 1] if len(points.seen) >= at else None
+
+    # what is there
+
+    def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        with self.hub.engine.begin() as conn:
+            result = conn.execute(text(query), parameters)
+            return [dict(r) for r in result.mappings()] if result.returns_rows else []
+
+    def orders(self, leg: str | None = None) -> list[dict[str, Any]]:
+        return [
+            o
+            for o in self.sql(
+                "SELECT * FROM trading.orders WHERE book = :b ORDER BY created_at, leg, version", b=self.scope
+            )
+            if leg in (None, o["leg"])
+        ]
+
+    def states(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for o in self.orders():
+            found.setdefault(o["leg"], []).append(o["state"])
+        return found
+
+    def locks(self) -> list[str]:
+        rows = self.sql(
+            "SELECT reason FROM trading.instrument_lock WHERE book = :b AND cleared_at IS NULL", b=self.scope
+        )
+        return [r["reason"] for r in rows]
+
+    def trades(self) -> list[dict[str, Any]]:
+        return self.sql("SELECT * FROM trading.trade WHERE book = :b ORDER BY trade_id", b=self.scope)
+
+    def theirs(self) -> list[dict[str, Any]]:
+        """Every order that the broker ever had."""
+        if self.kind == "paper":
+            return self.sql(
+                "SELECT client_order_id AS id, leg, state, qty FROM paper.orders WHERE book = :b", b=self.scope
+            )
+        legs = {o["client_order_id"]: o["leg"] for o in self.orders()}
+        if self.kind == "alpaca":  # it makes up the ids of a bracket's legs
+            ours = {o["broker_order_id"]: o["client_order_id"] for o in self.orders()}
+            rows = [
+                (ours.get(o["id"], o["client_order_id"]), o["status"], Decimal(o["qty"]))
+                for o in self.remote.orders.values()
+            ]
+        else:
+            rows = [(o.client_order_id, o.state, o.qty) for o, _ in self.remote._read().orders]
+        return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]
+
+    def held(self) -> Decimal:
+        return self.broker.positions().get(KEY, Decimal(0))
+
+    def outcome(self) -> str:
+        """Where the book has landed, in a few words."""
+        entries, trades = self.orders("ENTRY"), self.trades()
+        if self.locks():
+            return "unknown, locked" if any(o["state"] == "UNKNOWN" for o in self.orders()) else "locked"
+        if not entries:
+            return "nothing traded"
+        if entries[-1]["state"] == "CREATED":
+            return "unsent"
+        if trades[-1]["entry_qty"]:
+            return "closed" if trades[-1]["state"] == "CLOSED" else "open, protected"
+        return {"NEW": "working"}.get(entries[-1]["state"], entries[-1]["state"].lower())
+
+    def fingerprint(self) -> str:
+        """
+        All that the next run can see, without what differs between two equal books: from equal fingerprints it does
+        the same.
+        """
+        rows = [
+            (
+                name,
+                json.dumps({k: (v is None) if unlike(k) else v for k, v in row.items()}, sort_keys=True, default=str),
+            )
+            for name, found in self._rows()
+            for row in found
+        ]
+        theirs = [] if self.kind == "paper" else [(o["leg"], o["state"], str(o["qty"])) for o in self.theirs()]
+        plain = re.sub(r"AP[0-9A-Z]{18}|[0-9a-f]{8}-[0-9a-f-]{27}|trade \d+", "ID", str((sorted(rows), sorted(theirs))))
+        return f"{plain} {self.held()}"
+
+    def _rows(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        names = [("trading", t, "scope" if t == "control" else "book") for t in STORED]
+        names += [("paper", t, "book") for t in PAPER] if self.kind == "paper" else []
+        return [
+            (
+                f"{schema}.{t}",
+                [
+                    r["row"]
+                    for r in self.sql(f"SELECT to_jsonb(t) AS row FROM {schema}.{t} t WHERE {by} = :b", b=self.scope)
+                ],
+            )
+            for schema, t, by in names
+        ]
+
+    def state(self) -> list[str]:
+        """All that a run could change, but the fence."""
+        tables = ("orders", "trade", "decision", "intent", "fill", "instrument_lock", "journal", "risk_day")
+        rows = [
+            str(r) for t in tables for r in self.sql(f"SELECT t::text FROM trading.{t} t WHERE book = :b", b=self.scope)
+        ]
+        return sorted(rows) + sorted(map(str, self.theirs()))
+
+    def holds(self, *, locked: bool = False) -> None:
+        """The invariants of execution.md that can be seen at rest."""
+        theirs, rows = self.theirs(), {o["client_order_id"]: o for o in self.orders()}
+        ids = [o["id"] for o in theirs]
+        assert len(ids) == len(set(ids)), "I2: an id was sent twice"
+        assert set(ids) <= set(rows), "I3: the broker has an order without a row"
+        entries = [i for i in ids if rows[i]["leg"] == "ENTRY"]
+        assert len({rows[i]["intent_id"] for i in entries}) == len(entries), "I2: two entries of one intent"
+        assert bool(self.locks()) == locked, self.locks()
+        if locked:
+            return
+        (ours,) = self.sql(
+            "SELECT coalesce(sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END), 0) AS q FROM trading.fill"
+            " WHERE book = :b",
+            b=self.scope,
+        )
+        assert ours["q"] == self.held(), "I1: our fills do not make the broker's position"
+        for trade in self.trades():
+            mine = [o for o in rows.values() if o["trade_id"] == trade["trade_id"]]
+            sign = 1 if trade["side"] == "LONG" else -1
+            assert trade["entry_qty"] - trade["exit_qty"] >= 0, "I8: an exit turned the position round"
+            live = [o for o in mine if o["state"] in ("NEW", "PARTIALLY_FILLED")]
+            if trade["state"] == "OPEN" and not any(o["leg"] == "EXIT" for o in live):
+                stops = [o["qty"] - o["cum_qty"] for o in live if o["leg"] == "STOP"]
+                assert stops == [trade["entry_qty"] - trade["exit_qty"]], "I6: the stop is not the position"
+                assert self.held() * sign == stops[0]
+            if trade["state"] == "CLOSED":
+                assert not live, "I7: flat, and an exit works"
+        denied = [o for o in rows.values() if o["state"] == "DENIED" and not o["reason"]]
+        assert denied == [], "I14"
+
+    def rests(self, day: int) -> None:
+        """I10: the same again sends nothing and writes nothing."""
+        before = self.state()
+        self.run(day)
+        assert self.state() == before
+
+
+def unlike(column: str) -> bool:
+    return column in NAMES or column.endswith(("_id", "_at"))
