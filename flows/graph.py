@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from prefect import Task, runtime
-from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
@@ -25,7 +25,7 @@ from alphapivot.hub import ops
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from flows import deploy, punctual
-from tasks import composite, execution, ingest, pillars, reports, runs
+from tasks import composite, execution, ingest, pillars, reports, runs, server
 from tasks import rerun as again
 from tasks.step import open_run
 
@@ -74,8 +74,7 @@ def skipped(run: RunRef, reason: str) -> State[Any]:
 
 
 def _rename(name: str) -> None:
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=name)
+    server.ask(lambda client: client.update_flow_run(runtime.flow_run.id, name=name))
 
 
 def ingestion(run: RunRef, *, patient: bool = False) -> tuple[Futures, str]:
@@ -159,14 +158,26 @@ def alone(limit: str) -> Iterator[None]:
     """
     Under a limit of one for all deployments. Waits for whoever has it; one that was killed gives it up after a minute.
     """
-    with concurrency(
-        limit,
-        strict=True,  # without it a limit that is not there limits nothing
-        timeout_seconds=WAIT_SECONDS,
-        lease_duration=60,
-        raise_on_lease_renewal_failure=False,  # the database's own locks are the guard; this one keeps order
-    ):
+
+    def taken() -> AbstractContextManager[None]:
+        place = concurrency(
+            limit,
+            strict=True,  # without it a limit that is not there limits nothing
+            timeout_seconds=WAIT_SECONDS,
+            lease_duration=60,
+            raise_on_lease_renewal_failure=False,  # the database's own locks are the guard; this one keeps order
+        )
+        place.__enter__()
+        return place
+
+    place = server.patiently(taken)
+    try:
         yield
+    finally:
+        try:
+            place.__exit__(None, None, None)
+        except httpx.HTTPError as error:  # what is done is done
+            log.warning("limit %s was not given back (%s): it is free again in a minute", limit, error)
 
 
 def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | None) -> States:

@@ -22,4 +22,9 @@ def ingest(as_of: datetime | None = None, feed: str | None = None, config: str |
         config: another config file; config.ini of the checkout when empty
     """
     run = graph.begin("ingest", as_of, config, feed)
-    return graph.verdict(run, graph.states(graph.ingestion(run)) | graph.published(run, ("data",)))
+    if isinstance(run, State):
+        return run
+    ingested, nothing = graph.ingestion(run, patient=as_of is None)
+    if nothing:
+        return graph.skipped(run, nothing)
+    return graph.verdict(run, graph.states(ingested) | graph.published(run, ("data",)))

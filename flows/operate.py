@@ -76,6 +76,11 @@ class PrefectServer:
             self._process = _start(self.api, self.log)
         return True
 
+    def restart(self) -> None:
+        """Ends it where it is ours, so that ``revive`` starts it on the database as it is now."""
+        if self.log is not None and _alive():
+            _end(int(_address()["pid"]))
+
     def shared(self) -> bool:
         """Will it go on when this process leaves it?"""
         if self._users is None:
@@ -127,7 +132,8 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # a person who pressed Retry is waiting
-        "PREFECT_CLIENT_MAX_RETRIES": "8",  # a run outlives a server that is started again
+        "PREFECT_CLIENT_MAX_RETRIES": "6",  # two minutes: a run outlives a server that is started again
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # and one whose database is
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # steps that are replayed belong to no flow run
     }
@@ -172,9 +178,8 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
     }
     port = api.removesuffix("/api").rpartition(":")[2]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    if log is not None and log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
-    with (log or Path(os.devnull)).open("ab") as out, (home.prefect() / "server.alive").open("a") as alive:
+    said, lives = rotated(log) if log else Path(os.devnull), home.prefect() / "server.alive"
+    with said.open("ab") as out, lives.open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         process = subprocess.Popen(  # noqa: S603 - our own interpreter
             command,
@@ -189,6 +194,13 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
     fresh.write_text(json.dumps({"api": api, "pid": process.pid}))
     fresh.replace(home.prefect() / "server.json")
     return process
+
+
+def rotated(log: Path) -> Path:
+    """The file to go on with; one that has grown large is put aside."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    return log
 
 
 def run(deployment: str, parameters: dict[str, Any]) -> Any:

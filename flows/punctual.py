@@ -13,7 +13,6 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from prefect import runtime
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -21,6 +20,7 @@ from alphapivot import calendars
 from alphapivot.hub import Hub, ops, series
 from alphapivot.runs import RunRef
 from alphapivot.settings import Instrument, Settings
+from tasks import server
 
 log = logging.getLogger("alphapivot.punctual")
 LOOK_SECONDS = 60.0
@@ -36,18 +36,16 @@ def newest_due(own: datetime) -> datetime:
     deployment = runtime.deployment.id
     if deployment is None or not first_attempt():
         return own
-    with get_client(sync_client=True) as client:
-        mine = client.read_flow_run(runtime.flow_run.id)
-        found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate(
-                {
-                    "deployment_id": {"any_": [deployment]},
-                    "expected_start_time": {"after_": own, "before_": datetime.now(UTC)},
-                }
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-            limit=50,
-        )
+    due = FlowRunFilter.model_validate(
+        {
+            "deployment_id": {"any_": [deployment]},
+            "expected_start_time": {"after_": own, "before_": datetime.now(UTC)},
+        }
+    )
+    mine = server.ask(lambda client: client.read_flow_run(runtime.flow_run.id))
+    found = server.ask(
+        lambda client: client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
+    )
     return max([own, *(r.expected_start_time for r in found if r.parameters == mine.parameters)])
 
 

@@ -37,13 +37,18 @@ def serve(say: Callable[[str], None], drain: float) -> None:
         deploy.deploy()
         say(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)")
         worker = start_worker()
+        database = embedded.status() if server.log is not None else None  # else somebody else runs both
+        port = database.port if database else None
         restarts: list[float] = []
         while True:
             time.sleep(LOOK_SECONDS)
             died = []
-            if server.log is not None and embedded.status() is None:
-                embedded.start()
+            if port is not None and (database := embedded.status()) is None:
+                database = embedded.start()
                 died.append("the database")
+            if port is not None and database.port != port:  # its own was taken meanwhile
+                port = database.port
+                server.restart()
             if server.revive():
                 died.append("the Prefect server")
             if worker.poll() is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from alphapivot import home
 from flows import operate
 
 log = logging.getLogger("prefect.alphapivot.worker")
@@ -34,10 +36,18 @@ KILL_SECONDS = 20  # for a run that was asked to end
 
 
 class Configuration(ProcessJobConfiguration):
-    """Starts a run's process at once: by default Prefect starts one more before it, which prepares a workspace."""
+    """
+    Starts a run's process at once: by default Prefect starts one more before it, which prepares a workspace.
+
+    What it prints goes into a file, and not through a pipe to this worker: a run whose worker was killed would end at
+    the next line that it prints.
+    """
 
     def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
-        self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
+        engine, out = shlex.quote(sys.executable), shlex.quote(str(operate.rotated(home.prefect() / "runs.log")))
+        own = command_to_string(["/bin/sh", "-c", f"exec {engine} -m prefect.engine >>{out} 2>&1"])
+        self.command = self.command or own
+        self.stream_output = False
         super().prepare_for_flow_run(*args, **kwargs)
 
 
@@ -54,9 +64,14 @@ with warnings.catch_warnings():
             self.under_way: dict[UUID, int] = {}  # flow run -> process
 
         async def run(self, flow_run: Any, configuration: Any, task_status: Any = None) -> Any:
-            status = _Noted(task_status, lambda pid: self.under_way.update({flow_run.id: pid}))
+            def begun(pid: int) -> None:
+                self.under_way[flow_run.id] = pid
+                log.info("run %s: process %d", flow_run.name, pid)
+
+            status = _Noted(task_status, begun)
             try:
                 ended = await super().run(flow_run, configuration, status)
+                log.info("run %s: ended with exit code %d", flow_run.name, ended.status_code)
                 # a bad end has been told; the caller would tell it again, and undo a Retry that was quick
                 return ProcessWorkerResult(status_code=0, identifier=ended.identifier)
             finally:

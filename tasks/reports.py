@@ -9,15 +9,16 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+import httpx
 import pandas as pd
 from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun
 
 from alphapivot import alerts
 from alphapivot.execution import report
@@ -25,7 +26,7 @@ from alphapivot.hub import Hub
 from alphapivot.reports import picture, tables, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
-from tasks import runs
+from tasks import runs, server
 from tasks.step import open_run
 
 log = logging.getLogger("alphapivot.reports")
@@ -39,7 +40,8 @@ def publish(run: RunRef, what: Collection[str] | None = None) -> None:
     for name in what or ARTIFACTS:
         title, body = ARTIFACTS[name](database, settings, run)
         key = f"{book}-{name}".lower().replace("_", "-")
-        create_markdown_artifact(body, key=key, description=f"{title} at {views.instant(run.as_of)} UTC")
+        description = f"{title} at {views.instant(run.as_of)} UTC"
+        server.patiently(partial(create_markdown_artifact, body, key=key, description=description))
 
 
 def progress(key: str) -> Callable[[int, int, str], None]:
@@ -52,7 +54,8 @@ def progress(key: str) -> Callable[[int, int, str], None]:
         log.info("%s: %d of %d, %s", key, done, of, what)
         if done == of or time.monotonic() > renewed + 2:
             renewed = time.monotonic()
-            update_progress_artifact(shown, 100 * done / max(of, 1), description=f"{key}: {done} of {of}, {what}")
+            with suppress(httpx.HTTPError):  # the work goes on, whether or not anybody sees how far it is
+                update_progress_artifact(shown, 100 * done / max(of, 1), description=f"{key}: {done} of {of}, {what}")
 
     return step
 
@@ -61,8 +64,8 @@ def label(settings: Settings) -> None:
     """Tags the flow run under way with the groups of its instruments, so that the UI can be searched by them."""
     groups = {i.group for i in settings.instruments.values() if i.group}
     if runtime.flow_run.id and groups:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(uuid.UUID(str(runtime.flow_run.id)), tags={*runtime.flow_run.tags, *groups})
+        own, tags = uuid.UUID(str(runtime.flow_run.id)), {*runtime.flow_run.tags, *groups}
+        server.ask(lambda client: client.update_flow_run(own, tags=tags))
 
 
 def tell(run: RunRef) -> list[alerts.Alert]:
@@ -91,8 +94,7 @@ def _ended_badly() -> list[alerts.Alert]:
     """Also what never reached the hub: a run that was killed, or whose config could not be read."""
     since = datetime.now(UTC) - timedelta(days=1)
     chosen = FlowRunFilter(state={"type": {"any_": ["FAILED", "CRASHED"]}}, end_time={"after_": since})
-    with get_client(sync_client=True) as client:
-        found: list[FlowRun] = client.read_flow_runs(flow_run_filter=chosen, limit=200)
+    found = server.ask(lambda client: client.read_flow_runs(flow_run_filter=chosen, limit=200))
     return [
         alerts.Alert(
             alerts.run_key(runs.run_id(str(r.id)), r.run_count),

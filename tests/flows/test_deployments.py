@@ -5,11 +5,17 @@ loaded here.
 
 from __future__ import annotations
 
+import asyncio
+import bisect
 import re
+from datetime import UTC, datetime, timedelta
 
+import exchange_calendars
 import pytest
 import yaml
+from prefect.server.schemas.schedules import CronSchedule
 
+from alphapivot import settings
 from alphapivot.home import CHECKOUT
 
 DEPLOYMENTS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
@@ -38,3 +44,21 @@ def test_no_deploy_wakes_a_paused_schedule_or_lets_two_runs_overlap(deployment):
     assert limit == {"limit": 1, "collision_strategy": "CANCEL_NEW"}, (
         "beside the limit the strategy is ignored in silence"
     )
+
+
+CALENDARS = {i.calendar for i in settings.load(CHECKOUT / "config.ini", {}).instruments.values()}
+
+
+@pytest.mark.parametrize("calendar", sorted(CALENDARS))
+def test_the_pipeline_runs_soon_after_each_close_of_each_calendar_of_config_ini(calendar):
+    """The closes are exchange_calendars', clock changes included; after an early one the usual hour will do."""
+    (pipeline,) = [d for d in DEPLOYMENTS if d["name"] == "pipeline"]
+    begin, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    schedules = [CronSchedule(cron=s["cron"], timezone=s["timezone"]) for s in pipeline["schedules"]]
+    starts = sorted(start for s in schedules for start in asyncio.run(s.get_dates(1000, begin, end)))
+    known = exchange_calendars.get_calendar(calendar, start="2025-01-01", end="2025-12-30")
+    early = set(known.schedule.loc[known.early_closes, "close"])
+    assert len(known.schedule) > 240
+    for close in known.schedule["close"]:
+        late = starts[bisect.bisect_left(starts, close)] - close
+        assert late <= (timedelta(hours=6) if close in early else timedelta(minutes=20)), close

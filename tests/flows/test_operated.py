@@ -11,7 +11,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
 from tasks import rerun
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 AS_OF = "2025-06-27T00:00:00+00:00"
 PAST = "2025-03-31T23:00:00+00:00"

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 DATABASE, AUTH, HOOK = "Pl4nted-database-pw", "admin:Pl4nted-auth-string", "Pl4nted-webhook-path"
 SECRETS = (DATABASE, AUTH, HOOK)

@@ -1,0 +1,42 @@
+"""Asking the Prefect server, which may be away for a while: it is being started again, or its database is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 120
+
+
+def ask(question: Callable[[SyncPrefectClient], T]) -> T:
+    """The server's answer, however often it must be asked."""
+
+    def once() -> T:
+        with get_client(sync_client=True) as client:
+            return question(client)
+
+    return patiently(once)
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What ``ask`` returns. Prefect's new clients give up at once where nothing listens: this asks again, bounded."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except httpx.HTTPError as error:
+            if not away(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
+
+
+def away(error: httpx.HTTPError) -> bool:
+    """Is the server out of reach, or without its database? Any other answer is one."""
+    return isinstance(error, httpx.TransportError) or (
+        isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
+    )
