@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from alphapivot.errors import AlphaPivotError
-from flows import operate
+from flows import operate, variables
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -28,7 +28,7 @@ BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
 SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
 DEPLOYED = "alphapivot_deployed"  # the variable that says what the deployments were made of
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
-SILENT = timedelta(seconds=3 * operate.HEARTBEAT_SECONDS)
+SILENT = timedelta(seconds=3 * variables.HEARTBEAT_SECONDS)
 NEVER_BEGUN = timedelta(minutes=10)
 
 
@@ -175,5 +175,5 @@ def _server_settings(client: SyncPrefectClient) -> list[str]:
     storage = found.get("server", {}).get("concurrency", {}).get("lease_storage", "")
     if storage.endswith("filesystem"):
         return []
-    wanted = operate.LEASES
+    wanted = variables.LEASES
     return [f"this server forgets at its restart which runs hold a limit, and they crash: give it {'='.join(wanted)}"]

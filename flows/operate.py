@@ -28,7 +28,7 @@ from typing import IO, Any
 from alphapivot import home
 from alphapivot.errors import Unavailable
 from alphapivot.hub import embedded
-from flows import auth
+from flows import auth, variables
 
 ROOT = home.CHECKOUT
 POOL = "alphapivot"
@@ -36,8 +36,6 @@ USUAL_PORT = 4200
 START_SECONDS = 90
 STOP_SECONDS = 20
 LOG_BYTES = 10_000_000
-LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
-HEARTBEAT_SECONDS = 30  # of a run; Prefect takes no less
 
 
 @dataclass
@@ -114,32 +112,6 @@ class PrefectServer:
             self._process.wait()
 
 
-def environment() -> dict[str, str]:
-    """
-    What the Prefect server, its workers and its clients need to know: found out by ../shared/design/prefect.md; see
-    there why.
-    """
-    settings = {
-        "PREFECT_HOME": str(home.prefect()),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # V2 calls an outside analytics host
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        **dict([LEASES]),  # survive a restart of the server
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a person who pressed Retry is waiting
-        "PREFECT_CLIENT_MAX_RETRIES": "6",  # two minutes: a run outlives a server that is started again
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # and one whose database is
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # steps that are replayed belong to no flow run
-    }
-    return {k: v for k, v in settings.items() if k not in os.environ}  # what a person has set, stands
-
-
 def join() -> PrefectServer:
     """
     The Prefect server that PREFECT_API_URL names, or ours: the one that is up, else a new one, started in the
@@ -147,7 +119,7 @@ def join() -> PrefectServer:
 
     Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
     """
-    os.environ.update(environment() | auth.environment())
+    os.environ.update(variables.settings() | auth.environment())
     os.environ.setdefault(
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
     )  # a person reads our own words; the UI has the logs

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from alphapivot.cli import main
 
+from alphapivot.cli import main
 from alphapivot.errors import ConfigError
 from alphapivot.reports import handbook
 from pillars import PILLARS
