@@ -66,12 +66,12 @@ with warnings.catch_warnings():
         async def run(self, flow_run: Any, configuration: Any, task_status: Any = None) -> Any:
             def begun(pid: int) -> None:
                 self.under_way[flow_run.id] = pid
-                log.info("run %s: process %d", flow_run.name, pid)
+                log.info("run %s: process %d", flow_run.id, pid)
 
             status = _Noted(task_status, begun)
             try:
                 ended = await super().run(flow_run, configuration, status)
-                log.info("run %s: ended with exit code %d", flow_run.name, ended.status_code)
+                log.info("run %s: ended with exit code %d", flow_run.id, ended.status_code)
                 # a bad end has been told; the caller would tell it again, and undo a Retry that was quick
                 return ProcessWorkerResult(status_code=0, identifier=ended.identifier)
             finally:

@@ -29,14 +29,14 @@ def patiently(ask: Callable[[], T]) -> T:
     while True:
         try:
             return ask()
-        except httpx.HTTPError as error:
-            if not away(error) or time.monotonic() > deadline:
+        except Exception as error:
+            if not _away(error) or time.monotonic() > deadline:
                 raise
         time.sleep(1)
 
 
-def away(error: httpx.HTTPError) -> bool:
-    """Is the server out of reach, or without its database? Any other answer is one."""
-    return isinstance(error, httpx.TransportError) or (
-        isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
-    )
+def _away(error: BaseException | None) -> bool:
+    """Does it come of a server that is out of reach, or without its database? Prefect wraps what httpx has raised."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return error is not None and (isinstance(error, httpx.TransportError) or _away(error.__cause__))
