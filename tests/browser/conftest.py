@@ -46,6 +46,9 @@ class Browser:
     ui: str
 
     def open(self, path: str) -> None:
+        """Over an empty page, so that no word of the last one is taken for one of this."""
+        self.driver.get("about:blank")
+        self.wait(lambda driver: driver.current_url == "about:blank", "an empty page")
         self.driver.get(f"{self.ui}{path}")
 
     def wait(self, look, what: str):
@@ -100,6 +103,7 @@ def browser(checkout):
     options.binary_location = CHROMIUM
     for flag in FLAGS.split():
         options.add_argument(flag)
+    options.page_load_strategy = "none"  # what a test looks for is waited for; the UI's own polling may never end
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.set_page_load_timeout(SECONDS)
     yield Browser(driver, checkout.api.removesuffix("/api"))

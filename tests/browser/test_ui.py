@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-pytestmark = [pytest.mark.browser, pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.prefect, pytest.mark.timeout(400)]
 
 AS_OF = "2025-06-27T00:00:00+00:00"
 BREAK = "    def parts(self, bars: Panel) -> Parts:\n"
