@@ -83,8 +83,8 @@ def _trace(options: argparse.Namespace) -> int:
     from alphapivot.execution.trace import trace
     from alphapivot.reports import terminal
 
-    settings_of(options)
-    for title, table in trace(hub.connect(), options.order):
+    book = settings_of(options).execution.book
+    for title, table in trace(hub.connect(), options.order, book):
         terminal.show(table.astype(object).where(table.notna(), "–").astype(str), title)
     return DONE
 

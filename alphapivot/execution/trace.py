@@ -17,7 +17,9 @@ ORDER = """
     SELECT o.client_order_id, o.leg, o.version, o.side, o.kind, o.qty, o.price, o.state, o.cum_qty, o.avg_price,
            o.reason, o.attempts, o.broker_order_id, o.book, o.symbol, o.market, o.contract, o.as_of, o.trade_id,
            o.intent_id
-    FROM trading.orders o WHERE o.client_order_id = :id OR o.broker_order_id = :id
+    FROM trading.orders o
+    WHERE o.client_order_id = :id OR (o.broker_order_id = :id AND o.book = coalesce(CAST(:book AS text), o.book))
+    ORDER BY o.client_order_id <> :id, o.book
 """
 EVENTS = """
     SELECT at, old_state, new_state, cum_qty, avg_price, price, fence, reason FROM trading.order_event
@@ -65,15 +67,19 @@ RUN = """
 Chain = list[tuple[str, pd.DataFrame]]
 
 
-def trace(hub: Hub, order_id: str) -> Chain:
+def trace(hub: Hub, order_id: str, book: str | None = None) -> Chain:
     """
-    (title, table) of each link, from the order (by our id or the broker's) back to the run. A stop, a target and an
-    exit by rule lead to the decision that opened their trade. Raises DataError for an id that nobody gave.
+    (title, table) of each link, from the order (by our id, or by the broker's in ``book``) back to the run. A stop, a
+    target and an exit by rule lead to the decision that opened their trade. Raises DataError for an id that nobody
+    gave, and for a broker's id that several books have where none is named.
     """
     with hub.engine.connect() as conn:
-        orders = _rows(conn, ORDER, {"id": order_id})
+        orders = _rows(conn, ORDER, {"id": order_id, "book": book})
         if orders.empty:
             raise DataError(f"there is no order {order_id!r}: `alphapivot status` lists those that work")
+        if len(orders) > 1 and orders["client_order_id"].iloc[0] != order_id:
+            books = ", ".join(orders["book"])
+            raise DataError(f"order {order_id!r} is one in each of the books {books}: name it by our own id")
         order: dict[Any, Any] = orders.iloc[0].to_dict()
         found = conn.execute(text(DECISION), {"intent_id": int(order["intent_id"])})
         decision = dict(found.mappings().one())

@@ -115,6 +115,6 @@ def test_an_order_leads_back_to_its_decision_and_the_bars_that_it_stood_on(make)
     assert (composite["score"], composite["batch_id"]) == (50, book.versions)
     (bars,) = chain["Bars (20 used)"].to_dict("records")
     assert (bars["bars"], bars["last"], bars["sources"], bars["restated_since"]) == (20, at(20), "test", 0)
-    assert dict(trace(book.hub, stop["broker_order_id"])).keys() == chain.keys()
+    assert dict(trace(book.hub, stop["broker_order_id"], book.scope)).keys() == chain.keys()
     with pytest.raises(DataError, match="there is no order 'nobody'"):
         trace(book.hub, "nobody")
