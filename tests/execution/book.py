@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from alphapivot.brokers import open_broker
 from alphapivot.brokers.alpaca import Alpaca
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import Unavailable
-from alphapivot.execution import engine
+from alphapivot.execution import control, engine
+from alphapivot.execution.states import TERMINAL
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.settings import AlpacaBroker
@@ -31,12 +34,19 @@ from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
+DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
 STORED = ("orders", "trade", "decision", "intent", "fill", "instrument_lock", "risk_day", "risk_trip", "control")
 PAPER = ("account", "position", "orders", "fill")
 MONEY = ("cash", "equity", "non_marginable_buying_power")
 NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # what differs between two equal books
 numbers = itertools.count(1)
+
+
+@cache
+def eye(url: str, process: int) -> Hub:
+    """A connection that nobody's run shares."""
+    return Hub(url)
 
 
 @dataclass
@@ -59,15 +69,16 @@ class Book:
 
     def __post_init__(self) -> None:
         self.scope = f"book{os.getpid()}x{next(numbers)}"
+        self.symbols = sorted(self.settings.instruments)
         execution = self.settings.execution.model_copy(update={"book": self.scope})
         self.settings = self.settings.model_copy(update={"execution": execution})
         if self.kind == "alpaca":
             self.remote = alpaca_server.Alpaca()
             self.remote.account |= {"currency": "EUR"} | dict.fromkeys(MONEY, "100000")
-            self.price(20, 100)
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
-            self.price(20, 100)
+        for symbol in self.symbols:
+            self.price(20, 100, symbol=symbol)
         self.broker = self.client(self.hub)
 
     def client(self, hub: Hub) -> Any:
@@ -75,7 +86,12 @@ class Book:
         if self.kind == "paper":
             return open_broker(hub, self.settings)
         if self.kind == "alpaca":
-            return Alpaca(AlpacaBroker(base_url=self.remote.url, timeout=self.timeout), {"A": "A"}, "key", "secret")
+            return Alpaca(
+                AlpacaBroker(base_url=self.remote.url, timeout=self.timeout),
+                {s: s for s in self.symbols},
+                "key",
+                "secret",
+            )
         return self.remote
 
     def close(self) -> None:
@@ -84,30 +100,58 @@ class Book:
 
     # what happens
 
-    def score(self, day: int, value: float) -> None:
+    def score(self, day: int, value: float, symbol: str = "A") -> None:
         self.versions = next(numbers)  # a batch makes one composite
         self.sql(
-            "INSERT INTO signals.composite VALUES (:scope, 'A', :ts, :v, :v, 1, NULL, 'trend', :b)"
+            "INSERT INTO signals.composite VALUES (:scope, :symbol, :ts, :v, :v, 1, NULL, 'trend', :b)"
             " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw,"
             " batch_id = excluded.batch_id",
             scope=self.scope,
+            symbol=symbol,
             ts=self.at(day),
             v=value,
             b=self.versions,
         )
 
-    def price(self, day: int, price: float, **options: Any) -> None:
-        """The fake's market; the paper broker's are the bars."""
+    def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
+        """The broker's market; the paper broker's are the bars."""
         if self.kind == "alpaca":
             self.remote.clock = lambda: self.at(day)
-            self.remote.move("A", price, **options)
+            self.remote.move(symbol, price, **options)
         elif self.kind != "paper":
-            self.remote.move(KEY, price, at=self.at(day), **options)
+            self.remote.move((symbol, *KEY[1:]), price, at=self.at(day), **options)
+
+    def end(self, leg: str, state: str = "EXPIRED") -> None:
+        """The broker ends orders by itself."""
+        ids = [o["client_order_id"] for o in self.orders(leg)]
+        if self.kind != "alpaca":
+            self.remote.end(ids, state)
+            return
+        theirs = {o["broker_order_id"] for o in self.orders(leg)}
+        for row in self.remote.orders.values():
+            if row["id"] in theirs and row["status"] not in DONE:
+                row["status"] = state.lower()
+
+    def witness(self, name: str, *args: Any) -> None:
+        """I3, I12: what is asked of the broker stands committed, as another connection sees it, and may be asked."""
+        with eye(self.hub.url, os.getpid()).engine.connect() as conn:
+            found = conn.execute(
+                text("SELECT state FROM trading.orders WHERE (book, client_order_id) = (:b, :i)"),
+                {"b": self.scope, "i": args[0].client_order_id},
+            ).scalar()
+            word = control.state(conn, self.scope).state
+        if name == "cancel":
+            assert found in (None, "PENDING_CANCEL", *TERMINAL), f"I3: cancel of {args[0]}, which is {found}"
+            return
+        wanted = "PENDING_NEW" if name == "submit" else "PENDING_REPLACE"
+        assert found == wanted, f"I3: {name} of {args[0]}, which is {found or 'not committed'}"
+        adds = name == "submit" and args[0].leg == "ENTRY"
+        assert not adds or word == "ACTIVE", f"I12: an entry is sent while the book is {word}"
 
     def run(self, day: int, *, fault: str | None = None, points: Points | None = None, hub: Hub | None = None, **where):
         hub = hub or self.hub
         points = points or Points()
-        broker = Faulty(self.client(hub), points, fault, **where)
+        broker = Faulty(self.client(hub), points, fault, witness=self.witness, **where)
         run = RunRef(f"run-{day}", self.scope, self.at(day), None, "hash")
         try:
             return engine.trade(
@@ -133,13 +177,18 @@ class Book:
                 points = Points(at, die)
                 with points.watch(hub):
                     self.run(day, points=points, hub=hub)
-            finally:
                 os._exit(0)
+            except Unavailable:  # what the fault was for
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - it is told below
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         os.close(write)
         _, status = os.waitpid(child, 0)
         with os.fdopen(read) as pipe:
             name = pipe.read()
-        assert os.WIFSIGNALED(status) == bool(name)
+        assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if name else 0)
         return name or None
 
     def disconnected(self, day: int, at: int, *, untold: bool = False) -> str | None:
@@ -198,6 +247,12 @@ class Book:
         )
         return [r["reason"] for r in rows]
 
+    def barred(self) -> set[str]:
+        rows = self.sql(
+            "SELECT symbol FROM trading.instrument_lock WHERE book = :b AND cleared_at IS NULL", b=self.scope
+        )
+        return {r["symbol"] for r in rows}
+
     def trades(self) -> list[dict[str, Any]]:
         return self.sql("SELECT * FROM trading.trade WHERE book = :b ORDER BY trade_id", b=self.scope)
 
@@ -218,8 +273,8 @@ class Book:
             rows = [(o.client_order_id, o.state, o.qty) for o, _ in self.remote._read().orders]
         return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]
 
-    def held(self) -> Decimal:
-        return self.broker.positions().get(KEY, Decimal(0))
+    def held(self, symbol: str = "A") -> Decimal:
+        return self.broker.positions().get((symbol, *KEY[1:]), Decimal(0))
 
     def outcome(self) -> str:
         """Where the book has landed, in a few words."""
@@ -282,23 +337,32 @@ class Book:
         entries = [i for i in ids if rows[i]["leg"] == "ENTRY"]
         assert len({rows[i]["intent_id"] for i in entries}) == len(entries), "I2: two entries of one intent"
         assert bool(self.locks()) == locked, self.locks()
-        if locked:
-            return
-        (ours,) = self.sql(
-            "SELECT coalesce(sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END), 0) AS q FROM trading.fill"
-            " WHERE book = :b",
+        live = Counter((rows[o["id"]]["trade_id"], o["leg"]) for o in theirs if o["state"] not in DONE)
+        assert not live or max(live.values()) == 1, "I5: two orders of one leg work at the broker"
+        wrong = [o for o in rows.values() if not 0 <= o["cum_qty"] <= o["qty"]]
+        assert wrong == [], "I4"
+        barred = self.barred()
+        held = {key[0]: qty for key, qty in self.broker.positions().items()}
+        ours = self.sql(
+            "SELECT symbol, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS q FROM trading.fill WHERE book = :b"
+            " GROUP BY 1",
             b=self.scope,
         )
-        assert ours["q"] == self.held(), "I1: our fills do not make the broker's position"
+        made = {o["symbol"]: o["q"] for o in ours if o["q"]}
+        for symbol in {*made, *held} - barred:
+            assert made.get(symbol, 0) == held.get(symbol, 0), f"I1: our fills do not make the position in {symbol}"
         for trade in self.trades():
+            if trade["symbol"] in barred:
+                continue
             mine = [o for o in rows.values() if o["trade_id"] == trade["trade_id"]]
             sign = 1 if trade["side"] == "LONG" else -1
-            assert trade["entry_qty"] - trade["exit_qty"] >= 0, "I8: an exit turned the position round"
+            left = trade["entry_qty"] - trade["exit_qty"]
+            assert left >= 0, "I8: an exit turned the position round"
             live = [o for o in mine if o["state"] in ("NEW", "PARTIALLY_FILLED")]
             if trade["state"] == "OPEN" and not any(o["leg"] == "EXIT" for o in live):
                 stops = [o["qty"] - o["cum_qty"] for o in live if o["leg"] == "STOP"]
-                assert stops == [trade["entry_qty"] - trade["exit_qty"]], "I6: the stop is not the position"
-                assert self.held() * sign == stops[0]
+                assert stops == [left], "I6: the stop is not the position"
+                assert held.get(trade["symbol"], 0) * sign == left
             if trade["state"] == "CLOSED":
                 assert not live, "I7: flat, and an exit works"
         denied = [o for o in rows.values() if o["state"] == "DENIED" and not o["reason"]]

@@ -53,6 +53,7 @@ class Faulty:
     nth: int = 1
     times: int = 1
     leg: str | None = None
+    witness: Callable[..., None] | None = None  # looks at each message before it goes
     late: list = field(default_factory=list)
     asked: Counter = field(default_factory=Counter)
     calls: int = 0
@@ -64,6 +65,8 @@ class Faulty:
 
         def call(*args: Any) -> Any:
             self.asked[name] += 1
+            if name in MESSAGES and self.witness is not None:
+                self.witness(name, *args)
             if name in MESSAGES:
                 self.points.pass_(f"before {name}")
             spoilt = name == self.method and (self.leg is None or args[0].leg == self.leg)
