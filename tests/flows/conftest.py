@@ -13,11 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,36 @@ def copy_checkout(folder: Path) -> None:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc"))  # numba's cache goes along
     for file in ("prefect.yaml", "config.ini", "demo.ini"):
         shutil.copy(ROOT / file, folder)
+
+
+class Inbox(HTTPServer):
+    """What arrives at a local HTTP server: (path, JSON)."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Letter)
+        self.messages: list[tuple[str, dict]] = []
+        self.url = f"json://127.0.0.1:{self.server_port}"
+
+    def titles(self) -> list[str]:
+        return [message["title"].removeprefix("AlphaPivot: ") for _, message in self.messages]
+
+
+class Letter(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.messages.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+@pytest.fixture(scope="module")
+def inbox():
+    with Inbox() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")

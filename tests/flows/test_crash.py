@@ -78,6 +78,11 @@ class Held:
         assert all(n == 1 for _, n in once), "what was done before the crash was not done again"
 
 
+@pytest.fixture(scope="module")
+def more_environ(inbox):
+    return {"ALPHAPIVOT_ALERT_URLS": inbox.url}
+
+
 def nothing_twice(checkout) -> list[tuple]:
     """Intents of one symbol and instant beyond the first; entry orders of one intent beyond the first."""
     return checkout.sql(
@@ -120,13 +125,15 @@ def test_a_second_sigterm_of_the_worker_ends_the_run_which_then_says_crashed(run
     run.retry_completes()  # on another worker: `alphapivot ui` has started one
 
 
-def test_sigkill_of_the_worker_and_its_flow(run):
-    """Nobody is left who could tell: the automation that listens for heartbeats does."""
+def test_sigkill_of_the_worker_and_its_flow(run, inbox):
+    """Nobody is left who could tell: the automation that listens for heartbeats does, and another alerts a person."""
     worker, flow = run.worker, run.pid
     os.kill(worker, signal.SIGKILL)
     os.kill(flow, signal.SIGKILL)
     state = run.ends("CRASHED")
     assert "no heartbeat for 90 s" in state["message"]
+    told = f"run crashed: {run.checkout.ask(f'/flow_runs/{run.id}')['name']}"
+    run.checkout.eventually(inbox.titles, lambda titles: told in titles)
     run.retry_completes()
 
 

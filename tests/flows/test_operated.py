@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,14 +22,72 @@ CONFIG = "tests/configs/small.ini"
 @pytest.fixture(scope="module")
 def decided(checkout):
     """The checkout after one pipeline run for AS_OF."""
-    run = checkout.ended(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    checkout.first = checkout.ended(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
+    assert checkout.first["state"]["type"] == "COMPLETED", checkout.first["state"]
     return checkout
 
 
 def counted(checkout) -> list[tuple]:
     tables = ("market.bar", "signals.signal", "signals.composite", "trading.decision", "trading.orders", "trading.fill")
     return [checkout.sql(f"SELECT count(*) FROM {table}")[0] for table in tables]
+
+
+def test_a_run_says_what_it_is_and_shows_what_came_of_it(decided):
+    run = decided.first
+    assert run["name"] == "pipeline 2025-06-27 00:00Z"
+    assert {"equity", "equity index", "metal", "crypto"} <= set(run["tags"])
+    mine = {"flow_run_id": {"any_": [run["id"]]}}
+    shown = {a["key"]: a["data"] for a in decided.ask("/artifacts/filter", {"artifacts": mine})}
+    names = ("scores", "decisions", "open-trades", "closed-trades", "equity", "data")
+    assert set(shown) == {f"test-{name}" for name in names}
+    header, _, *table = [line for line in shown["test-scores"].splitlines() if line.startswith("|")]
+    assert all(f" {pillar} " in header for pillar in ("trend", "momentum", "flow", "structure"))
+    assert len(table) == 4
+    decisions = decided.sql("SELECT symbol, action, reasons[1] FROM trading.decision WHERE reasons <> '{}'")
+    assert decisions
+    for symbol, action, reason in decisions:
+        (line,) = [row for row in shown["test-decisions"].splitlines() if row.startswith(f"| {symbol} ")]
+        assert action in line
+        assert reason in line
+    assert "data:image/svg+xml" in shown["test-equity"]
+    assert "series are fresh" in shown["test-data"]
+
+
+def test_what_our_library_logs_stands_in_the_log_of_the_run(decided):
+    wanted = {"logs": {"flow_run_id": {"any_": [decided.first["id"]]}}, "limit": 200}
+    ours = decided.eventually(
+        lambda: [line for line in decided.ask("/logs/filter", wanted) if line["name"].startswith("alphapivot.")],
+        lambda lines: any("trade:" in line["message"] for line in lines),
+    )
+    assert {line["level"] for line in ours} >= {20}, "from INFO on"
+    steps = {line["message"].split(":")[0] for line in ours if line["name"] == "alphapivot.step"}
+    assert {"ingest simulated 0", "pillar trend 0", "composite", "trade"} <= steps
+
+
+def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
+    before = counted(decided)
+    later = "2025-06-28T00:00:00+00:00"
+    run = decided.ended(decided.trigger("ingest", as_of=later, config=str(decided.folder / CONFIG)))
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    bars, *others = counted(decided)
+    assert bars > before[0]
+    assert others == before[1:]
+
+
+def test_one_run_at_a_time_talks_to_the_broker(decided):
+    """The limit is taken as by another run; no trade is made until it is given back."""
+    limit = {"names": ["broker-execution"], "slots": 1, "mode": "concurrency"}
+    held = decided.ask("/v2/concurrency_limits/increment", limit)
+    assert [taken["name"] for taken in held] == ["broker-execution"]
+    try:
+        run_id = decided.trigger("trade", as_of=AS_OF, config=str(decided.folder / CONFIG))
+        decided.wait_for(run_id, "RUNNING")
+        time.sleep(8)
+        assert decided.ask(f"/flow_runs/{run_id}")["state"]["type"] == "RUNNING"
+        assert decided.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}) == []
+    finally:
+        decided.ask("/v2/concurrency_limits/decrement", limit)
+    assert decided.ended(run_id)["state"]["type"] == "COMPLETED"
 
 
 def test_a_second_run_for_the_same_instant_finds_all_done(decided):
@@ -104,7 +163,6 @@ def test_late_runs_become_one_for_the_newest_instant(decided):
     assert "another signals has decided for" in late["message"]
 
 
-@pytest.mark.slow
 def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_an_old_score(decided):
     config = str(decided.folder / CONFIG)  # its market stood still in June 2025
     before = decided.sql("SELECT count(*) FROM trading.orders")
@@ -118,7 +176,6 @@ def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
 
 
-@pytest.mark.slow
 def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
     ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
     state = decided.ended(decided.trigger("pipeline", as_of=ahead, config=str(decided.folder / CONFIG)))["state"]

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psycopg
@@ -28,28 +26,6 @@ BREAK = "    def parts(self, bars: Panel) -> Parts:\n"
 
 
 @pytest.fixture(scope="module")
-def inbox():
-    """What arrives at a local HTTP server."""
-    messages = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            messages.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Silent."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    messages.append(server.server_port)
-    yield messages
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
 def more_environ(server, inbox):
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS planted")
@@ -58,7 +34,7 @@ def more_environ(server, inbox):
         "ALPHAPIVOT_DATABASE__URL": f"postgresql://planted:{DATABASE}@127.0.0.1:{server.port}/{{database}}",
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         "PREFECT_API_AUTH_STRING": AUTH,
-        "ALPHAPIVOT_ALERT_URLS": f"json://127.0.0.1:{inbox.pop()}/{HOOK}",
+        "ALPHAPIVOT_ALERT_URLS": f"{inbox.url}/{HOOK}",
     }
 
 
@@ -79,7 +55,7 @@ def over(checkout, inbox, tmp_path_factory):
     momentum.write_text(sound)
     os.kill(int(note.read_text()), signal.SIGKILL)
     crashed = checkout.ended(run_id)
-    checkout.eventually(lambda: [m["title"] for _, m in inbox], lambda titles: len(titles) >= 2, 90)
+    checkout.eventually(inbox.titles, lambda titles: len(titles) >= 2)
     time.sleep(3)  # for one too many
     return failed, crashed, lists
 
@@ -95,13 +71,13 @@ def test_a_failed_and_a_killed_run_are_each_told_of_once(checkout, over, inbox):
     failed, crashed, _ = over
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert crashed["state"]["type"] == "CRASHED"
-    assert [m["title"] for _, m in inbox] == [
-        "AlphaPivot: run failed: pipeline 2025-06-27 00:00Z",
-        "AlphaPivot: run crashed: pipeline 2025-06-27 12:00Z",
+    assert inbox.titles() == [
+        "run failed: pipeline 2025-06-27 00:00Z",
+        "run crashed: pipeline 2025-06-27 12:00Z",
     ]
-    assert "injected by the test" in inbox[0][1]["message"]
+    assert "injected by the test" in inbox.messages[0][1]["message"]
     assert checkout.sql("SELECT count(*), count(sent_at) FROM api.alerts") == [(2, 2)]
-    assert not any(secret in json.dumps(message) for _, message in inbox for secret in SECRETS)
+    assert not any(secret in json.dumps(message) for _, message in inbox.messages for secret in SECRETS)
 
 
 def test_who_has_no_auth_string_learns_and_starts_nothing(checkout, over):
