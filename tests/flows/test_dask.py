@@ -10,87 +10,128 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from pillars import PILLARS
 
 pytest.importorskip("prefect_dask", reason="the extra dask is not installed")
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
-AS_OF = "2025-06-27T00:00:00+00:00"
+AS_OF, NEXT = "2025-06-26T00:00:00+00:00", "2025-06-27T00:00:00+00:00"
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
 SPY = (
     BODY
     + """        import os, time
         with open({folder!r} + f"/momentum.{{os.getpid()}}", "a") as seen:
             seen.write("x")
+        if os.path.exists({folder!r} + "/fail"):
+            raise RuntimeError("injected by the test")
         while os.path.exists({folder!r} + "/hold"):
             time.sleep(0.1)
 """
 )
 
 
-@pytest.fixture
-def cluster(checkout, tmp_path):
+@pytest.fixture(scope="module")
+def spied(checkout, tmp_path_factory):
+    """Where pillar momentum says in which process it runs, and is told to fail or to stand still."""
+    folder = tmp_path_factory.mktemp("spied")
+    momentum = checkout.folder / "pillars" / "momentum.py"
+    momentum.write_text(momentum.read_text().replace(BODY, SPY.format(folder=str(folder))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(checkout, tmp_path_factory):
     """The scheduler's address, and the processes of the two workers."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "ALPHAPIVOT", "PYTHON"))}
     environ = inherited | {
         "PYTHONPATH": str(checkout.folder),
         "ALPHAPIVOT_DATABASE__URL": checkout.hub.url,
         "PREFECT_API_URL": checkout.api,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_HOME": str(folder / "prefect"),
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3",
     }
     dask = str(Path(sys.executable).with_name("dask"))
-    log = tmp_path / "dask.log"
+    log = folder / "dask.log"
     processes = []
 
     def start(*arguments: str) -> subprocess.Popen:
         with log.open("a") as out:
-            made = subprocess.Popen([dask, *arguments], cwd=tmp_path, env=environ, stdout=out, stderr=out)
+            made = subprocess.Popen([dask, *arguments], cwd=folder, env=environ, stdout=out, stderr=out)
         processes.append(made)
         return made
 
-    start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-    found = checkout.eventually(lambda: re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text()), bool, 120)
-    workers = [start("worker", found[1], "--no-nanny", "--nthreads", "1", "--no-dashboard") for _ in range(2)]
-    checkout.eventually(lambda: log.read_text().count("Registered to:"), lambda n: n == 2, 120)
-    yield found[1], workers
-    for process in processes:
-        process.kill()
-        process.wait()
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        found = checkout.eventually(lambda: re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text()), bool)
+        workers = [start("worker", found[1], "--no-nanny", "--nthreads", "1", "--no-dashboard") for _ in range(2)]
+        checkout.eventually(lambda: log.read_text().count("Registered to:"), lambda n: n == 2)
+        yield found[1], workers
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
-def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely(checkout, cluster, tmp_path):
-    address, workers = cluster
-    spied = tmp_path / "spied"
-    spied.mkdir()
-    (spied / "hold").touch()
-    momentum = checkout.folder / "pillars" / "momentum.py"
-    momentum.write_text(momentum.read_text().replace(BODY, SPY.format(folder=str(spied))))
+@pytest.fixture(scope="module")
+def config(checkout, cluster):
     small = (checkout.folder / "tests/configs/small.ini").read_text()
-    config = checkout.folder / "dask.ini"
-    config.write_text(
-        small.replace("shards = 1", f"shards = 2\ntask_runner = dask\ndask_address = {address}  ; the test's own")
-    )
-    run_id = checkout.trigger("pipeline", as_of=AS_OF, config=str(config))
+    ours = f"shards = 2\ntask_runner = dask\ndask_address = {cluster[0]}  ; the test's own"
+    file = checkout.folder / "dask.ini"
+    file.write_text(small.replace("shards = 1", ours))
+    return str(file)
 
-    first = checkout.eventually(lambda: [int(p.suffix[1:]) for p in spied.glob("momentum.*")], bool, 200)[0]
-    assert first in [w.pid for w in workers], "it runs on the cluster, not in the flow's process"
+
+def batches(checkout, as_of: str) -> dict[str, int]:
+    query = "SELECT step, count(*) FROM ops.batch JOIN ops.run USING (run_id) WHERE as_of = :as_of GROUP BY step"
+    return dict(checkout.sql(query, as_of=as_of))
+
+
+def processes(spied: Path) -> set[int]:
+    return {int(p.suffix[1:]) for p in spied.glob("momentum.*")}
+
+
+def test_retry_executes_only_what_failed_on_the_cluster_too(checkout, cluster, config, spied):
+    (spied / "fail").touch()
+    run_id = checkout.trigger("pipeline", as_of=AS_OF, config=config)
+    run = checkout.ended(run_id)
+    assert run["state"]["type"] == "FAILED", run["state"]
+    assert "pillar momentum 0" in run["state"]["message"]
+    assert processes(spied) <= {w.pid for w in cluster[1]}, "it runs on the cluster, not in the flow's process"
+    done = batches(checkout, AS_OF)
+    assert {f"pillar {name} {k}" for name in PILLARS if name != "momentum" for k in (0, 1)} < set(done)
+
+    (spied / "fail").unlink()
+    checkout.retry(run_id)
+    checkout.eventually(lambda: checkout.ask(f"/flow_runs/{run_id}")["run_count"], lambda n: n == 2)
+    run = checkout.ended(run_id)
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    again = {"pillar momentum 0": 1, "pillar momentum 1": 1, "composite": 2, "trade": 2}
+    assert batches(checkout, AS_OF) == done | again
+
+
+def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely(checkout, cluster, config, spied):
+    workers = {w.pid for w in cluster[1]}
+    for seen in spied.glob("momentum.*"):
+        seen.unlink()
+    (spied / "hold").touch()
+    run_id = checkout.trigger("pipeline", as_of=NEXT, config=config)
+    checkout.eventually(lambda: processes(spied), bool)
+    first = processes(spied).pop()
+    assert first in workers
     os.kill(first, signal.SIGKILL)
-    time.sleep(1)
+    checkout.eventually(lambda: processes(spied), lambda seen: seen == workers)  # the other one has taken over
     (spied / "hold").unlink()
 
     run = checkout.ended(run_id)
     assert run["state"]["type"] == "COMPLETED", run["state"]
-    by = {int(p.suffix[1:]) for p in spied.glob("momentum.*")}
-    assert by == {w.pid for w in workers}, "the other worker has taken over"
-    done = dict(checkout.sql("SELECT step, count(*) FROM ops.batch GROUP BY step"))
-    scored = {step: n for step, n in done.items() if step.startswith("pillar ")}
-    assert len(scored) == 12
-    assert set(scored.values()) == {1}, scored
+    scored = {step: n for step, n in batches(checkout, NEXT).items() if step.startswith("pillar ")}
+    assert scored == {f"pillar {name} {k}": 1 for name in PILLARS for k in (0, 1)}
     twice = "SELECT count(*) FROM (SELECT FROM signals.signal_revision) AS superseded"
     assert checkout.sql(twice) == [(0,)], "nothing was written twice"
     assert checkout.sql("SELECT count(*) > 0 FROM trading.intent") == [(True,)]
