@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from pillars import syntax
+
 ROOT = Path(__file__).parents[1]
 # From stored bars to signals: the pillars, and what chooses, joins and adjusts the bars that they see. What makes the
 # stored bars (ingestion, resampling, the decision of rolls) is not here: it speaks through them.
@@ -55,13 +57,13 @@ def _meaning(*patterns: str) -> str:
     for path in _files(*patterns):
         name = path.relative_to(ROOT).as_posix()
         if name not in SAYS_NOTHING:
-            digest.update(f"{name}\n{ast.dump(_without_docstrings(ast.parse(path.read_bytes())))}\n".encode())
+            digest.update(f"{name}\n{ast.dump(_without_docstrings(syntax.parse(path.read_bytes())))}\n".encode())
     for library in LIBRARIES:
         digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _without_docstrings(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]

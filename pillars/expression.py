@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pillars import syntax
 from pillars.base import Column
 
 LENGTH = 500  # characters of an expression
@@ -59,7 +60,7 @@ def compile_condition(text: str, names: Iterable[str], owner: str) -> Compiled:
     if len(text) > LENGTH:
         raise ExpressionError(LENGTH + 1, f"the rule is {len(text)} characters long; {LENGTH} are allowed")
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = syntax.parse(text, "eval")
     except SyntaxError as error:
         raise ExpressionError(
             error.offset or len(text) + 1, f"{error.msg}; expected a condition such as adx > 25"
