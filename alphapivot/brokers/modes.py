@@ -11,19 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers.base import (
-    Absent,
-    Account,
-    Answer,
-    Broker,
-    BrokerFill,
-    BrokerOrder,
-    Hours,
-    Key,
-    OrderSpec,
-    Ref,
-    Rejected,
-)
+from alphapivot.brokers.base import Absent, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
+from alphapivot.brokers.through import Through
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,15 +21,8 @@ if TYPE_CHECKING:
 LIVE = "ALPHAPIVOT_LIVE"
 
 
-class Shadow:
+class Shadow(Through):
     """A real account that is read and never written: this book holds nothing there, whatever else the account holds."""
-
-    def __init__(self, real: Broker) -> None:
-        self._real = real
-        self.caps = real.caps
-
-    def account(self) -> Account:
-        return self._real.account()
 
     def positions(self) -> dict[Key, Decimal]:
         return {}
@@ -62,9 +44,6 @@ class Shadow:
 
     def cancel(self, ref: Ref) -> None:
         pass
-
-    def session(self, key: Key) -> Hours:
-        return self._real.session(key)
 
 
 def allow(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from decimal import Decimal
 
-from alphapivot.brokers.base import (
-    Absent,
-    Account,
-    Answer,
-    Broker,
-    BrokerFill,
-    BrokerOrder,
-    Hours,
-    Key,
-    OrderSpec,
-    Ref,
-)
+from alphapivot.brokers.base import Answer, Broker, OrderSpec, Ref
+from alphapivot.brokers.through import Through
 
 
-class Paced:
+class Paced(Through):
     """``broker``, whose orders, replacements and cancels are 1 / ``per_second`` apart; reads are not held up."""
 
     def __init__(
@@ -32,9 +21,9 @@ class Paced:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._broker, self._gap, self._now, self._sleep = broker, float(1 / per_second), now, sleep
+        super().__init__(broker)
+        self._gap, self._now, self._sleep = float(1 / per_second), now, sleep
         self._next = now()
-        self.caps = broker.caps
 
     def _wait(self) -> None:
         early = self._next - self._now()
@@ -53,21 +42,3 @@ class Paced:
     def cancel(self, ref: Ref) -> None:
         self._wait()
         self._broker.cancel(ref)
-
-    def account(self) -> Account:
-        return self._broker.account()
-
-    def positions(self) -> dict[Key, Decimal]:
-        return self._broker.positions()
-
-    def open_orders(self) -> list[BrokerOrder]:
-        return self._broker.open_orders()
-
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
-        return self._broker.find(refs, since)
-
-    def fills(self, since: datetime) -> list[BrokerFill]:
-        return self._broker.fills(since)
-
-    def session(self, key: Key) -> Hours:
-        return self._broker.session(key)

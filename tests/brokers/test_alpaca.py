@@ -43,9 +43,12 @@ def broker(server):
 @contextmanager
 def patience(broker, fault):
     """Short where no answer will come, long where one does, however busy the machine is."""
-    usual, broker._wire.timeout = broker._wire.timeout, 0.3 if fault in ("lost", "never", "late") else 60
+    usual, broker._wire.session.timeout = (
+        broker._wire.session.timeout,
+        0.3 if fault in ("lost", "never", "late") else 60,
+    )
     yield
-    broker._wire.timeout = usual
+    broker._wire.session.timeout = usual
 
 
 def order(name="AP1", **changes):
@@ -210,6 +213,42 @@ def test_what_was_refused_says_why(broker, server):
     assert broker.submit(order()) == Rejected("Alpaca: insufficient buying power")
     server.fault("POST", "429")
     assert broker.submit(order()) == Throttled(7.0)
+
+
+def test_an_order_that_is_still_on_its_way_at_alpaca_rests(broker, server):
+    broker.submit(order())
+    (row,) = server.orders.values()
+    for status, state in (
+        ("pending_new", "NEW"),
+        ("accepted", "NEW"),
+        ("pending_cancel", "PENDING_CANCEL"),
+        ("pending_replace", "PENDING_REPLACE"),
+        ("replaced", "REPLACED"),
+        ("canceled", "CANCELED"),
+        ("expired", "EXPIRED"),
+        ("rejected", "REJECTED"),
+        ("held", "SUSPENDED"),
+        ("done_for_day", "NEW"),
+    ):
+        row["status"] = status
+        assert found(broker, ref())["AP1"].state == state
+    row |= {"status": "new", "filled_qty": "3", "filled_avg_price": "100"}
+    assert found(broker, ref())["AP1"].state == "PARTIALLY_FILLED"  # whatever it is called
+
+
+def test_a_partial_fill_that_is_then_cancelled_keeps_what_filled(broker, server):
+    broker.submit(bracket())
+    (row, *_) = server.orders.values()
+    server.fill(row, "100", 4)
+    broker.cancel(ref())
+    seen = found(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET"))
+    assert [(o.state, o.cum_qty) for o in seen.values()] == [("CANCELED", 4), ("CANCELED", 0), ("CANCELED", 0)]
+    assert broker.positions() == {("APPLE", "spot", ""): D(4)}
+
+
+def test_the_brokers_clock_is_told_however_far_it_is_from_ours(broker, server):
+    server.clock = lambda: datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    assert broker.account().at == datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
 def test_a_request_that_lands_late_makes_one_order(broker, server):
@@ -394,11 +433,12 @@ def test_what_alpaca_cannot_trade_is_refused_at_start_all_at_once():
         "ES": instrument("ES", futures="es", trade_market="futures"),
         "VOD": instrument("VOD", currency="GBP"),
         "BTC": instrument("BTC", calendar="24/7"),
+        "PART": instrument("PART", lot="0.001"),
         "OK": instrument("OK", tradable=False, currency="JPY"),
     }
     with pytest.raises(ConfigError) as error:
         tickers(AlpacaBroker(), wrong)
-    assert [word in str(error.value) for word in ("ES", "VOD", "BTC", "OK]")] == [True, True, True, False]
+    assert [word in str(error.value) for word in ("ES", "VOD", "BTC", "PART", "OK]")] == [True] * 4 + [False]
 
 
 def test_tickers_come_from_the_spot_market_unless_the_broker_calls_them_otherwise():

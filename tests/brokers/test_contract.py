@@ -1,15 +1,28 @@
 """What every broker promises, whatever stands behind it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pandas as pd
 import pytest
 
-from alphapivot.brokers.base import Absent, Accepted, Account, Attached, Broker, BrokerOrder, Duplicate, OrderSpec, Ref
+from alphapivot.brokers.alpaca import Alpaca
+from alphapivot.brokers.base import (
+    Absent,
+    Accepted,
+    Account,
+    Attached,
+    Broker,
+    BrokerOrder,
+    Duplicate,
+    OrderSpec,
+    Ref,
+    Rejected,
+)
 from alphapivot.brokers.paper import Paper
-from alphapivot.settings import Instrument, PaperBroker
+from alphapivot.settings import AlpacaBroker, Instrument, PaperBroker
+from tests.brokers import alpaca_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -23,6 +36,7 @@ class Bench:
     """A broker, and what makes its market trade at a price for a day."""
 
     broker: Broker
+    remote: object = None  # Alpaca's server
     days: int = 0
 
     def trade(self, price):
@@ -30,23 +44,39 @@ class Bench:
         ts = NOW + self.days * DAY
         if isinstance(self.broker, Fake):
             self.broker.move(KEY, price, at=ts)
+        elif self.remote is not None:
+            self.remote.clock = lambda: ts
+            self.remote.move("A", price)
         else:
             row = {"symbol": "A", "market": "spot", "contract": "", "interval": "1d", "ts": ts, "start": ts - DAY}
             prices = dict.fromkeys(("open", "high", "low", "close"), float(price))
             self.broker.advance(pd.DataFrame([row | prices | {"volume": 1000.0}]), {"EUR": D(1)})
 
-    def entry(self, i="e1", qty=10, side="BUY", stop=90, target=120):
+    def entry(self, i="AP1", qty=10, side="BUY", stop=90, target=120):
         native = self.broker.caps.native_bracket
-        legs = (Attached(f"{i}s", "STOP", D(stop)), Attached(f"{i}t", "TARGET", D(target))) if native else ()
+        legs = (Attached(f"{i}S", "STOP", D(stop)), Attached(f"{i}T", "TARGET", D(target))) if native else ()
         at = NOW + self.days * DAY
         return OrderSpec(i, i, "ENTRY", *KEY, side, "MARKET", D(qty), at, None, legs, D(1))
 
     def find(self, i, leg="ENTRY", theirs=None):
-        return self.broker.find([Ref(i, theirs, i[:2], leg)], NOW)[i]
+        return self.broker.find([Ref(i, theirs, i[:3], leg)], NOW)[i]
 
 
-@pytest.fixture(params=["paper", "poor", "unique"])
+@pytest.fixture
+def alpaca():
+    """Alpaca's end of the wire."""
+    made = alpaca_server.Alpaca()
+    made.clock = lambda: NOW
+    made.account |= dict.fromkeys(("cash", "equity", "non_marginable_buying_power"), "100000")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["paper", "alpaca", "poor", "unique"])
 def bench(request, tmp_path):
+    if request.param == "alpaca":
+        remote = request.getfixturevalue("alpaca")
+        return Bench(Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret"), remote)
     if request.param != "paper":
         return Bench(Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE))
     hub = request.getfixturevalue("hub")
@@ -82,14 +112,14 @@ def test_an_empty_account_has_its_cash_and_nothing_else(bench):
 def test_what_it_accepts_it_finds_by_our_id_and_lists_as_open(bench):
     answer = bench.broker.submit(bench.entry())
     assert isinstance(answer, Accepted)
-    found = bench.find("e1")
+    found = bench.find("AP1")
     assert (found.state, found.cum_qty, found.qty, found.key, found.side) == ("NEW", 0, 10, KEY, "BUY")
-    assert found.broker_order_id == answer.broker_order_ids["e1"]
-    assert "e1" in {o.client_order_id for o in bench.broker.open_orders()}
+    assert found.broker_order_id == answer.broker_order_ids["AP1"]
+    assert "AP1" in {o.client_order_id for o in bench.broker.open_orders()}
 
 
 def test_an_order_that_it_never_had_is_absent_and_proven_so(bench):
-    assert bench.find("e9") == Absent()
+    assert bench.find("AP9") == Absent()
 
 
 def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
@@ -97,20 +127,26 @@ def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
     bench.trade(100)
     assert bench.broker.positions() == {KEY: 10}
     (fill,) = bench.broker.fills(NOW)
-    assert (fill.client_order_id, fill.qty, fill.price, fill.cash) == ("e1", 10, 100, -1000)
+    assert "AP1" in (fill.client_order_id, named(bench, fill.broker_order_id))
+    assert (fill.qty, fill.price, fill.cash) == (10, 100, -1000)
     assert bench.broker.account().cash == 100_000 - 1000 - fill.fee
-    found = bench.find("e1")
+    found = bench.find("AP1")
     assert (found.state, found.cum_qty, found.avg_price) == ("FILLED", 10, 100)
+
+
+def named(bench, theirs):
+    """Our id of an order that a fill names by the broker's."""
+    return theirs and bench.find("AP1").broker_order_id == theirs and "AP1"
 
 
 def test_a_cancelled_order_never_fills_and_a_final_one_is_left_alone(bench):
     bench.broker.submit(bench.entry())
-    bench.broker.cancel(Ref("e1", None, "e1", "ENTRY"))
-    assert bench.find("e1").state == "CANCELED"
+    bench.broker.cancel(Ref("AP1", None, "AP1", "ENTRY"))
+    assert bench.find("AP1").state == "CANCELED"
     bench.trade(100)
     assert bench.broker.positions() == {}
-    bench.broker.cancel(Ref("e1", None, "e1", "ENTRY"))
-    assert bench.find("e1").state == "CANCELED"
+    bench.broker.cancel(Ref("AP1", None, "AP1", "ENTRY"))
+    assert bench.find("AP1").state == "CANCELED"
 
 
 def test_an_id_that_is_sent_twice_is_refused_where_ids_are_unique_and_doubles_the_order_where_not(bench):
@@ -125,9 +161,9 @@ def test_an_id_that_is_sent_twice_is_refused_where_ids_are_unique_and_doubles_th
 
 
 def test_fills_are_told_from_an_instant_on_each_with_an_id_of_its_own(bench):
-    bench.broker.submit(bench.entry("e1"))
+    bench.broker.submit(bench.entry("AP1"))
     bench.trade(100)
-    bench.broker.submit(bench.entry("e2"))
+    bench.broker.submit(bench.entry("AP2"))
     bench.trade(101)
     first, second = bench.broker.fills(NOW)
     assert first.exec_id != second.exec_id
@@ -138,16 +174,16 @@ def test_a_stop_protects_whether_it_came_with_its_entry_or_after(bench):
     bench.broker.submit(bench.entry())
     bench.trade(100)
     if not bench.broker.caps.native_bracket:
-        stop = OrderSpec("e1s", "e1", "STOP", *KEY, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
+        stop = OrderSpec("AP1S", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
         assert isinstance(bench.broker.submit(stop), Accepted)
-    found = bench.find("e1s", "STOP")
+    found = bench.find("AP1S", "STOP")
     assert isinstance(found, BrokerOrder)
     assert (found.state, found.qty, found.price) == ("NEW", 10, 90)
     bench.trade(95)
     assert bench.broker.positions() == {KEY: 10}
     bench.trade(88)
     assert bench.broker.positions() == {}
-    assert bench.find("e1s", "STOP").state == "FILLED"
+    assert bench.find("AP1S", "STOP").state == "FILLED"
 
 
 def test_its_market_says_whether_it_is_open(bench):
@@ -156,3 +192,48 @@ def test_its_market_says_whether_it_is_open(bench):
         bench.broker.set(open=False)
         assert not bench.broker.session(KEY).open
         assert bench.broker.session(KEY).opens > NOW
+
+
+def test_a_stop_that_is_replaced_protects_at_the_new_price_only(bench):
+    if not bench.broker.caps.atomic_replace:
+        assert isinstance(bench.broker.replace(Ref("AP1S", None, "AP1", "STOP"), bench.entry()), Rejected)
+        return
+    ids = bench.broker.submit(bench.entry()).broker_order_ids
+    bench.trade(100)
+    at = NOW + bench.days * DAY
+    new = OrderSpec("APN", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), at, D(95), (), D(1))
+    answer = bench.broker.replace(Ref("AP1S", ids["AP1S"], "AP1", "STOP"), new)
+    assert isinstance(answer, Accepted)
+    assert bench.broker.find([Ref("AP1S", ids["AP1S"], "AP1", "STOP")], NOW)["AP1S"].state == "REPLACED"
+    again = Ref("APN", answer.broker_order_ids["APN"], "AP1", "STOP")
+    assert (bench.broker.find([again], NOW)["APN"].state, bench.broker.find([again], NOW)["APN"].price) == ("NEW", 95)
+    bench.trade(94)
+    assert bench.broker.positions() == {}
+    states = [
+        bench.broker.find([r], NOW)[r.client_order_id].state for r in (again, Ref("AP1T", ids["AP1T"], "AP1", "TARGET"))
+    ]
+    assert states == ["FILLED", "CANCELED"]
+
+
+def test_a_bracket_leaves_by_one_leg_and_the_other_is_cancelled(bench):
+    if not bench.broker.caps.native_bracket:
+        assert isinstance(
+            bench.broker.submit(replace(bench.entry(), attached=(Attached("AP1S", "STOP", D(90)),))), Rejected
+        )
+        return
+    bench.broker.submit(bench.entry(stop=90, target=110))
+    assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"SUSPENDED"}
+    bench.trade(100)
+    assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"NEW"}
+    bench.trade(111)
+    assert (bench.find("AP1T", "TARGET").state, bench.find("AP1S", "STOP").state) == ("FILLED", "CANCELED")
+    assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])
+
+
+def test_a_short_is_the_mirror_of_a_long(bench):
+    bench.broker.submit(bench.entry(side="SELL", stop=110, target=80))
+    bench.trade(100)
+    assert bench.broker.positions() == {KEY: -10}
+    (fill,) = bench.broker.fills(NOW)
+    assert (fill.cash, bench.broker.account().cash) == (1000, 101_000)
+    assert bench.broker.account().equity == 100_000

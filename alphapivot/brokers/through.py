@@ -1,0 +1,44 @@
+"""A broker seen through another: what wraps one overrides what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from alphapivot.brokers.base import Absent, Account, Answer, Broker, BrokerFill, BrokerOrder, Hours, Key, OrderSpec, Ref
+
+
+class Through:
+    """The Broker port, as ``broker`` answers it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.caps = broker.caps
+
+    def account(self) -> Account:
+        return self._broker.account()
+
+    def positions(self) -> dict[Key, Decimal]:
+        return self._broker.positions()
+
+    def open_orders(self) -> list[BrokerOrder]:
+        return self._broker.open_orders()
+
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
+        return self._broker.find(refs, since)
+
+    def fills(self, since: datetime) -> list[BrokerFill]:
+        return self._broker.fills(since)
+
+    def submit(self, spec: OrderSpec) -> Answer:
+        return self._broker.submit(spec)
+
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        return self._broker.replace(ref, spec)
+
+    def cancel(self, ref: Ref) -> None:
+        self._broker.cancel(ref)
+
+    def session(self, key: Key) -> Hours:
+        return self._broker.session(key)
