@@ -72,7 +72,7 @@ def validate(
     for key, text in found.items():
         try:
             if key in fields:
-                values[key] = _typed(text, fields[key])
+                values[key] = typed(text, fields[key])
         except ValueError as error:
             mistakes.append(f"[{section}] {key} = {_shown(text, fields[key])}: {error}")
     unknown = [key for key in found if key not in fields]
@@ -124,7 +124,7 @@ def _types(annotation: Any) -> list[Any]:
     return [origin or annotation]
 
 
-def _typed(text: str, field: FieldInfo) -> Any:
+def typed(text: str, field: FieldInfo) -> Any:
     """A key's text as what pydantic takes: a mapping or a list where the field is one."""
     types = _types(field.annotation)
     items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
