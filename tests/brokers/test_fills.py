@@ -116,6 +116,45 @@ def test_an_exit_that_is_not_active_yet_leaves_the_stop_in_place():
     ]
 
 
+@pytest.mark.parametrize(
+    ("side", "prices", "expected"),
+    [
+        ("BUY", (100, 101, 98, 100), [("ENTRY", 98)]),  # it is reached
+        ("BUY", (100, 101, "98.01", 100), []),
+        ("BUY", (97, 99, 96, 98), [("ENTRY", 97)]),  # a better open
+        ("SELL", (96, 98, 95, 96), [("ENTRY", 98)]),
+        ("SELL", (96, "97.99", 95, 96), []),
+        ("SELL", (99, 100, 97, 98), [("ENTRY", 99)]),
+    ],
+)
+def test_a_limit_entry_fills_where_the_bar_reaches_it_or_at_a_better_open_without_slippage(side, prices, expected):
+    bracket = long_bracket("90", "130") if side == "BUY" else short_bracket("110", "70")
+    orders = [replace(bracket[0], price=D(98)), *bracket[1:]]
+    assert told(step(orders, bar(*prices), tick=TICK, slippage_bps=D(10))) == expected
+
+
+@pytest.mark.parametrize(("start", "expected"), [(T, 97), (T - timedelta(microseconds=1), 95)])
+def test_a_replaced_stop_holds_from_the_bar_that_opens_when_it_became_active(start, expected):
+    stop = Resting("s", "STOP", "SELL", D(97), T, was=D(95))
+    assert told(step([stop], bar(100, 101, 94, 95, start=start), tick=TICK)) == [("STOP", expected)]
+
+
+@pytest.mark.parametrize(
+    ("bracket", "prices", "fills"),
+    [
+        (long_bracket(), (100, 110, 99, 105), False),  # touched, not traded through
+        (long_bracket(), (100, "110.01", 99, 105), True),
+        (long_bracket(), (112, 113, 111, 112), True),  # at its own price, whatever the open
+        (short_bracket(), (100, 101, 90, 95), False),
+        (short_bracket(), (100, 101, "89.99", 95), True),
+    ],
+)
+def test_a_strict_target_needs_a_tick_beyond_it_and_fills_at_its_price(bracket, prices, fills):
+    events = step(protected(bracket), bar(*prices), tick=TICK, strict=True)
+    price = float(bracket[2].price)
+    assert told(events) == ([("TARGET", price), ("STOP", "target_filled")] if fills else [])
+
+
 def test_legs_without_their_entry_stay_held():
     assert step(long_bracket()[1:], bar(100, 120, 80, 100), tick=TICK) == []
 

@@ -1,0 +1,157 @@
+"""What a replayed bar does to cash and positions: rules 6, 9 and 10 by hand, at their very edges."""
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+
+from alphapivot.brokers.fills import Resting
+from alphapivot.brokers.replay import Order, Position, Replay
+from alphapivot.settings import Instrument, PaperBroker
+
+T = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
+D = Decimal
+
+
+def terms(market, **changes):
+    made = {"symbol": "A", "signal_market": market, "trade_market": market, market: "a", "currency": "USD"}
+    made |= {"quote_unit": 1, "multiplier": 1, "tick": "0.01", "lot": 1, "margin": "0.1", "tradable": True}
+    return Instrument(**(made | {"calendar": "24/7"} | changes))
+
+
+def position(qty, avg=100, *, symbol="A", market="futures", mark=None, fx="1"):
+    mark = None if mark is None else D(mark)
+    return Position("b", symbol, market, "H" if market == "futures" else "", D(qty), D(avg), mark, D(fx), T)
+
+
+def replay(held, *, cash=100_000, orders=(), given=None, **settings):
+    """``held``: positions; ``orders``: of the first of them."""
+    positions = {(p.symbol, p.market, p.contract): p for p in held}
+    resting = defaultdict(lambda: defaultdict(list))
+    if orders:
+        resting[next(iter(positions))]["b"] = [Order(o.qty, o) for o in orders]
+    found = given or {key: terms(key[1]) for key in positions}
+    return Replay(PaperBroker(cash=1, currency="EUR", **settings), found, D(cash), positions, resting)
+
+
+def show(made, o, high=None, low=None, close=None, volume=None):
+    key = next(iter(made.positions))
+    made.bar(
+        key, SimpleNamespace(start=T, ts=T + DAY, open=o, high=high or o, low=low or o, close=close or o, volume=volume)
+    )
+    made.settle()
+    return made.positions[key]
+
+
+def entry(side="BUY", qty=10, price=None):
+    return Resting("e", "ENTRY", side, price, T, qty=D(qty))
+
+
+def stop(side="SELL", qty=10, price=50, state="WORKING"):
+    return Resting("s", "STOP", side, D(price), T, state, D(qty))
+
+
+@pytest.mark.parametrize(
+    ("qty", "avg", "side", "filled", "price", "made", "average", "realised"),
+    [
+        (0, 0, "BUY", 10, 100, 10, 100, 0),
+        (10, 100, "BUY", 30, 104, 40, 103, 0),  # (1,000 + 3,120) / 40
+        (10, 100, "SELL", 4, 110, 6, 100, 40),
+        (10, 100, "SELL", 10, 90, 0, 0, -100),
+        (10, 100, "SELL", 15, 110, -5, 110, 100),  # turned round: ten are closed, five begin anew
+        (0, 0, "SELL", 10, 100, -10, 100, 0),
+        (-10, 100, "SELL", 10, 90, -20, 95, 0),
+        (-10, 100, "BUY", 4, 90, -6, 100, 40),
+        (-10, 100, "BUY", 10, 120, 0, 0, -200),
+        (-10, 100, "BUY", 15, 90, 5, 90, 100),
+    ],
+)
+def test_a_fill_averages_closes_or_turns_a_position(qty, avg, side, filled, price, made, average, realised):
+    held = position(qty, avg)
+    after = held.after(side, D(filled), D(price))
+    assert (after.qty, after.avg_price, held.realised(side, D(filled), D(price))) == (made, average, realised)
+
+
+def test_what_a_position_is_worth():
+    grain = terms("futures", multiplier=50, quote_unit="0.01")  # 5,000 bushels in cents: 50 dollars for a cent
+    held = position(-2, 600, mark=590, fx="0.9")
+    assert held.unit(grain) == D("0.45")
+    assert (held.unrealised(grain), held.value(grain)) == (D(9), D(9))  # 2 x 10 x 0.45
+    assert held.margin(grain) == D("53.1")  # 2 x 590 x 0.45 x 0.1
+    shares = position(10, 100, market="spot", mark=110)
+    assert (shares.value(terms("spot")), shares.margin(terms("spot"))) == (1100, 0)
+    owed = position(-10, 100, market="spot", mark=110)
+    assert (owed.value(terms("spot")), owed.margin(terms("spot"))) == (-1100, 110)
+
+
+def test_fees_are_in_the_accounts_currency_per_contract_and_of_the_notional():
+    made = replay([position(0, 0, fx="0.5")], orders=[entry()], fee_per_contract="2", fee_bps="10")
+    show(made, 100)
+    # 10 contracts x 2 dollars x 0.5, and a thousandth of 10 x 100 x 0.5; a future's entry moves no other cash
+    assert (made.fills[0]["fee"], made.fills[0]["cash"], made.cash) == (D("10.5"), 0, D("99989.5"))
+
+
+@pytest.mark.parametrize(("cash", "refused"), [(1001, False), (D("1000.999999"), True), (1000, True)])
+def test_spot_must_be_paid_for_fee_included_to_the_last_cent(cash, refused):
+    made = replay([position(0, 0, market="spot")], cash=cash, orders=[entry()], fee_bps="10")
+    show(made, 100)  # 1,000 and a fee of 1
+    assert made.orders["e"]["reason"] == ("insufficient_cash" if refused else None)
+    assert made.cash == (cash if refused else 0)
+
+
+@pytest.mark.parametrize(("cash", "refused"), [(101, False), (D("100.999999"), True), (100, True)])
+def test_a_futures_entry_needs_its_margin_after_the_fee(cash, refused):
+    made = replay([position(0, 0)], cash=cash, orders=[entry()], fee_bps="10", maintenance_margin="0.5")
+    show(made, 100)  # a tenth of 1,000 as margin, and a fee of 1
+    assert made.orders["e"]["reason"] == ("insufficient_margin" if refused else None)
+
+
+@pytest.mark.parametrize(("close", "called"), [(95, False), ("94.99", True)])
+def test_a_margin_call_comes_when_equity_is_below_maintenance_and_not_at_it(close, called):
+    # 10 at 100; at 95 the margin is 95, half of which is 47.5: the equity of 97.5 - 50
+    made = replay([position(10)], cash="97.5", orders=[stop()], maintenance_margin="0.5")
+    show(made, 100, close=float(close), low=float(close))
+    assert ("s" in made.orders) is called
+    if called:
+        assert (made.orders["s"]["reason"], made.orders["s"]["triggered"]) == ("margin_call", True)
+
+
+def test_the_largest_loser_is_called_first_and_alone_where_that_is_enough():
+    losing, winning = position(10, 100, symbol="A", mark=95), position(10, 100, symbol="B", mark=110)
+    made = replay([winning, losing], cash=-50, maintenance_margin="0.5")
+    for key, name in ((("A", "futures", "H"), "a"), (("B", "futures", "H"), "b")):
+        rests = Resting(name, "STOP", "SELL", D(50), T, qty=D(10))
+        made._resting[key][name] = [Order(D(10), rests)]
+    made.settle()  # equity -50 - 50 + 100 = 0; 47.5 and 55 are needed: the loser goes first, and it is not enough
+    assert list(made.orders) == ["a", "b"]
+    made = replay([winning, losing], cash=10, maintenance_margin="0.5")
+    for key, name in ((("A", "futures", "H"), "a"), (("B", "futures", "H"), "b")):
+        made._resting[key][name] = [Order(D(10), Resting(name, "STOP", "SELL", D(50), T, qty=D(10)))]
+    made.settle()  # 60 are there, 55 stay needed
+    assert list(made.orders) == ["a"]
+
+
+def test_legs_wake_with_the_first_fill_in_its_quantity_and_grow_with_the_next():
+    legs = [entry(qty=100), stop(qty=100, state="HELD")]
+    made = replay([position(0, 0)], orders=legs, max_volume_share="0.1")
+    show(made, 100, volume=300)
+    assert (made.orders["s"]["qty"], made.orders["s"]["state"], made.orders["e"]["state"]) == (30, "WORKING", "WORKING")
+    show(made, 100, volume=400)
+    assert made.orders["s"]["qty"] == 70
+    show(made, 100, volume=9)  # 0.9 of a contract
+    assert made.orders["s"]["qty"] == 70
+    show(made, 100, volume=9000)
+    assert (made.orders["s"]["qty"], made.orders["e"]["state"]) == (100, "FILLED")
+    assert [f["qty"] for f in made.fills] == [30, 40, 30]
+
+
+def test_a_stop_that_filled_in_part_leaves_with_the_rest_at_market_and_the_target_shrinks():
+    target = Resting("t", "TARGET", "SELL", D(150), T, qty=D(100))
+    made = replay([position(100)], orders=[stop(qty=100, price=95), target], max_volume_share="0.1")
+    show(made, 96, low=94, volume=600)
+    assert (made.orders["s"]["triggered"], made.orders["t"]["qty"], made.fills[0]["price"]) == (True, 40, 95)
+    show(made, 98, volume=6000)  # above the stop again, and out all the same
+    assert (made.fills[1]["qty"], made.fills[1]["price"], made.orders["t"]["state"]) == (40, 98, "CANCELED")
