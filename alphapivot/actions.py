@@ -19,9 +19,11 @@ import pandas as pd
 from alphapivot.frames import PRICES, Actions, Issues
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 KINDS = ("split", "dividend")
+QUIET = pd.Timedelta(days=30)  # no market that pays dividends rests longer
 Floats = npt.NDArray[np.float64]
 
 
@@ -63,6 +65,35 @@ def splits(stored: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
+def withdrawn(
+    stored: pd.DataFrame, found: pd.DataFrame, after: Mapping[str, datetime], until: datetime, source: str
+) -> pd.DataFrame:
+    """
+    The ``stored`` events (Actions) that ``source`` brought once and brings no more.
+
+    ``found`` (symbol, kind, ts, ...) holds all that it knows of a symbol ``after`` its instant and up to ``until``.
+    """
+    begins = pd.to_datetime(stored["symbol"].map(after), utc=True)
+    asked = (stored["ts"] > begins) & (stored["ts"] <= until) & (stored["source"] == source)
+    keys = Actions.keys()
+    gone = ~pd.MultiIndex.from_frame(stored[keys]).isin(pd.MultiIndex.from_frame(found[keys]))
+    return stored[asked & gone]
+
+
+def told(gone: pd.DataFrame) -> pd.DataFrame:
+    """Issues that tell a person which events were withdrawn."""
+    text = "{0.source} brought a {0.kind} of {0.value:g} and brings it no more: withdrawn; what was known is kept"
+    return _issues((row.symbol, row.ts, "flagged", text.format(row), row.source) for row in gone.itertuples())
+
+
+def after(stored: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """Those of the ``stored`` events that a close of ``bars`` (spot) may come right before; the columns of a feed's."""
+    spot = bars[bars["market"] == "spot"].groupby("symbol")["ts"].agg(["min", "max"])
+    first, last = (pd.to_datetime(stored["symbol"].map(spot[name].to_dict()), utc=True) for name in ("min", "max"))
+    near = (stored["ts"] >= first) & (stored["ts"] <= last + QUIET)
+    return stored.loc[near, ["symbol", "kind", "ts", "value", "source"]]
+
+
 def realise(found: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     Events that a feed brought (symbol, kind, ts, value, source) as Actions, and Issues for those that cannot be.
@@ -85,14 +116,15 @@ def realise(found: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         factor = np.where(dividend, np.where(np.isnan(close), 1.0, close / (close - paid)), value)
     made = joined.assign(factor=factor)[usable]
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in ("symbol", "kind", "ts", "source")}
-    issues = [
-        (row.symbol, "spot", "", "1d", row.ts, "corporate action", "quarantined", _wrong(row), row.source)
-        for row in joined[~usable].itertuples()
-    ]
-    columns = [name for name in Issues.columns() if name != "bar"]
-    told = pd.DataFrame(issues, columns=columns).assign(bar="")[Issues.columns()]
-    told = told.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in told})
-    return made[Actions.columns()].astype(types | {"value": float, "factor": float}).reset_index(drop=True), told
+    wrong = _issues((r.symbol, r.ts, "quarantined", _wrong(r), r.source) for r in joined[~usable].itertuples())
+    return made[Actions.columns()].astype(types | {"value": float, "factor": float}).reset_index(drop=True), wrong
+
+
+def _issues(found: Iterable[tuple[object, ...]]) -> pd.DataFrame:
+    """Issues of spot markets: symbol, ts, outcome, detail, source."""
+    told = pd.DataFrame(list(found), columns=["symbol", "ts", "outcome", "detail", "source"])
+    told = told.assign(market="spot", contract="", interval="1d", check_name="corporate action", bar="")
+    return told[Issues.columns()].astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in Issues.columns()})
 
 
 def _wrong(row: object) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from alphapivot.calendars import INTERVALS, divides
 from alphapivot.ini import nearest
 from alphapivot.trading_sections import AlpacaBroker
+from pillars import blocks
 
 if TYPE_CHECKING:
     import pillars
@@ -55,9 +56,15 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
 
 
 def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:
-    for name in cast("Retention", valid["retention"]).bars if "retention" in valid else ():
+    frames = cast("Timeframes | None", valid.get("timeframes"))
+    history = max((cast("pillars.Pillar", v).history for n, v in valid.items() if n.startswith("pillar.")), default=0)
+    for name, days in cast("Retention", valid["retention"]).bars.items() if "retention" in valid else ():
         if name not in INTERVALS:
             yield f"[retention] bars name {name}: no such interval; it may be {', '.join(INTERVALS)}"
+        elif frames is not None and name in frames.weights:
+            needed = (blocks.block(history, name) + blocks.length(history, name)).days + 1
+            if days < needed:
+                yield f"[retention] bars = {name}: {days}: pillars look back {needed} days; expected no less"
 
 
 def _timeframes(valid: Mapping[str, BaseModel]) -> Iterator[str]:

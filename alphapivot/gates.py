@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,13 +48,15 @@ def judge(
     checks: Mapping[str, Quality],
     fronts: Mapping[str, str],
     accepted: pd.DataFrame,
+    past: frozenset[tuple[str, str]] = frozenset(),
 ) -> Judged:
     """
     Divides ``new`` Bars into what may be stored and what is quarantined, and says which series should halt.
 
     ``before``: stored Bars of the same series, ``lookback`` of them before the first new one, and those in between.
     ``fronts``: symbol -> the contract that is traded: others of a futures market may be as thin as they like.
-    ``accepted``: (key columns, check_name) of what a person has accepted: it fails no more.
+    ``accepted``: (key columns, check_name) of what a person has accepted: it fails no more. ``past``: (symbol, market)
+    of series whose newest bars are stored and not among these: a gap of long ago halts nothing today, nor does its end.
     """
     kept, found, passing = [new.iloc[:0]], [], []
     both = pd.concat([before.assign(fresh=False), new.assign(fresh=True)], ignore_index=True)
@@ -66,7 +68,10 @@ def judge(
         pardons = _pardons(part, accepted)
         odd = list(outliers(part, instruments, own, pardons))
         good = part.drop(index=[row for row, _, _ in odd]).reset_index(drop=True)
-        states = list(_states(good, instruments, own, fronts, _pardons(good, accepted)))
+        states = [
+            replace(state, lasting=None) if (state.symbol, state.market) in past else state
+            for state in _states(good, instruments, own, fronts, _pardons(good, accepted))
+        ]
         kept.append(good.loc[good["fresh"], Bars.columns()])
         found += [_issue(part.loc[row], name, "quarantined", detail) for row, name, detail in odd]
         for state in states:
@@ -77,7 +82,7 @@ def judge(
             ]
         halted = {(s.symbol, s.market, s.check) for s in states if s.lasting is not None}
         series = good.loc[good["fresh"], ["symbol", "market"]].drop_duplicates().itertuples(index=False, name=None)
-        passing += [(s, m, c) for s, m in series for c in HALTING if (s, m, c) not in halted]
+        passing += [(*s, c) for s in series if s not in past for c in HALTING if (*s, c) not in halted]
     issues = pd.DataFrame(found, columns=Issues.columns())
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues}
     return Judged(pd.concat(kept, ignore_index=True), issues.astype(types), sorted(passing))

@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from alphapivot import expiry, rolls
 from alphapivot.frames import Bars, Issues, Rolls
-from alphapivot.hub import Hub
+from alphapivot.hub import Hub, series
 from alphapivot.hub import bars as stored
 from alphapivot.settings import Instrument, Settings
 
+EVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """``rolls`` to write, ``doubts`` about them, and ``withdrawn``: rolls (their keys) that are none any more."""
+
+    rolls: pd.DataFrame
+    doubts: pd.DataFrame
+    withdrawn: pd.DataFrame
+
 
 def roll(
-    database: Hub, settings: Settings, daily: pd.DataFrame, instruments: dict[str, Instrument], until: datetime
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    database: Hub,
+    settings: Settings,
+    daily: pd.DataFrame,
+    instruments: Mapping[str, Instrument],
+    until: datetime,
+    late: Mapping[str, pd.Timestamp],
+) -> Rolled:
     """
-    New Rolls, and Issues about them, that the new bars ``daily`` (of 1d; those without a contract pass by) decide.
+    The rolls that the new bars ``daily`` (of 1d; those without a contract pass by) decide.
 
     Decides on the sessions of new bars only: what was decided, or not, on an earlier one was known since. Spreads and
     doubts look back further, to what is stored.
+
+    ``late``: symbol -> the instant of the first bar that came after later ones had been decided upon, as in a backfill
+    of older years. From there on that symbol's rolls are decided again, as if its bars had come in order.
     """
     daily = daily[daily["contract"] != ""]
     if daily.empty:
-        return Rolls.empty(), Issues.empty()
+        return Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
     symbols = [str(symbol) for symbol in daily["symbol"].unique()]
-    since = daily.groupby("symbol")["ts"].min()
-    back = (since.min() - rolls.LOOKBACK - pd.Timedelta("1us")).to_pydatetime()
-    before = stored.window(database, symbols, "futures", "1d", after=back, until=until, known_at=None)
-    both = pd.concat([before[before["contract"] != ""], daily[Bars.columns()]], ignore_index=True)
-    both = both.drop_duplicates(Bars.keys(), keep="last")
     feeds = {s: settings.feeds[instruments[s].feed or settings.runtime.feed] for s in symbols}
     policies = {s: expiry.policy(instruments[s], feeds[s]) for s in symbols}
-    last = stored.rolls(database, symbols, until=until, known_at=None)
-    new = rolls.decide(both, last, policies, since)
-    return new, rolls.doubts(both, last, new, policies)
+    new: list[pd.DataFrame] = [Rolls.empty()]
+    doubts: list[pd.DataFrame] = [Issues.empty()]
+    gone: list[pd.DataFrame] = [Rolls.empty()]
+
+    def decide(part: pd.DataFrame, last: pd.DataFrame, since: pd.Series[pd.Timestamp], end: datetime) -> None:
+        names = [str(symbol) for symbol in part["symbol"].unique()]
+        back = (since.min() - rolls.LOOKBACK - pd.Timedelta("1us")).to_pydatetime()
+        before = stored.window(database, names, "futures", "1d", after=back, until=end, known_at=None)
+        both = pd.concat([before[before["contract"] != ""], part[Bars.columns()]], ignore_index=True)
+        both = both.drop_duplicates(Bars.keys(), keep="last")
+        new.append(rolls.decide(both, last, policies, since))
+        doubts.append(rolls.doubts(both, last, new[-1], policies))
+
+    in_order = daily[~daily["symbol"].isin(list(late))]
+    if len(in_order):
+        last = stored.rolls(database, symbols, until=until, known_at=None)
+        decide(in_order, last, in_order.groupby("symbol")["ts"].min(), until)
+    begun = series.first_contracts(database, list(late))
+    for symbol, first in late.items():
+        held = stored.rolls(database, [symbol], until=EVER, known_at=None)
+        kept = held[held["ts"] < first] if begun.get(symbol, first) < first else held[:0]
+        decide(daily[daily["symbol"] == symbol], kept, pd.Series({symbol: first}), EVER)
+        stale = held[held["ts"] > kept["ts"].max()] if len(kept) else held
+        gone.append(stale[~stale["ts"].isin(new[-1]["ts"])])
+    made, told, left = (pd.concat(parts, ignore_index=True) for parts in (new, doubts, gone))
+    return Rolled(made, told, left)

@@ -238,6 +238,9 @@ class Retention(Section):
     bars: Mapped[Annotated[int, Field(ge=1)]] = Field(default={}, description="interval: days, such as 1m: 400")
     revisions: int | None = Field(None, ge=1, description="days for which superseded versions are kept")
     replays: int | None = Field(None, ge=1, description="days for which scores of replays and backtests are kept")
+    columnstore: int | None = Field(
+        None, ge=30, description="days after which TimescaleDB, where it is, turns bars and scores into columns"
+    )
 
 
 class Runtime(Section):

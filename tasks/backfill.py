@@ -34,4 +34,4 @@ def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: boo
         log.warning("%s: %s", problem.request, problem.reason)
     if later := [p for p in fetched.problems if p.transient]:
         raise Unavailable(f"feed {feed} did not answer: {later[0].request}: {later[0].reason}")
-    return absorb(work, feed, requests, fetched, until=work.run.as_of if last else end)
+    return absorb(work, feed, requests, fetched, until=work.run.as_of if last else end, backfill=True)

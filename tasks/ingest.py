@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from alphapivot.settings import Instrument, Settings
 from tasks.step import Output, Work, open_run, step
 
 log = logging.getLogger("alphapivot.ingest")
+NONE: Mapping[str, pd.Timestamp] = MappingProxyType({})
 
 
 def batches(run: RunRef) -> list[tuple[str, int]]:
@@ -73,11 +75,14 @@ def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request])
     return fetched
 
 
-def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, until: datetime) -> Output:
+def absorb(
+    work: Work, feed: str, requests: list[Request], fetched: Fetched, until: datetime, *, backfill: bool = False
+) -> Output:
     """
     What becomes of a feed's answer: bars, those of higher timeframes that end by ``until``, rolls, issues, watermarks.
 
-    What is already there and differs by no more than noise stays as it is.
+    What is already there and differs by no more than noise stays as it is. ``backfill``: bars that come after later
+    ones decide the rolls from there on again; otherwise what was decided stays.
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
@@ -85,21 +90,30 @@ def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, unt
     screened = quality.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
     known = series.around(hub, screened.bars, gates.lookback(checks.values()))
     new = noise.settled(screened.bars, known, instruments, checks)
+    newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True))
-    acted = stored.actions(hub, list(instruments), until=until, known_at=None)
+    acted = stored.actions(hub, list(instruments), until=rolling.EVER, known_at=None)
+    withdrawn = actions.withdrawn(acted, fetched.actions, fetched.actions_after, until, feed)
+    acted = acted.drop(index=withdrawn.index)
     splits = actions.splits(acted, fetched.actions)
     # what a split did is no spike: bars are judged in one kind of share, and stored as they were traded
     before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new))
-    judged = gates.judge(before, coming, instruments, checks, fronts, issues.accepted(hub, new))
+    judged = gates.judge(
+        before, coming, instruments, checks, fronts, issues.accepted(hub, new), past=_of_the_past(new, newest)
+    )
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
     came = judged.issues[Bars.keys()].merge(pd.concat([known, new]).drop_duplicates(Bars.keys(), keep="last"))
     judged.issues["bar"] = pd.Series([gates.as_text(bar) for _, bar in came.iterrows()], dtype="str")
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
-    closes = pd.concat([series.closes_before(hub, fetched.actions, spot), judged.bars], ignore_index=True)
-    events, odd = actions.realise(fetched.actions, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
-    higher, rolled, doubts = derive(hub, settings, judged.bars, instruments, until, splits)
-    found = pd.concat([screened.issues, judged.issues, doubts, odd], ignore_index=True)
+    # a close that is new or restated may be the one before a dividend that is stored
+    found_events = pd.concat([actions.after(acted, judged.bars), fetched.actions], ignore_index=True)
+    closes = pd.concat([series.closes_before(hub, found_events, spot), judged.bars], ignore_index=True)
+    events, odd = actions.realise(found_events, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
+    late = _late(judged.bars, known, newest) if backfill else {}
+    higher, rolled = derive(hub, settings, judged.bars, instruments, until, splits, late)
+    parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.told(withdrawn)]
+    found = pd.concat(parts, ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     if len(found):
         counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
@@ -110,8 +124,27 @@ def absorb(work: Work, feed: str, requests: list[Request], fetched: Fetched, unt
         series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
         issues.end(batch.conn, judged.passing)
 
-    frames = {Bars: pd.concat([judged.bars, higher], ignore_index=True), Rolls: rolled, Actions: events, Issues: found}
-    return Output(frames, notes=notes, record=record)
+    bars = pd.concat([judged.bars, higher], ignore_index=True)
+    frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: found}
+    return Output(frames, withdrawn={Rolls: rolled.withdrawn, Actions: withdrawn}, notes=notes, record=record)
+
+
+def _of_the_past(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:
+    """(symbol, market) of the series of which ``new`` Bars stop short of what is stored: they say nothing of today."""
+    last = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
+    return frozenset(key[:2] for key, ts in last.items() if key in newest and ts < newest[key])
+
+
+def _late(new: pd.DataFrame, known: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> dict[str, pd.Timestamp]:
+    """symbol -> the first new bar of a futures contract that is earlier than the newest one stored."""
+    contracts = new[new["contract"] != ""]
+    unseen = contracts[~_keys(contracts, Bars.keys()).isin(_keys(known, Bars.keys()))]
+    held = pd.to_datetime([newest.get(key) for key in _keys(unseen, ["symbol", "market", "interval"])], utc=True)
+    return {str(s): ts for s, ts in unseen[unseen["ts"] < held].groupby("symbol")["ts"].min().items()}
+
+
+def _keys(frame: pd.DataFrame, names: list[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(frame[names])
 
 
 def _key(request: Request) -> series.Key:
@@ -137,16 +170,18 @@ def derive(
     instruments: dict[str, Instrument],
     until: datetime,
     splits: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    late: Mapping[str, pd.Timestamp] = NONE,
+) -> tuple[pd.DataFrame, rolling.Rolled]:
     """
-    The higher-timeframe bars and the rolls that new source bars complete, and doubts about the rolls (Issues).
+    The higher-timeframe bars that new source bars complete, and what follows for the rolls (``late``: see
+    ``rolling.roll``).
 
     Reads back what is stored from the coarsest bar before the new ones to the one after them: a bar is always made of
     all its parts, and the first of a window, whose beginning cannot be known (a market may open after its session
-    does), is never a wanted one.
+    does), is never a wanted one. One that ends after ``until`` is made where later bars of its series are there.
     """
     if new.empty:
-        return Bars.empty(), Rolls.empty(), Issues.empty()
+        return Bars.empty(), rolling.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
     names = {symbol: i.hours for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
@@ -158,22 +193,27 @@ def derive(
     # the coarsest bar that the newest one is in may have later parts already
     last_part = new["ts"].max() + calendars.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
+    newest = whole.groupby(calendars.SERIES[:3])["ts"].max().rename("newest")
+
+    def coarser(part: pd.DataFrame, interval: str) -> pd.DataFrame:
+        made = calendars.resample(part, interval, names, last_part.to_pydatetime(), splits)
+        over = made[["ts"]].assign(newest=made.join(newest, on=newest.index.names)["newest"])
+        return made[(over["ts"] <= until) | (over["ts"] <= over["newest"])]
+
     made = [
-        calendars.resample(part, interval, names, until, splits)
+        coarser(part, interval)
         for source, part in whole.groupby("interval")
         for interval in wanted
         if interval != source and calendars.divides(str(source), interval)
     ]
     contracts = whole[whole["contract"] != ""]
-    daily = {
-        str(i): p if i == "1d" else calendars.resample(p, "1d", names, until) for i, p in contracts.groupby("interval")
-    }
+    daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
     if "1d" not in wanted:  # rolls look back at the days that decided them
         made += [part for source, part in daily.items() if source != "1d"]
-    rolled, doubts = rolling.roll(
-        database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until
+    rolled = rolling.roll(
+        database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until, late
     )
-    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled, doubts
+    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled
 
 
 def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:

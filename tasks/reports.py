@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -58,6 +58,14 @@ def progress(key: str) -> Callable[[int, int, str], None]:
                 update_progress_artifact(shown, 100 * done / max(of, 1), description=f"{key}: {done} of {of}, {what}")
 
     return step
+
+
+def maintained(gone: Mapping[str, int]) -> None:
+    """The artifact of a maintenance: how many rows of each kind went."""
+    table = pd.DataFrame([(what, f"{rows:,}") for what, rows in gone.items()], columns=["what", "rows deleted"])
+    words = "What an order leads back to stays, whatever its age. All that ever went: table ops.maintenance."
+    body = _markdown(table, words) if gone else "[retention] names nothing: all is kept."
+    create_markdown_artifact(body, key="maintenance-summary", description="What [retention] let go")
 
 
 def label(settings: Settings) -> None:

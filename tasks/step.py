@@ -48,12 +48,13 @@ class Work:
 @dataclass(frozen=True)
 class Output:
     """
-    What a step's body made: frames to write (a ``batch_id`` column is filled in), and what else goes into the same
-    transaction.
+    What a step's body made: frames to write (a ``batch_id`` column is filled in), rows to withdraw (their keys), and
+    what else goes into the same transaction.
     """
 
     frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
     _: KW_ONLY
+    withdrawn: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)  # what it wrote by other ways, for the receipt
     notes: tuple[str, ...] = ()
     record: Callable[[ops.Batch], None] | None = None
@@ -81,6 +82,8 @@ def perform(
         return replace(found, unchanged=True)
     output = body(Work(run, settings, database, after), **parameters)
     with ops.batch(database, run, name, inputs_hash, parameters) as batch:
+        for frame, rows in output.withdrawn.items():
+            batch.withdraw(frame, rows)
         for frame, df in output.frames.items():
             batch.write(
                 frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df

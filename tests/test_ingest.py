@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from sqlalchemy import text
 from alphapivot import hub as hubs
 from alphapivot import process
 from alphapivot.errors import DataError, Unavailable
+from alphapivot.feeds.base import ACTIONS
 from alphapivot.feeds.simulated import Simulated
 from alphapivot.frames import Bars
-from alphapivot.hub import issues, series
-from tasks import ingest, runs, verdict
+from alphapivot.hub import bars as stored
+from alphapivot.hub import issues, ops, series, watermarks
+from tasks import backfill, ingest, runs, verdict
 
 CONFIG = Path(__file__).parent / "configs" / "small.ini"
 FIRST = datetime(2024, 3, 5, 23, 30, tzinfo=UTC)
@@ -28,13 +31,18 @@ class Provider(Simulated):
     asked = ()
     spoil = staticmethod(lambda bars: bars)
     fails: Exception | None = None
+    events = ()  # (kind, ts, value) of ALPHA
+    said = True  # does it say what it knows of splits and dividends?
 
     def fetch(self, requests):
         Provider.asked = requests
         if Provider.fails:
             raise Provider.fails
         fetched = super().fetch(requests)
-        return type(fetched)(Provider.spoil(fetched.bars), fetched.problems)
+        known = pd.DataFrame(Provider.events, columns=["kind", "ts", "value"]).assign(symbol="ALPHA", source=self.name)
+        known = known.astype({"ts": "datetime64[us, UTC]", "value": float})
+        since = {r.instrument.symbol: r.since or datetime(1970, 1, 1, tzinfo=UTC) for r in requests if Provider.said}
+        return type(fetched)(Provider.spoil(fetched.bars), fetched.problems, known[ACTIONS], since)
 
 
 @pytest.fixture
@@ -189,6 +197,67 @@ def test_a_rejected_bar_stays_out(step):
     assert issues.show(hubs.connect(), "ALPHA").empty
 
 
+DIVIDENDS = [("dividend", LATER[0].replace(hour=14), 2.0), ("dividend", datetime(2024, 1, 16, 14, tzinfo=UTC), 1.0)]
+
+
+def acted(known_at=None):
+    found = stored.actions(hubs.connect(), ["ALPHA"], until=LATER[2], known_at=known_at)
+    return [(f"{row.ts:%m-%d}", row.value) for row in found.itertuples()]
+
+
+def test_a_dividend_that_the_feed_withdraws_is_none_any_more_and_was_one_then(step, monkeypatch):
+    monkeypatch.setattr(Provider, "events", DIVIDENDS)
+    step(LATER[0])
+    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+    known = datetime.now(UTC)
+    monkeypatch.setattr(Provider, "events", [])
+    receipt = step(LATER[1])  # which asks for five days: of January's nothing is said
+    assert acted() == [("01-16", 1.0)]
+    assert acted(known) == [("01-16", 1.0), ("03-06", 2.0)]
+    assert "ALPHA: 1 bars flagged (corporate action)" in receipt.notes
+    (issue,) = rows("SELECT detail FROM market.quality_issue WHERE check_name = 'corporate action'")
+    assert "brought a dividend of 2 and brings it no more: withdrawn" in issue.detail
+    # all scores from its day on stand on it
+    run = runs.begin("signals", step.settings, key="again", as_of=LATER[1])
+    key = watermarks.Key("live", "trend", "1d", 0)
+    with ops.batch(hubs.connect(), run, "score", "", {}) as batch:
+        watermarks.advance(batch, replace(run, known_at=known), key, "hash")
+    after = watermarks.rescore_after(hubs.connect(), run, key, "hash", ["ALPHA"])
+    assert after < DIVIDENDS[0][1] <= after + timedelta(seconds=1)
+    # and it comes back as it went
+    monkeypatch.setattr(Provider, "events", DIVIDENDS)
+    step(LATER[1] + timedelta(minutes=1))
+    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+
+
+def test_a_feed_that_says_nothing_of_dividends_withdraws_none(step, monkeypatch):
+    monkeypatch.setattr(Provider, "events", DIVIDENDS)
+    step(LATER[0])
+    monkeypatch.setattr(Provider, "events", [])
+    monkeypatch.setattr(Provider, "said", False)
+    step(LATER[1])
+    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+
+
+def test_the_close_before_a_dividend_is_asked_for_again_when_it_is_restated(step, monkeypatch):
+    monkeypatch.setattr(Provider, "events", DIVIDENDS)
+    step(LATER[0])
+    bars = bars_of("ALPHA")
+    close = bars.loc[bars["ts"] < DIVIDENDS[0][1], "close"].iloc[-1]
+    factor = "SELECT factor FROM market.corporate_action WHERE value = 2"
+    assert rows(factor)[0].factor == pytest.approx(close / (close - 2))
+    monkeypatch.setattr(Provider, "events", [])
+
+    def cheaper(bars):
+        chosen = (bars["symbol"] == "ALPHA") & (bars["close"] == close)
+        assert chosen.sum() == 1
+        return bars.assign(**{p: bars[p].mask(chosen, bars[p] * 0.99) for p in ("open", "high", "low", "close")})
+
+    monkeypatch.setattr(Provider, "said", False)  # nothing of dividends
+    step(LATER[1], spoil=cheaper)
+    assert rows(factor)[0].factor == pytest.approx(close * 0.99 / (close * 0.99 - 2))
+
+
 def halts(known_at=None):
     with hubs.connect().engine.connect() as connection:
         return issues.halts(connection, known_at)
@@ -216,6 +285,22 @@ def test_a_halt_ends_with_a_persons_word(halted):
     # asked again in the overlap, it stays accepted
     halted(LATER[1] + timedelta(minutes=1), spoil=of_alpha(lambda _: {"volume": 0.0}, newest=5))
     assert halts() == {}
+
+
+def test_bars_of_long_ago_neither_end_a_halt_of_today_nor_make_one(halted):
+    old = [datetime(2023, 9, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC)]
+    run = runs.begin("backfill", halted.settings, key="old", as_of=old[1])
+
+    def piece():
+        text = {"since": old[0].isoformat(), "until": old[1].isoformat()}
+        return backfill.piece.fn(run, feed="simulated", symbols="ALPHA BITCOIN", last=True, **text)
+
+    piece()
+    assert halts() == {"ALPHA": "data:zero volume"}
+    run = runs.begin("backfill", halted.settings, key="older", as_of=old[1])
+    Provider.spoil = staticmethod(lambda bars: bars.assign(volume=0.0))
+    assert any("flagged (zero volume)" in note for note in piece().notes)
+    assert halts() == {"ALPHA": "data:zero volume"}
 
 
 def test_watermarks_are_found_without_looking_through_the_bars(step):

@@ -21,7 +21,7 @@ def add(command: Add) -> None:
     shown = "show its password too; a new one unless the environment has it"
     reader.add_argument("--with-password", action="store_true", help=shown)
     actions.add_parser("stats", help="rows, size, span and missing bars of each series")
-    actions.add_parser("maintain", help="delete what [retention] lets go")
+    actions.add_parser("maintain", help="delete what [retention] lets go, and vacuum")
     for name, what in (("backup", "the whole database into FILE"), ("restore", "FILE into an empty database")):
         copy = actions.add_parser(name, help=f"{what}; also between PostgreSQL's major versions")
         copy.add_argument("file", metavar="FILE")
@@ -57,13 +57,16 @@ def _db(options: argparse.Namespace) -> int:
 
 
 def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int:
-    from alphapivot.hub import stats
+    from rich.console import Console
+
+    from alphapivot.hub import retention, stats
     from alphapivot.reports import terminal, views
 
     if options.action == "stats":
         terminal.show(views.series(stats.series(database, settings)), f"Series in {database!r}")
         return DONE
-    gone = stats.maintain(database, settings.retention)
+    with Console(stderr=True).status("maintenance ...") as status:
+        gone = retention.maintain(database, settings.retention, status.update)
     for what, rows in gone.items():
         print(f"{rows:,} {what} deleted")  # noqa: T201
     if not gone:

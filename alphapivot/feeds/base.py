@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -54,20 +55,31 @@ class Fetched:
     no number: ``alphapivot.quality.screen`` quarantines it), in the order of the requests, each by contract and ts.
     Prices and volumes are as traded, not adjusted for later splits or dividends; ``actions`` holds those, each once or
     more, with the columns ACTIONS: see ``events``.
+
+    ``actions_after``: symbol -> the instant after which ``actions`` holds all that the source knows of it, up to the
+    request's ``until``: an event that it brought there before, and brings no more, is withdrawn. A symbol of which the
+    source says nothing is left out.
     """
 
     bars: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
     actions: pd.DataFrame = field(default_factory=lambda: Actions.empty()[ACTIONS])
+    actions_after: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def gather(parts: list[pd.DataFrame], problems: list[Problem], actions: Sequence[pd.DataFrame] = ()) -> Fetched:
+def gather(
+    parts: list[pd.DataFrame],
+    problems: list[Problem],
+    actions: Sequence[pd.DataFrame] = (),
+    actions_after: Mapping[str, datetime] = MappingProxyType({}),
+) -> Fetched:
     """One frame of what came for each request, and one of the splits and dividends that came along."""
     filled, events = ([part for part in found if len(part)] for found in (parts, actions))
     return Fetched(
         pd.concat(filled, ignore_index=True) if filled else Bars.empty(),
         problems,
         pd.concat(events, ignore_index=True) if events else Actions.empty()[ACTIONS],
+        actions_after,
     )
 
 

@@ -41,6 +41,7 @@ LIMITS = {
     "1h": Limit(reach=timedelta(days=729), request=timedelta(days=729)),
     "1d": Limit(),
 }
+MARGIN = timedelta(days=2)  # asked for before what is wanted: Yahoo stamps bars at their start
 COLUMNS = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
 MOST_SILENT = 2  # requests without an answer, one after the other, after which the provider is out and not a ticker
 OFFLINE = "`--feed simulated` works offline"
@@ -76,6 +77,7 @@ class Yahoo:
         session = YahooSession(base_url=self.section.base_url, **limits)
         parts: list[pd.DataFrame] = []
         actions: list[pd.DataFrame] = []
+        actions_after: dict[str, datetime] = {}
         problems: list[Problem] = []
         silent = 0
         for n, request in enumerate(requests):
@@ -83,6 +85,8 @@ class Yahoo:
                 bars, found = self._bars(yf, session, request)
                 parts.append(bars)
                 actions.append(found)
+                if request.market == "spot":
+                    actions_after[request.instrument.symbol] = self._begin(request) + MARGIN
                 silent = 0
             except _Refused as refused:
                 problems.append(Problem(request, refused.reason, refused.transient))
@@ -95,7 +99,7 @@ class Yahoo:
                 reason = f"not asked for, because {refused.reason}"
                 problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
                 break
-        return gather(parts, problems, actions)
+        return gather(parts, problems, actions, actions_after)
 
     def _bars(self, yf: Any, session: YahooSession, request: Request) -> tuple[pd.DataFrame, pd.DataFrame]:
         ticker, interval = getattr(request.instrument, request.market), request.interval
@@ -136,14 +140,17 @@ class Yahoo:
         actions = actions[actions["ts"] <= request.until]
         return (wanted if request.since is None else wanted[wanted["ts"] > request.since]), actions
 
+    def _begin(self, request: Request) -> datetime:
+        """From when on Yahoo is asked."""
+        start: datetime = pd.Timestamp(self.section.start, tz="UTC").to_pydatetime()
+        if request.since is not None:
+            start = max(start, request.since - MARGIN)
+        reach = LIMITS[request.interval].reach
+        return start if reach is None else max(start, datetime.now(UTC) - reach)
+
     def _spans(self, request: Request) -> list[tuple[datetime, datetime]]:
         """The time that is asked for, cut as Yahoo wants it."""
-        limit = LIMITS[request.interval]
-        start = pd.Timestamp(self.section.start, tz="UTC").to_pydatetime()
-        if request.since is not None:
-            start = max(start, request.since - timedelta(days=2))
-        if limit.reach is not None:
-            start = max(start, datetime.now(UTC) - limit.reach)
+        limit, start = LIMITS[request.interval], self._begin(request)
         if start >= request.until:
             raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
         # to now, also for a past ``until``: all splits since are in the prices; the day after is the first not to come

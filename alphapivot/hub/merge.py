@@ -55,7 +55,7 @@ def incoming(cursor: psycopg.Cursor, frame: type[Frame]) -> sql.Identifier:
     """Makes an empty temporary table for the rows of an upsert."""
     cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")
     create = sql.SQL("CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA")
-    cursor.execute(create.format(_list(_columns(frame)), sql.Identifier(*frame.table().split("."))))
+    cursor.execute(create.format(names(columns(frame)), sql.Identifier(*frame.table().split("."))))
     return sql.Identifier("incoming")
 
 
@@ -74,7 +74,7 @@ def run(
 
     A dated row begins after the one that it supersedes, even when its writer took the instant earlier than the other.
     """
-    dated, columns, keys = frame in DATED, _columns(frame), frame.keys()
+    dated, keys = frame in DATED, frame.keys()
     values = [name for name in frame.columns() if name not in {*keys, "batch_id"}]
     moment = (
         sql.SQL("greatest(i.ingested_at, t.ingested_at + interval '1 microsecond')") if dated else sql.Literal(instant)
@@ -95,9 +95,9 @@ def run(
         "differ": sql.SQL(" OR ").join(
             sql.SQL("t.{0} IS DISTINCT FROM i.{0}").format(sql.Identifier(v)) for v in values
         ),
-        "all": _list(columns),
-        "old": _list(columns, "t"),
-        "old_keys": _list(keys, "t"),
+        "all": names(columns(frame)),
+        "old": names(columns(frame), "t"),
+        "old_keys": names(keys, "t"),
         "new": sql.SQL(", ").join(new),
         "moment": moment,
         "batch": sql.Literal(batch_id),
@@ -107,7 +107,7 @@ def run(
         cursor.execute(sql.SQL(statement).format(**parts))
         return cursor.rowcount
 
-    cursor.execute(sql.SQL("ANALYZE incoming ({})").format(_list(keys)))  # without it the planner guesses wildly
+    cursor.execute(sql.SQL("ANALYZE incoming ({})").format(names(keys)))  # without it the planner guesses wildly
     for _ in range(ATTEMPTS):
         try:
             with cursor.connection.transaction():
@@ -141,12 +141,14 @@ def _between(first: sql.Literal, last: sql.Literal) -> sql.Composed:
     return sql.SQL("t.ts BETWEEN {} AND {}").format(first, last)
 
 
-def _columns(frame: type[Frame]) -> list[str]:
+def columns(frame: type[Frame]) -> list[str]:
+    """The columns of a frame's table."""
     return [*frame.columns(), *(["ingested_at"] if frame in DATED else [])]
 
 
-def _list(names: Iterable[str], alias: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+def names(columns: Iterable[str], alias: str | None = None) -> sql.Composed:
+    """``a, b, c``, or ``t.a, t.b, t.c``."""
+    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in columns)
 
 
 def _row(cursor: psycopg.Cursor) -> tuple[Any, ...]:

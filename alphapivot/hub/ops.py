@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.hub import write
+from alphapivot.hub import withdraw, write
 from alphapivot.runs import Receipt, RunRef
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Batch:
             name = f"{frame.table()} {what}"
             self.rows[name] = self.rows.get(name, 0) + count
         return written
+
+    def withdraw(self, frame: type[Frame], rows: pd.DataFrame) -> None:
+        """Takes the rows with these keys out of a dated frame's table, into its revisions; counts them too."""
+        if gone := withdraw.withdraw(self.conn, frame, rows, self.batch_id):
+            self.rows[f"{frame.table()} withdrawn"] = gone
 
     def note(self, text: str) -> None:
         """A sentence for the person who reads the receipt."""

@@ -38,6 +38,16 @@ def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
     return {key: mark.newest for key, mark in marks(hub, symbols).items() if mark.newest}
 
 
+def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
+    """The end of each symbol's first stored day of any futures contract; those without one are left out."""
+    query = text(
+        "SELECT symbol, min(ts) AS first FROM market.bar WHERE symbol = ANY(:symbols) AND market = 'futures'"
+        " AND contract <> '' AND interval = '1d' GROUP BY symbol"
+    )
+    with hub.engine.connect() as connection:
+        return {row.symbol: row.first for row in connection.execute(query, {"symbols": symbols})}
+
+
 def answered(conn: Connection, source: str, asked: Iterable[Key], new: pd.DataFrame) -> None:
     """Moves the watermarks to the newest of the ``new`` Bars, in the transaction that writes them; never back."""
     newest = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()

@@ -1,4 +1,4 @@
-"""What the hub holds: rows, size, span and gaps of each series, and what retention takes away."""
+"""What the hub holds: rows, size, span and gaps of each series."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot import calendars
 from alphapivot.hub import Hub
 
 if TYPE_CHECKING:
-    from alphapivot.settings import Retention, Settings
+    from alphapivot.settings import Settings
 
-SLICE = timedelta(days=30)  # of what one transaction deletes
 COLUMNS = ["symbol", "market", "interval", "source", "contracts", "rows", "size", "first", "newest", "missing"]
 
 
@@ -47,46 +45,3 @@ def series(hub: Hub, settings: Settings) -> pd.DataFrame:
         )
     ]
     return found[COLUMNS]
-
-
-def maintain(hub: Hub, retention: Retention) -> dict[str, int]:
-    """
-    Deletes what [retention] lets go, a month's rows at a time, and returns how many rows of each kind went.
-
-    With superseded versions goes the power to make runs of their time again; scope ``live`` keeps all its scores.
-    """
-    gone = {}
-    for interval, days in retention.bars.items():
-        where = sql.SQL("interval = {} AND ts < now() - {}").format(interval, timedelta(days=days))
-        gone[f"bars of {interval}"] = _delete(hub, "market.bar", "ts", where)
-        gone[f"revisions of {interval}"] = _delete(hub, "market.bar_revision", "ts", where)
-    if retention.revisions is not None:
-        where = sql.SQL("superseded_at < now() - {}").format(timedelta(days=retention.revisions))
-        for table in ("market.bar", "market.roll", "signals.signal", "signals.composite"):
-            gone[f"revisions in {table}"] = _delete(hub, f"{table}_revision", "superseded_at", where)
-    if retention.replays is not None:
-        old = sql.SQL(
-            "scope <> 'live' AND scope IN"
-            " (SELECT scope FROM ops.run GROUP BY scope HAVING max(started_at) < now() - {})"
-        ).format(timedelta(days=retention.replays))
-        for table in ("signals.signal", "signals.composite"):
-            gone[f"replays in {table}"] = _delete(hub, table, "ts", old)
-    return gone
-
-
-def _delete(hub: Hub, table: str, column: str, where: sql.Composable) -> int:
-    name = sql.Identifier(*table.split("."))
-    total = 0
-    with hub.errors(), hub.dbapi(autocommit=True) as connection:
-        statement = sql.SQL("SELECT min({c}), max({c}) FROM {t} WHERE {w}").format(
-            c=sql.Identifier(column), t=name, w=where
-        )
-        first, last = connection.execute(statement).fetchone() or (None, None)
-        while first is not None and first <= last:
-            until = first + SLICE
-            part = sql.SQL("DELETE FROM {t} WHERE {w} AND {c} >= {a} AND {c} < {b}").format(
-                t=name, w=where, c=sql.Identifier(column), a=first, b=until
-            )
-            total += connection.execute(part).rowcount
-            first = until
-    return total

@@ -19,6 +19,15 @@ SAME_PRICES = """
     AND (r.open, r.high, r.low, r.close) IS NOT DISTINCT FROM (bar.open, bar.high, bar.low, bar.close)
 """
 
+# a row that was withdrawn stands among the revisions alone
+SINCE = " UNION ALL SELECT ts FROM {table} WHERE symbol = ANY(:symbols) AND {began} > :known_at AND ts <= :as_of"
+DATED = [
+    ("market.roll", "ingested_at"),
+    ("market.roll_revision", "superseded_at"),
+    ("market.corporate_action", "ingested_at"),
+    ("market.corporate_action_revision", "superseded_at"),
+]
+
 
 @dataclass(frozen=True)
 class Key:
@@ -60,10 +69,7 @@ def rescore_after(
                 "SELECT min(ts) FROM (SELECT ts FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :interval"
                 " AND ingested_at > :known_at AND ts <= :as_of"
                 f" AND NOT (ingested_at <= ts + :settles AND EXISTS ({SAME_PRICES}))"
-                " UNION ALL SELECT ts FROM market.roll"
-                " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of"
-                " UNION ALL SELECT ts FROM market.corporate_action"
-                " WHERE symbol = ANY(:symbols) AND ingested_at > :known_at AND ts <= :as_of) AS changed"
+                f"{''.join(SINCE.format(table=t, began=b) for t, b in DATED)}) AS changed"
             ),
             {"symbols": symbols, "interval": key.interval, "known_at": mark.known_at, "as_of": run.as_of}
             | {"settles": volume_settles},

@@ -117,7 +117,7 @@ def _write(
     batch_id: int,
 ) -> Written:
     with connection.cursor() as cursor:
-        instant = _written_at(cursor, batch_id)
+        instant = written_at(cursor, batch_id)
         count = len(next(encode.arrays(data)))
         if frame in merge.DATED:
             since_epoch = int(instant.timestamp() * 1_000_000 + 0.5) - encode.EPOCH
@@ -136,7 +136,7 @@ def _write(
         return Written(*merge.run(cursor, frame, rows=count, place=place, instant=instant, batch_id=batch_id))
 
 
-def _written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
+def written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
     """
     The instant from which on the hub knows what this batch writes: taken once, under the writers' lock.
 

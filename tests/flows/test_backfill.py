@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from alphapivot.feeds.base import Limit
 from alphapivot.feeds.yahoo import LIMITS
 from alphapivot.frames import Bars, Rolls
 from alphapivot.hub import Hub
+from alphapivot.hub import bars as stored
 from flows import backfill
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,42 @@ def test_an_interrupted_backfill_does_not_fetch_again_what_is_done(environ, monk
     assert all(receipt.rows["market.bar new"] == 0 for receipt in again if receipt.rows)
 
 
+def fetched(*cuts):
+    """Backfills from each of these instants to the next."""
+    for begin, end in pairwise(cuts):
+        backfill.run(process.configure(), begin, end, lambda *_: None)
+
+
+def rolls_known_at(hub, known_at):
+    known = stored.rolls(hub, ["GOLD", "SP500"], until=END, known_at=known_at)
+    return known.sort_values(Rolls.keys(), ignore_index=True)
+
+
+@pytest.mark.parametrize("order", ["newest first", "the middle last"])
+def test_in_whatever_order_years_come_they_leave_what_they_leave_in_order(
+    environ, server_url, template, monkeypatch, order
+):
+    first, second = datetime(2023, 6, 7, tzinfo=UTC), datetime(2024, 2, 14, tzinfo=UTC)  # in the middle of a week
+    fetched(second, END)
+    hub = hubs.connect()
+    begun = datetime.now(UTC)
+    before = held(hub)[1]
+    assert {"GOLD", "SP500"} == set(before["symbol"])
+    if order == "newest first":
+        fetched(first, second)
+        fetched(START, first)
+    else:
+        fetched(START, first)
+        fetched(first, second)
+    ours = held(hub)
+    pd.testing.assert_frame_equal(rolls_known_at(hub, begun), before)
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+    fetched(START, END)
+    for got, expected in zip(ours, held(hubs.connect()), strict=True):
+        pd.testing.assert_frame_equal(got, expected)
+    assert len(ours[1]) > len(before)
+
+
 def killed(environ, times, bars):
     """A backfill whose process gets SIGKILL so many times, a moment after one of the next pieces has begun."""
     chance, furthest = np.random.default_rng(times), 0
@@ -127,9 +165,8 @@ def killed(environ, times, bars):
         assert child.returncode == (-signal.SIGKILL if hit < times else 0), error
 
 
-@pytest.mark.parametrize(
-    ("times", "bars"), [(2, BARS), pytest.param(20, BARS // 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
-)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("times", "bars"), [(2, BARS), pytest.param(20, BARS // 2, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_equals_an_undisturbed_one_row_by_row(
     environ, server_url, template, monkeypatch, in_pieces, times, bars
 ):

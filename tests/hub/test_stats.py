@@ -1,4 +1,4 @@
-"""What the hub holds, series by series, and what retention takes away and what it leaves."""
+"""What the hub holds, series by series."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sqlalchemy import text
 
 from alphapivot import calendars, settings
 from alphapivot.frames import Bars
 from alphapivot.hub import ops, stats
-from alphapivot.settings import Retention
 
 LOADED = settings.load(Path(__file__).parents[1] / "configs" / "small.ini", {})
 
@@ -31,11 +29,6 @@ def filled(hub):
     return hub, bars
 
 
-def count(hub, table):
-    with hub.engine.connect() as connection:
-        return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
-
-
 def test_rows_span_size_and_what_is_missing(filled):
     hub, bars = filled
     (row,) = stats.series(hub, LOADED).to_dict(orient="records")
@@ -47,34 +40,3 @@ def test_rows_span_size_and_what_is_missing(filled):
 
 def test_an_empty_hub_has_no_series(hub):
     assert stats.series(hub, LOADED).empty
-
-
-def test_bars_past_their_days_go_with_their_revisions_and_no_others(filled):
-    hub, bars = filled
-    cut = datetime.now(UTC) - timedelta(days=100)
-    left = int((bars["ts"] >= cut).sum())
-    gone = stats.maintain(hub, Retention(bars={"1d": 100, "1m": 1}))
-    assert gone == {
-        "bars of 1d": len(bars) - left,
-        "revisions of 1d": len(bars) - left,
-        "bars of 1m": 0,
-        "revisions of 1m": 0,
-    }
-    assert count(hub, "market.bar") == count(hub, "market.bar_revision") == left
-
-
-def test_superseded_versions_go_after_their_days(filled):
-    hub, bars = filled
-    assert stats.maintain(hub, Retention(revisions=1))["revisions in market.bar"] == 0
-    with hub.engine.begin() as connection:
-        aged = "superseded_at = now() - interval '2 days', ingested_at = ts WHERE ts < now() - interval '10 days'"
-        connection.execute(text(f"UPDATE market.bar_revision SET {aged}"))
-    old = int((bars["ts"] < datetime.now(UTC) - timedelta(days=10)).sum())
-    assert stats.maintain(hub, Retention(revisions=1))["revisions in market.bar"] == old
-    assert count(hub, "market.bar") == len(bars)
-
-
-def test_without_retention_nothing_goes(filled):
-    hub, bars = filled
-    assert stats.maintain(hub, Retention()) == {}
-    assert count(hub, "market.bar") == len(bars)

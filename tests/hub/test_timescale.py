@@ -13,10 +13,12 @@ import shutil
 import pandas as pd
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from alphapivot.frames import Bars
 from alphapivot.home import CHECKOUT
-from alphapivot.hub import Hub, bars, migrate, ops
+from alphapivot.hub import Hub, bars, migrate, ops, retention
+from alphapivot.settings import Retention
 
 SERVER = os.environ.get("ALPHAPIVOT_TEST_TIMESCALE")
 pytestmark = [
@@ -103,3 +105,40 @@ def test_restated_bars_keep_their_old_version_also_in_a_compressed_chunk(url):
         pd.testing.assert_frame_equal(then, some_bars(400))
         now = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
         assert now["close"].tolist() == [101.0] * 3 + [100.0] * 399
+
+
+def jobs(hub):
+    query = "SELECT proc_name, hypertable_name, config FROM timescaledb_information.jobs WHERE job_id >= 1000"
+    with hub.dbapi() as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgresql_leaves(url):
+    with Hub(url) as hub:
+        hub.migrate()
+        write(hub, begin(hub, "first"), some_bars(800))
+        with hub.dbapi(autocommit=True) as connection:
+            connection.execute("SELECT compress_chunk(c) FROM show_chunks('market.bar') AS c")
+        days = (pd.Timestamp.now("UTC") - pd.Timestamp("2016-01-01", tz="UTC")).days
+        gone = retention.maintain(hub, Retention(bars={"1d": days}, columnstore=200))
+        left = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
+        assert gone["bars of 1d"] == 800 - len(left) > 300
+        assert abs(left["ts"].min() - pd.Timestamp("2016-01-01", tz="UTC")) < pd.Timedelta(days=2)
+        retain, *columns = sorted(jobs(hub), key=lambda job: job[0] != "retain")
+        assert (retain[0], retain[2]) == ("retain", {"bars": {"1d": days}})
+        assert {(name, config["compress_after"]) for _, name, config in columns} == {
+            (name, "200 days") for name in ("bar", "signal", "composite")
+        }
+        # the scheduler's call does the same
+        with hub.dbapi(autocommit=True) as connection:
+            terms = Jsonb({"bars": {"1d": days - 100}})
+            (job,) = connection.execute(
+                "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'retain'"
+            ).fetchone()
+            connection.execute("SELECT alter_job(%s, config => %s)", [job, terms])
+            connection.execute(f"CALL run_job({job})")
+        later = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
+        assert later["ts"].min() - left["ts"].min() == pd.Timedelta(days=100)
+        # what is taken out of the config is taken out of the scheduler
+        retention.maintain(hub, Retention())
+        assert {name for name, *_ in jobs(hub)} == {"policy_compression"}
