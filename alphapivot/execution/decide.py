@@ -26,7 +26,7 @@ from alphapivot.execution.facts import (
     Score,
     Standing,
 )
-from alphapivot.execution.lifecycle import manage
+from alphapivot.execution.lifecycle import Course, manage
 from alphapivot.execution.limits import Exposure
 from alphapivot.execution.sizing import Plan, limit_price, size, unit_value
 from alphapivot.trading_sections import EntrySettings, ExitSettings, ProtectionSettings, SizingSettings
@@ -121,24 +121,29 @@ class _Book:
             quote = self.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
             notional = abs(price) * trade.qty * unit_value(terms, rate)
-            self.exposure.add(trade.symbol, terms.group, trade.side, notional)
+            leaving = trade.exiting or self._course(trade).action == "EXIT"
+            self.exposure.add(trade.symbol, terms.group, trade.side, notional, leaving=leaving)
             if trade.state == "PENDING":
                 self.free -= notional * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
+
+    def _course(self, trade: OpenTrade) -> Course:
+        """What an open trade does next."""
+        return manage(
+            trade,
+            self.scores.get(trade.symbol),
+            self.quotes.get(trade.symbol),
+            front=self.fronts.get(trade.symbol, trade.contract),
+            tick=self.instruments[trade.symbol].tick,
+            moment=self.moments.get(trade.symbol),
+            execution=self.rules.execution,
+            entry=self.rules.entry,
+            exits=self.rules.exit,
+        )
 
     def decide(self, symbol: str) -> Decision:
         trade, score, quote = self.trades.get(symbol), self.scores.get(symbol), self.quotes.get(symbol)
         if trade is not None:
-            course = manage(
-                trade,
-                score,
-                quote,
-                front=self.fronts.get(symbol, trade.contract),
-                tick=self.instruments[symbol].tick,
-                moment=self.moments.get(symbol),
-                execution=self.rules.execution,
-                entry=self.rules.entry,
-                exits=self.rules.exit,
-            )
+            course = self._course(trade)
             return Decision(
                 symbol, course.action, course.reasons, {}, score, quote, trade, None, self.now, stop=course.stop
             )

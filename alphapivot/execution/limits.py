@@ -28,16 +28,25 @@ class Exposure:
     """Signed notionals as they add up: gross, net, by symbol and by group."""
 
     gross: Decimal = Decimal(0)
-    net: Decimal = Decimal(0)
+    net: Decimal = Decimal(0)  # without what is leaving
+    leaving: dict[Direction, Decimal] = field(default_factory=lambda: {"LONG": Decimal(0), "SHORT": Decimal(0)})
     symbols: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     groups: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
 
-    def add(self, symbol: str, group: str, side: Direction, notional: Decimal) -> None:
-        """``notional``: absolute."""
+    def add(self, symbol: str, group: str, side: Direction, notional: Decimal, *, leaving: bool = False) -> None:
+        """``notional``: absolute. What is ``leaving`` may be gone before another entry fills, so it balances none."""
         self.gross += notional
-        self.net += notional if side == "LONG" else -notional
+        if leaving:
+            self.leaving[side] += notional
+        else:
+            self.net += notional if side == "LONG" else -notional
         self.symbols[symbol] += notional
         self.groups[group] += notional
+
+    def farthest(self, more: Decimal = Decimal(0)) -> Decimal:
+        """The net farthest from balance, with ``more``, whichever of what is leaving has left."""
+        net = self.net + more
+        return max(net + self.leaving["LONG"], net - self.leaving["SHORT"], key=abs)
 
 
 def risk_day(at: datetime, risk: RiskSettings) -> date:
@@ -115,8 +124,8 @@ def of_exposure(
     limit = risk.max_gross_exposure * equity
     yield "gross_exposure", "gross_exposure", Gate(gross <= limit, f"{gross:.2f}", f"<= {limit:.2f}")
     if risk.max_net_exposure is not None:
-        before = exposure.net
-        net = before + (plan.notional if plan.side == "LONG" else -plan.notional)
+        before = exposure.farthest()
+        net = exposure.farthest(plan.notional if plan.side == "LONG" else -plan.notional)
         limit = risk.max_net_exposure * equity
         # an entry that brings a lopsided book nearer to balance is never what breaks it
         passed = abs(net) <= limit or abs(net) < abs(before)

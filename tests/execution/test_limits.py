@@ -96,6 +96,14 @@ def one(value=50.0, **changes):
 LONG_A = ("ENTER_LONG", "score_beyond_threshold")  # 250 shares of 100: 25,000
 
 
+def test_an_entry_is_not_balanced_by_a_trade_that_is_left_at_the_same_instant():
+    decisions = ask({"A": -60.0, "B": -50.0}, trades=[held("B")], risk={"max_net_exposure": D("0.2")})
+    assert [(d.symbol, d.action, d.reasons) for d in decisions] == [
+        ("A", "DENIED", ("net_exposure",)),  # -25,000, and the 10,000 of B leave
+        ("B", "EXIT", ("reversal",)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -114,6 +122,14 @@ LONG_A = ("ENTER_LONG", "score_beyond_threshold")  # 250 shares of 100: 25,000
         ({"trades": [held("B")], "risk": {"max_net_exposure": D("0.3499")}}, "net_exposure"),
         ({"trades": [held("B", "SHORT")], "risk": {"max_net_exposure": D("0.15")}}, None),  # 25,000 - 10,000
         ({"trades": [held("B", "SHORT", 600)], "risk": {"max_net_exposure": D("0.1")}}, None),  # -60,000 -> -35,000
+        # what is leaving may be gone when the entry fills, so it balances nothing: 25,000, or 15,000
+        (
+            {"trades": [replace(held("B", "SHORT"), exiting=True)], "risk": {"max_net_exposure": D("0.2499")}},
+            "net_exposure",
+        ),
+        ({"trades": [replace(held("B", "SHORT"), exiting=True)], "risk": {"max_net_exposure": D("0.25")}}, None),
+        # and until it is gone it adds: 25,000 + 10,000
+        ({"trades": [replace(held("B"), exiting=True)], "risk": {"max_net_exposure": D("0.3499")}}, "net_exposure"),
         (
             {"risk": {"max_group_exposure": D("0.3")}, "groups": {"A": "g", "B": "g"}, "trades": [held("B")]},
             "group_exposure",

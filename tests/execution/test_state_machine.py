@@ -189,16 +189,19 @@ class Life(RuleBasedStateMachine):
         if entered == self.entered:
             return
         self.entered = entered
-        exposure = {s: abs(q) for s, q in self.signed().items()}
         equity = self.book.broker.account().equity
-        assert sum(exposure.values()) <= equity * Decimal(LIMITS["max_gross_exposure"]), f"I13: {exposure}"
-        assert abs(sum(self.signed().values())) <= equity * Decimal(LIMITS["max_net_exposure"]), f"I13: {self.signed()}"
-        assert max(exposure.values(), default=0) <= equity * Decimal(LIMITS["max_symbol_exposure"]), f"I13: {exposure}"
+        gross, net, single = (equity * Decimal(LIMITS[f"max_{name}_exposure"]) for name in ("gross", "net", "symbol"))
+        leaving = {o["symbol"] for o in self.book.orders("EXIT") if o["state"] not in TERMINAL}
+        for symbols in (SYMBOLS, [s for s in SYMBOLS if s not in leaving]):  # before they have left, and after
+            exposure = self.exposure(symbols)
+            assert sum(map(abs, exposure.values())) <= gross, f"I13: {exposure}"
+            assert abs(sum(exposure.values())) <= net, f"I13: {exposure}"
+            assert max(map(abs, exposure.values()), default=0) <= single, f"I13: {exposure}"
 
-    def signed(self):
-        """symbol -> notional of what is held and of the entries that are not over, at the newest close."""
+    def exposure(self, symbols):
+        """symbol -> signed notional of what is held and of the entries that are not over, at the newest close."""
         found = {}
-        for symbol in SYMBOLS:
+        for symbol in symbols:
             pending = sum(
                 (o["qty"] - o["cum_qty"]) * (1 if o["side"] == "BUY" else -1)
                 for o in self.book.orders("ENTRY")
