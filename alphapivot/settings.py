@@ -134,6 +134,12 @@ class SimulatedFeed(FeedSection):
     seed: int = Field(7, description="the market that is simulated")
     start: Day = Field("2019-01-01", description="first day, ISO date")
     end: Day | None = Field(None, description="last day, ISO date; the market simply goes on when absent")
+    edge: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="noise alone (0), or so much of a standard deviation the way of the last 20 sessions",
+    )
 
     @model_validator(mode="after")
     def _has_days(self) -> SimulatedFeed:

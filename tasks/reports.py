@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
-import pandas as pd
 from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -121,13 +120,13 @@ def _ended_badly() -> list[alerts.Alert]:
 def _scores(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = tables.scores(database, settings, run)
     hint = "Points that each pillar contributes; `raw` is their sum, `score = raw x gate`. The strongest first."
-    return "Scores", _markdown(views.scores(table), hint)
+    return "Scores", views.markdown(views.scores(table), hint)
 
 
 def _decisions(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = report.decisions(database, settings.execution.book, as_of=run.as_of)
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items()) if len(table) else ""
-    return "Decisions", _markdown(views.decisions(table), counts)
+    return "Decisions", views.markdown(views.decisions(table), counts)
 
 
 def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
@@ -138,13 +137,15 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
         "Locked symbols": report.locks(database, book).astype(str),
         "Limits used": views.limits(report.limits_used(database, settings)),
     }
-    more = [f"## {title}\n\n{_markdown(view)}" for title, view in parts.items()]
-    return "Open trades", "\n\n".join([_markdown(views.open_trades(table)), *more])
+    more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
+    return "Open trades", "\n\n".join([views.markdown(views.open_trades(table)), *more])
 
 
 def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
     table = report.closed_trades(database, settings.execution.book)
-    return "Closed trades", _markdown(views.closed_trades(table.tail(50).iloc[::-1]), f"The last 50 of {len(table)}.")
+    return "Closed trades", views.markdown(
+        views.closed_trades(table.tail(50).iloc[::-1]), f"The last 50 of {len(table)}."
+    )
 
 
 def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
@@ -159,7 +160,7 @@ def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
         f"**{views.amount(last['equity'])} {last['currency']}**, {views.money(last['earned'])} since "
         f"{table['day'].iloc[0]}, {views.money(last['drawdown'])} from the highest so far; deposits are left out."
     )
-    recent = _markdown(views.equity(table.tail(20).iloc[::-1]))
+    recent = views.markdown(views.equity(table.tail(20).iloc[::-1]))
     return "Equity", f"{words}\n\n![profit and drawdown by day]({picture.data_uri(curve)})\n\n{recent}"
 
 
@@ -167,8 +168,8 @@ def _data(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     freshness = views.freshness(tables.freshness(database, settings, run.as_of))
     late = int((freshness["state"] == "late").sum())
     words = f"{len(freshness) - late} of {len(freshness)} series are fresh, {late} late."
-    issues = _markdown(views.issues(tables.issues(database)))
-    return "Data", f"{_markdown(freshness, words)}\n\n## Open quality issues, the newest first\n\n{issues}"
+    issues = views.markdown(views.issues(tables.issues(database)))
+    return "Data", f"{views.markdown(freshness, words)}\n\n## Open quality issues, the newest first\n\n{issues}"
 
 
 ARTIFACTS: dict[str, Callable[[Hub, Settings, RunRef], tuple[str, str]]] = {
@@ -179,11 +180,3 @@ ARTIFACTS: dict[str, Callable[[Hub, Settings, RunRef], tuple[str, str]]] = {
     "equity": _equity,
     "data": _data,
 }
-
-
-def _markdown(view: pd.DataFrame, words: str = "") -> str:
-    if view.empty:
-        return "none"
-    lines = [view.columns, ["---"] * len(view.columns), *view.itertuples(index=False)]
-    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{words}\n\n{table}\n".lstrip()

@@ -16,7 +16,9 @@ def add(command: Add) -> None:
     picture = "also the waterfall as a picture; needs Chrome or Chromium"
     sub.add_argument("--png", type=Path, metavar="FILE", help=picture)
     sub = command("evaluate", _evaluate, "did scores foretell anything? Pillars, parts, timeframes and the composite")
-    sub.add_argument("--horizon", type=int, action="append", metavar="BARS", help="bars ahead; 1, 5 and 20 when absent")
+    sub.add_argument(
+        "--horizon", type=bars, action="append", metavar="BARS", help="bars ahead; 1, 5 and 20 when absent"
+    )
     sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
     sub = command("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -24,6 +26,13 @@ def add(command: Add) -> None:
     actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
     tested = actions.add_parser("test", help="does a pillar of yours keep the contract? Says where it sees the future")
     tested.add_argument("file", metavar="FILE", type=Path)
+
+
+def bars(text: str) -> int:
+    """A number of bars."""
+    if (count := int(text)) < 1:
+        raise ValueError
+    return count
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -40,6 +49,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
     from alphapivot import hub
     from alphapivot.errors import DataError
     from alphapivot.reports import charts, tables, terminal
@@ -50,7 +61,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     latest = tables.latest(database)
     if latest is None:
         raise DataError("there is no score to evaluate yet: `alphapivot run` makes some")
-    found = evaluation.run(database, settings, latest, options.horizon or [1, 5, 20])
+    with Progress(transient=True) as bar:
+        task = bar.add_task("evaluate")
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what)
+
+        found = evaluation.run(database, settings, latest, sorted({*(options.horizon or (1, 5, 20))}), progress)
     number = evaluation.store(database, latest, found)
     terminal.show(evaluation.summary(found), f"Evaluation {number}, kept in research.evaluation_score")
     if options.html:

@@ -5,6 +5,10 @@ Everything is drawn from generators named by seed, symbol and purpose, each read
 prices depend neither on the other symbols nor on how far they were asked for. Intraday bars are bridges between the
 daily bars' prices: resampled to a day they give the daily bar. Futures are the spot path with a cost of carry that is
 gone at expiry.
+
+That market has trends, and so an edge of unknown size for who follows them. To ask whether a measurement finds what is
+there, and nothing where nothing is, ``edge`` puts another in its place: nothing but noise, into which an edge of known
+size is planted.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ DRIFT = np.array([0.12, -0.12, 0.0, 0.0])  # of a day, in daily standard deviati
 SPREAD = np.array([0.8, 1.1, 0.7, 2.0])  # of a day's moves, in the symbol's usual standard deviation
 REVERSAL = np.array([0.0, 0.0, 0.5, 0.1])  # how much of yesterday's shock is taken back
 STAY = 45  # mean sessions in a regime
+MEMORY = 20  # sessions whose shocks a planted edge goes by
 LISTED = 45  # days before its predecessor's expiry from which a contract trades
 CODES = "HMUZ"  # March, June, September, December
 
@@ -80,6 +85,7 @@ class Simulated:
     def __init__(self, name: str, section: SimulatedFeed) -> None:
         self.name = name
         self.seed = section.seed
+        self.edge = section.edge
         self.start = pd.Timestamp(section.start, tz="UTC")
         # the last day's session may close after midnight, UTC
         self.end = None if section.end is None else pd.Timestamp(section.end)
@@ -165,7 +171,10 @@ class Simulated:
         regimes = (generator(self.seed, symbol, "next").integers(1, 4, n)).cumsum() % 4
         regime = regimes[np.searchsorted(lasts.cumsum(), np.arange(n), "right")]
         sigma = usual * SPREAD[regime]
-        within = sigma * (DRIFT[regime] + shock - REVERSAL[regime] * np.append([0.0], shock[:-1]))
+        if self.edge is None:
+            within = sigma * (DRIFT[regime] + shock - REVERSAL[regime] * np.append([0.0], shock[:-1]))
+        else:
+            within = sigma * (shock + self.edge * _trend(shock))
 
         gaps = generator(self.seed, symbol, "gaps").standard_normal((n, 3))
         jump = np.where(np.abs(gaps[:, 1]) > 2.4, 3 * gaps[:, 2], 0.0)  # about four a year
@@ -193,6 +202,8 @@ class Simulated:
         """Quarterly contracts to the third Friday, whose volume and open interest move to the next one before that."""
         carry = 0.08 * generator(self.seed, instrument.symbol, "carry").random() - 0.03
         noise = generator(self.seed, instrument.symbol, "basis").standard_normal((len(days.day), 2))
+        if self.edge is not None:  # a premium that comes and goes foretells the future's way back
+            noise[:, 0] = 0.0
         quarter = np.arange(
             np.datetime64(int(days.day[0]), "D").astype("datetime64[M]").astype(int) // 3,
             np.datetime64(int(days.day[-1]), "D").astype("datetime64[M]").astype(int) // 3 + 3,
@@ -277,6 +288,13 @@ class Simulated:
         share /= share[np.append(starts[1:], len(share)) - 1][which]
         prices = np.exp(open_), np.exp(top), np.exp(bottom), np.exp(close)
         return calendars.naive(ends), session, prices, share
+
+
+def _trend(shock: Floats) -> Floats:
+    """Before each session the sum of the MEMORY shocks before it, of unit variance once there are so many."""
+    total = np.append([0.0], np.cumsum(shock))
+    before = np.arange(len(shock))
+    return np.asarray((total[before] - total[np.maximum(before - MEMORY, 0)]) / np.sqrt(MEMORY))
 
 
 def _spot(days: Days) -> Listing:

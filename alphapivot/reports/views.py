@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 Cell = Callable[[Any], str]
 
 
+def markdown(view: pd.DataFrame, words: str = "") -> str:
+    """A table for an artifact, under ``words``; `none` where it is empty."""
+    if view.empty:
+        return "none"
+    lines: list[Any] = [view.columns, ["---"] * len(view.columns), *view.itertuples(index=False)]
+    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"{words}\n\n{table}\n".lstrip()
+
+
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.scores``: points with their sign, each pillar's contribution in a column."""
     fixed: dict[str, Cell] = {

@@ -7,6 +7,9 @@ Do scores foretell anything? Information coefficients, hit rates, deciles, turno
 - *t*: the bars of one instant are summed first, for symbols move together, and the variance of that series takes in its
   autocovariances (Newey and West 1987, Bartlett weights), for following returns overlap: lags of twice the horizon.
 - *hit rate*: how often score and following return have the same sign, neither being 0.
+- A gate has no direction: it is measured against the size of the following return (*move*), and against how far prices
+  went against the composite's side within the horizon, in ATR (*against*). A gate that is worth something closes before
+  large moves and before trades that suffer: its ic is negative. It has no hit rate.
 - *turnover*: mean absolute change of the score from bar to bar, over its mean absolute value.
 
 It looks into the future of every bar; that is what it is for. Nothing here leads back into a score.
@@ -17,6 +20,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from pillars.base import Panel
+from pillars.indicators import atr, extremes
 
 Column = npt.NDArray[np.float64]
 MEASURES = ["observations", "ic", "t", "hit_rate", "turnover", "autocorrelation"]
@@ -31,16 +37,37 @@ def following(bars: pd.DataFrame, horizon: int) -> pd.Series:
     return ((later - ordered["close"]) / traded).reindex(bars.index)
 
 
+def against(bars: pd.DataFrame, side: pd.Series, horizon: int) -> pd.Series:
+    """
+    How far in ATR (of 14 bars) prices go against ``side`` (1 long, -1 short, else NaN) within the next ``horizon`` bars
+    of each of a panel's bars: for long from the close down to the lowest low, 0 where it is above. Index as theirs.
+    """
+    ordered = bars.sort_values(["symbol", "ts"])
+    panel = Panel.of(ordered)
+    high, low = (pd.Series(column, ordered.index) for column in extremes(panel))
+    # the next bars' extremes: a rolling window over the bars turned round, one bar on
+    lowest = low.groupby(ordered["symbol"]).transform(lambda s: s[::-1].rolling(horizon).min()[::-1].shift(-1))
+    highest = high.groupby(ordered["symbol"]).transform(lambda s: s[::-1].rolling(horizon).max()[::-1].shift(-1))
+    range_ = pd.Series(atr(panel, 14), ordered.index).where(lambda r: r > 0)
+    side = side.reindex(ordered.index)
+    way = (ordered["close"] - lowest).where(side > 0, highest - ordered["close"]).where(side.abs() > 0)
+    return (way.clip(lower=0) / range_).reindex(bars.index)
+
+
 def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.DataFrame:
     """
-    ``scores``: symbol, ts, score, following; one row a bar. MEASURES by ``slice``: all, and if
-    ``sliced`` each symbol and each year.
+    ``scores``: symbol, ts, score, following; one row a bar. MEASURES by ``slice``: all, and if ``sliced`` each symbol
+    and each year.
 
-    NaN where there are fewer than 30 observations, or where score or return never change.
+    NaN where there are fewer than 30 observations, or where score or return never change. Ranks are those among all
+    bars of the symbol, also for a year's slice: within a year a score that follows the market would be high where the
+    year's returns lie behind it, and noise would look like reversal.
     """
     frame = scores.sort_values(["symbol", "ts"], ignore_index=True)
     change = frame.groupby("symbol")["score"].diff().abs()
-    frame = frame.assign(change=change, before=frame.groupby("symbol")["score"].shift())
+    known = frame["score"].notna() & frame["following"].notna()
+    ranks = {f"{name}_rank": _ranks(frame[known], name) for name in ("score", "following")}
+    frame = frame.assign(change=change, before=frame.groupby("symbol")["score"].shift(), **ranks)
     slices = [("all", frame)]
     if sliced:
         slices += [(str(symbol), part) for symbol, part in frame.groupby("symbol")]
@@ -58,7 +85,7 @@ def deciles(scores: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(
         observations=("score", "size"),
         mean_score=("score", "mean"),
-        mean_return=("following", "mean"),
+        mean_outcome=("following", "mean"),
         hit_rate=("hit", "mean"),
     ).reset_index()
 
@@ -85,7 +112,7 @@ def _measures(frame: pd.DataFrame, horizon: int) -> dict[str, float]:
     result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": len(known)}
     if len(known) < LEAST:
         return result
-    x, y = (_ranks(known, name) for name in ("score", "following"))
+    x, y = (known[f"{name}_rank"].to_numpy(np.float64) for name in ("score", "following"))
     size = np.sqrt(float(x @ x) * float(y @ y))
     if size > 1e-9:  # not a constant
         product: Column = pd.Series(x * y).groupby(pd.Index(known["ts"])).sum().to_numpy(np.float64)
@@ -101,10 +128,10 @@ def _measures(frame: pd.DataFrame, horizon: int) -> dict[str, float]:
     }
 
 
-def _ranks(known: pd.DataFrame, name: str) -> Column:
+def _ranks(known: pd.DataFrame, name: str) -> pd.Series:
     """Ranks within each symbol, from -0.5 to 0.5 about 0."""
     ranks = known.groupby("symbol")[name].rank(pct=True)
-    return (ranks - ranks.groupby(known["symbol"]).transform("mean")).to_numpy()
+    return ranks - ranks.groupby(known["symbol"]).transform("mean")
 
 
 def _hits(known: pd.DataFrame) -> pd.Series:

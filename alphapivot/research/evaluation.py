@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from sqlalchemy import text
 from alphapivot.errors import DataError
 from alphapivot.frames import Composites, Signals
 from alphapivot.hub import Hub
-from alphapivot.reports import charts
+from alphapivot.reports import charts, deciles, picture, views
 from alphapivot.research import evaluate
 from alphapivot.runs import RunRef
 from alphapivot.scoring import signal_bars
@@ -24,13 +26,17 @@ from pillars import blocks
 
 EXPLAINED = (
     "ic: rank correlation of score and following return within symbols. t: of ic, corrected for overlapping returns and"
-    " for symbols that move together; beyond +-2 it is hardly chance, unless many were tried. The past, not a promise."
+    " for symbols that move together; beyond +-2 it is hardly chance, unless many were tried. Gates have no direction:"
+    " they are set against the size of the return (move) and the farthest way against the composite's side in ATR"
+    " (against); a negative ic means that they close in time. The past, not a promise."
 )
+OUTCOMES = ("return", "move", "against")
+Progress = Callable[[int, int, str], None]  # steps done, of how many, what the next one is
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``measures`` and ``deciles`` by subject, interval and horizon; ``correlations`` of pillars by interval."""
+    """``measures`` and ``deciles`` by subject, outcome, interval, horizon; ``correlations`` of pillars by interval."""
 
     as_of: datetime
     measures: pd.DataFrame
@@ -38,29 +44,49 @@ class Evaluation:
     correlations: pd.DataFrame
 
 
-def run(hub: Hub, settings: Settings, latest: RunRef, horizons: list[int]) -> Evaluation:
+def run(
+    hub: Hub,
+    settings: Settings,
+    latest: RunRef,
+    horizons: list[int],
+    progress: Progress = lambda _done, _of, _what: None,
+) -> Evaluation:
     """
-    Measures the composite, each pillar and each of its parts on every timeframe, over ``horizons`` bars.
+    Measures the composite, each pillar (score or gate) and each part on every timeframe, over ``horizons`` bars.
 
     Raises DataError where no score is stored.
     """
-    measures, deciles, correlations = [], [], []
-    for interval in settings.timeframes.weights:
+    measures, tenths, correlations = [], [], []
+    steps = len(settings.timeframes.weights) * len(horizons)
+    for place, interval in enumerate(settings.timeframes.weights):
+        progress(place * len(horizons), steps, f"reading {interval}")
         subjects, bars = _scores(hub, settings, latest, interval)
-        for horizon in horizons:
-            future = bars[["symbol", "ts"]].assign(following=evaluate.following(bars, horizon))
+        sides = _sides(hub, settings, latest, interval, bars)
+        for number, horizon in enumerate(horizons):
+            progress(place * len(horizons) + number, steps, f"{interval}, {horizon} bars ahead")
+            followed = evaluate.following(bars, horizon)
+            outcomes = {"return": followed, "move": followed.abs(), "against": evaluate.against(bars, sides, horizon)}
             for subject, scores in subjects.items():
-                joined = scores.merge(future, on=["symbol", "ts"])
-                measures.append(
-                    evaluate.measure(joined, horizon).assign(subject=subject, interval=interval, horizon=horizon)
-                )
-                deciles.append(evaluate.deciles(joined).assign(subject=subject, interval=interval, horizon=horizon))
+                gates = subject in settings.pillars and not settings.pillars[subject].directional
+                for outcome in OUTCOMES[1:] if gates else OUTCOMES[:1]:
+                    future = bars[["symbol", "ts"]].assign(following=outcomes[outcome])
+                    joined = scores.merge(future, on=["symbol", "ts"])
+                    about: dict[str, Any] = {
+                        "subject": subject,
+                        "outcome": outcome,
+                        "interval": interval,
+                        "horizon": horizon,
+                    }
+                    about |= {"hit_rate": np.nan} if gates else {}
+                    measures.append(evaluate.measure(joined, horizon).assign(**about))
+                    tenths.append(evaluate.deciles(joined).assign(**about))
         whole = [s.assign(subject=name) for name, s in subjects.items() if "." not in name]
         if whole:
             correlations.append(evaluate.correlations(pd.concat(whole)).assign(interval=interval))
     if not measures or not sum(m["observations"].sum() for m in measures):
         raise DataError("there is no score to evaluate yet: `alphapivot run` makes some")
-    tables = (pd.concat(found, ignore_index=True) for found in (measures, deciles, correlations))
+    progress(steps, steps, "done")
+    tables = (pd.concat(found, ignore_index=True) for found in (measures, tenths, correlations))
     return Evaluation(latest.as_of, *tables)
 
 
@@ -102,16 +128,21 @@ def page(found: Evaluation) -> str:
 
     pieces: list[str | go.Figure | tuple[str, pd.DataFrame]] = [EXPLAINED, ("All symbols and years", summary(found))]
     shown = found.deciles[~found.deciles["subject"].str.contains(".", regex=False)]
-    for (interval, horizon), part in shown.groupby(["interval", "horizon"]):
+    titles = {
+        "return": "Mean return of the next {} bars of {} by decile of the score, basis points",
+        "move": "Mean size of that return over the next {} bars of {} by decile of the gate, basis points",
+        "against": "Farthest way against the composite's side within {} bars of {} by decile of the gate, ATR",
+    }
+    order = shown["outcome"].map(OUTCOMES.index)
+    for (_, interval, horizon), part in shown.groupby([order, "interval", "horizon"]):
+        outcome = str(part["outcome"].iloc[0])
+        unit = 1.0 if outcome == "against" else 1e4
         bars = [
-            go.Bar(name=str(subject), x=own["decile"], y=1e4 * own["mean_return"])
+            go.Bar(name=str(subject), x=own["decile"], y=unit * own["mean_outcome"])
             for subject, own in part.groupby("subject")
         ]
         figure = go.Figure(bars)
-        figure.update_layout(
-            title=f"Mean return of the next {horizon!s} bars of {interval!s} by decile of the score, basis points",
-            template="plotly_white",
-        )
+        figure.update_layout(title=titles[outcome].format(horizon, interval), template="plotly_white", showlegend=True)
         pieces.append(figure)
     for interval, part in found.correlations.groupby("interval"):
         matrix = part.pivot_table(index="subject", columns="other", values="correlation")
@@ -124,13 +155,47 @@ def page(found: Evaluation) -> str:
 
 def summary(found: Evaluation) -> pd.DataFrame:
     """All slices together, as text for a person; the strongest t first."""
-    whole = found.measures[found.measures["slice"] == "all"].drop(columns="slice")
+    return _strongest(found.measures)
+
+
+def markdown(found: Evaluation) -> str:
+    """What the artifact shows: the composite and pillars, what followed each tenth of them, and how alike they are."""
+    whole = found.measures[~found.measures["subject"].str.contains(".", regex=False)]
+    parts = found.measures[found.measures["subject"].str.contains(".", regex=False)]
+    pieces = [EXPLAINED, _picture(found), "## All symbols and years", views.markdown(_strongest(whole))]
+    for interval, part in found.correlations.groupby("interval"):
+        matrix = part.pivot_table(index="subject", columns="other", values="correlation")
+        view = matrix.map(lambda v: f"{v:+.2f}").rename_axis(columns=None).reset_index()
+        pieces += [f"## Correlation of scores and gates on {interval!s}", views.markdown(view)]
+    pieces += ["## Parts", views.markdown(_strongest(parts))]
+    return "\n\n".join(pieces)
+
+
+def _picture(found: Evaluation) -> str:
+    """Mean return by tenth of the composite and of each pillar's score, for the middle one of the horizons."""
+    scores = found.deciles[~found.deciles["subject"].str.contains(".", regex=False)]
+    scores = scores[scores["outcome"] == "return"]
+    if scores.empty:
+        return ""
+    horizons = sorted(scores["horizon"].unique())
+    chosen = scores[scores["horizon"] == horizons[len(horizons) // 2]]
+    drawn = {
+        f"{subject} {interval}": (1e4 * own.set_index("decile")["mean_outcome"].reindex(range(1, 11))).tolist()
+        for (interval, subject), own in chosen.groupby(["interval", "subject"], sort=False)
+    }
+    horizon = horizons[len(horizons) // 2]
+    words = f"Mean return of the next {horizon} bars by tenth of the score, the lowest on the left, to one scale:"
+    return f"{words}\n\n![by tenth of the score]({picture.data_uri(deciles.panels(drawn, 'basis points'))})"
+
+
+def _strongest(measures: pd.DataFrame) -> pd.DataFrame:
+    whole = measures[measures["slice"] == "all"].drop(columns="slice")
     order = whole["t"].abs().fillna(-1).sort_values(ascending=False, kind="stable").index
     return _shown(whole.loc[order])
 
 
 def _shown(measures: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in ("subject", "interval", "horizon", "slice") if name in measures]
+    keys = [name for name in ("subject", "outcome", "interval", "horizon", "slice") if name in measures]
     texts = {name: measures[name].astype(str) for name in keys}
     decimals = {"observations": 0, "ic": 3, "t": 1, "hit_rate": 3, "turnover": 3, "autocorrelation": 3}
     for name, digits in decimals.items():
@@ -151,10 +216,11 @@ def _scores(
         found["composite"] = composites.astype({"score": float})
     signals = hub.read(Signals, where + sql.SQL(" AND interval = {}").format(interval))
     for name, pillar in settings.pillars.items():
+        own, kind = signals[signals["pillar"] == name], "score" if pillar.directional else "gate"
+        kept = own[["symbol", "ts", kind]].rename(columns={kind: "score"})
+        found[name] = kept.astype({"score": float}).reset_index(drop=True)
         if not pillar.directional:
             continue
-        own = signals[signals["pillar"] == name]
-        found[name] = own[["symbol", "ts", "score"]].astype({"score": float}).reset_index(drop=True)
         seen = bars
         if pillar.inputs:
             seen = signal_bars(hub, instruments, interval, nothing, latest.as_of, latest.known_at, inputs=pillar.inputs)
@@ -162,3 +228,13 @@ def _scores(
         for part in made.columns.drop(["symbol", "ts"]):
             found[f"{name}.{part}"] = made[["symbol", "ts", part]].rename(columns={part: "score"})
     return found, bars
+
+
+def _sides(hub: Hub, settings: Settings, latest: RunRef, interval: str, bars: pd.DataFrame) -> pd.Series:
+    """Which way the composite pointed at each bar, before gates; known at the bars of the base timeframe alone."""
+    if interval != settings.timeframes.base:
+        return pd.Series(np.nan, bars.index)
+    where = sql.SQL("scope = {} AND ts <= {}").format(latest.scope, latest.as_of)
+    raw = hub.read(Composites, where, ["symbol", "ts", "raw"])
+    joined = bars[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left")
+    return pd.Series(np.sign(joined["raw"].to_numpy(float)), bars.index)

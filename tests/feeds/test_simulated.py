@@ -162,3 +162,35 @@ def test_twelve_instruments_of_seven_years_take_less_than_a_second():
     began = time.perf_counter()
     assert len(fetch(requests).bars) > 12 * 2 * 7 * 250
     assert time.perf_counter() - began < 1
+
+
+def planted(edge, market="spot"):
+    """Each session's move and the standardised sum of the 20 before it, over twelve years of three symbols."""
+    moves, signs = [], []
+    for symbol in ("AAA", "BBB", "CCC"):
+        request = Request(instrument(symbol, tick="0.0001"), market, "1d", None, utc("2020-01-01"))
+        days = fetch([request], start="2008-01-01", edge=edge).bars
+        if market == "futures":
+            days = days.sort_values(["ts", "open_interest"]).groupby("ts").tail(1)
+            days = days[days["contract"] == days["contract"].shift()]
+        move = np.log(days["close"] / days["open"]).reset_index(drop=True)
+        move /= move.rolling(60).std()
+        trend = move.rolling(20).sum().shift() / np.sqrt(20)
+        moves.append(move[80:])
+        signs.append(trend[80:])
+    return np.concatenate(moves), np.concatenate(signs)
+
+
+@pytest.mark.parametrize("edge", [0.0, 0.15, -0.15])
+@pytest.mark.parametrize("market", ["spot", "futures"])
+def test_an_edge_of_known_size_is_planted_into_noise(edge, market):
+    moves, trend = planted(edge, market)
+    # 9,000 sessions; the moves before a session stand for the shocks before it, which are not seen
+    assert np.corrcoef(moves, trend)[0, 1] == pytest.approx(edge, abs=0.04)
+
+
+def test_without_an_edge_the_market_is_the_one_it_always_was():
+    assert (bars(until="2019-02-01")["close"].iloc[-3:] == bars(until="2019-02-01")["close"].iloc[-3:]).all()
+    assert not bars(until="2019-02-01").equals(
+        fetch([Request(instrument("AAA"), "spot", "1d", None, utc("2019-02-01"))], edge=0.0).bars
+    )

@@ -65,7 +65,7 @@ def test_a_planted_edge_shows_in_the_deciles():
     found = evaluate.deciles(frame)
     assert found["decile"].tolist() == list(range(1, 11))
     assert found["mean_score"].is_monotonic_increasing
-    assert found["mean_return"].rank().corr(found["decile"]) > 0.9
+    assert found["mean_outcome"].rank().corr(found["decile"]) > 0.9
     assert found["observations"].sum() == frame["following"].notna().sum()
 
 
@@ -128,6 +128,48 @@ def test_slices_are_symbols_and_years_and_little_data_say_nothing():
     assert few["observations"] == 25
     assert np.isnan(few["ic"])
     assert np.isnan(overall(frame.assign(score=0.0))["ic"])
+
+
+def test_a_years_slice_of_noise_is_no_reversal():
+    """A score that follows prices, in noise: within a year what is high has the year's gains behind it."""
+    t = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        close = 1000 + np.cumsum(rng.normal(size=2500))
+        score = pd.Series(close).diff(40).fillna(0.0)
+        frame = pd.DataFrame(
+            {"symbol": "A", "ts": pd.bdate_range("2015-01-01", periods=2500, tz="UTC"), "close": close}
+        )
+        frame = frame.assign(score=score.clip(-100, 100), following=evaluate.following(frame, 5))
+        found = evaluate.measure(frame, 5).set_index("slice")["t"]
+        t += [found[str(year)] for year in range(2015, 2024)]
+    assert abs(np.mean(t)) < 0.35
+
+
+def test_what_goes_against_a_side_is_worked_by_hand():
+    count = 30
+    bars = pd.DataFrame(
+        {
+            "symbol": "A", "market": "spot", "contract": "", "interval": "1d", "source": "x",
+            "ts": pd.date_range("2024-01-01", periods=count, tz="UTC").as_unit("us"),
+            "open": 100.0, "high": 101.0, "low": 99.0, "close": 100.0, "volume": 1.0, "open_interest": np.nan,
+        }
+    )  # fmt: skip
+    bars.loc[25, ["high", "low"]] = [107.0, 97.0]
+    long, short = (evaluate.against(bars, pd.Series(side, bars.index), 2) for side in (1.0, -1.0))
+    # the ATR is 2: the two bars after 23 fall to 97 and rise to 107; those after 25 stay within 1
+    assert (long[23], short[23]) == (1.5, 3.5)
+    assert (long[22], short[22]) == (0.5, 0.5)
+    assert long[12] != long[12]  # no ATR yet
+    assert long[[28, 29]].isna().all()  # no two bars are left
+    assert evaluate.against(bars, pd.Series(np.nan, bars.index), 2).isna().all()
+
+
+def test_a_gate_that_closes_before_large_moves_has_a_negative_coefficient():
+    frame = market(7, bars=1500)
+    size = frame["following"].abs()
+    gate = (1 - size.rank(pct=True) * 0.5 + np.random.default_rng(1).normal(0, 0.5, len(frame))).clip(0, 1)
+    assert overall(frame.assign(score=gate, following=size))["t"] < -5
 
 
 def test_correlations_are_those_of_pandas():

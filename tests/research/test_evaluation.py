@@ -39,7 +39,16 @@ def found(market):
 
 def test_every_subject_is_measured_on_every_timeframe(market, found):
     subjects = set(found.measures["subject"])
-    assert {"composite", "trend", "momentum", "trend.stack", "momentum.rsi"} <= subjects
+    assert {"composite", "trend", "momentum", "quality", "risk", "trend.stack", "momentum.rsi"} <= subjects
+    outcomes = found.measures.groupby("subject")["outcome"].unique().map(set)
+    assert outcomes["risk"] == outcomes["quality"] == {"move", "against"}
+    assert outcomes["trend"] == outcomes["composite"] == {"return"}
+    gates = found.measures[found.measures["subject"].isin(["quality", "risk"])]
+    assert gates["hit_rate"].isna().all()
+    # there is a composite to go against at the bars of the base timeframe alone
+    known = gates[(gates["outcome"] == "against") & (gates["slice"] == "all")].groupby("interval")["observations"].sum()
+    assert known["1d"] > 1000
+    assert known["1w"] == 0
     assert set(found.measures["interval"]) == {"1d", "1w"}
     assert set(found.measures["horizon"]) == {1, 5}
     assert {"all", "SP500", "2024"} <= set(found.measures["slice"])
@@ -77,6 +86,7 @@ def test_the_command_shows_and_writes_a_page(market, tmp_path, capsys):
     page = file.read_text()
     assert "by decile of the score" in page
     assert "Correlation of scores on 1d" in page
+    assert "by decile of the gate" in page
     assert "By symbol and year" in page
 
 

@@ -1,0 +1,29 @@
+"""The step that measures what scores foretold: tables in schema research, and an artifact with its picture."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from alphapivot import hub
+from alphapivot.errors import DataError
+from alphapivot.reports import tables, views
+from alphapivot.research import evaluation
+from alphapivot.settings import Settings
+from tasks import reports
+
+
+@task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+def evaluate(settings: Settings, horizons: list[int]) -> int:
+    """Measures the stored scores up to the newest run's as_of; returns the number of the evaluation."""
+    database = hub.connect()
+    latest = tables.latest(database)
+    if latest is None:
+        raise DataError("there is no score to evaluate yet: run the deployment signals first")
+    found = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))
+    number = evaluation.store(database, latest, found)
+    key = f"{settings.execution.book}-evaluation".lower().replace("_", "-")
+    title = f"Evaluation {number} of scores up to {views.instant(latest.as_of)} UTC"
+    create_markdown_artifact(evaluation.markdown(found), key=key, description=title)
+    return number
