@@ -3,7 +3,8 @@ The whole system does not look ahead: what it says of the past, knowing only the
 
 The pipeline's steps run over a history that ends at a random instant, and over one that goes on for long; signals,
 calibrations and composites up to that instant must agree to the last bit. Pillars on two timeframes, rules, rolls,
-calibration and the database lie on the way. And each way of looking ahead that we could think of is caught.
+splits and dividends, calibration and the database lie on the way. And each way of looking ahead that we could think of
+is caught.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from alphapivot import calendars, calibration, process, scoring
+from alphapivot import actions, calendars, calibration, process, scoring, settings
 from alphapivot import hub as hubs
-from alphapivot.frames import Composites, Rolls, Signals
+from alphapivot.feeds import Request, open_feed
+from alphapivot.frames import Actions, Composites, Rolls, Signals
 from alphapivot.hub import Hub, ops
 from pillars import PILLARS
 from pillars.base import Panel, Parts
@@ -39,14 +41,46 @@ when = rank(atr, 60) < 0.2 or crossed_above(rsi, 50)
 score = -5
 veto = quiet
 """
+FILES = """
+[feed.files]
+kind = files
+root = SHARES
+zone = America/New_York
+stamp = date
+columns = split: split, dividend: dividend
+"""
 MARKETS = {  # config: end of the full history, first and last cut, and what makes calibration bite in so short a time
     "small.ini": ("2025-06-20T23:30", "2023-10-01", "2025-06-01", {"CALIBRATE": "quarterly", "MIN_BARS": "60"}),
     "eurostoxx.ini": ("2006-02-24T20:00", "2006-01-20", "2006-02-22", {"CALIBRATE": "monthly", "MIN_BARS": "100"}),
 }
 
+# what happened to a share of the simulated market: new shares for one, and dividends as shares of the price
+SPLITS = {"2023-11-08": 4.0, "2024-06-11": 0.5, "2025-01-22": 3.0}
+DIVIDENDS = dict.fromkeys(["2023-06-14", "2023-09-13", "2024-03-13", "2024-09-11", "2024-12-11", "2025-03-12"], 0.02)
+
 
 @pytest.fixture(scope="module")
-def computed(server, template, tmp_path_factory):
+def shares(tmp_path_factory):
+    """A folder with the simulated prices of ALPHA as its exchange traded them: in other shares after each split."""
+    folder = tmp_path_factory.mktemp("shares")
+    config = settings.load(ROOT / "tests" / "configs" / "small.ini", {})
+    request = Request(config.instruments["ALPHA"], "spot", "1d", None, at(MARKETS["small.ini"][0]))
+    bars = open_feed("simulated", config.feeds["simulated"]).fetch([request]).bars
+    dates = bars["ts"].dt.tz_convert("America/New_York").dt.strftime("%Y-%m-%d")
+    assert {*SPLITS, *DIVIDENDS} <= {*dates}
+    made_of = dates.map(SPLITS).fillna(1.0).cumprod()
+    paid = (1 - dates.map(DIVIDENDS).fillna(0.0)).cumprod()  # the price falls by what is paid
+    traded = bars.assign(date=dates, split=dates.map(SPLITS), volume=bars["volume"] * made_of)
+    for name in ("open", "high", "low", "close"):
+        traded[name] = bars[name] * paid / made_of
+    traded["dividend"] = dates.map(DIVIDENDS) * traded["close"]
+    names = ["date", "open", "high", "low", "close", "volume", "split", "dividend"]
+    traded[names].to_csv(folder / "alpha.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def computed(server, template, tmp_path_factory, shares):
     """What the steps make of a config's market up to an instant, on a database of its own."""
     made: list[str] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -57,20 +91,25 @@ def computed(server, template, tmp_path_factory):
             made.append(f"lookahead_{len(made)}")
             path = tmp_path_factory.mktemp("config") / config
             written = (ROOT / "tests" / "configs" / config).read_text()
-            path.write_text(written.replace("root = ../../../shared", f"root = {ROOT.parent / 'shared'}") + RULES)
+            written = written.replace("root = ../../../shared", f"root = {ROOT.parent / 'shared'}")
+            if config == "small.ini":
+                alpha, spot = "[instrument.ALPHA]\n", "spot = simulated\n"
+                assert alpha + spot in written
+                written = written.replace(alpha + spot, f"{alpha}feed = files\nspot = alpha.csv\n") + FILES
+            path.write_text(written.replace("SHARES", str(shares)) + RULES)
             monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database(made[-1], template=template))
             monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(path))
             for key, value in MARKETS[config][3].items():
                 monkeypatch.setenv(f"ALPHAPIVOT_COMPOSITE__{key}", value)
-            settings = process.configure()
-            run = runs.begin("replay", settings, key="lookahead", as_of=as_of)
+            chosen = process.configure()
+            run = runs.begin("replay", chosen, key="lookahead", as_of=as_of)
             ingested = [ingest.ingest.fn(run, feed, shard) for feed, shard in ingest.batches(run)]
             freeze = ingest.freeze.fn(run, after=ingested)
             run = ingest.frozen(run, freeze)
             scored = [
                 pillars.score_pillar.fn(run, name, shard, after=[freeze])
-                for name in settings.pillars
-                for shard in range(settings.runtime.shards)
+                for name in chosen.pillars
+                for shard in range(chosen.runtime.shards)
             ]
             composite.compose.fn(run, after=scored)
             ops.finish_run(hubs.connect(), run.run_id, "completed")
@@ -156,6 +195,11 @@ def test_what_is_compared_is_not_nothing(config, whole):
     assert (told["signals.calibration"][3] != 1).any()
     if config == "small.ini":
         assert (full.read(Rolls)["previous"] != "").sum() > 10
+        assert full.read(Actions)["kind"].value_counts().to_dict() == {"split": 3, "dividend": 6}
+        # what the exchange traded fell to a quarter and doubled; no pillar takes that for a move
+        own = signals[(signals["symbol"] == "ALPHA") & (signals["pillar"] == "risk") & (signals["interval"] == "1d")]
+        assert own["gate"].notna().sum() > 300
+        assert not own["veto"].isin(["volatile", "drawdown"]).any()
     assert signals["veto"].eq("quiet").any()
 
 
@@ -206,6 +250,17 @@ def test_a_calibration_from_the_future_is_caught(computed, monkeypatch):
     assert any(told.startswith("signals.calibration") for told in found)
     assert any(told.startswith("signals.composite") for told in found)
     assert not any(told.startswith("signals.signal") for told in found)
+
+
+def test_a_split_that_counts_before_it_happens_is_caught(computed, monkeypatch):
+    honest = actions.adjust
+
+    def peeking(bars, events, how):
+        return honest(bars, events.assign(ts=events["ts"] - pd.Timedelta(days=6)), how)
+
+    monkeypatch.setattr(scoring.actions, "adjust", peeking)
+    found = caught("small.ini", computed, at("2025-01-21T23:30"))
+    assert any(told.startswith("signals.signal") for told in found)
 
 
 def test_a_higher_timeframe_that_counts_before_it_is_complete_is_caught(computed, monkeypatch):

@@ -17,6 +17,8 @@ It looks into the future of every bar; that is what it is for. Nothing here lead
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -64,15 +66,21 @@ def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.Da
     year's returns lie behind it, and noise would look like reversal.
     """
     frame = scores.sort_values(["symbol", "ts"], ignore_index=True)
-    change = frame.groupby("symbol")["score"].diff().abs()
     known = frame["score"].notna() & frame["following"].notna()
+    before = frame.groupby("symbol")["score"].shift()
     ranks = {f"{name}_rank": _ranks(frame[known], name) for name in ("score", "following")}
-    frame = frame.assign(change=change, before=frame.groupby("symbol")["score"].shift(), **ranks)
-    slices = [("all", frame)]
+    numbers = frame[["score", "following"]].assign(before=before, **ranks)
+    columns = {str(name): column.to_numpy(np.float64) for name, column in numbers.items()}
+    instants = pd.factorize(frame["ts"], sort=True)[0]
+    slices: list[tuple[str, Any]] = [("all", np.arange(len(frame)))]
     if sliced:
-        slices += [(str(symbol), part) for symbol, part in frame.groupby("symbol")]
-        slices += [(str(year), part) for year, part in frame.groupby(frame["ts"].dt.year)]
-    return pd.DataFrame([{"slice": name, **_measures(part, horizon)} for name, part in slices])
+        for key in (frame["symbol"], frame["ts"].dt.year):
+            slices += [(str(name), rows) for name, rows in sorted(frame.groupby(key).indices.items())]
+    rows = [
+        {"slice": name, **_measures({n: c[at] for n, c in columns.items()}, instants[at], horizon)}
+        for name, at in slices
+    ]
+    return pd.DataFrame(rows)
 
 
 def deciles(scores: pd.DataFrame) -> pd.DataFrame:
@@ -107,25 +115,32 @@ def newey_west(series: Column, lags: int) -> float:
     return float(series.mean() * count / np.sqrt(variance)) if variance > 1e-12 else float("nan")
 
 
-def _measures(frame: pd.DataFrame, horizon: int) -> dict[str, float]:
-    known = frame.dropna(subset=["score", "following"])
-    result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": len(known)}
-    if len(known) < LEAST:
+def _measures(columns: dict[str, Column], instants: npt.NDArray[np.int64], horizon: int) -> dict[str, float]:
+    score, following, before = columns["score"], columns["following"], columns["before"]
+    known = ~np.isnan(score) & ~np.isnan(following)
+    result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": int(known.sum())}
+    if result["observations"] < LEAST:
         return result
-    x, y = (known[f"{name}_rank"].to_numpy(np.float64) for name in ("score", "following"))
+    x, y = (columns[f"{name}_rank"][known] for name in ("score", "following"))
     size = np.sqrt(float(x @ x) * float(y @ y))
     if size > 1e-9:  # not a constant
-        product: Column = pd.Series(x * y).groupby(pd.Index(known["ts"])).sum().to_numpy(np.float64)
+        product = np.bincount(instants[known], weights=x * y).astype(np.float64)[np.unique(instants[known])]
         result["ic"] = float(np.clip(product.sum() / size, -1.0, 1.0))
         result["t"] = newey_west(product, 2 * horizon)
-    size = known["score"].abs().mean()
-    pair = frame[["score", "before"]].dropna()
-    moving = len(pair) >= LEAST and pair["score"].std() > 0 and pair["before"].std() > 0
+    size = np.abs(score[known]).mean()
+    pair = ~np.isnan(score) & ~np.isnan(before)
+    now, then = score[pair], before[pair]
+    moving = len(now) >= LEAST and now.std() > 0 and then.std() > 0
     return result | {
-        "hit_rate": float(_hits(known).mean()),
-        "turnover": float(frame["change"].mean() / size) if size > 0 else float("nan"),
-        "autocorrelation": float(pair["score"].corr(pair["before"])) if moving else float("nan"),
+        "hit_rate": _hit_rate(score[known], following[known]),
+        "turnover": float(np.abs(now - then).mean() / size) if size > 0 and len(now) else float("nan"),
+        "autocorrelation": float(np.corrcoef(now, then)[0, 1]) if moving else float("nan"),
     }
+
+
+def _hit_rate(score: Column, following: Column) -> float:
+    signs = np.sign(score) * np.sign(following)
+    return float((signs > 0).sum() / (signs != 0).sum()) if (signs != 0).any() else float("nan")
 
 
 def _ranks(known: pd.DataFrame, name: str) -> pd.Series:

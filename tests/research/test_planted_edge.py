@@ -18,6 +18,7 @@ from alphapivot.reports import tables
 from alphapivot.research import evaluation
 from flows import replay
 
+pytestmark = pytest.mark.timeout(600)  # minutes of a machine that is shared
 ROOT = Path(__file__).parents[2]
 FOLLOWERS = ["composite", "trend", "momentum", "trend.stack", "trend.breakout", "trend.distance", "momentum.rsi"]
 

@@ -1,0 +1,246 @@
+"""
+Targets 6, 7 and 12: six pillars as the steps make them, from bars in the hub to signals and composites in the hub.
+
+The yardstick is the plain pipeline of bench/_plain.py: `pd.read_sql`, the pandas loop over symbols, `to_sql`; its loop
+is timed over a few symbols and scaled up. The hub is an embedded server with its durable settings; no Prefect.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import text
+
+from alphapivot import hub as hubs
+from alphapivot import process
+from alphapivot.frames import Bars, Signals
+from alphapivot.hub import Hub, ops
+from alphapivot.runs import RunRef
+from alphapivot.scoring import signal_bars
+from alphapivot.settings import Settings
+from bench.hub import fresh_hub, peak, row
+from bench.pillars import DAYS, SYMBOLS, _market, _plain_work
+from pillars import blocks
+from pillars.base import Panel
+from tasks import composite, ingest, pillars, runs
+
+UNIVERSES = (50, 500, 5000)  # of target 12
+IN_SHARD = 100  # symbols
+FEW_DAYS = 700  # of each of them
+CONFIG = """
+[runtime]
+feed = files
+shards = {shards}
+[feed.files]
+kind = files
+root = .
+zone = UTC
+stamp = end
+{instruments}
+[timeframes]
+base = 1d
+weights = 1d: 1
+[pillar.trend]
+[pillar.momentum]
+[pillar.flow]
+[pillar.structure]
+[pillar.quality]
+[pillar.risk]
+[composite]
+weights = trend: 0.35, momentum: 0.25, flow: 0.2, structure: 0.2
+gates = quality: 0.5, risk: 0.5
+[execution]
+book = bench
+strategy = pivot
+broker = paper
+entry_threshold = 30
+exit_threshold = 15
+stop_atr = 2
+reward_to_risk = 2
+[risk]
+risk_per_trade = 0.01
+max_open_trades = 1
+max_notional = 1
+max_gross_exposure = 1
+daily_loss_limit = 0.05
+[broker.paper]
+kind = paper
+cash = 1000000
+currency = USD
+slippage_bps = 1
+fee_bps = 1
+"""
+INSTRUMENT = """
+[instrument.{name}]
+spot = {name}.csv
+signal_market = spot
+trade_market = spot
+currency = USD
+quote_unit = 1
+multiplier = 1
+tick = 0.01
+lot = 1
+margin = 1
+tradable = yes
+calendar = XNYS
+"""
+
+
+def rows(scale: float) -> Iterator[dict[str, Any]]:
+    symbols = max(4, round(SYMBOLS * scale))
+    bars = _market(symbols)
+    newest = bars["ts"].max()
+    old, new = bars[bars["ts"] < newest], bars[bars["ts"] == newest]
+    with universe(symbols, shards=2) as (hub, settings):
+        store(hub, settings, old)
+        run, ended, spent = scored(settings, newest - timedelta(hours=1))
+        full = sum(spent.values())
+        plain, parts = _plainly(hub, settings, bars)
+        size = f"{symbols} x {DAYS:,}"
+        yield row(
+            "6", f"six pillars, full history with the database, {size}", full, plain, plain / full, 12, "x", scale
+        )
+        for stage, seconds in _stages(hub, settings, run, spent).items():
+            yield _share("6", f"of which {stage}", seconds, full, scale)
+        yield _share("6", "beside it: the composite", ended, full, scale)
+        store(hub, settings, new)
+        _, ended, spent = scored(settings, newest)
+        one = sum(spent.values())
+        again = parts["read_sql"] + parts["loop"]
+        name = f"six pillars, one new bar, {symbols} symbols, read to written"
+        yield row("7", name, one, again, again / one, 25, "x the plain pipeline", scale)
+        yield row("7b", "one new bar / full history", one, full, one / full, 0.1, "of the full run", scale, most=True)
+        yield _share("7", "beside it: the composite", ended, one, scale)
+    yield from _growth(scale)
+
+
+@contextmanager
+def universe(symbols: int, shards: int) -> Iterator[tuple[Hub, Settings]]:
+    """A hub of its own and the settings of so many instruments, both this process's."""
+    before = {key: os.environ.pop(key) for key in [*os.environ] if key.startswith("ALPHAPIVOT_")}
+    with fresh_hub() as hub, tempfile.TemporaryDirectory() as folder:
+        instruments = "".join(INSTRUMENT.format(name=f"S{i:04}") for i in range(symbols))
+        path = Path(folder) / "config.ini"
+        path.write_text(CONFIG.format(shards=shards, instruments=instruments))
+        try:
+            os.environ["ALPHAPIVOT_DATABASE__URL"] = hub.url
+            yield hub, process.configure(path)
+        finally:
+            hubs.connect().close()
+            for key in [key for key in os.environ if key.startswith("ALPHAPIVOT_")]:
+                del os.environ[key]
+            os.environ.update(before)
+
+
+def store(hub: Hub, settings: Settings, bars: pd.DataFrame) -> None:
+    run = runs.begin("bench", settings, key=f"bars {bars['ts'].max()}", as_of=bars["ts"].max())
+    frame = bars[Bars.columns()].astype(Bars.empty().dtypes)
+    with ops.batch(hub, run, "bars", "", {}) as batch:
+        batch.write(Bars, frame)
+    with hub.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE market.bar"))
+
+
+def scored(settings: Settings, as_of: datetime) -> tuple[RunRef, float, dict[str, float]]:
+    """The steps of one run, one after the other: the run, the composite's seconds, and each pillar's."""
+    run = runs.begin("bench", settings, key=f"run {as_of}", as_of=as_of)
+    run = ingest.frozen(run, ingest.freeze.fn(run))
+    spent = dict.fromkeys(settings.pillars, 0.0)
+    for name, shard in itertools.product(settings.pillars, range(settings.runtime.shards)):
+        started = time.perf_counter()
+        pillars.score_pillar.fn(run, name, shard)
+        spent[name] += time.perf_counter() - started
+    started = time.perf_counter()
+    composite.compose.fn(run)
+    return run, time.perf_counter() - started, spent
+
+
+def _stages(hub: Hub, settings: Settings, run: RunRef, spent: dict[str, float]) -> dict[str, float]:
+    """Where a full run's time goes: reading and scoring once more by themselves; writing is what is left."""
+    stages = {"reading": 0.0, "scoring": 0.0}
+    for pillar in settings.pillars.values():
+        started = time.perf_counter()
+        bars = signal_bars(
+            hub, list(settings.instruments.values()), "1d", None, run.as_of, run.known_at, inputs=pillar.inputs
+        )
+        stages["reading"] += time.perf_counter() - started
+        started = time.perf_counter()
+        blocks.score(pillar, bars, "1d", after=None)
+        stages["scoring"] += time.perf_counter() - started
+    whole = sum(spent.values())
+    stages["writing, validation, receipts"] = max(whole - sum(stages.values()), 0.0)
+    return stages | {f"pillar {name}": seconds for name, seconds in spent.items()}
+
+
+def _plainly(hub: Hub, settings: Settings, bars: pd.DataFrame) -> tuple[float, dict[str, float]]:
+    """Seconds of the plain pipeline for all symbols, and of its parts."""
+    started = time.perf_counter()
+    with hub.engine.connect() as connection:
+        read = pd.read_sql("SELECT symbol, ts, open, high, low, close, volume FROM market.bar", connection)
+    spent = {"read_sql": time.perf_counter() - started, "loop": 0.0}
+    bounds = Panel.of(bars).bounds.tolist()
+    some = list(itertools.pairwise(bounds))[: max(2, len(bounds) // 200)]
+    few = bars.iloc[: some[-1][1]]
+    for pillar in settings.pillars.values():
+        started = time.perf_counter()
+        _plain_work(pillar, few, some)()
+        spent["loop"] += (time.perf_counter() - started) * (len(bounds) - 1) / len(some)
+    part = read.iloc[: max(len(read) // 20, 100)]
+    written = pd.DataFrame({"pillar": "p", "symbol": part["symbol"], "ts": part["ts"], "score": part["close"]})
+    started = time.perf_counter()
+    with hub.engine.begin() as connection:
+        written.to_sql("plain", connection, index=False)
+    spent["to_sql"] = (time.perf_counter() - started) * len(read) / len(part) * len(settings.pillars)
+    return sum(spent.values()), spent
+
+
+def _share(target: str, name: str, seconds: float, whole: float, scale: float) -> dict[str, Any]:
+    made = row(target, name, seconds, whole, seconds / whole, 1, "", scale, most=True)
+    return made | {"goal": "share", "met": True}
+
+
+def _growth(scale: float) -> Iterator[dict[str, Any]]:
+    """A full run of ever more symbols, each in a process of its own: seconds a bar, and its memory at the peak."""
+    found = {}
+    for symbols in sorted({max(4, round(count * min(1, scale * 2))) for count in UNIVERSES}):
+        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols})"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[symbols] = json.loads(done.stdout.splitlines()[-1])
+    per_bar = {symbols: f["seconds"] / symbols / FEW_DAYS for symbols, f in found.items()}
+    slowest, fastest = max(per_bar.values()), min(per_bar.values())
+    sizes = " to ".join(f"{s:,}" for s in (min(found), max(found)))
+    told = ", ".join(f"{1e6 * seconds:.1f}" for seconds in per_bar.values())
+    name = f"time a bar, {sizes} symbols: {told} us"
+    yield row("12", name, slowest, fastest, slowest / fastest, 1.25, "slowest over fastest", scale, most=True)
+    one, all_ = found[min(found)]["mb"], found[max(found)]["mb"]
+    name = f"memory of a run's steps, {sizes} symbols: {one:.0f} and {all_:.0f} MB"
+    yield row("12c", name, all_, one, all_ / one, 2, "x, bounded by the shard", scale, most=True)
+
+
+def grown(symbols: int) -> None:
+    """In a process of its own: prints the seconds and the megabytes of a full run over so many symbols."""
+    bars = _market(symbols, FEW_DAYS)
+    with universe(symbols, shards=max(1, symbols // IN_SHARD)) as (hub, settings):
+        store(hub, settings, bars)
+        as_of = bars["ts"].max()
+        del bars
+        warm = _market(2, FEW_DAYS)
+        for pillar in settings.pillars.values():  # compiled, and all imported
+            blocks.score(pillar, warm, "1d", after=None)
+        hub.read(Signals)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+        before = peak()
+        _, _, spent = scored(settings, as_of)
+        print(json.dumps({"seconds": sum(spent.values()), "mb": max(peak() - before, 1.0)}))
