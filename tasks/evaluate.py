@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -11,7 +13,7 @@ from alphapivot.errors import DataError
 from alphapivot.reports import tables, views
 from alphapivot.research import evaluation
 from alphapivot.settings import Settings
-from tasks import reports
+from tasks import reports, server
 
 
 @task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
@@ -25,5 +27,6 @@ def evaluate(settings: Settings, horizons: list[int]) -> int:
     number = evaluation.store(database, latest, found)
     key = f"{settings.execution.book}-evaluation".lower().replace("_", "-")
     title = f"Evaluation {number} of scores up to {views.instant(latest.as_of)} UTC"
-    create_markdown_artifact(evaluation.markdown(found), key=key, description=title)
+    body = evaluation.markdown(found)
+    server.patiently(partial(create_markdown_artifact, body, key=key, description=title))
     return number
