@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
+import pandas as pd
 from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -63,7 +64,7 @@ def maintained(gone: Mapping[str, int]) -> None:
     """The artifact of a maintenance: how many rows of each kind went."""
     table = pd.DataFrame([(what, f"{rows:,}") for what, rows in gone.items()], columns=["what", "rows deleted"])
     words = "What an order leads back to stays, whatever its age. All that ever went: table ops.maintenance."
-    body = _markdown(table, words) if gone else "[retention] names nothing: all is kept."
+    body = views.markdown(table, words) if gone else "[retention] names nothing: all is kept."
     create_markdown_artifact(body, key="maintenance-summary", description="What [retention] let go")
 
 
