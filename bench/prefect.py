@@ -1,5 +1,6 @@
 """
-Target 11: what Prefect adds to a pipeline run, its server warm; the time from pressing Retry to done.
+Target 11: what Prefect adds to a pipeline run, its server warm; and what operating through it costs: the time from
+pressing Retry to done, the server's memory after many runs, pillars on a Dask cluster against threads.
 
 Ours is the flow, run in this process; the yardstick the same steps as plain functions (flows/replay.py) for the same
 days on a copy of the same database. All on an embedded server of its own, which is thrown away.
@@ -7,6 +8,7 @@ days on a copy of the same database. All on an embedded server of its own, which
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -16,19 +18,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphapivot.home import CHECKOUT as ROOT
 from alphapivot.hub import embedded
 from alphapivot.settings import Settings
 from bench.execution import row
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
 SYMBOLS = 500
 FIRST = datetime(2024, 3, 4, 23, tzinfo=UTC)  # a Monday evening
 RUNS = 3
+DAYS = 300  # that the simulated market has before FIRST
+MANY_RUNS = 200
 INSTRUMENT = """
 [instrument.S{n:03d}]
 spot = simulated
@@ -56,9 +63,18 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
             share = with_prefect - plain
             name = f"a pipeline run of one new day, {symbols} symbols: as a flow / as plain functions; seconds more"
             yield row("11", name, with_prefect, plain, share, "<= 2", share <= 2, scale)
+            tasks = _tasks()
+            yield row("11b", "tasks of a run; ratio: how many", None, None, tasks, "<= 50", tasks <= 50, scale)
             seconds = _retry(config)
             name = "from pressing Retry to done, an idle worker, all steps found done"
-            yield row("11b", name, seconds, None, seconds, "reported", met=True, scale=scale)
+            yield row("11c", name, seconds, None, seconds, "reported", met=True, scale=scale)
+            ours, threads = _dask(config)
+            name = f"all pillars over {DAYS} days of {symbols} symbols: Dask with 2 workers / threads"
+            yield row("11d", name, ours, threads, ours / threads, "reported", met=True, scale=scale)
+            runs = max(int(MANY_RUNS * scale), 2)
+            before, after = _memory(runs, tasks)
+            name = f"the server's memory after {runs} runs of {tasks} tasks more; ratio: MB, {before:.0f} before"
+            yield row("11e", name, None, None, after, "reported", met=True, scale=scale)
 
 
 @contextmanager
@@ -110,31 +126,122 @@ def _completed(state: Any) -> None:
     assert state.is_completed(), state.message
 
 
+def _last() -> FlowRun:
+    """The run that ended last."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
+    from prefect.client.schemas.filters import FlowRunFilter  # noqa: PLC0415
+    from prefect.client.schemas.sorting import FlowRunSort  # noqa: PLC0415
+
+    done = FlowRunFilter.model_validate({"state": {"type": {"any_": ["COMPLETED"]}}})
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_run_filter=done, limit=1, sort=FlowRunSort.END_TIME_DESC)[0]
+
+
+def _tasks() -> int:
+    """How many tasks the last run has, once the server has recorded no more for a while."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
+    from prefect.client.schemas.filters import FlowRunFilter  # noqa: PLC0415
+
+    mine = FlowRunFilter.model_validate({"id": {"any_": [_last().id]}})
+    seen = [-1]
+    with get_client(sync_client=True) as client:
+        while seen[-1] != (found := len(client.read_task_runs(flow_run_filter=mine))) or not found:
+            seen.append(found)
+            time.sleep(5)
+    return found
+
+
 def _retry(config: Path) -> float:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
-    from prefect.client.schemas.sorting import FlowRunSort  # noqa: PLC0415
     from prefect.states import AwaitingRetry  # noqa: PLC0415
 
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "alphapivot.cli", "worker", "--config", str(config)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with _started("-m", "alphapivot.cli", "worker", "--config", str(config)), get_client(sync_client=True) as client:
+        last, times = _last(), []
+        for count in range(last.run_count + 1, last.run_count + 4):  # the first waits for the worker's own start
+            started = time.perf_counter()
+            client.set_flow_run_state(last.id, AwaitingRetry(), force=True)
+            while not ((run := client.read_flow_run(last.id)).run_count == count and run.state.is_final()):
+                time.sleep(0.05)
+            _completed(run.state)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times[1:])
+
+
+def _dask(config: Path) -> tuple[float, float]:
+    """Seconds of the flow `signals` over the whole history: on a cluster of two workers, and in threads."""
+    from alphapivot import process  # noqa: PLC0415
+    from flows import operate  # noqa: PLC0415
+
+    found = config.with_name("scheduler.json")
+    cluster = ["--no-dashboard", "--scheduler-file", str(found)]
+    seconds = {}
+    for runner in ("dask", "threads"):
+        own = config.with_name(f"{runner}.ini")
+        address = "\ndask_address = tcp://127.0.0.1:8786"
+        own.write_text(config.read_text().replace("shards = 1", f"shards = 2\ntask_runner = {runner}{address}"))
+        os.environ["ALPHAPIVOT_DATABASE__NAME"] = f"on_{runner}"
+        process.configure(own)
+        as_of = {"as_of": FIRST, "config": str(own)}
+        _completed(operate.run("ingest/ingest", as_of))
+        with ExitStack() as stack:
+            if runner == "dask":
+                stack.enter_context(_started("-m", "dask", "scheduler", "--host", "127.0.0.1", *cluster))
+                for _ in range(2):
+                    worker = ["-m", "dask", "worker", "--no-nanny", "--nthreads", "1", *cluster]
+                    stack.enter_context(_started(*worker))
+                own.write_text(own.read_text().replace("tcp://127.0.0.1:8786", _address(found)))
+            seconds[runner] = _seconds(lambda: _completed(operate.run("signals/signals", as_of)))  # noqa: B023
+    return seconds["dask"], seconds["threads"]
+
+
+def _address(found: Path) -> str:
+    """Where the scheduler is, once both workers are there: their own start is not measured."""
+    from distributed import Client  # noqa: PLC0415
+
+    while not found.exists():
+        time.sleep(0.1)
+    with Client(scheduler_file=str(found)) as client:
+        client.wait_for_workers(2)
+        for module in ("tasks.pillars", "pillars"):
+            client.run(importlib.import_module, module)
+        return str(client.scheduler.address)
+
+
+def _memory(runs: int, tasks: int) -> tuple[float, float]:
+    """Megabytes of the server's process before and after so many runs."""
+    from prefect import flow, task  # noqa: PLC0415 - after join()
+
+    from flows import operate  # noqa: PLC0415
+
+    @task
+    def nothing(_: int) -> None: ...
+
+    @flow
+    def empty() -> None:
+        for number in range(tasks):
+            nothing(number)
+
+    pid = operate._address()["pid"]  # noqa: SLF001 - the one place that knows
+    before = _resident(pid)
+    for _ in range(runs):
+        empty()
+    return before, _resident(pid)
+
+
+def _resident(pid: int) -> float:
+    kilobytes = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout  # noqa: S607
+    return int(kilobytes) / 1024
+
+
+@contextmanager
+def _started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=quiet, stderr=quiet)
     try:
-        with get_client(sync_client=True) as client:
-            (last,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
-            times = []
-            for count in range(last.run_count + 1, last.run_count + 4):  # the first waits for the worker's own start
-                started = time.perf_counter()
-                client.set_flow_run_state(last.id, AwaitingRetry(), force=True)
-                while not ((run := client.read_flow_run(last.id)).run_count == count and run.state.is_final()):
-                    time.sleep(0.05)
-                times.append(time.perf_counter() - started)
-            return statistics.median(times[1:])
+        yield process
     finally:
-        worker.terminate()
-        worker.wait()
+        process.terminate()
+        process.wait()
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -111,6 +111,12 @@ class Checkout:
             lambda: self.ask(f"/flow_runs/{run_id}"), lambda run: run["state"]["type"] in final, seconds
         )
 
+    def completed(self, run_id: str) -> dict:
+        """The run, which has ended well."""
+        run = self.ended(run_id)
+        assert run["state"]["type"] == "COMPLETED", f"{run['state']['name']}: {run['state']['message']}"
+        return run
+
     def alphapivot(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
         return subprocess.run(

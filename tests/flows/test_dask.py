@@ -109,8 +109,7 @@ def test_retry_executes_only_what_failed_on_the_cluster_too(checkout, cluster, c
     (spied / "fail").unlink()
     checkout.retry(run_id)
     checkout.eventually(lambda: checkout.ask(f"/flow_runs/{run_id}")["run_count"], lambda n: n == 2)
-    run = checkout.ended(run_id)
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    checkout.completed(run_id)
     again = {"pillar momentum 0": 1, "pillar momentum 1": 1, "composite": 2, "trade": 2}
     assert batches(checkout, AS_OF) == done | again
 
@@ -128,8 +127,7 @@ def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely
     checkout.eventually(lambda: processes(spied), lambda seen: seen == workers)  # the other one has taken over
     (spied / "hold").unlink()
 
-    run = checkout.ended(run_id)
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    checkout.completed(run_id)
     scored = {step: n for step, n in batches(checkout, NEXT).items() if step.startswith("pillar ")}
     assert scored == {f"pillar {name} {k}": 1 for name in PILLARS for k in (0, 1)}
     twice = "SELECT count(*) FROM (SELECT FROM signals.signal_revision) AS superseded"

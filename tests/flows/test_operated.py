@@ -22,8 +22,7 @@ CONFIG = "tests/configs/small.ini"
 @pytest.fixture(scope="module")
 def decided(checkout):
     """The checkout after one pipeline run for AS_OF."""
-    checkout.first = checkout.ended(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
-    assert checkout.first["state"]["type"] == "COMPLETED", checkout.first["state"]
+    checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
     return checkout
 
 
@@ -67,8 +66,7 @@ def test_what_our_library_logs_stands_in_the_log_of_the_run(decided):
 def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
     before = counted(decided)
     later = "2025-06-28T00:00:00+00:00"
-    run = decided.ended(decided.trigger("ingest", as_of=later, config=str(decided.folder / CONFIG)))
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    decided.completed(decided.trigger("ingest", as_of=later, config=str(decided.folder / CONFIG)))
     bars, *others = counted(decided)
     assert bars > before[0]
     assert others == before[1:]
@@ -87,13 +85,13 @@ def test_one_run_at_a_time_talks_to_the_broker(decided):
         assert decided.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}) == []
     finally:
         decided.ask("/v2/concurrency_limits/decrement", limit)
-    assert decided.ended(run_id)["state"]["type"] == "COMPLETED"
+    decided.completed(run_id)
 
 
 def test_a_second_run_for_the_same_instant_finds_all_done(decided):
     before = counted(decided)
     run_id = decided.trigger("pipeline", as_of=AS_OF, config=str(decided.folder / CONFIG))
-    assert decided.ended(run_id)["state"]["type"] == "COMPLETED"
+    decided.completed(run_id)
     tasks = decided.eventually(
         lambda: decided.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}),
         lambda found: {"trade", "report"} <= {t["name"] for t in found if t["state"]["type"] == "COMPLETED"},
@@ -127,8 +125,7 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
     run_id = decided.trigger(
         "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"], config=str(decided.folder / CONFIG)
     )
-    run = decided.ended(run_id)
-    assert run["state"]["type"] == "COMPLETED", run["state"]
+    decided.completed(run_id)
 
     mended = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
     assert mended == stands
@@ -170,7 +167,7 @@ def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
     assert "no bars are there for" in state["message"]
 
-    assert decided.ended(decided.trigger("trade", config=config))["state"]["type"] == "COMPLETED"
+    decided.completed(decided.trigger("trade", config=config))
     entered = "SELECT count(*) FROM trading.decision WHERE as_of > '2025-07-01' AND action LIKE 'ENTER%'"
     assert decided.sql(entered) == [(0,)]
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
