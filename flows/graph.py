@@ -70,6 +70,7 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
 def skipped(run: RunRef, reason: str) -> State[Any]:
     """There is nothing to do for this run, and this is why."""
     ops.finish_run(hub.connect(), run.run_id, "skipped", reason)
+    reports.tell(run)  # bars that do not come are what a person should know of
     return Completed(name="Skipped", message=reason)
 
 

@@ -25,10 +25,10 @@ numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items):
-    """Under `pytest -n` all tests that start a Prefect server run in one process: they would compete for its port."""
+    """Under `pytest -n` the tests of a file that start a Prefect server run in one process: they share it."""
     for item in items:
         if item.get_closest_marker("prefect") or item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("prefect"))
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
 
 def demo(home) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "ALPHAPIVOT"))}
-    environ |= {"ALPHAPIVOT_HOME": str(home), "COLUMNS": "150"}
+    environ |= {"ALPHAPIVOT_HOME": str(home), "COLUMNS": "150", "PREFECT_SERVER_API_PORT": "0"}
     command = [sys.executable, "-m", "alphapivot.cli", "demo", "--sessions", "3"]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
 

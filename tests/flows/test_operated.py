@@ -20,6 +20,11 @@ CONFIG = "tests/configs/small.ini"
 
 
 @pytest.fixture(scope="module")
+def more_environ(inbox):
+    return {"ALPHAPIVOT_ALERT_URLS": inbox.url}
+
+
+@pytest.fixture(scope="module")
 def decided(checkout):
     """The checkout after one pipeline run for AS_OF."""
     checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
@@ -160,12 +165,13 @@ def test_late_runs_become_one_for_the_newest_instant(decided):
     assert "another signals has decided for" in late["message"]
 
 
-def test_without_the_bars_that_are_due_a_run_ends_skipped_and_nothing_trades_on_an_old_score(decided):
+def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothing_traded(decided, inbox):
     config = str(decided.folder / CONFIG)  # its market stood still in June 2025
     before = decided.sql("SELECT count(*) FROM trading.orders")
     state = decided.ended(decided.trigger("pipeline", config=config))["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
     assert "no bars are there for" in state["message"]
+    assert "feed stale: simulated" in inbox.titles()
 
     decided.completed(decided.trigger("trade", config=config))
     entered = "SELECT count(*) FROM trading.decision WHERE as_of > '2025-07-01' AND action LIKE 'ENTER%'"
@@ -179,3 +185,23 @@ def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(deci
     assert state["name"] == "Skipped"
     assert "are published at" in state["message"]
     assert "[runtime] patience is 0" in state["message"]
+
+
+def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kill_switch(decided, inbox):
+    ran = decided.alphapivot("halt", "--reason", "fire drill", "--config", CONFIG)
+    assert ran.returncode == 0, ran.stderr
+    with decided.hub.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO trading.instrument_lock (book, symbol, reason, at)"
+            " VALUES ('test', 'GOLD', 'by the test', now())"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash)"
+            " VALUES ('test', '2026-01-02', 'USD', 1000, 900, 0)"
+        )
+    config = str(decided.folder / CONFIG)
+    decided.completed(decided.trigger("alert", config=config))
+    told = ["position break: GOLD in book test", "kill switch: book test", "daily loss: book test"]
+    assert [title for title in inbox.titles() if title in told] == told
+    decided.completed(decided.trigger("alert", config=config))
+    assert len([title for title in inbox.titles() if title in told]) == len(told), "each is told once"
