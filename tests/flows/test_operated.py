@@ -122,7 +122,8 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
         "SELECT count(*), sum(score) FROM signals.signal WHERE pillar <> 'trend' OR symbol <> 'GOLD' OR ts > :past"
     )
     others = decided.sql(untouched, past=PAST)
-    stands = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
+    gold = "SELECT interval, ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY 1, 2"
+    stands = decided.sql(gold)
     with decided.hub.engine.begin() as connection:  # a wrong score, however it came about
         connection.exec_driver_sql(
             "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", (PAST,)
@@ -132,7 +133,7 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
     )
     decided.completed(run_id)
 
-    mended = decided.sql("SELECT ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY ts")
+    mended = decided.sql(gold)
     assert mended == stands
     wrong = "SELECT count(*) > 500, min(score), max(score) FROM signals.signal_revision WHERE pillar = 'trend'"
     assert decided.sql(wrong) == [(True, pytest.approx(77.77), pytest.approx(77.77))]
