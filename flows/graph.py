@@ -34,6 +34,7 @@ States = dict[str, State[Any]]
 Submit = Callable[..., PrefectFuture[Any]]
 
 log = logging.getLogger("alphapivot.graph")
+LOST = "it did not come back: is the Dask cluster there?"
 WAIT_SECONDS = 600  # for another run to finish with what only one may do at a time
 
 
@@ -143,9 +144,11 @@ def submitting(settings: Settings) -> Iterator[Submit]:
     if settings.runtime.task_runner == "threads":
         yield lambda task, *args, **kwargs: task.submit(*args, **kwargs)
         return
-    from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - an extra
+    import dask  # noqa: PLC0415 - an extra, as the next one
+    from prefect_dask import DaskTaskRunner  # noqa: PLC0415
 
-    with DaskTaskRunner(address=settings.runtime.dask_address) as runner:
+    patient = {f"distributed.comm.timeouts.{what}": "5m" for what in ("connect", "tcp")}  # a busy scheduler is not lost
+    with dask.config.set(patient), DaskTaskRunner(address=settings.runtime.dask_address) as runner:
 
         def submit(task: Task[..., Any], *args: Any, after: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
             given = get_call_parameters(task.fn, args, {"after": [future.result() for future in after]})
@@ -203,7 +206,8 @@ def verdict(run: RunRef, steps: States) -> State[Any]:
     bad = [name for name, state in steps.items() if not state.is_completed()]
     if bad:
         causes = "; ".join(
-            f"{name} ({str(steps[name].message).removeprefix('Task run encountered an exception ')})" for name in bad
+            f"{name} ({(steps[name].message or LOST).removeprefix('Task run encountered an exception ')})"
+            for name in bad
         )
         message = f"failed: {causes}. Everything else is done and kept: mend the cause and press Retry"
     else:

@@ -55,6 +55,8 @@ def cluster(checkout, tmp_path_factory):
         "PREFECT_API_URL": checkout.api,
         "PREFECT_HOME": str(folder / "prefect"),
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3",
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5m",  # the machine may be busy
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5m",
     }
     dask = str(Path(sys.executable).with_name("dask"))
     log = folder / "dask.log"
