@@ -1,0 +1,316 @@
+"""The tables of a book's report: text in every cell, for the page, the terminal and the picture alike."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from alphapivot.reports import result as results
+from alphapivot.reports.book import each, total
+from alphapivot.reports.views import price
+from alphapivot.research import performance
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from alphapivot.reports.book import Book
+    from alphapivot.reports.result import Result
+    from alphapivot.reports.versus import Versus
+
+NONE = "–"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Tile(NamedTuple):
+    label: str
+    value: str
+    beneath: str
+    tone: str
+
+
+def shown(name: str, value: float | None, currency: str) -> str:
+    """A figure of ``performance.DEFINITIONS`` as a person reads it; a dash where it is not known."""
+    if value is None:
+        return NONE
+    forms = {
+        "money": f"{value:+,.2f} {currency}",
+        "share": f"{value:.2%}",
+        "ratio": f"{value:,.2f}",
+        "days": f"{value:,.1f}".removesuffix(".0"),
+        "count": f"{value:,.0f}",
+        "r": f"{value:+.2f} R",
+    }
+    return forms[performance.DEFINITIONS[name].form]
+
+
+def tiles(result: Result) -> list[Tile]:
+    """What one looks at first."""
+    f, currency = result.figures, result.book.currency
+
+    def text(name: str) -> str:
+        return shown(name, f[name], currency)
+
+    def tone(value: float | None) -> str:
+        return "" if not value else ("up" if value > 0 else "down")
+
+    whole = len(result.days) > performance.a_year(pd.DatetimeIndex(result.days.index))
+    error = "" if f["sharpe_error"] is None else f"± {f['sharpe_error']:.2f} standard error"
+    spent = sum(f[name] or 0.0 for name in ("commission", "slippage", "delay"))
+    return [
+        Tile("Net result", f"{f['net'] or 0:+,.0f}", currency, tone(f["net"])),
+        Tile("CAGR", text("cagr"), f"{text('total_return')} in all", tone(f["cagr"]))
+        if whole
+        else Tile("Total return", text("total_return"), "less than a year: not annualised", tone(f["total_return"])),
+        Tile("Max drawdown", text("max_drawdown"), f"longest {text('drawdown_days')} days", tone(f["max_drawdown"])),
+        Tile("Sharpe", text("sharpe"), error, ""),
+        Tile("Hit rate", text("hit_rate"), f"{text('trades')} closed, {text('open')} open", ""),
+        Tile("Expectancy", text("expectancy_r"), f"profit factor {text('profit_factor')}", tone(f["expectancy_r"])),
+        Tile("Exposure", text("gross"), f"mean gross; net {text('net_exposure')}", ""),
+        Tile("Costs", f"{spent:,.0f}", f"{currency}, of them commission {f['commission'] or 0:,.0f}", ""),
+    ]
+
+
+def figures(result: Result) -> pd.DataFrame:
+    """Every figure: of, figure, value, definition."""
+    currency = result.book.currency
+    return pd.DataFrame(
+        [
+            (d.group, d.label, shown(name, result.figures[name], currency), d.text)
+            for name, d in performance.DEFINITIONS.items()
+        ],
+        columns=["of", "figure", "value", "definition"],
+    )
+
+
+def months(result: Result) -> str:
+    """The table of months as HTML, the colour as deep as the return."""
+    if result.months.empty:
+        return "<p>There is no daily return yet.</p>"
+    top = float(result.months.abs().max().max()) or 1.0
+    head = "".join(f'<th class="n">{m}</th>' for m in (*MONTHS, "year"))
+    rows = []
+    for year, own in result.months.iterrows():
+        cells = "".join(f"<td{_shade(v, top)}>{_percent(v)}</td>" for v in own)
+        whole = math.prod(1 + v for v in own.dropna()) - 1
+        rows.append(f"<tr><th>{year}</th>{cells}<td><b>{_percent(whole)}</b></td></tr>")
+    return (
+        f'<div class="scroll"><table class="months"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def trades(result: Result) -> pd.DataFrame:
+    """Every trade that entered, the oldest first."""
+    return pd.DataFrame(
+        [
+            (
+                t.symbol,
+                t.contract or NONE,
+                t.side,
+                f"{t.entry_qty:,f}",
+                _instant(t.entry_at),
+                price(t.entry_price),
+                _instant(t.exit_at) if t.closed else "open",
+                price(t.exit_price) if t.closed else NONE,
+                t.close_reason if t.closed else NONE,
+                _number(t.r, "+.2f"),
+                _number(t.mae, ".2f"),
+                _number(t.mfe, ".2f"),
+                f"{t.result:+,.2f}",
+            )
+            for t in each(result.trades.sort_values(["entry_at", "trade_id"]))
+        ],
+        columns=[
+            "symbol",
+            "contract",
+            "side",
+            "qty",
+            "entry at",
+            "entry",
+            "exit at",
+            "exit",
+            "why",
+            "R",
+            "MAE",
+            "MFE",
+            "result",
+        ],
+    )
+
+
+def contribution(result: Result, key: str) -> pd.DataFrame:
+    """Results by ``key``, the best first, and their sum."""
+    table = results.by(result, key)
+    money = ["result", "won", "lost"]
+    rows = [(str(n), *(f"{v:+,.2f}" for v in amounts), f"{k:,}") for n, *amounts, k in each(table)]
+    whole = (f"{total(table[m]):+,.2f}" for m in money)
+    return pd.DataFrame([*rows, ("all", *whole, f"{len(result.trades):,}")], columns=[key, *money, "trades"])
+
+
+def costs(result: Result) -> pd.DataFrame:
+    table = results.costs(result)
+    money = ["commission", "slippage", "delay", "all"]
+    whole = table[[*money, "notional", "fills"]].sum()
+    rows = [
+        (s, *(f"{v:,.2f}" for v in amounts), _number(bps, ".1f"), f"{fills:,}")
+        for s, *amounts, bps, fills in each(table[["symbol", *money, "bps", "fills"]])
+    ]
+    bps = 10_000 * whole["all"] / whole["notional"] if whole["notional"] else None
+    rows.append(("all", *(f"{whole[m]:,.2f}" for m in money), _number(bps, ".1f"), f"{whole['fills']:,}"))
+    return pd.DataFrame(rows, columns=["symbol", *money, "bps of notional", "fills"])
+
+
+def holding(result: Result) -> pd.DataFrame:
+    table = results.against_holding(result)
+    return pd.DataFrame(
+        {
+            "": table["instrument"],
+            "total return": table["total_return"].map(_percent),
+            "volatility": table["volatility"].map(lambda v: _number(v, ".2%")),
+            "max drawdown": table["max_drawdown"].map(_percent),
+            "Sharpe": table["sharpe"].map(lambda v: _number(v, ".2f")),
+            "correlation": table["correlation"].map(lambda v: _number(v, ".2f")),
+        }
+    )
+
+
+def runs(result: Result) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (
+                r.kind,
+                f"{r.runs:,}",
+                _instant(r.first),
+                _instant(r.last),
+                r.config_hash[:12],
+                r.code_version[:12],
+                r.run_id,
+            )
+            for r in each(result.book.runs)
+        ],
+        columns=["kind", "runs", "from", "to", "config", "code", "the last run"],
+    )
+
+
+def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
+    """(heading, words, table) of what two books made of the same decisions."""
+    pairs, missed, extra = against.pairs, against.missed, against.extra
+    entry, left = _mean(pairs["entry_bps"]), _mean(pairs["exit_bps"])
+    more = total(pairs["result_more"])
+    period = f"{_instant(against.since)} to {_instant(against.until)} UTC"
+    words = (
+        f"{period}. {len(pairs)} trades in both books, {len(missed)} in {against.other} only, {len(extra)} in"
+        f" {book.name} only. Positive: {book.name} paid more or got less. Mean at entries {_number(entry, '+.2f')} bps,"
+        f" at exits {_number(left, '+.2f')} bps; results differ by {more:+,.2f} {book.currency}."
+    )
+    table = pd.DataFrame(
+        [
+            (
+                p.symbol,
+                p.side,
+                _instant(p.as_of),
+                f"{p.entry_qty:,f}",
+                f"{p.qty_more:+,f}",
+                price(p.entry_price),
+                _number(p.entry_ticks, "+.1f"),
+                _number(p.entry_bps, "+.2f"),
+                _number(p.exit_ticks, "+.1f"),
+                _number(p.exit_bps, "+.2f"),
+                p.close_reason or "open",
+                p.other_close_reason or "open",
+                f"{p.result_more:+,.2f}",
+            )
+            for p in each(pairs)
+        ],
+        columns=[
+            "symbol", "side", "decided", "qty", "qty more", "entry", "entry, ticks", "entry, bps", "exit, ticks",
+            "exit, bps", "ended by", f"in {against.other}", "result more",
+        ],
+    )  # fmt: skip
+    found = [(f"Against {against.other}", words, table)]
+    columns = ["symbol", "side", "decided", "qty", "entry", "ended by", "result"]
+    for frame, heading, text in (
+        (missed, f"Missed: only in {against.other}", "What became of the decision in this book stands beside it."),
+        (extra, f"Only in {book.name}", "Decisions that the other book did not make, or did not fill."),
+    ):
+        if len(frame):
+            rows = [
+                (
+                    t.symbol,
+                    t.side,
+                    _instant(t.as_of),
+                    f"{t.entry_qty:,f}",
+                    price(t.entry_price),
+                    t.close_reason or "open",
+                    f"{t.result:+,.2f}",
+                )
+                for t in each(frame)
+            ]
+            made = pd.DataFrame(rows, columns=columns)
+            found.append((heading, text, made.assign(here=list(frame["why"])) if "why" in frame else made))
+    return found
+
+
+def html(
+    table: pd.DataFrame, wide: str | None = None, *, toned: Collection[str] | None = None, long: bool = False
+) -> str:
+    """
+    A table of text. Columns of numbers stand to the right; ``wide`` may be broken into lines; signs have a colour in
+    ``toned`` (None: everywhere); a ``long`` one scrolls in its place.
+    """
+    if table.empty:
+        return "<p>none</p>"
+    kinds = [_kind(table[name], name == wide) for name in table.columns]
+    colours = [toned is None or name in toned for name in table.columns]
+    head = "".join(f"<th{kind}>{escape(str(n))}</th>" for n, kind in zip(table.columns, kinds, strict=True))
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{kind}{_tone(cell) if colour else ''}>{escape(str(cell))}</td>"
+            for cell, kind, colour in zip(row, kinds, colours, strict=True)
+        )
+        + "</tr>"
+        for row in table.itertuples(index=False, name=None)
+    )
+    inside = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll{" long" if long else ""}">{inside}</div>'
+
+
+def _kind(column: pd.Series, wide: bool) -> str:
+    if wide:
+        return ' class="wide"'
+    return ' class="n"' if all(str(cell)[:1] in "+-–0123456789" for cell in column) else ""
+
+
+def _tone(cell: Any) -> str:
+    text = str(cell)
+    if text[:1] == "-" and len(text) > 1:
+        return ' style="color:var(--down)"'
+    return ' style="color:var(--up)"' if text[:1] == "+" and text.strip("+0.,") else ""
+
+
+def _shade(value: float, top: float) -> str:
+    if math.isnan(value):
+        return ""
+    colour = "18,133,90" if value >= 0 else "192,58,77"
+    return f' style="background:rgba({colour},{0.06 + 0.42 * min(abs(value) / top, 1.0):.2f})"'
+
+
+def _percent(value: float) -> str:
+    return NONE if value is None or math.isnan(value) else f"{value:+.2%}"
+
+
+def _number(value: Any, form: str) -> str:
+    return NONE if value is None or pd.isna(value) else f"{value + 0:{form}}"  # no minus before a zero
+
+
+def _mean(values: pd.Series) -> float | None:
+    known = [float(v) for v in values if v is not None and not pd.isna(v)]
+    return sum(known) / len(known) if known else None
+
+
+def _instant(value: Any) -> str:
+    return NONE if pd.isna(value) else f"{value:%Y-%m-%d %H:%M}"

@@ -1,0 +1,209 @@
+"""What came of a book: hand-worked trades on a real database, every figure, and sums that leave nothing over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from alphapivot.errors import DataError
+from alphapivot.reports import result as results
+from alphapivot.reports import versus
+
+D = Decimal
+TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
+FUTURE = {"spot": None, "futures": "a", "signal_market": "futures", "trade_market": "futures", "multiplier": "10"}
+
+
+def at(day):
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)
+
+
+def bar(world, day, *prices, score=None, **where):
+    """One day: its bar, its score if any, its run."""
+    world.bar(day, *prices, **where)
+    if score is not None:
+        world.score(day, score)
+    world.trade(day, terms=TERMS)
+
+
+def traded(world):
+    """
+    250 bought at 101 (decided at 100, stop 96, target 108), out at 108; 250 bought at 108, out at 102 by a gap
+    through the stop; then one that is open.
+    """
+    world.score(20, 50)
+    world.trade(20, terms=TERMS)
+    bar(world, 21, 101, 104, 99, 103, score=50)
+    bar(world, 22, 104, 109, 103, 108, score=50)  # the target; a new entry is decided at 108
+    return world
+
+
+def made(world, name="paper"):
+    return results.make(world.hub, world.settings, name)
+
+
+def test_a_trade_that_won_figure_by_figure(world):
+    traded(world)
+    found = made(world)
+    (trade,) = found.trades.itertuples()
+    assert (trade.result, trade.risk, trade.days_held) == (250 * D(7), D(5), 1.0)
+    assert trade.r == pytest.approx(7 / 5)
+    # from 101: down to 99 and up to 104 in the entry's bar; the exit's own bar counts with its price alone
+    assert (trade.mae, trade.mfe) == (pytest.approx(2 / 5), pytest.approx(7 / 5))
+    assert (found.net, found.unexplained) == (1750, 0)
+    expected = {
+        "net": 1750,
+        "total_return": 0.0175,
+        "best_day": 101_750 / 100_500 - 1,
+        "worst_day": 0.005,
+        "trades": 1,
+        "open": 0,
+        "hit_rate": 1,
+        "profit_factor": None,
+        "average_win": 1750,
+        "average_loss": None,
+        "expectancy_r": 1.4,
+        "commission": 0,
+        "slippage": 0,
+        "delay": 250,  # from the close of 100 to the open of 101
+        "time_in": 1 / 3,
+        "max_gross": 250 * 103 / 100_500,
+    }
+    assert {name: found.figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_what_trades_brought_is_the_change_of_equity_to_the_last_digit(new_world):
+    world = new_world({"A": {}}, broker={"fee_bps": "7.3", "slippage_bps": "11"})
+    world.calm(range(1, 21))
+    traded(world)
+    bar(world, 23, 108, 109, 107, 108, score=50)
+    bar(world, 24, 90, 91, 89, 90, score=50)  # a gap through the stop; a new entry at the old one's end
+    bar(world, 25, 90, 93.33, 89, 92.22, score=50)
+    found = made(world)
+    assert found.trades["closed"].tolist() == [True, True, False]
+    assert found.unexplained == 0
+    assert sum(found.trades["result"]) == found.net == found.book.marks["equity"].iloc[-1] - 100_000
+    for key in ("pillar", "symbol", "side"):
+        assert sum(results.by(found, key)["result"]) == found.net
+    assert results.by(found, "pillar").set_index("pillar")["result"]["trend"] == pytest.approx(
+        found.net * 4 / 5, abs=D("1e-5")
+    )
+    costs = results.costs(found)
+    assert sum(costs["commission"]) == sum(f["fee"] for f in world.sql("SELECT fee FROM trading.fill")) > 0
+    # what was paid beyond each order's hope: nothing of it is lost between the two
+    hoped = world.sql("SELECT sum(slippage) AS all FROM api.fills")[0]["all"]
+    assert sum(costs["slippage"]) + sum(costs["delay"]) == pytest.approx(hoped, abs=D("1e-5"))
+    assert found.figures["profit_factor"] < 1
+
+
+def test_a_short_in_foreign_money_reconciles_and_counts_its_risk_in_the_books_currency(new_world):
+    world = new_world(
+        {"A": FUTURE | {"currency": "USD", "margin": "0.1"}, "EURUSD": {"tradable": False, "tick": "0.0001"}}
+    )
+    for day in range(1, 26):
+        world.bar(day, 1.25, 1.25, 1.25, 1.25, symbol="EURUSD")
+    world.roll(None, "Z5")
+    where = {"market": "futures", "contract": "Z5"}
+    world.calm(range(1, 21), **where)
+    world.score(20, -50)
+    world.trade(20, terms=TERMS)
+    bar(world, 21, 100, 101, 99, 100, **where)
+    bar(world, 22, 99, 100, 97, 98, **where)
+    found = made(world)
+    (trade,) = found.trades.itertuples()
+    qty = trade.entry_qty
+    assert (trade.side, trade.closed, found.unexplained) == ("SHORT", False, 0)
+    assert found.net == trade.result == qty * 2 * 10 * D("0.8")
+    assert trade.r == pytest.approx(2 / 4)
+    bar(world, 23, 98, 99, 91, 92, **where)  # the target at 92
+    found = made(world)
+    assert (found.trades["result"].iloc[0], found.unexplained) == (qty * 8 * 10 * D("0.8"), 0)
+    assert found.trades["r"].iloc[0] == pytest.approx(2.0)
+    assert found.book.currency == "EUR"
+
+
+def test_a_deposit_is_no_profit(world):
+    world.trade(20)
+    world.sql("INSERT INTO trading.book_cash VALUES ('paper', :at, 5000, 'put in')", at=at(20) + timedelta(hours=1))
+    world.sql("UPDATE paper.account SET cash = cash + 5000, deposited = deposited + 5000")
+    world.calm([21])
+    world.trade(21)
+    found = made(world)
+    assert (found.net, found.unexplained, found.figures["total_return"]) == (0, 0, 0)
+
+
+def test_cash_that_nobody_booked_is_told(world):
+    world.trade(20)
+    world.sql("UPDATE paper.account SET cash = cash + 12.34")
+    world.calm([21])
+    world.trade(21)
+    found = made(world)
+    assert found.unexplained == D("12.34")
+    assert any("+12.34 EUR" in warning for warning in found.warnings)
+
+
+def test_a_book_without_trades_has_a_report_too(world):
+    world.trade(20)
+    found = made(world)
+    assert (found.net, len(found.trades), found.figures["trades"]) == (0, 0, 0)
+    assert found.figures["hit_rate"] is None
+    assert results.by(found, "symbol").empty
+
+
+def test_an_unknown_book_is_told_with_those_there_are(world):
+    with pytest.raises(DataError, match="no book 'papr' that a run has marked; books: none yet"):
+        made(world, "papr")
+    world.trade(20)
+    with pytest.raises(DataError, match=r"books: paper$"):
+        made(world, "papr")
+
+
+def test_buy_and_hold_is_told_beside_the_book(world):
+    traded(world)
+    table = results.against_holding(made(world)).set_index("instrument")
+    assert table.loc["paper", "total_return"] == pytest.approx(0.0175)
+    assert table.loc["A", "total_return"] == pytest.approx(0.08)
+
+
+def test_the_report_ends_where_it_is_told_to(world):
+    traded(world)
+    until = results.make(world.hub, world.settings, "paper", at(21))
+    assert (until.book.until, until.net) == (pd.Timestamp(at(21)), 500)
+
+
+def other(world, book, **sections):
+    """The same market and scores under another book."""
+    settings = world.settings.model_copy(deep=True)
+    execution = settings.execution.model_copy(update={"book": book})
+    return settings.model_copy(update={"execution": execution, **sections})
+
+
+def test_two_books_are_compared_decision_by_decision(world):
+    """The other one pays 100 bps more, holds a second trade that we never had, and lacks ours of the last day."""
+    dear = other(world, "bt-dear")
+    broker = dear.brokers["paper"].model_copy(update={"slippage_bps": D(100)})
+    dear = dear.model_copy(update={"brokers": {"paper": broker}})
+    world.score(20, 50)
+    for settings in (world.settings, dear):
+        world.trade(20, terms=TERMS, settings=settings)
+    for day, prices in ((21, (101, 104, 99, 103)), (22, (104, 109, 103, 108)), (23, (108, 108, 107, 108))):
+        world.bar(day, *prices)
+        world.score(day, 50 if day == 22 else 0)
+        for settings in (world.settings, dear):
+            if (day, settings) != (22, world.settings):
+                world.trade(day, terms=TERMS, settings=settings)
+    own, theirs = made(world), made(world, "bt-dear")
+    found = versus.compare(own, theirs, {"A": D("0.01")})
+    (pair,) = found.pairs.itertuples()
+    assert (pair.entry_price, pair.other_entry_price) == (101, D("102.01"))
+    assert (pair.entry_ticks, pair.exit_ticks) == (-101, 0)  # we paid 1.01 less; a target has no slippage
+    assert float(pair.entry_bps) == pytest.approx(-10_000 * 1.01 / 102.01)
+    assert pair.result_more == 250 * D("1.01")
+    assert (found.missed["symbol"].tolist(), found.missed["why"].tolist()) == (["A"], ["not decided here"])
+    assert found.extra.empty
+    back = versus.compare(theirs, own, {})
+    assert back.pairs["entry_ticks"].tolist() == [None]
+    assert len(back.extra) == 1
