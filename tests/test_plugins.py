@@ -144,6 +144,10 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
     [
         ("import nothing_of_this_name", r"gap.py, line 1, cannot be imported: ModuleNotFoundError: No module named"),
         ("x = 1\ny = (", r"gap.py, line 2, cannot be imported: SyntaxError"),
+        (
+            "from pillars.base import Pillar\nclass Gap(Pillar):\n    history = 20",
+            r"gap.py, line 2, .*`history = 20`; expected a parameter with its type, such as fast: int = 10, or, for what is",
+        ),
         ("x = 1", "gap.py defines no pillar; expected a class of pillars.base.Pillar"),
         (GAP.replace('"gap"\n', '"trend"\n', 1), "the name trend of Gap is taken by pillars.trend"),
         (GAP.replace('"gap"\n', '"my gap"\n', 1), "Gap has name = 'my gap'; expected a word such as 'gap'"),
