@@ -73,8 +73,8 @@ def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
         told = f"{type(error).__name__}: {error}"
         if "non-annotated attribute" in told:  # pydantic's words lead to its own handbook
             told = (
-                f"{str(error).splitlines()[0].split('. ')[0]}; expected a parameter with its type, such as fast: int = 10,"
-                " or, for what is none, a property or fixed: ClassVar[int] = 10"
+                f"{str(error).split('. ')[0]}; expected a parameter with its type, such as fast: int = 10, or, for what"
+                " is none, a property or fixed: ClassVar[int] = 10"
             )
         raise ConfigError(f"{path}{_line(error, path)} cannot be imported: {told}") from error
     kinds = [k for k in vars(module).values() if _is_pillar(k) and k.__module__ == name]

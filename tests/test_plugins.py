@@ -146,7 +146,7 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
         ("x = 1\ny = (", r"gap.py, line 2, cannot be imported: SyntaxError"),
         (
             "from pillars.base import Pillar\nclass Gap(Pillar):\n    history = 20",
-            r"gap.py, line 2, .*`history = 20`; expected a parameter with its type, such as fast: int = 10, or, for what is",
+            r"gap.py, line 2, .*`history = 20`; expected a parameter with its type, such as fast: int = 10",
         ),
         ("x = 1", "gap.py defines no pillar; expected a class of pillars.base.Pillar"),
         (GAP.replace('"gap"\n', '"trend"\n', 1), "the name trend of Gap is taken by pillars.trend"),
