@@ -122,11 +122,11 @@ def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely
         seen.unlink()
     (spied / "hold").touch()
     run_id = checkout.trigger("pipeline", as_of=NEXT, config=config)
-    checkout.eventually(lambda: processes(spied), bool)
+    checkout.eventually(lambda: processes(spied), bool, 300)
     first = processes(spied).pop()
     assert first in workers
     os.kill(first, signal.SIGKILL)
-    checkout.eventually(lambda: processes(spied), lambda seen: seen == workers)  # the other one has taken over
+    checkout.eventually(lambda: processes(spied), lambda seen: seen == workers, 300)  # the other one has taken over
     (spied / "hold").unlink()
 
     checkout.completed(run_id)
