@@ -121,7 +121,7 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     for feed in settings.feeds:
         symbols = [s for s, i in settings.instruments.items() if (i.feed or settings.runtime.feed) == feed]
         late = sorted(s for s in symbols if ages.get(s, limit + 1) > limit)
-        if late:
+        if late and any(wanted[s] for s in symbols):  # a hub that has never been filled is not stale
             seen = ", ".join(f"{s} ({_day(wanted[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")
             message = (
                 f"{len(late)} of {len(symbols)} instruments have no bar within {limit} of the one that is due at "

@@ -93,6 +93,10 @@ def test_a_stale_feed_is_one_alert_however_many_instruments_it_leaves_behind(hub
     assert alerts.find(hub, small, NOW + timedelta(minutes=5))[0].key == found.key
 
 
+def test_a_hub_that_was_never_filled_is_not_stale(hub, small):
+    assert alerts.find(hub, small, NOW) == []
+
+
 def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, small, received):
     fresh(hub, small)
     book = small.execution.book
