@@ -169,14 +169,23 @@ def _instants(
 
 
 def parts(
-    database: Hub, settings: Settings, instrument: Instrument, pillar: str, interval: str, at: datetime
+    database: Hub,
+    settings: Settings,
+    instrument: Instrument,
+    pillar: str,
+    interval: str,
+    at: datetime,
+    known_at: datetime | None = None,
 ) -> dict[str, float]:
-    """The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window."""
+    """
+    The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window, as the
+    hub knew it at ``known_at`` (None: now).
+    """
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
     seen = list(settings.instruments.values()) if chosen.cross_sectional else [instrument]
     begin = blocks.window_start(before, chosen.history, interval)
-    bars = signal_bars(database, seen, interval, begin, at, None, inputs=chosen.inputs)
+    bars = signal_bars(database, seen, interval, begin, at, known_at, inputs=chosen.inputs)
     made = blocks.parts(chosen, bars, interval, after=before)
     made = made[made["symbol"] == instrument.symbol]
     return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}

@@ -65,7 +65,8 @@ def maintained(gone: Mapping[str, int]) -> None:
     table = pd.DataFrame([(what, f"{rows:,}") for what, rows in gone.items()], columns=["what", "rows deleted"])
     words = "What an order leads back to stays, whatever its age. All that ever went: table ops.maintenance."
     body = views.markdown(table, words) if gone else "[retention] names nothing: all is kept."
-    create_markdown_artifact(body, key="maintenance-summary", description="What [retention] let go")
+    described = {"key": "maintenance-summary", "description": "What [retention] let go"}
+    server.patiently(partial(create_markdown_artifact, body, **described))
 
 
 def label(settings: Settings) -> None:

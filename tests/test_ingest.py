@@ -17,7 +17,7 @@ from alphapivot.feeds.base import ACTIONS
 from alphapivot.feeds.simulated import Simulated
 from alphapivot.frames import Bars
 from alphapivot.hub import bars as stored
-from alphapivot.hub import issues, ops, series, watermarks
+from alphapivot.hub import embedded, issues, ops, series, watermarks
 from tasks import backfill, ingest, runs, verdict
 
 CONFIG = Path(__file__).parent / "configs" / "small.ini"
@@ -66,6 +66,10 @@ def bars_of(symbol, market="spot"):
     bars = hubs.connect().read(Bars)
     chosen = bars[(bars["symbol"] == symbol) & (bars["market"] == market) & (bars["interval"] == "1d")]
     return chosen.sort_values("ts", ignore_index=True)
+
+
+def everything():
+    return hubs.connect().read(Bars).sort_values(Bars.keys(), ignore_index=True)
 
 
 def rows(query):
@@ -134,6 +138,39 @@ def test_whatever_the_provider_did_the_next_answer_mends_it(step, server_url, te
     step(LATER[1])
     undisturbed = hubs.connect().read(Bars).sort_values(Bars.keys(), ignore_index=True)
     pd.testing.assert_frame_equal(disturbed, undisturbed)
+
+
+def test_a_database_that_goes_away_in_the_middle_and_comes_back_has_lost_nothing(step, home_root, monkeypatch):
+    folder = home_root / "away" / "postgres"
+    options = {"fsync": "off", "autovacuum": "off"}
+
+    def up():
+        monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", embedded.start(folder, settings=options).database("hub"))
+
+    expected = []
+    for instant in (FIRST, LATER[0]):
+        step(instant)
+        expected.append(everything())
+    try:
+        up()
+        step(FIRST)
+        once = iter([True])
+
+        def cut(bars):
+            if next(once, False):
+                embedded.stop(folder)  # what came from the provider finds nobody to take it
+            return bars
+
+        with pytest.raises(Unavailable, match=r"does not answer|was lost"):
+            step(LATER[0], spoil=cut)
+        up()
+        pd.testing.assert_frame_equal(everything(), expected[0])
+        assert rows("SELECT count(*) AS n FROM ops.receipt")[0].n == 1
+        assert not step(LATER[0], spoil=cut).unchanged  # Retry
+        pd.testing.assert_frame_equal(everything(), expected[1])
+        assert step(LATER[0], spoil=cut).unchanged
+    finally:
+        embedded.stop(folder)
 
 
 def test_bars_of_a_symbol_that_was_not_asked_for_are_refused(step):

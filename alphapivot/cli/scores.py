@@ -12,6 +12,8 @@ def add(command: Add) -> None:
     sub = command("explain", _explain, "where a score comes from, down to the parts; every term, and they add up")
     sub.add_argument("symbol", metavar="SYMBOL")
     sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
+    past = "the score as it would have been with what was known at this instant; made in a scope of its own"
+    sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
     sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with the waterfall")
     picture = "also the waterfall as a picture; needs Chrome or Chromium"
     sub.add_argument("--png", type=Path, metavar="FILE", help=picture)
@@ -37,10 +39,19 @@ def bars(text: str) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from alphapivot import hub
+    from alphapivot.errors import ConfigError
     from alphapivot.reports import charts, terminal
 
     settings = settings_of(options)  # before connect: it says which database is meant
-    story = terminal.explain(hub.connect(), settings, options.symbol, options.at)
+    if options.symbol not in settings.instruments:
+        known = ", ".join(sorted(settings.instruments))
+        raise ConfigError(f"{options.symbol!r} is not an instrument of the config file; it has {known}")
+    run = None
+    if options.known_at:
+        from flows import known as past
+
+        run = past.scores(settings, options.at or options.known_at, options.known_at)
+    story = terminal.explain(hub.connect(), settings, options.symbol, options.at, run)
     if options.html:
         charts.save(options.html, charts.explanation(story))
     if options.png:

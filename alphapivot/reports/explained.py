@@ -35,7 +35,8 @@ class Story:
 
 def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime | None) -> Story:
     """
-    The newest composite of ``symbol`` at or before ``at`` (run.as_of for None), taken apart under ``settings``.
+    The newest composite of ``symbol`` at or before ``at`` (run.as_of for None), taken apart under ``settings``, from
+    what ``run`` knew.
 
     Raises DataError where there is none.
     """
@@ -49,7 +50,9 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     row = composites.iloc[-1]
     own = terms[terms["ts"] == row["ts"]]
     made = {
-        (t.pillar, t.interval): parts(hub, settings, instrument, t.pillar, t.interval, t.due.to_pydatetime())
+        (t.pillar, t.interval): parts(
+            hub, settings, instrument, t.pillar, t.interval, t.due.to_pydatetime(), run.known_at
+        )
         for t in own.itertuples()
         if t.share > 0
     }

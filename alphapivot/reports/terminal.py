@@ -114,13 +114,11 @@ def status(hub: Hub, settings: Settings) -> None:
     show(views.runs(tables.runs(hub)), "Last runs", ["attempts", "started at"])
 
 
-def explain(hub: Hub, settings: Settings, symbol: str, at: datetime | None) -> explained.Story:
-    """The waterfall of one composite score: parts, pillars, raw, gates, score."""
-    if symbol not in settings.instruments:
-        raise ConfigError(
-            f"{symbol!r} is not an instrument of the config file; it has {', '.join(sorted(settings.instruments))}"
-        )
-    run = tables.latest(hub)
+def explain(
+    hub: Hub, settings: Settings, symbol: str, at: datetime | None, run: RunRef | None = None
+) -> explained.Story:
+    """The waterfall of one composite score of ``run``, or of the newest: parts, pillars, raw, gates, score."""
+    run = run or tables.latest(hub)
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
     story = explained.explain(hub, settings, run, symbol, at)

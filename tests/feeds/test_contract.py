@@ -18,7 +18,7 @@ def instrument(symbol, spot):
     return Instrument(spot=spot, **terms, **numbers)
 
 
-@pytest.fixture(params=sorted(FEEDS))
+@pytest.fixture(params=[*sorted(FEEDS), "files of many"])
 def feed(request, tmp_path):
     """Each feed, able to give two instruments' daily bars of late June and early July 2024, and not a third's."""
     if request.param == "yahoo":
@@ -28,7 +28,7 @@ def feed(request, tmp_path):
             [instrument("B", "GOOD"), instrument("A", "SPLIT")],
             "NOBODY",
         )
-    if request.param == "files":
+    if request.param.startswith("files"):
         days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
         for name in ("b", "a"):
             table = pd.DataFrame({"date": days, "close": range(len(days)), "split": 0.0, "dividend": 0.0})
@@ -36,8 +36,12 @@ def feed(request, tmp_path):
                 table.loc[table["date"] == "2024-07-01", "dividend"] = 2
                 table.loc[table["date"] == "2024-07-02", "split"] = 4
                 table.loc[table["date"] == "2024-07-05", "split"] = 3  # after until
-            table.to_csv(tmp_path / f"{name}.csv", index=False)
+            table.assign(ticker=name).to_csv(tmp_path / f"{name}.csv", index=False)
         columns = {"split": "split", "dividend": "dividend"}
+        if request.param == "files of many":
+            columns["symbol"] = "ticker"
+            section = FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns)
+            return open_feed("files", section), [instrument("B", "*.csv: b"), instrument("A", "*.csv: a")], "*.csv: c"
         made = open_feed("files", FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns))
         return made, [instrument("B", "b.csv"), instrument("A", "a.csv")], "nobody.csv"
     # any ticker will do here; what it cannot give is a market without one
@@ -73,6 +77,15 @@ def test_splits_and_dividends_have_their_columns_and_none_is_of_the_future(feed)
     if feed[0].name != "simulated":  # in whose market nothing is split
         assert set(found["symbol"]) == {"A"}
         assert found.sort_values("ts")[["kind", "value"]].to_numpy().tolist() == [["dividend", 2], ["split", 4]]
+
+
+def test_a_feed_says_after_which_instant_it_knows_all_splits_and_dividends(feed):
+    told = ask(feed).actions_after
+    if feed[0].name == "simulated":
+        assert told == {}
+        return
+    assert set(told) == {"A", "B"}
+    assert all(after <= SINCE for after in told.values())
 
 
 def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(feed):

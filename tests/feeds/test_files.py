@@ -142,6 +142,64 @@ def test_a_contract_may_stand_in_a_column(tmp_path):
 LONGER = "Date,Open,High,Low,Close\n2024-07-02,10:00,1,3,1,2\n2024-07-02,11:00,2,4,2,3\n"
 
 
+MANY = "Day,Ticker,Close\n2024-07-02,AA,1\n2024-07-02,B.B,10\n2024-07-03,AA,2\n2024-07-03,B.B,20\n"
+COLUMNS = {"ts": "Day", "symbol": "Ticker"}
+
+
+def many(root, *instruments, **section):
+    feed = open_feed("disk", FilesFeed(root=root, zone="UTC", stamp="date", columns=COLUMNS, **section))
+    return feed.fetch([Request(instrument(**terms), "spot", "1d", None, UNTIL) for terms in instruments])
+
+
+def test_a_file_of_many_symbols_gives_each_instrument_its_own(tmp_path):
+    (tmp_path / "all.csv").write_text(MANY)
+    found = many(tmp_path, {"symbol": "AA", "spot": "all.csv"}, {"symbol": "BERKSHIRE", "spot": "all.csv: B.B"})
+    assert not found.problems
+    assert {s: part["close"].tolist() for s, part in found.bars.groupby("symbol")} == {
+        "AA": [1, 2],
+        "BERKSHIRE": [10, 20],
+    }
+
+
+def test_a_folder_is_looked_through_at_each_run_whatever_the_format(tmp_path):
+    rows = [line.split(",") for line in MANY.split()]
+    (tmp_path / "2024-07-02.csv").write_text("\n".join(",".join(row) for row in rows[:3]))
+    wanted = {"symbol": "AA", "spot": "2024-*"}
+    assert many(tmp_path, wanted).bars["close"].tolist() == [1]
+    table = pd.DataFrame(rows[3:], columns=rows[0]).assign(Day=lambda df: pd.to_datetime(df["Day"]))
+    table.astype({"Close": float}).to_parquet(tmp_path / "2024-07-03.parquet")
+    assert many(tmp_path, wanted).bars["close"].tolist() == [1, 2]
+
+
+def test_a_symbol_that_no_file_holds_is_a_problem_that_names_its_neighbour(tmp_path):
+    (tmp_path / "all.csv").write_text(MANY)
+    found = many(tmp_path, {"symbol": "BB", "spot": "all.csv"}, {"symbol": "AA", "spot": "all.csv"})
+    (problem,) = found.problems
+    assert problem.reason == "all.csv has no row of BB in its column Ticker; did you mean B.B?"
+    assert set(found.bars["symbol"]) == {"AA"}
+    (tmp_path / "x.csv").write_text("Date,Close\n2024-07-02,1\n")
+    (problem,) = fetch(tmp_path, spot="x.csv: AA").problems
+    assert problem.reason.endswith("; [feed.disk] columns = symbol: ... names its column")
+
+
+def test_a_line_that_cannot_be_read_is_its_own_symbols_problem(tmp_path):
+    (tmp_path / "all.csv").write_text(MANY.replace("2024-07-03,B.B", "tomorrow,B.B"))
+    found = many(tmp_path, {"symbol": "AA", "spot": "all.csv"}, {"symbol": "B.B", "spot": "all.csv"})
+    assert found.bars["close"].tolist() == [1, 2]
+    (problem,) = found.problems
+    assert "line 5: got tomorrow, expected an ISO 8601 date" in problem.reason
+
+
+def test_dates_of_another_form_are_an_error_that_shows_the_setting_and_the_setting_reads_them(tmp_path):
+    text = "Date,Close\n7/2/2024,1\n7/13/2024,2\n"
+    told = problem(tmp_path, text)
+    assert told.endswith(
+        "line 2: got 7/2/2024, expected an ISO 8601 date such as 2006-01-31 17:30, or what it is in [feed.disk], such "
+        "as date_format = %m/%d/%Y (and 1 lines more)"
+    )
+    assert len(read(tmp_path, text, section={"date_format": "%m/%d/%Y"})) == 2
+
+
 def test_rows_longer_than_their_header_are_an_error_that_shows_the_setting(tmp_path):
     assert problem(tmp_path, LONGER, interval="1h", section={"stamp": "end"}) == (
         "DIR/x.csv, line 2: 6 fields, but the header names 5 (Date, Open, High, Low, Close); if the header is wrong, "

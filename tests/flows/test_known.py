@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from psycopg import sql
 
+from alphapivot import cli, process
 from alphapivot import hub as hubs
-from alphapivot import process
 from alphapivot.errors import DataError
 from alphapivot.frames import Bars, Composites, Signals
 from alphapivot.hub import digest, ops
+from alphapivot.reports import explained, tables
 from flows import known, replay
 
 CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
@@ -67,6 +68,25 @@ def test_scores_of_an_earlier_run_are_made_again_to_the_last_bit_after_a_restate
     # the same question finds its answer
     assert known.scores(settings, FIRST, first.known_at) == again
     assert digest.tables(hubs.connect()) == after
+
+
+def test_explain_takes_a_score_apart_as_it_was_known(settings, capsys, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
+    first, _ = replay.session(settings, FIRST)
+    then = explained.explain(hubs.connect(), settings, first, "ALPHA", None)
+    restate(settings, first, dearer)
+    replay.session(settings, SECOND)
+    now = explained.explain(hubs.connect(), settings, tables.latest(hubs.connect()), "ALPHA", FIRST)
+    assert (now.ts, then.ts) == (FIRST.replace(hour=21, minute=0),) * 2
+    assert now.steps != then.steps  # the restated prices
+    instants = ["--at", FIRST.isoformat(), "--known-at", first.known_at.isoformat()]
+    capsys.readouterr()
+    assert cli.main(["explain", "ALPHA", *instants]) == 0
+    assert f"score {then.score:+.2f}" in " ".join(capsys.readouterr().out.split())
+    again = explained.explain(hubs.connect(), settings, known.scores(settings, FIRST, first.known_at), "ALPHA", FIRST)
+    assert (again.score, again.parts, again.steps) == (then.score, then.parts, then.steps)
+    assert cli.main(["explain", "ALPHA", "--known-at", "2999-01-01T00:00:00Z"]) == 1
+    assert "lies in the future" in capsys.readouterr().err
 
 
 def test_nobody_knows_what_will_be_known(settings):
