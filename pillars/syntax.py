@@ -9,12 +9,16 @@ import ast
 import threading
 from typing import Any, Literal
 
+ATTEMPTS = 20
 _one = threading.RLock()
 
 
-def parse(
-    source: str | bytes, mode: Literal["exec", "eval"] = "exec"
-) -> Any:  # a Module or an Expression, as mode says
-    """The tree of ``source``; raises what ``ast.parse`` raises."""
+def parse(source: str | bytes, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """The Module or, for ``eval``, the Expression of ``source``; raises what ``ast.parse`` raises."""
     with _one:
+        for _ in range(ATTEMPTS):
+            try:
+                return ast.parse(source, mode=mode)
+            except SystemError:  # a library parses something in another thread
+                continue
         return ast.parse(source, mode=mode)

@@ -6,6 +6,7 @@ import ast
 import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,13 @@ def frequent_collections():
 
 
 def test_trees_made_by_many_threads_are_those_of_one(frequent_collections):
-    def parsed(_):
+    """Ours keep out of each other's way; a library's, which know nothing of it, are put up with."""
+
+    def parsed(number):
         Litter()
+        if number % 3 == 2:
+            with suppress(SystemError):
+                ast.parse(SOURCES[0])
         return [ast.dump(syntax.parse(source)) for source in SOURCES]
 
     alone = parsed(0)
