@@ -9,7 +9,7 @@ from contextlib import suppress
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy.exc import IntegrityError
@@ -245,3 +245,68 @@ def test_whatever_happens_the_invariants_hold_after_the_next_run(market, tmp_pat
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def lived(market, folder, prices, order, step):
+    """
+    An entry and an exit, each filled in as many parts as there are ``prices``; their fills are told in ``order``,
+    ``step`` more at each run. What the trade came to.
+    """
+    book = Book(market["unique"], make_settings({"A": {}}), "unique", folder, at)
+    told, fills = [], type(book.remote).fills
+
+    def some(since):
+        found = {f.exec_id: f for f in fills(book.remote, since)}
+        new = [i for i in found if i not in told]
+        told.extend([new[n] for n in order if n < len(new)][:step])
+        return [found[i] for i in told if i in found]
+
+    book.remote.fills = some
+    book.score(20, 50)
+    book.run(20)
+    for number, price in enumerate(prices):
+        book.price(21, price, most=None if number == len(prices) - 1 else 40)
+    while len(told) < len(prices):
+        book.run(21)
+    book.holds()
+    book.score(22, -50)
+    book.run(22)
+    for number, price in enumerate(prices):
+        book.price(23, price, most=None if number == len(prices) - 1 else 30)
+    book.score(23, 0)
+    while len(told) < 2 * len(prices):
+        book.run(23)
+    book.run(23)
+    book.holds()
+    book.rests(23)
+    (trade,) = book.trades()
+    names = (
+        "state",
+        "entry_qty",
+        "entry_price",
+        "entry_at",
+        "exit_qty",
+        "exit_price",
+        "exit_at",
+        "realised",
+        "close_reason",
+    )
+    return {name: trade[name] for name in names}
+
+
+@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_fills_told_in_any_order_and_in_any_parts_make_the_same_trade(market, tmp_path, examples):
+    """I11."""
+
+    @settings(max_examples=examples, deadline=None, database=None, derandomize=True)
+    @given(
+        prices=st.lists(st.sampled_from([98, 99, 100, 101, 103]), min_size=2, max_size=5),
+        order=st.permutations(range(5)),
+        step=st.integers(1, 3),
+    )
+    def same(prices, order, step):
+        expected = lived(market, tmp_path, prices, range(5), 9)
+        assert expected["state"] == "CLOSED"
+        assert lived(market, tmp_path, prices, order, step) == expected
+
+    same()
