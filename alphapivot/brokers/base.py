@@ -76,8 +76,8 @@ class OrderSpec:
 @dataclass(frozen=True)
 class Ref:
     """
-    An order by all its names: ours, the broker's where it is known, and its place in a bracket (some brokers give
-    the attached legs no client id: they are found through their entry, ``bracket``).
+    An order by all its names: ours, the broker's where it is known, and the entry that brought it, ``bracket`` (some
+    brokers give the attached legs no client id: they are found through it); its own id where it was sent by itself.
     """
 
     client_order_id: str

@@ -23,12 +23,15 @@ Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, wha
 
 def settle(session: Session, broken: set[str]) -> None:
     """Does what each trade needs next and reads what came of it, until all is done; not in ``broken``."""
+    asked: set[str] = set()
     for look in range(ROUNDS):
         steps = _steps(session, broken)
         if not steps:
             return
-        if look and all(isinstance(a, Cancel) and a.order["state"] == "PENDING_CANCEL" for _, _, a in steps):
+        changes = {a.order["client_order_id"] for _, _, a in steps if isinstance(a, Cancel | Replace)}
+        if len(steps) == len(changes) and changes <= asked:  # the broker needs time
             session.pause(0.2 * 2**look)
+        asked |= changes
         _do(session, steps)
         reconcile(session)
 

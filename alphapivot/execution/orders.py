@@ -23,8 +23,12 @@ def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *
 
 
 def ref(order: Mapping[Any, Any]) -> Ref:
-    """An order by all its names; the row holds ``entry_id`` too."""
-    return Ref(order["client_order_id"], order["broker_order_id"], order["entry_id"], order["leg"])
+    """
+    An order by all its names; the row holds ``entry_id`` too. Only a leg's first version went with its entry: a later
+    one that is sought among the entry's legs would find the one that it came after.
+    """
+    bracket = order["entry_id"] if order["version"] == 1 else order["client_order_id"]
+    return Ref(order["client_order_id"], order["broker_order_id"], bracket, order["leg"])
 
 
 def successor(order: Mapping[Any, Any]) -> str:

@@ -71,7 +71,7 @@ def _look(session: Session, asked: list[RowMapping]) -> Mapping[str, BrokerOrder
 
 
 def _next_ref(order: RowMapping) -> Ref:
-    return Ref(orders.successor(order), None, order["entry_id"], order["leg"])
+    return Ref(orders.successor(order), None, orders.successor(order), order["leg"])
 
 
 def _lives(found: BrokerOrder | Absent | None) -> bool:

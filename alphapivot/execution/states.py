@@ -16,7 +16,6 @@ from alphapivot.brokers.base import Absent, BrokerOrder
 TERMINAL = frozenset({"FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "DENIED", "ABANDONED"})
 WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # rests at the broker, and may fill
 IN_FLIGHT = frozenset({"PENDING_NEW", "UNKNOWN"})  # was perhaps sent: nobody knows
-ASKED = frozenset({"PENDING_CANCEL", "PENDING_REPLACE"})  # something was asked of the broker, and not yet answered
 
 
 def local(order: Mapping[Any, Any]) -> bool:
@@ -45,7 +44,7 @@ def observed(
     new, cum = found.state, max(found.cum_qty, filled, order["cum_qty"])
     reason = found.reason or ("rejected by the broker" if new == "REJECTED" else None)
     final = new in TERMINAL and found.cum_qty <= filled
-    if not final and state in ASKED:
+    if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not proof)):
         new = state  # what was asked for is asked again until it is done or comes too late
     elif not final and new in TERMINAL:
         new = "PARTIALLY_FILLED"  # its fills are still to come

@@ -183,6 +183,59 @@ def test_row_07_crash_between_cancel_and_replace(make, kind):
     book.holds()
 
 
+def moved(book, stop=98):
+    """Protected, and its stop is to follow."""
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    book.holds()
+    book.sql("UPDATE trading.trade SET stop = :s WHERE book = :b", b=book.scope, s=stop)
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "paper"])
+@pytest.mark.parametrize("fault", ["accepted, answer lost", "request lost", "throttled", "no connection", "refused"])
+def test_row_07_a_replacement_whose_answer_is_lost_leaves_one_stop_and_is_asked_for_again(make, kind, fault):
+    book = make(kind)
+    moved(book)
+    book.run(21, fault=fault, method="replace")
+    book.run(21)
+    live = [o for o in book.orders("STOP") if o["state"] == "NEW"]
+    assert [(o["price"], o["qty"]) for o in live] == [(98, 250)]
+    book.holds()
+    book.rests(21)
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "paper"])
+def test_row_07_a_crash_at_any_point_of_a_replacement_leaves_one_stop(make, kind):
+    twin = make(kind)
+    moved(twin)
+    seen = points(twin, 21)
+    for n in range(seen.index("before replace"), seen.index("after replace") + 4):
+        book = make(kind)
+        moved(book)
+        assert book.killed(21, n) is not None
+        book.run(21)
+        assert [o["price"] for o in book.orders("STOP") if o["state"] == "NEW"] == [98]
+        book.holds()
+
+
+@pytest.mark.parametrize("fault", ["never", "lost", "late", "500", "503", "429", "422"])
+def test_row_07_on_the_wire(make, fault):
+    book = make("alpaca")
+    moved(book)
+    book.remote.fault("PATCH", fault)
+    book.timeout = 1 if fault in ("never", "lost", "late") else 60
+    book.run(21)
+    book.timeout = 60
+    if fault == "late":
+        book.remote.lands()
+    book.run(21)
+    assert [(o["price"], o["qty"]) for o in book.orders("STOP") if o["state"] == "NEW"] == [(98, 250)]
+    book.holds()
+    book.rests(21)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_row_08_time_out_and_the_order_was_accepted(make, kind):
     book = make(kind)
@@ -299,15 +352,15 @@ def test_row_13_on_the_wire(make):
     assert book.theirs() == []
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_row_17_on_the_wire_a_bracket_that_filled_in_part_is_cancelled_and_what_filled_is_protected(make, lost):
+@pytest.mark.parametrize("fault", [None, ("DELETE", "500"), ("POST", "503"), ("POST", "500")])
+def test_row_17_on_the_wire_a_bracket_that_filled_in_part_is_cancelled_and_what_filled_is_protected(make, fault):
     """Alpaca's legs sleep until the entry is whole."""
     book = make("alpaca")
     book.score(20, 50)
     book.run(20)
     book.price(21, 100, most=100)
-    if lost:
-        book.remote.fault("DELETE", "500")
+    if fault:
+        book.remote.fault(*fault)
     book.run(21)
     assert (book.trades()[0]["entry_qty"], book.states()["ENTRY"]) == (100, ["CANCELED"])
     assert [(o["state"], o["qty"]) for o in book.orders("STOP")][-1] == ("NEW", 100)
@@ -529,13 +582,23 @@ def test_row_24_the_second_executor_ends_and_a_stale_write_is_refused(make):
 
 
 @pytest.mark.parametrize("kind", FAKES)
-def test_row_25_no_entry_while_the_clocks_differ(make, kind):
+@pytest.mark.parametrize("seconds", [6, -6])
+def test_row_25_no_entry_while_the_clocks_differ(make, kind, seconds):
     book = make(kind)
     book.score(20, 50)
-    book.broker.set(now=at(20) + timedelta(seconds=6))
+    book.broker.set(now=at(20) + timedelta(seconds=seconds))
     report = book.run(20)
     assert [d.reasons for d in report.decisions] == [("clock_skew",)]
     assert book.theirs() == []
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(5, True), (-5, True), (6, False), (-6, False)])
+def test_row_25_on_the_wire(make, seconds, sent):
+    book = make("alpaca")
+    book.score(20, 50)
+    book.remote.clock = lambda: at(20) + timedelta(seconds=seconds)
+    book.run(20)
+    assert bool(book.theirs()) is sent
 
 
 def test_row_26_what_is_stale_or_missing_is_denied_with_its_reason(make):
