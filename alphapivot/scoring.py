@@ -65,10 +65,11 @@ def blend(
     until: datetime,
     fitted: pd.DataFrame | None = None,
     explained: bool = True,
+    only: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Composites and their terms for every base bar of the signal market in (after, until], from what stands in
-    signals.signal and signals.calibration; ``fitted`` goes before what stands there.
+    Composites and their terms for every base bar of the signal market in (after, until] (of ``only``: symbol, ts), from
+    what stands in signals.signal and signals.calibration; ``fitted`` goes before what stands there.
 
     The one way in which they are made: for the step, for what a decision keeps of its reasons, and for ``explain``.
     """
@@ -77,6 +78,8 @@ def blend(
         both = pd.concat([in_force, fitted], ignore_index=True) if len(in_force) else fitted
         in_force = both.drop_duplicates(["kind", "subject", "effective_from"], keep="last")
     signals, due = _inputs(database, settings, run, instruments, after=after, until=until)
+    if only is not None:
+        due = due.merge(only, on=["symbol", "ts"])
     return composite.compose(
         signals,
         due,
@@ -140,9 +143,15 @@ def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict
     back = run.as_of - timedelta(days=10)  # an older composite is too old to act on
     _, found = blend(database, settings, run, list(settings.instruments.values()), after=back, until=run.as_of)
     newest = found[found["ts"] == found.groupby("symbol")["ts"].transform("max")]
-    as_text = newest.assign(ts=newest["ts"].astype(str), due=newest["due"].astype(str))
-    records = json.loads(as_text.to_json(orient="records"))  # NaN becomes null
-    return {symbol: [r for r in records if r["symbol"] == symbol] for symbol in newest["symbol"].unique()}
+    made = records(newest)
+    return {symbol: [r for r in made if r["symbol"] == symbol] for symbol in newest["symbol"].unique()}
+
+
+def records(terms: pd.DataFrame) -> list[dict[str, Any]]:
+    """Terms as a decision keeps them: JSON with stamps as text, null for what is not known."""
+    as_text = terms.assign(ts=terms["ts"].astype(str), due=terms["due"].astype(str))
+    made: list[dict[str, Any]] = json.loads(as_text.to_json(orient="records"))
+    return made
 
 
 def _instants(

@@ -10,7 +10,22 @@ import pytest
 
 from alphapivot.home import CHECKOUT
 
-COMMANDS = ("run", "ingest", "signals", "trade", "explain", "status", "check", "db", "halt", "resume", "ui", "demo")
+COMMANDS = (
+    "run",
+    "ingest",
+    "signals",
+    "trade",
+    "explain",
+    "status",
+    "check",
+    "db",
+    "halt",
+    "resume",
+    "ui",
+    "demo",
+    "backtest",
+    "backtests",
+)
 
 
 @pytest.fixture
@@ -45,6 +60,9 @@ def test_help_lists_every_command(alphapivot):
         (["halt"], "--reason"),
         (["check", "--config", "no.ini"], "no.ini"),
         (["check", "--feed", "yaho"], "there is no [feed.yaho]"),
+        (["backtest", "--from", "2024-01-01", "--to", "2024-02-01", "--set", "stop=3"], "expected section.key=value"),
+        (["backtest", "--from", "2024-01-01", "--to", "2024-02-01", "--set", "execution.stop_art=3"], "stop_atr"),
+        (["backtests", "nothing"], "there is no backtest 'nothing'"),
         (["explain", "SP5OO"], "'SP5OO' is not an instrument"),
     ],
 )

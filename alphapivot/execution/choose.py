@@ -7,14 +7,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 from alphapivot import calendars
 from alphapivot.execution import ledger, orders, quotes, standing
 from alphapivot.execution.decide import Rules, decide
 from alphapivot.execution.facts import Decision, OpenTrade, Quote, Score, Standing
 from alphapivot.execution.record import record
-from alphapivot.hub import issues
 
 if TYPE_CHECKING:
     from alphapivot.execution.session import Session
@@ -31,12 +28,12 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
         rows = ledger.open_trades(conn, session.book)
         intents = ledger.intents(conn, session.book, session.settings.execution.strategy, session.run.as_of)
         # a market whose data went wrong takes no entry, as one whose books do not agree
-        locked = issues.halts(conn, session.run.known_at) | ledger.locks(conn, session.book)
+        locked = session.source.halts(conn) | ledger.locks(conn, session.book)
         known_now = Standing(account, start, session.control().state, locked, skew=session.skew)
         book = standing.complete(session, conn, known_now)
         standing.trip(session, conn, book)
         distance = standing.distances(conn, session.book)
-    undecided = [s for s in session.instruments if (s, scores[s].batch_id if s in scores else None) not in known]
+    undecided = [s for s in session.attended if (s, scores[s].batch_id if s in scores else None) not in known]
     if not undecided:
         return False
     age = quotes.ages({t["symbol"]: t["as_of"] for t in rows}, session.run.as_of, session.interval, session.instruments)
@@ -121,21 +118,7 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
 
 def _scores(session: Session) -> dict[str, Score]:
     """Each symbol's newest composite at or before as_of."""
-    with session.hub.engine.connect() as conn:
-        rows = conn.execute(
-            text(
-                "SELECT c.* FROM unnest(CAST(:symbols AS text[])) AS wanted(name) CROSS JOIN LATERAL"
-                " (SELECT symbol, ts, score, raw, gate, veto, batch_id FROM signals.composite"
-                "  WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT :confirm) c"
-                " ORDER BY symbol, ts DESC"
-            ),
-            {
-                "symbols": sorted(session.instruments),
-                "scope": session.run.scope,
-                "as_of": session.run.as_of,
-                "confirm": session.settings.entry.confirm,
-            },
-        ).all()
+    rows = session.source.scores(session.attended, session.settings.entry.confirm)
     streak = standing.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)
     newest = {r.symbol: r for r in reversed(rows)}
     age = quotes.ages({s: r.ts for s, r in newest.items()}, session.run.as_of, session.interval, session.instruments)

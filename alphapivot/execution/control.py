@@ -1,6 +1,6 @@
 """
 The kill switch: who stopped or resumed trading, when and why. The newest word for a book counts; ``*`` speaks for
-all.
+all but backtests (``bt-...``), which trade no money and must come out the same on any day.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 NEWEST = """
     SELECT state, reason, by, at, flatten FROM (
         SELECT DISTINCT ON (scope) state, reason, by, at, flatten FROM trading.control
-        WHERE scope IN (%(book)s, '*') ORDER BY scope, control_id DESC
+        WHERE scope = %(book)s OR (scope = '*' AND %(book)s::text NOT LIKE 'bt-%%') ORDER BY scope, control_id DESC
     ) newest
     ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), flatten DESC, at DESC LIMIT 1
 """

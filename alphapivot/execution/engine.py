@@ -24,6 +24,7 @@ from alphapivot.execution.manage import send_entries, settle
 from alphapivot.execution.mark import mark
 from alphapivot.execution.reconcile import broken, foreign, naked, reconcile
 from alphapivot.execution.session import Session, TradeReport
+from alphapivot.execution.source import Stored
 
 if TYPE_CHECKING:
     from alphapivot.clock import Clock
@@ -77,8 +78,10 @@ def trade(
             )
             return report
         broker = broker or open_broker(hub, settings)
-        session = Session(hub, run, settings, clock, broker, lock, fence, report, pause=pause)
-        _go(session, fx or {}, terms or {}, decide_too=decide_too)
+        session = Session(
+            hub, run, settings, clock, broker, lock, fence, report, Stored(hub, run, settings), pause=pause
+        )
+        go(session, fx or {}, terms or {}, decide_too=decide_too)
     return report
 
 
@@ -87,13 +90,19 @@ def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
     """A connection of its own that holds the book's lock as long as it lives; None when another executor has it."""
     conn = hub.dbapi(autocommit=True)
     try:
-        row = conn.execute("SELECT pg_try_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [book]).fetchone()
-        yield conn if row is not None and row[0] else None
+        yield conn if locked(conn, book) else None
     finally:
         conn.close()
 
 
-def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *, decide_too: bool) -> None:
+def locked(conn: psycopg.Connection, book: str) -> bool:
+    """Takes the book's lock, which lasts as long as the connection; False when another executor has it."""
+    row = conn.execute("SELECT pg_try_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [book]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *, decide_too: bool = True) -> None:
+    """One as_of of a book whose lock and fence the session holds: what ``trade`` does, and a backtest at every bar."""
     with session.hub.engine.connect() as conn:
         trades = ledger.open_trades(conn, session.book)
     gone = sorted({t["symbol"] for t in trades} - set(session.instruments))
@@ -102,9 +111,10 @@ def _go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *
             f"book {session.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
         )
     session.skew = _skew(session)
+    session.attended = session.source.attended({t["symbol"] for t in trades})
     bars, rolls = market.read(session)
     session.rates = market.rates(session, bars, fx)
-    session.bars = quotes.opened(bars, session.interval, session.instruments)
+    session.bars = bars
     if isinstance(session.broker, Replaying):
         session.broker.advance(session.bars, session.rates)
     reconcile(session)
@@ -131,7 +141,9 @@ def _carry_through(session: Session, apart: set[str]) -> None:
 
 
 def _skew(session: Session) -> str | None:
-    at, now, most = session.broker.account().at, session.clock.now(), session.settings.execution.max_clock_skew
+    account = session.broker.account()
+    session.home = account.currency
+    at, now, most = account.at, session.clock.now(), session.settings.execution.max_clock_skew
     if at is None or abs((at - now).total_seconds()) <= most:
         return None
     why = f"our clock says {now.isoformat()}, the broker's {at.isoformat()}: over {most:g} s, so no entry"

@@ -179,6 +179,14 @@ def open_day(conn: Connection, book: str, day: date, account: Account) -> Decima
     return Decimal(conn.execute(text(query), {"book": book, "day": day}).scalar_one())
 
 
+def tripped_on(conn: Connection, book: str) -> date | None:
+    """The risk day on which a loss last stopped this book."""
+    found: date | None = conn.execute(
+        text("SELECT max(day) FROM trading.risk_trip WHERE book = :book"), {"book": book}
+    ).scalar_one()
+    return found
+
+
 def count_messages(conn: Connection, book: str, day: date, messages: int) -> None:
     conn.execute(
         text("UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"),

@@ -13,8 +13,6 @@ from alphapivot.brokers.base import Replaying
 from alphapivot.errors import ConfigError
 from alphapivot.execution import quotes, standing
 from alphapivot.execution.facts import Quote
-from alphapivot.frames import Bars
-from alphapivot.hub import bars as hub_bars
 
 if TYPE_CHECKING:
     from alphapivot.execution.session import Session
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
 
 def read(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Bars of all that is traded, held or converts a currency, as far back as ATR and replay need; and the
-    rolls.
+    Bars, each with its ``start``, of all that is decided about, held or converts a currency, as far back as ATR and
+    replay need; and the rolls.
     """
     as_of = session.run.as_of
     needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
@@ -38,33 +36,17 @@ def read(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
             )
         after = min([after, *watched.values()])
     wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
-    for symbol, instrument in session.instruments.items():
-        wanted[instrument.trade_market].add(symbol)
+    for symbol in session.attended:
+        wanted[session.instruments[symbol].trade_market].add(symbol)
     for symbol, market, _ in watched:
         wanted[market].add(symbol)
     wanted["spot"] |= {s for s in _pairs(session) if session.instruments[s].spot is not None}
-    frames = [
-        hub_bars.window(
-            session.hub,
-            sorted(symbols),
-            market,
-            session.interval,
-            after=after,
-            until=as_of,
-            known_at=session.run.known_at,
-        )
-        for market, symbols in wanted.items()
-        if symbols
-    ]
-    # a roll that was decided at as_of holds for the next bar
-    rolls = hub_bars.rolls(session.hub, sorted(session.instruments), until=as_of, known_at=session.run.known_at)
-    bars = pd.concat([f for f in frames if len(f)], ignore_index=True) if any(len(f) for f in frames) else Bars.empty()
-    return bars, rolls
+    return session.source.bars(wanted, after), session.source.rolls(session.attended)
 
 
 def rates(session: Session, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> dict[str, Decimal]:
     """currency -> the account's for one unit of it: as ``fx`` says, or from the pairs among the bars."""
-    home = session.broker.account().currency
+    home = session.home
     currencies = sorted({i.currency for i in session.instruments.values()})
     found = quotes.rates(
         bars,
@@ -102,6 +84,6 @@ def _volatility_bars(session: Session) -> int:
 
 def _pairs(session: Session) -> list[str]:
     """Instruments that convert a traded currency into the account's."""
-    home = session.broker.account().currency
+    home = session.home
     foreign = {i.currency for i in session.instruments.values()} - {home}
     return sorted({p for c in foreign for p in (c + home, home + c)} & set(session.instruments))

@@ -20,6 +20,7 @@ from alphapivot.execution.decide import Decision
 
 if TYPE_CHECKING:
     from alphapivot.clock import Clock
+    from alphapivot.execution.source import Source
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
     from alphapivot.settings import Instrument, Settings
@@ -54,9 +55,12 @@ class Session:
     lock: psycopg.Connection
     fence: int
     report: TradeReport
+    source: Source
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     pause: Callable[[float], None] = time.sleep
+    home: str = ""  # the account's currency
     skew: str | None = None  # why the broker's clock and ours cannot both be right
+    attended: Sequence[str] = ()  # the symbols about which there is something to decide
     bars: pd.DataFrame | None = None  # of the run's window, each with its ``start``
     _hours: dict[Key, bool] = field(default_factory=dict)
 

@@ -1,0 +1,84 @@
+"""``alphapivot backtest`` and ``alphapivot backtests``: what would it have done, and how do two such answers differ?"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timedelta
+
+from alphapivot.cli.common import DONE, Add, day
+
+
+def add(command: Add) -> None:
+    sub = command("backtest", _backtest, "what would it have done? The code that trades, over the bars that are there")
+    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="from this day (UTC) on")
+    sub.add_argument("--to", dest="end", type=_end, required=True, metavar="DAY", help="up to the end of this day")
+    sub.add_argument("--book", metavar="NAME", help="what it is called: bt-NAME; its run's id when absent")
+    change = "another value for this backtest alone, such as execution.stop_atr=3; any number of times"
+    sub.add_argument(
+        "--set", dest="changes", type=_change, action="append", default=[], metavar="KEY=VALUE", help=change
+    )
+    sub.add_argument("--again", action="store_true", help="make it anew, although it was made before")
+    sub = command("backtests", _backtests, "the backtests that were made; with two names, how they differ")
+    sub.add_argument("books", nargs="*", metavar="BOOK", help="one: all of it; two: which keys and which trades differ")
+
+
+def _end(text: str) -> datetime:
+    return day(text) + timedelta(days=len(text) == 10)
+
+
+def _change(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise argparse.ArgumentTypeError(f"{text!r} changes nothing; expected section.key=value, execution.stop_atr=3")
+    return key.strip(), value.strip()
+
+
+def _backtest(options: argparse.Namespace) -> int:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from alphapivot import hub, process
+    from alphapivot.reports import backtests
+    from tasks import backtest
+
+    settings = process.configure(options.config, options.feed, dict(options.changes))
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, transient=True) as bar:
+        task = bar.add_task("backtest", total=None)
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of or None, description=what)
+
+        made = backtest.run(
+            settings, options.start, options.end, progress=progress, book=options.book, again=options.again
+        )
+    backtests.show(hub.connect(), made.book)
+    if made.unchanged:
+        print("the same was asked before, of the same data: this is that answer (--again makes it anew)")  # noqa: T201
+    return DONE
+
+
+def _backtests(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.cli.common import settings_of
+    from alphapivot.errors import ConfigError
+    from alphapivot.reports import backtests
+
+    settings_of(options)
+    database = hub.connect()
+    match options.books:
+        case []:
+            backtests.table(database)
+        case [book]:
+            backtests.show(database, book)
+        case [book, other]:
+            backtests.compare(database, book, other)
+        case _:
+            raise ConfigError(f"one backtest is shown, two are compared; got {len(options.books)}")
+    return DONE

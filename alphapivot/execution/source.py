@@ -1,0 +1,112 @@
+"""
+What one run is told of the market and its scores: from the hub, or, in a backtest, from what was read beforehand.
+
+Both answer alike to the last bit; tests/research/test_backtest_market.py holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from alphapivot.execution import quotes
+from alphapivot.frames import Bars
+from alphapivot.hub import bars as stored
+from alphapivot.hub import issues
+
+if TYPE_CHECKING:
+    from alphapivot.hub import Hub
+    from alphapivot.runs import RunRef
+    from alphapivot.settings import Settings
+
+NEWEST = """
+    SELECT c.* FROM unnest(CAST(:symbols AS text[])) AS wanted(name) CROSS JOIN LATERAL
+        (SELECT symbol, ts, score, raw, gate, veto, batch_id FROM signals.composite
+         WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT :most) c
+    ORDER BY symbol, ts DESC
+"""
+
+
+class Composite(NamedTuple):
+    """One stored composite score."""
+
+    symbol: str
+    ts: datetime
+    score: float | None
+    raw: float | None
+    gate: float | None
+    veto: str | None
+    batch_id: int
+
+
+class Source(Protocol):
+    """What is known at the run's as_of, and nothing later."""
+
+    def attended(self, holding: Collection[str]) -> Sequence[str]:
+        """The symbols about which there is something to decide, those of ``holding`` among them."""
+        ...
+
+    def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
+        """The ``most`` newest composites of each symbol, sorted by symbol, the newest first."""
+        ...
+
+    def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
+        """Bars (market -> symbols) later than ``after`` with their ``start``, sorted by symbol, contract and ts."""
+        ...
+
+    def rolls(self, symbols: Collection[str]) -> pd.DataFrame: ...
+
+    def halts(self, conn: Connection) -> dict[str, str]:
+        """symbol -> why its data take no entry."""
+        ...
+
+
+class Stored:
+    """From the hub, as it was known at the run's known_at."""
+
+    def __init__(self, hub: Hub, run: RunRef, settings: Settings) -> None:
+        self._hub, self._run, self._settings = hub, run, settings
+
+    def attended(self, holding: Collection[str]) -> Sequence[str]:  # noqa: ARG002 - the port's signature
+        """All: a decision not to trade is one too, and is kept."""
+        return list(self._settings.instruments)
+
+    def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
+        asked = {"symbols": sorted(symbols), "scope": self._run.scope, "as_of": self._run.as_of, "most": most}
+        with self._hub.engine.connect() as conn:
+            return [Composite(*row) for row in conn.execute(text(NEWEST), asked)]
+
+    def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
+        read = read_bars(self._hub, self._run, self._settings, wanted, after=after, until=self._run.as_of)
+        return quotes.opened(read, self._settings.timeframes.base, self._settings.instruments)
+
+    def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
+        # a roll that was decided at as_of holds for the next bar
+        return stored.rolls(self._hub, sorted(symbols), until=self._run.as_of, known_at=self._run.known_at)
+
+    def halts(self, conn: Connection) -> dict[str, str]:
+        return issues.halts(conn, self._run.known_at)
+
+
+def read_bars(
+    hub: Hub,
+    run: RunRef,
+    settings: Settings,
+    wanted: Mapping[str, Collection[str]],
+    *,
+    after: datetime,
+    until: datetime,
+) -> pd.DataFrame:
+    """Bars of the base timeframe, market by market, in (after, until]."""
+    base = settings.timeframes.base
+    read = [
+        stored.window(hub, sorted(symbols), market, base, after=after, until=until, known_at=run.known_at)
+        for market, symbols in wanted.items()
+        if symbols
+    ]
+    found = [frame for frame in read if len(frame)]
+    return pd.concat(found, ignore_index=True) if found else Bars.empty()

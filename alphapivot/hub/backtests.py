@@ -1,0 +1,195 @@
+"""What was asked of each backtest, how far it has come and what came of it: SQL of research.backtest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from alphapivot.errors import DataError
+from alphapivot.hub import Hub
+from alphapivot.runs import RunRef
+
+NEWER = """
+    SELECT EXISTS (SELECT FROM market.bar WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+        OR EXISTS (SELECT FROM market.roll WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+        OR EXISTS (SELECT FROM market.corporate_action
+                   WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+"""
+# what a backtest did, in the order of its natural keys; no ids, no names of runs and books, no wall-clock times
+RESULTS = {
+    "decision": """
+        SELECT as_of, symbol, strategy, action, reasons, gates, score_ts, score, raw, gate, veto, terms,
+               bars - 'known_at' AS bars, plan, stop, decided_at
+        FROM trading.decision WHERE book = :book ORDER BY as_of, symbol, decision_id
+    """,
+    "order": """
+        SELECT as_of, symbol, market, contract, leg, version, side, kind, qty, price, state, cum_qty, avg_price, reason,
+               active_from, attempts, created_at, updated_at
+        FROM trading.orders WHERE book = :book ORDER BY as_of, symbol, contract, leg, version
+    """,
+    "fill": """
+        SELECT f.ts, f.symbol, f.market, f.contract, o.as_of, o.leg, o.version, f.side, f.qty, f.price, f.fee, f.cash
+        FROM trading.fill f JOIN trading.orders o USING (client_order_id)
+        WHERE f.book = :book ORDER BY f.ts, f.symbol, f.contract, o.as_of, o.leg, o.version, f.qty, f.price
+    """,
+    "trade": """
+        SELECT i.as_of, t.symbol, t.market, t.contract, t.side, t.state, t.qty, t.reference, t.stop, t.target,
+               t.currency, t.entry_qty, t.entry_price, t.entry_at, t.exit_qty, t.exit_price, t.exit_at, t.fees,
+               t.realised, t.close_reason, t.created_at
+        FROM trading.trade t JOIN trading.intent i USING (intent_id)
+        WHERE t.book = :book ORDER BY i.as_of, t.symbol
+    """,
+    "mark": """
+        SELECT DISTINCT ON (as_of) as_of, currency, equity, cash, gross, net, open_trades
+        FROM trading.mark WHERE book = :book ORDER BY as_of, mark_id DESC
+    """,
+}
+
+
+def open_(hub: Hub, run: RunRef, since: datetime) -> None:
+    """Notes what is asked. Raises DataError where the book is another backtest's."""
+    with hub.engine.begin() as conn:
+        row = conn.execute(text("SELECT run_id FROM research.backtest WHERE book = :book"), {"book": run.scope}).first()
+        if row is not None and row.run_id != run.run_id:
+            raise DataError(
+                f"{run.scope} is another backtest already (run {row.run_id}); leave --book out, or give another name"
+            )
+        conn.execute(
+            text(
+                "INSERT INTO research.backtest (run_id, book, since, until) VALUES (:run_id, :book, :since, :until)"
+                " ON CONFLICT DO NOTHING"
+            ),
+            {"run_id": run.run_id, "book": run.scope, "since": since, "until": run.as_of},
+        )
+
+
+def outdated(hub: Hub, run: RunRef, symbols: Sequence[str]) -> bool:
+    """Have bars, rolls or actions of its period come or changed since it was made?"""
+    asked = {"known_at": run.known_at, "until": run.as_of, "symbols": list(symbols)}
+    with hub.engine.connect() as conn:
+        return run.known_at is None or bool(conn.execute(text(NEWER), asked).scalar_one())
+
+
+def done_until(hub: Hub, run: RunRef) -> datetime | None:
+    with hub.engine.connect() as conn:
+        found: datetime | None = conn.execute(
+            text("SELECT done_until FROM research.backtest WHERE run_id = :run_id"), {"run_id": run.run_id}
+        ).scalar_one()
+    return found
+
+
+def begins(conn: Connection, run: RunRef) -> datetime | None:
+    """The first instant at which a score was known."""
+    found: datetime | None = conn.execute(
+        text("SELECT begins FROM research.backtest WHERE run_id = :run_id"), {"run_id": run.run_id}
+    ).scalar_one()
+    return found
+
+
+def advance(hub: Hub, run: RunRef, done: datetime, *, begins: datetime | None, instants: int) -> None:
+    """All is traded up to ``done``, ``instants`` of them since the last time."""
+    with hub.engine.begin() as conn:
+        conn.execute(
+            text(
+                "UPDATE research.backtest SET done_until = :done, begins = :begins, instants = instants + :instants"
+                " WHERE run_id = :run_id"
+            ),
+            {"run_id": run.run_id, "done": done, "begins": begins, "instants": instants},
+        )
+
+
+def finish(
+    hub: Hub,
+    run: RunRef,
+    results: Mapping[str, Any],
+    warnings: Sequence[tuple[str, str | None, str]],
+    seconds: Mapping[str, float],
+) -> None:
+    """``results``: columns of research.backtest. ``warnings``: (code, symbol, message)."""
+    columns = ", ".join(f"{name} = :{name}" for name in results)
+    rows = [
+        {"run_id": run.run_id, "number": k, "code": code, "symbol": symbol, "message": message}
+        for k, (code, symbol, message) in enumerate(warnings, 1)
+    ]
+    with hub.engine.begin() as conn:
+        conn.execute(
+            text(f"UPDATE research.backtest SET {columns}, seconds = CAST(:seconds AS jsonb) WHERE run_id = :run_id"),
+            {**results, "seconds": json.dumps(dict(seconds)), "run_id": run.run_id},
+        )
+        conn.execute(text("DELETE FROM research.backtest_warning WHERE run_id = :run_id"), {"run_id": run.run_id})
+        if rows:
+            conn.execute(
+                text(
+                    "INSERT INTO research.backtest_warning (run_id, number, code, symbol, message)"
+                    " VALUES (:run_id, :number, :code, :symbol, :message)"
+                ),
+                rows,
+            )
+
+
+def digest(hub: Hub, book: str) -> str:
+    """SHA-256 of all that the book did: equal inputs, equal digest, whatever the book is called."""
+    found = hashlib.sha256()
+    with hub.engine.connect() as conn:
+        for name, query in RESULTS.items():
+            found.update(name.encode())
+            rows = conn.execute(
+                text(f"SELECT row_to_json(r)::text FROM ({query}) r").execution_options(stream_results=True),
+                {"book": book},
+            )
+            for (row,) in rows:
+                found.update(row.encode() + b"\n")
+    return found.hexdigest()
+
+
+def equity(hub: Hub, book: str) -> list[tuple[datetime, Decimal]]:
+    """(as_of, equity), one for each instant."""
+    with hub.engine.connect() as conn:
+        rows = conn.execute(
+            text(
+                "SELECT DISTINCT ON (as_of) as_of, equity FROM trading.mark WHERE book = :book"
+                " ORDER BY as_of, mark_id DESC"
+            ),
+            {"book": book},
+        )
+        return [tuple(row) for row in rows]
+
+
+def listed(hub: Hub) -> list[RowMapping]:
+    """All of them, the newest last, with config hash, code and state."""
+    query = """
+        SELECT b.*, r.config_hash, r.code_version, r.state, r.config, r.known_at FROM research.backtest b
+        JOIN ops.run r USING (run_id) ORDER BY b.made_at
+    """
+    with hub.engine.connect() as conn:
+        return list(conn.execute(text(query)).mappings())
+
+
+def results(hub: Hub, book: str) -> dict[str, Any]:
+    """The columns of research.backtest that say what came of it."""
+    counted = """
+        SELECT (SELECT count(*) FROM trading.trade WHERE book = :book AND entry_qty > 0) AS trades,
+               a.currency, a.deposited AS start_equity FROM paper.account a WHERE a.book = :book
+    """
+    with hub.engine.connect() as conn:
+        row = conn.execute(text(counted), {"book": book}).one()
+    curve = [row.start_equity, *(value for _, value in equity(hub, book))]
+    peak, fall = curve[0], Decimal(0)
+    for value in curve:
+        peak = max(peak, value)
+        fall = max(fall, (peak - value) / peak if peak > 0 else Decimal(0))
+    return {
+        "trades": row.trades,
+        "currency": row.currency,
+        "start_equity": row.start_equity,
+        "end_equity": curve[-1],
+        "net_return": float(curve[-1] / row.start_equity - 1),
+        "max_drawdown": float(fall),
+        "digest": digest(hub, book),
+    }

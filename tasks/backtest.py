@@ -1,0 +1,125 @@
+"""A backtest from asking to answer: one run, killed at any point and gone on with by the same call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from alphapivot import hub
+from alphapivot.errors import DataError
+from alphapivot.hub import Hub, backtests, ops
+from alphapivot.research import backtest, backtest_check, backtest_market, backtest_warnings
+from alphapivot.research.backtest import Progress, Timer
+from alphapivot.runs import RunRef
+from alphapivot.settings import Settings
+from alphapivot.version import code_version
+from tasks import composite, pillars, runs
+
+Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """``unchanged``: the same was asked before, of the same data, and this is what came of it then."""
+
+    run: RunRef
+    unchanged: bool = False
+
+    @property
+    def book(self) -> str:
+        return self.run.scope
+
+
+def run(
+    settings: Settings,
+    since: datetime,
+    until: datetime,
+    *,
+    progress: Progress,
+    book: str | None = None,
+    again: bool = False,
+    schedule: Schedule | None = None,
+) -> Done:
+    """
+    What the config would have done in (since, until].
+
+    Asked again for the same period with the same config, code and data it is found, or, where it was killed, goes on;
+    ``again`` makes it anew. ``book``: its name (bt- is put before it). ``schedule``: when it decides, where that is not
+    at every new score. Raises ConfigError, and DataError where there is nothing to trade or a pillar looks ahead.
+    """
+    until = min(until, datetime.now(UTC))
+    if not since < until:
+        raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
+    backtest.booked(settings, "bt-")  # a mistake is said before anything is begun
+    database = hub.connect()
+    current, done = _begin(database, settings, since, until, book, again=again)
+    if done:
+        return Done(current, unchanged=True)
+    try:
+        _make(database, current, settings, since, progress, schedule)
+    except BaseException as error:
+        ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}")
+        raise
+    return Done(current)
+
+
+def _begin(
+    database: Hub, settings: Settings, since: datetime, until: datetime, book: str | None, *, again: bool
+) -> tuple[RunRef, bool]:
+    """The run of this question, and was it answered before?"""
+    asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{until.isoformat()}:{book or ''}"
+    times = 0
+    while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None and known[0] == "completed":
+        current, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
+        if not again and not backtests.outdated(database, current, list(settings.instruments)):
+            return current, True
+        times += 1
+    key = f"{asked}:{times}"
+    name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}"
+    current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
+    current, _ = ops.load_run(database, current.run_id)
+    backtests.open_(database, current, since)
+    if current.known_at is None:
+        current = ops.freeze_known_at(database, current)
+    return current, False
+
+
+def _make(
+    database: Hub, run: RunRef, settings: Settings, since: datetime, progress: Progress, schedule: Schedule | None
+) -> None:
+    timer = Timer()
+    _score(run, settings, timer, progress)
+    settings = backtest.booked(settings, run.scope)
+    first = backtest_market.instants(database, run, settings, since)
+    instants = first if schedule is None else [i for i in schedule(database, run, settings) if since < i <= run.as_of]
+    if not instants:
+        raise DataError(
+            f"there is no score between {since:%Y-%m-%d} and {run.as_of:%Y-%m-%d}: `alphapivot data series` or "
+            "`alphapivot ingest --from DAY` say which bars are there"
+        )
+    with timer.stage("check"):
+        progress(0, len(instants), "looking for scores that look ahead")
+        backtest_check.scores(database, run, settings, instants)
+    backtest.trade(database, run, settings, instants, timer=timer, progress=progress)
+    with timer.stage("results"):
+        progress(len(instants), len(instants), "adding up")
+        backtest_check.fills(database, settings)
+        with database.engine.connect() as conn:
+            begins = backtests.begins(conn, run)
+        warned = backtest_warnings.collect(database, run, settings, since, instants[0], begins)
+        results = backtests.results(database, run.scope)
+    backtests.finish(database, run, results, warned, timer.spent)
+    ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")
+
+
+def _score(run: RunRef, settings: Settings, timer: Timer, progress: Progress) -> None:
+    """All scores up to the end, in bulk, by the same steps as live."""
+    pieces = [(name, shard) for name in settings.pillars for shard in range(settings.runtime.shards)]
+    with timer.stage("scores"), ThreadPoolExecutor(min(4, len(pieces))) as pool:
+        progress(0, 1, f"scoring {len(settings.pillars)} pillars")
+        scored = list(pool.map(lambda piece: pillars.score_pillar.fn(run, *piece), pieces))
+    with timer.stage("composites"):
+        progress(0, 1, "blending")
+        composite.compose.fn(run, after=scored)

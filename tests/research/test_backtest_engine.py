@@ -1,0 +1,148 @@
+"""The backtest's machinery over random walks: told bar by bar as the hub tells, repeatable, killable, no oracle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from alphapivot.errors import DataError
+from alphapivot.execution.source import Stored
+from alphapivot.hub import Hub, backtests
+from alphapivot.research import backtest_check
+from alphapivot.research.backtest_market import Stretch
+from alphapivot.trading_sections import EntrySettings
+
+
+def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
+    world = walks(symbols=4, days=60)
+    world.settings = world.settings.model_copy(update={"entry": EntrySettings(confirm=3)})
+    run, settings = world.begin("bt-source")
+    instants = world.instants()
+    stretch = Stretch(world.hub, run, settings, after=instants[0], until=instants[-1])
+    for as_of in instants:
+        stretch.at(as_of)
+        hub = Stored(world.hub, replace(run, as_of=as_of), settings)
+        everyone = hub.attended(())
+        assert stretch.scores(everyone, 3) == hub.scores(everyone, 3)
+        asking = {c.symbol for c in hub.scores(everyone, 1) if abs(c.score) >= 60}
+        assert set(stretch.attended({"W002"})) == asking | {"W002"}
+        wanted = {"spot": asking, "futures": set()}
+        after = as_of - timedelta(days=20)
+        pd.testing.assert_frame_equal(stretch.bars(wanted, after), hub.bars(wanted, after))
+        pd.testing.assert_frame_equal(stretch.rolls(asking), hub.rolls(asking), check_dtype=False)
+
+
+def test_nothing_is_told_before_its_feed_publishes_it(walks):
+    world = walks(symbols=1, days=40, lag=90)
+    run, settings = world.begin("bt-late")
+    end = world.instants()[5]
+    stretch = Stretch(world.hub, run, settings, after=end - timedelta(days=3), until=end + timedelta(days=1))
+    for wait, newest in ((timedelta(minutes=89), end - timedelta(days=1)), (timedelta(minutes=90), end)):
+        stretch.at(end + wait)
+        assert stretch.scores(["W000"], 1)[0].ts == newest
+        assert stretch.bars({"spot": {"W000"}}, end - timedelta(days=9))["ts"].max() == newest
+
+
+def test_the_same_backtest_twice_is_the_same_to_the_byte(walks):
+    world = walks(seed=3)
+    digests = [backtests.results(world.hub, world.trade(book).scope) for book in ("bt-once", "bt-twice")]
+    assert digests[0]["trades"] > 10
+    assert digests[0] == digests[1]
+
+
+def test_another_price_is_another_digest(walks):
+    world = walks(seed=3)
+    before = backtests.digest(world.hub, world.trade("bt-before").scope)
+    with world.hub.engine.begin() as conn:
+        conn.execute(text("UPDATE market.bar SET close = close + 0.01, high = high + 0.01 WHERE ts = '2020-02-20'"))
+    assert backtests.digest(world.hub, world.trade("bt-after").scope) != before
+
+
+def test_a_backtest_that_stops_a_loss_goes_on_the_next_day(walks):
+    world = walks(seed=5)
+    world.settings = world.settings.model_copy(
+        update={"risk": world.settings.risk.model_copy(update={"daily_loss_limit": 0.0005})}
+    )
+    run = world.trade("bt-losses")
+    query = (
+        "SELECT count(*) AS trips, min(as_of) AS first, max(as_of) AS last FROM trading.risk_trip WHERE book = :book"
+    )
+    with world.hub.engine.connect() as conn:
+        row = conn.execute(text(query), {"book": run.scope}).one()
+    assert row.trips > 1
+    assert row.last > row.first
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_killed_and_called_again_it_ends_as_if_nothing_had_been(walks, nth):
+    world = walks(symbols=6, days=140, seed=8)
+    whole = backtests.results(world.hub, world.trade("bt-whole").scope)
+    run, settings = world.begin("bt-killed")
+    child = os.fork()
+    if child == 0:
+        try:
+            world.hub = Hub(world.hub.url)  # a connection is not shared between processes
+            world.go_on(run, settings)
+        finally:
+            os._exit(0)
+    try:
+        deadline = time.monotonic() + 100
+        while (done := backtests.done_until(world.hub, run)) is None or done < world.instants()[20 * nth]:
+            assert time.monotonic() < deadline, "the child did not come so far"
+            time.sleep(0.005)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was too quick to be killed: nothing was tested"
+    world.go_on(run, settings)
+    assert backtests.results(world.hub, run.scope) == whole
+
+
+def test_two_processes_do_not_work_on_one_book(walks):
+    world = walks(symbols=1, days=40)
+    run, settings = world.begin("bt-busy")
+    with world.hub.dbapi(autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext('bt-busy'))")
+        with pytest.raises(DataError, match="another process is at work on backtest bt-busy"):
+            world.go_on(run, settings)
+
+
+def test_an_entry_that_fills_before_its_score_was_published_is_found(walks):
+    world = walks(symbols=2, days=60, lag=30)
+    run, settings = world.begin("bt-early")
+    # decided at the bar's end itself, half an hour before its feed tells it: as if nothing were late
+    told = settings.model_copy(update={"feeds": walks(symbols=0, days=1).settings.feeds})
+    world.go_on(run, told)
+    with pytest.raises(DataError, match=r"lookahead: the entry in W00\d decided at .* stands on the score of"):
+        backtest_check.fills(world.hub, settings)
+    backtest_check.fills(world.hub, told)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("symbols", "days"), [(12, 90), pytest.param(50, 300, marks=pytest.mark.slow)], ids=["12 seeds", "50 seeds"]
+)
+def test_chance_earns_nothing_and_pays_its_costs(walks, symbols, days):
+    world = walks(symbols, days, seed=100, slippage_bps="2", fee_bps="2")
+    run = world.trade("bt-chance")
+    query = """
+        SELECT symbol, realised / (entry_qty * entry_price) AS net,
+               (realised + fees) / (entry_qty * entry_price) AS gross
+        FROM trading.trade WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0
+    """
+    with world.hub.engine.connect() as conn:
+        found = pd.DataFrame(conn.execute(text(query), {"book": run.scope}).all(), columns=["symbol", "net", "gross"])
+    by_seed = found.astype({"net": float, "gross": float}).groupby("symbol").mean()
+    assert len(by_seed) == symbols
+    t = {name: by_seed[name].mean() / by_seed[name].std(ddof=1) * np.sqrt(symbols) for name in ("net", "gross")}
+    assert t["net"] < 2, "an edge where there is none"
+    assert abs(t["gross"]) < 3.5, "a bias before fees"
+    assert (found["net"] < found["gross"]).all()
