@@ -233,3 +233,31 @@ def test_the_score_scales_the_size_only_where_that_is_asked_for():
     (decision,) = ask({"A": -60}, sizing={"size_by_score": True})
     assert decision.plan.qty == 150  # 60 % of 250
     assert ask({"A": -60})[0].plan.qty == 250
+
+
+@pytest.mark.parametrize(
+    ("trade", "qty"),
+    [
+        (replace(held("B", qty=900), state="PENDING"), 100),  # 90,000 of 100,000 are spoken for
+        (held("B", qty=900), 250),  # paid already: the broker's free funds know it
+    ],
+)
+def test_what_pending_entries_will_cost_is_free_no_more(trade, qty):
+    decision = next(d for d in ask({"A": 50.0}, trades=[trade]) if d.symbol == "A")
+    assert decision.plan.qty == qty
+
+
+@pytest.mark.parametrize(("age", "action"), [(0, "ENTER_LONG"), (1, "ENTER_LONG"), (2, "DENIED")])
+def test_a_score_may_be_as_old_as_is_allowed_and_no_older(age, action):
+    (decision,) = decide(
+        {"A": instrument("A", "")},
+        {"A": Score(NOW, 50.0, 50.0, 1.0, None, 1, age, 1)},
+        {"A": QUOTE},
+        {},
+        STANDING,
+        rules=Rules(EXECUTION.model_copy(update={"max_score_age": 1}), RiskSettings(**RISK)),
+        fronts={},
+        fx={"EUR": D(1)},
+        now=NOW,
+    )
+    assert decision.action == action
