@@ -102,13 +102,13 @@ def test_retry_executes_only_what_failed_on_the_cluster_too(checkout, cluster, c
     (spied / "fail").touch()
     run_id = checkout.trigger("pipeline", as_of=AS_OF, config=config)
     run = checkout.ended(run_id)
+    (spied / "fail").unlink()
     assert run["state"]["type"] == "FAILED", run["state"]
     assert "pillar momentum 0" in run["state"]["message"]
     assert processes(spied) <= {w.pid for w in cluster[1]}, "it runs on the cluster, not in the flow's process"
     done = batches(checkout, AS_OF)
     assert {f"pillar {name} {k}" for name in PILLARS if name != "momentum" for k in (0, 1)} < set(done)
 
-    (spied / "fail").unlink()
     checkout.retry(run_id)
     checkout.eventually(lambda: checkout.ask(f"/flow_runs/{run_id}")["run_count"], lambda n: n == 2)
     checkout.completed(run_id)
