@@ -67,7 +67,7 @@ class Checkout:
         if self.ui is not None and self.ui.poll() is None:
             self.ui.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                self.ui.wait(60)
+                self.ui.wait(120)
             self.ui.kill()
         for pid in self.processes():  # of a test that went wrong
             with suppress(ProcessLookupError):

@@ -6,6 +6,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from alphapivot import settings
 from alphapivot.errors import ConfigError
@@ -20,13 +24,16 @@ CONFIG = "tests/configs/small.ini"
 
 
 @pytest.fixture(scope="module")
-def more_environ(inbox):
-    return {"ALPHAPIVOT_ALERT_URLS": inbox.url}
-
-
-@pytest.fixture(scope="module")
-def decided(checkout):
-    """The checkout after one pipeline run for AS_OF."""
+def decided(checkout, inbox):
+    """The checkout after one pipeline run for AS_OF; its runs get the URL of alerts from a Secret block."""
+    pool_name = "alphapivot"
+    with temporary_settings({PREFECT_API_URL: checkout.api}), get_client(sync_client=True) as client:
+        Secret(value=inbox.url).save("alert-urls")
+        # a worker that is new to the pool writes its template there
+        pool = checkout.eventually(lambda: client.read_work_pool(pool_name), lambda found: found.base_job_template)
+        environ = {"ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}"}
+        pool.base_job_template["variables"]["properties"]["env"]["default"] = environ
+        client.update_work_pool(pool_name, WorkPoolUpdate(base_job_template=pool.base_job_template))
     checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
     return checkout
 
