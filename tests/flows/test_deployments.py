@@ -32,6 +32,11 @@ def test_every_entrypoint_loads(deployment, monkeypatch):
     assert set(deployment.get("parameters", {})) <= set(parameters)
 
 
+def test_every_flow_is_deployed_under_its_own_name():
+    flows = [re.findall(r'^@flow\(name="([^"]+)"', path.read_text(), re.M) for path in CHECKOUT.glob("flows/*.py")]
+    assert sorted(d["name"] for d in DEPLOYMENTS) == sorted(sum(flows, []))
+
+
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
 def test_no_deploy_wakes_a_paused_schedule_or_lets_two_runs_overlap(deployment):
     for schedule in deployment.get("schedules", []):
