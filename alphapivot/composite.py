@@ -11,8 +11,8 @@ the directional pillars, x the diversification multiplier, clip (this is ``raw``
   ``score`` null and vetoes as ``missing:<pillar>``, unless ``on_missing_pillar = renormalise``; a missing gate always
   does, for a gate cannot be made up from the others. Null, zero and vetoed are three things: a vetoed score keeps its
   number.
-- Every term is rounded to 2**-40 points, so that sums are exact in any order, and what ``explain`` shows adds up to the
-  last bit. Scores and gates are rounded as they are stored: scores to 0.01.
+- Every term is rounded to 2**-40 points, so that sums are exact in any order, and what ``waterfall`` shows adds up to
+  the last bit. Scores and gates are rounded as they are stored: scores to 0.01.
 """
 
 from __future__ import annotations
@@ -25,32 +25,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calibration import Calibration
-from alphapivot.errors import DataError
+from alphapivot.grid import Beside, Column, Grid, align
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from alphapivot.settings import CompositeSettings, Timeframes
 
-Column = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 LIMIT = 100.0
 
 TERMS = (
     *("symbol", "ts", "pillar", "interval", "due", "score", "gate", "veto"),
     *("share", "scalar", "cap", "weight", "contribution", "multiplier", "strength", "factor"),
 )
-
-
-@dataclass(frozen=True)
-class Line:
-    """One step of the waterfall from nothing to the score: what it adds, and what there is then."""
-
-    label: str
-    detail: str
-    effect: float
-    total: float
 
 
 def compose(
@@ -81,9 +69,9 @@ def compose(
 
     Raises DataError on repeated or lacking rows and on naive instants.
     """
-    grid = _Grid.of(due, list(timeframes.weights), timeframes.base)
+    grid = Grid.of(due, list(timeframes.weights), timeframes.base)
     gating = {p: s for p, s in settings.gates.items() if s > 0}
-    found = _align(signals, grid, sorted({*settings.weights, *gating}))
+    found = align(signals, grid, sorted({*settings.weights, *gating}))
 
     fitted = calibration or Calibration()
     votes = {
@@ -131,49 +119,9 @@ def blended(
     Each directional pillar's score over its timeframes, before scalar and cap: symbol, ts and a column for each pillar,
     NaN where it is missing; sorted by symbol and ts. What calibration is fitted on. Arguments as of ``compose``.
     """
-    grid = _Grid.of(due, list(timeframes.weights), timeframes.base)
-    found = _align(signals, grid, sorted(settings.weights))
+    grid = Grid.of(due, list(timeframes.weights), timeframes.base)
+    found = align(signals, grid, sorted(settings.weights))
     return grid.frame(**{p: _mean(signal.score, timeframes) for p, signal in found.items()})
-
-
-def explain(terms: pd.DataFrame) -> list[Line]:
-    """
-    The waterfall of one symbol and ts from its ``terms``: the effects add up to the last total, exactly.
-
-    That total is the composite's score before it was rounded to 0.01; NaN where a gate or every directional pillar is
-    missing. Where only some are, it is raw x gate, though the composite's score is null under ``no_entries``.
-    """
-    if terms.duplicated(["pillar", "interval"]).any():
-        raise DataError("explain: got terms of several symbols or instants; expected those of one symbol and ts")
-    lines: list[Line] = []
-    total, gate = 0.0, 1.0
-    voters = terms[terms["contribution"].notna()]
-    for t in voters.to_dict("records"):
-        total += t["contribution"]
-        detail = " x ".join(f"{t[name]:.4g} {name}" for name in ("score", "share", "scalar", "cap", "weight"))
-        counts = t["weight"] > 0 and t["share"] > 0
-        detail = detail if counts else "not known"
-        lines.append(Line(f"{t['pillar']} {t['interval']}", detail, t["contribution"], total))
-    multiplier = float(terms["multiplier"].iloc[0]) if len(terms) else 1.0
-    raw = float(np.clip(exact(multiplier * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan
-    lines.append(Line("raw", f"x {multiplier:.4g} diversification, within +-{LIMIT:g}", raw - total, raw))
-    total = raw
-    for t in terms[terms["strength"].notna()].drop_duplicates("pillar").to_dict("records"):
-        gate *= t["factor"]
-        after = float(exact(raw * gate))
-        detail = f"x {t['factor']:.4g} at strength {t['strength']:.4g}"
-        lines.append(Line(f"{t['pillar']} gate", detail, after - total, after))
-        total = after
-    return lines
-
-
-@dataclass(frozen=True)
-class _Signals:
-    """One pillar's signals beside the grid (axis 0) by timeframe (axis 1); NaN or None where not known."""
-
-    score: Column
-    gate: Column
-    veto: npt.NDArray[np.object_]
 
 
 @dataclass
@@ -218,69 +166,6 @@ class _Gate:
         return cls(shares, strength, np.where(shares.any(axis=1), 1 - strength * (1 - blended), np.nan))
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The rows to compose, sorted by (symbol, ts), and for each timeframe the newest bar due there."""
-
-    symbols: pd.Index[Any]
-    codes: npt.NDArray[np.int64]
-    ts: Instants
-    due: dict[str, Instants]
-
-    @classmethod
-    def of(cls, due: pd.DataFrame, intervals: list[str], base: str) -> _Grid:
-        codes, symbols = pd.factorize(due["symbol"], sort=True)
-        instants, newest = _naive(due["ts"]), _naive(due["due"])
-        rows = {}
-        for interval in intervals:
-            here = np.flatnonzero(due["interval"] == interval)
-            rows[interval] = here[np.lexsort((instants[here], codes[here]))]
-        grid = cls(pd.Index(symbols), codes[rows[base]], instants[rows[base]], {i: newest[r] for i, r in rows.items()})
-        repeated = np.flatnonzero((np.diff(grid.codes) == 0) & (grid.ts[1:] == grid.ts[:-1]))
-        if repeated.size:
-            raise DataError(f"due: {grid.where(repeated[0])} stands twice; expected one row a symbol, interval and ts")
-        for interval, r in rows.items():
-            if not np.array_equal(codes[r], grid.codes) or not np.array_equal(instants[r], grid.ts):
-                raise DataError(f"due: {interval} is given for other instants than {base}; expected the same")
-        return grid
-
-    def where(self, row: int) -> str:
-        return f"{self.symbols[self.codes[row]]} {self.ts[row]}Z"
-
-    def frame(self, **columns: Any) -> pd.DataFrame:
-        names = pd.array(list(self.symbols), dtype="str").take(self.codes)
-        return pd.DataFrame({"symbol": names, "ts": pd.DatetimeIndex(self.ts).tz_localize("UTC"), **columns})
-
-
-def _align(signals: pd.DataFrame, grid: _Grid, pillars: list[str]) -> dict[str, _Signals]:
-    """Each pillar's signals beside the grid: of each timeframe the one at the instant that is due, if it is there."""
-    shape = (len(grid.ts), len(grid.due))
-    aligned = {p: _Signals(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
-    for column, (interval, due) in enumerate(grid.due.items()):
-        instants = np.unique(due)
-        if not instants.size:
-            continue  # nothing to compose
-        here = signals[signals["interval"] == interval]
-        for pillar, found in here.groupby("pillar"):
-            if pillar not in aligned:
-                continue
-            codes, ts = grid.symbols.get_indexer(pd.Index(found["symbol"])), _naive(found["ts"])
-            place = np.minimum(np.searchsorted(instants, ts), len(instants) - 1)
-            rows = np.flatnonzero((codes >= 0) & (instants[place] == ts))
-            key = pd.Index(codes[rows] * len(instants) + place[rows])
-            if not key.is_unique:
-                row = rows[np.flatnonzero(key.duplicated())[0]]
-                raise DataError(f"signals: {pillar!s} {found['symbol'].iloc[row]} {interval} {ts[row]}Z stands twice")
-            at = key.get_indexer(pd.Index(grid.codes * len(instants) + np.searchsorted(instants, due)))
-            fresh = at >= 0
-            source, target = rows[at[fresh]], aligned[str(pillar)]
-            # they are stored as float32: back to the decimals that the pillar meant
-            target.score[fresh, column] = np.round(found["score"].to_numpy(np.float64)[source], 2)
-            target.gate[fresh, column] = np.round(found["gate"].to_numpy(np.float64)[source], 4)
-            target.veto[fresh, column] = found["veto"].astype(object).to_numpy()[source]
-    return aligned
-
-
 def _shares(values: Column, timeframes: Timeframes) -> Column:
     """The timeframes' weights over those that are known, summing to 1; all 0 where the base timeframe is not known."""
     known = ~np.isnan(values)
@@ -300,8 +185,8 @@ def _divide(part: Column, whole: Column) -> Column:
 
 
 def _terms(
-    grid: _Grid,
-    found: Mapping[str, _Signals],
+    grid: Grid,
+    found: Mapping[str, Beside],
     votes: Mapping[str, _Vote],
     gates: Mapping[str, _Gate],
     multiplier: Column,
@@ -337,7 +222,7 @@ def _terms(
     return pd.concat(frames, ignore_index=True).iloc[order].reset_index(drop=True)
 
 
-def _vetoes(found: Mapping[str, _Signals]) -> dict[str, Mask]:
+def _vetoes(found: Mapping[str, Beside]) -> dict[str, Mask]:
     """Where each veto stands, as ``code:pillar``; a veto counts on every fresh timeframe."""
     return {
         f"{code}:{pillar}": (signal.veto == code).any(axis=1)
@@ -365,12 +250,3 @@ def exact(points: Any) -> Any:
 def _stored(column: Column, decimals: int) -> npt.NDArray[np.float32]:
     # + 0.0 makes a negative zero positive
     return (np.round(column, decimals) + 0.0).astype(np.float32)
-
-
-def _naive(instants: pd.Series[Any]) -> Instants:
-    if not len(instants):
-        return np.empty(0, "datetime64[us]")
-    if not isinstance(instants.dtype, pd.DatetimeTZDtype):
-        raise DataError(f"composite: {instants.name} must be aware (UTC), got {instants.dtype}")
-    naive: Instants = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
-    return naive

@@ -20,8 +20,8 @@ SCORING = (
 )
 # From signals to composites: also which bar is due when.
 BLENDING = (
-    *("alphapivot/scoring.py", "alphapivot/composite.py", "alphapivot/calibration.py", "alphapivot/calendars.py"),
-    *("alphapivot/schedule.py", "alphapivot/hours.py", "alphapivot/hub/calibrations.py"),
+    *("alphapivot/scoring.py", "alphapivot/grid.py", "alphapivot/composite.py", "alphapivot/calibration.py"),
+    *("alphapivot/calendars.py", "alphapivot/schedule.py", "alphapivot/hours.py", "alphapivot/hub/calibrations.py"),
     *("alphapivot/hub/bars.py", "alphapivot/hub/read.py"),
 )
 SAYS_NOTHING = ("pillars/contract.py",)  # it checks pillars and makes no score

@@ -13,10 +13,11 @@ from sqlalchemy import text
 from alphapivot import calibration, process
 from alphapivot import hub as hubs
 from alphapivot.calibration import Calibration
-from alphapivot.composite import blended, compose, explain
+from alphapivot.composite import blended, compose
 from alphapivot.frames import Composites
 from alphapivot.scoring import calibrate
 from alphapivot.settings import CompositeSettings, Timeframes
+from alphapivot.waterfall import waterfall
 from flows import replay
 from tasks import composite as composite_step
 
@@ -182,7 +183,7 @@ def test_a_calibration_holds_from_its_date_on_worked_by_hand():
     # after: 0.5 x 20 + 0.3 x 40 - 0.2 x 10 = 20; w'Cw = 0.25 + 0.09 + 0.04 + 2 x 0.15 x 0.4 = 0.5; 20 x sqrt 2 = 28.28
     composites, terms = composed(settings(), FITTED)
     assert composites["raw"].tolist() == [24, np.float32(28.28)]
-    lines = explain(terms[terms["ts"] == terms["ts"].max()])
+    lines = waterfall(terms[terms["ts"] == terms["ts"].max()])
     assert sum(line.effect for line in lines) == lines[-1].total
     assert lines[-1].total == pytest.approx(20 * 2**0.5, abs=1e-11)
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapivot.composite import TERMS, compose, explain
+from alphapivot.composite import TERMS, compose
 from alphapivot.errors import DataError
 from alphapivot.frames import Composites
 from alphapivot.settings import CompositeSettings, Timeframes
+from alphapivot.waterfall import waterfall
 
 DAYS = pd.date_range("2024-01-01 21:00", periods=4, tz="UTC").as_unit("us")
 DAILY = Timeframes(base="1d", weights={"1d": 1.0})
@@ -239,10 +240,10 @@ def test_repeated_and_lacking_rows_are_refused_by_name():
         compose(frame([]), due(every_day()).assign(ts=DAYS.tz_localize(None)), blend(), DAILY)
 
 
-def test_explain_of_several_instants_is_refused():
+def test_a_waterfall_of_several_instants_is_refused():
     _, terms = compose(frame([]), due(every_day()), blend(), DAILY)
     with pytest.raises(DataError, match="several"):
-        explain(terms)
+        waterfall(terms)
 
 
 HUNDREDTHS = st.integers(-10_000, 10_000).map(lambda n: n / 100)
@@ -296,7 +297,7 @@ def test_it_agrees_with_the_plain_reference_and_its_terms_add_up(signals, blendi
         mine = terms[(terms["symbol"] == row["symbol"]) & (terms["ts"] == row["ts"])]
         contributions = mine["contribution"].dropna().tolist()
         assert sum(contributions) == sum(reversed(contributions)) == math.fsum(contributions)
-        lines = explain(mine)
+        lines = waterfall(mine)
         if raw is not None and gate is not None:
             assert math.fsum(line.effect for line in lines) == lines[-1].total
             if score is not None:
@@ -322,6 +323,6 @@ def test_the_terms_of_many_pillars_add_up_exactly_in_any_order():
             sum(contributions) == sum(reversed(contributions)) == sum(sorted(contributions)) == math.fsum(contributions)
         )
         assert row["raw"] == np.float32(round(math.fsum(contributions), 2))
-        lines = explain(mine)
+        lines = waterfall(mine)
         assert math.fsum(line.effect for line in lines) == lines[-1].total
         assert row["score"] == np.float32(round(lines[-1].total, 2))

@@ -15,6 +15,7 @@ from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.scoring import blend, parts
 from alphapivot.settings import Settings
+from alphapivot.waterfall import Line, waterfall
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Story:
     ts: datetime
     score: float | None
     parts: dict[tuple[str, str], dict[str, float]]
-    lines: list[composite.Line]
-    steps: list[composite.Line]
+    lines: list[Line]
+    steps: list[Line]
     note: str
 
 
@@ -58,26 +59,24 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     }
     known = row["score"] == row["score"]
     note = f"vetoed: {row['veto']}" if isinstance(row["veto"], str) else ""
-    lines = composite.explain(own)
+    lines = waterfall(own)
     score = float(row["score"]) if known else None
     return Story(symbol, row["ts"].to_pydatetime(), score, made, lines, by_part(own, made, lines), note)
 
 
-def by_part(
-    terms: pd.DataFrame, made: Mapping[tuple[str, str], Mapping[str, float]], lines: list[composite.Line]
-) -> list[composite.Line]:
+def by_part(terms: pd.DataFrame, made: Mapping[tuple[str, str], Mapping[str, float]], lines: list[Line]) -> list[Line]:
     """
     The waterfall of ``lines`` with each pillar's contribution split into its parts: each part's points x what became of
     a point of the pillar. What the parts exceed +-100 by, and the rounding of scores to 0.01, are steps of their own.
     """
-    steps: list[composite.Line] = []
+    steps: list[Line] = []
     total = rounding = 0.0
 
     def step(label: str, detail: str, effect: float) -> None:
         nonlocal total
         if effect:
             total += effect
-            steps.append(composite.Line(label, detail, effect, total))
+            steps.append(Line(label, detail, effect, total))
 
     voters = terms[terms["contribution"].notna()].to_dict("records")
     for t in voters:

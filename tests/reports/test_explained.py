@@ -14,10 +14,10 @@ import pytest
 
 from alphapivot import cli, process
 from alphapivot import hub as hubs
-from alphapivot.composite import Line
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Composites, Signals
 from alphapivot.reports import charts, explained, tables
+from alphapivot.waterfall import Line
 from flows import replay
 
 ROOT = Path(__file__).parents[2]

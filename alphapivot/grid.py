@@ -1,0 +1,96 @@
+"""Signals laid beside the instants to compose: of each pillar and timeframe the one that is due there; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.errors import DataError
+
+Column = npt.NDArray[np.float64]
+Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows to compose, sorted by (symbol, ts), and for each timeframe the newest bar due there."""
+
+    symbols: pd.Index[Any]
+    codes: npt.NDArray[np.int64]
+    ts: Instants
+    due: dict[str, Instants]
+
+    @classmethod
+    def of(cls, due: pd.DataFrame, intervals: list[str], base: str) -> Grid:
+        codes, symbols = pd.factorize(due["symbol"], sort=True)
+        instants, newest = _naive(due["ts"]), _naive(due["due"])
+        rows = {}
+        for interval in intervals:
+            here = np.flatnonzero(due["interval"] == interval)
+            rows[interval] = here[np.lexsort((instants[here], codes[here]))]
+        grid = cls(pd.Index(symbols), codes[rows[base]], instants[rows[base]], {i: newest[r] for i, r in rows.items()})
+        repeated = np.flatnonzero((np.diff(grid.codes) == 0) & (grid.ts[1:] == grid.ts[:-1]))
+        if repeated.size:
+            raise DataError(f"due: {grid.where(repeated[0])} stands twice; expected one row a symbol, interval and ts")
+        for interval, r in rows.items():
+            if not np.array_equal(codes[r], grid.codes) or not np.array_equal(instants[r], grid.ts):
+                raise DataError(f"due: {interval} is given for other instants than {base}; expected the same")
+        return grid
+
+    def where(self, row: int) -> str:
+        return f"{self.symbols[self.codes[row]]} {self.ts[row]}Z"
+
+    def frame(self, **columns: Any) -> pd.DataFrame:
+        names = pd.array(list(self.symbols), dtype="str").take(self.codes)
+        return pd.DataFrame({"symbol": names, "ts": pd.DatetimeIndex(self.ts).tz_localize("UTC"), **columns})
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One pillar's signals beside the grid (axis 0) by timeframe (axis 1); NaN or None where not known."""
+
+    score: Column
+    gate: Column
+    veto: npt.NDArray[np.object_]
+
+
+def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Beside]:
+    """Each pillar's signals beside the grid: of each timeframe the one at the instant that is due, if it is there."""
+    shape = (len(grid.ts), len(grid.due))
+    aligned = {p: Beside(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
+    for column, (interval, due) in enumerate(grid.due.items()):
+        instants = np.unique(due)
+        if not instants.size:
+            continue  # nothing to compose
+        here = signals[signals["interval"] == interval]
+        for pillar, found in here.groupby("pillar"):
+            if pillar not in aligned:
+                continue
+            codes, ts = grid.symbols.get_indexer(pd.Index(found["symbol"])), _naive(found["ts"])
+            place = np.minimum(np.searchsorted(instants, ts), len(instants) - 1)
+            rows = np.flatnonzero((codes >= 0) & (instants[place] == ts))
+            key = pd.Index(codes[rows] * len(instants) + place[rows])
+            if not key.is_unique:
+                row = rows[np.flatnonzero(key.duplicated())[0]]
+                raise DataError(f"signals: {pillar!s} {found['symbol'].iloc[row]} {interval} {ts[row]}Z stands twice")
+            at = key.get_indexer(pd.Index(grid.codes * len(instants) + np.searchsorted(instants, due)))
+            fresh = at >= 0
+            source, target = rows[at[fresh]], aligned[str(pillar)]
+            # they are stored as float32: back to the decimals that the pillar meant
+            target.score[fresh, column] = np.round(found["score"].to_numpy(np.float64)[source], 2)
+            target.gate[fresh, column] = np.round(found["gate"].to_numpy(np.float64)[source], 4)
+            target.veto[fresh, column] = found["veto"].astype(object).to_numpy()[source]
+    return aligned
+
+
+def _naive(instants: pd.Series[Any]) -> Instants:
+    if not len(instants):
+        return np.empty(0, "datetime64[us]")
+    if not isinstance(instants.dtype, pd.DatetimeTZDtype):
+        raise DataError(f"composite: {instants.name} must be aware (UTC), got {instants.dtype}")
+    naive: Instants = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    return naive
