@@ -9,19 +9,32 @@ from prefect import flow
 from prefect.states import State
 
 from flows import graph
+from tasks.step import open_run
 
 
 @flow(name="report", flow_run_name=graph.run_name)
-def report(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+def report(
+    as_of: datetime | None = None,
+    feed: str | None = None,
+    config: str | None = None,
+    book: str | None = None,
+    against: str | None = None,
+) -> State[Any]:
     """
-    Publishes scores, decisions and trades as artifacts, and computes nothing.
+    Publishes scores, decisions, trades and how the book did as artifacts, and decides nothing.
 
     Args:
-        as_of: as things stood at this instant (with a time zone); the scheduled start when empty
+        as_of: scores and decisions as they stood at this instant (with a time zone); the scheduled start when empty
         feed: a [feed.*] section for all instruments, which decides the database of a simulated market
         config: another config file; config.ini of the checkout when empty
+        book: whose performance; that of [execution] when empty
+        against: another book, such as a backtest's: slippage and missed trades
     """
     run = graph.begin("report", as_of, config, feed)
     if isinstance(run, State):
         return run
-    return graph.verdict(run, {"report": graph.reports.publish(run, return_state=True)})
+    name = book or open_run(run)[0].execution.book
+    states = {"report": graph.reports.publish(run, return_state=True)}
+    if book or against or graph.reports.marked(run, name):
+        states["performance"] = graph.reports.performance(run, name, against, return_state=True)
+    return graph.verdict(run, states)

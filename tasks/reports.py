@@ -5,13 +5,16 @@ and the alerts that a run's end gives rise to.
 
 from __future__ import annotations
 
+import base64
 import logging
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -19,11 +22,13 @@ from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter
+from sqlalchemy import text
 
 from alphapivot import alerts
+from alphapivot.errors import ConfigError
 from alphapivot.execution import report
 from alphapivot.hub import Hub
-from alphapivot.reports import picture, tables, views
+from alphapivot.reports import charts, kept, onepage, picture, result, sheet_tables, tables, versus, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from tasks import runs, server
@@ -42,6 +47,46 @@ def publish(run: RunRef, what: Collection[str] | None = None) -> None:
         key = f"{book}-{name}".lower().replace("_", "-")
         description = f"{title} at {views.instant(run.as_of)} UTC"
         server.patiently(partial(create_markdown_artifact, body, key=key, description=description))
+
+
+@task(name="performance", task_run_name="performance of {book}", cache_policy=NO_CACHE, persist_result=False)
+def performance(run: RunRef, book: str, against: str | None = None) -> None:
+    """
+    Publishes how a book did, as ``alphapivot report`` finds it: one page as a picture, every figure, what another book
+    made of the same decisions; and keeps the numbers in schema research.
+    """
+    settings, database = open_run(run)
+    found = result.make(database, settings, book)
+    other = versus.of(database, settings, found, against) if against else None
+    parts = [_onepage(found), "\n".join(f"- {warning}" for warning in found.warnings)]
+    parts += [
+        f"## {title}\n\n{views.markdown(table, words)}"
+        for title, words, table in (sheet_tables.versus(other, found.book) if other else ())
+    ]
+    number = kept.keep(database, found)
+    kept_as = f"Report {number} in research.report."
+    parts += [f"## All figures\n\n{views.markdown(sheet_tables.figures(found), kept_as)}"]
+    key = f"{book}-performance".lower().replace("_", "-")
+    about = f"How book {book} did, {views.instant(found.book.since)} to {views.instant(found.book.until)} UTC"
+    server.patiently(partial(create_markdown_artifact, "\n\n".join(parts), key=key, description=about))
+
+
+def marked(run: RunRef, book: str) -> bool:
+    """Has any run left a mark of the book? One that never traded has no performance, which is no mistake."""
+    with open_run(run)[1].engine.connect() as connection:
+        query = text("SELECT EXISTS (SELECT FROM trading.mark WHERE book = :book)")
+        return bool(connection.execute(query, {"book": book}).scalar())
+
+
+def _onepage(found: result.Result) -> str:
+    """The picture; where there is no browser to draw it with, the reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "page.png"
+        try:
+            charts.png(onepage.figure(found), file, width=onepage.WIDTH)
+        except ConfigError as error:
+            return f"No picture: {error}"
+        return f"![how the book did](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
 
 
 def progress(key: str) -> Callable[[int, int, str], None]:

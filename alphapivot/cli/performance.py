@@ -20,7 +20,7 @@ def add(command: Add) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.reports import charts, result, sheet_page, sheet_tables, terminal, versus
+    from alphapivot.reports import charts, kept, onepage, result, sheet_page, sheet_tables, terminal, versus
 
     settings = settings_of(options)  # before connect: it says which database is meant
     database = hub.connect()
@@ -41,4 +41,8 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         charts.save(options.html, sheet_page.of(database, found, other))
         print(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB, open it in any browser")  # noqa: T201
+    if options.png:
+        charts.png(onepage.figure(found), options.png, width=onepage.WIDTH)
+        print(f"{options.png}: one page")  # noqa: T201
+    print(f"report {kept.keep(database, found)}, kept in research.report and its tables")  # noqa: T201
     return DONE

@@ -62,7 +62,7 @@ def of(book: Book, closes: pd.DataFrame) -> Result:
     paid = total(amount for at, amount in flows if book.since < at <= book.until)
     net = Decimal(book.marks["equity"].iloc[-1] - book.marks["equity"].iloc[0] - paid)
     unexplained = net - total(trades["result"])
-    found = performance.figures(days, trades, fills, {"net": net, "carry": ZERO})
+    found = performance.figures(days, trades, fills, {"net": net, "carry": unexplained})
     results = dict(zip(trades["trade_id"], trades["result"], strict=True))
     votes = {i: v for i, v in zip(trades["trade_id"], trades["votes"], strict=True) if v}
     parts = [(i, p, amount) for i, own in performance.by_pillar(results, votes).items() for p, amount in own.items()]

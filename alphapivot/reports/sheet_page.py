@@ -33,7 +33,7 @@ MENU = {
     "made-of": "Provenance",
 }
 CHARTS = 24  # symbols with a price chart: those whose results weigh most
-ROWS = 200  # trades in the table: the newest
+ROWS = 200  # of a table of trades
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -64,8 +64,13 @@ def page(
         _costs(made, result)
     _holding(made, result)
     if against is not None:
+        money = ("result", "result more")
         cards = (
-            made.card(heading, words, tables.html(table, toned=("result", "result more"), long=True))
+            made.card(
+                heading,
+                words + _first(table),
+                tables.html(table.head(ROWS), toned=money, long=True),
+            )
             for heading, words, table in tables.versus(against, result.book)
         )
         made.add("against", *cards)
@@ -75,6 +80,10 @@ def page(
     words = "Configs and code behind the decisions, the newest first."
     made.add("made-of", made.card("What made it", words, tables.html(tables.runs(result)), own))
     return made.html(f"Book {result.book.name}", _subtitle(result))
+
+
+def _first(table: pd.DataFrame) -> str:
+    return f" The first {ROWS} of {len(table)} are shown." if len(table) > ROWS else ""
 
 
 class _Page:
@@ -204,4 +213,4 @@ def _subtitle(result: Result) -> str:
 def _json(figure: go.Figure) -> str:
     made: dict[str, Any] = json.loads(figure.to_json())
     made["layout"].pop("template", None)
-    return json.dumps(made, separators=(",", ":")).replace("</", "<\\/")
+    return json.dumps(made, separators=(",", ":")).replace("<", "\\u003c")  # no name ends the script

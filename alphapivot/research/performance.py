@@ -90,8 +90,9 @@ DEFINITIONS: dict[str, Definition] = {
         "Market orders: from the close that was decided on to the open of the bar that filled them (with "
         "slippage, Perold's implementation shortfall, 1988). All of it is slippage where that bar is not "
         "known."),
-    "carry": Definition("Costs", "Dividends, funding", "money",
-        "Cash that came or went without a trade or a deposit. A futures price holds its own carry."),
+    "carry": Definition("Costs", "Dividends, funding, other", "money",
+        "Change of equity that no trade and no deposit explains: an account's dividends, interest, funding, fees. "
+        "Positive: it came in. A futures price holds its own carry."),
 }  # fmt: skip
 
 
