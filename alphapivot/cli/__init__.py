@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving
+from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving, tune
 from alphapivot.cli.common import DONE, FAILED, USAGE, Command, fail
 from alphapivot.errors import AlphaPivotError, ConfigError
 
@@ -45,6 +45,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--feed", metavar="NAME", help="a [feed.NAME] for all instruments; simulated works offline")
         return sub
 
-    for module in (runs, scores, backtest, performance, operator, data, db, serving):
+    for module in (runs, scores, backtest, tune, performance, operator, data, db, serving):
         module.add(add)
     return parser

@@ -145,7 +145,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
 
     unknown = left_out(settings)
     if unknown:
-        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: use --engine full, or unset it")
+        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: `alphapivot backtest` knows it")
     broker: Any = settings.brokers[settings.execution.broker]
     execution, entry, exits = settings.execution, settings.entry, settings.exit
     sizing, risk, pauses = settings.sizing, settings.risk, settings.protections

@@ -1,0 +1,71 @@
+"""The command that searches for a better config, and says whether to believe what it found."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from alphapivot.cli.common import DONE, Add, day, settings_of
+
+
+def add(command: Add) -> None:
+    sub = command("tune", _tune, "try many configs over the past, walk forward, and say whether the best is luck")
+    values = "KEY=A,B,C or KEY=LOW..HIGH, such as execution.entry_threshold=30,40,50; once for each key"
+    sub.add_argument("--set", dest="keys", action="append", default=[], metavar="KEY=VALUES", help=values)
+    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="begin of the period")
+    sub.add_argument("--to", dest="end", type=day, required=True, metavar="DAY", help="end of the period")
+    sub.add_argument("--objective", choices=("sharpe", "sortino", "calmar", "growth"), default="sharpe")
+    sub.add_argument("--trials", type=int, metavar="N", help="so many at random; every combination when absent")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="which random ones (0)")
+    sub.add_argument(
+        "--walk-forward", choices=("anchored", "rolling"), default="anchored", help="train on all, or on one"
+    )
+    sub.add_argument("--folds", type=int, default=5, metavar="N", help="of the walk-forward (5)")
+    sub.add_argument(
+        "--embargo", type=int, default=5, metavar="BARS", help="days between training and test, purge apart (5)"
+    )
+    sub.add_argument("--jobs", type=int, default=2, metavar="N", help="trials side by side (2)")
+    sub.add_argument("--again", action="store_true", help="from the beginning, with what the hub knows now")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from alphapivot import hub
+    from alphapivot.reports import charts, terminal
+    from alphapivot.research import tune, tune_page, tune_space
+
+    settings = settings_of(options)
+    keys = tune_space.parse(options.keys, settings)
+    judgement = tune.Judgement(options.objective, options.walk_forward, options.folds, options.embargo)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("trials", total=None)
+
+        def progress(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of)
+
+        found = tune.run(
+            hub.connect(),
+            settings,
+            keys,
+            since=options.start,
+            until=options.end,
+            count=options.trials,
+            seed=options.seed,
+            judgement=judgement,
+            progress=progress,
+            jobs=options.jobs,
+            again=options.again,
+        )
+    terminal.show(tune_page.ranked(found), f"The best of {len(found.trials)} trials over the whole period")
+    terminal.show(tune_page.walked(found), f"Walk-forward, {options.walk_forward}")
+    terminal.show(tune_page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")
+    best = found.trials[found.best]
+    print("The best trial in config.ini; `alphapivot backtest` confirms it:")  # noqa: T201
+    print("\n".join(f"  {line}" for line in tune_space.lines(settings, keys, [best.config[k.name] for k in keys])))  # noqa: T201
+    if options.html:
+        charts.save(options.html, tune_page.page(found, options.objective))
+    print(found.verdict)  # noqa: T201
+    return DONE
