@@ -241,7 +241,8 @@ def _shifts(daily: pd.DataFrame, own: Quality, pardons: Pardons) -> Iterator[_St
         begins = np.flatnonzero(wrong & ~np.append(False, wrong[:-1]))
         told = {
             int(rows[i]): f"over {span} days spot agrees with futures better a day apart (correlation {apart[i]:.2f}) "
-            f"than on the same day ({same[i]:.2f}); are the stamps of one in another time zone?"
+            f"than on the same day ({same[i]:.2f}); the stamps of one may be in another time zone, or name the day "
+            "before: see zone and stamp of its feed, daily_stamp of the instrument"
             for i in begins
             if "time-zone shift" not in pardons.get(int(rows[i]), ())
         }

@@ -92,7 +92,7 @@ def absorb(
     new = noise.settled(screened.bars, known, instruments, checks)
     newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
-    fronts = dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True))
+    fronts = _traded(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
     acted = stored.actions(hub, list(instruments), until=rolling.EVER, known_at=None)
     withdrawn = actions.withdrawn(acted, fetched.actions, fetched.actions_after, until, feed)
     acted = acted.drop(index=withdrawn.index)
@@ -133,6 +133,22 @@ def _of_the_past(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> fr
     """(symbol, market) of the series of which ``new`` Bars stop short of what is stored: they say nothing of today."""
     last = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
     return frozenset(key[:2] for key, ts in last.items() if key in newest and ts < newest[key])
+
+
+def _traded(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, str]:
+    """
+    ``fronts``, and for a symbol whose front contract has no bar on the last session of ``new`` (at a first load, in a
+    backfill) the one that probably is it then: rolls are decided from bars that passed.
+    """
+    contracts = new[new["contract"] != ""]
+    last = contracts[contracts["ts"] == contracts.groupby("symbol")["ts"].transform("max")]
+    counts = contracts.groupby(["symbol", "contract"]).size().rename("bars")
+    likely = last.join(counts, on=["symbol", "contract"]).sort_values(
+        ["open_interest", "volume", "bars"], na_position="first"
+    )
+    there = set(zip(last["symbol"], last["contract"], strict=True))
+    found = dict(zip(likely["symbol"], likely["contract"], strict=True))
+    return dict(fronts) | {s: c for s, c in found.items() if (s, fronts.get(s)) not in there}
 
 
 def _late(new: pd.DataFrame, known: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> dict[str, pd.Timestamp]:

@@ -324,6 +324,15 @@ def test_a_halt_ends_with_a_persons_word(halted):
     assert halts() == {}
 
 
+def test_the_first_load_of_contracts_is_judged_like_every_other(step):
+    def idle(bars):
+        last = bars.loc[bars["contract"] != "", "ts"].drop_duplicates().nlargest(5)
+        return bars.assign(volume=bars["volume"].mask((bars["contract"] != "") & bars["ts"].isin(last), 0.0))
+
+    step(FIRST, spoil=idle)
+    assert halts() == {"GOLD": "data:zero volume", "SP500": "data:zero volume"}
+
+
 def test_bars_of_long_ago_neither_end_a_halt_of_today_nor_make_one(halted):
     old = [datetime(2023, 9, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC)]
     run = runs.begin("backfill", halted.settings, key="old", as_of=old[1])

@@ -75,6 +75,18 @@ def test_what_our_library_logs_stands_in_the_log_of_the_run(decided):
     assert {"ingest simulated 0", "pillar trend 0", "composite", "trade"} <= steps
 
 
+def test_maintenance_says_what_went_and_leaves_what_was_traded(decided):
+    before = counted(decided)
+    text = (decided.folder / CONFIG).read_text() + "\n[retention]\nreplays = 1\n"
+    (decided.folder / "kept.ini").write_text(text)
+    run = decided.completed(decided.trigger("maintenance", config=str(decided.folder / "kept.ini")))
+    assert run["state"]["message"] == "0 rows deleted"
+    wanted = {"artifacts": {"key": {"any_": ["maintenance-summary"]}}}
+    (artifact,) = decided.ask("/artifacts/latest/filter", wanted)
+    assert "| replays in signals.composite | 0 |" in artifact["data"]
+    assert counted(decided) == before
+
+
 @pytest.mark.slow
 def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
     before = counted(decided)
