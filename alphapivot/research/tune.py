@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Objective = Literal["sharpe", "sortino", "calmar", "growth"]
 Progress = Callable[[int, int], None]  # trials done, of how many
-Equity = Sequence[tuple[datetime, Any]]
-Full = Callable[["Settings"], tuple[Equity, int]]  # a whole backtest: equity by instant, and how many trades
 OBJECTIVES: dict[str, str] = {
     "sharpe": "mean over standard deviation of daily returns, as of a year",
     "sortino": "mean over downside deviation of daily returns, as of a year",
@@ -92,10 +90,9 @@ def run(
     progress: Progress,
     jobs: int = 2,
     again: bool = False,
-    full: Full | None = None,
 ) -> Found:
     """
-    Searches (since, until]. ``full``: a whole backtest for each trial in place of the screening engine.
+    Searches (since, until] with the screening engine.
 
     Raises ConfigError where a key cannot be tuned or the engine leaves out what the config asks for, DataError where
     there is nothing to trade or the same search runs elsewhere.
@@ -108,10 +105,9 @@ def run(
     if len(tried) < 2:
         raise ConfigError("one trial is no search; `alphapivot backtest` runs a single config")
     chosen = [tune_space.apply(settings, dict(zip(keys, values, strict=True))) for values in tried]
-    if full is None:
-        for made in chosen:
-            core.rules(made)
-    asked = question(settings, keys, tried, since, until, seed, "core" if full is None else "full")
+    for made in chosen:
+        core.rules(made)
+    asked = question(settings, keys, tried, since, until, seed, "core")
     tune_id, known_at = tune_store.open_(hub, asked, again=again)
     done = {t.number for t in tune_store.read(hub, tune_id)}
     missing = [number for number in range(len(tried)) if number not in done]
@@ -122,11 +118,6 @@ def run(
         def trial(number: int) -> Trial:
             made = chosen[number]
             values = {key.name: text for key, text in zip(keys, tried[number], strict=True)}
-            if full is not None:
-                equity, trades = full(made)
-                cash = float(getattr(made.brokers[made.execution.broker], "cash", 0)) or float(equity[0][1])
-                at, worth = [t for t, _ in equity], np.array([float(e) for _, e in equity])
-                return summed(number, values, made.hash(), pd.DatetimeIndex(at), worth, cash, trades=trades)
             market = scorer.market(made)
             scores = core.scores(scorer.composites(made), made.execution.entry_threshold)
             rules = core.rules(made)
@@ -134,7 +125,7 @@ def run(
 
         # those that share their composites come one after the other, so that these need not be kept
         missing.sort(key=lambda n: (_shared(chosen[n]), n))
-        _side_by_side(hub, tune_id, missing, trial, len(tried), progress, jobs if full is None else 1)
+        _side_by_side(hub, tune_id, missing, trial, len(tried), progress, jobs)
     return judge(hub, tune_id, keys, tune_store.read(hub, tune_id), judgement)
 
 

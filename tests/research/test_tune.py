@@ -17,9 +17,11 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.frames import Composites
-from alphapivot.research import tune_space
+from alphapivot.hub import backtests
+from alphapivot.research import core, tune_space
 from alphapivot.research.tune_scores import Scorer
 from flows import replay
+from tasks import backtest
 
 ROOT = Path(__file__).parents[2]
 AS_OF = datetime.fromisoformat("2025-04-03T23:30:00Z")
@@ -72,6 +74,22 @@ def test_scores_made_in_memory_are_those_that_the_pipeline_stored_and_are_made_o
     again = scorer.composites(tune_space.apply(settings, slow))
     assert (scorer.signals.count, scorer.blends.count) == (every + 1, 3)
     assert not np.array_equal(again["raw"], found["raw"], equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_engine_is_worth_after_every_instant_what_the_whole_backtest_is(market):
+    hub, settings = market
+    since, until = (datetime.fromisoformat(f"2024-{day}T00:00:00Z") for day in ("07-01", "08-01"))
+    book = backtest.run(settings, since, until, progress=lambda *_: None).book
+    theirs = {at: float(worth) for at, worth in backtests.equity(hub, book)}
+    scorer = Scorer(hub, settings, since=since, until=until, known_at=None)
+    market_ = scorer.market(settings)
+    scores = core.scores(scorer.composites(settings), settings.execution.entry_threshold)
+    result = core.simulate(market_, scores, core.rules(settings))
+    assert result.entered >= 5
+    assert list(market_.as_of) == list(theirs)
+    assert result.equity == pytest.approx(list(theirs.values()), rel=1e-9)
 
 
 def test_a_search_keeps_every_trial_and_folds_and_its_last_line_is_the_verdict(market, tmp_path, capsys):
