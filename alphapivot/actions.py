@@ -30,8 +30,11 @@ Floats = npt.NDArray[np.float64]
 def factors(symbols: pd.Series[str], ts: pd.Series[pd.Timestamp], events: pd.DataFrame, column: str) -> Floats:
     """For each row the product of a ``column`` of ``events`` (factor, or value of splits) before its instant."""
     found = np.ones(len(symbols))
+    mine = symbols.groupby(symbols.to_numpy(), sort=False).indices if len(events) else {}
     for symbol, own in events.groupby("symbol"):
-        rows = np.flatnonzero((symbols == symbol).to_numpy())
+        if symbol not in mine:
+            continue
+        rows = np.asarray(mine[symbol])
         own = own.sort_values(["ts", "kind"])  # noqa: PLW2901 - one order, so that products agree to the last bit
         product = np.append(1.0, np.cumprod(own[column].to_numpy()))
         # an event holds for the bars after it

@@ -81,6 +81,9 @@ class ExitSettings(Section):
     )
     trail_atr: Positive | None = Field(None, description="distance at which the stop follows the close, in ATR")
     max_bars: int | None = Field(None, ge=1, description="completed bars after which a trade is closed")
+    roll: bool = Field(
+        default=False, description="an open futures trade goes on in the next contract; without it, it is closed"
+    )
     session_end: bool = Field(default=False, description="flat by the session's end; needs an intraday base timeframe")
 
 

@@ -192,6 +192,12 @@ def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | 
     return {"trade": traded} | published(run)
 
 
+def managing(run: RunRef, as_of: datetime | None) -> States:
+    """Reconcile, protect, trail: one step, in the flow's own process; no artifacts, it runs every few minutes."""
+    with alone(deploy.BROKER_LIMIT):
+        return {"manage": execution.manage(run, simulated=as_of is not None, return_state=True)}
+
+
 def published(run: RunRef, what: tuple[str, ...] | None = None) -> States:
     """The artifacts of a run: those named of ``tasks.reports.ARTIFACTS``, or all."""
     return {"report": reports.publish(run, what, return_state=True)}

@@ -1,9 +1,10 @@
-"""The one step that trades: in the flow's own process, never retried by Prefect; the ledger protects orders."""
+"""The steps that trade: in the flow's own process, never retried by Prefect; the ledger protects orders."""
 
 from __future__ import annotations
 
-from alphapivot.clock import SimulatedClock, WallClock
+from alphapivot.clock import Clock, SimulatedClock, WallClock
 from alphapivot.execution import engine
+from alphapivot.execution.session import TradeReport
 from alphapivot.scoring import terms
 from tasks.step import Output, Work, step
 
@@ -15,8 +16,21 @@ def trade(work: Work, simulated: bool) -> Output:
 
     A run for a given instant (``simulated``) stands at that instant; a scheduled one at the wall clock.
     """
-    clock = SimulatedClock(work.run.as_of) if simulated else WallClock()
-    report = engine.trade(work.hub, work.run, work.settings, clock, terms=terms(work.hub, work.settings, work.run))
+    why = terms(work.hub, work.settings, work.run)
+    return _output(engine.trade(work.hub, work.run, work.settings, _clock(work, simulated), terms=why))
+
+
+@step("manage", retries=0)
+def manage(work: Work, simulated: bool) -> Output:
+    """Reconciles the book with its broker, sends what waited for the open, protects and trails; decides nothing."""
+    return _output(engine.trade(work.hub, work.run, work.settings, _clock(work, simulated), decide_too=False))
+
+
+def _clock(work: Work, simulated: bool) -> Clock:
+    return SimulatedClock(work.run.as_of) if simulated else WallClock()
+
+
+def _output(report: TradeReport) -> Output:
     counts = {
         "decisions new": len(report.decisions),
         "orders sent": len(report.sent),

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlalchemy import Connection
+
+    from alphapivot.brokers.events import Booked, Event
 
 Side = Literal["BUY", "SELL"]
 Kind = Literal["MARKET", "LIMIT", "STOP"]
@@ -257,6 +260,17 @@ class Replaying(Protocol):
         """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
         ...
 
-    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> int:
-        """Replays the bars (of the frame Bars, with ``start``) that it has not seen; the number of fills."""
+    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal], events: Sequence[Event] = ()) -> int:
+        """
+        Replays the bars (of the frame Bars, with ``start``) that it has not seen, and books the splits and dividends
+        between them; the number of fills.
+        """
+        ...
+
+    def booked(self, since: datetime) -> list[Booked]:
+        """The splits and dividends at or after ``since`` that it has booked."""
+        ...
+
+    def pay(self, conn: Connection, amount: Decimal) -> None:
+        """A deposit, or a withdrawal below zero, in the caller's transaction."""
         ...

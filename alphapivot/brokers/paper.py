@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Engine, text
 
@@ -37,6 +38,7 @@ from alphapivot.brokers.base import (
     Side,
     Unknown,
 )
+from alphapivot.brokers.events import Booked, Event
 from alphapivot.brokers.fills import Resting, to_tick
 from alphapivot.brokers.replay import Order, Position, Replay
 from alphapivot.errors import ConfigError, Unavailable
@@ -181,9 +183,25 @@ class Paper:
         with self._engine.connect() as conn:
             return {key: p.seen_until for key, p in self._positions(conn).items()}
 
-    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> int:
+    def booked(self, since: datetime) -> list[Booked]:
+        """The splits and dividends at or after ``since`` of which it held something."""
+        with self._engine.connect() as conn:
+            rows = conn.execute(
+                text(
+                    "SELECT symbol, market, contract, kind, ts, value, before, after, cash FROM paper.action"
+                    " WHERE book = :book AND ts >= :since ORDER BY ts, kind DESC, symbol"
+                ),
+                {"book": self._book, "since": since},
+            )
+            return [
+                Booked(Event((symbol, market, contract), kind, ts, value), before, after, cash)
+                for symbol, market, contract, kind, ts, value, before, after, cash in rows
+            ]
+
+    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal], events: Sequence[Event] = ()) -> int:
         """
-        Replays every bar of ``bars`` (Bars and its ``start``) that was not seen yet; the number of fills.
+        Replays every bar of ``bars`` (Bars and its ``start``) that was not seen yet; the number of fills. Before the
+        first bar after one of ``events`` it is booked, once.
 
         ``fx``: currency -> the account's currency for one unit of it; where one is missing the last known rate stands.
         """
@@ -204,14 +222,29 @@ class Paper:
             )
             news = bars.merge(seen, on=["symbol", "market", "contract"])
             news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
-            for _, instant in news.groupby("ts", sort=False):
-                for row in instant.itertuples(index=False):
+            # a split comes before a dividend of the same morning, which is per share as traded then
+            coming: dict[Key, list[Event]] = defaultdict(list)
+            for event in sorted(events, key=lambda e: (e.ts, e.kind != "split")):
+                if event.key in before and event.ts >= before[event.key].seen_until:
+                    coming[event.key].append(event)
+            for at, instant in news.groupby("ts", sort=False):
+                keys = list(instant[["symbol", "market", "contract"]].itertuples(index=False, name=None))
+                for key in [k for k in keys if k in coming]:
+                    while coming[key] and coming[key][0].ts < cast("datetime", at):
+                        replay.book(coming[key].pop(0))
+                # what leaves frees the margin that what enters at the same open needs
+                later = np.array([not replay.leaves(key) for key in keys])
+                for row in instant.iloc[np.argsort(later, kind="stable")].itertuples(index=False):
                     replay.bar((str(row.symbol), str(row.market), str(row.contract)), row)
                 replay.settle()
-            if news.empty:
-                return 0
-            self._write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
+            changed = [p for key, p in replay.positions.items() if p != before[key]]  # a rate moves without a bar too
+            if changed or replay.fills or replay.orders:
+                self._write(conn, replay, changed)
         return len(replay.fills)
+
+    def pay(self, conn: Connection, amount: Decimal) -> None:
+        query = "UPDATE paper.account SET deposited = deposited + :n, cash = cash + :n WHERE book = :book"
+        conn.execute(text(query), {"n": amount, "book": self._book})
 
     # its memory
 
@@ -385,7 +418,21 @@ class Paper:
         return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None
 
     def _write(self, conn: Connection, replay: Replay, positions: list[Position]) -> None:
-        """All that a replay changed, in four statements."""
+        """All that a replay changed, in five statements."""
+        if replay.booked:
+            rows = [
+                {"book": self._book, "kind": b.event.kind, "ts": b.event.ts, "value": b.event.value}
+                | dict(zip(("symbol", "market", "contract"), b.event.key, strict=True))
+                | {"before": b.before, "after": b.after, "cash": b.cash}
+                for b in replay.booked
+            ]
+            conn.execute(
+                text(
+                    "INSERT INTO paper.action SELECT * FROM"
+                    " jsonb_populate_recordset(NULL::paper.action, CAST(:rows AS jsonb))"
+                ),
+                {"rows": _json(rows)},
+            )
         if replay.fills:
             conn.execute(
                 text(
@@ -395,6 +442,7 @@ class Paper:
                 ),
                 {"rows": _json([{"book": self._book, **fill} for fill in replay.fills])},
             )
+        if replay.fills or replay.booked:
             conn.execute(
                 text("UPDATE paper.account SET cash = :cash WHERE book = :book"),
                 {"book": self._book, "cash": replay.cash},
@@ -403,7 +451,7 @@ class Paper:
             conn.execute(
                 text(
                     "UPDATE paper.orders o SET state = n.state, reason = coalesce(n.reason, o.reason), qty = n.qty,"
-                    " triggered = n.triggered"
+                    " price = n.price, was = n.was, triggered = n.triggered"
                     " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb)) n"
                     " WHERE o.book = :book AND o.client_order_id = n.client_order_id"
                 ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pandas as pd
 
 from alphapivot.brokers.base import Key, Side
+from alphapivot.brokers.events import Booked, Event, inward, whole
 from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, step, to_tick
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Replay:
             resting,
         )
         self.fills: list[dict[str, Any]] = []
-        self.orders: dict[str, dict[str, Any]] = {}  # those that changed: state, reason, qty, triggered
+        self.orders: dict[str, dict[str, Any]] = {}  # those that changed: state, reason, qty, price, was, triggered
+        self.booked: list[Booked] = []
 
     def bar(self, key: Key, row: Any) -> None:
         terms = self._terms[key]
@@ -129,6 +131,46 @@ class Replay:
         for bracket, orders in list(brackets.items()):
             brackets[bracket] = self._bracket(key, orders, bar, terms.tick, room)
         self.positions[key] = replace(self.positions[key], mark=bar.close, seen_until=bar.ts)
+
+    def leaves(self, key: Key) -> bool:
+        """Does an exit rest in this contract?"""
+        return any(o.rests.leg == "EXIT" for orders in self._resting.get(key, {}).values() for o in orders)
+
+    def book(self, event: Event) -> None:
+        """Rule 10: a split transforms quantity, entry, stop and target, a fraction is paid out; a dividend is cash."""
+        held, terms = self.positions[event.key], self._terms[event.key]
+        unit, after, paid = held.unit(terms), held.qty, held.qty * event.value
+        if event.kind == "split":
+            after, fraction = whole(held.qty, event.value, terms.lot)
+            mark = None if held.mark is None else held.mark / event.value
+            average = held.avg_price / event.value if after else Decimal(0)
+            paid = fraction * (held.avg_price / event.value if mark is None else mark)
+            self.positions[event.key] = replace(held, qty=after, avg_price=average, mark=mark)
+            brackets = self._resting.get(event.key, {})
+            for bracket, orders in list(brackets.items()):
+                brackets[bracket] = [new for o in orders if (new := self._split(o, event.value, terms)) is not None]
+        if held.qty:
+            cash = (paid * unit).quantize(MICRO)
+            self.cash += cash
+            self.booked.append(Booked(event, held.qty, after, cash))
+
+    def _split(self, order: Order, value: Decimal, terms: Instrument) -> Order | None:
+        """An order in new shares; None for one that is cancelled: an entry was sized for the old ones."""
+        rests = order.rests
+        if rests.leg == "ENTRY" or rests.state == "HELD":
+            self._note(order, "CANCELED", "split")
+            return None
+        left, _ = whole(order.qty - order.done, value, terms.lot)
+        if not left:
+            self._note(order, "CANCELED", "split")
+            return None
+        price, was = (
+            None if p is None else inward(rests.leg, rests.side, p / value, terms.tick)
+            for p in (rests.price, rests.was)
+        )
+        made = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
+        self._note(made, "WORKING", None)
+        return made
 
     def settle(self) -> None:
         """
@@ -212,6 +254,8 @@ class Replay:
             "state": state,
             "reason": reason or said,
             "qty": order.qty,
+            "price": rests.price,
+            "was": rests.was,
             "triggered": rests.triggered,
         }
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ def instant(text: str) -> datetime:
 def day(text: str) -> datetime:
     """A day's begin, or an instant with its zone."""
     return instant(f"{text}T00:00:00Z" if len(text) == 10 else text)
+
+
+def amount(text: str) -> Decimal:
+    """Money, exactly as written."""
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount; expected something like 25000 or -1500.50") from error
+
+
+def words(text: str) -> str:
+    """A reason that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; say why, for whoever reads it later")
+    return text
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

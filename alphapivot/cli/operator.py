@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, Add, settings_of
+from alphapivot.cli.common import DONE, Add, amount, settings_of, words
 
 
 def add(command: Add) -> None:
     command("status", _status, "data freshness, open trades, the kill switch, the last runs")
     command("check", _check, "is the config good, does the database answer?")
     sub = command("halt", _halt, "kill switch: no new entries; stops and targets stay")
-    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reason", required=True, type=words)
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
     sub = command("resume", _resume, "allow entries again")
-    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reason", required=True, type=words)
     sub = command("trace", _trace, "an order back to its decision, its gates, scores, bars and run")
     sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
+    sub = command("cash", _cash, "record a deposit, or a withdrawal: losses are measured without")
+    sub.add_argument("amount", type=amount, metavar="AMOUNT", help="in the book's currency; a withdrawal is negative")
+    sub.add_argument("--note", required=True, type=words, help="whence or whither")
     command("locks", _clear, "symbols that trade no more until a person clears them").set_defaults(action="locks")
     sub = command("unlock", _clear, "let a locked symbol trade again")
     sub.set_defaults(action="unlock")
     sub.add_argument("symbol", metavar="SYMBOL")
-    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reason", required=True, type=words)
     sub = command("abandon", _clear, "give up an order whose fate nobody can tell")
     sub.set_defaults(action="abandon")
     sub.add_argument("order", metavar="ORDER_ID")
-    sub.add_argument("--reason", required=True)
+    sub.add_argument("--reason", required=True, type=words)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -86,6 +89,19 @@ def _trace(options: argparse.Namespace) -> int:
     book = settings_of(options).execution.book
     for title, table in trace(hub.connect(), options.order, book):
         terminal.show(table.astype(object).where(table.notna(), "–").astype(str), title)
+    return DONE
+
+
+def _cash(options: argparse.Namespace) -> int:
+    from alphapivot import clock, hub
+    from alphapivot.brokers import open_broker
+    from alphapivot.execution import day
+
+    settings = settings_of(options)
+    book, database, now = settings.execution.book, hub.connect(), clock.WallClock().now()
+    account = day.pay(database, open_broker(database, settings), book, options.amount, options.note, now)
+    what = "deposited in" if options.amount > 0 else "withdrawn from"
+    print(f"{abs(options.amount):f} {account.currency} {what} book {book}: cash {account.cash:.2f}")  # noqa: T201
     return DONE
 
 

@@ -19,6 +19,7 @@ def add(command: Add) -> None:
         ("ingest", "ingest", "bars in, and nothing else"),
         ("signals", "signals", "pillars and composite over the bars that are there"),
         ("trade", "trade", "act on the composite scores that are there"),
+        ("manage", "manage", "look after what is open: reconcile, protect, trail; decides nothing"),
     ):
         sub = command(name, _flow(flow), text)
         when = "decide for this instant, such as 2026-11-20T21:00:00Z; now when absent"
@@ -48,6 +49,10 @@ def _flow(name: str) -> Command:
         if getattr(options, "start", None):
             return _backfill(options)
         settings = settings_of(options)  # a mistake in the file is said before anything is started
+        why = _nothing_to_manage(settings, options.as_of) if name == "manage" else ""
+        if why:
+            print(why)  # noqa: T201
+            return DONE
         parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
         with operate.serving() as server:
             deploy.deploy()
@@ -58,6 +63,13 @@ def _flow(name: str) -> Command:
         return DONE if state.is_completed() else FAILED
 
     return command
+
+
+def _nothing_to_manage(settings: Settings, as_of: datetime | None) -> str:
+    from alphapivot import hub
+    from alphapivot.execution import watch
+
+    return watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
 
 
 def _as_known(options: argparse.Namespace) -> int:
@@ -101,6 +113,7 @@ def _show_run(settings: Settings, name: str, state: Any) -> None:
         terminal.scores(hub.connect(), settings)
     if name in ("pipeline", "trade"):
         terminal.decisions(hub.connect(), settings)
+    if name in ("pipeline", "trade", "manage"):
         terminal.trades(hub.connect(), settings)
     terminal.notes(hub.connect())
     terminal.verdict(f"{name}: {state.name}", state.message, good=state.is_completed())

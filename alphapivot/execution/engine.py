@@ -18,13 +18,16 @@ import psycopg
 from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.errors import ConfigError
-from alphapivot.execution import ledger, market, quotes
+from alphapivot.execution import ledger, market
 from alphapivot.execution.choose import choose
-from alphapivot.execution.manage import send_entries, settle
+from alphapivot.execution.entries import send_entries
+from alphapivot.execution.gather import stand
+from alphapivot.execution.manage import settle
 from alphapivot.execution.mark import mark
 from alphapivot.execution.reconcile import broken, foreign, naked, reconcile
 from alphapivot.execution.session import Session, TradeReport
 from alphapivot.execution.source import Stored
+from alphapivot.execution.trail import trail
 
 if TYPE_CHECKING:
     from alphapivot.clock import Clock
@@ -111,21 +114,30 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
             f"book {session.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
         )
     session.skew = _skew(session)
-    session.attended = session.source.attended({t["symbol"] for t in trades})
-    bars, rolls = market.read(session)
-    session.rates = market.rates(session, bars, fx)
-    session.bars = bars
+    held = {t["symbol"] for t in trades}
+    # between decisions only what is open is looked at
+    session.attended = session.source.attended(held) if decide_too else sorted(held)
+    session.bars = market.read(session)
+    session.rates = market.rates(session, session.bars, fx)
+    if session.actions is not None and len(session.actions):
+        if isinstance(session.broker, Replaying):
+            held |= {key[0] for key in session.broker.watching()}
+        session.events = market.events(session.actions, held)
     if isinstance(session.broker, Replaying):
-        session.broker.advance(session.bars, session.rates)
+        session.broker.advance(session.bars, session.rates, session.events)
     reconcile(session)
     apart = broken(session)
     foreign(session)
     _carry_through(session, apart)
 
     if decide_too:
-        fronts = quotes.fronts(rolls, session.instruments, session.run.as_of)
-        if choose(session, market.priced(session, bars, rolls, fronts), fronts, terms):
+        fronts, priced = market.priced(session)
+        if choose(session, priced, fronts, terms):
             _carry_through(session, apart)
+    else:
+        _, rows = stand(session)  # losses are watched between decisions too
+        if trail(session, rows):
+            settle(session, apart)
     naked(session)
     mark(session)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alphapivot.brokers.base import Account
     from alphapivot.execution.sizing import Plan
 
-Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "EXIT", "NONE", "DENIED"]
+Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 Direction = Literal["LONG", "SHORT"]
 
@@ -65,13 +65,14 @@ class OpenTrade:
     side: Direction
     state: Literal["PENDING", "OPEN"]
     qty: Decimal
-    price: Decimal  # entry price; the reference while pending
+    price: Decimal  # entry price (of a rolled trade the first one's, shifted since); the reference while pending
     age: int
     exiting: bool  # an exit order works already
     held: int = 0
     stop: Decimal | None = None  # as it works now
     target: Decimal | None = None
     distance: Decimal | None = None  # of the first stop from the reference: one R
+    opened_at: datetime | None = None  # when it entered, be it in a contract before this one
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Decision:
-    """One instrument's action, why, and what it stood on. ``stop``: where an AMEND moves the stop of its trade."""
+    """
+    One instrument's action, why, and what it stood on. ``stop``: where an AMEND moves the stop of its trade;
+    ``spread``: by which a ROLL shifts stop and target.
+    """
 
     symbol: str
     action: Action
@@ -125,3 +129,4 @@ class Decision:
     plan: Plan | None
     decided_at: datetime
     stop: Decimal | None = None
+    spread: Decimal | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from alphapivot.brokers.base import Account, BrokerFill
+from alphapivot.brokers.base import BrokerFill
 
 Row = dict[str, Any]
 
@@ -101,13 +101,16 @@ def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict
 def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     Trades that are not closed, with their decision's ``as_of``, the entry's id, the number of ``exits`` ordered so far;
-    is one wanted still (``exiting``), does a stop or an exit work at the broker (``protected``)?
+    is one wanted still (``exiting``), does a stop or an exit work at the broker (``protected``)? And the first stop's
+    ``distance`` from the reference, in today's shares.
     """
     query = """
-        SELECT t.*, i.as_of, e.client_order_id AS entry_id, w.exits,
+        SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
+               e.client_order_id AS entry_id, w.exits,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
         FROM trading.trade t
         JOIN trading.intent i USING (intent_id)
+        JOIN trading.decision d USING (decision_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1
         LEFT JOIN LATERAL (
             SELECT bool_or(o.leg = 'EXIT') FILTER (WHERE NOT trading.is_terminal(o.state)) AS exiting,
@@ -120,6 +123,13 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
         ORDER BY t.trade_id
     """
     return list(conn.execute(text(query), {"book": book}).mappings())
+
+
+def roll_on(conn: Connection, trade_ids: Sequence[int]) -> None:
+    """Marks trades as left behind by a roll: each makes room for the one that follows it."""
+    if trade_ids:
+        query = "UPDATE trading.trade SET rolled = true WHERE trade_id = ANY(:ids)"
+        conn.execute(text(query), {"ids": list(trade_ids)})
 
 
 def locks(conn: Connection, book: str) -> dict[str, str]:
@@ -148,11 +158,14 @@ def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) 
 def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal]:
     """
     What our orders make, by (symbol, market, contract): the fills that were read, or what the broker says of an order
-    where that is more. Flat ones are left out.
+    where that is more, and what splits made of them. Flat ones are left out.
     """
     query = """
         SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty
         FROM (
+            SELECT symbol, market, contract, CASE side WHEN 'LONG' THEN 'BUY' ELSE 'SELL' END AS side, adjusted AS qty
+            FROM trading.trade WHERE book = :book AND adjusted <> 0
+            UNION ALL
             SELECT o.symbol, o.market, o.contract, o.side, greatest(o.cum_qty, coalesce(sum(f.qty), 0)) AS qty
             FROM trading.orders o LEFT JOIN trading.fill f USING (client_order_id)
             WHERE o.book = :book AND (o.cum_qty > 0 OR f.qty > 0) GROUP BY o.client_order_id
@@ -163,35 +176,12 @@ def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal
     return {(row.symbol, row.market, row.contract): row.qty for row in rows}
 
 
-def open_day(conn: Connection, book: str, day: date, account: Account) -> Decimal:
-    """Notes today's equity and cash; the equity with which the day began: the last one seen before it."""
-    upsert = """
-        INSERT INTO trading.risk_day AS r (book, day, currency, start_equity, equity, cash)
-        SELECT :book, :day, :currency, coalesce(
-            (SELECT equity FROM trading.risk_day WHERE book = :book AND day < :day ORDER BY day DESC LIMIT 1), :equity
-        ), :equity, :cash
-        ON CONFLICT (book, day) DO UPDATE SET equity = excluded.equity, cash = excluded.cash
-        WHERE (r.equity, r.cash) IS DISTINCT FROM (excluded.equity, excluded.cash)
-    """
-    now = {"currency": account.currency, "equity": account.equity, "cash": account.cash}
-    conn.execute(text(upsert), {"book": book, "day": day, **now})
-    query = "SELECT start_equity FROM trading.risk_day WHERE book = :book AND day = :day"
-    return Decimal(conn.execute(text(query), {"book": book, "day": day}).scalar_one())
-
-
 def tripped_on(conn: Connection, book: str) -> date | None:
     """The risk day on which a loss last stopped this book."""
     found: date | None = conn.execute(
         text("SELECT max(day) FROM trading.risk_trip WHERE book = :book"), {"book": book}
     ).scalar_one()
     return found
-
-
-def count_messages(conn: Connection, book: str, day: date, messages: int) -> None:
-    conn.execute(
-        text("UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"),
-        {"book": book, "day": day, "n": messages},
-    )
 
 
 def fills_since(conn: Connection, book: str) -> datetime | None:
@@ -254,27 +244,28 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
-                   CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END AS cause
+                   CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END AS cause, t.adjusted, t.ratio, t.paid
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
-            WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND NOT EXISTS (
+            WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND (t.rolled OR NOT EXISTS (
                 SELECT FROM trading.trade u WHERE u.book = t.book AND u.strategy = t.strategy AND u.symbol = t.symbol
-                AND u.state <> 'CLOSED')))
+                AND u.state <> 'CLOSED' AND NOT u.rolled))))
         ), sums AS (
             SELECT trade_id, bool_or(NOT trading.is_terminal(state)) AS working,
-                   coalesce(sum(qty) FILTER (WHERE entry), 0) AS entry_qty,
-                   sum(qty * price) FILTER (WHERE entry) / sum(qty) FILTER (WHERE entry) AS entry_price,
+                   coalesce(sum(qty) FILTER (WHERE entry), 0) + adjusted AS entry_qty,
+                   sum(qty * price) FILTER (WHERE entry) / sum(qty) FILTER (WHERE entry) / ratio AS entry_price,
                    min(ts) FILTER (WHERE entry) AS entry_at,
                    coalesce(sum(left_qty) FILTER (WHERE NOT entry), 0) AS exit_qty,
                    sum(qty * price) FILTER (WHERE NOT entry AND left_qty > 0)
                        / sum(qty) FILTER (WHERE NOT entry AND left_qty > 0) AS exit_price,
                    max(ts) FILTER (WHERE NOT entry) AS exit_at,
-                   coalesce(sum(fee), 0) AS fees, coalesce(sum(cash - fee), 0) AS realised,
+                   coalesce(sum(fee), 0) AS fees, coalesce(sum(cash - fee), 0) + paid AS realised,
                    coalesce(string_agg(DISTINCT cause, ', ') FILTER (WHERE NOT entry AND qty > 0),
+                            CASE WHEN adjusted <> 0 THEN 'split' END,
                             max(reason) FILTER (WHERE entry), 'never entered') AS why
-            FROM legs GROUP BY trade_id
+            FROM legs GROUP BY trade_id, adjusted, ratio, paid
         ), now AS (
             SELECT *, CASE WHEN NOT working AND entry_qty = exit_qty THEN 'CLOSED'
-                           WHEN entry_qty > 0 THEN 'OPEN' ELSE 'PENDING' END AS state
+                           WHEN entry_at IS NOT NULL THEN 'OPEN' ELSE 'PENDING' END AS state
             FROM sums
         )
         UPDATE trading.trade t

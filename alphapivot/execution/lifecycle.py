@@ -39,14 +39,15 @@ def manage(
     exits: ExitSettings,
 ) -> Course:
     """
-    The first of these that holds: an exit works already; the contract has rolled; the entry waited too long; the
-    session ends; the trade is too old; a fresh veto; a fresh reversal. Else the stop may move; else hold.
+    The first of these that holds: an exit works already; the contract has rolled and trades do not; the entry waited
+    too long; the session ends; the trade is too old; a fresh veto; a fresh reversal; the contract has rolled and the
+    trade goes on in the next one. Else the stop may move; else hold.
     """
     if trade.exiting:
         return Course("HOLD", ("exit_working",))
     patience = max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
     ends = {
-        "contract_rolled": trade.contract != front,
+        "contract_rolled": trade.contract != front and not (exits.roll and trade.state == "OPEN"),
         "entry_expired": trade.state == "PENDING" and trade.age > patience,
         # filled at the open of the session's last bar
         "session_end": exits.session_end and moment is not None and moment.bars_left <= 1,
@@ -54,6 +55,8 @@ def manage(
     }
     why = next((name for name, holds in ends.items() if holds), None)
     action, reasons = ("EXIT", (why,)) if why is not None else _told(trade, score, execution, exits)
+    if action == "HOLD" and trade.contract != front:
+        return Course("ROLL", ("contract_rolled",))
     if action == "HOLD" and quote is not None and quote.contract == trade.contract:
         found = better_stop(trade, quote, tick=tick, exits=exits) if quote.age <= execution.max_score_age else None
         if found is not None:

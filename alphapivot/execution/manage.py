@@ -1,4 +1,4 @@
-"""What has been decided is carried through: waiting entries, protection, exits; step by step until all is done."""
+"""What has been decided is carried through: protection and exits, step by step until all is done."""
 
 from __future__ import annotations
 
@@ -34,43 +34,6 @@ def settle(session: Session, broken: set[str]) -> None:
         asked |= changes
         _do(session, steps)
         reconcile(session)
-
-
-def send_entries(session: Session) -> bool:
-    """
-    Sends the entries that are committed and not sent, where their market takes orders; the others wait. One whose time
-    is over, or whose symbol was locked meanwhile, is never sent. Did anything change?
-    """
-    now = session.clock.now()
-    with session.hub.engine.connect() as conn:
-        rows = orders.of_open_trades(conn, session.book)
-        locked = ledger.locks(conn, session.book)
-    waiting = [o for o in rows if o["leg"] == "ENTRY" and o["state"] == "CREATED"]
-    over: dict[int, tuple[str, str]] = {}
-    ready = []
-    for order in waiting:
-        if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
-            over[order["trade_id"]] = "EXPIRED", "not_sent_in_time"
-        elif order["symbol"] in locked:
-            over[order["trade_id"]] = "DENIED", "locked"
-        elif session.is_open((order["symbol"], order["market"], order["contract"])):
-            ready.append(order["client_order_id"])
-        else:
-            session.report.notes.append(f"the entry in {order['symbol']} waits: its market is closed")
-    if over:
-        ends = [o for o in rows if o["trade_id"] in over and o["state"] == "CREATED"]
-        with session.hub.engine.begin() as conn:
-            states = [dict(zip(("state", "reason"), over[o["trade_id"]], strict=True)) for o in ends]
-            named = [{"client_order_id": o["client_order_id"]} | s for o, s in zip(ends, states, strict=True)]
-            orders.set_orders(conn, named, session.fence, now)
-            session.note(conn, [_over(o, *over[o["trade_id"]]) for o in ends if o["leg"] == "ENTRY"])
-    if ready:
-        send(session, ready)
-    return bool(ready or over)
-
-
-def _over(order: RowMapping, state: str, reason: str) -> tuple[str, str, str, str]:
-    return state.lower(), order["symbol"], order["client_order_id"], f"the entry was not sent: {reason}"
 
 
 def _steps(session: Session, broken: set[str]) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alphapivot.brokers.base import Replaying
+from alphapivot.brokers.events import Event
 from alphapivot.errors import ConfigError
 from alphapivot.execution import quotes, standing
 from alphapivot.execution.facts import Quote
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from alphapivot.execution.session import Session
 
 
-def read(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read(session: Session) -> pd.DataFrame:
     """
     Bars, each with its ``start``, of all that is decided about, held or converts a currency, as far back as ATR and
-    replay need; and the rolls.
+    replay need; the session gets the rolls, and the splits and dividends, that belong to them.
     """
     as_of = session.run.as_of
     needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
@@ -41,7 +42,18 @@ def read(session: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
     for symbol, market, _ in watched:
         wanted[market].add(symbol)
     wanted["spot"] |= {s for s in _pairs(session) if session.instruments[s].spot is not None}
-    return session.source.bars(wanted, after), session.source.rolls(session.attended)
+    session.rolls = session.source.rolls(session.attended)
+    session.actions = session.source.actions(wanted["spot"], after)
+    return session.source.bars(wanted, after)
+
+
+def events(actions: pd.DataFrame, held: Collection[str]) -> list[Event]:
+    """The splits and dividends of what is ``held``, as accounts book them."""
+    mine = actions[actions["symbol"].isin(list(held))]
+    return [
+        Event((str(symbol), "spot", ""), kind, ts.to_pydatetime(), Decimal(repr(value)))
+        for symbol, kind, ts, value in mine[["symbol", "kind", "ts", "value"]].itertuples(index=False)
+    ]
 
 
 def rates(session: Session, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> dict[str, Decimal]:
@@ -60,12 +72,16 @@ def rates(session: Session, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> di
     return {**found, **fx}
 
 
-def priced(session: Session, bars: pd.DataFrame, rolls: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, Quote]:
-    """symbol -> the last close of its front contract, with what its size and its stop stand on."""
-    traded = bars["symbol"].map({s: i.trade_market for s, i in session.instruments.items()})
-    return quotes.quotes(
-        bars[bars["market"] == traded],
-        rolls,
+def priced(session: Session) -> tuple[dict[str, str], dict[str, Quote]]:
+    """symbol -> its front contract, and the last close of that with what a size and a stop stand on."""
+    if session.bars is None or session.rolls is None or session.actions is None:
+        raise RuntimeError("the market is priced before it was read")
+    fronts = quotes.fronts(session.rolls, session.instruments, session.run.as_of)
+    traded = session.bars["symbol"].map({s: i.trade_market for s, i in session.instruments.items()})
+    return fronts, quotes.quotes(
+        session.bars[session.bars["market"] == traded],
+        session.rolls,
+        session.actions,
         fronts,
         session.instruments,
         interval=session.interval,

@@ -46,10 +46,10 @@ def successor(order: Mapping[Any, Any]) -> str:
 def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     All orders of the trades that are not closed, the oldest first, each with what has ``filled`` of it, its trade's
-    ``strategy`` and its entry's id (``entry_id``), and the intent's ``expires``.
+    ``strategy``, ``rolled_from`` and its entry's id (``entry_id``), and the intent's ``expires``.
     """
     query = f"""
-        SELECT o.*, t.strategy, e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED}
+        SELECT o.*, t.strategy, t.rolled_from, e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED}
         FROM trading.trade t
         JOIN trading.orders o USING (trade_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1

@@ -74,9 +74,9 @@ def filled(order: Row) -> Decimal:
 
 
 def position(trade: Row, orders: Sequence[Row]) -> Decimal:
-    """What is open in the trade's direction; below zero when more was sold than bought."""
+    """What is open in the trade's direction, in today's shares; below zero when more was sold than bought."""
     enter = "BUY" if trade["side"] == "LONG" else "SELL"
-    return sum((filled(o) if o["side"] == enter else -filled(o) for o in orders), Decimal(0))
+    return sum((filled(o) if o["side"] == enter else -filled(o) for o in orders), Decimal(trade["adjusted"]))
 
 
 def plan(trade: Row, orders: Sequence[Row], caps: Caps, *, is_open: bool, touched: bool) -> list[Action]:
@@ -99,6 +99,8 @@ def plan(trade: Row, orders: Sequence[Row], caps: Caps, *, is_open: bool, touche
             else [_leave(o, orders) for o in exits if o["state"] not in IN_FLIGHT]
         )
     steps: list[Action] = []
+    if entry["state"] in WORKING and "EXIT" in live:
+        return [Cancel(entry)]  # what it still took would have to leave again
     if entry["state"] == "PENDING_CANCEL":
         steps = [Drop(entry, entry["reason"] or "not wanted") if local(entry) else Cancel(entry)]
     elif open_qty and _asleep(live.get("STOP"), caps) and filled(entry) < entry["qty"]:
@@ -129,6 +131,12 @@ def _open(
         return steps
     if leaving is None and touched and is_open and target is not None and local(target):
         return [_market(trade, qty, "target")]
+    if leaving is None and trade["rolled"] and is_open:
+        refused = _newest(orders, "EXIT")
+        if not refused or refused["state"] != "REJECTED":
+            return [_market(trade, qty, "roll")]
+        why = f"trade {trade['trade_id']} was rolled, and the broker refuses its exit ({refused['reason']})"
+        return [Lock(why), *_protect(trade, orders, live, qty, caps, is_open=is_open)]
     return list(_protect(trade, orders, live, qty, caps, is_open=is_open))
 
 

@@ -5,7 +5,7 @@ rates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 import talib
 
-from alphapivot import calendars
+from alphapivot import actions, calendars, rolls, schedule
 from alphapivot.brokers.fills import to_tick
-from alphapivot.execution.decide import Quote
+from alphapivot.execution.facts import OpenTrade, Quote
 
 if TYPE_CHECKING:
     from alphapivot.schedule import Calendar
@@ -39,6 +39,9 @@ class Series:
     close: npt.NDArray[np.float64]
 
 
+NOTHING = Series(np.empty(0, "datetime64[us]"), *(np.empty(0) for _ in range(3)))
+
+
 def lookback(interval: str, atr: int) -> timedelta:
     """How far back the bars behind an ATR reach, holidays included."""
     return calendars.width(interval) * (SMOOTHING * atr + 1) * (
@@ -48,22 +51,21 @@ def lookback(interval: str, atr: int) -> timedelta:
 
 def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrument]) -> pd.DataFrame:
     """
-    ``bars`` with ``start``: when each bar opened, which is its session's open or, within a session, one width
-    before its end.
+    ``bars`` with ``start``: when each bar opened. A day's bar opens with its session; within a day bars follow each
+    other from the session's open on, and anew from the end of each break, so that one before a break may be short.
     """
-    ends = calendars.naive(bars["ts"])
-    starts = ends - np.timedelta64(calendars.width(interval))
+    ends, width = calendars.naive(bars["ts"]), np.timedelta64(calendars.width(interval))
+    starts = ends - width
     if interval != "1w":
         names = bars["symbol"].map({symbol: instruments[symbol].hours for symbol in bars["symbol"].unique()})
         for name in names.unique():
             rows = np.flatnonzero(names == name)
-            ts = ends[rows]
-            sessions = calendars.sessions(
-                name, *calendars.aware(np.array([ts.min() - np.timedelta64(1, "D"), ts.max()])).to_pydatetime()
-            )
-            opens, closes = (np.append(calendars.naive(sessions[c]), np.datetime64("NaT")) for c in ("open", "close"))
-            begun = opens[np.searchsorted(closes[:-1], ts)]  # of the session in which the bar ended, NaT after the last
-            starts[rows] = np.where(begun < ts, np.maximum(starts[rows], begun), starts[rows])
+            ts, known = ends[rows], schedule.of(name)
+            opens, closes = (known.opens, known.closes) if interval == "1d" else (known.starts, known.ends)
+            opens = np.append(opens, np.datetime64("NaT"))
+            begun = opens[np.searchsorted(closes, ts)]  # of the stretch in which the bar ended, NaT after the last
+            whole = (ts - begun - np.timedelta64(1, "us")) // width * width  # the bars before it in its stretch
+            starts[rows] = np.where(begun < ts, np.maximum(begun + whole, ts - width), starts[rows])
     return bars.assign(start=calendars.aware(starts))
 
 
@@ -82,18 +84,33 @@ def ages(
     return found
 
 
-def fronts(rolls: pd.DataFrame, instruments: Mapping[str, Instrument], as_of: datetime) -> dict[str, str]:
+def fronts(rolled: pd.DataFrame, instruments: Mapping[str, Instrument], as_of: datetime) -> dict[str, str]:
     """
     symbol -> the contract of its next bar: of the newest roll decided by ``as_of``; empty for spot and a
     continuous ticker.
     """
-    known = rolls[rolls["ts"] <= as_of].sort_values(["symbol", "ts"]).groupby("symbol")["contract"].last().to_dict()
+    known = rolled[rolled["ts"] <= as_of].sort_values(["symbol", "ts"]).groupby("symbol")["contract"].last().to_dict()
     return {s: known.get(s, "") if i.trade_market == "futures" else "" for s, i in instruments.items()}
+
+
+def spreads(rolled: pd.DataFrame, trades: Mapping[str, OpenTrade], front: Mapping[str, str]) -> dict[str, Decimal]:
+    """
+    symbol -> the price of its front contract less that of the one in which its trade is open, as the rolls joined them;
+    of those that differ. Without a roll that says it there is none.
+    """
+    known = {(str(s), str(c)): float(o) for s, c, o in rolled[["symbol", "contract", "offset"]].itertuples(index=False)}
+    found = {}
+    for symbol, trade in trades.items():
+        old, new = known.get((symbol, trade.contract)), known.get((symbol, front.get(symbol, "")))
+        if trade.contract != front.get(symbol, trade.contract) and old is not None and new is not None:
+            found[symbol] = Decimal(repr(old)) - Decimal(repr(new))  # adjusted = raw + offset is the same in both
+    return found
 
 
 def quotes(
     bars: pd.DataFrame,
-    rolls: pd.DataFrame,
+    rolled: pd.DataFrame,
+    events: pd.DataFrame,
     front: Mapping[str, str],
     instruments: Mapping[str, Instrument],
     *,
@@ -107,30 +124,27 @@ def quotes(
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) as of ``as_of``.
 
-    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the contract's own last 8 x
-    ``atr`` + 1 whole bars, or, where the contract has fewer than ``atr`` + 1, over the adjusted series of the fronts:
-    a shift leaves ranges as they are. With ``volatility_bars``, and the bars of a year by symbol, also the standard
-    deviation of so many price changes, as of a year.
+    ``bars``: of the traded markets, sorted by (symbol, contract, ts). ATR is taken over the last 8 x ``atr`` + 1 whole
+    bars of the series as it was traded: of futures what was the front contract at each time, joined at the rolls
+    (``rolled``), of spot shares as they are now (``events``: splits and dividends); so neither a roll nor a split is a
+    range. With ``volatility_bars``, and the bars of a year by symbol, also the standard deviation of so many price
+    changes, as of a year.
     """
+    bars = bars[bars["ts"] <= as_of]
     if bars.empty:
         return {}
-    traded = bars[(bars["contract"] == bars["symbol"].map(front)) & (bars["ts"] <= as_of)]
-    found: dict[str, tuple[Series, str]] = {}
-    last: dict[str, tuple[datetime, float]] = {}
-    for symbol, series in _slices(traded):
-        last[symbol] = pd.Timestamp(series.ts[-1], tz="UTC").to_pydatetime(), float(series.close[-1])
-        found[symbol] = _whole(series), "contract"
-    young = [s for s, (series, _) in found.items() if front[s] and len(series.ts) <= max(atr, volatility_bars)]
-    if young:
-        found |= {
-            s: (_whole(series), "adjusted") for s, series in _slices(_adjusted(bars[bars["symbol"].isin(young)], rolls))
-        }
-    age = ages({s: ts for s, (ts, _) in last.items()}, as_of, interval, instruments)
+    traded = bars[bars["contract"] == bars["symbol"].map(front)]
     newest = traded.drop_duplicates("symbol", keep="last")
-    volume = dict(zip(newest["symbol"], newest["volume"], strict=True))
+    last = {
+        str(s): (ts.to_pydatetime(), float(close), volume)
+        for s, ts, close, volume in newest[["symbol", "ts", "close", "volume"]].itertuples(index=False)
+    }
+    kinds = {s: "adjusted" if front[s] else "contract" for s in last}
+    found = {s: _whole(series) for s, series in _series(bars, traded, rolled, events, last) if s in last}
+    age = ages({s: ts for s, (ts, *_) in last.items()}, as_of, interval, instruments)
     made: dict[str, Quote] = {}
-    for symbol, (ts, close) in last.items():
-        series, kind = found[symbol]
+    for symbol, (ts, close, volume) in last.items():
+        series = found.get(symbol, NOTHING)
         tail = slice(-(SMOOTHING * atr + 1), None)
         ranges = (
             talib.ATR(series.high[tail], series.low[tail], series.close[tail], timeperiod=atr)
@@ -148,16 +162,33 @@ def quotes(
                 "market": instruments[symbol].trade_market,
                 "contract": front[symbol],
                 "interval": interval,
-                "series": kind,
+                "series": kinds[symbol],
                 "first": str(used[0]) if len(used) else None,
                 "last": str(ts),
                 "count": len(used),
                 "known_at": str(known_at) if known_at else None,
             },
             _volatility(series.close, volatility_bars, (a_year or {}).get(symbol, 0)),
-            None if pd.isna(volume[symbol]) else Decimal(repr(float(volume[symbol]))),
+            None if pd.isna(volume) else Decimal(repr(float(volume))),
         )
     return made
+
+
+def _series(
+    bars: pd.DataFrame,
+    traded: pd.DataFrame,
+    rolled: pd.DataFrame,
+    events: pd.DataFrame,
+    last: Mapping[str, tuple[datetime, float, Any]],
+) -> Iterator[tuple[str, Series]]:
+    """Each symbol's bars without the jumps of rolls and splits, in the prices of its last bar."""
+    yield from _slices(rolls.adjust(bars[bars["contract"] != ""], rolled))
+    # without a contract: spot, or a vendor's continuous ticker, which no event concerns
+    plain = traded[traded["contract"] == ""]
+    whole = actions.adjust(plain, events, dict.fromkeys(events["symbol"], "all"))
+    for symbol, series in _slices(whole):
+        scale = last[symbol][1] / series.close[-1] if whole is not plain and series.close[-1] else 1.0
+        yield symbol, Series(series.ts, *(column * scale for column in (series.high, series.low, series.close)))
 
 
 def _volatility(close: npt.NDArray[np.float64], bars: int, a_year: int) -> Decimal | None:
@@ -211,20 +242,3 @@ def _whole(series: Series) -> Series:
     """Without the bars that lack a high or a low."""
     keep = ~(np.isnan(series.high) | np.isnan(series.low))
     return series if keep.all() else Series(series.ts[keep], series.high[keep], series.low[keep], series.close[keep])
-
-
-def _adjusted(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
-    """The front contract's bars plus its offset, sorted by (symbol, ts)."""
-    left = bars.sort_values("ts")
-    merged = pd.merge_asof(
-        left,
-        rolls[["symbol", "ts", "contract", "offset"]].sort_values("ts"),
-        on="ts",
-        by="symbol",
-        allow_exact_matches=False,
-        suffixes=("", "_front"),
-    )
-    merged = merged[merged["contract"] == merged["contract_front"]].sort_values(["symbol", "ts"])
-    for column in ("high", "low", "close"):
-        merged[column] = merged[column] + merged["offset"]
-    return merged

@@ -10,6 +10,8 @@ from sqlalchemy import RowMapping
 
 from alphapivot.brokers.base import Absent, BrokerOrder, Ref
 from alphapivot.execution import ledger, orders
+from alphapivot.execution.adjust import adjust, told
+from alphapivot.execution.rolling import shift
 from alphapivot.execution.session import Session
 from alphapivot.execution.states import IN_FLIGHT, TERMINAL, local, observed
 
@@ -30,6 +32,7 @@ def reconcile(session: Session) -> None:
     }
     asked = [o for o in rows if o["state"] not in TERMINAL and not (local(o) and o["client_order_id"] not in attached)]
     seen = _look(session, asked)
+    booked, theirs = told(session), session.broker.positions() if session.events else {}
     fills = (
         session.broker.fills(since) if since is not None else []
     )  # after the orders, so that no fill of theirs lacks
@@ -49,10 +52,15 @@ def reconcile(session: Session) -> None:
             news[order["client_order_id"]] = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
         orders.set_orders(conn, news.values(), session.fence, now)
         orders.add(conn, [successor_row(o, found) for o, found in replaced], session.fence, now)
+        waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
         changed = ledger.roll_up(conn, session.book, late)
+        if any(t["rolled"] or t["rolled_from"] for t in changed):
+            shift(session, conn)
         session.block(conn, _breaks(asked, seen, news) | dict.fromkeys(late.values(), LATE))
         session.note(conn, [*map(_filled, added), *(_closed(t) for t in changed if t["state"] == "CLOSED")])
+    session.apart = set(waits)
+    session.report.notes += [why for why in waits.values() if why not in session.report.notes]
     session.report.fills += len(added)
     session.report.closed += sum(t["state"] == "CLOSED" for t in changed)
 
@@ -124,7 +132,7 @@ def broken(session: Session) -> set[str]:
     if breaks:
         with session.hub.engine.begin() as conn:
             session.block(conn, breaks)
-    return set(breaks)
+    return set(breaks) | session.apart
 
 
 def _differences(session: Session) -> dict[str, str]:
@@ -134,7 +142,8 @@ def _differences(session: Session) -> dict[str, str]:
     return {
         symbol: f"{market} {contract}: our fills make {mine:f}, the broker holds {held:f}".replace(" :", ":")
         for symbol, market, contract in sorted(set(ours) | set(theirs))
-        if (mine := ours.get((symbol, market, contract), Decimal(0)))
+        if symbol not in session.apart
+        and (mine := ours.get((symbol, market, contract), Decimal(0)))
         != (held := theirs.get((symbol, market, contract), Decimal(0)))
     }
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from alphapivot.settings import Instrument
 
 
+ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # what makes an intent
+
+
 def record(
     conn: Connection,
     decisions: Sequence[Decision],
@@ -31,15 +34,15 @@ def record(
     terms: Mapping[str, Any],
     now: datetime,
     times: Mapping[str, tuple[datetime, datetime]],
-    exits: Mapping[int, int],
+    held: Mapping[int, Mapping[Any, Any]],
 ) -> None:
     """
     Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open
-    trade its order.
+    trade its order; with a roll both, and the new trade linked to the old one.
 
-    ``times``: symbol -> from when and until when an entry may be sent. ``exits``: trade_id -> how many exits were
-    ordered before. One transaction, before any byte goes to the broker. A unique key that exists already is an error:
-    the caller has read what was decided, and two executors cannot be here at once.
+    ``times``: symbol -> from when and until when an entry may be sent. ``held``: trade_id -> the ledger's row of the
+    trades that are open. One transaction, before any byte goes to the broker. A unique key that exists already is an
+    error: the caller has read what was decided, and two executors cannot be here at once.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
     made = ledger.insert(
@@ -67,7 +70,7 @@ def record(
         "decision_id, symbol",
     )
     ids = {row["symbol"]: row["decision_id"] for row in made}
-    acting = [d for d in decisions if d.action in ("ENTER_LONG", "ENTER_SHORT", "EXIT")]
+    acting = [d for d in decisions if d.action in ACTING]
     intents = {
         row["symbol"]: row["intent_id"]
         for row in ledger.insert(
@@ -90,6 +93,7 @@ def record(
         )
     }
     entries = {d.symbol: (d, d.plan) for d in acting if d.plan is not None}
+    ledger.roll_on(conn, [d.trade.trade_id for d in acting if d.action == "ROLL" and d.trade is not None])
     trades = ledger.insert(
         conn,
         "trade",
@@ -114,6 +118,7 @@ def record(
                 "exit_qty": 0,
                 "fees": 0,
                 "created_at": now,
+                **_link(d),
             }
             for symbol, (d, plan) in entries.items()
         ],
@@ -143,24 +148,26 @@ def record(
             for leg, side, kind, price in legs
         ]
     for d in acting:
-        if d.action == "EXIT" and d.trade is not None and d.trade.state == "OPEN":
+        if d.action in ("EXIT", "ROLL") and d.trade is not None and d.trade.state == "OPEN":
+            row = held[d.trade.trade_id]
+            version = row["exits"] + 1
+            # at a roll the id is the old trade's own: the new one has the first exit of this as_of
+            decided = row["as_of"] if d.action == "ROLL" else as_of
             made_orders.append(
                 {
                     "trade_id": d.trade.trade_id,
                     "symbol": d.symbol,
                     "market": d.trade.market,
                     "contract": d.trade.contract,
-                    "client_order_id": orders.order_id(
-                        book, strategy, d.symbol, as_of, "EXIT", version=exits[d.trade.trade_id] + 1
-                    ),
-                    "version": exits[d.trade.trade_id] + 1,
+                    "client_order_id": orders.order_id(book, strategy, d.symbol, decided, "EXIT", version=version),
+                    "version": version,
                     "intent_id": intents[d.symbol],
                     "leg": "EXIT",
                     "side": "SELL" if d.trade.side == "LONG" else "BUY",
                     "kind": "MARKET",
                     "qty": d.trade.qty,
                     "price": None,
-                    "reason": d.reasons[0],
+                    "reason": "roll" if d.action == "ROLL" else d.reasons[0],
                 }
             )
     stamp = {
@@ -176,3 +183,12 @@ def record(
         "updated_at": now,
     }
     ledger.insert(conn, "orders", [{**stamp, **order} for order in made_orders])
+
+
+def _link(decision: Decision) -> dict[str, Any]:
+    """What a rolled trade has from the one before it."""
+    before, spread = decision.trade, decision.spread
+    if before is None or spread is None:
+        return dict.fromkeys(("rolled_from", "spread", "basis", "opened_at"))
+    basis = before.price + spread
+    return {"rolled_from": before.trade_id, "spread": spread, "basis": basis, "opened_at": before.opened_at}

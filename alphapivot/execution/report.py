@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.settings import Settings
 
+LOSSES = """
+    SELECT r.equity, r.messages,
+           r.start_equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+                                      WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start,
+           (SELECT max(d.equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+                                            WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= r.seen_at), 0))
+            FROM trading.risk_day d WHERE d.book = r.book) AS peak
+    FROM trading.risk_day r WHERE r.book = :book ORDER BY r.day DESC LIMIT 1
+"""
+
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
     """
@@ -123,16 +133,29 @@ def working_orders(hub: Hub, book: str) -> pd.DataFrame:
 
 
 def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
-    """How much of the limits is used, by what was last seen: limit, used, allowed. Shares of equity as fractions."""
+    """
+    How much of the limits is used, by what was last seen: limit, used, allowed (None: no limit). Losses and exposures
+    as shares of equity, deposits and withdrawals left out.
+    """
     book, risk = settings.execution.book, settings.risk
-    days, trades = equity(hub, book), open_trades(hub, book, settings.timeframes.base)
+    trades = open_trades(hub, book, settings.timeframes.base)
     rows: list[tuple[str, Any, Any]] = [("open trades", len(trades), risk.max_open_trades)]
-    if len(days):
-        last = days.iloc[-1]
-        lost = max((last["start_equity"] - last["equity"]) / last["start_equity"], 0) if last["start_equity"] else 0
-        rows += [("loss of the day", round(lost, 6), risk.daily_loss_limit)]
-        rows += [("messages of the day", int(last["messages"]), None)]
+    seen = _frame(hub, LOSSES, book=book)
+    if len(seen):
+        last = seen.iloc[0]
+        rows.append(("loss of the day", _lost(last["start"], last["equity"]), risk.daily_loss_limit))
+        rows.append(("drawdown", _lost(last["peak"], last["equity"]), risk.max_drawdown))
+        rows.append(("messages of the day", int(last["messages"]), risk.max_messages))
+    marked = _frame(hub, "SELECT * FROM api.marks WHERE book = :book ORDER BY as_of DESC LIMIT 1", book=book)
+    if len(marked) and marked["gross"].notna().all() and marked["equity"].iloc[0] > 0:
+        last = marked.iloc[0]
+        rows.append(("gross exposure", round(last["gross"] / last["equity"], 4), risk.max_gross_exposure))
+        rows.append(("net exposure", round(last["net"] / last["equity"], 4), risk.max_net_exposure))
     return pd.DataFrame(rows, columns=["limit", "used", "allowed"])
+
+
+def _lost(start: Any, equity: Any) -> Any:
+    return round(max((start - equity) / start, 0), 6) if start else 0
 
 
 def locks(hub: Hub, book: str) -> pd.DataFrame:

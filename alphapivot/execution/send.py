@@ -21,7 +21,7 @@ from alphapivot.brokers.base import (
     Unknown,
 )
 from alphapivot.errors import TradingHalted, Unavailable
-from alphapivot.execution import control, ledger, orders
+from alphapivot.execution import control, day, orders
 from alphapivot.execution.session import Session
 
 CHUNK = 25  # orders claimed and recorded together
@@ -78,7 +78,7 @@ def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
     with session.hub.engine.begin() as conn:
         orders.set_orders(conn, rows, session.fence, session.clock.now())
         if messages:
-            ledger.count_messages(conn, session.book, session.day, messages)
+            day.count_messages(conn, session.book, session.day, messages)
         session.note(conn, lines)
     return again
 

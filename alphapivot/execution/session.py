@@ -19,6 +19,7 @@ from alphapivot.execution import control, ledger, limits
 from alphapivot.execution.decide import Decision
 
 if TYPE_CHECKING:
+    from alphapivot.brokers.events import Event
     from alphapivot.clock import Clock
     from alphapivot.execution.source import Source
     from alphapivot.hub import Hub
@@ -62,6 +63,10 @@ class Session:
     skew: str | None = None  # why the broker's clock and ours cannot both be right
     attended: Sequence[str] = ()  # the symbols about which there is something to decide
     bars: pd.DataFrame | None = None  # of the run's window, each with its ``start``
+    rolls: pd.DataFrame | None = None
+    actions: pd.DataFrame | None = None  # splits and dividends of the window
+    events: Sequence[Event] = ()  # the same, of what is held
+    apart: set[str] = field(default_factory=set)  # symbols in which nothing is sent: the books do not agree
     _hours: dict[Key, bool] = field(default_factory=dict)
 
     @property
@@ -119,7 +124,7 @@ class Session:
         bars = self.bars
         key = (trade["symbol"], trade["market"], trade["contract"])
         mine = (bars["symbol"] == key[0]) & (bars["market"] == key[1]) & (bars["contract"] == key[2])
-        since = bars[mine & (bars["start"] >= trade["entry_at"])]
+        since = bars[mine & (bars["start"] >= max(trade["entry_at"], trade["adjusted_at"] or trade["entry_at"]))]
         target = float(trade["target"])
         return bool((since["high"] >= target).any() if trade["side"] == "LONG" else (since["low"] <= target).any())
 

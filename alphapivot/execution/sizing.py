@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Literal
 
+from alphapivot.brokers.events import inward
 from alphapivot.brokers.fills import to_tick
 
 if TYPE_CHECKING:
+    from alphapivot.execution.facts import OpenTrade
     from alphapivot.settings import Instrument
 
-CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume"]
+CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume", "roll"]
 
 
 @dataclass(frozen=True)
@@ -137,3 +139,22 @@ def size(
         qty * abs(price - stop) * unit,
         fx,
     )
+
+
+def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: Decimal, fx: Decimal) -> Plan | None:
+    """
+    How an open trade goes on in the next contract, whose last close is ``close``: its quantity, stop and target as they
+    are, shifted by ``spread``; None where that close is beyond one of them.
+    """
+    if trade.stop is None or trade.target is None:
+        return None
+    out: Literal["BUY", "SELL"] = "SELL" if trade.side == "LONG" else "BUY"
+    stop = inward("STOP", out, trade.stop + spread, instrument.tick)
+    target = inward("TARGET", out, trade.target + spread, instrument.tick)
+    if not min(stop, target) < close < max(stop, target):
+        return None
+    notional = abs(close) * trade.qty * unit_value(instrument, fx)
+    distance = trade.distance if trade.distance is not None else abs(close - stop)
+    risk = abs(close - stop) * trade.qty * unit_value(instrument, fx)
+    margin = notional * instrument.margin
+    return Plan(trade.side, trade.qty, close, stop, target, distance, "roll", notional, margin, risk, fx)

@@ -60,6 +60,10 @@ class Source(Protocol):
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame: ...
 
+    def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
+        """Splits and dividends from ``since`` on: a frame of Actions."""
+        ...
+
     def halts(self, conn: Connection) -> dict[str, str]:
         """symbol -> why its data take no entry."""
         ...
@@ -87,6 +91,10 @@ class Stored:
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
         # a roll that was decided at as_of holds for the next bar
         return stored.rolls(self._hub, sorted(symbols), until=self._run.as_of, known_at=self._run.known_at)
+
+    def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
+        until, known_at = self._run.as_of, self._run.known_at
+        return stored.actions(self._hub, sorted(symbols), since=since, until=until, known_at=known_at)
 
     def halts(self, conn: Connection) -> dict[str, str]:
         return issues.halts(conn, self._run.known_at)

@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     from alphapivot.execution.session import Session
     from alphapivot.settings import Instrument
 
+# what was deposited (withdrawn) since an equity was seen belongs to it: losses are measured without
 DAYS = """
     SELECT r.messages,
-           (SELECT equity FROM trading.risk_trip t WHERE t.book = r.book AND t.day = r.day ORDER BY as_of DESC LIMIT 1)
-               AS tripped,
-           (SELECT max(d.equity) FROM trading.risk_day d WHERE d.book = r.book AND d.day > coalesce(
+           (SELECT equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+                                      WHERE c.book = t.book AND c.at > t.as_of AND c.at <= :as_of), 0)
+            FROM trading.risk_trip t WHERE t.book = r.book AND t.day = r.day ORDER BY as_of DESC LIMIT 1) AS tripped,
+           (SELECT max(d.equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+                                            WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= :as_of), 0))
+            FROM trading.risk_day d WHERE d.book = r.book AND d.day > coalesce(
                (SELECT max(t.day) FROM trading.risk_trip t WHERE t.book = r.book), '-infinity')) AS peak
     FROM trading.risk_day r WHERE r.book = :book AND r.day = :day
 """
 ENDED = """
     SELECT symbol, exit_at, close_reason FROM trading.trade
-    WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0 AND exit_at <= :as_of
+    WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0 AND exit_at <= :as_of AND close_reason <> 'roll'
     ORDER BY exit_at DESC, trade_id DESC LIMIT :most
 """
 LOST = """
     SELECT symbol, max(exit_at) AS at FROM trading.trade
-    WHERE book = :book AND state = 'CLOSED' AND realised < 0 AND exit_at <= :as_of GROUP BY symbol
+    WHERE book = :book AND state = 'CLOSED' AND realised < 0 AND exit_at <= :as_of AND close_reason <> 'roll'
+    GROUP BY symbol
 """
 REPEATS = """
     SELECT o.symbol, sum(o.attempts) AS sent FROM trading.orders o
@@ -44,11 +49,6 @@ REPEATS = """
         (SELECT max(l.cleared_at) FROM trading.instrument_lock l WHERE (l.book, l.symbol) = (o.book, o.symbol)),
         '-infinity')
     GROUP BY o.symbol HAVING sum(o.attempts) > 0
-"""
-DISTANCES = """
-    SELECT t.trade_id, (d.plan ->> 'distance')::numeric AS distance
-    FROM trading.trade t JOIN trading.intent i USING (intent_id) JOIN trading.decision d USING (decision_id)
-    WHERE t.book = :book AND t.state <> 'CLOSED'
 """
 MOVED = """
     UPDATE trading.trade t SET stop = n.stop
@@ -81,11 +81,6 @@ def complete(session: Session, conn: Connection, standing: Standing) -> Standing
         sent = conn.execute(text(REPEATS), {**book, "since": as_of - timedelta(hours=risk.repeat_hours)})
         found = replace(found, repeats={r.symbol: int(r.sent) for r in sent})
     return found
-
-
-def distances(conn: Connection, book: str) -> dict[int, Decimal]:
-    """trade_id -> its first stop's distance, of the trades that are not closed."""
-    return {r.trade_id: r.distance for r in conn.execute(text(DISTANCES), {"book": book}) if r.distance is not None}
 
 
 def trip(session: Session, conn: Connection, standing: Standing) -> None:

@@ -51,9 +51,21 @@ def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: dateti
     return _sorted(read.query(hub, known(Rolls, where, known_at)))
 
 
-def actions(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
-    """The splits and dividends up to ``until``, as the hub knew them at ``known_at``: a frame of Actions."""
+def actions(
+    hub: Hub,
+    symbols: Sequence[str],
+    *,
+    since: datetime | None = None,
+    until: datetime,
+    known_at: datetime | None,
+) -> pd.DataFrame:
+    """
+    The splits and dividends from ``since`` (None: all) and up to ``until``, as the hub knew them at ``known_at``: a
+    frame of Actions.
+    """
     where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
+    if since is not None:
+        where = sql.SQL("{} AND ts >= {}").format(where, sql.Literal(since))
     return _sorted(read.query(hub, known(Actions, where, known_at)), "kind")
 
 

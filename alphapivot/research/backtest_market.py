@@ -71,6 +71,8 @@ class Stretch:
         self._rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
         self._roll_known = _micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
         self._roll_symbol = self._rolls["symbol"].to_numpy(dtype=object)
+        self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
+        self._action_known = _micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
         with hub.engine.connect() as conn:
             self._halts = conn.execute(text(HALTS), {"at": run.known_at, "symbols": self._symbols}).all()
 
@@ -138,6 +140,11 @@ class Stretch:
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
         mine = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
         return self._rolls.take(np.flatnonzero(mine)).reset_index(drop=True)
+
+    def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
+        mine = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
+        mine &= _micros(self._actions["ts"]) >= calendars.naive(since).astype(np.int64)
+        return self._actions.take(np.flatnonzero(mine)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
         """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""

@@ -126,6 +126,7 @@ def left_out(settings: Settings) -> list[str]:
     used = {
         "[entry] windows": settings.entry.windows,
         "[exit] session_end": settings.exit.session_end,
+        "[exit] roll": settings.exit.roll,
         "[risk] max_repeats": settings.risk.max_repeats,
         "[risk] max_messages": settings.risk.max_messages,
         f"[broker.{settings.execution.broker}] max_volume_share": broker.max_volume_share,

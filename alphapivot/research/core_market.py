@@ -14,6 +14,7 @@ from alphapivot import calendars
 from alphapivot.errors import DataError
 from alphapivot.execution import quotes
 from alphapivot.research import core
+from alphapivot.rolls import adjust
 from pillars.compiled import compiled
 
 if TYPE_CHECKING:
@@ -240,26 +241,26 @@ def _ranges(
     own: pd.DataFrame, line: Ints, rolls: pd.DataFrame, atr: int, volatility_bars: int, a_year: Ints
 ) -> tuple[Floats, Floats]:
     """
-    ATR (and, if asked for, annual volatility) of the traded contract at each bar, as ``quotes.quotes`` has them: over
-    its own last bars, or, while it is young, over the adjusted series of the fronts.
+    ATR (and, if asked for, annual volatility) of what is traded at each bar, as ``quotes.quotes`` has them: of futures
+    over the adjusted series of the fronts. Splits and dividends are left out.
     """
     order = np.argsort(line, kind="stable")
-    ranges, deviations, count = (np.empty(len(own)) for _ in range(3))
-    ranges[order], deviations[order], count[order] = _series(own.iloc[order], line[order], atr, volatility_bars)
-    young = (own["contract"] != "").to_numpy() & (count <= max(atr, volatility_bars))
-    joined = quotes._adjusted(own, rolls) if young.any() and len(rolls) else own.iloc[:0]  # noqa: SLF001 - the same
+    ranges, deviations = np.empty(len(own)), np.empty(len(own))
+    ranges[order], deviations[order] = _series(own.iloc[order], line[order], atr, volatility_bars)
+    rolling = (own["contract"] != "").to_numpy()
+    joined = adjust(own[rolling], rolls) if rolling.any() and len(rolls) else own.iloc[:0]
     if len(joined):
         code = pd.factorize(joined["symbol"])[0]
         found = pd.DataFrame({"symbol": joined["symbol"].to_numpy(), "ts": joined["ts"].to_numpy()})
-        found["atr"], found["deviation"], _ = _series(joined, code, atr, volatility_bars)
-        asked = own.loc[young, ["symbol", "ts"]].assign(row=np.flatnonzero(young)).sort_values("ts")
+        found["atr"], found["deviation"] = _series(joined, code, atr, volatility_bars)
+        asked = own.loc[rolling, ["symbol", "ts"]].assign(row=np.flatnonzero(rolling)).sort_values("ts")
         near = pd.merge_asof(asked, found.sort_values("ts"), on="ts", by="symbol")
         ranges[near["row"]], deviations[near["row"]] = near["atr"], near["deviation"]
     return ranges, deviations * np.sqrt(a_year)
 
 
-def _series(bars: pd.DataFrame, code: Ints, atr: int, volatility_bars: int) -> tuple[Floats, Floats, Floats]:
-    """By series, which stand together in time order: ATR, deviation of changes, and how many whole bars there were."""
+def _series(bars: pd.DataFrame, code: Ints, atr: int, volatility_bars: int) -> tuple[Floats, Floats]:
+    """By series, which stand together in time order: ATR, and deviation of changes."""
     high, low, close = (bars[c].to_numpy(np.float64) for c in ("high", "low", "close"))
     whole = ~(np.isnan(high) | np.isnan(low))
     rows = np.flatnonzero(whole)
@@ -276,8 +277,8 @@ def _series(bars: pd.DataFrame, code: Ints, atr: int, volatility_bars: int) -> t
     known = counted > 0
     safe = np.maximum(at, 0)
     if not len(rows):
-        return np.full(len(bars), np.nan), np.full(len(bars), np.nan), np.zeros(len(bars))
-    return np.where(known, kept[safe], np.nan), np.where(known, spread[safe], np.nan), counted.astype(float)
+        return np.full(len(bars), np.nan), np.full(len(bars), np.nan)
+    return np.where(known, kept[safe], np.nan), np.where(known, spread[safe], np.nan)
 
 
 def wilder(high: Any, low: Any, close: Any, bounds: Any, n: int, back: int) -> Any:

@@ -123,6 +123,17 @@ class World:
             offset=offset,
         )
 
+    def action(self, day, kind, value, *, symbol="A", hour=0):
+        """A split or a dividend at ``hour`` o'clock of the day after the day-th bar."""
+        self.sql(
+            "INSERT INTO market.corporate_action VALUES (:s, :k, :ts, :v, :f, 'test', clock_timestamp())",
+            s=symbol,
+            k=kind,
+            ts=at(day) + timedelta(hours=hour),
+            v=value,
+            f=value if kind == "split" else 1.01,
+        )
+
     def trade(self, day, **options):
         """One run at the end of a day (a number), or at any instant."""
         as_of = at(day) if isinstance(day, int) else day
@@ -160,8 +171,9 @@ class World:
         """
         assert self.sql("SELECT * FROM trading.instrument_lock") == []
         ours = self.sql(
-            "SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty FROM"
-            " trading.fill GROUP BY 1, 2, 3"
+            "SELECT symbol, market, contract, sum(qty) AS qty FROM (SELECT symbol, market, contract,"
+            " CASE side WHEN 'BUY' THEN qty ELSE -qty END AS qty FROM trading.fill UNION ALL"
+            " SELECT symbol, 'spot', '', after - before FROM trading.adjustment) done GROUP BY 1, 2, 3"
         )
         theirs = {(p["symbol"], p["market"], p["contract"]): p["qty"] for p in self.sql("SELECT * FROM paper.position")}
         assert {(p["symbol"], p["market"], p["contract"]): p["qty"] for p in ours if p["qty"]} == {
@@ -169,7 +181,8 @@ class World:
         }
         (account,) = self.sql("SELECT deposited, cash FROM paper.account")
         (sums,) = self.sql("SELECT coalesce(sum(cash), 0) AS cash, coalesce(sum(fee), 0) AS fee FROM trading.fill")
-        assert account["cash"] == account["deposited"] + sums["cash"] - sums["fee"]
+        (booked,) = self.sql("SELECT coalesce(sum(cash), 0) AS cash FROM trading.adjustment")
+        assert account["cash"] == account["deposited"] + sums["cash"] - sums["fee"] + booked["cash"]
         (realised,) = self.sql("SELECT coalesce(sum(realised), 0) AS made FROM trading.trade WHERE state = 'CLOSED'")
         if not any(theirs.values()):
             assert account["cash"] == account["deposited"] + realised["made"]

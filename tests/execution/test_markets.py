@@ -65,9 +65,9 @@ def test_a_roll_closes_the_trade_and_the_next_run_enters_the_new_contract(rollin
         {"close_reason": "contract_rolled", "exit_price": 100}
     ]
     assert [(d.action, d.quote.contract) for d in report.decisions] == [("ENTER_LONG", "M6")]
-    # M6 is young: 9 bars, more than the 6 that ATR(5) needs, so its own bars are used; the stop stands in its
+    # ATR is of what was the front contract at each time, joined at the roll; the stop stands in the contract's
     # own prices
-    assert (report.decisions[0].quote.bars["series"], report.decisions[0].quote.bars["count"]) == ("contract", 9)
+    assert (report.decisions[0].quote.bars["series"], report.decisions[0].quote.bars["count"]) == ("adjusted", 23)
     rolling.trade(24)
     trade = rolling.one_trade()
     assert (trade["contract"], trade["entry_price"], trade["stop"]) == ("M6", 103, 99)
@@ -235,7 +235,7 @@ def test_a_position_changed_by_hand_locks_the_symbol(world):
     assert len(world.sql("SELECT FROM trading.instrument_lock")) == 1
 
 
-def test_a_bar_opens_with_its_session_or_one_width_before_its_end():
+def test_a_day_opens_with_its_session_and_its_bars_follow_each_other_from_there():
     terms = {
         s: Instrument(
             symbol=s,
@@ -263,7 +263,9 @@ def test_a_bar_opens_with_its_session_or_one_width_before_its_end():
     assert start("NY", "1d", "2026-01-20 21:00") == "2026-01-20 14:30:00"
     assert start("NY", "1d", "2025-12-24 18:00") == "2025-12-24 14:30:00"  # a half day
     assert start("NY", "1h", "2026-01-20 15:30") == "2026-01-20 14:30:00"
-    assert start("NY", "1h", "2026-01-20 21:00") == "2026-01-20 20:00:00"
+    assert (
+        start("NY", "1h", "2026-01-20 21:00") == "2026-01-20 20:30:00"
+    )  # from 14:30 on by the hour: the last is short
     assert start("NY", "5m", "2026-01-20 14:35") == "2026-01-20 14:30:00"
     assert start("CME", "1d", "2026-01-20 23:00") == "2026-01-19 23:00:00"
     assert start("BTC", "1d", "2026-01-20 00:00") == "2026-01-19 00:00:00"

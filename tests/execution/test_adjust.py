@@ -1,0 +1,223 @@
+"""Splits and dividends with a trade open (fault 33), worked out by hand; and an ATR that takes neither for a range."""
+
+from decimal import Decimal
+
+import pytest
+
+from alphapivot.brokers import open_broker
+from alphapivot.execution import report
+
+D = Decimal
+
+
+@pytest.fixture
+def holding(world):
+    """250 bought at 100 on day 21, stop 96, target 108."""
+    world.score(20, 50)
+    world.trade(20)
+    world.calm([21])
+    world.score(21, 50)
+    world.trade(21)
+    assert world.one_trade()["entry_qty"] == 250
+    return world
+
+
+def split(world, day, value, close, *, spread=1, score=50):
+    """A split between the bars of two days, and the first bar after it."""
+    world.action(day, "split", value, hour=9)
+    world.calm([day + 1], close=close, spread=spread)
+    world.score(day + 1, score)
+    return world.trade(day + 1)
+
+
+def test_a_split_makes_quantity_entry_stop_and_target_those_of_the_new_shares(holding):
+    run = split(holding, 21, 4, 25, spread=0.25)
+    assert [d.action for d in run.decisions] == ["HOLD"]
+    trade = holding.one_trade()
+    assert (trade["state"], trade["entry_qty"], trade["entry_price"], trade["stop"], trade["target"]) == (
+        "OPEN",
+        1000,
+        25,
+        24,
+        27,
+    )
+    assert (trade["qty"], trade["reference"], trade["realised"]) == (1000, 25, None)
+    holding.holds()
+    assert run.account.equity == 100_000
+    shown = report.open_trades(holding.hub, "paper", "1d").iloc[0]
+    assert (shown["qty"], shown["entry"], shown["unrealised"], shown["to_stop"]) == (1000, 25, 0, D("0.04"))
+
+    before = holding.state()
+    holding.trade(22)
+    assert holding.state() == before  # once: the same run again writes nothing
+
+    holding.bar(23, 25, 28, 25, 27)  # reaches the target of 27
+    holding.score(23, 0)
+    holding.trade(23)
+    trade = holding.one_trade()
+    assert (trade["close_reason"], trade["exit_qty"], trade["realised"]) == ("target", 1000, 1000 * 2)
+    holding.holds()
+
+
+def test_a_reverse_split_pays_the_fraction_in_cash(holding):
+    split(holding, 21, 1 / 3, 300, spread=3)  # 250 / 3 = 83 and a third
+    trade = holding.one_trade()
+    assert (trade["entry_qty"], trade["stop"], trade["target"]) == (83, 288, 324)
+    (booked,) = holding.sql("SELECT before, after, cash FROM trading.adjustment")
+    assert (booked["before"], booked["after"], round(booked["cash"], 4)) == (250, 83, 100)  # a third of 300
+    assert holding.runs[-1].account.equity == pytest.approx(D(100_000), abs=D("0.001"))
+    holding.holds()
+
+
+def test_a_split_that_leaves_less_than_a_lot_closes_the_trade(holding):
+    split(holding, 21, 1 / 1000, 100_000, spread=10)
+    trade = holding.one_trade()
+    assert (trade["state"], trade["close_reason"], trade["entry_qty"]) == ("CLOSED", "split", 0)
+    assert round(trade["realised"], 3) == 0  # 25,000 paid, 25,000 in cash for the fraction
+    holding.holds()
+
+
+def test_a_dividend_is_cash_and_moves_no_stop(holding):
+    holding.action(21, "dividend", 2, hour=9)
+    holding.calm([22], close=98)
+    holding.score(22, 50)
+    run = holding.trade(22)
+    trade = holding.one_trade()
+    assert (trade["entry_qty"], trade["stop"], trade["target"]) == (250, 96, 108)
+    assert (run.account.cash, run.account.equity) == (100_000 - 25_000 + 500, 100_000)
+    holding.bar(23, 98, 98, 95, 97)
+    holding.score(23, 0)
+    holding.trade(23)
+    assert (holding.one_trade()["close_reason"], holding.one_trade()["realised"]) == ("stop", -1000 + 500)
+    holding.holds()
+
+
+def test_a_short_pays_the_dividend_and_a_split_of_the_same_morning_comes_first(new_world):
+    world = new_world({"A": {"margin": "0.5"}})
+    world.calm(range(1, 22))
+    world.score(20, -50)
+    world.trade(20)
+    world.score(21, -50)
+    world.trade(21)
+    world.action(21, "dividend", "0.5", hour=9)
+    world.action(21, "split", 2, hour=9)
+    world.calm([22], close=50)
+    world.score(22, -50)
+    run = world.trade(22)
+    trade = world.one_trade()
+    assert (trade["side"], trade["entry_qty"], trade["stop"], trade["target"], trade["paid"]) == (
+        "SHORT",
+        500,
+        52,
+        46,
+        -250,
+    )
+    assert run.account.equity == 100_000 - 250
+    world.holds()
+
+
+def test_a_split_between_the_decision_and_the_open_cancels_the_entry(world):
+    world.score(20, 50)
+    world.trade(20)
+    split(world, 20, 4, 25, score=0)
+    assert world.orders()["A", "ENTRY"] == ("CANCELED", None)
+    trade = world.sql("SELECT state, close_reason FROM trading.trade WHERE close_reason IS NOT NULL")
+    assert trade == [{"state": "CLOSED", "close_reason": "split"}]
+    world.holds()
+
+
+def test_a_crash_after_the_broker_booked_a_split_books_it_once(holding):
+    holding.action(21, "split", 4, hour=9)
+    holding.calm([22], close=25, spread=0.25)
+    holding.score(22, 50)
+    real = open_broker(holding.hub, holding.settings)
+
+    class Dies:
+        """Booked by the broker, and the plug pulled before the ledger hears of it."""
+
+        caps = real.caps
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def watching(self):
+            return real.watching()
+
+        def advance(self, *args):
+            real.advance(*args)
+            raise KeyboardInterrupt
+
+        def booked(self, since):
+            return real.booked(since)
+
+    with pytest.raises(KeyboardInterrupt):
+        holding.trade(22, broker=Dies())
+    assert holding.one_trade()["entry_qty"] == 250
+    holding.trade(22)
+    assert holding.one_trade()["entry_qty"] == 1000
+    assert holding.sql("SELECT count(*) AS n FROM paper.action") == [{"n": 1}]
+    holding.holds()
+
+
+def test_a_split_that_became_known_too_late_locks_the_symbol_for_a_person(holding):
+    holding.calm([22], close=99)
+    holding.score(22, 50)
+    holding.trade(22)
+    holding.action(21, "split", 4, hour=9)
+    holding.calm([23], close=99)
+    holding.score(23, 50)
+    holding.trade(23)
+    (lock,) = holding.sql("SELECT symbol, reason FROM trading.instrument_lock")
+    assert lock["reason"] == (
+        "a split of 2026-01-22 became known after bars beyond it were traded: adjust the trade by hand"
+    )
+    assert holding.one_trade()["entry_qty"] == 250
+
+
+class Real:
+    """An account that books splits by itself and does not say so: its position is all that shows it."""
+
+    def __init__(self, paper, factor=1):
+        self.paper, self.factor, self.caps = paper, factor, paper.caps
+
+    def __getattr__(self, name):
+        if name in ("watching", "advance", "booked"):
+            raise AttributeError(name)
+        return getattr(self.paper, name)
+
+    def positions(self):
+        return {key: qty * self.factor for key, qty in self.paper.positions().items()}
+
+
+@pytest.mark.parametrize(("factor", "qty"), [(1, 250), (4, 1000)])
+def test_a_real_brokers_own_adjustment_is_no_break_nor_is_its_delay(holding, factor, qty):
+    """Before it has followed nothing is sent; afterwards stop and target are those of the new shares."""
+    holding.action(21, "split", 4, hour=9)
+    holding.calm([22], close=25, spread=0.25)
+    holding.score(22, 50)
+    run = holding.trade(22, broker=Real(open_broker(holding.hub, holding.settings), factor))
+    assert holding.sql("SELECT * FROM trading.instrument_lock") == []
+    trade = holding.one_trade()
+    assert (trade["entry_qty"], trade["stop"]) == (qty, 24 if factor == 4 else 96)
+    assert any("the broker holds 250" in note for note in run.notes) == (factor == 1)
+
+
+def test_a_position_that_a_split_does_not_explain_is_a_break(holding):
+    holding.calm([22])
+    holding.score(22, 50)
+    holding.trade(22, broker=Real(open_broker(holding.hub, holding.settings), 3))
+    (lock,) = holding.sql("SELECT reason FROM trading.instrument_lock")
+    assert lock["reason"] == "spot: our fills make 250, the broker holds 750"
+
+
+def test_a_split_is_no_range(world):
+    """
+    Shares at 100 with a true range of 2, then four for one: 25 with a true range of 0.5. ATR(5) of the last bar is 0.5,
+    where the raw prices' would be above 10.
+    """
+    world.action(20, "split", 4, hour=9)
+    world.calm(range(21, 23), close=25, spread=0.25)
+    world.score(22, 50)
+    (decision,) = world.trade(22).decisions
+    assert decision.quote.atr == pytest.approx(D("0.5"))
+    assert (decision.plan.stop, decision.plan.target) == (24, 27)

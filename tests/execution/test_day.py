@@ -1,0 +1,71 @@
+"""Deposits and withdrawals are neither gain nor loss: daily loss and drawdown are measured without them."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from alphapivot.brokers import open_broker
+from alphapivot.errors import DataError
+from alphapivot.execution import control
+from alphapivot.execution.day import pay
+from alphapivot.settings import Settings
+from tests.execution.conftest import at
+
+D = Decimal
+
+
+def paid(world, day, amount):
+    """Half a day after the day-th bar."""
+    broker = open_broker(world.hub, world.settings)
+    return pay(world.hub, broker, "paper", D(amount), "for a test", at(day) + timedelta(hours=12))
+
+
+@pytest.fixture
+def seen(world):
+    """A book that was looked at on days 20 and 21."""
+    stored = world.settings.stored()
+    stored["risk"] |= {"max_drawdown": "0.2"}
+    world.settings = Settings.restore(stored)
+    world.calm([21, 22, 23])
+    for day in (20, 21, 22, 23):
+        world.score(day, 0)
+    world.trade(20)
+    world.trade(21)
+    return world
+
+
+def test_a_withdrawal_is_no_loss(seen):
+    assert paid(seen, 21, "-40000").cash == 60_000
+    report = seen.trade(22)
+    assert (report.account.equity, report.notes) == (60_000, [])
+    assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"
+
+
+def test_a_deposit_hides_no_loss(seen):
+    """5,000 of 100,000 are lost, which is the day's limit, though 10,000 came in on the same day."""
+    paid(seen, 21, "10000")
+    seen.sql("UPDATE paper.account SET cash = cash - 5000")
+    report = seen.trade(22)
+    assert report.account.equity == 105_000
+    assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"  # of 110,000 that is less than 5 %
+    seen.sql("UPDATE paper.account SET cash = cash - 500")
+    seen.trade(22)
+    found = control.state(seen.hub.engine.connect(), "paper")
+    assert (found.state, found.reason.partition(":")[0]) == ("REDUCE_ONLY", "daily_loss")
+
+
+def test_the_peak_follows_what_was_withdrawn(seen):
+    paid(seen, 21, "-50000")
+    seen.trade(22)
+    seen.sql("UPDATE paper.account SET cash = cash - 2400")  # less than 5 % of 50,000
+    seen.score(23, 0)
+    seen.trade(23)
+    assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"
+
+
+@pytest.mark.parametrize(("amount", "said"), [("0", "other than 0"), ("-200000", "has 100000.00 EUR to withdraw")])
+def test_what_cannot_be_paid_is_refused(seen, amount, said):
+    with pytest.raises(DataError, match=said):
+        paid(seen, 21, amount)
+    assert seen.sql("SELECT * FROM trading.book_cash") == []
