@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["run failed", "run crashed", "feed stale", "position break", "kill switch", "daily loss"]
 RECENT = "interval '1 day'"  # what is older is no news
+BACKTESTS = "bt-%%"  # their losses wake nobody, and whoever runs one sees how it ends
 
 log = logging.getLogger("alphapivot.alerts")
 
@@ -98,7 +99,7 @@ def _send(hub: Hub, key: str) -> Alert | None:
 def _failed_runs(hub: Hub) -> list[Alert]:
     query = text(
         "SELECT run_id, kind, as_of, attempts, message FROM ops.run"
-        f" WHERE state = 'failed' AND finished_at > now() - {RECENT}"
+        f" WHERE state = 'failed' AND finished_at > now() - {RECENT} AND kind <> 'backtest'"
     )
     with hub.engine.connect() as conn:
         rows = conn.execute(query).all()
@@ -134,8 +135,14 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:
     """Locks and the kill switch of every book; the daily loss of the configured one, whose limit is known."""
     book = settings.execution.book
-    locks = text("SELECT lock_id, book, symbol, reason FROM trading.instrument_lock WHERE cleared_at IS NULL")
-    switches = text(f"SELECT control_id, scope, state, reason, by FROM trading.control WHERE at > now() - {RECENT}")
+    locks = text(
+        "SELECT lock_id, book, symbol, reason FROM trading.instrument_lock"
+        f" WHERE cleared_at IS NULL AND book NOT LIKE '{BACKTESTS}'"
+    )
+    switches = text(
+        "SELECT control_id, scope, state, reason, by FROM trading.control"
+        f" WHERE at > now() - {RECENT} AND scope NOT LIKE '{BACKTESTS}'"
+    )
     losses = text(
         "SELECT day, currency, start_equity - equity + deposits AS lost, start_equity FROM api.equity"
         " WHERE book = :book AND start_equity > 0 ORDER BY day DESC LIMIT 1"

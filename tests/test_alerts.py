@@ -97,6 +97,18 @@ def test_a_hub_that_was_never_filled_is_not_stale(hub, small):
     assert alerts.find(hub, small, NOW) == []
 
 
+def test_what_happens_in_a_backtest_wakes_nobody(hub, small):
+    fresh(hub, small)
+    ops.begin_run(hub, "b1", kind="backtest", scope="bt-1", as_of=NOW, config={}, config_hash="", code_version="")
+    ops.finish_run(hub, "b1", "failed", "lookahead: pillar 'gap' ...")
+    control.halt(hub, "bt-1", "daily_loss", "risk limits", reduce_only=True)
+    write(
+        hub,
+        "INSERT INTO trading.instrument_lock (book, symbol, reason, at) VALUES ('bt-1', 'GOLD', 'repeated', now())",
+    )
+    assert alerts.find(hub, small, NOW) == []
+
+
 def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, small, received):
     fresh(hub, small)
     book = small.execution.book

@@ -220,7 +220,8 @@ class Paper:
             seen = pd.DataFrame(
                 [(*key, p.seen_until) for key, p in before.items()], columns=["symbol", "market", "contract", "seen"]
             )
-            news = bars.merge(seen, on=["symbol", "market", "contract"])
+            recent = bars[bars["ts"] > min(p.seen_until for p in before.values())] if before else bars.iloc[:0]
+            news = recent.merge(seen, on=["symbol", "market", "contract"])
             news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
             # a split comes before a dividend of the same morning, which is per share as traded then
             coming: dict[Key, list[Event]] = defaultdict(list)

@@ -215,6 +215,8 @@ def rates(
     A pair whose newest bar is older than ``max_age`` completed bars is left out: no rate is better than a stale one.
     """
     known: dict[str, Decimal] = {book: Decimal(1)}
+    if set(currencies) <= {book}:
+        return known
     spot = bars[(bars["market"] == "spot") & (bars["ts"] <= as_of)].groupby("symbol")[["ts", "close"]].last()
     newest = {str(s): (ts.to_pydatetime(), float(close)) for s, ts, close in spot.itertuples()}
     for currency in currencies:

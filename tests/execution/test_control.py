@@ -28,6 +28,13 @@ def test_the_stricter_of_the_book_and_all_books_counts(hub):
     assert now(hub) == "REDUCE_ONLY"
 
 
+def test_a_halt_of_all_books_does_not_reach_backtests(hub):
+    control.halt(hub, "*", "the feed is wrong", "me")
+    assert now(hub, "bt-1") == "ACTIVE"
+    control.halt(hub, "bt-1", "daily_loss", "risk limits")
+    assert now(hub, "bt-1") == "HALTED"
+
+
 @pytest.mark.parametrize(("reason", "by"), [("", "me"), ("  ", "me"), ("why", "")])
 def test_a_change_needs_a_reason_and_a_name(hub, reason, by):
     with pytest.raises(ValueError, match="needs a reason and a name"):

@@ -6,17 +6,19 @@ Real PostgreSQL, the real steps, the simulated market with its rolls and splits.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
-from alphapivot import process
+from alphapivot import plugins, process
+from alphapivot.errors import DataError
 from alphapivot.hub import backtests
+from alphapivot.reports import backtests as compared
 from flows import demo, replay
-from tasks import backtest
+from tasks import backtest, ingest, runs
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "configs" / "small.ini"
@@ -55,11 +57,6 @@ def made(settings, instants, **options):
     )
 
 
-def ingested(settings, instant):
-    """The hub with all bars up to ``instant``, as one run of the pipeline leaves it."""
-    replay.session(settings, instant)
-
-
 def reasons(decision: tuple) -> set[str]:
     return set(decision[4])
 
@@ -78,3 +75,80 @@ def test_a_backtest_does_what_runs_one_by_one_did(small, sessions):
         name: rows for name, rows in live.items() if name != "decision"
     }
     assert after["fill"], "nothing was traded: the test would prove nothing"
+
+
+GAP = '''
+from typing import ClassVar
+from pydantic import Field
+from pillars.base import Panel, Parts, Pillar
+from pillars.indicators import atr, ramp, still
+
+
+class Gap(Pillar):
+    """Fades what a bar has moved since its open."""
+
+    name: ClassVar[str] = "gap"
+    atr: int = Field(14, gt=1, le=200, description="ATR, bars")
+
+    @property
+    def history(self) -> int:
+        return 20 * self.atr
+
+    def parts(self, bars: Panel) -> Parts:
+        gap = ramp(bars.open - bars.close, atr(bars, self.atr), still(bars, 20))
+        return Parts(parts={"gap": 100 * gap}, features={"gap": gap})
+'''
+PEEKING = GAP.replace(
+    "bars.open - bars.close",
+    "bars.each(lambda c: c[[*range(1, len(c)), -1]] if len(c) else c, bars.close) - bars.close",
+)
+
+
+@pytest.fixture
+def own_pillar(small, tmp_path):
+    """small.ini with a pillar of one's own, on a hub that has the bars."""
+
+    def configured(code: str, until: datetime):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / "gap.py").write_text(code)
+        written = SMALL.read_text().replace("weights = trend: 0.35,", "weights = gap: 0.1, trend: 0.25,")
+        path = tmp_path / "config.ini"
+        path.write_text(written + "\n[plugins]\nfolder = mine\n\n[pillar.gap]\natr = 14\n")
+        settings = small(path)
+        run = runs.begin("replay", settings, key="bars", as_of=until)
+        for feed, shard in ingest.batches(run):
+            ingest.ingest.fn(run, feed, shard)
+        return settings
+
+    yield configured
+    plugins.load(None, ())
+
+
+@pytest.mark.timeout(1200)
+def test_a_pillar_that_peeks_one_bar_ahead_is_caught_by_the_backtest_itself(own_pillar):
+    since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 2, 14, tzinfo=UTC)
+    settings = own_pillar(PEEKING, until)
+    with pytest.raises(
+        DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 2025-0\d-\d\d .* mend the pillar"
+    ):
+        backtest.run(settings, since, until, progress=quiet, book="peek")
+    (failed,) = backtests.listed(hubs.connect())
+    assert (failed["state"], failed["digest"], failed["done_until"]) == ("failed", None, None)
+    honest = backtest.run(own_pillar(GAP, until), since, until, progress=quiet, book="honest")
+    assert not honest.unchanged
+    again = backtest.run(own_pillar(GAP, until), since, until, progress=quiet, book="honest")
+    assert again.unchanged
+    assert again.run == honest.run
+    wider = own_pillar(GAP, until)
+    wider = process.configure(changes={"execution.stop_atr": "3"})
+    other = backtest.run(wider, since, until, progress=quiet, book="wider")
+    one, two = ({row["book"]: row for row in backtests.listed(hubs.connect())}[made.book] for made in (honest, other))
+    assert compared.different(one["config"], two["config"]) == [("execution.stop_atr", "1.5", "3")]
+    assert one["digest"] != two["digest"]
+    trades = compared.different_trades(hubs.connect(), honest.book, other.book)
+    assert set(trades["book"]) <= {"bt-honest", "bt-wider"}
+    assert len(trades) > 0
+    with hubs.connect().engine.connect() as conn:
+        query = "SELECT code FROM research.backtest_warning WHERE run_id = :run_id"
+        told = set(conn.execute(text(query), {"run_id": honest.run.run_id}).scalars())
+    assert {"survivorship", "no_volume_limit"} <= told

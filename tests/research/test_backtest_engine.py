@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -66,19 +67,22 @@ def test_another_price_is_another_digest(walks):
     assert backtests.digest(world.hub, world.trade("bt-after").scope) != before
 
 
-def test_a_backtest_that_stops_a_loss_goes_on_the_next_day(walks):
+def test_a_loss_stops_the_book_until_the_next_risk_day(walks):
     world = walks(seed=5)
-    world.settings = world.settings.model_copy(
-        update={"risk": world.settings.risk.model_copy(update={"daily_loss_limit": 0.0005})}
-    )
+    risk = world.settings.risk.model_copy(update={"daily_loss_limit": Decimal("0.0003")})
+    world.settings = world.settings.model_copy(update={"risk": risk})
     run = world.trade("bt-losses")
-    query = (
-        "SELECT count(*) AS trips, min(as_of) AS first, max(as_of) AS last FROM trading.risk_trip WHERE book = :book"
-    )
+    query = "SELECT as_of FROM trading.risk_trip WHERE book = :book ORDER BY as_of"
+    said = "SELECT state, by FROM trading.control WHERE scope = :book ORDER BY control_id"
+    entered = "SELECT as_of FROM trading.intent WHERE book = :book AND action LIKE 'ENTER%'"
     with world.hub.engine.connect() as conn:
-        row = conn.execute(text(query), {"book": run.scope}).one()
-    assert row.trips > 1
-    assert row.last > row.first
+        trips = list(conn.execute(text(query), {"book": run.scope}).scalars())
+        words = [tuple(row) for row in conn.execute(text(said), {"book": run.scope})]
+        entries = set(conn.execute(text(entered), {"book": run.scope}).scalars())
+    assert trips
+    assert words == [("REDUCE_ONLY", "risk limits"), ("ACTIVE", "backtest")] * len(trips)
+    assert not entries & set(trips)
+    assert any(as_of > trips[0] for as_of in entries)
 
 
 @pytest.mark.parametrize("nth", [1, 2])
@@ -119,7 +123,8 @@ def test_an_entry_that_fills_before_its_score_was_published_is_found(walks):
     world = walks(symbols=2, days=60, lag=30)
     run, settings = world.begin("bt-early")
     # decided at the bar's end itself, half an hour before its feed tells it: as if nothing were late
-    told = settings.model_copy(update={"feeds": walks(symbols=0, days=1).settings.feeds})
+    prompt = settings.feeds["walk"].model_copy(update={"publication_lag": 0})
+    told = settings.model_copy(update={"feeds": {"walk": prompt}})
     world.go_on(run, told)
     with pytest.raises(DataError, match=r"lookahead: the entry in W00\d decided at .* stands on the score of"):
         backtest_check.fills(world.hub, settings)

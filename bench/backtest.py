@@ -1,0 +1,84 @@
+"""
+The whole `alphapivot backtest`, as its command, with the database: daily and minute bars, stages, memory, growth.
+
+The bars are there before; scores, check, trading and results are what is measured. Symbols are scaled, bars are not.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from alphapivot import hub, process
+from alphapivot.home import CHECKOUT as ROOT
+from alphapivot.hub import backtests
+from bench.execution import row
+from bench.prefect import _home
+
+SYMBOLS, DAYS = 500, 2500
+MINUTE_SYMBOLS, MINUTES = 50, 100_000
+
+
+def rows(scale: float) -> Iterator[dict[str, Any]]:
+    symbols, few = max(int(SYMBOLS * scale), 4), max(int(SYMBOLS * scale / 10), 2)
+    until = datetime(2025, 6, 27, tzinfo=UTC)
+    since = until - timedelta(days=DAYS * 365 // 252)
+    large = backtested(symbols, "1d", "1d: 0.7, 1w: 0.3", since, until)
+    small = backtested(few, "1d", "1d: 0.7, 1w: 0.3", since, until)
+    yield _row("BT1", f"alphapivot backtest, {symbols} symbols x {DAYS:,} daily bars; {_said(large)}", large, scale)
+    growth = (large["seconds"] / symbols) / (small["seconds"] / few)
+    name = f"time a symbol, {symbols} / {few} symbols"
+    yield row("BT2", name, large["seconds"], small["seconds"], growth, "<= 1.25", growth <= 1.25, scale)
+    count, bars = max(int(MINUTE_SYMBOLS * scale), 2), max(int(MINUTES * scale), 2_000)
+    minutes = backtested(count, "1m", "1m: 0.7, 1h: 0.3", until - timedelta(minutes=bars), until, calendar="24/7")
+    yield _row("BT3", f"alphapivot backtest, {count} symbols x {bars:,} minute bars; {_said(minutes)}", minutes, scale)
+
+
+def backtested(
+    symbols: int, base: str, weights: str, since: datetime, until: datetime, *, calendar: str = "XNYS"
+) -> dict[str, Any]:
+    """Ingests, then runs the command: seconds, by stage, megabytes, trades, instants."""
+    with _home(symbols) as config:
+        written = config.read_text().replace("base = 1d", f"base = {base}").replace("1d: 0.7, 1w: 0.3", weights)
+        written = written.replace("calendar = XNYS", f"calendar = {calendar}")
+        lead = timedelta(days=600 if base == "1d" else 3)
+        written = written.replace("start = 2023-01-01", f"start = {since - lead:%Y-%m-%d}")
+        config.write_text(written)
+        _command(config, "ingest", "--from", f"{since - lead:%Y-%m-%d}", "--to", f"{until:%Y-%m-%d}")
+        begun = time.perf_counter()
+        _command(config, "backtest", "--from", since.isoformat(), "--to", until.isoformat(), "--book", "bench")
+        seconds = time.perf_counter() - begun
+        process.configure(config)
+        (made,) = backtests.listed(hub.connect())
+        hub.connect().close()
+        return {
+            "seconds": seconds,
+            "stages": made["seconds"],
+            "trades": made["trades"],
+            "instants": made["instants"],
+            "memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        }
+
+
+def _command(config: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "alphapivot.cli", *arguments, "--config", str(config)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+
+
+def _said(made: dict[str, Any]) -> str:
+    stages = ", ".join(f"{stage} {spent:.0f} s" for stage, spent in made["stages"].items())
+    return f"{made['trades']} trades, {made['memory']:.0f} MB; {stages}"
+
+
+def _row(target: str, name: str, made: dict[str, Any], scale: float) -> dict[str, Any]:
+    each = 1000 * made["stages"]["trade"] / max(made["instants"], 1)
+    return row(target, f"{name}; ratio: ms an instant", made["seconds"], None, each, "reported", met=True, scale=scale)
