@@ -30,7 +30,8 @@ FLOWS = "SELECT at, amount, note FROM trading.book_cash WHERE book = :book AND a
 TRADES = """
     SELECT t.trade_id, t.symbol, t.market, t.contract, t.side, t.state, i.as_of, t.qty, t.entry_qty, t.exit_qty,
            t.entry_price, t.entry_at, t.exit_price, t.exit_at, t.realised, t.fees, t.close_reason, t.reference, t.stop,
-           t.target, t.currency, t.multiplier, t.quote_unit, d.score, d.run_id, d.bars ->> 'interval' AS interval,
+           t.target, t.currency, t.multiplier, t.quote_unit, d.score,
+           coalesce(d.score_ts, i.as_of) AS scored, d.run_id, d.bars ->> 'interval' AS interval,
            coalesce((d.plan ->> 'stop')::numeric, t.stop) AS first_stop,
            coalesce((d.plan ->> 'fx')::numeric, 1) AS fx, v.votes, coalesce(f.cash, 0) AS cash,
            b.close AS last, x.fx AS fx_now
@@ -167,7 +168,7 @@ def load(hub: Hub, name: str, until: datetime | None = None) -> Book:
         _frame(hub, RUNS, **asked),
         symbols,
         _frame(hub, ISSUES, symbols=symbols, since=marks["as_of"].iloc[0], until=asked["until"]),
-        _warned(hub, name),
+        list(_frame(hub, WARNED, book=name)["message"]),
     )
 
 
@@ -232,13 +233,6 @@ def total(amounts: Iterable[Any]) -> Decimal:
     return sum(amounts, Decimal(0))
 
 
-def _warned(hub: Hub, name: str) -> list[str]:
-    with hub.engine.connect() as conn:
-        if conn.execute(text("SELECT to_regclass('research.backtest_warning')")).scalar() is None:
-            return []
-        return list(conn.execute(text(WARNED), {"book": name}).scalars())
-
-
 def _composed(query: str, **values: Any) -> sql.Composed:
     return sql.SQL(query).format(**{name: sql.Literal(v) for name, v in values.items()})
 
@@ -248,6 +242,6 @@ def _frame(hub: Hub, query: str, **parameters: Any) -> pd.DataFrame:
     with hub.engine.connect() as conn:
         result = conn.execute(text(query), parameters)
         found = pd.DataFrame(result.all(), columns=list(result.keys()), dtype=object)
-    for name in found.columns.intersection(["as_of", "at", "ts", "entry_at", "exit_at", "first", "last_at"]):
+    for name in found.columns.intersection(["as_of", "scored", "at", "ts", "entry_at", "exit_at", "first", "last_at"]):
         found[name] = pd.to_datetime(found[name], utc=True)
     return found

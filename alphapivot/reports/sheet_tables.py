@@ -211,7 +211,7 @@ def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
             (
                 p.symbol,
                 p.side,
-                _instant(p.as_of),
+                _instant(p.scored),
                 f"{p.entry_qty:,f}",
                 f"{p.qty_more:+,f}",
                 price(p.entry_price),
@@ -226,12 +226,12 @@ def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
             for p in each(pairs)
         ],
         columns=[
-            "symbol", "side", "decided", "qty", "qty more", "entry", "entry, ticks", "entry, bps", "exit, ticks",
+            "symbol", "side", "score of", "qty", "qty more", "entry", "entry, ticks", "entry, bps", "exit, ticks",
             "exit, bps", "ended by", f"in {against.other}", "result more",
         ],
     )  # fmt: skip
     found = [(f"Against {against.other}", words, table)]
-    columns = ["symbol", "side", "decided", "qty", "entry", "ended by", "result"]
+    columns = ["symbol", "side", "score of", "qty", "entry", "ended by", "result"]
     for frame, heading, text in (
         (missed, f"Missed: only in {against.other}", "What became of the decision in this book stands beside it."),
         (extra, f"Only in {book.name}", "Decisions that the other book did not make, or did not fill."),
@@ -241,7 +241,7 @@ def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
                 (
                     t.symbol,
                     t.side,
-                    _instant(t.as_of),
+                    _instant(t.scored),
                     f"{t.entry_qty:,f}",
                     price(t.entry_price),
                     t.close_reason or "open",

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from alphapivot.reports.result import Result
     from alphapivot.settings import Settings
 
-KEY = ["symbol", "side", "as_of"]
+DECISION = ["symbol", "side", "scored"]  # runs need not be at the same instant: what counts is the bar of the score
+KEY = [*DECISION, "turn"]  # a bar may be traded again after a stop
 OWN = [
+    "as_of",
     "trade_id",
     "contract",
     "entry_qty",
@@ -55,7 +57,7 @@ def of(hub: Hub, settings: Settings, own: Result, other: str) -> Versus:
 
 def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Versus:
     """
-    Trades matched by symbol, side and the instant of their decision, over the period that both books cover.
+    Trades matched by symbol, side and the bar of the score that was decided on, over the period that both cover.
 
     ``ticks``: symbol -> price step; without one a difference in ticks is None.
     """
@@ -93,14 +95,15 @@ def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Versus:
 
 
 def _within(trades: pd.DataFrame, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-    return trades.loc[(trades["as_of"] >= since) & (trades["as_of"] <= until), [*KEY, *OWN]]
+    own = trades[(trades["as_of"] >= since) & (trades["as_of"] <= until)].sort_values(["as_of", "trade_id"])
+    return own.assign(turn=own.groupby(DECISION).cumcount())[[*KEY, *OWN]]
 
 
 def _why(trades: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
     """What became of the same decision here: it was taken and its entry never filled, or it was not taken."""
     never = trades[trades["entry_qty"] == 0]
-    ended = dict(zip(never[KEY].itertuples(index=False, name=None), never["close_reason"], strict=True))
+    ended = dict(zip(never[DECISION].itertuples(index=False, name=None), never["close_reason"], strict=True))
     return [
         f"not filled: {ended[key] or 'still pending'}" if key in ended else "not decided here"
-        for key in missed[KEY].itertuples(index=False, name=None)
+        for key in missed[DECISION].itertuples(index=False, name=None)
     ]

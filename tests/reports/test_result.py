@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -204,6 +205,8 @@ def test_two_books_are_compared_decision_by_decision(world):
     assert pair.result_more == 250 * D("1.01")
     assert (found.missed["symbol"].tolist(), found.missed["why"].tolist()) == (["A"], ["not decided here"])
     assert found.extra.empty
+    later = own.trades.assign(as_of=own.trades["as_of"] + pd.Timedelta(hours=3))  # the same bar, decided on later
+    assert len(versus.compare(dataclasses.replace(own, trades=later), theirs, {}).pairs) == 1
     back = versus.compare(theirs, own, {})
     assert back.pairs["entry_ticks"].tolist() == [None]
     assert len(back.extra) == 1
