@@ -36,7 +36,18 @@ from tests.execution.faults import Faulty, Points
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
-STORED = ("orders", "trade", "decision", "intent", "fill", "instrument_lock", "risk_day", "risk_trip", "control")
+STORED = (
+    "orders",
+    "trade",
+    "adjustment",
+    "decision",
+    "intent",
+    "fill",
+    "instrument_lock",
+    "risk_day",
+    "risk_trip",
+    "control",
+)
 PAPER = ("account", "position", "orders", "fill")
 MONEY = ("cash", "equity", "non_marginable_buying_power")
 NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # what differs between two equal books
@@ -344,8 +355,9 @@ class Book:
         barred = self.barred()
         held = {key[0]: qty for key, qty in self.broker.positions().items()}
         ours = self.sql(
-            "SELECT symbol, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS q FROM trading.fill WHERE book = :b"
-            " GROUP BY 1",
+            "SELECT symbol, sum(qty) AS q FROM (SELECT book, symbol, CASE side WHEN 'BUY' THEN qty ELSE -qty END AS qty"
+            " FROM trading.fill UNION ALL SELECT book, symbol, after - before FROM trading.adjustment) done"
+            " WHERE book = :b GROUP BY 1",
             b=self.scope,
         )
         made = {o["symbol"]: o["q"] for o in ours if o["q"]}

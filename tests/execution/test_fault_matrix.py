@@ -57,8 +57,8 @@ def make(market, tmp_path, landed):
     """A function from a kind of broker to a new book there; stop 96, target 108, 250 to buy."""
     books = []
 
-    def new(kind="unique", **changes):
-        books.append(Book(market, make_settings({"A": {}}, **changes), kind, tmp_path, at))
+    def new(kind="unique", *, hub=market, settings=None, **changes):
+        books.append(Book(hub, settings or make_settings({"A": {}}, **changes), kind, tmp_path, at))
         return books[-1]
 
     yield new
@@ -690,6 +690,90 @@ def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
     late.run(21)
     assert [(o["state"], o["reason"]) for o in late.orders("ENTRY")] == [("EXPIRED", "not_sent_in_time")]
     late.holds()
+
+
+FUTURE = {"futures": "a", "signal_market": "futures", "trade_market": "futures", "multiplier": "50", "margin": "0.1"}
+SAMPLE = pytest.param(30, id="sample", marks=pytest.mark.timeout(600))
+EVERY = pytest.param(1, id="every point", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
+
+
+@pytest.fixture(scope="module")
+def rolls(server, template):
+    """H6 at 100, and M6 three points above it, the front contract from day 22 on."""
+    with Hub(server.database("rolls", template=template)) as hub:
+        world = World(hub, make_settings({}))
+        world.calm(range(1, 25), market="futures", contract="H6")
+        world.calm(range(15, 25), market="futures", contract="M6", close=103)
+        world.roll(None, "H6")
+        world.roll(22, "M6", "H6", spread=3.0, offset=-3.0)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def splits(server, template):
+    """100, and 25 from the split on, four for one, before the open of day 22's bar."""
+    with Hub(server.database("splits", template=template)) as hub:
+        world = World(hub, make_settings({}))
+        world.calm(range(1, 22))
+        world.action(21, "split", 4, hour=9)
+        world.calm(range(22, 25), close=25, spread=0.25)
+        yield hub
+
+
+def held_until(book, day):
+    for d in range(20, day):
+        book.score(d, 50)
+        book.run(d)
+    book.score(day, 50)
+    return book
+
+
+def struck_everywhere(start, day, every, check):
+    """A run of a day is struck at its points (each ``every``-th) in every way, and the next one brings it to an end."""
+    twin = held_until(start(), day)
+    many = len(points(twin, day))
+    for which, how in enumerate(HOWS):
+        for n in range(1 + which, many + 1, every):
+            book = held_until(start(), day)
+            if how == "killed":
+                assert book.killed(day, n) is not None
+            else:
+                book.disconnected(day, n, untold=how == "untold")
+            book.run(day)
+            book.rests(day)
+            book.score(day + 1, 50)
+            book.run(day + 1)
+            check(book)
+            book.holds()
+
+
+@pytest.mark.parametrize("every", [SAMPLE, EVERY])
+def test_row_32_a_roll_that_is_struck_anywhere_ends_in_one_trade_in_the_next_contract(make, rolls, every):
+    def rolled(book):
+        old, new = book.trades()
+        assert (old["contract"], old["state"], old["close_reason"]) == ("H6", "CLOSED", "roll")
+        assert (new["contract"], new["state"], new["entry_qty"]) == ("M6", "OPEN", old["entry_qty"])
+        assert (new["stop"], new["target"]) == (old["stop"] + 3, old["target"] + 3)
+        legs = Counter(o["leg"] for o in book.theirs())
+        assert (legs["ENTRY"], legs["EXIT"]) == (2, 1)
+
+    def start():
+        settings = make_settings({"A": FUTURE}, risk={"risk_per_trade": "0.02"})
+        settings = settings.model_copy(update={"exit": settings.exit.model_copy(update={"roll": True})})
+        return make("paper", hub=rolls, settings=settings)
+
+    struck_everywhere(start, 22, every, rolled)
+
+
+@pytest.mark.parametrize("every", [SAMPLE, EVERY])
+def test_row_33_a_split_that_is_struck_anywhere_is_booked_once(make, splits, every):
+    def split(book):
+        (trade,) = book.trades()
+        assert (trade["state"], trade["entry_qty"], trade["entry_price"]) == ("OPEN", 1000, 25)
+        assert (trade["stop"], trade["target"], book.held()) == (24, 27, 1000)
+        assert book.sql("SELECT count(*) AS n FROM paper.action WHERE book = :b", b=book.scope) == [{"n": 1}]
+
+    struck_everywhere(lambda: make("paper", hub=splits), 22, every, split)
 
 
 @pytest.mark.parametrize("kind", FAKES)
