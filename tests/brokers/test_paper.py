@@ -9,6 +9,7 @@ import pandas as pd
 import psycopg
 import pytest
 
+from alphapivot.brokers import taking
 from alphapivot.brokers.base import Accepted, Attached, Duplicate, NotSent, OrderSpec, Ref, Rejected, Unknown
 from alphapivot.brokers.paper import Paper
 from alphapivot.errors import ConfigError, Unavailable
@@ -145,7 +146,7 @@ def test_what_is_owned_is_paid_for_and_a_short_sets_its_margin_aside(hub, paper)
     assert (account.cash, account.equity, account.free) == (110_000, 100_000, 95_000)
 
 
-def test_a_memory_that_cannot_be_reached_was_not_sent_and_one_that_is_lost_is_unknown(hub_url):
+def test_a_memory_that_cannot_be_reached_was_not_sent_and_one_that_is_lost_is_unknown(hub_url, monkeypatch):
     with Hub(hub_url) as hub:
         paper = opened(hub)
         paper.account()
@@ -157,9 +158,9 @@ def test_a_memory_that_cannot_be_reached_was_not_sent_and_one_that_is_lost_is_un
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
 
-        paper._wrong = lambda *_: lose()  # in the middle of the order
+        monkeypatch.setattr(taking, "wrong", lose)  # in the middle of the order
         assert isinstance(paper.submit(bracket()), Unknown)
-        del paper._wrong
+        monkeypatch.undo()
         assert paper.open_orders() == []
     with Hub("postgresql://nobody@127.0.0.1:1/none") as nowhere:
         lost = Paper.__new__(Paper)
