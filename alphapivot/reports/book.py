@@ -32,8 +32,8 @@ TRADES = """
            t.entry_price, t.entry_at, t.exit_price, t.exit_at, t.realised, t.fees, t.close_reason, t.reference, t.stop,
            t.target, t.currency, t.multiplier, t.quote_unit, d.score,
            coalesce(d.score_ts, i.as_of) AS scored, d.run_id, d.bars ->> 'interval' AS interval,
-           coalesce((d.plan ->> 'stop')::numeric, t.stop) AS first_stop,
-           coalesce((d.plan ->> 'fx')::numeric, 1) AS fx, v.votes, coalesce(f.cash, 0) AS cash,
+           coalesce((d.plan ->> 'stop')::numeric / t.ratio, t.stop) AS first_stop,
+           coalesce((d.plan ->> 'fx')::numeric, 1) AS fx, v.votes, coalesce(f.cash, 0) + t.paid AS cash,
            b.close AS last, x.fx AS fx_now
     FROM trading.trade t
     JOIN trading.intent i USING (intent_id)
