@@ -93,12 +93,18 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _cash(options: argparse.Namespace) -> int:
+    from datetime import timedelta
+
     from alphapivot import clock, hub
     from alphapivot.brokers import open_broker
     from alphapivot.execution import day
+    from alphapivot.reports import tables
 
     settings = settings_of(options)
     book, database, now = settings.execution.book, hub.connect(), clock.WallClock().now()
+    run = tables.latest(database)
+    if run and settings.feeds[settings.runtime.feed].kind == "simulated":
+        now = run.as_of + timedelta(microseconds=1)  # a simulated market stands still after its last run
     account = day.pay(database, open_broker(database, settings), book, options.amount, options.note, now)
     what = "deposited in" if options.amount > 0 else "withdrawn from"
     print(f"{abs(options.amount):f} {account.currency} {what} book {book}: cash {account.cash:.2f}")  # noqa: T201
