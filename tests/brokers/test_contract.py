@@ -225,6 +225,7 @@ def test_a_bracket_leaves_by_one_leg_and_the_other_is_cancelled(bench):
     assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"SUSPENDED"}
     bench.trade(100)
     assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"NEW"}
+    assert len(bench.broker.open_orders()) == 2  # the entry is final, and rests no more
     bench.trade(111)
     assert (bench.find("AP1T", "TARGET").state, bench.find("AP1S", "STOP").state) == ("FILLED", "CANCELED")
     assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])

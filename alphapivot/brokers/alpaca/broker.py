@@ -76,7 +76,9 @@ class Alpaca:
 
     def open_orders(self) -> list[BrokerOrder]:
         found = self._wire.pages({"status": "open", "nested": "true"})
-        return [rows.order(row, rows.ours(row), self._key) for row in rows.flat(found)]
+        # an entry that is filled is listed for the sake of its open legs, and a leg for the sake of its sibling
+        seen = [rows.order(row, rows.ours(row), self._key) for row in rows.flat(found)]
+        return [order for order in seen if order.state not in rows.FINAL]
 
     def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
         """One listing answers for most; what it lacks is asked for by name, since only that proves an absence."""

@@ -31,6 +31,7 @@ STATES: dict[str, OrderState] = {
     "rejected": "REJECTED",
     "expired": "EXPIRED",
 }
+FINAL = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED")
 KINDS = {"MARKET": "market", "LIMIT": "limit", "STOP": "stop"}
 LEGS = {"STOP": "stop", "TARGET": "limit"}  # the type by which a bracket's leg is told
 
