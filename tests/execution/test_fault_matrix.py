@@ -111,7 +111,7 @@ def killed_entry(make, kind, name, commits_before=None):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_row_01_crash_before_the_intent_commits(make, kind):
-    book = killed_entry(make, kind, "before submit", 2)
+    book = killed_entry(make, kind, "before submit", 3)
     assert (book.trades(), book.theirs()) == ([], [])
     book.run(20)
     assert book.states()["ENTRY"] == ["NEW"]
