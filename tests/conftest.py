@@ -24,6 +24,7 @@ FAST = {  # data that live for one session need not survive a power cut
 numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Under `pytest -n` the tests of a file that start a Prefect server run in one process: they share it."""
     for item in items:

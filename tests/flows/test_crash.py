@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = "tests/configs/small.ini"
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
@@ -109,7 +109,6 @@ def test_sigkill_of_the_flow(run):
     run.retry_completes()
 
 
-@pytest.mark.slow
 def test_sigterm_of_the_worker_lets_the_run_finish(run):
     os.kill(run.worker, signal.SIGTERM)
     time.sleep(2)
@@ -117,7 +116,6 @@ def test_sigterm_of_the_worker_lets_the_run_finish(run):
     run.completes()
 
 
-@pytest.mark.slow
 def test_a_second_sigterm_of_the_worker_ends_the_run_which_then_says_crashed(run):
     worker = run.worker
     os.kill(worker, signal.SIGTERM)
@@ -139,7 +137,6 @@ def test_sigkill_of_the_worker_and_its_flow(run, inbox):
     run.retry_completes()
 
 
-@pytest.mark.slow
 def test_sigkill_of_the_worker_alone_leaves_the_flow_to_finish(run):
     os.kill(run.worker, signal.SIGKILL)
     run.completes()
@@ -178,7 +175,6 @@ def test_sigkill_of_postgresql(run, server):
     run.completes()
 
 
-@pytest.mark.slow
 def test_sigkill_of_alphapivot_ui_itself_leaves_nothing_behind_that_the_next_one_does_not_take_over(run):
     worker = run.worker
     run.checkout.ui.kill()

@@ -16,7 +16,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
 from tasks import rerun
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 AS_OF = "2025-06-27T00:00:00+00:00"
 PAST = "2025-03-31T23:00:00+00:00"
@@ -87,7 +87,6 @@ def test_maintenance_says_what_went_and_leaves_what_was_traded(decided):
     assert counted(decided) == before
 
 
-@pytest.mark.slow
 def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
     before = counted(decided)
     later = "2025-06-28T00:00:00+00:00"
@@ -169,7 +168,6 @@ def test_rerun_pillar_names_the_nearest_symbol():
         rerun.check(chosen, "trnd", [])
 
 
-@pytest.mark.slow
 def test_late_runs_become_one_for_the_newest_instant(decided):
     """As after an outage: three runs of one schedule are due at once, and the limit lets one through."""
     newest = datetime.now(UTC).replace(microsecond=0)
@@ -187,7 +185,6 @@ def test_late_runs_become_one_for_the_newest_instant(decided):
     assert "another signals has decided for" in late["message"]
 
 
-@pytest.mark.slow
 def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothing_traded(decided, inbox):
     config = str(decided.folder / CONFIG)  # its market stood still in June 2025
     before = decided.sql("SELECT count(*) FROM trading.orders")
@@ -202,7 +199,6 @@ def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothin
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
 
 
-@pytest.mark.slow
 def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
     ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
     state = decided.ended(decided.trigger("pipeline", as_of=ahead, config=str(decided.folder / CONFIG)))["state"]
@@ -211,7 +207,6 @@ def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(deci
     assert "[runtime] patience is 0" in state["message"]
 
 
-@pytest.mark.slow
 def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kill_switch(decided, inbox):
     ran = decided.alphapivot("halt", "--reason", "fire drill", "--config", CONFIG)
     assert ran.returncode == 0, ran.stderr
