@@ -15,10 +15,10 @@ demo: $(READY) ## the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
 test: $(READY) ## all tests but the long matrices, some 7 minutes on 2 cores
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: $(READY) ## every test
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 ui: $(READY) ## Prefect's server and our deployments; prints the address
 	@$(BIN)/alphapivot ui

@@ -24,14 +24,6 @@ FAST = {  # data that live for one session need not survive a power cut
 numbers = itertools.count()
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items):
-    """Under `pytest -n` the tests of a file that start a Prefect server run in one process: they share it."""
-    for item in items:
-        if item.get_closest_marker("prefect") or item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
-
-
 def pytest_terminal_summary(terminalreporter):
     """Where the scenarios of the fault matrix have landed, row by row."""
     rows = defaultdict(Counter)

@@ -78,7 +78,6 @@ def compare(case, least):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the peers' environment is made once
-@pytest.mark.xdist_group("peers")
 class TestVectorbt:
     def test_a_portfolio_of_random_markets_is_worth_the_same_after_every_bar(self):
         compare(bench.random_case(500, 20, seed=1), 300)
