@@ -57,9 +57,8 @@ def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrume
     ends, width = calendars.naive(bars["ts"]), np.timedelta64(calendars.width(interval))
     starts = ends - width
     if interval != "1w":
-        names = bars["symbol"].map({symbol: instruments[symbol].hours for symbol in bars["symbol"].unique()})
-        for name in names.unique():
-            rows = np.flatnonzero(names == name)
+        hours = {symbol: instruments[symbol].hours for symbol in bars["symbol"].unique()}
+        for (name, _), rows in calendars.rows_by_calendar(bars, hours).items():
             ts, known = ends[rows], schedule.of(name)
             opens, closes = (known.opens, known.closes) if interval == "1d" else (known.starts, known.ends)
             opens = np.append(opens, np.datetime64("NaT"))
