@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from alphapivot import hub, pieces
 from alphapivot.errors import DataError
 from alphapivot.feeds import open_feed
-from alphapivot.hub import Hub, ops
-from alphapivot.runs import Receipt
+from alphapivot.hub import Hub, attended, ops
+from alphapivot.runs import Receipt, RunRef
 from alphapivot.settings import Settings
 from tasks import backfill, runs
 
@@ -26,7 +26,7 @@ def run(settings: Settings, start: datetime, end: datetime, progress: Progress) 
     Fetches and stores all bars in (start, end]; returns the receipts of its pieces, and what cannot be had.
 
     The same call again goes on with what is unfinished; when all is done, it asks for everything anew, since providers
-    restate.
+    restate. Raises DataError while another process is at the same.
     """
     if not start < end:
         raise DataError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M}")
@@ -34,12 +34,18 @@ def run(settings: Settings, start: datetime, end: datetime, progress: Progress) 
     times = 0
     while _completed(database, key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}"):
         times += 1
-    current = runs.begin("backfill", settings, key=key, as_of=end)
+    with attended.held(database, runs.run_id(key)):
+        return _fetch(database, runs.begin("backfill", settings, key=key, as_of=end), settings, start, progress)
+
+
+def _fetch(
+    database: Hub, current: RunRef, settings: Settings, start: datetime, progress: Progress
+) -> tuple[list[Receipt], list[str]]:
     _, began = ops.attempted(database, current.run_id) or ("", datetime.now(UTC))
     used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
     limits = {name: open_feed(name, settings.feeds[name]).limits for name in used}
     # cut as at the first attempt, whose receipts are found again
-    planned, notes = pieces.plan(settings, limits, start, end, began)
+    planned, notes = pieces.plan(settings, limits, start, current.as_of, began)
     done: list[Receipt] = []
     try:
         for number, piece in enumerate(planned):

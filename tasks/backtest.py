@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from alphapivot import hub
 from alphapivot.errors import DataError
-from alphapivot.hub import Hub, backtests, ops
+from alphapivot.hub import Hub, attended, backtests, ops
 from alphapivot.research import backtest, backtest_check, backtest_market, backtest_warnings
 from alphapivot.research.backtest import Progress, Timer
 from alphapivot.runs import RunRef
@@ -54,36 +54,33 @@ def run(
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
     backtest.booked(settings, "bt-")  # a mistake is said before anything is begun
     database = hub.connect()
-    current, done = _begin(database, settings, since, until, book, again=again)
-    if done:
-        return Done(current, unchanged=True)
-    try:
-        _make(database, current, settings, since, progress, schedule)
-    except BaseException as error:
-        ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}")
-        raise
-    return Done(current)
-
-
-def _begin(
-    database: Hub, settings: Settings, since: datetime, until: datetime, book: str | None, *, again: bool
-) -> tuple[RunRef, bool]:
-    """The run of this question, and was it answered before?"""
     asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{until.isoformat()}:{book or ''}"
     times = 0
     while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None and known[0] == "completed":
-        current, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
-        if not again and not backtests.outdated(database, current, list(settings.instruments)):
-            return current, True
+        found, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
+        if not again and not backtests.outdated(database, found, list(settings.instruments)):
+            return Done(found, unchanged=True)
         times += 1
     key = f"{asked}:{times}"
+    with attended.held(database, runs.run_id(key)):
+        current = _begin(database, settings, since, until, book, key)
+        try:
+            _make(database, current, settings, since, progress, schedule)
+        except BaseException as error:
+            ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}")
+            raise
+    return Done(current)
+
+
+def _begin(database: Hub, settings: Settings, since: datetime, until: datetime, book: str | None, key: str) -> RunRef:
+    """The run of this key, and the book that it trades."""
     name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}"
     current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
     current, _ = ops.load_run(database, current.run_id)
     backtests.open_(database, current, since)
     if current.known_at is None:
         current = ops.freeze_known_at(database, current)
-    return current, False
+    return current
 
 
 def _make(

@@ -56,7 +56,10 @@ def test_help_lists_every_command(alphapivot):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["rnu"], "invalid choice: 'rnu'"),
+        (["rnu"], "invalid choice: 'rnu'; did you mean run?"),
+        (["db", "stast"], "invalid choice: 'stast'; did you mean stats?"),
+        (["db", "stats", "--config", "no.ini"], "no.ini"),
+        (["pillars", "list", "--config", "no.ini"], "no.ini"),
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
         (["trade", "--as-of", "yesterday"], "'yesterday' is no instant"),
         (["halt"], "--reason"),

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving, tune
-from alphapivot.cli.common import DONE, FAILED, USAGE, Command, fail
+from alphapivot.cli.common import DONE, FAILED, USAGE, Command, Parser, fail, options_of
 from alphapivot.errors import AlphaPivotError, ConfigError
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -41,8 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
-        sub.add_argument("--config", metavar="FILE", help="another config file than config.ini")
-        sub.add_argument("--feed", metavar="NAME", help="a [feed.NAME] for all instruments; simulated works offline")
+        options_of(sub)
         return sub
 
     for module in (runs, scores, backtest, tune, performance, operator, data, db, serving):

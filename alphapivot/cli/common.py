@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
@@ -16,6 +17,26 @@ DONE, FAILED, USAGE = 0, 1, 2
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command, help -> its parser
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which names the nearest of the choices to a mistyped word."""
+
+    def error(self, message: str) -> NoReturn:
+        if typed := re.match(r"(argument .*: invalid choice: '(.*?)') \(choose from (.*)\)", message):
+            from alphapivot.ini import nearest
+
+            choices = re.findall(r"[\w-]+", typed[3])
+            message = f"{typed[1]}; {nearest(typed[2], choices)}"
+        super().error(message)
+
+
+def options_of(sub: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """What every command takes; ``again``: by one of its actions too, where it overrides what stood before."""
+    default = argparse.SUPPRESS if again else None
+    sub.add_argument("--config", metavar="FILE", default=default, help="another config file than config.ini")
+    what = "a [feed.NAME] for all instruments; simulated works offline"
+    sub.add_argument("--feed", metavar="NAME", default=default, help=what)
 
 
 def fail(message: str, code: int) -> int:

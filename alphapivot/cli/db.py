@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, settings_of
+from alphapivot.cli.common import DONE, Add, options_of, settings_of
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -29,6 +29,9 @@ def add(command: Add) -> None:
     shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")
     shell.add_argument("arguments", nargs=argparse.REMAINDER)
     actions.add_parser("stop", help="stop the embedded server")
+    for name, action in actions.choices.items():
+        if name != "psql":  # which passes all its words on
+            options_of(action, again=True)
 
 
 def _db(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alphapivot.cli.common import DONE, FAILED, Add, instant, settings_of
+from alphapivot.cli.common import DONE, FAILED, Add, instant, options_of, settings_of
 
 
 def add(command: Add) -> None:
@@ -28,6 +28,8 @@ def add(command: Add) -> None:
     actions.add_parser("show", help="the page of one").add_argument("name", metavar="NAME")
     tested = actions.add_parser("test", help="does a pillar of yours keep the contract? Says where it sees the future")
     tested.add_argument("file", metavar="FILE", type=Path)
+    for action in actions.choices.values():
+        options_of(action, again=True)
 
 
 def bars(text: str) -> int:

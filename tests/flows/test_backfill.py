@@ -18,11 +18,11 @@ from sqlalchemy import text
 
 from alphapivot import hub as hubs
 from alphapivot import pieces, process, settings
-from alphapivot.errors import Unavailable
+from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Limit
 from alphapivot.feeds.yahoo import LIMITS
 from alphapivot.frames import Bars, Rolls
-from alphapivot.hub import Hub
+from alphapivot.hub import Hub, attended
 from alphapivot.hub import bars as stored
 from flows import backfill
 
@@ -163,9 +163,34 @@ def killed(environ, times, bars):
             child.send_signal(signal.SIGKILL)
         _, error = child.communicate()
         assert child.returncode == (-signal.SIGKILL if hit < times else 0), error
+        if hit == times - 1:
+            tells_that_it_is_gone()
 
 
-@pytest.mark.timeout(600)
+def tells_that_it_is_gone():
+    hub = hubs.connect()
+    for _ in range(100):  # until PostgreSQL has seen that its client is gone
+        attended.close_abandoned(hub)
+        if (state := count(hub, "SELECT state FROM ops.run WHERE kind = 'backfill'")) == "failed":
+            break
+        time.sleep(0.1)
+    assert state == "failed"
+    assert "without a word" in count(hub, "SELECT message FROM ops.run WHERE kind = 'backfill'")
+
+
+def test_two_processes_never_work_at_one_backfill(environ, in_pieces):
+    def meanwhile(number, *_):
+        if number == 2:
+            attended.close_abandoned(hubs.connect())
+            assert count(hubs.connect(), "SELECT state FROM ops.run") == "running"
+            with pytest.raises(DataError, match="under way in another process"):
+                run()
+
+    backfill.run(process.configure(), START, END, meanwhile)
+    assert count(hubs.connect(), "SELECT state FROM ops.run") == "completed"
+
+
+@pytest.mark.timeout(900)  # twenty starts of a process that takes seconds to import its stack
 @pytest.mark.parametrize(("times", "bars"), [(2, BARS), pytest.param(20, BARS // 2, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_equals_an_undisturbed_one_row_by_row(
     environ, server_url, template, monkeypatch, in_pieces, times, bars
