@@ -18,23 +18,30 @@ from alphapivot.errors import Unavailable
 from alphapivot.frames import VERSIONED, Actions, Bars, Frame, Rolls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
 DATED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions})  # the hub adds ingested_at to their rows
 ATTEMPTS = 5
+MANY = 10_000  # rows
 
 LOOK = """
     SELECT count(*), count(*) FILTER (WHERE {differ}),
         min(t.ts) FILTER (WHERE {differ}), max(t.ts) FILTER (WHERE {differ})
     FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place}
 """
+NARROW = """
+    DROP TABLE IF EXISTS pg_temp.differing;
+    CREATE TEMP TABLE differing ON COMMIT DROP AS
+    SELECT i.* FROM {incoming} AS i JOIN {table} AS t ON {same} AND {place} WHERE {differ};
+    ANALYZE differing
+"""
 KEEP = """
     INSERT INTO {revision} ({all}, superseded_at, superseded_by)
-    SELECT {old}, {moment}, {batch} FROM {incoming} AS i JOIN {table} AS t ON {same} AND {changed_place} WHERE {differ}
+    SELECT {old}, {moment}, {batch} FROM {changes} AS i JOIN {table} AS t ON {same} AND {changed_place} WHERE {differ}
     ORDER BY {old_keys} FOR UPDATE OF t
 """  # in the order of the keys, so that two writers wait for each other rather than deadlock
-REPLACE = "UPDATE {table} AS t SET {new} FROM {incoming} AS i WHERE {same} AND {changed_place} AND ({differ})"
+REPLACE = "UPDATE {table} AS t SET {new} FROM {changes} AS i WHERE {same} AND {changed_place} AND ({differ})"
 INSERT = """
     INSERT INTO {table} ({all}) SELECT {all} FROM {incoming} AS i
     WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {same} AND {place})
@@ -113,10 +120,8 @@ def run(
             with cursor.connection.transaction():
                 execute(LOOK)
                 found, changed, *ends = _row(cursor)
-                if changed and frame in VERSIONED:
-                    _check(execute(KEEP) == changed)
                 if changed:
-                    _check(execute(REPLACE) == changed)
+                    _replace(execute, parts, frame, rows, changed)
                 if found < rows:
                     _check(execute(INSERT) == rows - found)
         except (_Overtaken, psycopg.errors.UniqueViolation):
@@ -130,6 +135,19 @@ def run(
             continue
         return rows - found, changed, found - changed
     raise Unavailable(f"other writers keep changing the same rows of {frame.table()}; try again")
+
+
+def _replace(
+    execute: Callable[[str], int], parts: dict[str, sql.Composable], frame: type[Frame], rows: int, changed: int
+) -> None:
+    """Keeps and replaces the rows that differ; a table of them alone is cheaper than to join all twice more."""
+    few = rows > MANY and changed < rows / 4
+    if few:
+        execute(NARROW)
+    parts["changes"] = sql.Identifier("differing" if few else "incoming")
+    if frame in VERSIONED:
+        _check(execute(KEEP) == changed)
+    _check(execute(REPLACE) == changed)
 
 
 def _check(alone: bool) -> None:

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from alphapivot.errors import DataError
 from alphapivot.frames import Bars, Issues, Rolls, Signals
-from alphapivot.hub import bars, ops
+from alphapivot.hub import bars, merge, ops
 from alphapivot.hub.write import Written, upsert
 
 AS_OF = datetime(2024, 1, 10, tzinfo=UTC)
@@ -303,6 +303,20 @@ def test_a_row_that_changes_between_two_statements_of_a_merge_is_kept_all_the_sa
     assert read(hub)["close"].tolist() == [11.0, 20.0]
 
 
+def test_of_many_rows_the_few_that_differ_are_kept_and_replaced(hub, run, monkeypatch):
+    monkeypatch.setattr(merge, "MANY", 5)
+    days = range(20)
+    write(hub, run, Bars, [bar(n) for n in days])
+    for close in (101.0, 102.0):
+        changed = [bar(n, close if n in (3, 7) else 100.0) for n in (*days, 20 + int(close))]
+        assert write(hub, run, Bars, changed)[0] == Written(new=1, changed=2, unchanged=18)
+    assert read(hub)["close"].tolist()[:9] == [100.0] * 3 + [102.0] + [100.0] * 3 + [102.0] + [100.0]
+    with hub.engine.connect() as conn:
+        kept = conn.exec_driver_sql("SELECT close FROM market.bar_revision ORDER BY close, ts").scalars().all()
+    assert kept == [100.0, 100.0, 101.0, 101.0]
+
+
+@pytest.mark.parametrize("many", [merge.MANY, 0])  # above it the rows that differ go through a table of their own
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
@@ -317,7 +331,8 @@ def test_a_row_that_changes_between_two_statements_of_a_merge_is_kept_all_the_sa
         max_size=5,
     )
 )
-def test_any_sequence_of_upserts_leaves_what_a_dict_would_hold(hub, batches):
+def test_any_sequence_of_upserts_leaves_what_a_dict_would_hold(hub, monkeypatch, many, batches):
+    monkeypatch.setattr(merge, "MANY", many)
     with hub.engine.begin() as conn:
         conn.exec_driver_sql("TRUNCATE market.bar, market.bar_revision")
     run, oracle, kept = begin(hub), {}, 0
