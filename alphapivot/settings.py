@@ -1,7 +1,7 @@
 """
 config.ini and the environment -> frozen, typed Settings; every mistake reported at once.
 
-The models below are the whole grammar of config.ini: a field is a key, its description its meaning.
+The models below, ``feed_sections`` and ``trading_sections`` are the whole grammar of config.ini: a field is a key, its description its meaning.
 ``alphapivot.config`` reads the file; ``load`` here is its front door.
 """
 
@@ -27,7 +27,8 @@ from pydantic import (
 import pillars
 from alphapivot import plugins
 from alphapivot.errors import ConfigError
-from alphapivot.sections import Day, Mapped, Positive, Section, Zone
+from alphapivot.feed_sections import Feed, FilesFeed, SimulatedFeed, YahooFeed
+from alphapivot.sections import Mapped, Positive, Section
 from alphapivot.terms import Terms
 from alphapivot.trading_sections import (
     AlpacaBroker,
@@ -47,11 +48,14 @@ __all__ = [  # those that stand elsewhere, so that this is the one place to impo
     "EntrySettings",
     "ExecutionSettings",
     "ExitSettings",
+    "FilesFeed",
     "PaperBroker",
     "ProtectionSettings",
     "RiskSettings",
     "Section",
+    "SimulatedFeed",
     "SizingSettings",
+    "YahooFeed",
 ]
 
 
@@ -87,68 +91,6 @@ class Database(Section):
     name: str = Field(
         "alphapivot", pattern="^[a-z_][a-z0-9_]{0,62}$", description="the embedded server's database: a-z, 0-9 and _"
     )
-
-
-class FeedSection(Section):
-    """What every feed's section may say."""
-
-    overlap: int = Field(5, ge=0, description="bars asked for again at each run, to catch late corrections")
-    publication_lag: float = Field(
-        0, ge=0, description="minutes from a bar's end until it is published; a younger bar is not asked for"
-    )
-
-
-class YahooFeed(FeedSection):
-    kind: Literal["yahoo"] = "yahoo"
-    base_url: str | None = Field(None, description="another server that speaks Yahoo's format, for tests")
-    timeout: float = Field(20, gt=0, description="seconds for one answer")
-    patience: float = Field(30, ge=0, description="seconds to wait, in all, for a limit on requests to pass")
-    start: Day = Field("2010-01-01", description="first day of daily history, ISO date")
-
-
-class FilesFeed(FeedSection):
-    kind: Literal["files"] = "files"
-    root: Path = Field(description="the folder under which the instruments' tickers name files")
-    zone: Zone = Field(description="time zone of stamps without one, such as Europe/Berlin")
-    stamp: Literal["end", "start", "date"] = Field(
-        description="what a row's time is: the bar's end, its start, or its session's date"
-    )
-    columns: Mapped[str] = Field(
-        default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close"
-    )
-    date_format: str | None = Field(None, description="strptime format of stamps that are not ISO 8601")
-    header: str | None = Field(None, description="column names for a file whose header does not fit its rows")
-    zero_volume_is_missing: bool = Field(
-        default=False, description="the feed writes 0 where it knows no volume or open interest"
-    )
-    join: bool = Field(
-        default=False, description="rows of one session, such as Sunday evening's and Monday's, are parts of one bar"
-    )
-    contracts: Mapped[str] = Field(
-        default={}, description="of contracts side by side in a row: column of its name: column of its close"
-    )
-
-
-class SimulatedFeed(FeedSection):
-    kind: Literal["simulated"] = "simulated"
-    seed: int = Field(7, description="the market that is simulated")
-    start: Day = Field("2019-01-01", description="first day, ISO date")
-    end: Day | None = Field(None, description="last day, ISO date; the market simply goes on when absent")
-    edge: float | None = Field(
-        None,
-        ge=-1,
-        le=1,
-        description="noise alone (0), or so much of a standard deviation the way of the last 20 sessions",
-    )
-
-    @model_validator(mode="after")
-    def _has_days(self) -> SimulatedFeed:
-        if self.end is not None and self.end <= self.start:
-            raise ValueError(f"end = {self.end} is not after start = {self.start}")
-        return self
-
-
-Feed = Annotated[YahooFeed | FilesFeed | SimulatedFeed, Field(discriminator="kind")]
 
 
 class Instrument(Terms):
