@@ -1,7 +1,8 @@
 """
 config.ini and the environment -> frozen, typed Settings; every mistake reported at once.
 
-The models below, ``feed_sections`` and ``trading_sections`` are the whole grammar of config.ini: a field is a key, its description its meaning.
+The models below, in ``feed_sections`` and in ``trading_sections`` are the whole grammar of config.ini: a field is a
+key, its description its meaning.
 ``alphapivot.config`` reads the file; ``load`` here is its front door.
 """
 
