@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from alphapivot import alerts
 from alphapivot.errors import ConfigError
-from alphapivot.execution import report
+from alphapivot.execution import exposed, report
 from alphapivot.hub import Hub
 from alphapivot.reports import charts, kept, onepage, picture, result, sheet_tables, tables, versus, views
 from alphapivot.runs import RunRef
@@ -183,6 +183,9 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
         "Working orders": views.orders(report.working_orders(database, book)),
         "Locked symbols": report.locks(database, book).astype(str),
         "Limits used": views.limits(report.limits_used(database, settings)),
+        "Exposure as shares of equity, pending entries included": views.exposures(
+            exposed.exposures(database, settings, run.as_of)
+        ),
     }
     more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
     return "Open trades", "\n\n".join([views.markdown(views.open_trades(table)), *more])

@@ -166,12 +166,13 @@ class _Book:
                 continue
             quote = self.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
-            notional = abs(price) * trade.qty * unit_value(terms, rate)
+            each = abs(price) * unit_value(terms, rate)
+            notional = each * (trade.qty + trade.coming)
             # a roll may end flat
             leaving = trade.exiting or trade in self.leaving or self._course(trade).action in ("EXIT", "ROLL")
             self.exposure.add(trade.symbol, terms.group, trade.side, notional, leaving=leaving)
-            if trade.state == "PENDING":
-                self.free -= notional * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
+            coming = trade.qty if trade.state == "PENDING" else trade.coming
+            self.free -= each * coming * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
 
     def _course(self, trade: OpenTrade) -> Course:
         """What an open trade does next."""

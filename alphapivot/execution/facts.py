@@ -73,6 +73,7 @@ class OpenTrade:
     target: Decimal | None = None
     distance: Decimal | None = None  # of the first stop from the reference: one R
     opened_at: datetime | None = None  # when it entered, be it in a contract before this one
+    coming: Decimal = Decimal(0)  # what the entry of an OPEN trade may still fill: exposure too
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from sqlalchemy import RowMapping
@@ -94,6 +95,7 @@ def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]
                 t["target"],
                 t["distance"],
                 t["opened_at"] or t["entry_at"],
+                t["coming"] if t["state"] == "OPEN" else Decimal(0),
             )
         )
     return found

@@ -100,13 +100,14 @@ def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict
 
 def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
-    Trades that are not closed, with their decision's ``as_of``, the entry's id, the number of ``exits`` ordered so far;
-    is one wanted still (``exiting``), does a stop or an exit work at the broker (``protected``)? And the first stop's
-    ``distance`` from the reference, in today's shares.
+    Trades that are not closed, with their decision's ``as_of``, the entry's id and what it may still fill (``coming``),
+    the number of ``exits`` ordered so far; is one wanted still (``exiting``), does a stop or an exit work at the broker
+    (``protected``)? And the first stop's ``distance`` from the reference, in today's shares.
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
                e.client_order_id AS entry_id, w.exits,
+               CASE WHEN trading.is_terminal(e.state) THEN 0 ELSE e.qty - e.cum_qty END AS coming,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
         FROM trading.trade t
         JOIN trading.intent i USING (intent_id)

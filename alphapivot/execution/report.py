@@ -22,6 +22,14 @@ LOSSES = """
             FROM trading.risk_day d WHERE d.book = r.book) AS peak
     FROM trading.risk_day r WHERE r.book = :book ORDER BY r.day DESC LIMIT 1
 """
+# of trades t, each contract's newest bar
+LAST = """
+    LEFT JOIN LATERAL (
+        SELECT bar.close::numeric AS close, bar.ts FROM market.bar
+        WHERE (bar.symbol, bar.market, bar.contract, bar.interval) = (t.symbol, t.market, t.contract, :interval)
+          AND bar.ts <= coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY bar.ts DESC LIMIT 1
+    ) b ON true
+"""
 
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
@@ -34,7 +42,7 @@ def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = 
     """
     return _frame(
         hub,
-        """
+        f"""
         SELECT t.trade_id, t.symbol, t.contract, t.side, t.state,
                CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty ELSE t.qty END AS qty,
                t.entry_price AS entry, t.entry_at, t.stop, t.target, b.close AS last, b.ts AS last_at, t.currency,
@@ -43,11 +51,7 @@ def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = 
                abs(b.close - t.stop) / nullif(abs(b.close), 0) AS to_stop,
                abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target
         FROM trading.trade t
-        LEFT JOIN LATERAL (
-            SELECT bar.close::numeric AS close, bar.ts FROM market.bar
-            WHERE (bar.symbol, bar.market, bar.contract, bar.interval) = (t.symbol, t.market, t.contract, :interval)
-              AND bar.ts <= coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY bar.ts DESC LIMIT 1
-        ) b ON true
+        {LAST}
         WHERE t.book = :book AND t.state <> 'CLOSED' ORDER BY t.trade_id
         """,
         book=book,
@@ -134,8 +138,8 @@ def working_orders(hub: Hub, book: str) -> pd.DataFrame:
 
 def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
     """
-    How much of the limits is used, by what was last seen: limit, used, allowed (None: no limit). Losses and exposures
-    as shares of equity, deposits and withdrawals left out.
+    How much of the limits is used, by what was last seen: limit, used, allowed (None: no limit). Losses as shares of
+    equity, deposits and withdrawals left out; exposures by ``execution.exposed``.
     """
     book, risk = settings.execution.book, settings.risk
     trades = open_trades(hub, book, settings.timeframes.base)
@@ -146,11 +150,6 @@ def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
         rows.append(("loss of the day", _lost(last["start"], last["equity"]), risk.daily_loss_limit))
         rows.append(("drawdown", _lost(last["peak"], last["equity"]), risk.max_drawdown))
         rows.append(("messages of the day", int(last["messages"]), risk.max_messages))
-    marked = _frame(hub, "SELECT * FROM api.marks WHERE book = :book ORDER BY as_of DESC LIMIT 1", book=book)
-    if len(marked) and marked["gross"].notna().all() and marked["equity"].iloc[0] > 0:
-        last = marked.iloc[0]
-        rows.append(("gross exposure", round(last["gross"] / last["equity"], 4), risk.max_gross_exposure))
-        rows.append(("net exposure", round(last["net"] / last["equity"], 4), risk.max_net_exposure))
     return pd.DataFrame(rows, columns=["limit", "used", "allowed"])
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from alphapivot.clock import WallClock
 from alphapivot.errors import ConfigError, DataError
-from alphapivot.execution import control, report
+from alphapivot.execution import control, exposed, report
 from alphapivot.hub import Hub, issues, series
 from alphapivot.reports import explained, fit, tables, views
 from alphapivot.runs import RunRef
@@ -108,6 +108,9 @@ def status(hub: Hub, settings: Settings) -> None:
     )
     show(views.orders(report.working_orders(hub, book)), "Working orders")
     show(views.limits(report.limits_used(hub, settings)), "Limits used")
+    show(
+        views.exposures(exposed.exposures(hub, settings, now)), "Exposure as shares of equity, pending entries included"
+    )
     locked = report.locks(hub, book)
     if len(locked):
         show(locked.astype(str), "Locked symbols")

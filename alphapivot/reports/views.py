@@ -103,6 +103,12 @@ def limits(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, {"limit": words, "used": words, "allowed": words})
 
 
+def exposures(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.exposed.exposures``: shares of equity, and money in the book's currency."""
+    columns: dict[str, Cell] = {"exposure": words, "gross": amount, "net": money}
+    return _shown(table, columns | {"used": price, "allowed": price})
+
+
 def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
     """``execution.report.closed_trades``: how each ended and what it brought."""
     columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}

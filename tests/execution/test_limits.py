@@ -240,11 +240,20 @@ def test_the_score_scales_the_size_only_where_that_is_asked_for():
     [
         (replace(held("B", qty=900), state="PENDING"), 100),  # 90,000 of 100,000 are spoken for
         (held("B", qty=900), 250),  # paid already: the broker's free funds know it
+        (replace(held("B", qty=300), coming=D(600)), 250),  # 60,000 of 100,000
+        (replace(held("B", qty=100), coming=D(900)), 100),
     ],
 )
 def test_what_pending_entries_will_cost_is_free_no_more(trade, qty):
     decision = next(d for d in ask({"A": 50.0}, trades=[trade]) if d.symbol == "A")
     assert decision.plan.qty == qty
+
+
+def test_what_an_entry_that_filled_in_part_may_still_fill_is_exposure():
+    trade, limit = held("B", qty=100), {"max_gross_exposure": D("0.4")}  # 40,000, and A takes 25,000
+    for coming, action in ((50, "ENTER_LONG"), (51, "DENIED")):
+        found = ask({"A": 50.0}, trades=[replace(trade, coming=D(coming))], risk=limit)
+        assert [(d.symbol, d.action) for d in found] == [("A", action), ("B", "HOLD")]
 
 
 @pytest.mark.parametrize(("age", "action"), [(0, "ENTER_LONG"), (1, "ENTER_LONG"), (2, "DENIED")])
