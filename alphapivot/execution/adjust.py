@@ -33,6 +33,10 @@ FILLED = """
     SELECT o.trade_id, f.ts, CASE f.side WHEN 'BUY' THEN f.qty ELSE -f.qty END AS qty
     FROM trading.fill f JOIN trading.orders o USING (client_order_id) WHERE o.trade_id = ANY(:ids)
 """
+ENTERED = """
+    SELECT o.trade_id, max(f.ts) FROM trading.fill f JOIN trading.orders o USING (client_order_id)
+    WHERE o.leg = 'ENTRY' AND o.trade_id = ANY(:ids) GROUP BY 1
+"""
 ADJUST = """
     UPDATE trading.trade t
     SET qty = CASE WHEN t.qty + n.delta > 0 THEN t.qty + n.delta ELSE t.qty END,
@@ -91,6 +95,23 @@ def adjust(
             found = shown
         _apply(session, conn, trade, found)
     return waits
+
+
+def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> set[int]:
+    """
+    The trades whose entry was sized in shares from before a split, and rests still or has filled since: a simulated
+    broker cancels such an entry, another one may not. ``trades``: as the ledger has them open.
+    """
+    last: dict[str, datetime] = {}
+    for event in session.events:
+        if event.kind == "split":
+            last[event.key[0]] = max(event.ts, last.get(event.key[0], event.ts))
+    old = {t["trade_id"]: t for t in trades if t["market"] == "spot" and t["symbol"] in last}
+    old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]]}
+    if not old:
+        return set()
+    filled = dict(conn.execute(text(ENTERED), {"ids": list(old)}).tuples().all())
+    return {i for i, t in old.items() if t["coming"] or (i in filled and filled[i] > last[t["symbol"]])}
 
 
 def _same(one: Event, other: Event) -> bool:

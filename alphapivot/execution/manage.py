@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, RowMapping
 from alphapivot.brokers.base import Accepted, NotSent, Rejected, Throttled
 from alphapivot.errors import TradingHalted, Unavailable
 from alphapivot.execution import control, ledger, orders
+from alphapivot.execution.adjust import outgrown
 from alphapivot.execution.protect import Action, Cancel, Drop, Lock, Place, Replace, Send, plan, position
 from alphapivot.execution.reconcile import reconcile, successor_row
 from alphapivot.execution.send import send, spec
@@ -28,6 +30,9 @@ def settle(session: Session, broken: set[str]) -> None:
         steps = _steps(session, broken)
         if not steps:
             return
+        if all(isinstance(a, Lock) for _, _, a in steps):
+            _do(session, steps)  # for a person: another look finds nothing else
+            return
         changes = {a.order["client_order_id"] for _, _, a in steps if isinstance(a, Cancel | Replace)}
         if len(steps) == len(changes) and changes <= asked:  # the broker needs time
             session.pause(0.2 * 2**look)
@@ -43,6 +48,7 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         for order in orders.of_open_trades(conn, session.book) if trades else []:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
+        strange = outgrown(session, conn, trades)
     flatten = bool(trades) and session.control().flatten
     steps: list[Step] = []
     for trade in trades:
@@ -50,19 +56,25 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
         touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
         actions = plan(trade, mine, session.broker.caps, is_open=is_open, touched=touched)
-        steps += [(trade, mine, a) for a in (_flatten(trade, mine) if flatten else []) or actions]
+        why = "flatten" if flatten else "split" if trade["trade_id"] in strange else None
+        if why is not None:
+            actions = _out(trade, mine, why, session.run.as_of, is_open=is_open) or actions
+        steps += [(trade, mine, a) for a in actions]
     return steps
 
 
-def _flatten(trade: RowMapping, mine: Sequence[RowMapping]) -> list[Action]:
-    """The operator wants out: no entry goes on, and what is open leaves at market."""
+def _out(trade: RowMapping, mine: Sequence[RowMapping], why: str, as_of: datetime, *, is_open: bool) -> list[Action]:
+    """The operator wants out, or it was entered by mistake: no entry goes on, and what is open leaves at market."""
     live = {o["leg"]: o for o in mine if o["state"] not in TERMINAL}
     entry, open_qty = live.get("ENTRY"), position(trade, mine)
     if entry is not None and entry["state"] != "PENDING_CANCEL" and entry["broker_order_id"] is not None:
-        return [Cancel(entry)]
-    if open_qty <= 0 or "EXIT" in live:
+        return [Cancel(entry, why)]
+    if open_qty <= 0 or "EXIT" in live or not is_open:
         return []
-    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, "flatten")]
+    tried = [o for o in mine if o["leg"] == "EXIT" and o["state"] == "REJECTED" and o["active_from"] >= as_of]
+    if tried:  # not again in this run: its protection goes on
+        return []
+    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, why)]
 
 
 def _do(session: Session, steps: Sequence[Step]) -> None:
@@ -96,12 +108,17 @@ def _commit(session: Session, conn: Connection, steps: Sequence[Step]) -> list[s
         match action:
             case Place():
                 new.append(_row(session, trade, mine, action))
-                to_send += [] if action.held else [new[-1]["client_order_id"]]
-            case Send(order, qty):
-                wanted.append({"client_order_id": order["client_order_id"], "state": "CREATED", "qty": qty})
+                # an exit waits until what rests beside it has ended
+                to_send += [] if action.held or action.leg == "EXIT" else [new[-1]["client_order_id"]]
+            case Send(order, qty, price):
+                wanted.append(
+                    {"client_order_id": order["client_order_id"], "state": "CREATED", "qty": qty, "price": price}
+                )
                 to_send.append(order["client_order_id"])
-            case Cancel(order):
-                wanted.append({"client_order_id": order["client_order_id"], "state": "PENDING_CANCEL"})
+            case Cancel(order, reason):
+                wanted.append(
+                    {"client_order_id": order["client_order_id"], "state": "PENDING_CANCEL", "reason": reason}
+                )
             case Drop(order, reason):
                 wanted.append({"client_order_id": order["client_order_id"], "state": "CANCELED", "reason": reason})
             case Replace(order):

@@ -113,19 +113,19 @@ def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetim
 
 def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime) -> None:
     """
-    Brings orders to a state: rows of client_order_id, state and, where known, qty, cum_qty, avg_price,
+    Brings orders to a state: rows of client_order_id, state and, where known, qty, price, cum_qty, avg_price,
     broker_order_id, reason. Only what differs is written.
     """
     query = """
         UPDATE trading.orders o
-        SET state = n.state, qty = coalesce(n.qty, o.qty), cum_qty = coalesce(n.cum_qty, o.cum_qty),
-            avg_price = coalesce(n.avg_price, o.avg_price),
+        SET state = n.state, qty = coalesce(n.qty, o.qty), price = coalesce(n.price, o.price),
+            cum_qty = coalesce(n.cum_qty, o.cum_qty), avg_price = coalesce(n.avg_price, o.avg_price),
             broker_order_id = coalesce(n.broker_order_id, o.broker_order_id),
             reason = coalesce(n.reason, o.reason),
             fence = :fence, updated_at = :now
         FROM jsonb_populate_recordset(NULL::trading.orders, CAST(:rows AS jsonb)) n
         WHERE o.client_order_id = n.client_order_id AND (
-            n.state <> o.state OR n.cum_qty <> o.cum_qty OR n.qty <> o.qty
+            n.state <> o.state OR n.cum_qty <> o.cum_qty OR n.qty <> o.qty OR n.price <> o.price
             OR (n.avg_price IS NOT NULL AND n.avg_price IS DISTINCT FROM o.avg_price)
             OR (n.broker_order_id IS NOT NULL AND n.broker_order_id IS DISTINCT FROM o.broker_order_id)
         )

@@ -33,15 +33,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Send:
-    """An order that stands in the ledger and not at the broker, in this quantity."""
+    """An order that stands in the ledger and not at the broker, in this quantity and, where it moved, at this price."""
 
     order: Row
     qty: Decimal
+    price: Decimal | None = None
 
 
 @dataclass(frozen=True)
 class Cancel:
     order: Row
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _protect(
     elif stop["state"] == "PENDING_CANCEL":
         yield Cancel(stop)
     elif placeable and (local(stop) or stop["state"] == "CREATED"):
-        yield Send(stop, qty)
+        yield Send(stop, qty, trade["stop"])
     elif placeable and stop["state"] in WORKING and _differs(stop, qty, trade["stop"]):
         yield Replace(stop, filled(stop) + qty, trade["stop"]) if caps.atomic_replace else Cancel(stop)
     if target is None and trade["target"] is not None and "EXIT" not in live:

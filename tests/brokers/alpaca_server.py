@@ -176,6 +176,10 @@ class Alpaca:
     def new(self, body):
         if any(o["client_order_id"] == body["client_order_id"] for o in self.orders.values()):
             return 422, {"code": 40010001, "message": "client_order_id must be unique"}
+        free = self.free(body["symbol"], body["side"])
+        if free is not None and Decimal(body["qty"]) > free:
+            told = f"insufficient qty available for order (requested: {body['qty']}, available: {free:f})"
+            return 403, {"code": 40310000, "message": told}
         entry = self.order(body, "new")
         if body.get("order_class") == "bracket":
             side = "sell" if body["side"] == "buy" else "buy"
@@ -188,6 +192,19 @@ class Alpaca:
                 self.order({**common, **leg, "client_order_id": str(uuid.uuid4())}, "held") for leg in legs
             ]
         return 200, entry
+
+    def free(self, ticker, side):
+        """Of a position, what no open order holds that would leave it; None where the order leaves none."""
+        held = self.positions.get(ticker, Decimal(0))
+        if not held or (held > 0) != (side == "sell"):
+            return None
+        groups = {}
+        for row in self.orders.values():
+            if (row["symbol"], row["side"]) == (ticker, side) and row["status"] in OPEN:
+                left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+                top = self.group(row)[0]["id"]
+                groups[top] = max(left, groups.get(top, Decimal(0)))
+        return abs(held) - sum(groups.values(), Decimal(0))
 
     def group(self, row):
         parent = next((o for o in self.orders.values() if o["legs"] and row in o["legs"]), row)

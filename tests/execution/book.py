@@ -156,6 +156,14 @@ class Book:
             return
         wanted = "PENDING_NEW" if name == "submit" else "PENDING_REPLACE"
         assert found == wanted, f"I3: {name} of {args[0]}, which is {found or 'not committed'}"
+        if name == "submit" and args[0].leg == "EXIT" and self.kind != "paper":
+            mine = self.sql(
+                "SELECT o.* FROM trading.orders o JOIN trading.orders x USING (trade_id) WHERE x.client_order_id = :i"
+                " AND o.leg IN ('STOP', 'TARGET') AND o.broker_order_id IS NOT NULL"
+                " AND NOT trading.is_terminal(o.state)",
+                i=args[0].client_order_id,
+            )
+            assert not mine, f"I8: an exit is sent while {[(o['leg'], o['state']) for o in mine]} may fill"
         adds = name == "submit" and args[0].leg == "ENTRY"
         assert not adds or word == "ACTIVE", f"I12: an entry is sent while the book is {word}"
 

@@ -511,6 +511,41 @@ def test_row_18_after_a_stop_that_partly_filled_only_the_rest_is_taken_out(make,
     book.holds()
 
 
+@pytest.fixture(scope="module")
+def peaks(server, template):
+    """100, and on day 22 up to the target of 108."""
+    with Hub(server.database("peaks", template=template)) as hub:
+        world = World(hub, make_settings({}))
+        world.calm(range(1, 22))
+        world.bar(22, 100, 109, 99, 107)
+        world.calm([23], close=107)
+        yield hub
+
+
+@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("faster", [False, True])
+def test_row_19_a_take_profit_of_ours_waits_for_the_end_of_the_stop_and_takes_what_is_left(make, peaks, kind, faster):
+    """The witness in tests/execution/book.py sees that no exit is sent beside a stop."""
+    book = opened(make(kind, hub=peaks))
+    if faster:  # 100 of 250 are stopped out while the cancel is on its way
+        cancel = book.broker.cancel
+        book.broker.cancel = lambda ref: (book.broker.move(KEY, 96, at=at(22), most=100), cancel(ref))
+    book.price(22, 107)
+    book.score(22, 50)
+    book.run(22)
+    if faster:
+        del book.broker.cancel
+    left = 150 if faster else 250
+    assert [(o["state"], o["qty"], o["reason"]) for o in book.orders("EXIT")] == [("NEW", left, "target")]
+    assert book.states()["STOP"] == ["CANCELED"]
+    book.rests(22)
+    book.price(23, 107)
+    book.score(23, 0)
+    book.run(23)
+    assert (book.trades()[0]["state"], book.held()) == ("CLOSED", 0)
+    book.holds()
+
+
 @pytest.mark.parametrize("kind", FAKES)
 def test_row_19_a_stop_that_filled_before_its_cancel_leaves_no_second_exit(make, kind):
     book = opened(make(kind))
@@ -658,6 +693,37 @@ def test_row_29_a_kill_switch_in_mid_run_stops_the_entry_and_no_stop(make, kind)
     assert book.states()["STOP"][-1] == "NEW"
 
 
+@pytest.mark.parametrize("kind", ["poor", "alpaca", "paper"])
+def test_row_29_flatten_takes_everything_out_at_market_and_cancels_the_entry_that_rests(make, kind):
+    book, resting = opened(make(kind)), make(kind)
+    resting.score(20, 50)
+    resting.run(20)
+    for b in (book, resting):
+        control.halt(b.hub, b.scope, "out", "me", flatten=True)
+        b.run(22 if b is book else 20)
+        b.rests(22 if b is book else 20)
+    assert [(o["state"], o["qty"], o["reason"]) for o in book.orders("EXIT")] == [("NEW", 250, "flatten")]
+    assert resting.trades()[0]["close_reason"] == "flatten"
+    book.price(23, 100)
+    book.run(23)
+    assert (book.trades()[0]["state"], book.trades()[0]["close_reason"], book.held()) == ("CLOSED", "flatten", 0)
+    for b in (book, resting):
+        b.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_29_flatten_waits_for_the_open_and_the_stop_stays(make, kind):
+    book = opened(make(kind))
+    book.broker.set(open=False)
+    control.halt(book.hub, book.scope, "out", "me", flatten=True)
+    book.run(22)
+    assert book.orders("EXIT") == []
+    book.holds()
+    book.broker.set(open=True)
+    book.run(22)
+    assert [o["state"] for o in book.orders("EXIT")] == ["NEW"]
+
+
 @pytest.mark.parametrize("kind", FAKES)
 def test_row_30_a_daily_loss_leaves_the_book_reduce_only_until_a_person_resets_it(make, kind):
     book = opened(make(kind, risk={"daily_loss_limit": "0.02"}))
@@ -775,6 +841,60 @@ def test_row_33_a_split_that_is_struck_anywhere_is_booked_once(make, splits, eve
         assert book.sql("SELECT count(*) AS n FROM paper.action WHERE book = :b", b=book.scope) == [{"n": 1}]
 
     struck_everywhere(lambda: make("paper", hub=splits), 22, every, split)
+
+
+def later(book, day, price):
+    """A day has come, and nothing of ours has traded yet."""
+    if book.kind == "alpaca":
+        book.remote.clock = lambda: at(day)
+        book.remote.prices["A"] = D(price)
+    else:
+        book.remote.set(now=at(day), prices={KEY: D(price)})
+
+
+@pytest.mark.parametrize("kind", ["unique", "alpaca"])
+@pytest.mark.parametrize("most", [None, 100])
+def test_row_33_an_entry_that_rests_when_a_split_comes_is_cancelled_and_decided_anew(make, splits, kind, most):
+    """A real broker tells nothing of splits; 100 of the 250 may have filled before it, and are 400 then."""
+    book = make(kind, hub=splits)
+    book.score(20, 50)
+    book.run(20)
+    if most:
+        book.price(21, 100, most=most)
+    later(book, 22, 25)
+    if most and kind == "unique":  # Alpaca follows at once, this one by hand
+        book.remote.set(by_hand={KEY: D(300)})
+    elif most:
+        book.remote.positions["A"] = D(400)
+    book.score(22, 50)
+    book.run(22)
+    old, *new = book.trades()
+    (entry,) = [o for o in book.orders("ENTRY") if o["trade_id"] == old["trade_id"]]
+    assert (entry["state"], entry["reason"]) == ("CANCELED", "split")
+    if most:
+        assert (old["state"], old["entry_qty"], old["entry_price"], old["stop"], new) == ("OPEN", 400, 25, 24, [])
+        assert [(o["qty"], o["price"]) for o in book.orders("STOP") if o["state"] == "NEW"] == [(400, 24)]
+    else:
+        assert (old["state"], old["close_reason"]) == ("CLOSED", "split")
+        assert [(t["state"], t["qty"], t["stop"], t["target"]) for t in new] == [("PENDING", 1000, 24, 27)]
+        book.holds()
+    book.rests(22)
+
+
+def test_row_33_an_entry_that_filled_in_shares_for_which_it_was_not_sized_leaves_at_market(make, splits):
+    book = make(hub=splits)
+    book.score(20, 50)
+    book.run(20)
+    book.price(22, 25)
+    book.score(22, 0)
+    book.run(22)
+    assert [(o["state"], o["qty"], o["reason"]) for o in book.orders("EXIT")] == [("NEW", 250, "split")]
+    book.holds()
+    book.price(23, 25)
+    book.score(23, 0)
+    book.run(23)
+    assert (book.trades()[0]["state"], book.trades()[0]["close_reason"], book.held()) == ("CLOSED", "split", 0)
+    book.holds()
 
 
 @pytest.mark.parametrize("kind", FAKES)
