@@ -168,3 +168,15 @@ class Composites(Frame):
 FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Actions, Issues, Signals, Composites)
 # an upsert keeps what it replaces in <table>_revision
 VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions, Signals, Composites})
+
+
+def ordered(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
+    """``df`` by these text columns, then ``ts``: much quicker than PostgreSQL's sort or pandas' own."""
+    order = np.zeros(len(df), dtype=np.int64)
+    for name in texts:
+        codes, words = pd.factorize(df[name])
+        order = order * max(len(words), 1) + np.argsort(np.argsort(words.to_numpy(object)))[codes]
+    ts = df["ts"].to_numpy("datetime64[us]").astype(np.int64)
+    if ((order[1:] > order[:-1]) | ((order[1:] == order[:-1]) & (ts[1:] >= ts[:-1]))).all():
+        return df
+    return df.take(np.lexsort((ts, order))).reset_index(drop=True)

@@ -23,7 +23,7 @@ import pandas as pd
 from alphapivot import calendars
 from alphapivot.errors import DataError
 from alphapivot.expiry import Policy
-from alphapivot.frames import PRICES, Bars, Issues, Rolls
+from alphapivot.frames import PRICES, Issues, Rolls, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -281,16 +281,16 @@ def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
 
     Spot, and a vendor's continuous ticker (no contract), pass as they are with offset 0. Any interval; sorted by
     (symbol, market, interval, ts). A bar of a contract that is not the front one is not part of the answer, nor are a
-    symbol's contracts where no roll was decided. Columns: those of Bars and offset; prices may be negative.
+    symbol's contracts where no roll was decided. Columns: those of ``bars`` and offset; prices may be negative.
     """
-    order = ["symbol", "market", "interval", "ts"]
+    order = ("symbol", "market", "interval")
     if not (bars["contract"] != "").any():
-        return bars.assign(offset=0.0).sort_values(order, ignore_index=True)
+        return ordered(bars.assign(offset=0.0), *order)
     front = rolls[["symbol", "ts", "contract", "offset"]].rename(columns={"contract": "front"}).sort_values("ts")
     # a roll holds for the bars after it, not for the one that decided it
     joined = pd.merge_asof(bars.sort_values("ts"), front, on="ts", by="symbol", allow_exact_matches=False)
     alone = joined["contract"] == ""
     kept = joined[alone | (joined["contract"] == joined["front"])]
     offset = kept["offset"].where(kept["contract"] != "", 0.0)
-    adjusted = kept.assign(offset=offset, **{p: kept[p] + offset for p in PRICES})[[*Bars.columns(), "offset"]]
-    return adjusted.sort_values(order, ignore_index=True)
+    adjusted = kept.assign(offset=offset, **{p: kept[p] + offset for p in PRICES})[[*bars.columns, "offset"]]
+    return ordered(adjusted, *order)

@@ -13,12 +13,14 @@ import pandas as pd
 from psycopg import sql
 
 from alphapivot import actions, beside, calendars, calibration, composite, rolls
-from alphapivot.frames import MARKETS, Signals
+from alphapivot.frames import MARKETS, Bars, Signals
 from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
 from alphapivot.runs import RunRef
 from alphapivot.settings import Instrument, Settings
 from pillars import blocks
+
+SEEN = tuple(name for name in Bars.columns() if name != "source")
 
 
 def signal_bars(
@@ -32,8 +34,8 @@ def signal_bars(
     inputs: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
-    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset`` of adjusted
-    futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a pillar's
+    The bars that pillars see (columns SEEN), of each instrument's signal market in (after, until], with the ``offset``
+    of adjusted futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a pillar's
     ``inputs`` ask for them, what both markets say at the same instants.
     """
     signal = {i.symbol: i.signal_market for i in instruments}
@@ -43,10 +45,18 @@ def signal_bars(
         symbols = [i.symbol for i in instruments if market in (i.markets if inputs else (i.signal_market,))]
         if symbols:
             raw[market] = stored.window(
-                database, symbols, market, interval, after=after, until=until, known_at=known_at
+                database,
+                symbols,
+                market,
+                interval,
+                after=after,
+                until=until,
+                known_at=known_at,
+                columns=SEEN,
             )
     fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
-    seen = pd.concat([f[f["symbol"].map(signal) == f["market"]] for f in fronts.values()], ignore_index=True)
+    own = {market: f if not inputs else f[f["symbol"].map(signal) == market] for market, f in fronts.items()}
+    seen = pd.concat([f for f in own.values() if len(f)] or list(own.values())[:1], ignore_index=True)
     events = stored.actions(database, list(signal), until=until, known_at=known_at)
     seen = actions.adjust(seen, events, {i.symbol: i.adjust for i in instruments})
     if not inputs:
@@ -169,12 +179,11 @@ def _instants(
     for market in ("spot", "futures"):
         symbols = [i.symbol for i in instruments if i.signal_market == market]
         if symbols:
-            found.append(
-                stored.window(database, symbols, market, base, after=after, until=until, known_at=known_at)[
-                    ["symbol", "ts"]
-                ]
+            key = stored.window(
+                database, symbols, market, base, after=after, until=until, known_at=known_at, columns=("symbol", "ts")
             )
-    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+            found.append(key.drop_duplicates(ignore_index=True) if market == "futures" else key)
+    return pd.concat(found, ignore_index=True)
 
 
 def parts(

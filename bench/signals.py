@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
-from alphapivot import process
+from alphapivot import process, version
 from alphapivot.frames import Bars, Signals
 from alphapivot.hub import Hub, ops
 from alphapivot.runs import RunRef
@@ -105,24 +106,23 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     old, new = bars[bars["ts"] < newest], bars[bars["ts"] == newest]
     with universe(symbols, shards=2) as (hub, settings):
         store(hub, settings, old)
-        run, ended, spent = scored(settings, newest - timedelta(hours=1))
-        full = sum(spent.values())
+        warm(hub, settings)
+        run, full, composed = scored(settings, newest - timedelta(hours=1))
         plain, parts = _plainly(hub, settings, bars)
         size = f"{symbols} x {DAYS:,}"
         yield row(
             "6", f"six pillars, full history with the database, {size}", full, plain, plain / full, 12, "x", scale
         )
-        for stage, seconds in _stages(hub, settings, run, spent).items():
-            yield _share("6", f"of which {stage}", seconds, full, scale)
-        yield _share("6", "beside it: the composite", ended, full, scale)
+        for stage, seconds in _stages(hub, settings, run).items():
+            yield _share("6", f"alone: {stage}", seconds, full, scale)
+        yield _share("6", "beside it: the composite", composed, full, scale)
         store(hub, settings, new)
-        _, ended, spent = scored(settings, newest)
-        one = sum(spent.values())
+        _, one, composed = scored(settings, newest)
         again = parts["read_sql"] + parts["loop"]
         name = f"six pillars, one new bar, {symbols} symbols, read to written"
         yield row("7", name, one, again, again / one, 25, "x the plain pipeline", scale)
         yield row("7b", "one new bar / full history", one, full, one / full, 0.1, "of the full run", scale, most=True)
-        yield _share("7", "beside it: the composite", ended, one, scale)
+        yield _share("7", "beside it: the composite", composed, one, scale)
     yield from _growth(scale)
 
 
@@ -153,35 +153,46 @@ def store(hub: Hub, settings: Settings, bars: pd.DataFrame) -> None:
         connection.execute(text("ANALYZE market.bar"))
 
 
-def scored(settings: Settings, as_of: datetime) -> tuple[RunRef, float, dict[str, float]]:
-    """The steps of one run, one after the other: the run, the composite's seconds, and each pillar's."""
+def scored(settings: Settings, as_of: datetime) -> tuple[RunRef, float, float]:
+    """The steps of one run, the pillars' in threads as in flows/replay.py: the run, their seconds, the composite's."""
     run = runs.begin("bench", settings, key=f"run {as_of}", as_of=as_of)
     run = ingest.frozen(run, ingest.freeze.fn(run))
-    spent = dict.fromkeys(settings.pillars, 0.0)
-    for name, shard in itertools.product(settings.pillars, range(settings.runtime.shards)):
-        started = time.perf_counter()
-        pillars.score_pillar.fn(run, name, shard)
-        spent[name] += time.perf_counter() - started
+    pieces = list(itertools.product(settings.pillars, range(settings.runtime.shards)))
+    started = time.perf_counter()
+    with ThreadPoolExecutor(min(8, len(pieces))) as pool:
+        list(pool.map(lambda piece: pillars.score_pillar.fn(run, *piece), pieces))
+    spent = time.perf_counter() - started
     started = time.perf_counter()
     composite.compose.fn(run)
-    return run, time.perf_counter() - started, spent
+    return run, spent, time.perf_counter() - started
 
 
-def _stages(hub: Hub, settings: Settings, run: RunRef, spent: dict[str, float]) -> dict[str, float]:
-    """Where a full run's time goes: reading and scoring once more by themselves; writing is what is left."""
-    stages = {"reading": 0.0, "scoring": 0.0}
+def warm(hub: Hub, settings: Settings) -> None:
+    """What a process does once: compile, import, hash the code, connect."""
+    few = _market(2, FEW_DAYS)
     for pillar in settings.pillars.values():
+        blocks.score(pillar, few, "1d", after=None)
+    version.pillar_code(), version.composite_code()
+    hub.read(Signals)
+
+
+def _stages(hub: Hub, settings: Settings, run: RunRef) -> dict[str, float]:
+    """Where a full run's time goes: each kind of work of all pillars once more, by itself, one after the other."""
+    spent = dict.fromkeys(["reading", "writing", *(f"scoring, {name}" for name in settings.pillars)], 0.0)
+    for name, pillar in settings.pillars.items():
         started = time.perf_counter()
-        bars = signal_bars(
+        seen = signal_bars(
             hub, list(settings.instruments.values()), "1d", None, run.as_of, run.known_at, inputs=pillar.inputs
         )
-        stages["reading"] += time.perf_counter() - started
+        spent["reading"] += time.perf_counter() - started
         started = time.perf_counter()
-        blocks.score(pillar, bars, "1d", after=None)
-        stages["scoring"] += time.perf_counter() - started
-    whole = sum(spent.values())
-    stages["writing, validation, receipts"] = max(whole - sum(stages.values()), 0.0)
-    return stages | {f"pillar {name}": seconds for name, seconds in spent.items()}
+        made = blocks.score(pillar, seen, "1d", after=None)
+        spent[f"scoring, {name}"] += time.perf_counter() - started
+        started = time.perf_counter()
+        with ops.batch(hub, run, f"again {name}", "", {}) as batch:
+            batch.write(Signals, made.assign(scope="again", batch_id=0)[Signals.columns()].astype({"scope": "str"}))
+        spent["writing"] += time.perf_counter() - started
+    return spent
 
 
 def _plainly(hub: Hub, settings: Settings, bars: pd.DataFrame) -> tuple[float, dict[str, float]]:
@@ -236,11 +247,8 @@ def grown(symbols: int) -> None:
         store(hub, settings, bars)
         as_of = bars["ts"].max()
         del bars
-        warm = _market(2, FEW_DAYS)
-        for pillar in settings.pillars.values():  # compiled, and all imported
-            blocks.score(pillar, warm, "1d", after=None)
-        hub.read(Signals)
+        warm(hub, settings)
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
         before = peak()
-        _, _, spent = scored(settings, as_of)
-        print(json.dumps({"seconds": sum(spent.values()), "mb": max(peak() - before, 1.0)}))
+        _, seconds, _ = scored(settings, as_of)
+        print(json.dumps({"seconds": seconds, "mb": max(peak() - before, 1.0)}))

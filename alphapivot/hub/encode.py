@@ -36,7 +36,10 @@ class Text:
 
     @classmethod
     def of(cls, column: pd.Series) -> Text:
-        encoded = pa.chunked_array([pa.array(column, from_pandas=True)]).combine_chunks().dictionary_encode()
+        texts = pa.array(column, from_pandas=True)
+        if isinstance(texts, pa.ChunkedArray):  # a frame that was put together of several
+            texts = texts.combine_chunks()
+        encoded = texts.dictionary_encode()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return cls(codes, [word.encode() for word in encoded.dictionary.to_pylist()])
 
