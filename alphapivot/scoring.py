@@ -35,8 +35,8 @@ def signal_bars(
 ) -> pd.DataFrame:
     """
     The bars that pillars see (columns SEEN), of each instrument's signal market in (after, until], with the ``offset``
-    of adjusted futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a pillar's
-    ``inputs`` ask for them, what both markets say at the same instants.
+    of adjusted futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a
+    pillar's ``inputs`` ask for them, what both markets say at the same instants.
     """
     signal = {i.symbol: i.signal_market for i in instruments}
     rolled = stored.rolls(database, list(signal), until=until, known_at=known_at)
