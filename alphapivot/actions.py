@@ -57,7 +57,8 @@ def adjust(bars: pd.DataFrame, events: pd.DataFrame, how: Mapping[str, str]) -> 
     price = np.where(spot, factors(bars["symbol"], bars["ts"], counted, "factor"), 1.0)
     splits = counted[counted["kind"] == "split"]
     shares = np.where(spot, factors(bars["symbol"], bars["ts"], splits, "value"), 1.0)
-    return bars.assign(**{p: bars[p] * price for p in PRICES}, volume=bars["volume"] / shares)
+    seen = {p: bars[p] * price for p in PRICES if p in bars}
+    return bars.assign(**seen, **({"volume": bars["volume"] / shares} if "volume" in bars else {}))
 
 
 def splits(stored: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:

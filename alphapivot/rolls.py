@@ -292,5 +292,5 @@ def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
     alone = joined["contract"] == ""
     kept = joined[alone | (joined["contract"] == joined["front"])]
     offset = kept["offset"].where(kept["contract"] != "", 0.0)
-    adjusted = kept.assign(offset=offset, **{p: kept[p] + offset for p in PRICES})[[*bars.columns, "offset"]]
-    return ordered(adjusted, *order)
+    prices = {p: kept[p] + offset for p in PRICES if p in kept}
+    return ordered(kept.assign(offset=offset, **prices)[[*bars.columns, "offset"]], *order)

@@ -18,9 +18,11 @@ from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
 from alphapivot.runs import RunRef
 from alphapivot.settings import Instrument, Settings
-from pillars import blocks
+from pillars import Pillar, blocks
 
 SEEN = tuple(name for name in Bars.columns() if name != "source")
+CLOSES = ("symbol", "market", "contract", "interval", "ts", "close")
+AT_ONCE = 500  # symbols whose closes are read at once
 
 
 def signal_bars(
@@ -32,9 +34,10 @@ def signal_bars(
     known_at: datetime | None,
     *,
     inputs: Sequence[str] = (),
+    columns: Sequence[str] = SEEN,
 ) -> pd.DataFrame:
     """
-    The bars that pillars see (columns SEEN), of each instrument's signal market in (after, until], with the ``offset``
+    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset``
     of adjusted futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a
     pillar's ``inputs`` ask for them, what both markets say at the same instants.
     """
@@ -45,14 +48,7 @@ def signal_bars(
         symbols = [i.symbol for i in instruments if market in (i.markets if inputs else (i.signal_market,))]
         if symbols:
             raw[market] = stored.window(
-                database,
-                symbols,
-                market,
-                interval,
-                after=after,
-                until=until,
-                known_at=known_at,
-                columns=SEEN,
+                database, symbols, market, interval, after=after, until=until, known_at=known_at, columns=columns
             )
     fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
     own = {market: f if not inputs else f[f["symbol"].map(signal) == market] for market, f in fronts.items()}
@@ -63,6 +59,67 @@ def signal_bars(
         return seen
     joined = beside.join(seen, fronts.get("spot"), raw.get("futures"), fronts.get("futures"), rolled)
     return joined[[*seen.columns, *inputs]]
+
+
+def given(
+    database: Hub,
+    settings: Settings,
+    pillar: Pillar,
+    instruments: list[Instrument],
+    interval: str,
+    *,
+    after: datetime | None,
+    until: datetime,
+    known_at: datetime | None,
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """
+    What ``blocks.score`` wants for the bars of ``instruments`` in (after, until]: bars, and what all symbols have in
+    common. A pillar that must see all symbols at once is given the bars of all.
+    """
+    everybody = list(settings.instruments.values())
+    begin = None
+    if after is not None:  # one window for all pillars: those that read at the same time read it once
+        starts = (blocks.window_start(after, p.history, interval) for p in (pillar, *settings.pillars.values()))
+        begin = min(start for start in starts if start is not None)
+    seen = everybody if pillar.together else instruments
+    bars = signal_bars(database, seen, interval, begin, until, known_at, inputs=pillar.inputs)
+    if not pillar.common_history or bars.empty:
+        return bars, None
+    return bars, common(
+        database, everybody, pillar, interval, blocks.common_after(pillar, after, interval), until, known_at
+    )
+
+
+def common(
+    database: Hub,
+    everybody: list[Instrument],
+    pillar: Pillar,
+    interval: str,
+    after: datetime | None,
+    until: datetime,
+    known_at: datetime | None,
+) -> pd.DataFrame:
+    """
+    What ``pillar`` says of all symbols at each instant in (after, until], see ``blocks.common``. The closes of all are
+    there at once for a few months of bars only, and are read once for all shards that a process scores.
+    """
+    groups = [everybody[i : i + AT_ONCE] for i in range(0, len(everybody), AT_ONCE)]
+
+    def closes(begin: datetime, end: datetime) -> pd.DataFrame:
+        read = [signal_bars(database, g, interval, begin, end, known_at, columns=CLOSES) for g in groups]
+        return pd.concat([bars[["symbol", "interval", "ts", "close"]] for bars in read], ignore_index=True)
+
+    def made() -> pd.DataFrame:
+        first = after or stored.first(database, [i.symbol for i in everybody], interval) or until
+        windows = blocks.common_windows(pillar, interval, first, until)
+        return blocks.common_of(pillar, ((closes(begin, end), since) for begin, since, end in windows), interval)
+
+    if known_at is None:
+        return made()
+    symbols = [(i.symbol, i.signal_market, i.adjust) for i in everybody]
+    key = (pillar.model_dump_json(), interval, after, until, known_at, *symbols)
+    shared: pd.DataFrame = database.common.get(key, made)
+    return shared
 
 
 def blend(
@@ -201,9 +258,7 @@ def parts(
     """
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
-    seen = list(settings.instruments.values()) if chosen.cross_sectional else [instrument]
-    begin = blocks.window_start(before, chosen.history, interval)
-    bars = signal_bars(database, seen, interval, begin, at, known_at, inputs=chosen.inputs)
-    made = blocks.parts(chosen, bars, interval, after=before)
+    bars, shared = given(database, settings, chosen, [instrument], interval, after=before, until=at, known_at=known_at)
+    made = blocks.parts(chosen, bars, interval, after=before, common=shared)
     made = made[made["symbol"] == instrument.symbol]
     return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}

@@ -38,7 +38,6 @@ from pillars.base import Panel
 from tasks import composite, ingest, pillars, runs
 
 UNIVERSES = (50, 500, 5000)  # of target 12
-IN_SHARD = 100  # symbols
 FEW_DAYS = 700  # of each of them
 CONFIG = """
 [runtime]
@@ -225,25 +224,26 @@ def _share(target: str, name: str, seconds: float, whole: float, scale: float) -
 def _growth(scale: float) -> Iterator[dict[str, Any]]:
     """A full run of ever more symbols, each in a process of its own: seconds a bar, and its memory at the peak."""
     found = {}
-    for symbols in sorted({max(4, round(count * min(1, scale * 2))) for count in UNIVERSES}):
-        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols})"]
+    sizes = [max(4, round(count * min(1, scale * 2))) for count in UNIVERSES]
+    for symbols in sizes:
+        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols}, {symbols // sizes[0]})"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[symbols] = json.loads(done.stdout.splitlines()[-1])
     per_bar = {symbols: f["seconds"] / symbols / FEW_DAYS for symbols, f in found.items()}
     slowest, fastest = max(per_bar.values()), min(per_bar.values())
-    sizes = " to ".join(f"{s:,}" for s in (min(found), max(found)))
+    span = " to ".join(f"{s:,}" for s in (min(found), max(found)))
     told = ", ".join(f"{1e6 * seconds:.1f}" for seconds in per_bar.values())
-    name = f"time a bar, {sizes} symbols: {told} us"
+    name = f"time a bar, {span} symbols: {told} us"
     yield row("12", name, slowest, fastest, slowest / fastest, 1.25, "slowest over fastest", scale, most=True)
     one, all_ = found[min(found)]["mb"], found[max(found)]["mb"]
-    name = f"memory of a run's steps, {sizes} symbols: {one:.0f} and {all_:.0f} MB"
+    name = f"memory of a run's steps, {span} symbols: {one:.0f} and {all_:.0f} MB"
     yield row("12c", name, all_, one, all_ / one, 2, "x, bounded by the shard", scale, most=True)
 
 
-def grown(symbols: int) -> None:
+def grown(symbols: int, shards: int) -> None:
     """In a process of its own: prints the seconds and the megabytes of a full run over so many symbols."""
     bars = _market(symbols, FEW_DAYS)
-    with universe(symbols, shards=max(1, symbols // IN_SHARD)) as (hub, settings):
+    with universe(symbols, shards) as (hub, settings):
         store(hub, settings, bars)
         as_of = bars["ts"].max()
         del bars

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Column = npt.NDArray[np.float64]
 VALUES = ("open", "high", "low", "close", "volume", "open_interest")
@@ -70,12 +70,12 @@ class Panel:
         return {f.name: getattr(self, f.name) for f in fields(self)[3:-2]}
 
     @classmethod
-    def of(cls, df: pd.DataFrame) -> Panel:
+    def of(cls, df: pd.DataFrame, values: Sequence[str] = VALUES) -> Panel:
         """
         The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
 
         Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust); without such a column it is 0.
-        Columns named in BESIDE are kept beside.
+        Columns named in BESIDE are kept beside. Of columns that are not among ``values`` all is NaN.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
         """
@@ -89,7 +89,8 @@ class Panel:
         if not _ascends(codes, ts):
             order = np.lexsort((ts, codes))
             df, codes, ts = df.iloc[order], codes[order], ts[order]
-        columns = {name: np.ascontiguousarray(df[name].to_numpy(np.float64, na_value=np.nan)) for name in VALUES}
+        columns = {name: np.broadcast_to(np.nan, len(df)) for name in VALUES}
+        columns |= {name: np.ascontiguousarray(df[name].to_numpy(np.float64, na_value=np.nan)) for name in values}
         columns["offset"] = df["offset"].to_numpy(np.float64) if "offset" in df else np.zeros(len(df))
         beside = {name: df[name].to_numpy(np.float64, na_value=np.nan, copy=True) for name in BESIDE if name in df}
         panel = cls(
@@ -220,7 +221,8 @@ class Pillar(BaseModel, ABC):
     directional: ClassVar[bool] = True  # has a score: may stand in [composite] weights
     gating: ClassVar[bool] = False  # has a gate: may stand in [composite] gates
     inputs: ClassVar[tuple[str, ...]] = ()  # what it wants of BESIDE, besides its own market's bars
-    cross_sectional: ClassVar[bool] = False  # a symbol's result depends on the others: it is given all of them at once
+    cross_sectional: ClassVar[bool] = False  # a symbol's result depends on the others, see ``common``
+    looks_back: ClassVar[bool] = False  # it needs what is ``wanted`` and ``common`` on earlier bars too
 
     @property
     @abstractmethod
@@ -230,6 +232,24 @@ class Pillar(BaseModel, ABC):
     @abstractmethod
     def parts(self, bars: Panel) -> Parts:
         """The pillar's view of every bar of the panel, each from that bar and earlier ones of its slice alone."""
+
+    @property
+    def common_history(self) -> int:
+        """Bars behind what ``common`` says of a bar; 0 for a pillar that does not have it."""
+        return 0
+
+    @property
+    def together(self) -> bool:
+        """Is it given the bars of all symbols at once? So it is where what it asks of the others is not ``common``."""
+        return self.cross_sectional and not self.common_history
+
+    def common(self, closes: Panel) -> dict[str, Column]:
+        """
+        What a cross-sectional pillar asks of all symbols at once, from their closes alone: columns that say the same of
+        all bars of an instant. ``parts`` finds them in the panel's ``beside``, of however few symbols its bars are; where
+        they are not there, its bars are those of all symbols.
+        """
+        raise NotImplementedError
 
     def score(self, bars: Panel, rows: npt.NDArray[np.bool_] | None = None) -> pd.DataFrame:
         """

@@ -218,7 +218,7 @@ def scores_alike_whoever_asks(pillar: Pillar, bars: pd.DataFrame) -> None:
     for share in (0.0, 0.4, 0.7, 0.99):
         after = instants.iloc[int(len(instants) * share)] - timedelta(seconds=1)
         until = after + timedelta(days=200)
-        begin = blocks.window_start(after.to_pydatetime(), pillar.history, "1d")
+        begin = blocks.begin(pillar, after.to_pydatetime(), "1d")
         asked = bars[(bars["ts"] > begin) & (bars["ts"] <= until) & (all_ | (bars["symbol"] != "S0"))]
         got = blocks.score(pillar, asked.sample(frac=1, random_state=1), "1d", after=after.to_pydatetime())
         wanted = full[(full["ts"] > after) & (full["ts"] <= until) & (all_ | (full["symbol"] != "S0"))]

@@ -40,7 +40,7 @@ class Risk(Pillar):
     again after a gap in the closes. A market that has not moved for ``fast`` bars is neutral: only crowding counts. All
     in differences and their ratios: adjusted and negative prices are as good as any.
 
-    Cross-sectional: crowding needs all symbols of the universe at once, and is null for fewer than ``crowd_least``.
+    Cross-sectional: crowding is made of the closes of all symbols, and is null for fewer than ``crowd_least``.
     """
 
     name: ClassVar[str] = "risk"
@@ -90,7 +90,11 @@ class Risk(Pillar):
 
     @property
     def history(self) -> int:
-        return max(self.slow + 1, self.memory + self.swing + 1, 20 * self.atr, self.crowd + self.span + 2)
+        return max(self.slow + 1, self.memory + self.swing + 1, 20 * self.atr, self.common_history)
+
+    @property
+    def common_history(self) -> int:
+        return self.crowd + self.span + 2
 
     def parts(self, bars: Panel) -> Parts:
         high, low = extremes(bars)
@@ -107,7 +111,9 @@ class Risk(Pillar):
         up, down = (share(np.fmin(way, farthest), range_) for way in (above - close, close - below))
         stop = long * down + (1 - long) * up
         reward_long, reward_short = up / np.fmax(down, self.stop_bad), down / np.fmax(up, self.stop_bad)
-        crowding = self._crowding(bars)
+        crowding = bars.beside.get("crowding")
+        if crowding is None:  # the bars are those of all symbols
+            crowding = self.common(bars)["crowding"]
         measures = (
             (self.volatility_strength, grade(volatility, self.volatility_bad, self.volatility_good)),
             (self.drawdown_strength, grade(drawdown, self.drawdown_bad, self.drawdown_good)),
@@ -145,20 +151,20 @@ class Risk(Pillar):
             },
         )
 
-    def _crowding(self, bars: Panel) -> Column:
+    def common(self, closes: Panel) -> dict[str, Column]:
         """Each bar's mean correlation of the universe: that of the periods which were over at its instant."""
-        if not len(bars.ts):
-            return np.empty(0)
-        unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[bars.interval[-1]]
-        width = np.array(int(bars.interval[:-1]), f"timedelta64[{unit}]")
+        if not len(closes.ts):
+            return {"crowding": np.empty(0)}
+        unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[closes.interval[-1]]
+        width = np.array(int(closes.interval[:-1]), f"timedelta64[{unit}]")
         # a bar that ends with a period belongs to it; 1970-01-05 was a Monday
-        period = -((np.datetime64("1970-01-05", "us") - bars.ts) // width) - 1
+        period = -((np.datetime64("1970-01-05", "us") - closes.ts) // width) - 1
         periods, column = np.unique(period, return_inverse=True)
-        closes = np.full((len(bars.symbols), len(periods)), np.nan)
-        closes[bars.slices, column] = bars.close  # of several bars in a period the last one stands
-        first = int(column[bars.wanted == 1].min(initial=len(periods))) - 1
-        mean = compiled(_mean_correlation)(closes, self.span, self.crowd, self.crowd_least, first)
-        return np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)
+        table = np.full((len(closes.symbols), len(periods)), np.nan)
+        table[closes.slices, column] = closes.close  # of several bars in a period the last one stands
+        first = int(column[closes.wanted == 1].min(initial=len(periods))) - 1
+        mean = compiled(_mean_correlation)(table, self.span, self.crowd, self.crowd_least, first)
+        return {"crowding": np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)}
 
 
 def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop

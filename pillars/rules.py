@@ -83,6 +83,17 @@ class Ruled(Pillar):
         return self.pillar.cross_sectional
 
     @property
+    def looks_back(self) -> bool:  # type: ignore[override]  # a condition may name any earlier row's features
+        return True
+
+    @property
+    def common_history(self) -> int:
+        return self.pillar.common_history
+
+    def common(self, closes: Panel) -> dict[str, Column]:
+        return self.pillar.common(closes)
+
+    @property
     def history(self) -> int:
         return self.pillar.history + max((c.back for c in self._compiled.values()), default=0)
 

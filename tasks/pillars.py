@@ -11,7 +11,7 @@ import pandas as pd
 from alphapivot import plugins
 from alphapivot.frames import Signals
 from alphapivot.hub import ops, watermarks
-from alphapivot.scoring import signal_bars
+from alphapivot.scoring import given
 from alphapivot.version import pillar_code
 from pillars import blocks
 from tasks.step import Output, Work, step
@@ -23,12 +23,14 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored.
     """
     run, pillar, instruments = work.run, work.settings.pillars[name], work.settings.shard(shard)
-    if pillar.cross_sectional:  # no shard can be scored without the others: the first one scores all
-        instruments = list(work.settings.instruments.values()) if shard == 0 else []
+    everybody = list(work.settings.instruments.values())
+    if pillar.together:  # no shard can be scored without the others: the first one scores all
+        instruments = everybody if shard == 0 else []
     if not instruments:
         return Output({Signals: Signals.empty()})
-    symbols = [i.symbol for i in instruments]
-    markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in instruments}
+    seen = everybody if pillar.cross_sectional else instruments  # whose bars move these scores
+    symbols = [i.symbol for i in seen]
+    markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in seen}
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), plugins.digest(name), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     settles = timedelta(days=work.settings.quality.volume_settles)
@@ -40,18 +42,18 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
         if after is not None and after >= run.as_of:
             continue
         changed.append(after)
-        bars = signal_bars(
+        bars, common = given(
             work.hub,
+            work.settings,
+            pillar,
             instruments,
             interval,
-            blocks.window_start(after, pillar.history, interval),
-            run.as_of,
-            run.known_at,
-            inputs=pillar.inputs,
+            after=after,
+            until=run.as_of,
+            known_at=run.known_at,
         )
-        scored.append(
-            blocks.score(pillar, bars, interval, after=after).assign(scope=run.scope, batch_id=0)[Signals.columns()]
-        )
+        made = blocks.score(pillar, bars, interval, after=after, common=common)
+        scored.append(made.assign(scope=run.scope, batch_id=0)[Signals.columns()])
 
     def record(batch: ops.Batch) -> None:
         for key, mark in marks.items():

@@ -8,7 +8,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.frames import Signals
 from alphapivot.hub import ops, watermarks
 from alphapivot.ini import nearest
-from alphapivot.scoring import signal_bars
+from alphapivot.scoring import given
 from alphapivot.settings import Settings
 from pillars import blocks
 from tasks.step import Output, Work, step
@@ -32,15 +32,21 @@ def rerun(work: Work, name: str, symbols: list[str]) -> Output:
     """
     pillar = work.settings.pillars[name]
     chosen = symbols or sorted(work.settings.instruments)
-    # a pillar that compares symbols needs all of them, also to score a few
-    seen = sorted(work.settings.instruments) if pillar.cross_sectional else chosen
-    instruments = [work.settings.instruments[s] for s in seen]
+    instruments = [work.settings.instruments[s] for s in chosen]
     scored = [Signals.empty()]
     for interval in work.settings.timeframes.weights:
-        bars = signal_bars(
-            work.hub, instruments, interval, None, work.run.as_of, work.run.known_at, inputs=pillar.inputs
+        bars, common = given(
+            work.hub,
+            work.settings,
+            pillar,
+            instruments,
+            interval,
+            after=None,
+            until=work.run.as_of,
+            known_at=work.run.known_at,
         )
-        made = blocks.score(pillar, bars, interval, after=None).assign(scope=work.run.scope, batch_id=0)
+        made = blocks.score(pillar, bars, interval, after=None, common=common)
+        made = made.assign(scope=work.run.scope, batch_id=0)
         scored.append(made.loc[made["symbol"].isin(chosen), Signals.columns()])
 
     def record(batch: ops.Batch) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import event
 
 from alphapivot import home, settings
 from alphapivot.errors import Unavailable
+from alphapivot.hub.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +59,8 @@ class Hub:
         )
         event.listen(self.engine, "handle_error", self._replaced, retval=True)
         self._readers: Readers | None = None
+        self.shared = Shared()  # reads of what cannot change any more
+        self.common = Shared(keep=16)  # what all symbols have in common: a short column for each pillar and timeframe
         self._making = threading.Lock()
 
     def dbapi(self, **options: Any) -> psycopg.Connection:

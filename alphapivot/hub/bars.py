@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,11 +46,26 @@ def window(
     # what all rows have in common need not come over the wire: a column of text costs as much as two of numbers
     same = {"market": market, "interval": interval} | ({} if market == "futures" else {"contract": ""})
     sent = [name for name in columns if name not in same]
-    found = read.query(hub, known(Bars, sql.SQL(" AND ").join(where), known_at, sent))
-    rows = np.zeros(len(found), np.int64)
-    found = found.assign(**{name: pd.array([text], dtype="str").take(rows) for name, text in same.items()})
-    order = ("contract",) if market == "futures" and "contract" in columns else ()
-    return ordered(found[list(columns)], "symbol", *order)
+    statement = known(Bars, sql.SQL(" AND ").join(where), known_at, sent)
+
+    def asked() -> pd.DataFrame:
+        found = read.query(hub, statement)
+        rows = np.zeros(len(found), np.int64)
+        found = found.assign(**{name: pd.array([text], dtype="str").take(rows) for name, text in same.items()})
+        order = ("contract",) if market == "futures" and "contract" in columns else ()
+        return ordered(found[list(columns)], "symbol", *order)
+
+    # what was known at an instant stays so: pillars that ask at the same time are given the same frame
+    return asked() if known_at is None else hub.shared.get((statement.as_string(None), *columns), asked)
+
+
+def first(hub: Hub, symbols: Sequence[str], interval: str) -> datetime | None:
+    """Just before the oldest stored bar of any of ``symbols`` was complete; None: there is none."""
+    with hub.engine.connect() as conn:
+        found = conn.exec_driver_sql(
+            "SELECT min(ts) FROM market.bar WHERE symbol = ANY(%s) AND interval = %s", (list(symbols), interval)
+        ).scalar_one()
+    return None if found is None else found - timedelta(microseconds=1)
 
 
 def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:

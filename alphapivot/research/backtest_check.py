@@ -94,7 +94,7 @@ def _compare(
 ) -> int:
     after = cut - LAST * calendars.width(interval) - timedelta(days=4)
     # bars before a pillar's own window change no bit of its scores
-    begin = min(start for p in pillars.values() if (start := blocks.window_start(after, p.history, interval)))
+    begin = min(start for p in pillars.values() if (start := blocks.begin(p, after, interval)))
     bars = signal_bars(hub, list(settings.instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
     where = sql.SQL("scope = {} AND pillar = ANY({}) AND interval = {} AND ts > {} AND ts <= {}").format(
         run.scope, list(pillars), interval, after, cut

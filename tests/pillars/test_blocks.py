@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from alphapivot.errors import ConfigError, DataError
 from pillars import PILLARS, blocks
-from pillars.base import Panel, Parts, Pillar
+from pillars.base import Column, Panel, Parts, Pillar
 from pillars.contract import sample_bars
 from pillars.momentum import Momentum
+from pillars.rules import Ruled
 from pillars.trend import Trend
 
 WEEK = timedelta(weeks=1)
@@ -140,6 +141,45 @@ def test_a_cross_sectional_pillar_sees_all_symbols_of_a_block_whoever_asks():
         pd.testing.assert_frame_equal(got, wanted.reset_index(drop=True))
 
 
+class Differs(Neighbours):
+    """It says something else of each symbol."""
+
+    @property
+    def common_history(self) -> int:
+        return 5
+
+    def common(self, closes: Panel) -> dict[str, Column]:
+        return {"own": closes.slices.astype(float)}
+
+
+@pytest.mark.parametrize("symbols", [["S0"], ["S1", "S2"]])
+@pytest.mark.parametrize("looks_back", [False, True])
+def test_what_all_symbols_have_in_common_is_the_same_for_few_of_them_and_for_all(symbols, looks_back):
+    risk = PILLARS["risk"](crowd=20, slow=60, memory=30, atr=5)
+    rules = {"r": {"when": "prev(crowding, 20) > 0 or crowding > 0.3", "gate": 0.5}}
+    pillar = Ruled(pillar=risk, rules=rules) if looks_back else risk
+    full = blocks.score(pillar, BARS, "1d", after=None)
+    assert full["gate"].nunique() > 50
+    days = BARS["ts"].drop_duplicates().tolist()
+    for place in (150, 320, len(days) - 2):
+        after = days[place].to_pydatetime()
+        until = min(after + timedelta(days=40), days[-1].to_pydatetime())
+        since = blocks.common_after(pillar, after, "1d")
+        windows = list(blocks.common_windows(pillar, "1d", since, until))
+        closes = ((BARS[(BARS["ts"] > begin) & (BARS["ts"] <= end)], first) for begin, first, end in windows)
+        shared = blocks.common_of(pillar, closes, "1d")
+        begin = blocks.window_start(after, pillar.history, "1d")
+        few = BARS[BARS["symbol"].isin(symbols) & (BARS["ts"] > begin) & (BARS["ts"] <= until)]
+        got = blocks.score(pillar, few, "1d", after=after, common=shared)
+        wanted = full[full["symbol"].isin(symbols) & (full["ts"] > after) & (full["ts"] <= until)]
+        pd.testing.assert_frame_equal(got, wanted.reset_index(drop=True), check_exact=True)
+
+
+def test_what_differs_between_symbols_is_nothing_that_they_have_in_common():
+    with pytest.raises(DataError, match="own differs between symbols at one instant"):
+        blocks.score(Differs(), BARS, "1d", after=None)
+
+
 @pytest.mark.parametrize("pillar", QUICK, ids=lambda p: p.name)
 def test_the_window_start_reaches_back_as_far_as_any_score_looks(pillar):
     after = datetime(2011, 3, 7, 20, tzinfo=UTC)
@@ -172,7 +212,7 @@ def test_any_question_gets_the_same_bits(pillar, start, count, symbols, random):
 @pytest.mark.parametrize("name", PILLARS)
 def test_what_is_left_out_where_bars_only_lead_is_never_what_is_asked_for(name):
     pillar = PILLARS[name]()
-    for panel, keep in blocks.expand(BARS, pillar.history, "1d", together=pillar.cross_sectional):
+    for panel, keep in blocks.expand(BARS, pillar.history, "1d", together=pillar.together):
         assert panel.wanted.sum() == keep.sum()
         asked, all_ = (pillar.score(p, keep) for p in (panel, replace(panel, asked=None)))
         pd.testing.assert_frame_equal(asked, all_, check_exact=True)

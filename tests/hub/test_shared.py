@@ -1,0 +1,78 @@
+"""What several threads ask for at once is made once, and not held for longer than they hold it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+from alphapivot.hub.shared import Shared
+
+
+def frame():
+    return pd.DataFrame({"a": [1, 2]})
+
+
+def test_what_several_threads_ask_for_at_once_is_made_once():
+    shared, made, asked = Shared(), [], threading.Barrier(6)
+
+    def make():
+        made.append(1)
+        return frame()
+
+    def ask(_):
+        asked.wait(timeout=60)
+        found = shared.get("bars", make)
+        asked.wait(timeout=60)  # everybody holds it until all have it
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(ask, range(6)))
+    assert len(made) == 1
+    assert all(f is found[0] for f in found)
+
+
+def test_another_question_does_not_wait_for_the_first():
+    shared, inside, free = Shared(), threading.Event(), threading.Event()
+
+    def slow():
+        inside.set()
+        assert free.wait(timeout=60)
+        return frame()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(shared.get, "slow", slow)
+        assert inside.wait(timeout=60)
+        shared.get("quick", frame)  # would time out
+        assert not first.done()
+        free.set()
+        assert len(first.result()) == 2
+
+
+def test_an_error_is_its_makers_own_and_the_next_one_tries_again():
+    shared = Shared(keep=2)
+    with pytest.raises(ZeroDivisionError):
+        shared.get("bars", lambda: 1 / 0)
+    assert len(shared.get("bars", frame)) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_nothing_but_the_newest_is_held_beyond_its_last_user(keep):
+    shared, made = Shared(keep), []
+
+    def make():
+        made.append(1)
+        return frame()
+
+    held = shared.get("held", make)
+    for key in ("a", "b", "c"):
+        shared.get(key, make)
+    gc.collect()
+    before = len(made)
+    assert shared.get("held", make) is held
+    for key in ("c", "b", "a"):
+        shared.get(key, make)
+    assert len(made) - before == 3 - keep
