@@ -246,7 +246,7 @@ class Pillar(BaseModel, ABC):
     def common(self, closes: Panel) -> dict[str, Column]:
         """
         What a cross-sectional pillar asks of all symbols at once, from their closes alone: columns that say the same of
-        all bars of an instant. ``parts`` finds them in the panel's ``beside``, of however few symbols its bars are; where
+        all bars of an instant. ``parts`` finds them in the panel's ``beside``, of however few symbols its bars are; if
         they are not there, its bars are those of all symbols.
         """
         raise NotImplementedError
