@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -53,11 +53,12 @@ class Browser:
 
     def wait(self, look, what: str):
         """What ``look(driver)`` finds, as soon as it is something; elements may be redrawn meanwhile."""
-        wait = WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=[StaleElementReferenceException])
+        passing = [NoSuchElementException, StaleElementReferenceException]
+        wait = WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=passing)
         return wait.until(look, f"{what} is not shown; the page says:\n{self.text()[:2000]}")
 
     def text(self) -> str:
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        return "".join(body.text for body in self.driver.find_elements(By.TAG_NAME, "body"))
 
     def shows(self, *words: str) -> str:
         """The page's text, once all words stand in it."""
@@ -75,7 +76,7 @@ class Browser:
     def shoot(self, name: str) -> Path:
         """
         A picture of the window, once two in a row are the same: in build/screenshots, and small and pretty in
-        $SCREENSHOTS (`make screenshots`).
+        $SCREENSHOTS (`make screenshots`), where one of this name is shown already.
         """
         last, deadline = b"", time.monotonic() + SECONDS
         while (now := self.driver.get_screenshot_as_png()) != last and time.monotonic() < deadline:
@@ -84,11 +85,11 @@ class Browser:
         kept = ROOT / "build" / "screenshots" / f"{name}.png"
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(now)
-        if folder := os.environ.get("SCREENSHOTS"):
+        folder = os.environ.get("SCREENSHOTS")
+        if folder and (shown := ROOT / folder / f"{name}.png").exists():
             from PIL import Image
 
-            picture = Image.open(kept).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-            picture.save(ROOT / folder / f"{name}.png", optimize=True)
+            Image.open(kept).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(shown, optimize=True)
         return kept
 
 

@@ -225,3 +225,24 @@ def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kil
     assert [title for title in inbox.titles() if title in told] == told
     decided.completed(decided.trigger("alert", config=config))
     assert len([title for title in inbox.titles() if title in told]) == len(told), "each is told once"
+
+
+def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
+    before = counted(decided)
+    shut = decided.completed(decided.trigger("manage", as_of="2025-06-28T12:00:00+00:00", config=CONFIG))
+    assert shut["state"]["name"] == "Skipped"
+    assert "closed" in shut["state"]["message"]
+    run = decided.completed(decided.trigger("manage", as_of="2025-06-27T01:00:00+00:00", config=CONFIG))
+    assert run["name"] == "manage 2025-06-27 01:00Z"
+    mine = {"flow_run_id": {"any_": [run["id"]]}}
+    shown = {a["key"] for a in decided.ask("/artifacts/filter", {"artifacts": mine})}
+    assert "test-open-trades" in shown
+    assert decided.sql("SELECT state FROM ops.run WHERE kind = 'manage'") == [("completed",)]
+    assert counted(decided)[:4] == before[:4], "no bar, score or decision"
+
+
+def test_evaluate_measures_what_stands_in_the_hub(decided):
+    run = decided.completed(decided.trigger("evaluate", horizons=[5], config=CONFIG))
+    assert "kept in research.evaluation_score" in run["state"]["message"]
+    ((measured,),) = decided.sql("SELECT count(*) FROM research.evaluation_score WHERE horizon = 5")
+    assert measured > 4
