@@ -28,7 +28,7 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     """``reports.tables.scores``: points with their sign, each pillar's contribution in a column."""
     fixed: dict[str, Cell] = {
         "ts": instant,
-        "fresh": lambda fresh: "" if fresh else "stale",
+        "fresh": lambda fresh: "yes" if fresh else "stale",
         "raw": points,
         "gate": ratio,
         "score": points,
