@@ -193,9 +193,10 @@ def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | 
 
 
 def managing(run: RunRef, as_of: datetime | None) -> States:
-    """Reconcile, protect, trail: one step, in the flow's own process; no artifacts, it runs every few minutes."""
+    """Reconcile, protect, trail: one step, in the flow's own process; then what is open now."""
     with alone(deploy.BROKER_LIMIT):
-        return {"manage": execution.manage(run, simulated=as_of is not None, return_state=True)}
+        managed = execution.manage(run, simulated=as_of is not None, return_state=True)
+    return {"manage": managed} | published(run, ("open-trades",))
 
 
 def published(run: RunRef, what: tuple[str, ...] | None = None) -> States:

@@ -229,11 +229,13 @@ def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kil
 
 def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
     before = counted(decided)
-    shut = decided.completed(decided.trigger("manage", as_of="2025-06-28T12:00:00+00:00", config=CONFIG))
-    assert shut["state"]["name"] == "Skipped"
-    assert "closed" in shut["state"]["message"]
-    run = decided.completed(decided.trigger("manage", as_of="2025-06-27T01:00:00+00:00", config=CONFIG))
-    assert run["name"] == "manage 2025-06-27 01:00Z"
+    empty = (decided.folder / CONFIG).read_text().replace("book = test", "book = empty")
+    (decided.folder / "empty.ini").write_text(empty)
+    at = "2025-06-28T12:00:00+00:00"
+    idle = decided.completed(decided.trigger("manage", as_of=at, config=str(decided.folder / "empty.ini")))
+    assert (idle["state"]["name"], idle["state"]["message"]) == ("Skipped", "nothing is open in book empty")
+    run = decided.completed(decided.trigger("manage", as_of=at, config=CONFIG))
+    assert run["name"] == "manage 2025-06-28 12:00Z"
     mine = {"flow_run_id": {"any_": [run["id"]]}}
     shown = {a["key"] for a in decided.ask("/artifacts/filter", {"artifacts": mine})}
     assert "test-open-trades" in shown
