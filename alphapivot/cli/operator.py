@@ -10,7 +10,7 @@ from alphapivot.cli.common import DONE, Add, amount, settings_of, words
 def add(command: Add) -> None:
     command("status", _status, "data freshness, open trades, the kill switch, the last runs")
     command("check", _check, "is the config good, does the database answer?")
-    sub = command("halt", _halt, "kill switch: no new entries; stops and targets stay")
+    sub = command("halt", _halt, "kill switch: no entries; stops and targets stay")
     sub.add_argument("--reason", required=True, type=words)
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
@@ -73,11 +73,13 @@ def _control(state: str, options: argparse.Namespace) -> int:
     by = getpass.getuser()
     if state == "HALTED":
         control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
-        what = "the next run leaves every trade at market" if options.flatten else "stops stay in place"
-        print(f"book {book} is halted: no new entries until `alphapivot resume --reason ...`; {what}")  # noqa: T201
+        what = "leaves every trade at market" if options.flatten else "cancels entries that rest; stops stay in place"
+        word = "may only reduce" if options.reduce_only else "is halted"
+        print(f"book {book} {word}: no new entries until `alphapivot resume --reason ...`; the next run {what}")  # noqa: T201
     else:
-        control.resume(database, book, options.reason, by)
-        print(f"book {book} is active again")  # noqa: T201
+        now = control.resume(database, book, options.reason, by)
+        stays = f"stays {now.state}: {now.reason}; all books (*) were stopped by {now.by}"
+        print(f"book {book} {'is active again' if now.state == 'ACTIVE' else stays}")  # noqa: T201
     return DONE
 
 

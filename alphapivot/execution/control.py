@@ -48,8 +48,8 @@ def state(conn: Connection | psycopg.Connection, book: str) -> Control:
 
 def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False, flatten: bool = False) -> Control:
     """
-    No entries in ``book`` (``*``: in any) until somebody resumes. Stops stay where they are; with ``flatten`` the next
-    run leaves every trade at market. A run in progress obeys too.
+    No entries in ``book`` (``*``: in any) until somebody resumes; the next run cancels those that rest. Stops stay
+    where they are; with ``flatten`` it leaves every trade at market. A run in progress obeys too.
     """
     return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by, flatten=flatten)
 

@@ -16,7 +16,7 @@ from alphapivot.execution.protect import Action, Cancel, Drop, Lock, Place, Repl
 from alphapivot.execution.reconcile import reconcile, successor_row
 from alphapivot.execution.send import send, spec
 from alphapivot.execution.session import Session
-from alphapivot.execution.states import TERMINAL, local
+from alphapivot.execution.states import TERMINAL, WORKING, local
 
 ROUNDS = 8  # looks at the broker in one run, at most: what is open then is taken up by the next
 
@@ -49,16 +49,22 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
         strange = outgrown(session, conn, trades)
-    flatten = bool(trades) and session.control().flatten
+    if not trades:
+        return []
+    word = session.control()
     steps: list[Step] = []
     for trade in trades:
         mine = by_trade[trade["trade_id"]]
         is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
         touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
         actions = plan(trade, mine, session.broker.caps, is_open=is_open, touched=touched)
-        why = "flatten" if flatten else "split" if trade["trade_id"] in strange else None
+        why = "flatten" if word.flatten else "split" if trade["trade_id"] in strange else None
         if why is not None:
             actions = _out(trade, mine, why, session.run.as_of, is_open=is_open) or actions
+        asked = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
+        if word.state != "ACTIVE":  # what rests would add exposure
+            resting = [o for o in mine if o["leg"] == "ENTRY" and o["state"] in WORKING]
+            actions += [Cancel(o, word.state.lower()) for o in resting if o["client_order_id"] not in asked]
         steps += [(trade, mine, a) for a in actions]
     return steps
 

@@ -693,6 +693,22 @@ def test_row_29_a_kill_switch_in_mid_run_stops_the_entry_and_no_stop(make, kind)
     assert book.states()["STOP"][-1] == "NEW"
 
 
+@pytest.mark.parametrize(("kind", "most"), [("poor", None), ("poor", 100), ("alpaca", None), ("paper", None)])
+def test_row_29_an_entry_that_rests_when_somebody_halts_is_cancelled_and_what_filled_stays_protected(make, kind, most):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    control.halt(book.hub, book.scope, "a look", "me", reduce_only=True)
+    if most:
+        book.price(21, 100, most=most)
+    day = 21 if most else 20
+    book.run(day)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "reduce_only")]
+    assert [o["qty"] for o in book.orders("STOP") if o["state"] == "NEW"] == ([most] if most else [])
+    book.holds()
+    book.rests(day)
+
+
 @pytest.mark.parametrize("kind", ["poor", "alpaca", "paper"])
 def test_row_29_flatten_takes_everything_out_at_market_and_cancels_the_entry_that_rests(make, kind):
     book, resting = opened(make(kind)), make(kind)
