@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sqlalchemy import text
@@ -106,7 +106,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     with universe(symbols, shards=2) as (hub, settings):
         store(hub, settings, old)
         warm(hub, settings)
-        run, full, composed = scored(settings, newest - timedelta(hours=1))
+        run, full, _, composed = scored(settings, newest - timedelta(hours=1))
         plain, parts = _plainly(hub, settings, bars)
         size = f"{symbols} x {DAYS:,}"
         yield row(
@@ -116,7 +116,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
             yield _share("6", f"alone: {stage}", seconds, full, scale)
         yield _share("6", "beside it: the composite", composed, full, scale)
         store(hub, settings, new)
-        _, one, composed = scored(settings, newest)
+        _, one, _, composed = scored(settings, newest)
         again = parts["read_sql"] + parts["loop"]
         name = f"six pillars, one new bar, {symbols} symbols, read to written"
         yield row("7", name, one, again, again / one, 25, "x the plain pipeline", scale)
@@ -152,18 +152,24 @@ def store(hub: Hub, settings: Settings, bars: pd.DataFrame) -> None:
         connection.execute(text("ANALYZE market.bar"))
 
 
-def scored(settings: Settings, as_of: datetime) -> tuple[RunRef, float, float]:
-    """The steps of one run, the pillars' in threads as in flows/replay.py: the run, their seconds, the composite's."""
+class Scored(NamedTuple):
+    run: RunRef
+    pillars: float  # seconds
+    memory: float  # by which the pillars' steps raised the peak, MB
+    composite: float  # seconds
+
+
+def scored(settings: Settings, as_of: datetime) -> Scored:
+    """The steps of one run, the pillars' in threads as in flows/replay.py."""
     run = runs.begin("bench", settings, key=f"run {as_of}", as_of=as_of)
     run = ingest.frozen(run, ingest.freeze.fn(run))
     pieces = list(itertools.product(settings.pillars, range(settings.runtime.shards)))
-    started = time.perf_counter()
+    before, started = peak(), time.perf_counter()
     with ThreadPoolExecutor(min(8, len(pieces))) as pool:
         list(pool.map(lambda piece: pillars.score_pillar.fn(run, *piece), pieces))
-    spent = time.perf_counter() - started
-    started = time.perf_counter()
+    spent, memory, started = time.perf_counter() - started, max(peak() - before, 1.0), time.perf_counter()
     composite.compose.fn(run)
-    return run, spent, time.perf_counter() - started
+    return Scored(run, spent, memory, time.perf_counter() - started)
 
 
 def warm(hub: Hub, settings: Settings) -> None:
@@ -236,7 +242,7 @@ def _growth(scale: float) -> Iterator[dict[str, Any]]:
     name = f"time a bar, {span} symbols: {told} us"
     yield row("12", name, slowest, fastest, slowest / fastest, 1.25, "slowest over fastest", scale, most=True)
     one, all_ = found[min(found)]["mb"], found[max(found)]["mb"]
-    name = f"memory of a run's steps, {span} symbols: {one:.0f} and {all_:.0f} MB"
+    name = f"memory of the pillars' steps, {span} symbols: {one:.0f} and {all_:.0f} MB"
     yield row("12c", name, all_, one, all_ / one, 2, "x, bounded by the shard", scale, most=True)
 
 
@@ -249,6 +255,5 @@ def grown(symbols: int, shards: int) -> None:
         del bars
         warm(hub, settings)
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
-        before = peak()
-        _, seconds, _ = scored(settings, as_of)
-        print(json.dumps({"seconds": seconds, "mb": max(peak() - before, 1.0)}))
+        found = scored(settings, as_of)
+        print(json.dumps({"seconds": found.pillars, "mb": found.memory, "composite": found.composite}))
