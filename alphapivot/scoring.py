@@ -13,7 +13,7 @@ import pandas as pd
 from psycopg import sql
 
 from alphapivot import actions, beside, calendars, calibration, composite, rolls
-from alphapivot.frames import MARKETS, Bars, Signals
+from alphapivot.frames import MARKETS, Bars, Signals, ordered
 from alphapivot.hub import Hub, calibrations
 from alphapivot.hub import bars as stored
 from alphapivot.runs import RunRef
@@ -22,6 +22,7 @@ from pillars import Pillar, blocks
 
 SEEN = tuple(name for name in Bars.columns() if name != "source")
 CLOSES = ("symbol", "market", "contract", "interval", "ts", "close")
+READ = tuple(name for name in Signals.columns() if name not in ("scope", "batch_id"))
 AT_ONCE = 500  # symbols whose closes are read at once
 
 
@@ -166,12 +167,15 @@ def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime
     as_of = calendars.naive(run.as_of)
     if frequency == "never" or (after and not calibration.due(frequency, calendars.naive(after), as_of).size):
         return nothing
-    everything = list(settings.instruments.values())
-    signals, due = _inputs(database, settings, run, everything, after=None, until=run.as_of)
-    if due.empty:
+    pieces = []
+    for shard in map(settings.shard, range(settings.runtime.shards)):
+        signals, due = _inputs(database, settings, run, shard, after=None, until=run.as_of)
+        if len(due):  # a score for each pillar is all that is kept of a shard
+            pieces.append(composite.blended(signals, due, settings.composite, settings.timeframes))
+    if not pieces:
         return nothing
-    dates = calibration.due(frequency, calendars.naive(due["ts"].min()), as_of)
-    scores = composite.blended(signals, due, settings.composite, settings.timeframes)
+    scores = ordered(pd.concat(pieces, ignore_index=True), "symbol")
+    dates = calibration.due(frequency, calendars.naive(scores["ts"].min()), as_of)
     fitted = calibration.fit(scores, dates, settings.composite)
     return fitted if after is None else fitted[fitted["effective_from"] > after].reset_index(drop=True)
 
@@ -202,7 +206,7 @@ def _inputs(
         # the newest signal of the coarsest timeframe lies at most its width, and a run of holidays, back
         reach = max(calendars.width(interval) for interval in frames.weights) + timedelta(days=10)
         where += sql.SQL(" AND ts > {}").format(after - reach)
-    return database.read(Signals, where), due_frame
+    return database.read(Signals, where, READ), due_frame
 
 
 def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict[str, Any]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pandas as pd
+
 from alphapivot.frames import Composites
 from alphapivot.hub import calibrations, ops, watermarks
 from alphapivot.scoring import blend, calibrate
@@ -30,16 +32,15 @@ def compose(work: Work) -> Output:
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)
     fitted = calibrate(work.hub, settings, run, after=after)
-    composites, _ = blend(
-        work.hub,
-        settings,
-        run,
-        list(settings.instruments.values()),
-        after=after,
-        until=run.as_of,
-        fitted=fitted,
-        explained=False,
-    )
+    # all history of all symbols is too much at once
+    shards = [settings.shard(k) for k in range(settings.runtime.shards)]
+    pieces = shards if after is None else [list(settings.instruments.values())]
+    made = [
+        blend(work.hub, settings, run, piece, after=after, until=run.as_of, fitted=fitted, explained=False)[0]
+        for piece in pieces
+        if piece
+    ]
+    composites = pd.concat(made, ignore_index=True)
 
     def record(batch: ops.Batch) -> None:
         calibrations.write(batch, run.scope, fitted)
