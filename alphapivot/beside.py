@@ -25,7 +25,7 @@ def join(
     found = bars
     if spot is not None:
         found = found.merge(spot[[*KEY, "close"]].rename(columns={"close": "spot_close"}), on=KEY, how="left")
-    if contracts is not None and front is not None:
+    if contracts is not None and front is not None and len(front):  # pandas joins no columns that Arrow left empty
         both = contracts.groupby(KEY)[["volume", "open_interest"]].sum(min_count=1).reset_index()
         both = both.rename(columns={"volume": "futures_volume", "open_interest": "total_interest"})
         mine = front.assign(futures_close=front["close"] - front["offset"], front_interest=front["open_interest"])

@@ -14,7 +14,7 @@ from alphapivot import process, scoring
 from alphapivot.frames import Bars, Rolls, Signals
 from alphapivot.hub import ops
 from pillars.base import BESIDE
-from tasks import ingest, pillars, runs
+from tasks import composite, ingest, pillars, runs
 
 ROOT = Path(__file__).parents[1]
 FIRST, SECOND = "2024-06-14T23:30:00+00:00", "2024-06-17T23:30:00+00:00"
@@ -92,6 +92,17 @@ def test_a_restated_bar_of_the_other_market_is_scored_again_from_its_instant_on(
     # what was scored step by step is what is scored at once
     steps(SECOND, "flow", scope="again")
     pd.testing.assert_frame_equal(after, signals("again"), check_exact=True)
+
+
+def test_before_anything_was_known_there_is_nothing_to_score(steps):
+    settings, _ = steps(FIRST)
+    hub, long_ago = hubs.connect(), datetime.fromisoformat("2024-01-01T00:00:00+00:00")
+    run = runs.begin("replay", settings, key="long ago", as_of=datetime.fromisoformat(FIRST), scope="ago")
+    run = ops.set_known_at(hub, run, long_ago)
+    for name in settings.pillars:
+        pillars.score_pillar.fn(run, name, 0)
+    composite.compose.fn(run)
+    assert signals("ago").empty
 
 
 def test_a_cross_sectional_pillar_scores_all_symbols_alike_in_one_shard_or_several(steps):

@@ -42,12 +42,13 @@ def bars(text: str) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.errors import ConfigError
+    from alphapivot.ini import nearest
     from alphapivot.reports import charts, terminal
 
     settings = settings_of(options)  # before connect: it says which database is meant
     if options.symbol not in settings.instruments:
-        known = ", ".join(sorted(settings.instruments))
-        raise ConfigError(f"{options.symbol!r} is not an instrument of the config file; it has {known}")
+        near = nearest(options.symbol, sorted(settings.instruments))
+        raise ConfigError(f"{options.symbol!r} is not an instrument of the config file; {near}")
     run = None
     if options.known_at:
         from flows import known as past

@@ -45,9 +45,10 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     instrument = settings.instruments[symbol]
     composites, terms = blend(hub, settings, run, [instrument], after=until - timedelta(days=30), until=until)
     if composites.empty:
-        raise DataError(
-            f"{symbol} has no bar in the 30 days up to {until:%Y-%m-%d %H:%M} UTC, hence no score to explain"
-        )
+        what = f"{symbol} has no bar in the 30 days up to {until:%Y-%m-%d %H:%M} UTC"
+        if run.scope != "live" and run.known_at:
+            what += f" of which the hub knew by {run.known_at:%Y-%m-%d %H:%M} UTC"
+        raise DataError(f"{what}, hence no score to explain")
     row = composites.iloc[-1]
     own = terms[terms["ts"] == row["ts"]]
     made = {
