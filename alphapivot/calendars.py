@@ -8,7 +8,7 @@ is a name of exchange_calendars, or an instrument's ``Hours``: ``alphapivot.sche
 from __future__ import annotations
 
 import difflib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -51,6 +51,8 @@ def divides(fine: str, coarse: str) -> bool:
 
 def naive(at: Any) -> Any:
     """Aware instants as numpy's naive UTC microseconds; a naive one is an error, for nobody knows what it means."""
+    if type(at) is datetime and at.tzinfo is not None:
+        return np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us")
     stamps = pd.DatetimeIndex(at) if pd.api.types.is_list_like(at) else pd.DatetimeIndex([at])
     if stamps.tz is None:
         raise DataError(f"instants must carry a time zone, got {stamps[0] if len(stamps) else 'none'} without one")
@@ -132,9 +134,14 @@ def bar_ends(calendar: Calendar, interval: str, start: datetime, end: datetime) 
     the close is cut there. ``1d`` ends at the session's close (or settlement), ``1w`` with the week's last session.
     Raises ConfigError for an unknown calendar or interval.
     """
+    return aware(ends(calendar, interval, start, end))
+
+
+def ends(calendar: Calendar, interval: str, start: datetime, end: datetime) -> Instants:
+    """As ``bar_ends``, but naive."""
     low, high = naive(start), naive(end)
     _covered(calendar, high)
-    return aware(_bar_ends(calendar, interval, low, high))
+    return _bar_ends(calendar, interval, low, high)
 
 
 def _bar_ends(calendar: Calendar, interval: str, low: np.datetime64, high: np.datetime64) -> Instants:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
@@ -156,7 +155,7 @@ class Memory:
                 " FROM jsonb_populate_recordset(NULL::paper.position, CAST(:rows AS jsonb)) n"
                 " WHERE (p.book, p.symbol, p.market, p.contract) = (n.book, n.symbol, n.market, n.contract)"
             ),
-            {"rows": as_json([asdict(p) for p in positions])},
+            {"rows": as_json([vars(p) for p in positions])},
         )
 
 

@@ -7,15 +7,14 @@ replays those that it has not seen, all instruments in time order.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Engine, text
 
 from alphapivot.brokers import taking
@@ -39,6 +38,8 @@ from alphapivot.brokers.replay import Replay
 from alphapivot.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from alphapivot.hub import Hub
     from alphapivot.settings import Instrument, PaperBroker, Settings
 
@@ -201,26 +202,20 @@ class Paper:
                 rate = fx.get(self._memory.terms(key[0]).currency)
                 if rate is not None:
                     replay.positions[key] = replace(p, fx=rate)
-            seen = pd.DataFrame(
-                [(*key, p.seen_until) for key, p in before.items()], columns=["symbol", "market", "contract", "seen"]
-            )
-            recent = bars[bars["ts"] > min(p.seen_until for p in before.values())] if before else bars.iloc[:0]
-            news = recent.merge(seen, on=["symbol", "market", "contract"])
-            news = news[news["ts"] > news["seen"]].sort_values(["ts", "symbol", "market", "contract"])
+            news = _news(bars, {key: p.seen_until for key, p in before.items()})
             # a split comes before a dividend of the same morning, which is per share as traded then
             coming: dict[Key, list[Event]] = defaultdict(list)
             for event in sorted(events, key=lambda e: (e.ts, e.kind != "split")):
                 if event.key in before and event.ts >= before[event.key].seen_until:
                     coming[event.key].append(event)
-            for at, instant in news.groupby("ts", sort=False):
-                keys = list(instant[["symbol", "market", "contract"]].itertuples(index=False, name=None))
-                for key in [k for k in keys if k in coming]:
-                    while coming[key] and coming[key][0].ts < cast("datetime", at):
+            for at, instant in itertools.groupby(news, key=lambda row: cast("datetime", row.ts)):
+                fresh = {(str(row.symbol), str(row.market), str(row.contract)): row for row in instant}
+                for key in [k for k in fresh if k in coming]:
+                    while coming[key] and coming[key][0].ts < at:
                         replay.book(coming[key].pop(0))
                 # what leaves frees the margin that what enters at the same open needs
-                later = np.array([not replay.leaves(key) for key in keys])
-                for row in instant.iloc[np.argsort(later, kind="stable")].itertuples(index=False):
-                    replay.bar((str(row.symbol), str(row.market), str(row.contract)), row)
+                for key in sorted(fresh, key=lambda key: not replay.leaves(key)):
+                    replay.bar(key, fresh[key])
                 replay.settle()
             changed = [p for key, p in replay.positions.items() if p != before[key]]  # a rate moves without a bar too
             if changed or replay.fills or replay.orders:
@@ -230,6 +225,20 @@ class Paper:
     def pay(self, conn: Connection, amount: Decimal) -> None:
         query = "UPDATE paper.account SET deposited = deposited + :n, cash = cash + :n WHERE book = :book"
         conn.execute(text(query), {"n": amount, "book": self._book})
+
+
+def _news(bars: pd.DataFrame, seen: Mapping[Key, datetime]) -> list[Any]:
+    """The rows of ``bars`` that were not ``seen`` yet, by ts, symbol, market and contract."""
+    if not seen:
+        return []
+    recent = bars[bars["ts"] > min(seen.values())]
+    keys = zip(*(recent[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
+    news = [
+        (row.ts, key, row)
+        for key, row in zip(keys, recent.itertuples(index=False), strict=True)
+        if key in seen and cast("datetime", row.ts) > seen[key]
+    ]
+    return [row for *_, row in sorted(news, key=lambda found: found[:2])]
 
 
 def open_paper(hub: Hub, settings: Settings) -> Paper:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -22,15 +24,8 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
         return Duplicate()
     position = dict(zip(("symbol", "market", "contract"), spec.key, strict=True)) | {"book": memory.book}
     fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()
-    stop = conn.execute(
-        text(
-            f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
-            " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
-        ),
-        where,
-    ).first()
     no = wrong(memory, spec, fx)
-    if no is None and spec.leg == "EXIT" and stop is None:
+    if no is None and spec.leg == "EXIT" and not _protected(conn, where):
         no = f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit"
     if no is not None or fx is None:
         return Rejected(no or "no rate into the account's currency")
@@ -72,6 +67,15 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
         {**common, "fx": fx},
     )
     return Accepted(ids)
+
+
+def _protected(conn: Connection, where: Mapping[str, Any]) -> bool:
+    """Does a stop of this quantity work in this bracket?"""
+    query = text(
+        f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
+        " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
+    )
+    return conn.execute(query, where).first() is not None
 
 
 def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -19,7 +19,7 @@ ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 NEWEST = """
     SELECT state, reason, by, at, flatten FROM (
         SELECT DISTINCT ON (scope) state, reason, by, at, flatten FROM trading.control
-        WHERE scope = %(book)s OR (scope = '*' AND %(book)s::text NOT LIKE 'bt-%%') ORDER BY scope, control_id DESC
+        WHERE scope = :book OR (scope = '*' AND NOT starts_with(:book, 'bt-')) ORDER BY scope, control_id DESC
     ) newest
     ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), flatten DESC, at DESC LIMIT 1
 """
@@ -41,8 +41,12 @@ class Control:
 
 def state(conn: Connection | psycopg.Connection, book: str) -> Control:
     """The stricter of what was last said of ``book`` and of all books; ACTIVE where nothing was."""
-    driver = conn if isinstance(conn, psycopg.Connection) else conn.connection.driver_connection
-    row = cast("psycopg.Connection", driver).execute(NEWEST, {"book": book}).fetchone()
+    asked = {"book": book}
+    row: Any
+    if isinstance(conn, psycopg.Connection):
+        row = conn.execute(NEWEST.replace(":book", "%(book)s"), asked).fetchone()
+    else:
+        row = conn.execute(text(NEWEST), asked).one_or_none()
     return Control("ACTIVE", "never halted", "nobody", None) if row is None else Control(*row)
 
 

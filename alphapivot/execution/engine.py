@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,10 @@ def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
     try:
         yield conn if locked(conn, book) else None
     finally:
+        with suppress(
+            psycopg.Error
+        ):  # a server at work may notice a closed connection only after the next run has come
+            conn.execute("SELECT pg_advisory_unlock_all()")
         conn.close()
 
 

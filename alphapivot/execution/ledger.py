@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -161,18 +160,7 @@ def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal
     What our orders make, by (symbol, market, contract): the fills that were read, or what the broker says of an order
     where that is more, and what splits made of them. Flat ones are left out.
     """
-    query = """
-        SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty
-        FROM (
-            SELECT symbol, market, contract, CASE side WHEN 'LONG' THEN 'BUY' ELSE 'SELL' END AS side, adjusted AS qty
-            FROM trading.trade WHERE book = :book AND adjusted <> 0
-            UNION ALL
-            SELECT o.symbol, o.market, o.contract, o.side, greatest(o.cum_qty, coalesce(sum(f.qty), 0)) AS qty
-            FROM trading.orders o LEFT JOIN trading.fill f USING (client_order_id)
-            WHERE o.book = :book AND (o.cum_qty > 0 OR f.qty > 0) GROUP BY o.client_order_id
-        ) done
-        GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) <> 0
-    """
+    query = "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :book AND qty <> 0"
     rows = conn.execute(text(query), {"book": book})
     return {(row.symbol, row.market, row.contract): row.qty for row in rows}
 
@@ -221,7 +209,11 @@ def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[
     """
     if not fills:
         return []
-    return list(conn.execute(text(query), {"book": book, "rows": dump([asdict(f) for f in fills])}).mappings())
+    since = {"book": book, "since": min(f.ts for f in fills)}
+    had = text("SELECT exec_id FROM trading.fill WHERE book = :book AND ts >= :since")
+    known = set(conn.execute(had, since).scalars())
+    news = [vars(f) for f in fills if f.exec_id not in known]
+    return list(conn.execute(text(query), {"book": book, "rows": dump(news)}).mappings()) if news else []
 
 
 def closed_trades_of(conn: Connection, ids: Sequence[str]) -> dict[int, str]:
@@ -269,17 +261,24 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
                            WHEN entry_at IS NOT NULL THEN 'OPEN' ELSE 'PENDING' END AS state
             FROM sums
         )
+    """
+    differs = """
+        t.trade_id = now.trade_id AND (t.state, t.entry_qty, t.exit_qty, t.fees)
+        IS DISTINCT FROM (now.state, now.entry_qty, now.exit_qty, now.fees)
+    """
+    update = """
         UPDATE trading.trade t
         SET state = now.state, entry_qty = now.entry_qty, entry_price = now.entry_price, entry_at = now.entry_at,
             exit_qty = now.exit_qty, exit_price = now.exit_price, exit_at = now.exit_at, fees = now.fees,
             realised = CASE now.state WHEN 'CLOSED' THEN now.realised END,
             close_reason = CASE now.state WHEN 'CLOSED' THEN now.why END
-        FROM now
-        WHERE t.trade_id = now.trade_id AND (t.state, t.entry_qty, t.exit_qty, t.fees)
-              IS DISTINCT FROM (now.state, now.entry_qty, now.exit_qty, now.fees)
-        RETURNING t.*
+        FROM now WHERE
     """
-    return list(conn.execute(text(query), {"book": book, "late": list(late)}).mappings())
+    asked = {"book": book, "late": list(late)}
+    # most looks find nothing new, and a look takes no lock
+    if conn.execute(text(f"{query} SELECT FROM trading.trade t, now WHERE {differs} LIMIT 1"), asked).first() is None:
+        return []
+    return list(conn.execute(text(f"{query} {update} {differs} RETURNING t.*"), asked).mappings())
 
 
 def note(

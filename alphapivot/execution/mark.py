@@ -12,7 +12,9 @@ from alphapivot.execution import ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
+    from alphapivot.brokers.base import Account
     from alphapivot.execution.session import Session
 
 SAME_AGAIN_IS_NOT_KEPT = """
@@ -44,23 +46,33 @@ def mark(session: Session) -> None:
         closes = _closes(session, {t["symbol"] for t in held})
         values = [_value(session, trade, closes) for trade in held]
         known = [v for v in values if v is not None]
-        priced = len(known) == len(values)
-        write(
-            conn,
-            [
-                {
-                    "book": session.book,
-                    "as_of": session.run.as_of,
-                    "run_id": session.run.run_id,
-                    "currency": account.currency,
-                    "equity": account.equity,
-                    "cash": account.cash,
-                    "gross": sum(map(abs, known), Decimal(0)) if priced else None,
-                    "net": sum(known, Decimal(0)) if priced else None,
-                    "open_trades": len(held),
-                }
-            ],
-        )
+        gross = net = None
+        if len(known) == len(values):
+            gross, net = sum(map(abs, known), Decimal(0)), sum(known, Decimal(0))
+        write(conn, [row(session.book, session.run.run_id, session.run.as_of, account, gross, net, len(held))])
+
+
+def row(
+    book: str,
+    run_id: str,
+    as_of: datetime,
+    account: Account,
+    gross: Decimal | None = Decimal(0),
+    net: Decimal | None = Decimal(0),
+    open_trades: int = 0,
+) -> dict[str, Any]:
+    """A mark; of a book that holds nothing, where nothing else is said."""
+    return {
+        "book": book,
+        "as_of": as_of,
+        "run_id": run_id,
+        "currency": account.currency,
+        "equity": account.equity,
+        "cash": account.cash,
+        "gross": gross,
+        "net": net,
+        "open_trades": open_trades,
+    }
 
 
 def _closes(session: Session, symbols: set[str]) -> dict[Key, Decimal]:
@@ -68,10 +80,10 @@ def _closes(session: Session, symbols: set[str]) -> dict[Key, Decimal]:
     bars = session.bars
     if bars is None or not symbols:
         return {}
-    contract = ["symbol", "market", "contract"]
-    newest = bars[bars["symbol"].isin(symbols)].sort_values("ts").drop_duplicates(contract, keep="last")
-    closes = map(Decimal, map(repr, newest["close"].tolist()))
-    return dict(zip(newest[contract].itertuples(index=False, name=None), closes, strict=True))
+    mine = bars[bars["symbol"].isin(symbols)].sort_values("ts", kind="stable")
+    keys = zip(*(mine[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
+    closes = dict(zip(keys, mine["close"].tolist(), strict=True))  # the last one stays
+    return {key: Decimal(repr(close)) for key, close in closes.items()}
 
 
 def _value(session: Session, trade: Mapping[Any, Any], closes: Mapping[Key, Decimal]) -> Decimal | None:

@@ -13,20 +13,20 @@ from alphapivot.brokers.base import Replaying
 from alphapivot.brokers.events import Event
 from alphapivot.errors import ConfigError
 from alphapivot.execution import quotes, standing
-from alphapivot.execution.facts import Quote
+from alphapivot.execution.source import Asked
 
 if TYPE_CHECKING:
+    from alphapivot.execution.facts import Quote
     from alphapivot.execution.session import Session
 
 
 def read(session: Session) -> pd.DataFrame:
     """
-    Bars, each with its ``start``, of all that is decided about, held or converts a currency, as far back as ATR and
-    replay need; the session gets the rolls, and the splits and dividends, that belong to them.
+    Bars, each with its ``start``, of all that is decided about, held or converts a currency, as far back as replay
+    needs; where a broker replays bars, only of what rests or is held there. The session gets the rolls, and the splits
+    and dividends, that belong to what is decided about.
     """
-    as_of = session.run.as_of
-    needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
-    after = as_of - quotes.lookback(session.interval, needed)
+    after = _after(session)
     watched: dict[Any, datetime] = {}
     if isinstance(session.broker, Replaying):
         watched = session.broker.watching()
@@ -37,13 +37,15 @@ def read(session: Session) -> pd.DataFrame:
             )
         after = min([after, *watched.values()])
     wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
-    for symbol in session.attended:
-        wanted[session.instruments[symbol].trade_market].add(symbol)
     for symbol, market, _ in watched:
         wanted[market].add(symbol)
     wanted["spot"] |= {s for s in _pairs(session) if session.instruments[s].spot is not None}
+    traded = {symbol: session.instruments[symbol].trade_market for symbol in session.attended}
     session.rolls = session.source.rolls(session.attended)
-    session.actions = session.source.actions(wanted["spot"], after)
+    session.actions = session.source.actions(wanted["spot"] | {s for s, m in traded.items() if m == "spot"}, after)
+    if not isinstance(session.broker, Replaying):  # there an entry may fill before the run is over
+        for symbol, market in traded.items():
+            wanted[market].add(symbol)
     return session.source.bars(wanted, after)
 
 
@@ -72,25 +74,23 @@ def rates(session: Session, bars: pd.DataFrame, fx: Mapping[str, Decimal]) -> di
     return {**found, **fx}
 
 
-def priced(session: Session) -> tuple[dict[str, str], dict[str, Quote]]:
+def priced(session: Session) -> tuple[Mapping[str, str], Mapping[str, Quote]]:
     """symbol -> its front contract, and the last close of that with what a size and a stop stand on."""
-    if session.bars is None or session.rolls is None or session.actions is None:
+    if session.rolls is None or session.actions is None:
         raise RuntimeError("the market is priced before it was read")
-    fronts = quotes.fronts(session.rolls, session.instruments, session.run.as_of)
-    traded = session.bars["symbol"].map({s: i.trade_market for s, i in session.instruments.items()})
-    return fronts, quotes.quotes(
-        session.bars[session.bars["market"] == traded],
-        session.rolls,
-        session.actions,
-        fronts,
-        session.instruments,
-        interval=session.interval,
-        atr=session.settings.execution.atr,
-        as_of=session.run.as_of,
-        known_at=session.run.known_at,
-        volatility_bars=_volatility_bars(session),
-        a_year=standing.bars_a_year(session) if _volatility_bars(session) else None,
-    )
+    if session.priced is None:
+        fronts = quotes.fronts(session.rolls, session.instruments, session.run.as_of)
+        bars, after = _volatility_bars(session), _after(session)
+        asked = Asked(fronts, after, bars, standing.bars_a_year(session) if bars else None)
+        events = session.actions[session.actions["ts"] >= after]
+        session.priced = fronts, session.source.quotes(session.attended, asked, session.rolls, events)
+    return session.priced
+
+
+def _after(session: Session) -> datetime:
+    """From where on bars are behind an ATR and a volatility."""
+    needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
+    return session.run.as_of - quotes.lookback(session.interval, needed)
 
 
 def _volatility_bars(session: Session) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,25 @@ class Series:
     high: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
     close: npt.NDArray[np.float64]
+
+    def part(self, rows: slice | npt.NDArray[np.bool_]) -> Series:
+        return Series(self.ts[rows], self.high[rows], self.low[rows], self.close[rows])
+
+    def scaled(self, scale: float) -> Series:
+        return Series(self.ts, self.high * scale, self.low * scale, self.close * scale)
+
+    def whole(self) -> Series:
+        """Without the bars that lack a high or a low."""
+        keep = ~(np.isnan(self.high) | np.isnan(self.low))
+        return self if keep.all() else self.part(keep)
+
+
+class Last(NamedTuple):
+    """A contract's newest bar; ``volume`` NaN where it is not known."""
+
+    ts: datetime
+    close: float
+    volume: float
 
 
 NOTHING = Series(np.empty(0, "datetime64[us]"), *(np.empty(0) for _ in range(3)))
@@ -77,9 +96,10 @@ def ages(
         by_calendar.setdefault(instruments[symbol].hours, []).append(symbol)
     found: dict[str, int] = {}
     for name, symbols in by_calendar.items():
-        asked = calendars.naive([stamps[s] for s in symbols])
-        ends = calendars.naive(calendars.bar_ends(name, interval, min(stamps[s] for s in symbols), as_of))
-        found |= dict(zip(symbols, (len(ends) - np.searchsorted(ends, asked, "right")).tolist(), strict=True))
+        when = [stamps[s] for s in symbols]
+        ends = calendars.ends(name, interval, min(when), as_of)
+        known = {at: len(ends) - int(np.searchsorted(ends, calendars.naive(at), "right")) for at in set(when)}
+        found |= {symbol: known[at] for symbol, at in zip(symbols, when, strict=True)}
     return found
 
 
@@ -88,7 +108,10 @@ def fronts(rolled: pd.DataFrame, instruments: Mapping[str, Instrument], as_of: d
     symbol -> the contract of its next bar: of the newest roll decided by ``as_of``; empty for spot and a
     continuous ticker.
     """
-    known = rolled[rolled["ts"] <= as_of].sort_values(["symbol", "ts"]).groupby("symbol")["contract"].last().to_dict()
+    known = {}
+    if len(rolled):
+        due = rolled[rolled["ts"] <= as_of].sort_values(["symbol", "ts"])
+        known = due.groupby("symbol")["contract"].last().to_dict()
     return {s: known.get(s, "") if i.trade_market == "futures" else "" for s, i in instruments.items()}
 
 
@@ -135,40 +158,66 @@ def quotes(
     traded = bars[bars["contract"] == bars["symbol"].map(front)]
     newest = traded.drop_duplicates("symbol", keep="last")
     last = {
-        str(s): (ts.to_pydatetime(), float(close), volume)
+        str(s): Last(ts.to_pydatetime(), float(close), float(volume))
         for s, ts, close, volume in newest[["symbol", "ts", "close", "volume"]].itertuples(index=False)
     }
-    kinds = {s: "adjusted" if front[s] else "contract" for s in last}
-    found = {s: _whole(series) for s, series in _series(bars, traded, rolled, events, last) if s in last}
-    age = ages({s: ts for s, (ts, *_) in last.items()}, as_of, interval, instruments)
+    found = dict(_series(bars, traded, rolled, events, {s: bar.close for s, bar in last.items()}))
+    return quoted(
+        last,
+        found,
+        front,
+        instruments,
+        interval=interval,
+        atr=atr,
+        as_of=as_of,
+        known_at=known_at,
+        volatility_bars=volatility_bars,
+        a_year=a_year,
+    )
+
+
+def quoted(
+    last: Mapping[str, Last],
+    found: Mapping[str, Series],
+    front: Mapping[str, str],
+    instruments: Mapping[str, Instrument],
+    *,
+    interval: str,
+    atr: int,
+    as_of: datetime,
+    known_at: datetime | None,
+    volatility_bars: int = 0,
+    a_year: Mapping[str, int] | None = None,
+) -> dict[str, Quote]:
+    """As ``quotes``, of each symbol's ``last`` bar and the series up to it."""
+    age = ages({s: bar.ts for s, bar in last.items()}, as_of, interval, instruments)
+    known = str(known_at) if known_at else None
     made: dict[str, Quote] = {}
-    for symbol, (ts, close, volume) in last.items():
-        series = found.get(symbol, NOTHING)
+    for symbol, bar in last.items():
+        own = found.get(symbol, NOTHING).whole()
         tail = slice(-(SMOOTHING * atr + 1), None)
         ranges = (
-            talib.ATR(series.high[tail], series.low[tail], series.close[tail], timeperiod=atr)
-            if len(series.ts) > atr
-            else [np.nan]
+            talib.ATR(own.high[tail], own.low[tail], own.close[tail], timeperiod=atr) if len(own.ts) > atr else [np.nan]
         )
-        used = series.ts[tail]
+        used = own.ts[tail]
         made[symbol] = Quote(
             front[symbol],
-            ts,
-            to_tick(Decimal(repr(close)), instruments[symbol].tick),
+            bar.ts,
+            to_tick(Decimal(repr(bar.close)), instruments[symbol].tick),
             None if np.isnan(ranges[-1]) else Decimal(repr(float(ranges[-1]))),
             age[symbol],
             {
                 "market": instruments[symbol].trade_market,
                 "contract": front[symbol],
                 "interval": interval,
-                "series": kinds[symbol],
+                "series": "adjusted" if front[symbol] else "contract",
                 "first": str(used[0]) if len(used) else None,
-                "last": str(ts),
+                "last": str(bar.ts),
                 "count": len(used),
-                "known_at": str(known_at) if known_at else None,
+                "known_at": known,
             },
-            _volatility(series.close, volatility_bars, (a_year or {}).get(symbol, 0)),
-            None if pd.isna(volume) else Decimal(repr(float(volume))),
+            _volatility(own.close, volatility_bars, (a_year or {}).get(symbol, 0)),
+            None if np.isnan(bar.volume) else Decimal(repr(bar.volume)),
         )
     return made
 
@@ -178,16 +227,21 @@ def _series(
     traded: pd.DataFrame,
     rolled: pd.DataFrame,
     events: pd.DataFrame,
-    last: Mapping[str, tuple[datetime, float, Any]],
+    last: Mapping[str, float],
 ) -> Iterator[tuple[str, Series]]:
-    """Each symbol's bars without the jumps of rolls and splits, in the prices of its last bar."""
-    yield from _slices(rolls.adjust(bars[bars["contract"] != ""], rolled))
+    """
+    Each symbol's bars without the jumps of rolls and splits, in the prices of its ``last`` close; of those that have
+    one.
+    """
+    for symbol, joined in slices(rolls.adjust(bars[bars["contract"] != ""], rolled)):
+        if symbol in last:
+            yield symbol, joined
     # without a contract: spot, or a vendor's continuous ticker, which no event concerns
     plain = traded[traded["contract"] == ""]
     whole = actions.adjust(plain, events, dict.fromkeys(events["symbol"], "all"))
-    for symbol, series in _slices(whole):
-        scale = last[symbol][1] / series.close[-1] if whole is not plain and series.close[-1] else 1.0
-        yield symbol, Series(series.ts, *(column * scale for column in (series.high, series.low, series.close)))
+    for symbol, own in slices(whole):
+        scale = last[symbol] / own.close[-1] if whole is not plain and own.close[-1] else 1.0
+        yield symbol, own if scale == 1 else own.scaled(scale)
 
 
 def _volatility(close: npt.NDArray[np.float64], bars: int, a_year: int) -> Decimal | None:
@@ -228,7 +282,7 @@ def rates(
     return known
 
 
-def _slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
+def slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
     """Each symbol's rows, which stand together, as columns."""
     symbols = bars["symbol"].to_numpy()
     if not len(symbols):
@@ -237,9 +291,3 @@ def _slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
     ts = bars["ts"].dt.tz_convert(None).to_numpy()
     columns: list[Any] = [bars[c].to_numpy(dtype=np.float64) for c in ("high", "low", "close")]
     return [(str(symbols[a]), Series(ts[a:b], *(c[a:b] for c in columns))) for a, b in pairwise(bounds)]
-
-
-def _whole(series: Series) -> Series:
-    """Without the bars that lack a high or a low."""
-    keep = ~(np.isnan(series.high) | np.isnan(series.low))
-    return series if keep.all() else Series(series.ts[keep], series.high[keep], series.low[keep], series.close[keep])

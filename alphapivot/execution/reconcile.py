@@ -15,6 +15,7 @@ from alphapivot.execution.rolling import shift
 from alphapivot.execution.session import Session
 from alphapivot.execution.states import IN_FLIGHT, TERMINAL, local, observed
 
+SEEN = ("state", "qty", "cum_qty", "avg_price", "broker_order_id")
 LATE = "an order that had ended here has filled"
 
 
@@ -50,7 +51,9 @@ def reconcile(session: Session) -> None:
         replaced = [(o, seen[orders.successor(o)]) for o in asked if _lives(seen.get(orders.successor(o)))]
         for order, _ in replaced:
             news[order["client_order_id"]] = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
-        orders.set_orders(conn, news.values(), session.fence, now)
+        orders.set_orders(
+            conn, [news[i] for o in asked if _new(o, news.get(i := o["client_order_id"]))], session.fence, now
+        )
         orders.add(conn, [successor_row(o, found) for o, found in replaced], session.fence, now)
         waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
@@ -80,6 +83,11 @@ def _look(session: Session, asked: list[RowMapping]) -> Mapping[str, BrokerOrder
 
 def _next_ref(order: RowMapping) -> Ref:
     return Ref(orders.successor(order), None, orders.successor(order), order["leg"])
+
+
+def _new(order: RowMapping, seen: Mapping[str, Any] | None) -> bool:
+    """Does ``seen`` say anything that the order's row does not?"""
+    return seen is not None and any(seen.get(name) not in (None, order[name]) for name in SEEN)
 
 
 def _lives(found: BrokerOrder | Absent | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -56,12 +55,12 @@ def record(
                 "run_id": run_id,
                 "action": d.action,
                 "reasons": d.reasons,
-                "gates": {name: asdict(gate) for name, gate in d.gates.items()},
+                "gates": {name: vars(gate) for name, gate in d.gates.items()},
                 "score_ts": d.score and d.score.ts,
                 **{name: d.score and getattr(d.score, name) for name in ("score", "raw", "gate", "veto")},
                 "terms": terms.get(d.symbol),
                 "bars": {**d.quote.bars, "close": d.quote.close, "atr": d.quote.atr} if d.quote else {},
-                "plan": asdict(d.plan) if d.plan else None,
+                "plan": vars(d.plan) if d.plan else None,
                 "stop": d.stop,
                 "decided_at": d.decided_at,
             }

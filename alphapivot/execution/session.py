@@ -21,6 +21,7 @@ from alphapivot.execution.decide import Decision
 if TYPE_CHECKING:
     from alphapivot.brokers.events import Event
     from alphapivot.clock import Clock
+    from alphapivot.execution.facts import Quote
     from alphapivot.execution.source import Source
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
@@ -53,7 +54,7 @@ class Session:
     settings: Settings
     clock: Clock
     broker: Broker
-    lock: psycopg.Connection
+    lock: psycopg.Connection | Connection
     fence: int
     report: TradeReport
     source: Source
@@ -66,6 +67,7 @@ class Session:
     rolls: pd.DataFrame | None = None
     actions: pd.DataFrame | None = None  # splits and dividends of the window
     events: Sequence[Event] = ()  # the same, of what is held
+    priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once they were made
     apart: set[str] = field(default_factory=set)  # symbols in which nothing is sent: the books do not agree
     _hours: dict[Key, bool] = field(default_factory=dict)
 

@@ -7,8 +7,9 @@ Both answer alike to the last bit; tests/research/test_backtest_market.py holds 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -19,9 +20,12 @@ from alphapivot.hub import bars as stored
 from alphapivot.hub import issues
 
 if TYPE_CHECKING:
+    from alphapivot.execution.facts import Quote
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
     from alphapivot.settings import Settings
+
+    Quotes = dict[str, Quote]
 
 NEWEST = """
     SELECT c.* FROM unnest(CAST(:symbols AS text[])) AS wanted(name) CROSS JOIN LATERAL
@@ -43,6 +47,16 @@ class Composite(NamedTuple):
     batch_id: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The terms of a quote, as ``quotes.quotes`` has them."""
+
+    front: Mapping[str, str]
+    after: datetime
+    volatility_bars: int = 0
+    a_year: Mapping[str, int] | None = None
+
+
 class Source(Protocol):
     """What is known at the run's as_of, and nothing later."""
 
@@ -56,6 +70,10 @@ class Source(Protocol):
 
     def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
         """Bars (market -> symbols) later than ``after`` with their ``start``, sorted by symbol, contract and ts."""
+        ...
+
+    def quotes(self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
+        """What ``quotes.quotes`` makes of the traded markets' bars later than ``asked.after``."""
         ...
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame: ...
@@ -88,6 +106,13 @@ class Stored:
         read = read_bars(self._hub, self._run, self._settings, wanted, after=after, until=self._run.as_of)
         return quotes.opened(read, self._settings.timeframes.base, self._settings.instruments)
 
+    def quotes(self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
+        wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
+        for symbol in symbols:
+            wanted[self._settings.instruments[symbol].trade_market].add(symbol)
+        read = read_bars(self._hub, self._run, self._settings, wanted, after=asked.after, until=self._run.as_of)
+        return quotes.quotes(read, rolled, events, **terms_of(asked, self._settings, self._run, self._run.as_of))
+
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
         # a roll that was decided at as_of holds for the next bar
         return stored.rolls(self._hub, sorted(symbols), until=self._run.as_of, known_at=self._run.known_at)
@@ -98,6 +123,20 @@ class Stored:
 
     def halts(self, conn: Connection) -> dict[str, str]:
         return issues.halts(conn, self._run.known_at)
+
+
+def terms_of(asked: Asked, settings: Settings, run: RunRef, as_of: datetime) -> dict[str, Any]:
+    """The further arguments of ``quotes.quotes``."""
+    return {
+        "front": asked.front,
+        "instruments": settings.instruments,
+        "interval": settings.timeframes.base,
+        "atr": settings.execution.atr,
+        "as_of": as_of,
+        "known_at": run.known_at,
+        "volatility_bars": asked.volatility_bars,
+        "a_year": asked.a_year,
+    }
 
 
 def read_bars(

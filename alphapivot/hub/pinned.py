@@ -2,34 +2,38 @@
 A hub whose every statement goes through one connection, in one transaction that lasts until ``commit``.
 
 For work that nobody else sees before it is done, such as a backtest: no connection is fetched and given back for each
-statement, no commit waits for the disk, and what breaks off has never happened since the last ``commit``.
+statement, no commit waits for the disk, what cannot have changed is not asked again, and what breaks off has never
+happened since the last ``commit``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sqlalchemy import Connection, Engine, text
 
 from alphapivot.hub import Hub
+from alphapivot.hub.remembered import Remembered
 
 if TYPE_CHECKING:
     import psycopg
 
 
 class Lent:
-    """The one connection, as ``Engine.connect`` would give it: to close it or to end its transaction does nothing."""
+    """The one connection, as an Engine would give it: to close it or to end its transaction does nothing."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
+        self._remembered = Remembered(conn)
+        self.execute = self._remembered.execute
+        self.forget = self._remembered.forget
 
-    def begin(self) -> AbstractContextManager[Connection]:
-        return nullcontext(self._conn)
+    def begin(self) -> AbstractContextManager[Lent]:
+        return nullcontext(self)
 
-    def __enter__(self) -> Connection:
-        return self._conn
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -40,15 +44,14 @@ class Lent:
 class OneConnection:
     """Stands where an Engine is expected."""
 
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
+    def __init__(self, lent: Lent) -> None:
+        self._lent = lent
 
     def connect(self) -> Lent:
-        return Lent(self._conn)
+        return self._lent
 
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        yield self._conn
+    def begin(self) -> Lent:
+        return self._lent
 
 
 class Pinned(Hub):
@@ -59,7 +62,8 @@ class Pinned(Hub):
         self._pool = self.engine
         self._conn = self._pool.connect()
         self._conn.execute(text("SET SESSION synchronous_commit = off"))  # what a lost server forgets is made again
-        self.engine = cast("Engine", OneConnection(self._conn))
+        self._lent = Lent(self._conn)
+        self.engine = cast("Engine", OneConnection(self._lent))
 
     @property
     def driver(self) -> psycopg.Connection:
@@ -69,6 +73,7 @@ class Pinned(Hub):
     def commit(self) -> None:
         """All since the last commit stays."""
         self._conn.commit()
+        self._lent.forget()  # what others may write too, such as the kill switch
 
     def close(self) -> None:
         """Gives up what was not committed."""

@@ -1,8 +1,9 @@
 """
 What would it have done? The engine that trades, at every instant of a stretch of history, on a simulated clock.
 
-Only its surroundings differ: the market is read beforehand (backtest_market), one connection serves all statements, and
-a book that a loss has stopped is resumed on the next risk day instead of by a person.
+Only its surroundings differ: the market is read beforehand (backtest_market), one connection serves all statements, a
+book that a loss has stopped is resumed on the next risk day instead of by a person, and of a row of instants at which
+nothing is open and nothing asks for a trade only the first is run: the others can do nothing else.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alphapivot.brokers.paper import open_paper
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError, DataError
-from alphapivot.execution import control, engine, ledger, limits
+from alphapivot.execution import control, day, engine, ledger, limits, mark
 from alphapivot.execution.session import Session, TradeReport
 from alphapivot.hub import backtests
 from alphapivot.hub.pinned import Pinned
@@ -91,6 +92,7 @@ def trade(
                     stretch.at(as_of)
                     book.decide(stretch, terms, as_of)
                     if number % TOGETHER == 0 or number == len(chunk):
+                        book.write_marks()
                         backtests.advance(desk, run, as_of, begins=book.begins, instants=book.instants)
                         desk.commit()
                         book.instants = 0
@@ -108,6 +110,8 @@ class _Book:
             self._fence = ledger.raise_fence(conn, self._name)
             self.begins = backtests.begins(conn, run)
         self._stopped = True  # perhaps: asked once
+        self._resting: Session | None = None  # the last one, where nothing was open and nothing asked for
+        self._marks: list[dict[str, Any]] = []
         self.instants = 0  # since the last commit
 
     def decide(self, stretch: Stretch, terms: Terms, as_of: datetime) -> None:
@@ -119,28 +123,54 @@ class _Book:
         self.instants += 1
         run = replace(self._run, as_of=as_of)
         self._resume(as_of)
+        if self._resting is not None and stretch.quiet and not self._stopped:
+            self._rest(self._resting, as_of)
+            return
+        self.write_marks()
         session = Session(
             self._desk,
             run,
             self._settings,
             SimulatedClock(as_of),
             self._broker,
-            self._desk.driver,
+            self._desk.engine.connect(),
             self._fence,
             TradeReport(run.run_id, self._name, as_of),
             stretch,
         )
         engine.go(session, {}, terms.at(stretch))
         self._stopped = bool(session.report.notes)
+        self._resting = session if stretch.quiet and not session.attended and not self._stopped else None
+
+    def _rest(self, last: Session, as_of: datetime) -> None:
+        """
+        What a run does after one that found nothing open and no score that asks: it sees the account as it was, on a
+        new risk day it opens the day, and it marks the book.
+        """
+        account = last.report.account
+        if account is None:
+            raise RuntimeError("a run has seen no account")
+        if limits.risk_day(as_of, self._settings.risk) != last.day:
+            last.run = replace(self._run, as_of=as_of)
+            with self._desk.engine.begin() as conn:
+                day.open_day(conn, self._name, last.day, account, as_of)
+        self._marks.append(mark.row(self._name, self._run.run_id, as_of, account))
+
+    def write_marks(self) -> None:
+        """Before anybody looks, and before a commit."""
+        if self._marks:
+            with self._desk.engine.begin() as conn:
+                mark.write(conn, self._marks)
+            self._marks = []
 
     def _resume(self, as_of: datetime) -> None:
         """A loss stops a book until a person resumes it: here on the risk day after the loss."""
         if not self._stopped:
             return
         with self._desk.engine.begin() as conn:
-            day = ledger.tripped_on(conn, self._name)
-            stopped = day is not None and control.state(conn, self._name).state != "ACTIVE"
-        if stopped and day is not None and limits.risk_day(as_of, self._settings.risk) > day:
+            tripped = ledger.tripped_on(conn, self._name)
+            stopped = tripped is not None and control.state(conn, self._name).state != "ACTIVE"
+        if stopped and tripped is not None and limits.risk_day(as_of, self._settings.risk) > tripped:
             control.resume(self._desk, self._name, "a backtest has nobody to ask: the next risk day", "backtest")
             stopped = False
         self._stopped = stopped

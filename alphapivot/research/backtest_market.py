@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +19,13 @@ from sqlalchemy import Connection, text
 
 from alphapivot import calendars
 from alphapivot.execution import quotes
-from alphapivot.execution.source import NEWEST, Composite, read_bars
+from alphapivot.execution.source import NEWEST, Asked, Composite, read_bars, terms_of
 from alphapivot.frames import Composites
 from alphapivot.hub import bars as stored
+from alphapivot.research.backtest_quotes import Tape
 
 if TYPE_CHECKING:
+    from alphapivot.execution.facts import Quote
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
     from alphapivot.settings import Settings
@@ -60,7 +62,7 @@ class Stretch:
         bars = read_bars(hub, run, settings, wanted, after=after - reach, until=until)
         self._bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
         symbols = self._bars["symbol"].map(code).to_numpy(np.int64)
-        self._ts = _micros(self._bars["ts"])
+        self._ts = micros(self._bars["ts"])
         self._known = self._ts + lag_of[symbols]
         group = symbols * 2 + (self._bars["market"] == "futures").to_numpy()
         edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
@@ -69,16 +71,18 @@ class Stretch:
             for a, b in itertools.pairwise(edges)
         }
         self._rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
-        self._roll_known = _micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
+        self._roll_known = micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
         self._roll_symbol = self._rolls["symbol"].to_numpy(dtype=object)
+        self._tape = Tape(self._bars, self._rolls, settings.instruments)
+        self._run, self._lags = run, lags
         self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
-        self._action_known = _micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
+        self._action_known = micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
         with hub.engine.connect() as conn:
             self._halts = conn.execute(text(HALTS), {"at": run.known_at, "symbols": self._symbols}).all()
 
         scores = _scores(hub, run, settings, after, until)
         self._scores = {name: scores[name].to_numpy() for name in ("score", "raw", "gate", "veto", "batch_id")}
-        self._score_ts = _micros(scores["ts"])
+        self._score_ts = micros(scores["ts"])
         self._score_symbol = scores["symbol"].map(code).to_numpy(np.int64)
         waits = score_lag(settings)
         wait_of = np.array([waits[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
@@ -91,11 +95,12 @@ class Stretch:
         strength = np.fmax(np.abs(self._scores["score"]), np.abs(self._scores["raw"]))
         # stored as 4-byte floats, rounded to 0.01: a little below the threshold is close enough to be asked
         self._asks = np.nan_to_num(strength) >= settings.execution.entry_threshold - 0.005
-        self._now, self._as_of = np.int64(0), after
+        self._now, self.as_of = np.int64(0), after
+        self.attending: Sequence[str] = ()  # as last asked for
 
     def at(self, as_of: datetime) -> None:
         """From now on it tells what is known at ``as_of``, which is later than before."""
-        self._as_of, self._now = as_of, calendars.naive(as_of).astype(np.int64)
+        self.as_of, self._now = as_of, calendars.naive(as_of).astype(np.int64)
         told = int(np.searchsorted(self._score_known, self._now, "right"))
         rows = self._order[self._told : told]
         np.maximum.at(self._newest, self._score_symbol[rows], rows)
@@ -116,7 +121,8 @@ class Stretch:
     def attended(self, holding: Collection[str]) -> Sequence[str]:
         there = np.flatnonzero(self._newest >= 0)
         asking = there[self._asks[self._newest[there]]]
-        return sorted({*holding, *(self._symbols[k] for k in asking)} & set(self._symbols))
+        self.attending = sorted({*holding, *(self._symbols[k] for k in asking)} & set(self._symbols))
+        return self.attending
 
     def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
         found = []
@@ -137,26 +143,56 @@ class Stretch:
         ]
         return self._bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
 
+    def quotes(
+        self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame
+    ) -> dict[str, Quote]:
+        terms = terms_of(asked, self._settings, self._run, self.as_of)
+        changed = set(events["symbol"]) & set(symbols) if len(events) else set()
+        last, series = {}, {}
+        after = calendars.naive(asked.after)
+        for symbol in symbols:
+            contract, until = asked.front[symbol], calendars.naive(self.as_of - self._lags[symbol])
+            bar = None if symbol in changed else self._tape.last(symbol, contract, after, until)
+            if bar is not None:
+                last[symbol] = bar
+                series[symbol] = self._tape.series(symbol, contract, after, until) or quotes.NOTHING
+        made = quotes.quoted(last, series, **terms)
+        if changed:
+            spot = {s for s in changed if self._settings.instruments[s].trade_market == "spot"}
+            bars = self.bars({"spot": spot, "futures": changed - spot}, asked.after)
+            made |= quotes.quotes(bars, rolled, events, **terms)
+        return made
+
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
         mine = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
         return self._rolls.take(np.flatnonzero(mine)).reset_index(drop=True)
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
         mine = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
-        mine &= _micros(self._actions["ts"]) >= calendars.naive(since).astype(np.int64)
+        mine &= micros(self._actions["ts"]) >= calendars.naive(since).astype(np.int64)
         return self._actions.take(np.flatnonzero(mine)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
         """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""
         found: dict[str, list[str]] = {}
         for symbol, ts, check in self._halts:
-            if ts <= self._as_of:
+            if ts <= self.as_of:
                 found.setdefault(symbol, []).append(check)
         return {symbol: "data:" + ", ".join(dict.fromkeys(checks)) for symbol, checks in found.items()}
 
     def asking(self) -> pd.DataFrame:
         """symbol and ts of the scores that may ask for a trade."""
-        rows = np.flatnonzero(self._asks)
+        return self._stamps(np.flatnonzero(self._asks))
+
+    def coming(self, symbols: Collection[str], most: int) -> pd.DataFrame:
+        """symbol and ts of the newest score of each and of the next ones, ``most`` in all, that ask for no trade."""
+        rows = []
+        for k in map(self._symbols.index, symbols):
+            own = np.arange(self._newest[k], min(self._newest[k] + most, len(self._score_symbol)))
+            rows.append(own[(self._score_symbol[own] == k) & (~self._asks[own] | (own == self._newest[k]))])
+        return self._stamps(np.concatenate(rows))
+
+    def _stamps(self, rows: Ints) -> pd.DataFrame:
         symbols = pd.array([self._symbols[k] for k in self._score_symbol[rows]], dtype="str")
         stamps = calendars.aware(self._score_ts[rows].astype("datetime64[us]"))
         return pd.DataFrame({"symbol": symbols, "ts": stamps})
@@ -164,7 +200,7 @@ class Stretch:
     def _composite(self, symbol: str, row: int) -> Composite:
         score, raw, gate = (_number(self._scores[name][row]) for name in ("score", "raw", "gate"))
         veto = self._scores["veto"][row]
-        ts = calendars.aware(self._score_ts[row : row + 1].astype("datetime64[us]"))[0].to_pydatetime()
+        ts = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(self._score_ts[row]))
         return Composite(
             symbol, ts, score, raw, gate, None if pd.isna(veto) else str(veto), int(self._scores["batch_id"][row])
         )
@@ -227,7 +263,7 @@ def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: d
     return found.sort_values(["symbol", "ts"], ignore_index=True)
 
 
-def _micros(stamps: pd.Series) -> Ints:
+def micros(stamps: pd.Series) -> Ints:
     made: Ints = calendars.naive(stamps).astype("datetime64[us]").astype(np.int64)
     return made
 

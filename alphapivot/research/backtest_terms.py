@@ -1,12 +1,14 @@
-"""Why it traded: what the scores that may ask for a trade are made of, for a stretch of history at once."""
+"""
+Why it traded: what the scores that may ask for a trade are made of, for a stretch of history at once; and of those that
+are looked at because something is held, from the first that is asked for on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from alphapivot import scoring
@@ -17,32 +19,80 @@ if TYPE_CHECKING:
     from alphapivot.runs import RunRef
     from alphapivot.settings import Settings
 
+Records = list[dict[str, Any]]
+AT_ONCE = 5_000  # rows of terms that are made ready together
+AHEAD = 50  # scores of what is held that are looked at together
+TOO_OLD = timedelta(days=10)  # a composite to act on is newer
+
 
 class Terms:
-    """The terms of the composites ``asking`` (symbol, ts) later than ``after`` less ten days."""
+    """The terms of the composites ``asking`` (symbol, ts) later than ``after`` less TOO_OLD, and of others as asked."""
 
     def __init__(
         self, hub: Hub, run: RunRef, settings: Settings, asking: pd.DataFrame, *, after: datetime, until: datetime
     ) -> None:
-        back = after - timedelta(days=10)  # an older composite is too old to act on
-        instruments = [settings.instruments[s] for s in sorted(asking["symbol"].unique())]
-        self._found = pd.DataFrame()
-        self._rows: Mapping[Any, Any] = {}
-        if instruments:
-            _, self._found = scoring.blend(hub, settings, run, instruments, after=back, until=until, only=asking)
-            self._rows = self._found.groupby(["symbol", "ts"]).indices
+        self._asked = hub, settings, run
+        self._asking = _Sheet(self._blend(asking, after=after - TOO_OLD, until=until))
+        self._others: dict[tuple[str, datetime], Records] = {}
 
     def at(self, stretch: Stretch) -> Mapping[str, Any]:
         return _At(self, stretch)
 
-    def of(self, newest: Mapping[str, datetime]) -> dict[str, list[dict[str, Any]]]:
-        """symbol -> the terms of its score of that instant, where it may ask for a trade."""
-        parts = [self._rows.get((symbol, pd.Timestamp(ts))) for symbol, ts in newest.items()]
-        rows = [part for part in parts if part is not None]
-        made: dict[str, list[dict[str, Any]]] = {}
-        for record in scoring.records(self._found.take(np.concatenate(rows))) if rows else []:
-            made.setdefault(record["symbol"], []).append(record)
-        return made
+    def of(self, stretch: Stretch) -> dict[str, Records]:
+        """symbol -> the terms of its newest score, of those that the stretch attends to."""
+        found: dict[str, Records] = {}
+        lacking: list[str] = []
+        for score in stretch.scores(stretch.attending, 1):
+            if score.ts <= stretch.as_of - TOO_OLD:
+                continue
+            key = score.symbol, score.ts
+            made = self._asking.get(*key) or self._others.get(key)
+            if made is None:
+                lacking.append(score.symbol)
+            else:
+                found[score.symbol] = made
+        if lacking:
+            self._look(stretch.coming(lacking, AHEAD))
+            found |= {s.symbol: self._others.get((s.symbol, s.ts), []) for s in stretch.scores(lacking, 1)}
+        return found
+
+    def _look(self, scores: pd.DataFrame) -> None:
+        earliest: datetime = scores["ts"].min()
+        found = self._blend(scores, after=earliest - timedelta(microseconds=1), until=scores["ts"].max())
+        sheet = _Sheet(found)
+        self._others = {key: made for key, made in self._others.items() if key[1] >= earliest}
+        for symbol, ts in scores[["symbol", "ts"]].itertuples(index=False):
+            self._others[str(symbol), ts.to_pydatetime()] = sheet.get(str(symbol), ts.to_pydatetime()) or []
+
+    def _blend(self, only: pd.DataFrame, *, after: datetime, until: datetime) -> pd.DataFrame:
+        hub, settings, run = self._asked
+        instruments = [settings.instruments[s] for s in sorted(only["symbol"].unique())]
+        if not instruments:
+            return pd.DataFrame({"symbol": [], "ts": []})
+        return scoring.blend(hub, settings, run, instruments, after=after, until=until, only=only)[1]
+
+
+class _Sheet:
+    """Terms by symbol and instant; made into records for many instants at once, for these follow each other."""
+
+    def __init__(self, found: pd.DataFrame) -> None:
+        self._found = found.sort_values("ts", kind="stable", ignore_index=True)
+        keys = self._found["symbol"].tolist(), [ts.to_pydatetime() for ts in self._found["ts"]]
+        self._rows: dict[tuple[str, datetime], list[int]] = {}
+        for row, key in enumerate(zip(*keys, strict=True)):
+            self._rows.setdefault(key, []).append(row)
+        self._ready: Sequence[dict[str, Any]] = ()
+        self._begin = 0
+
+    def get(self, symbol: str, ts: datetime) -> Records | None:
+        rows = self._rows.get((symbol, ts))
+        return None if rows is None else [self._record(row) for row in rows]
+
+    def _record(self, row: int) -> dict[str, Any]:
+        if not self._begin <= row < self._begin + len(self._ready):
+            self._begin = row // AT_ONCE * AT_ONCE
+            self._ready = scoring.records(self._found.iloc[self._begin : self._begin + AT_ONCE])
+        return self._ready[row - self._begin]
 
 
 class _At(dict[str, Any]):
@@ -55,6 +105,5 @@ class _At(dict[str, Any]):
     def get(self, symbol: str, default: Any = None) -> Any:
         if not self._asked:
             self._asked = True
-            newest = {row.symbol: row.ts for row in self._stretch.scores(self._stretch.attended(()), 1)}
-            self.update(self._terms.of(newest))
+            self.update(self._terms.of(self._stretch))
         return super().get(symbol, default)

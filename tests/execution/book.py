@@ -54,6 +54,21 @@ NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # what diff
 numbers = itertools.count(1)
 
 
+# positions from all that a book ever did
+WHOLE = """
+    SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty
+    FROM (
+        SELECT symbol, market, contract, CASE side WHEN 'LONG' THEN 'BUY' ELSE 'SELL' END AS side, adjusted AS qty
+        FROM trading.trade WHERE book = :b AND adjusted <> 0
+        UNION ALL
+        SELECT o.symbol, o.market, o.contract, o.side, greatest(o.cum_qty, coalesce(sum(f.qty), 0)) AS qty
+        FROM trading.orders o LEFT JOIN trading.fill f USING (client_order_id)
+        WHERE o.book = :b AND (o.cum_qty > 0 OR f.qty > 0) GROUP BY o.client_order_id
+    ) done
+    GROUP BY symbol, market, contract HAVING sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) <> 0 ORDER BY 1, 2, 3
+"""
+
+
 @cache
 def eye(url: str, process: int) -> Hub:
     """A connection that nobody's run shares."""
@@ -371,6 +386,11 @@ class Book:
         made = {o["symbol"]: o["q"] for o in ours if o["q"]}
         for symbol in {*made, *held} - barred:
             assert made.get(symbol, 0) == held.get(symbol, 0), f"I1: our fills do not make the position in {symbol}"
+        running = self.sql(
+            "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :b AND qty <> 0 ORDER BY 1, 2, 3",
+            b=self.scope,
+        )
+        assert running == self.sql(WHOLE, b=self.scope), "positions as they run are not the sum of what was done"
         for trade in self.trades():
             if trade["symbol"] in barred:
                 continue

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot.errors import DataError
+from alphapivot.execution import engine
 from alphapivot.execution.source import Stored
 from alphapivot.hub import Hub, backtests
 from alphapivot.research import backtest_check
@@ -57,6 +58,45 @@ def test_the_same_backtest_twice_is_the_same_to_the_byte(walks):
     digests = [backtests.results(world.hub, world.trade(book).scope) for book in ("bt-once", "bt-twice")]
     assert digests[0]["trades"] > 10
     assert digests[0] == digests[1]
+
+
+def test_instants_at_which_nothing_can_happen_are_not_run_and_leave_what_a_run_leaves(walks, monkeypatch):
+    world = walks(symbols=2, days=200, seed=4)
+    execution = world.settings.execution.model_copy(update={"entry_threshold": 97.0, "max_score_age": 0})
+    risk = world.settings.risk.model_copy(update={"daily_loss_limit": Decimal("0.0002")})
+    world.settings = world.settings.model_copy(update={"execution": execution, "risk": risk})
+    own = "ARRAY['book', 'scope', 'run_id', 'mark_id', 'control_id', 'at']"
+    left = {
+        name: f"SELECT to_jsonb(t) - {own} FROM trading.{name} t"
+        for name in ("mark", "risk_day", "risk_trip", "control")
+    }
+    keys = {"mark": "as_of, mark_id", "risk_day": "day", "risk_trip": "as_of", "control": "control_id"}
+
+    def made(book):
+        ran, whole = [], engine.go
+        monkeypatch.setattr(engine, "go", lambda *args, **options: (ran.append(1), whole(*args, **options)))
+        run = world.trade(book)
+        monkeypatch.setattr(engine, "go", whole)
+        with world.hub.engine.connect() as conn:
+            rows = {
+                name: list(
+                    conn.execute(
+                        text(f"{query} WHERE {'scope' if name == 'control' else 'book'} = :book ORDER BY {keys[name]}"),
+                        {"book": run.scope},
+                    ).scalars()
+                )
+                for name, query in left.items()
+            }
+        return len(ran), backtests.results(world.hub, run.scope), rows
+
+    some, *found = made("bt-some")
+    monkeypatch.setattr(Stretch, "quiet", property(lambda _: False))
+    every, *expected = made("bt-every")
+    assert found == expected
+    assert found[0]["trades"] >= 3
+    assert found[1]["risk_trip"]
+    assert every == len(world.instants())
+    assert some < every / 2
 
 
 def test_another_price_is_another_digest(walks):
