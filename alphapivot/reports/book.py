@@ -27,7 +27,13 @@ MARKS = (
     " WHERE book = :book AND as_of <= :until ORDER BY as_of"
 )
 FLOWS = "SELECT at, amount, note FROM trading.book_cash WHERE book = :book AND at <= :until ORDER BY at"
+# what a roll goes on with was decided when the first of its trades entered
 TRADES = """
+    WITH RECURSIVE begun AS (
+        SELECT trade_id, intent_id FROM trading.trade WHERE book = :book AND rolled_from IS NULL
+        UNION ALL
+        SELECT t.trade_id, b.intent_id FROM begun b JOIN trading.trade t ON t.rolled_from = b.trade_id
+    )
     SELECT t.trade_id, t.symbol, t.market, t.contract, t.side, t.state, i.as_of, t.qty, t.entry_qty, t.exit_qty,
            t.entry_price, t.entry_at, t.exit_price, t.exit_at, t.realised, t.fees, t.close_reason, t.reference, t.stop,
            t.target, t.currency, t.multiplier, t.quote_unit, d.score,
@@ -38,10 +44,13 @@ TRADES = """
     FROM trading.trade t
     JOIN trading.intent i USING (intent_id)
     JOIN trading.decision d USING (decision_id)
+    JOIN begun opening ON opening.trade_id = t.trade_id
+    JOIN trading.intent first ON first.intent_id = opening.intent_id
+    JOIN trading.decision decided ON decided.decision_id = first.decision_id
     LEFT JOIN LATERAL (
         SELECT jsonb_object_agg(pillar, points) AS votes FROM (
             SELECT pillar, sum(contribution) AS points FROM jsonb_to_recordset(
-                CASE jsonb_typeof(d.terms) WHEN 'array' THEN d.terms ELSE '[]' END
+                CASE jsonb_typeof(decided.terms) WHEN 'array' THEN decided.terms ELSE '[]' END
             ) AS term (pillar text, contribution double precision) GROUP BY pillar HAVING sum(contribution) <> 0
         ) p
     ) v ON true
@@ -78,6 +87,10 @@ STOPS = """
      AND d.as_of <= coalesce(t.exit_at, 'infinity')
     JOIN trading.intent i ON i.intent_id = t.intent_id AND i.as_of < d.as_of
     WHERE d.book = :book AND d.action = 'AMEND' AND d.as_of <= :until ORDER BY t.trade_id, d.as_of
+"""
+SPLITS = """
+    SELECT a.trade_id, a.ts, a.value FROM trading.adjustment a
+    WHERE a.book = :book AND a.kind = 'split' AND a.ts <= :until ORDER BY a.trade_id, a.ts
 """
 RUNS = """
     SELECT r.kind, r.config_hash, r.code_version, min(r.as_of) AS first, max(r.as_of) AS last, count(*) AS runs,
@@ -117,8 +130,9 @@ AROUND = """
 class Book:
     """
     ``marks``: as_of, equity, ...; ``flows``: at, amount, note. ``trades``: all that were decided, also those that never
-    entered. ``spans``: the bars of each trade. ``stops``: trade_id, as_of, stop, where a stop moved. ``runs``: by
-    config and code. ``issues``: doubts about the data. ``warned``: what a backtest stored.
+    entered. ``spans``: the bars of each trade. ``stops``: trade_id, as_of, stop, where a stop moved. ``splits``:
+    trade_id, ts, value, of those with the trade open. ``runs``: by config and code. ``issues``: doubts about the data.
+    ``warned``: what a backtest stored.
     """
 
     name: str
@@ -128,6 +142,7 @@ class Book:
     trades: pd.DataFrame
     fills: pd.DataFrame
     stops: pd.DataFrame
+    splits: pd.DataFrame
     spans: pd.DataFrame
     runs: pd.DataFrame
     symbols: list[str]
@@ -164,6 +179,7 @@ def load(hub: Hub, name: str, until: datetime | None = None) -> Book:
         _frame(hub, TRADES, currency=currencies[0], **asked),
         _frame(hub, FILLS, **asked),
         _frame(hub, STOPS, **asked),
+        _frame(hub, SPLITS, **asked),
         read.query(hub, _composed(SPANS, **asked)),
         _frame(hub, RUNS, **asked),
         symbols,

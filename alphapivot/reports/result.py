@@ -143,7 +143,15 @@ def _trades(book: Book) -> pd.DataFrame:
     spans = book.spans.merge(found[["trade_id", "exit_at", "closed"]], on="trade_id")
     before = spans[~(spans["closed"].astype(bool) & (spans["ts"] >= spans["exit_at"]))]
     own = found.assign(exit_price=found["exit_price"].where(found["closed"]))
-    return pd.concat([found, performance.excursions(own, before)], axis=1)
+    return pd.concat([found, performance.excursions(own, _of_todays_shares(before, book.splits))], axis=1)
+
+
+def _of_todays_shares(bars: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Prices as the entry's: those from before a split over its new shares for one old."""
+    ratio = pd.Series(1.0, index=bars.index)
+    for split in each(splits):
+        ratio[(bars["trade_id"] == split.trade_id) & (bars["ts"] <= split.ts)] *= float(split.value)
+    return bars.assign(**{name: bars[name] / ratio for name in ("high", "low", "close")})
 
 
 def _split(book: Book) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pytest
 from alphapivot.errors import DataError
 from alphapivot.reports import result as results
 from alphapivot.reports import versus
+from alphapivot.settings import Settings
 
 D = Decimal
 TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
@@ -124,6 +125,49 @@ def test_a_short_in_foreign_money_reconciles_and_counts_its_risk_in_the_books_cu
     assert (found.trades["result"].iloc[0], found.unexplained) == (qty * 8 * 10 * D("0.8"), 0)
     assert found.trades["r"].iloc[0] == pytest.approx(2.0)
     assert found.book.currency == "EUR"
+
+
+def test_a_rolled_trade_owes_what_it_brings_to_the_pillars_of_its_first_entry(new_world):
+    world = new_world({"A": FUTURE | {"margin": "0.1"}}, risk={"risk_per_trade": "0.02"})
+    stored = world.settings.stored()
+    stored["exit"] |= {"roll": True}
+    world.settings = Settings.restore(stored)
+    h6, m6 = ({"market": "futures", "contract": c} for c in ("H6", "M6"))
+    world.calm(range(1, 21), **h6)
+    world.calm(range(15, 22), close=103, **m6)
+    world.roll(None, "H6")
+    world.score(20, 50)
+    world.trade(20, terms=TERMS)
+    bar(world, 21, 100, 101, 99, 100, **h6)
+    world.roll(22, "M6", "H6", spread=3.0, offset=-3.0)
+    later = {"A": [{"pillar": "momentum", "contribution": 30.0}]}  # what the score is made of on the day of the roll
+    for day, price in ((22, 100), (23, 102), (24, 103)):
+        world.calm([day], close=price, **h6)
+        world.calm([day], close=price + 3, **m6)
+        world.score(day, 50)
+        world.trade(day, terms=later)
+    found = made(world)
+    assert found.trades["contract"].tolist() == ["H6", "M6"]
+    assert found.trades["closed"].tolist() == [True, False]
+    assert (found.trades["result"] != 0).all()
+    by = results.by(found, "pillar").set_index("pillar")["result"]
+    assert set(by.index) == {"trend", "flow"}
+    assert by["trend"] == 4 * by["flow"]
+    assert sum(by) == sum(found.trades["result"])
+
+
+def test_a_split_is_no_excursion(world):
+    """250 bought at 100 are 1,000 at 25: the bars before count as quarters of their prices. One R is 1."""
+    world.score(20, 50)
+    world.trade(20, terms=TERMS)
+    bar(world, 21, 100, 102, 98, 100, score=50)
+    world.action(21, "split", 4, hour=9)
+    bar(world, 22, 25, 25.25, 24.75, 25, score=50)
+    (trade,) = made(world).trades.itertuples()
+    assert (trade.risk, trade.mae, trade.mfe) == (1, pytest.approx(0.5), pytest.approx(0.5))
+    bar(world, 23, 25, 28, 25, 27)  # the target of 27
+    (trade,) = made(world).trades.itertuples()
+    assert (trade.closed, trade.mae, trade.mfe, trade.r) == (True, pytest.approx(0.5), pytest.approx(2), 2)
 
 
 def test_a_deposit_is_no_profit(world):

@@ -135,11 +135,12 @@ def test_another_objective_judges_the_same_trials_anew(market, capsys):
 @pytest.mark.timeout(600)
 def test_killed_at_random_points_and_asked_again_it_ends_with_the_same_table(market):
     hub, _ = market
+    assert cli.main(SEARCH) == 0
     expected = rows(hub, f"{TRIALS} ORDER BY trial")
     (old,) = rows(hub, "SELECT tune_id FROM research.tune")
     command = [sys.executable, "-m", "alphapivot.cli", *SEARCH, "--jobs", "1"]
     kills = []
-    for number, wanted in enumerate(sorted(np.random.default_rng(5).choice(range(1, 21), 3, replace=False).tolist())):
+    for number, wanted in enumerate(sorted(np.random.default_rng(5).choice(range(1, 23), 5, replace=False).tolist())):
         child = subprocess.Popen(command + ["--again"] * (number == 0), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 180
         while child.poll() is None and time.monotonic() < deadline:
@@ -150,7 +151,7 @@ def test_killed_at_random_points_and_asked_again_it_ends_with_the_same_table(mar
                 break
             time.sleep(0.002)
         assert child.wait(60) in (0, -signal.SIGKILL)
-    assert len(kills) == 3
+    assert len(kills) == 5
     assert 0 < kills[0] < len(expected)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
