@@ -140,7 +140,8 @@ class Panel:
 
     def where(self, row: int) -> str:
         """A row's name for messages: symbol, interval and instant."""
-        return f"{self.symbols[np.searchsorted(self.bounds, row, side='right') - 1]} {self.interval} {self.ts[row]}Z"
+        symbol = self.symbols[np.searchsorted(self.bounds, row, side="right") - 1]
+        return f"{symbol} {self.interval} {np.datetime_as_string(self.ts[row], 's')}Z"
 
     def take(self, rows: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> Panel:
         """Another panel, of these rows in this order, cut at ``bounds``."""

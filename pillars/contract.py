@@ -116,7 +116,7 @@ def does_not_look_into_the_future(pillar: Pillar, bars: pd.DataFrame) -> None:
         past = panel.ts <= cut
         wild = bars.copy()
         wild.loc[wild["ts"] > pd.Timestamp(cut, tz="UTC"), [c for c in (*VALUES, *BESIDE) if c in wild]] *= 3.0
-        told = f"looks into the future: without what comes after {cut}Z it changes"
+        told = f"looks into the future: without what comes after {np.datetime_as_string(cut, 's')}Z it changes"
         cut_off = Panel.of(bars[bars["ts"] <= pd.Timestamp(cut, tz="UTC")])
         _same(pillar, cut_off, _rows(whole, past), pillar.parts(cut_off), told)
         _same(pillar, cut_off, _rows(whole, past), _rows(pillar.parts(Panel.of(wild)), past), told)
@@ -253,7 +253,7 @@ def keeps_the_contract(pillar: Pillar, bars: pd.DataFrame | None = None) -> None
 
 def verdicts(pillar: Pillar, bars: pd.DataFrame | None = None) -> Iterator[tuple[str, str]]:
     """Each promise in words, and how it is broken ("" where it is kept); a crash breaks it too."""
-    sample = sample_bars(pillar.history) if bars is None else bars
+    sample, crash = sample_bars(pillar.history) if bars is None else bars, ""
     for check in CHECKS:
         told = ""
         try:
@@ -263,6 +263,7 @@ def verdicts(pillar: Pillar, bars: pd.DataFrame | None = None) -> Iterator[tuple
         except Exception as error:  # noqa: BLE001 - whatever its code raises
             last = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{pillar.name} fails with {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+            told, crash = ("the same failure" if told == crash else told), told
         yield check.__name__.replace("_", " "), told
 
 

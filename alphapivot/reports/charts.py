@@ -8,6 +8,7 @@ and a Chrome or Chromium of the machine, pictures.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from alphapivot.reports.explained import Story
 
 UP, DOWN, SUM, INK = "#2a9d6f", "#d1495b", "#3d5a80", "#22303c"
+FIGURE = {"displaylogo": False, "responsive": True}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .8rem; border-bottom: 1px solid #e3e8ec; text-align: left; }
 td.n { text-align: right; } th { font-weight: 600; } h2 { margin-top: 2.5rem; }
+.table { overflow: auto; max-height: 85vh; } .figure { overflow-x: auto; }
+thead { position: sticky; top: 0; background: #fff; }
+@media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .15rem .4rem; } }
 """
 
 
@@ -66,9 +71,9 @@ def waterfall(story: Story) -> go.Figure:
         template="plotly_white",
         font={"color": INK},
         height=160 + 24 * len(labels),
-        margin={"l": 220, "r": 60, "t": 60, "b": 50},
+        margin={"l": 10, "r": 60, "t": 60, "b": 50},
         xaxis={"title": "points", "zeroline": True, "zerolinecolor": INK},
-        yaxis={"autorange": "reversed", "type": "category"},
+        yaxis={"autorange": "reversed", "type": "category", "automargin": True},
         showlegend=False,
     )
     return figure
@@ -98,9 +103,11 @@ def page(title: str, pieces: Iterable[str | go.Figure | tuple[str, pd.DataFrame]
             body.append(_table(*piece))
         else:
             # plotly's own script is written once, with the first figure
-            body.append(piece.to_html(full_html=False, include_plotlyjs=script, config={"displaylogo": False}))
+            drawn = piece.to_html(full_html=False, include_plotlyjs=script, config=FIGURE)
+            body.append(f"<div class=figure>{drawn}</div>")
             script = False
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{phone}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{chr(10).join(body)}\n</body></html>\n"
 
 
@@ -122,8 +129,9 @@ def _table(title: str, view: pd.DataFrame) -> str:
         "<tr>" + "".join(f"<td{_number(cell)}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
         for row in view.itertuples(index=False)
     )
-    return f"<h2>{html.escape(title)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+    return f"<h2>{html.escape(title)}</h2>\n<div class=table>{table}</div>"
 
 
 def _number(cell: object) -> str:
-    return ' class="n"' if str(cell)[:1] in "+-–0123456789" else ""
+    return ' class="n"' if re.fullmatch(r"[+\-–]?[\d,.]*", str(cell)) else ""
