@@ -266,3 +266,21 @@ def test_composites_are_larger_where_pillars_are_brought_to_size(calibrated, ser
     assert ours["raw"][early].equals(plain["raw"][early])
     late = ours["ts"] > "2024-06-01"
     assert not ours["raw"][late].equals(plain["raw"][late])
+
+
+def test_shards_change_no_bit_of_calibrations_and_composites(calibrated, server_url, template, monkeypatch):
+    def made(shards):
+        monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+        monkeypatch.setenv("ALPHAPIVOT_RUNTIME__SHARDS", str(shards))
+        for day in ("2024-12-30", "2025-01-03"):  # at once, and then what came after it
+            replay.session(process.configure(), datetime.fromisoformat(f"{day}T23:30:00Z"))
+        hub = hubs.connect()
+        fitted = rows(hub, "SELECT kind, subject, effective_from, value FROM signals.calibration ORDER BY 1, 2, 3")
+        composites = hub.read(Composites).drop(columns="batch_id").sort_values(["symbol", "ts"], ignore_index=True)
+        return fitted, composites
+
+    (fitted, composites), (again, alike) = made(1), made(3)
+    assert len({value for *_, value in fitted}) > 20
+    assert fitted == again
+    pd.testing.assert_frame_equal(composites, alike, check_exact=True)
+    assert composites["score"].notna().sum() > 500

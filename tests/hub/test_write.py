@@ -396,6 +396,19 @@ def test_the_table_itself_refuses_what_no_bar_can_be(hub, run, column, value):
         conn.exec_driver_sql(f"UPDATE market.bar SET {column} = %s", (value,))
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "100.01", "-100.01"])
+@pytest.mark.parametrize("place", ["signal.score", "signal.gate", "composite.score", "composite.raw", "composite.gate"])
+def test_the_tables_of_scores_refuse_what_no_score_can_be(hub, place, value):
+    table, column = place.split(".")
+    key = ("live", "trend", "SP500", "1d") if table == "signal" else ("live", "SP500", "trend")
+    names = "scope, pillar, symbol, interval" if table == "signal" else "scope, symbol, pillars_used"
+    row = ", ".join(["%s"] * (len(key) + 1))
+    with hub.engine.begin() as conn, pytest.raises(Exception, match="violates check constraint"):
+        conn.exec_driver_sql(
+            f"INSERT INTO signals.{table} ({names}, {column}, ts, batch_id) VALUES ({row}, now(), 1)", (*key, value)
+        )
+
+
 def test_where_and_columns_narrow_a_read(hub, run):
     write(hub, run, Bars, [bar(1), bar(2, 5.0), bar(1, symbol="DAX")])
     df = hub.read(Bars, sql.SQL("symbol = {}").format(sql.Literal("SP500")), ["ts", "close"])
