@@ -28,25 +28,28 @@ class Exposure:
     """Signed notionals as they add up: gross, net, by symbol and by group."""
 
     gross: Decimal = Decimal(0)
-    net: Decimal = Decimal(0)  # without what is leaving
-    leaving: dict[Direction, Decimal] = field(default_factory=lambda: {"LONG": Decimal(0), "SHORT": Decimal(0)})
+    net: Decimal = Decimal(0)  # without what is unsure
+    unsure: dict[Direction, Decimal] = field(default_factory=lambda: {"LONG": Decimal(0), "SHORT": Decimal(0)})
     symbols: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     groups: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
 
-    def add(self, symbol: str, group: str, side: Direction, notional: Decimal, *, leaving: bool = False) -> None:
-        """``notional``: absolute. What is ``leaving`` may be gone before another entry fills, so it balances none."""
+    def add(self, symbol: str, group: str, side: Direction, notional: Decimal, *, unsure: bool = False) -> None:
+        """
+        ``notional``: absolute. What is ``unsure``, an exit or an entry that has not filled, may be gone before another
+        entry fills, or may never come: it balances none.
+        """
         self.gross += notional
-        if leaving:
-            self.leaving[side] += notional
+        if unsure:
+            self.unsure[side] += notional
         else:
             self.net += notional if side == "LONG" else -notional
         self.symbols[symbol] += notional
         self.groups[group] += notional
 
     def farthest(self, more: Decimal = Decimal(0)) -> Decimal:
-        """The net farthest from balance, with ``more``, whichever of what is leaving has left."""
+        """The net farthest from balance, with ``more``, whatever becomes of what is unsure."""
         net = self.net + more
-        return max(net + self.leaving["LONG"], net - self.leaving["SHORT"], key=abs)
+        return max(net + self.unsure["LONG"], net - self.unsure["SHORT"], key=abs)
 
 
 def risk_day(at: datetime, risk: RiskSettings) -> date:

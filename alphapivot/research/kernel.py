@@ -271,6 +271,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
 
         # what the account says
         value, free, gross, net, places, unpriced = 0.0, cash, 0.0, 0.0, 0, False
+        longs, shorts = 0.0, 0.0  # entries that have not filled: they balance nothing
         groups[:] = 0.0
         for s in range(symbols):
             if not state[s]:
@@ -297,7 +298,12 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 price = bars.close[q]
             notional = abs(price) * terms.tick[s] * quantity * terms.point[s] * rate
             gross += notional
-            net += notional * side[s]
+            if state[s] == OPEN:
+                net += notional * side[s]
+            elif side[s] > 0:
+                longs += notional
+            else:
+                shorts += notional
             if terms.group[s] >= 0:
                 groups[terms.group[s]] += notional
             if state[s] == PENDING:
@@ -431,15 +437,21 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             far = max(abs(price - close), abs(floor - close), abs(ceiling - close))
             if far > rules.price_collar * abs(close):
                 continue
-            after = net + notional * way
+            before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
+            more = net + notional * way
+            after = more + longs if abs(more + longs) >= abs(more - shorts) else more - shorts
             if gross + notional > rules.max_gross * worth or notional > rules.max_symbol * worth:
                 continue
-            if abs(after) > rules.max_net * worth and abs(after) >= abs(net):
+            if abs(after) > rules.max_net * worth and abs(after) >= abs(before):
                 continue
             group = terms.group[s]
             if group >= 0 and groups[group] + notional > rules.max_group * worth:
                 continue
-            places, free, gross, net = places + 1, free - notional * share, gross + notional, after
+            places, free, gross = places + 1, free - notional * share, gross + notional
+            if way > 0:
+                longs += notional
+            else:
+                shorts += notional
             if group >= 0:
                 groups[group] += notional
             if made == len(whole):

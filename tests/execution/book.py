@@ -412,7 +412,8 @@ class Book:
         """I10: the same again sends nothing and writes nothing."""
         before = self.state()
         self.run(day)
-        assert self.state() == before
+        after = self.state()
+        assert after == before, f"I10: {sorted(set(after) ^ set(before))}"
 
 
 def unlike(column: str) -> bool:

@@ -104,6 +104,14 @@ def test_an_entry_is_not_balanced_by_a_trade_that_is_left_at_the_same_instant():
     ]
 
 
+def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
+    pending = replace(held("B", qty=250), state="PENDING")  # 25,000 that the broker may refuse yet
+    found = ask({"A": -60.0}, trades=[pending, held("C", "SHORT", 50)], risk={"max_net_exposure": D("0.2999")})
+    assert [(d.symbol, d.reasons) for d in found if d.action == "DENIED"] == [("A", ("net_exposure",))]  # -30,000
+    found = ask({"A": -60.0, "B": 50.0, "C": -40.0}, risk={"max_net_exposure": D("0.3")})
+    assert [(d.symbol, d.action) for d in found] == [("A", "ENTER_SHORT"), ("B", "ENTER_LONG"), ("C", "DENIED")]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

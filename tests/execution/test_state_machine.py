@@ -247,6 +247,13 @@ def test_whatever_happens_the_invariants_hold_after_the_next_run(market, tmp_pat
     )
 
 
+def until_told(book, day, told, many):
+    for _ in range(many + 1):
+        if len(told) < many:
+            book.run(day)
+    assert len(told) == many, f"{len(told)} of {many} fills are told, and no run asks for more: {book.orders()}"
+
+
 def lived(market, folder, prices, order, step):
     """
     An entry and an exit, each filled in as many parts as there are ``prices``; their fills are told in ``order``,
@@ -266,16 +273,14 @@ def lived(market, folder, prices, order, step):
     book.run(20)
     for number, price in enumerate(prices):
         book.price(21, price, most=None if number == len(prices) - 1 else 40)
-    while len(told) < len(prices):
-        book.run(21)
+    until_told(book, 21, told, len(prices))
     book.holds()
     book.score(22, -50)
     book.run(22)
     for number, price in enumerate(prices):
         book.price(23, price, most=None if number == len(prices) - 1 else 30)
     book.score(23, 0)
-    while len(told) < 2 * len(prices):
-        book.run(23)
+    until_told(book, 23, told, 2 * len(prices))
     book.run(23)
     book.holds()
     book.rests(23)
