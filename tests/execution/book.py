@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -223,6 +224,7 @@ class Book:
         with os.fdopen(read) as pipe:
             name = pipe.read()
         assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if name else 0)
+        self.let_go()
         return name or None
 
     def disconnected(self, day: int, at: int, *, untold: bool = False) -> str | None:
@@ -251,7 +253,16 @@ class Book:
             points = Points(at, lose)
             with suppress(Unavailable), points.watch(hub):
                 self.run(day, points=points, hub=hub)
-            return points.seen[at - 1] if len(points.seen) >= at else None
+        self.let_go()
+        return points.seen[at - 1] if len(points.seen) >= at else None
+
+    def let_go(self) -> None:
+        """The server takes a moment to see that a client is gone: until then the next executor would find it busy."""
+        query = "SELECT pg_try_advisory_xact_lock(hashtext('alphapivot.trade'), hashtext(:b)) AS free"
+        until = time.monotonic() + 60
+        while not self.sql(query, b=self.scope)[0]["free"]:
+            assert time.monotonic() < until, "the lock of a dead executor is still held"
+            time.sleep(0.01)
 
     # what is there
 

@@ -217,7 +217,7 @@ class Life(RuleBasedStateMachine):
 
     def at_rest(self):
         """The next undisturbed run, and what holds after it."""
-        self.book.run(self.day)
+        assert not self.book.run(self.day).busy
         self.book.holds(locked=bool(self.book.locks()))
         if self.kind != "poor":
             assert not any("may or may not" in why for why in self.book.locks()), self.book.locks()
