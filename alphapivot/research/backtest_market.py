@@ -186,10 +186,12 @@ class Stretch:
 
     def coming(self, symbols: Collection[str], most: int) -> pd.DataFrame:
         """symbol and ts of the newest score of each and of the next ones, ``most`` in all, that ask for no trade."""
-        rows = []
+        rows = [np.empty(0, np.int64)]
         for k in map(self._symbols.index, symbols):
-            own = np.arange(self._newest[k], min(self._newest[k] + most, len(self._score_symbol)))
-            rows.append(own[(self._score_symbol[own] == k) & (~self._asks[own] | (own == self._newest[k]))])
+            newest = self._newest[k]
+            own = np.arange(newest, min(newest + most, len(self._score_symbol)))
+            if newest >= 0:
+                rows.append(own[(self._score_symbol[own] == k) & (~self._asks[own] | (own == newest))])
         return self._stamps(np.concatenate(rows))
 
     def _stamps(self, rows: Ints) -> pd.DataFrame:

@@ -52,17 +52,21 @@ class Terms:
             else:
                 found[score.symbol] = made
         if lacking:
-            self._look(stretch.coming(lacking, AHEAD))
+            coming = stretch.coming(stretch.attending, AHEAD)  # of all: each may be held, and be asked about, soon
+            self._look(coming[coming["ts"] > stretch.as_of - TOO_OLD])
             found |= {s.symbol: self._others.get((s.symbol, s.ts), []) for s in stretch.scores(lacking, 1)}
         return found
 
     def _look(self, scores: pd.DataFrame) -> None:
         earliest: datetime = scores["ts"].min()
-        found = self._blend(scores, after=earliest - timedelta(microseconds=1), until=scores["ts"].max())
-        sheet = _Sheet(found)
         self._others = {key: made for key, made in self._others.items() if key[1] >= earliest}
-        for symbol, ts in scores[["symbol", "ts"]].itertuples(index=False):
-            self._others[str(symbol), ts.to_pydatetime()] = sheet.get(str(symbol), ts.to_pydatetime()) or []
+        keys = [(str(symbol), ts.to_pydatetime()) for symbol, ts in scores.itertuples(index=False)]
+        new = [key not in self._others for key in keys]
+        scores = scores[new]
+        sheet = _Sheet(
+            self._blend(scores, after=scores["ts"].min() - timedelta(microseconds=1), until=scores["ts"].max())
+        )
+        self._others |= {key: sheet.get(*key) or [] for key, fresh in zip(keys, new, strict=True) if fresh}
 
     def _blend(self, only: pd.DataFrame, *, after: datetime, until: datetime) -> pd.DataFrame:
         hub, settings, run = self._asked
