@@ -199,8 +199,9 @@ def _inputs(
         for name, g in by_calendar
     ]
     due_frame = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
-    where = sql.SQL("scope = {} AND symbol = ANY({}) AND ts <= {}").format(
-        run.scope, [i.symbol for i in instruments], until
+    # the pillars are named for the key's sake: without them a few symbols would mean reading all
+    where = sql.SQL("scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND ts <= {}").format(
+        run.scope, sorted(settings.pillars), [i.symbol for i in instruments], until
     )
     if after is not None:
         # the newest signal of the coarsest timeframe lies at most its width, and a run of holidays, back

@@ -24,7 +24,7 @@ BLENDING = (
     *("alphapivot/calendars.py", "alphapivot/schedule.py", "alphapivot/hours.py", "alphapivot/hub/calibrations.py"),
     *("alphapivot/hub/bars.py", "alphapivot/hub/read.py"),
 )
-SAYS_NOTHING = ("pillars/contract.py",)  # it checks pillars and makes no score
+SAYS_NOTHING = ("pillars/contract.py", "pillars/sample.py")  # they check pillars and make no score
 LIBRARIES = ("TA-Lib", "numba", "numpy")  # another version may differ in the last bit
 
 

@@ -38,6 +38,7 @@ from pillars.base import Panel
 from tasks import composite, ingest, pillars, runs
 
 UNIVERSES = (50, 500, 5000)  # of target 12
+MOST_SHARDS = 64  # that config.ini takes
 FEW_DAYS = 700  # of each of them
 CONFIG = """
 [runtime]
@@ -232,8 +233,9 @@ def _growth(scale: float) -> Iterator[dict[str, Any]]:
     found = {}
     sizes = [max(4, round(count * min(1, scale * 2))) for count in UNIVERSES]
     for symbols in sizes:
-        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols}, {symbols // sizes[0]})"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        shards = min(MOST_SHARDS, symbols // sizes[0])
+        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols}, {shards})"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found[symbols] = json.loads(done.stdout.splitlines()[-1])
     per_bar = {symbols: f["seconds"] / symbols / FEW_DAYS for symbols, f in found.items()}
     slowest, fastest = max(per_bar.values()), min(per_bar.values())

@@ -17,7 +17,8 @@ from alphapivot.errors import ConfigError
 from alphapivot.frames import Signals
 from flows import replay
 from pillars.base import Panel
-from pillars.contract import BrokenPromise, keeps_the_contract, sample_bars
+from pillars.contract import BrokenPromise, keeps_the_contract
+from pillars.sample import sample_bars
 
 ROOT = Path(__file__).parents[1]
 GAP = '''

@@ -11,8 +11,8 @@ import pytest
 from alphapivot import settings
 from alphapivot.errors import ConfigError
 from pillars.base import Panel
-from pillars.contract import sample_bars
 from pillars.rules import Ruled
+from pillars.sample import sample_bars
 from pillars.trend import Trend
 
 ROOT = Path(__file__).parents[1]

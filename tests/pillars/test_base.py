@@ -13,7 +13,7 @@ import talib
 from alphapivot import rolls
 from alphapivot.errors import DataError
 from pillars.base import SIGNAL, Panel, Parts, Pillar
-from pillars.contract import sample_bars
+from pillars.sample import sample_bars
 
 NAN = np.nan
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from alphapivot.errors import ConfigError, DataError
 from pillars import PILLARS, blocks
 from pillars.base import Column, Panel, Parts, Pillar
-from pillars.contract import sample_bars
 from pillars.momentum import Momentum
 from pillars.rules import Ruled
+from pillars.sample import sample_bars
 from pillars.trend import Trend
 
 WEEK = timedelta(weeks=1)

@@ -9,8 +9,8 @@ import talib
 from pydantic import ValidationError
 
 from pillars.base import BESIDE, Panel
-from pillars.contract import sample_bars
 from pillars.flow import Flow
+from pillars.sample import sample_bars
 
 PRICES = ["open", "high", "low", "close"]
 

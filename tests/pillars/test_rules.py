@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from pillars import blocks
 from pillars.base import Panel, Parts, Pillar
-from pillars.contract import CHECKS, sample_bars
+from pillars.contract import CHECKS
 from pillars.rules import Rule, Ruled, features
+from pillars.sample import sample_bars
 from pillars.trend import Trend
 
 

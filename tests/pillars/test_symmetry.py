@@ -16,7 +16,7 @@ from alphapivot.composite import blended, compose
 from alphapivot.settings import CompositeSettings, Timeframes
 from pillars import PILLARS, blocks
 from pillars.base import Panel
-from pillars.contract import sample_bars
+from pillars.sample import sample_bars
 
 MIRRORED = {"open": "open", "high": "low", "low": "high", "close": "close"}  # what becomes of what
 DIRECTIONAL = [name for name, kind in PILLARS.items() if kind.directional]
