@@ -24,6 +24,8 @@ def settings() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        # of many shards not all at once: the hub has ten connections for a process, and each task holds its bars
+        "PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS": "8",
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # a person who pressed Retry is waiting
         "PREFECT_CLIENT_MAX_RETRIES": "6",  # two minutes: a run outlives a server that is started again
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # and one whose database is
