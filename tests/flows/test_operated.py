@@ -248,3 +248,20 @@ def test_evaluate_measures_what_stands_in_the_hub(decided):
     assert "kept in research.evaluation_score" in run["state"]["message"]
     ((measured,),) = decided.sql("SELECT count(*) FROM research.evaluation_score WHERE horizon = 5")
     assert measured > 4
+
+
+def test_a_backtest_is_made_and_reported_from_the_ui(decided):
+    asked = {"since": "2025-05-01T00:00:00+00:00", "until": "2025-06-27T00:00:00+00:00", "book": "ui", "config": CONFIG}
+    run = decided.completed(decided.trigger("backtest", **asked))
+    assert run["state"]["message"].startswith("bt-ui: ")
+    wanted = {"artifacts": {"key": {"any_": ["backtest"]}, "flow_run_id": {"any_": [run["id"]]}}}
+    (progress,) = decided.ask("/artifacts/filter", wanted)
+    assert progress["data"] == 100
+    assert decided.completed(decided.trigger("backtest", **asked))["state"]["name"] == "Unchanged"
+    told = {"as_of": "2025-06-28T12:00:00+00:00", "book": "bt-ui", "against": "test", "config": CONFIG}
+    run = decided.completed(decided.trigger("report", **told))
+    shown = decided.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    (page,) = [a["data"] for a in shown if a["key"] == "bt-ui-performance"]
+    assert "data:image/png;base64," in page
+    ((kept,),) = decided.sql("SELECT count(*) FROM research.report WHERE book = 'bt-ui'")
+    assert kept == 1
