@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import psycopg
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
@@ -51,8 +52,8 @@ zone = UTC
 stamp = end
 {instruments}
 [timeframes]
-base = 1d
-weights = 1d: 1
+base = {base}
+weights = {base}: 1
 [pillar.trend]
 [pillar.momentum]
 [pillar.flow]
@@ -123,17 +124,18 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         yield row("7", name, one, again, again / one, 25, "x the plain pipeline", scale)
         yield row("7b", "one new bar / full history", one, full, one / full, 0.1, "of the full run", scale, most=True)
         yield _share("7", "beside it: the composite", composed, one, scale)
+    yield _minutes(scale)
     yield from _growth(scale)
 
 
 @contextmanager
-def universe(symbols: int, shards: int) -> Iterator[tuple[Hub, Settings]]:
+def universe(symbols: int, shards: int, base: str = "1d") -> Iterator[tuple[Hub, Settings]]:
     """A hub of its own and the settings of so many instruments, both this process's."""
     before = {key: os.environ.pop(key) for key in [*os.environ] if key.startswith("ALPHAPIVOT_")}
     with fresh_hub() as hub, tempfile.TemporaryDirectory() as folder:
         instruments = "".join(INSTRUMENT.format(name=f"S{i:04}") for i in range(symbols))
         path = Path(folder) / "config.ini"
-        path.write_text(CONFIG.format(shards=shards, instruments=instruments))
+        path.write_text(CONFIG.format(shards=shards, instruments=instruments, base=base))
         try:
             os.environ["ALPHAPIVOT_DATABASE__URL"] = hub.url
             yield hub, process.configure(path)
@@ -234,9 +236,7 @@ def _growth(scale: float) -> Iterator[dict[str, Any]]:
     sizes = [max(4, round(count * min(1, scale * 2))) for count in UNIVERSES]
     for symbols in sizes:
         shards = min(MOST_SHARDS, symbols // sizes[0])
-        command = [sys.executable, "-c", f"from bench import signals; signals.grown({symbols}, {shards})"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found[symbols] = json.loads(done.stdout.splitlines()[-1])
+        found[symbols] = _apart(f"signals.grown({symbols}, {shards})")
     per_bar = {symbols: f["seconds"] / symbols / FEW_DAYS for symbols, f in found.items()}
     slowest, fastest = max(per_bar.values()), min(per_bar.values())
     span = " to ".join(f"{s:,}" for s in (min(found), max(found)))
@@ -248,14 +248,44 @@ def _growth(scale: float) -> Iterator[dict[str, Any]]:
     yield row("12c", name, all_, one, all_ / one, 2, "x, bounded by the shard", scale, most=True)
 
 
-def grown(symbols: int, shards: int) -> None:
-    """In a process of its own: prints the seconds and the megabytes of a full run over so many symbols."""
-    bars = _market(symbols, FEW_DAYS)
-    with universe(symbols, shards) as (hub, settings):
+def _minutes(scale: float) -> dict[str, Any]:
+    """50 symbols x 100,000 minute bars, five symbols a shard, against COPY of their scores out and in again."""
+    symbols, count = max(5, round(50 * scale)), max(3_000, round(100_000 * min(1.0, 4 * scale)))
+    found = _apart(f"signals.grown({symbols}, {symbols // 5}, {count})")
+    name = f"six pillars with the database, {symbols} x {count:,} minute bars, +{found['mb']:.0f} MB"
+    made = row("6m", name, found["seconds"], found["copy"], found["seconds"] / found["copy"], 1, "", scale, most=True)
+    return made | {"goal": "x COPY of the scores", "met": True}
+
+
+def _apart(call: str) -> dict[str, float]:
+    """What a function here prints, in a process of its own."""
+    command = [sys.executable, "-c", f"from bench import signals; {call}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def grown(symbols: int, shards: int, minutes: int = 0) -> None:
+    """
+    In a process of its own: prints the seconds and the megabytes of a full run over so many symbols, of as many
+    ``minutes`` bars or of days, and the seconds in which the server copies the scores out and in again.
+    """
+    bars = _market(symbols, minutes or FEW_DAYS, minutes=minutes > 0)
+    with universe(symbols, shards, "1m" if minutes else "1d") as (hub, settings):
         store(hub, settings, bars)
         as_of = bars["ts"].max()
         del bars
         warm(hub, settings)
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
         found = scored(settings, as_of)
-        print(json.dumps({"seconds": found.pillars, "mb": found.memory, "composite": found.composite}))
+        told = {"seconds": found.pillars, "mb": found.memory, "composite": found.composite}
+        print(json.dumps(told | {"copy": _copied(hub)}))
+
+
+def _copied(hub: Hub) -> float:
+    with psycopg.connect(hub.url, autocommit=True) as server:
+        file = Path(server.execute("SHOW data_directory").fetchone()[0]) / "bench.bin"
+        server.execute("CREATE TABLE again (LIKE signals.signal INCLUDING ALL)")
+        started = time.perf_counter()
+        server.execute(f"COPY signals.signal TO '{file}' (FORMAT binary)")
+        server.execute(f"COPY again FROM '{file}' (FORMAT binary)")
+        return time.perf_counter() - started
