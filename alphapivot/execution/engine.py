@@ -95,9 +95,8 @@ def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
     try:
         yield conn if locked(conn, book) else None
     finally:
-        with suppress(
-            psycopg.Error
-        ):  # a server at work may notice a closed connection only after the next run has come
+        # a server at work may notice a closed connection only after the next run has come
+        with suppress(psycopg.Error):
             conn.execute("SELECT pg_advisory_unlock_all()")
         conn.close()
 

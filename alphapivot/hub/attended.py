@@ -37,7 +37,7 @@ def close_abandoned(hub: Hub) -> None:
             "UPDATE ops.run SET state = 'failed', finished_at = clock_timestamp(),"
             " message = 'its process ended without a word; the same command goes on'"
             " WHERE state = 'running' AND kind = ANY(%s) AND NOT EXISTS (SELECT FROM pg_locks l WHERE"
-            f" l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted"
+            " l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted"
             f" AND l.classid::bigint = {CLASS} & 4294967295::bigint"
             " AND l.objid::bigint = hashtext(run_id::text) & 4294967295::bigint"
             " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
