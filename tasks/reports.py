@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from alphapivot import alerts
 from alphapivot.errors import ConfigError
-from alphapivot.execution import exposed, report
+from alphapivot.execution import control, exposed, report
 from alphapivot.hub import Hub
 from alphapivot.reports import charts, kept, onepage, picture, result, sheet_tables, tables, versus, views
 from alphapivot.runs import RunRef
@@ -181,14 +181,16 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
     book = settings.execution.book
     parts = {
         "Working orders": views.orders(report.working_orders(database, book)),
-        "Locked symbols": report.locks(database, book).astype(str),
+        "Locked symbols": views.locks(report.locks(database, book)),
         "Limits used": views.limits(report.limits_used(database, settings)),
         "Exposure as shares of equity, pending entries included": views.exposures(
             exposed.exposures(database, settings, run.as_of)
         ),
     }
     more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
-    return "Open trades", "\n\n".join([views.markdown(views.open_trades(table)), *more])
+    with database.engine.connect() as connection:
+        switch = f"Kill switch: **{views.switch(control.state(connection, book))}**"
+    return "Open trades", "\n\n".join([switch, views.markdown(views.open_trades(table)), *more])
 
 
 def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:

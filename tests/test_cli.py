@@ -63,6 +63,8 @@ def test_help_lists_every_command(alphapivot):
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
         (["trade", "--as-of", "yesterday"], "'yesterday' is no instant"),
         (["halt"], "--reason"),
+        (["halt", "--reasn", "x"], "--reasn is no option of alphapivot halt; did you mean --reason?"),
+        (["db", "stats", "--confg=x"], "--confg is no option of alphapivot db stats; did you mean --config?"),
         (["check", "--config", "no.ini"], "no.ini"),
         (["check", "--feed", "yaho"], "there is no [feed.yaho]"),
         (["backtest", "--from", "2024-01-01", "--to", "2024-02-01", "--set", "stop=3"], "expected section.key=value"),

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, NoReturn
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
@@ -20,7 +21,19 @@ Add = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command, h
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which names the nearest of the choices to a mistyped word."""
+    """argparse's, which names the nearest of the choices and of the options to a mistyped one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # argparse would first ask for what is required, and it may be that which was mistyped
+        typed = sys.argv[1:] if args is None else list(args)
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            for option in (word.partition("=")[0] for word in takewhile(lambda word: word != "--", typed)):
+                if option.startswith("--") and not any(name.startswith(option) for name in known):
+                    from alphapivot.ini import nearest
+
+                    self.error(f"{option} is no option of {self.prog}; {nearest(option, known)}")
+        return super().parse_known_args(typed, namespace)
 
     def error(self, message: str) -> NoReturn:
         if typed := re.match(r"(argument .*: invalid choice: '(.*?)') \(choose from (.*)\)", message):

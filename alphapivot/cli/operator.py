@@ -6,16 +6,22 @@ import argparse
 
 from alphapivot.cli.common import DONE, Add, amount, settings_of, words
 
+CLEARING = """A locked symbol is not entered. Look at the account, at the broker's own pages:
+  it has not the order that may or may not have reached it:  alphapivot abandon ORDER_ID --reason ...
+  its position is not what our fills make:                   trade the difference there, by hand
+then alphapivot unlock SYMBOL --reason ...; what led to an order: alphapivot trace ORDER_ID
+"""
+
 
 def add(command: Add) -> None:
     command("status", _status, "data freshness, open trades, the kill switch, the last runs")
     command("check", _check, "is the config good, does the database answer?")
     sub = command("halt", _halt, "kill switch: no entries; stops and targets stay")
-    sub.add_argument("--reason", required=True, type=words)
+    sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
     sub = command("resume", _resume, "allow entries again")
-    sub.add_argument("--reason", required=True, type=words)
+    sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub = command("trace", _trace, "an order back to its decision, its gates, scores, bars and run")
     sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
     sub = command("cash", _cash, "record a deposit, or a withdrawal: losses are measured without")
@@ -25,11 +31,11 @@ def add(command: Add) -> None:
     sub = command("unlock", _clear, "let a locked symbol trade again")
     sub.set_defaults(action="unlock")
     sub.add_argument("symbol", metavar="SYMBOL")
-    sub.add_argument("--reason", required=True, type=words)
+    sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub = command("abandon", _clear, "give up an order whose fate nobody can tell")
     sub.set_defaults(action="abandon")
     sub.add_argument("order", metavar="ORDER_ID")
-    sub.add_argument("--reason", required=True, type=words)
+    sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -66,31 +72,33 @@ def _control(state: str, options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import hub
-    from alphapivot.execution import control
+    from alphapivot.execution import control, report
 
     book = settings_of(options).execution.book
     database = hub.connect()
-    by = getpass.getuser()
+    by, where = getpass.getuser(), f"book {book} in {database!r}"
     if state == "HALTED":
         control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
         what = "leaves every trade at market" if options.flatten else "cancels entries that rest; stops stay in place"
         word = "may only reduce" if options.reduce_only else "is halted"
-        print(f"book {book} {word}: no new entries until `alphapivot resume --reason ...`; the next run {what}")  # noqa: T201
+        print(f"{where} {word}: no new entries until `alphapivot resume --reason ...`; the next run {what}")  # noqa: T201
     else:
         now = control.resume(database, book, options.reason, by)
         stays = f"stays {now.state}: {now.reason}; all books (*) were stopped by {now.by}"
-        print(f"book {book} {'is active again' if now.state == 'ACTIVE' else stays}")  # noqa: T201
+        print(f"{where} {'is active again' if now.state == 'ACTIVE' else stays}")  # noqa: T201
+    if not report.known(database, book):  # another --feed or --config means another database
+        print(f"nothing was ever decided for book {book} there: is it the one that you mean?")  # noqa: T201
     return DONE
 
 
 def _trace(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.execution.trace import trace
-    from alphapivot.reports import terminal
+    from alphapivot.reports import terminal, views
 
     book = settings_of(options).execution.book
     for title, table in trace(hub.connect(), options.order, book):
-        terminal.show(table.astype(object).where(table.notna(), "–").astype(str), title)
+        terminal.show(views.anything(table), title)
     return DONE
 
 
@@ -118,16 +126,19 @@ def _clear(options: argparse.Namespace) -> int:
 
     from alphapivot import clock, hub
     from alphapivot.execution import clearing, report
-    from alphapivot.reports import terminal
+    from alphapivot.reports import terminal, views
 
     book, by = settings_of(options).execution.book, getpass.getuser()
     database = hub.connect()
     if options.action == "locks":
-        terminal.show(report.locks(database, book).astype(str), f"Locked symbols of book {book}")
+        found = views.locks(report.locks(database, book))
+        terminal.show(found, f"Locked symbols of book {book} in {database!r}")
+        print(CLEARING if len(found) else "", end="")  # noqa: T201
     elif options.action == "unlock":
         why = clearing.unlock(database, book, options.symbol, options.reason, by)
-        print(f"{options.symbol} may trade again; it was locked because {why}")  # noqa: T201
+        again = "the next run locks it anew if that is so still"
+        print(f"{options.symbol} may trade again; it was locked because {why}: {again}")  # noqa: T201
     else:
         what = clearing.abandon(database, book, options.order, options.reason, by, clock.WallClock())
-        print(f"{options.order} is abandoned: {what}")  # noqa: T201
+        print(f"{options.order} is abandoned: {what}; if its symbol is locked: alphapivot unlock SYMBOL --reason ...")  # noqa: T201
     return DONE

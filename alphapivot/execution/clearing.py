@@ -32,8 +32,9 @@ def unlock(hub: Hub, book: str, symbol: str, reason: str, by: str) -> str:
             {"book": book, "symbol": symbol, "reason": reason, "by": by},
         ).scalar()
         if why is None:
-            locked = ", ".join(ledger.locks(conn, book)) or "no symbol"
-            raise DataError(f"{symbol!r} is not locked in book {book!r}; it has locked {locked}")
+            locked = ", ".join(ledger.locks(conn, book))
+            others = f"it has locked {locked}" if locked else "no symbol is"
+            raise DataError(f"{symbol!r} is not locked in book {book!r}; {others}")
         return str(why)
 
 
@@ -52,8 +53,8 @@ def abandon(hub: Hub, book: str, order_id: str, reason: str, by: str, clock: Clo
             {"book": book, "id": order_id},
         ).one_or_none()
         if found is None or found.state in TERMINAL:
-            what = "is no order" if found is None else f"is {found.state}, which is final,"
-            raise DataError(f"{order_id!r} {what} of book {book!r}; `alphapivot status` lists those that work")
+            what = "is no order of" if found is None else f"is {found.state}, which is final, in"
+            raise DataError(f"{order_id!r} {what} book {book!r}; `alphapivot status` lists those that work")
         fence = ledger.raise_fence(conn, book)
         news = {"client_order_id": order_id, "state": "ABANDONED", "reason": f"{reason} ({by})"}
         orders.set_orders(conn, [news], fence, clock.now())

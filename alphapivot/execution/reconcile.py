@@ -122,7 +122,8 @@ def _breaks(
     for order in asked:
         i = order["client_order_id"]
         if news.get(i, order)["state"] == "UNKNOWN":
-            found[order["symbol"]] = f"order {i} may or may not have reached the broker"
+            what = f"{order['leg']} {order['side']} {order['qty']:f}"
+            found[order["symbol"]] = f"order {i} ({what}) may or may not have reached the broker"
         elif isinstance(seen[i], Absent) and order["state"] not in ("CREATED", *IN_FLIGHT) and i not in news:
             found[order["symbol"]] = f"the broker has no order {i}, which was {order['state']}"
     return found

@@ -167,6 +167,13 @@ def locks(hub: Hub, book: str) -> pd.DataFrame:
     )
 
 
+def known(hub: Hub, book: str) -> bool:
+    """Was anything ever decided for this book?"""
+    return bool(
+        _frame(hub, "SELECT EXISTS (SELECT FROM trading.decision WHERE book = :book)", book=book)["exists"].iloc[0]
+    )
+
+
 def journal(hub: Hub, book: str, *, last: int = 50) -> pd.DataFrame:
     """The last lines of the journal, the newest last: at, as_of, kind, symbol, client_order_id, message, run_id."""
     return _frame(

@@ -49,21 +49,28 @@ COMPOSITE = """
     WHERE c.symbol = :symbol AND c.ts = :score_ts AND c.batch_id = :batch_id
 """
 BARS = """
-    SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last, max(ingested_at) AS newest_version,
+    SELECT b.contract, count(*) AS bars, min(ts) AS first, max(ts) AS last, max(ingested_at) AS newest_version,
            string_agg(DISTINCT source, ', ') AS sources,
            (SELECT count(*) FROM market.bar_revision r
-            WHERE (r.symbol, r.market, r.contract, r.interval) = (:symbol, :market, :contract, :interval)
+            WHERE (r.symbol, r.market, r.contract, r.interval) = (:symbol, :market, b.contract, :interval)
               AND r.ts BETWEEN CAST(:first AS timestamptz) AND CAST(:last AS timestamptz)
               AND r.superseded_at > CAST(:decided_at AS timestamptz)) AS restated_since
     FROM market.bar b
-    WHERE (b.symbol, b.market, b.contract, b.interval) = (:symbol, :market, :contract, :interval)
+    WHERE (b.symbol, b.market, b.interval) = (:symbol, :market, :interval)
+      AND (b.contract = :contract OR (:series = 'adjusted' AND b.contract IN ( -- joined at the rolls
+          SELECT r.contract FROM market.roll r WHERE r.symbol = :symbol AND r.ts <= CAST(:last AS timestamptz))))
       AND b.ts BETWEEN CAST(:first AS timestamptz) AND CAST(:last AS timestamptz)
+    GROUP BY b.contract ORDER BY min(b.ts), b.contract
 """
 RUN = """
     SELECT run_id, kind, as_of, known_at, config_hash, code_version, state, started_at FROM ops.run
     WHERE run_id = :run_id
 """
 
+TERMS = (  # of what each pillar of the composite was, as alphapivot/terms.py has them
+    *("pillar", "interval", "score", "contribution", "weight", "share", "scalar", "factor", "multiplier", "cap"),
+    *("gate", "strength", "veto", "ts"),
+)
 Chain = list[tuple[str, pd.DataFrame]]
 
 
@@ -96,12 +103,12 @@ def trace(hub: Hub, order_id: str, book: str | None = None) -> Chain:
             (f"Decision {decision['decision_id']}", _turned({n: decision[n] for n in made} | dict(plan))),
             ("Its gates", pd.DataFrame(gates, columns=["gate", "passed", "found", "allowed"])),
             ("The composite that it stood on", _rows(conn, COMPOSITE, decision)),
-            ("Its pillars", pd.DataFrame(decision["terms"] or [])),
+            ("Its pillars", pd.DataFrame(decision["terms"] or [], columns=TERMS)),
         ]
         bars = decision["bars"]
         if bars.get("first"):
             chain.append((f"Bars ({bars['count']} used)", _rows(conn, BARS, decision | bars)))
-        chain.append(("Run", _rows(conn, RUN, decision)))
+        chain += [("Run", _turned(run)) for run in _rows(conn, RUN, decision).to_dict("records")]
     return chain
 
 
@@ -113,4 +120,4 @@ def _rows(conn: Connection, query: str, values: Mapping[Any, Any]) -> pd.DataFra
 def _turned(row: Mapping[Any, Any]) -> pd.DataFrame:
     """A row on its side; what is not known is left out."""
     known = {name: value for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124 - NaN
-    return pd.DataFrame([(n, str(v)) for n, v in known.items()], columns=["what", "value"])
+    return pd.DataFrame(list(known.items()), columns=["what", "value"], dtype=object)

@@ -87,8 +87,12 @@ def trades(hub: Hub, settings: Settings) -> None:
 
 
 def status(hub: Hub, settings: Settings) -> None:
-    """Data freshness, trades, the kill switch, locks, the last runs."""
+    """The kill switch and locks, data freshness, trades, orders, limits, the last runs."""
     book = settings.execution.book
+    with hub.engine.connect() as connection:
+        console.print(f"Kill switch of book {book}: [bold]{escape(views.switch(control.state(connection, book)))}[/]")
+    if len(locked := report.locks(hub, book)):
+        show(views.locks(locked), "Locked symbols, until somebody clears them: alphapivot unlock | abandon")
     run, feed = tables.latest(hub), settings.feeds[settings.runtime.feed]
     now = (
         run.as_of if run and feed.kind == "simulated" else WallClock().now()
@@ -100,20 +104,11 @@ def status(hub: Hub, settings: Settings) -> None:
     if len(waiting := issues.show(hub)):
         show(views.issues(waiting.head(20)), "Data that waits for a person: alphapivot data show | accept | reject")
     trades(hub, settings)
-    with hub.engine.connect() as connection:
-        switch = control.state(connection, book)
-    console.print(
-        f"Kill switch of book {book}: [bold]{switch.state}[/]"
-        + (f" ({escape(switch.reason)})" if switch.reason else "")
-    )
     show(views.orders(report.working_orders(hub, book)), "Working orders")
     show(views.limits(report.limits_used(hub, settings)), "Limits used")
     show(
         views.exposures(exposed.exposures(hub, settings, now)), "Exposure as shares of equity, pending entries included"
     )
-    locked = report.locks(hub, book)
-    if len(locked):
-        show(locked.astype(str), "Locked symbols")
     show(views.runs(tables.runs(hub)), "Last runs", ["attempts", "started at"])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
+    from alphapivot.execution.control import Control
     from alphapivot.reports.explained import Story
 
 Cell = Callable[[Any], str]
@@ -96,6 +97,23 @@ def orders(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(
         table, columns | {"qty": quantity, "filled": quantity, "price": price, "state": words, "reason": words}
     )
+
+
+def switch(word: Control) -> str:
+    """The kill switch in a sentence: what, why, by whom and when."""
+    out = " (every trade leaves at market)" if word.flatten else ""
+    said = f", by {word.by}, {instant(word.at)} UTC" if word.at is not None else ""
+    return f"{word.state}{out} ({word.reason}){said}"
+
+
+def locks(table: pd.DataFrame) -> pd.DataFrame:
+    """``execution.report.locks``: which symbols trade no more, and why."""
+    return _shown(table, {"symbol": words, "reason": words, "at": instant})
+
+
+def anything(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of whatever it may be: instants to the second, numbers without the zeros that they carry."""
+    return _shown(table, dict.fromkeys(map(str, table.columns), plain))
 
 
 def limits(table: pd.DataFrame) -> pd.DataFrame:
@@ -188,6 +206,19 @@ def price(value: Any) -> str:
 
 def quantity(value: Any) -> str:
     return f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
+
+
+def plain(value: Any) -> str:
+    match value:
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case Decimal():
+            return f"{value.normalize():f}"
+        case float():
+            return f"{value:.6g}"
+        case list():
+            return ", ".join(map(str, value))
+    return str(value).removesuffix("+00:00")
 
 
 def words(value: Any) -> str:

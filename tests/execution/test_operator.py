@@ -1,0 +1,90 @@
+"""The commands that somebody types whom an alert has woken: a real lock, a halt, and what a slip of the hand gives."""
+
+import pytest
+
+from alphapivot import cli
+from tests.execution.book import Book
+from tests.execution.conftest import at, make_settings
+
+
+@pytest.fixture
+def book(world, tmp_path, monkeypatch):
+    """An entry of which nobody knows whether it arrived, and the commands set on its book."""
+    made = Book(world.hub, make_settings({"A": {}}), "poor", tmp_path, at)
+    made.score(20, 50)
+    made.run(20, fault="request lost")
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", world.hub.url)
+    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", made.scope)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", "config.ini")
+    return made
+
+
+@pytest.fixture
+def type_(capsys):
+    """Types a command: its exit code and what it said."""
+
+    def typed(*words):
+        try:
+            code = cli.main(words)
+        except SystemExit as stopped:
+            code = stopped.code
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    return typed
+
+
+def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symbol_unlocked(book, type_):
+    (entry,) = book.orders("ENTRY")
+    order, why = entry["client_order_id"], ("--reason", "the broker has none")
+    _, status = type_("status")
+    assert status.index("Locked symbols") < status.index("Data in")  # what waits for a person comes first
+    assert f"order {order} (ENTRY BUY 250) may or may not have reached the broker" in status
+    assert "UNKNOWN" in status
+    code, locks = type_("locks")
+    assert (code, "alphapivot abandon ORDER_ID" in locks, order in locks) == (0, True, True)
+    _, chain = type_("trace", order)
+    assert f"Order {order}" in chain
+    assert "PENDING_NEW UNKNOWN" in chain
+    code, said = type_("abandon", order, *why)
+    assert (code, f"{order} is abandoned: ENTRY of A, which was UNKNOWN" in said) == (0, True)
+    code, said = type_("unlock", "A", *why)
+    assert (code, said.startswith("A may trade again; it was locked because order")) == (0, True)
+    assert type_("locks")[1].startswith(f"Locked symbols of book {book.scope}")
+    assert "Locked symbols" not in type_("status")[1]
+    book.run(20)
+    assert book.states() == {"ENTRY": ["ABANDONED"], "STOP": ["CANCELED"], "TARGET": ["CANCELED"]}
+    assert book.locks() == []
+
+
+def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, monkeypatch):
+    (entry,) = book.orders("ENTRY")
+    order, before = entry["client_order_id"], book.state()
+    for words, code, said in (
+        (("unlock", "B", "--reason", "x"), 1, "'B' is not locked in book"),
+        (("unlock", "a", "--reason", "x"), 1, "it has locked A"),
+        (("unlock", "A"), 2, "--reason"),
+        (("unlock", "A", "--reason", " "), 2, "is empty; say why"),
+        (("unlock", "A", "--reasn", "x"), 2, "--reasn is no option of alphapivot unlock; did you mean --reason?"),
+        (("abandon", order[:-1], "--reason", "x"), 1, "is no order of book"),
+        (("trace", order[:-1]), 1, "there is no order"),
+        (("halt", "--flaten", "--reason", "x"), 2, "did you mean --flatten?"),
+    ):
+        got, told = type_(*words)
+        assert (got, said in told) == (code, True), (words, told)
+    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "another")
+    code, told = type_("abandon", order, "--reason", "x")
+    assert (code, "is no order of book 'another'" in told) == (1, True)
+    assert type_("unlock", "A", "--reason", "x") == (1, "'A' is not locked in book 'another'; no symbol is")
+    assert book.state() == before
+
+
+def test_a_halt_names_its_book_and_database_and_status_says_who_and_why(book, type_, monkeypatch):
+    code, said = type_("halt", "--flatten", "--reason", "woken up")
+    assert (code, f"book {book.scope} in " in said, "leaves every trade at market" in said) == (0, True, True)
+    assert "is it the one that you mean?" not in said
+    word = type_("status")[1].split("Locked")[0]
+    assert word.startswith(f"Kill switch of book {book.scope}: HALTED (every trade leaves at market) (woken up), by ")
+    assert "is active again" in type_("resume", "--reason", "it was nothing")[1]
+    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "papre")
+    assert "nothing was ever decided for book papre there" in type_("halt", "--reason", "x")[1]
