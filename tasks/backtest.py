@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from alphapivot import hub
-from alphapivot.errors import DataError
+from alphapivot.errors import ConfigError, DataError
 from alphapivot.hub import Hub, attended, backtests, ops
 from alphapivot.research import backtest, backtest_check, backtest_market, backtest_warnings
 from alphapivot.research.backtest import Progress, Timer
@@ -18,6 +19,7 @@ from alphapivot.version import code_version
 from tasks import composite, pillars, runs
 
 Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
+ORPHANED = 60.0  # seconds within which the server sees that a trial's process was killed, in a long statement too
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,8 @@ class Done:
     """``unchanged``: the same was asked before, of the same data, and this is what came of it then."""
 
     run: RunRef
+    book: str
     unchanged: bool = False
-
-    @property
-    def book(self) -> str:
-        return self.run.scope
 
 
 def run(
@@ -53,42 +52,69 @@ def run(
     if not since < until:
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
     backtest.booked(settings, "bt-")  # a mistake is said before anything is begun
+    if backtests.TRIAL.fullmatch(f"bt-{(book or '').removeprefix('bt-')}"):
+        raise ConfigError(f"--book {book}: the trials of `alphapivot tune` are called so; give another name")
     database = hub.connect()
     asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{until.isoformat()}:{book or ''}"
     times = 0
     while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None and known[0] == "completed":
         found, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
         if not again and not backtests.outdated(database, found, list(settings.instruments)):
-            return Done(found, unchanged=True)
+            return Done(found, found.scope, unchanged=True)
         times += 1
     key = f"{asked}:{times}"
-    with attended.held(database, runs.run_id(key)):
-        current = _begin(database, settings, since, until, book, key)
-        try:
-            _make(database, current, settings, since, progress, schedule)
-        except BaseException as error:
-            ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}")
-            raise
-    return Done(current)
-
-
-def _begin(database: Hub, settings: Settings, since: datetime, until: datetime, book: str | None, key: str) -> RunRef:
-    """The run of this key, and the book that it trades."""
     name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}"
-    current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
-    current, _ = ops.load_run(database, current.run_id)
-    backtests.open_(database, current, since)
-    if current.known_at is None:
-        current = ops.freeze_known_at(database, current)
+    with attended.held(database, runs.run_id(key)):
+        current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
+        current, _ = ops.load_run(database, current.run_id)
+        backtests.open_(database, current, name, since)
+        if current.known_at is None:
+            current = ops.freeze_known_at(database, current)
+        with _recorded(database, current):
+            _make(database, current, settings, name, since, progress, schedule)
+    return Done(current, name)
+
+
+def trial(settings: Settings, since: datetime, until: datetime, *, book: str, scope: str, known_at: datetime) -> RunRef:
+    """
+    A backtest of many, in a ``book`` that no other search has: it goes on where it was killed, and is found where it
+    was done. All of them read the hub as it was known at ``known_at``, and those whose configs score alike share the
+    scores of one ``scope``.
+    """
+    database, key = hub.connect(), f"trial:{book}"
+    with attended.held(database, runs.run_id(key), f"trial {book}", patience=ORPHANED):
+        if (known := ops.attempted(database, runs.run_id(key))) is not None and known[0] == "completed":
+            return ops.load_run(database, runs.run_id(key))[0]
+        current = runs.begin("backtest", settings, key=key, as_of=until, scope=scope)
+        backtests.open_(database, current, book, since)
+        current = ops.set_known_at(database, current, known_at)
+        with _recorded(database, current):
+            _make(database, current, settings, book, since, lambda *_: None, None)
     return current
 
 
+@contextmanager
+def _recorded(database: Hub, run: RunRef) -> Iterator[None]:
+    """An error ends the run, and stands in ops.run."""
+    try:
+        yield
+    except BaseException as error:
+        ops.finish_run(database, run.run_id, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
 def _make(
-    database: Hub, run: RunRef, settings: Settings, since: datetime, progress: Progress, schedule: Schedule | None
+    database: Hub,
+    run: RunRef,
+    settings: Settings,
+    book: str,
+    since: datetime,
+    progress: Progress,
+    schedule: Schedule | None,
 ) -> None:
     timer = Timer()
     _score(run, settings, timer, progress)
-    settings = backtest.booked(settings, run.scope)
+    settings = backtest.booked(settings, book)
     first = backtest_market.instants(database, run, settings, since)
     instants = first if schedule is None else [i for i in schedule(database, run, settings) if since < i <= run.as_of]
     if not instants:
@@ -106,7 +132,7 @@ def _make(
         with database.engine.connect() as conn:
             begins = backtests.begins(conn, run)
         warned = backtest_warnings.collect(database, run, settings, since, instants[0], begins)
-        results = backtests.results(database, run.scope)
+        results = backtests.results(database, book)
     backtests.finish(database, run, results, warned, timer.spent)
     ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")
 

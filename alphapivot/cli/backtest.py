@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timedelta
 
-from alphapivot.cli.common import DONE, Add, day
+from alphapivot.cli.common import DONE, Add, day, day_end
 
 
 def add(command: Add) -> None:
     sub = command("backtest", _backtest, "what would it have done? The code that trades, over the bars that are there")
     sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="from this day (UTC) on")
-    sub.add_argument("--to", dest="end", type=_end, required=True, metavar="DAY", help="up to the end of this day")
+    sub.add_argument("--to", dest="end", type=day_end, required=True, metavar="DAY", help="up to the end of this day")
     sub.add_argument("--book", metavar="NAME", help="what it is called: bt-NAME; its run's id when absent")
     change = "another value for this backtest alone, such as execution.stop_atr=3; any number of times"
     sub.add_argument(
@@ -20,10 +19,7 @@ def add(command: Add) -> None:
     sub.add_argument("--again", action="store_true", help="make it anew, although it was made before")
     sub = command("backtests", _backtests, "the backtests that were made; with two names, how they differ")
     sub.add_argument("books", nargs="*", metavar="BOOK", help="one: all of it; two: which keys and which trades differ")
-
-
-def _end(text: str) -> datetime:
-    return day(text) + timedelta(days=len(text) == 10)
+    sub.add_argument("--trials", action="store_true", help="also those that `alphapivot tune --engine full` has made")
 
 
 def _change(text: str) -> tuple[str, str]:
@@ -74,7 +70,7 @@ def _backtests(options: argparse.Namespace) -> int:
     database = hub.connect()
     match options.books:
         case []:
-            backtests.table(database)
+            backtests.table(database, trials=options.trials)
         case [book]:
             backtests.show(database, book)
         case [book, other]:

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -73,6 +73,11 @@ def instant(text: str) -> datetime:
 def day(text: str) -> datetime:
     """A day's begin, or an instant with its zone."""
     return instant(f"{text}T00:00:00Z" if len(text) == 10 else text)
+
+
+def day_end(text: str) -> datetime:
+    """A day's end, or an instant with its zone."""
+    return day(text) + timedelta(days=len(text) == 10)
 
 
 def amount(text: str) -> Decimal:

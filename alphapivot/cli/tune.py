@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, day, settings_of
+from alphapivot.cli.common import DONE, Add, day, day_end, settings_of
+
+if TYPE_CHECKING:
+    from alphapivot.research.tune import Engine
 
 
 def add(command: Add) -> None:
     sub = command("tune", _tune, "try many configs over the past, walk forward, and say whether the best is luck")
     values = "KEY=A,B,C or KEY=LOW..HIGH, such as execution.entry_threshold=30,40,50; once for each key"
     sub.add_argument("--set", dest="keys", action="append", default=[], metavar="KEY=VALUES", help=values)
-    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="begin of the period")
-    sub.add_argument("--to", dest="end", type=day, required=True, metavar="DAY", help="end of the period")
+    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="from this day (UTC) on")
+    sub.add_argument("--to", dest="end", type=day_end, required=True, metavar="DAY", help="up to the end of this day")
+    engine = (
+        "core: the screening engine, in seconds; full: any key, each trial a whole backtest, and as slow as so many"
+    )
+    sub.add_argument("--engine", choices=("core", "full"), default="core", help=engine)
     sub.add_argument("--objective", choices=("sharpe", "sortino", "calmar", "growth"), default="sharpe")
     sub.add_argument("--trials", type=int, metavar="N", help="so many at random; every combination when absent")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="which random ones (0)")
@@ -35,21 +43,23 @@ def _tune(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.reports import charts, terminal
     from alphapivot.research import tune, tune_page, tune_space
+    from alphapivot.research.tune_judge import Judgement
 
     settings = settings_of(options)
-    keys = tune_space.parse(options.keys, settings)
-    judgement = tune.Judgement(options.objective, options.walk_forward, options.folds, options.embargo)
+    keys = tune_space.parse(options.keys, settings, engine=options.engine)
+    judgement = Judgement(options.objective, options.walk_forward, options.folds, options.embargo)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("trials", total=None)
 
-        def progress(done: int, of: int) -> None:
+        def progress(done: float, of: int) -> None:
             bar.update(task, completed=done, total=of)
 
         found = tune.run(
             hub.connect(),
             settings,
             keys,
+            _engine(options.engine),
             since=options.start,
             until=options.end,
             count=options.trials,
@@ -63,9 +73,19 @@ def _tune(options: argparse.Namespace) -> int:
     terminal.show(tune_page.walked(found), f"Walk-forward, {options.walk_forward}")
     terminal.show(tune_page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")
     best = found.trials[found.best]
-    print("The best trial in config.ini; `alphapivot backtest` confirms it:")  # noqa: T201
+    print(f"{tune_page.made_by(found)}\nThe best trial in config.ini:")  # noqa: T201
     print("\n".join(f"  {line}" for line in tune_space.lines(settings, keys, [best.config[k.name] for k in keys])))  # noqa: T201
     if options.html:
         charts.save(options.html, tune_page.page(found, options.objective))
     print(found.verdict)  # noqa: T201
     return DONE
+
+
+def _engine(name: str) -> Engine:
+    if name == "full":
+        from tasks.tune import Whole
+
+        return Whole()
+    from alphapivot.research.tune_screen import Screening
+
+    return Screening()

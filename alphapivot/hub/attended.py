@@ -6,6 +6,7 @@ So two processes never work at one run, and of a run that reads `running` the hu
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,20 @@ CLASS = "hashtext('alphapivot.run')"
 
 
 @contextmanager
-def held(hub: Hub, run_id: str) -> Iterator[None]:
-    """Holds the run until the block or the process ends. Raises DataError while another process holds it."""
+def held(hub: Hub, run_id: str, called: str = "", *, patience: float = 0) -> Iterator[None]:
+    """
+    Holds the run until the block or the process ends. Raises DataError where another process holds it, and still does
+    after ``patience`` seconds: the server may not have seen yet that a process was killed. ``called``: what a person
+    knows it by.
+    """
+    deadline = time.monotonic() + patience
     with hub.dbapi(autocommit=True) as connection:
-        row = connection.execute(f"SELECT pg_try_advisory_lock({CLASS}, hashtext(%s))", [run_id]).fetchone()
-        if not row or not row[0]:
-            raise DataError(f"run {run_id} is under way in another process; wait for it, or end it and ask again")
+        asked = f"SELECT pg_try_advisory_lock({CLASS}, hashtext(%s))"
+        while connection.execute(asked, [run_id]).fetchone() != (True,):
+            if time.monotonic() >= deadline:
+                what = called or f"run {run_id}"
+                raise DataError(f"{what} is under way in another process; wait for it, or end it and ask again")
+            time.sleep(0.1)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +22,7 @@ NEWER = """
         OR EXISTS (SELECT FROM market.corporate_action
                    WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
 """
+TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # the books of ``trial``
 # what a backtest did, in the order of its natural keys; no ids, no names of runs and books, no wall-clock times
 RESULTS = {
     "decision": """
@@ -52,20 +54,25 @@ RESULTS = {
 }
 
 
-def open_(hub: Hub, run: RunRef, since: datetime) -> None:
+def trial(tune_id: int, number: int) -> str:
+    """The book of a search's trial, by which it is found again."""
+    return f"bt-tune{tune_id}-{number}"
+
+
+def open_(hub: Hub, run: RunRef, book: str, since: datetime) -> None:
     """Notes what is asked. Raises DataError where the book is another backtest's."""
     with hub.engine.begin() as conn:
-        row = conn.execute(text("SELECT run_id FROM research.backtest WHERE book = :book"), {"book": run.scope}).first()
+        row = conn.execute(text("SELECT run_id FROM research.backtest WHERE book = :book"), {"book": book}).first()
         if row is not None and row.run_id != run.run_id:
             raise DataError(
-                f"{run.scope} is another backtest already (run {row.run_id}); leave --book out, or give another name"
+                f"{book} is another backtest already (run {row.run_id}); leave --book out, or give another name"
             )
         conn.execute(
             text(
                 "INSERT INTO research.backtest (run_id, book, since, until) VALUES (:run_id, :book, :since, :until)"
                 " ON CONFLICT DO NOTHING"
             ),
-            {"run_id": run.run_id, "book": run.scope, "since": since, "until": run.as_of},
+            {"run_id": run.run_id, "book": book, "since": since, "until": run.as_of},
         )
 
 
@@ -164,7 +171,7 @@ def equity(hub: Hub, book: str) -> list[tuple[datetime, Decimal]]:
 def listed(hub: Hub) -> list[RowMapping]:
     """All of them, the newest last, with config hash, code and state."""
     query = """
-        SELECT b.*, r.config_hash, r.code_version, r.state, r.config, r.known_at FROM research.backtest b
+        SELECT b.*, r.config_hash, r.code_version, r.state, r.config, r.known_at, r.scope FROM research.backtest b
         JOIN ops.run r USING (run_id) ORDER BY b.made_at
     """
     with hub.engine.connect() as conn:

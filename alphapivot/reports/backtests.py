@@ -27,11 +27,16 @@ WARNINGS = """
 MOST = 40  # rows of a table that a person reads
 
 
-def table(hub: Hub) -> None:
-    """All backtests, the newest last."""
-    found = backtests.listed(hub)
+def table(hub: Hub, *, trials: bool = False) -> None:
+    """All backtests, the newest last; those that searches have made where ``trials`` asks for them."""
+    every = backtests.listed(hub)
+    found = [row for row in every if trials or not backtests.TRIAL.fullmatch(row["book"])]
     terminal.show(pd.DataFrame([_line(row) for row in found]).astype(str), "Backtests", ["made at", "code", "seconds"])
-    if not found:
+    if len(found) < len(every):
+        searches = sorted({int(m[1]) for row in every if (m := backtests.TRIAL.fullmatch(row["book"]))})
+        told = f"search {searches[0]}" if len(searches) == 1 else f"searches {', '.join(map(str, searches))}"
+        terminal.console.print(f"{len(every) - len(found)} trials of {told} are not shown: --trials")
+    elif not found:
         terminal.console.print("none yet: alphapivot backtest --from 2024-01-01 --to 2024-12-31")
 
 

@@ -146,14 +146,16 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
 
     unknown = left_out(settings)
     if unknown:
-        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: `alphapivot backtest` knows it")
+        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: --engine full takes it")
     broker: Any = settings.brokers[settings.execution.broker]
     execution, entry, exits = settings.execution, settings.entry, settings.exit
     sizing, risk, pauses = settings.sizing, settings.risk, settings.protections
     patience = max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
     slippage = broker.slippage_bps * 10_000
     if slippage != slippage.to_integral_value():
-        raise ConfigError(f"slippage_bps = {broker.slippage_bps}: the screening engine takes four decimals of it")
+        raise ConfigError(
+            f"slippage_bps = {broker.slippage_bps}: the screening engine takes four decimals of it, --engine full all"
+        )
     return k.Rules(
         cash=float(broker.cash),
         entry_threshold=execution.entry_threshold,

@@ -10,21 +10,24 @@ import numpy as np
 import pandas as pd
 
 from alphapivot.reports import charts
-from alphapivot.research import tune
 from alphapivot.research.overfitting import annual
+from alphapivot.research.tune_objective import objective as score
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from alphapivot.research.tune import Found
+    from alphapivot.research.tune_judge import Found
 
 EXPLAINED = (
     "In sample is what a config was chosen on, out of sample the days that came after it. Deflated Sharpe ratio: the "
     "probability that the best trial has any skill, counting how many were tried (Bailey and Lopez de Prado 2014). "
     "Probability of overfitting: how often the best of one half of the record is below the median in the other half "
-    "(Bailey, Borwein, Lopez de Prado and Zhu 2015). The screening engine made these numbers: `alphapivot "
-    "backtest` confirms the config that is chosen."
+    "(Bailey, Borwein, Lopez de Prado and Zhu 2015)."
 )
+MADE_BY = {
+    "core": "The screening engine made these numbers: `alphapivot backtest` confirms the config that is chosen.",
+    "full": "Each trial is a whole backtest, kept as {books}: `alphapivot backtests` and `alphapivot report` show it.",
+}
 SHOWN = 10
 
 
@@ -94,9 +97,14 @@ def page(found: Found, objective: str) -> str:
         *_maps(found, objective),
         ("Walk-forward", walked(found)),
         (f"The best {min(SHOWN, len(found.trials))} of {len(found.trials)} trials", ranked(found)),
-        EXPLAINED,
+        f"{EXPLAINED} {made_by(found)}",
     ]
     return charts.page(f"Search {found.tune_id}: {found.days[0]} to {found.days[-1]}", pieces)
+
+
+def made_by(found: Found) -> str:
+    """What stands behind the numbers, and where more of it is seen."""
+    return MADE_BY[found.engine].format(books=f"bt-tune{found.tune_id}-0 to -{len(found.trials) - 1}")
 
 
 def _scatter(found: Found, objective: str) -> go.Figure:
@@ -104,7 +112,7 @@ def _scatter(found: Found, objective: str) -> go.Figure:
     import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
 
     before, after = (
-        np.array([tune.objective(found.returns[getattr(w.fold, part)], objective, found.a_year) for w in found.walked])
+        np.array([score(found.returns[getattr(w.fold, part)], objective, found.a_year) for w in found.walked])
         for part in ("train", "test")
     )
     x, y = (np.nanmean(np.where(np.isfinite(v), v, 0.0), axis=0) for v in (before, after))

@@ -3,7 +3,8 @@ What a search tries: the values that ``--set`` names, one Settings for each tria
 
 ``section.key=a,b,c`` are values, ``section.key=low..high`` a range; an entry of a mapping is a key of its own, such as
 ``composite.weights.trend=0.2,0.4``. Values are text as in config.ini and are read by the settings' own models, so that
-what is wrong is told in their words. Without ``--trials`` every combination is tried (a grid), with it a random sample.
+what is wrong is told in their words; ``off`` is a key that is left out. Without ``--trials`` every combination is tried
+(a grid), with it a random sample.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from alphapivot.settings import Settings
 from pillars.rules import Ruled
 
 SINGLE = ("timeframes", "composite", "execution", "entry", "exit", "sizing", "risk", "protections")
-MANY = {"pillar": "pillars", "broker": "brokers"}
+MANY = {"pillar": "pillars", "rule": "pillars", "broker": "brokers", "instrument": "instruments"}
+ONLY_FULL = ("instrument",)  # families that the screening engine takes as they are
+TERMS = ("tradable", "group", "margin", "lot", "tick", "adjust")  # of an instrument: what is not decided by ingestion
+OFF = "off"  # a key that may be left out is
 # what names things is no number to be tuned
 FIXED = {
     "timeframes": ("base",),
@@ -64,13 +68,13 @@ class Key:
         return f"{rng.uniform(self.low, self.high):.4g}"
 
 
-def parse(texts: Sequence[str], settings: Settings) -> list[Key]:
-    """The keys of ``--set``. Raises ConfigError that tells all that is wrong with them."""
+def parse(texts: Sequence[str], settings: Settings, *, engine: str = "core") -> list[Key]:
+    """The keys of ``--set``, for this engine. Raises ConfigError that tells all that is wrong with them."""
     mistakes: list[str] = []
     keys: list[Key] = []
     for text in texts:
         try:
-            key = _parse(text, settings)
+            key = _parse(text, settings, engine)
         except ConfigError as error:
             mistakes.append(str(error))
             continue
@@ -135,15 +139,18 @@ def apply(settings: Settings, values: Mapping[Key, str]) -> Settings:
     return made
 
 
-def _parse(text: str, settings: Settings) -> Key:
+def _parse(text: str, settings: Settings, engine: str) -> Key:
     name, equals, wanted = (part.strip() for part in text.partition("="))
     known = sections(settings)
     if not equals or not wanted:
         raise ConfigError(f"--set {text}: write section.key=values, such as execution.entry_threshold=30,40,50")
     section = next((s for s in sorted(known, key=len, reverse=True) if name.startswith(f"{s}.")), None)
     if section is None:
-        asked = ".".join(name.split(".")[: 2 if name.split(".")[0] in MANY else 1])
+        parts = name.split(".")
+        asked = ".".join(parts[: {"rule": 3}.get(parts[0], 2 if parts[0] in MANY else 1)])
         raise ConfigError(f"--set {name}: {asked} is no section that can be tuned; {ini.nearest(asked, known)}")
+    if engine == "core" and section.split(".")[0] in ONLY_FULL:
+        raise ConfigError(f"--set {name}: the screening engine takes [{section}] as it is; --engine full tunes it")
     key, entry, annotation = _field(name, section, settings)
     low, dots, high = wanted.partition("..")
     if not dots:
@@ -163,6 +170,8 @@ def _field(name: str, section: str, settings: Settings) -> tuple[str, str, Any]:
     model = _section(settings, section)
     model = model.pillar if isinstance(model, Ruled) else model
     fields = {n: field for n, field in type(model).model_fields.items() if n not in FIXED.get(section, ("kind",))}
+    if section.startswith("instrument."):
+        fields = {n: fields[n] for n in TERMS}
     if key not in fields:
         raise ConfigError(
             f"--set {name}: {key or 'nothing'} is not a key of [{section}] to tune; {ini.nearest(key, fields)}"
@@ -180,7 +189,10 @@ def _field(name: str, section: str, settings: Settings) -> tuple[str, str, Any]:
 
 def sections(settings: Settings) -> list[str]:
     """The sections whose keys can be tuned."""
-    return [*SINGLE, *(f"{family}.{n}" for family, field in MANY.items() for n in getattr(settings, field))]
+    ruled = {name: pillar for name, pillar in settings.pillars.items() if isinstance(pillar, Ruled)}
+    rules = [f"rule.{name}.{rule}" for name, pillar in ruled.items() for rule in pillar.rules]
+    many = [f"{family}.{n}" for family, field in MANY.items() if family != "rule" for n in getattr(settings, field)]
+    return [*SINGLE, *many, *rules]
 
 
 def _is_whole(annotation: Any) -> bool:
@@ -194,19 +206,30 @@ def _shown(number: float, *, whole: bool) -> str:
 
 def _section(settings: Settings, name: str) -> Any:
     family, _, rest = name.partition(".")
+    if family == "rule":
+        pillar, _, rule = rest.partition(".")
+        ruled: Any = settings.pillars[pillar]
+        return ruled.rules[rule]
     return getattr(settings, MANY[family])[rest] if family in MANY else getattr(settings, name)
 
 
 def _with(settings: Settings, name: str, section: BaseModel) -> Settings:
     family, _, rest = name.partition(".")
+    if family == "rule":
+        rest, _, rule = rest.partition(".")
+        ruled: Any = settings.pillars[rest]
+        section = Ruled(pillar=ruled.pillar, rules={**ruled.rules, rule: section})
     if family in MANY:
         return settings.model_copy(update={MANY[family]: {**getattr(settings, MANY[family]), rest: section}})
     return settings.model_copy(update={name: section})
 
 
 def _value(model: BaseModel, key: Key, text: str) -> Any:
+    field = type(model).model_fields[key.key]
+    if text == OFF and field.default in (None, ()):
+        return field.default
     try:
-        return ini.typed(text, type(model).model_fields[key.key])
+        return ini.typed(text, field)
     except ValueError as error:
         raise ConfigError(f"--set {key.name}={text}: {error}") from None
 
@@ -257,6 +280,8 @@ def as_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Decimal | float):
         return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return str(value)
 
 
@@ -268,8 +293,10 @@ def lines(settings: Settings, keys: Sequence[Key], values: Sequence[str]) -> lis
         model = _section(chosen, key.section)
         now = getattr(model.pillar if isinstance(model, Ruled) else model, key.key)
         text = ", ".join(f"{n}: {v:.6g}" for n, v in now.items()) if isinstance(now, dict) else as_text(now)
-        told.setdefault(key.section, {})[key.key] = text
-    return [line for section, own in told.items() for line in (f"[{section}]", *(f"{k} = {v}" for k, v in own.items()))]
+        told.setdefault(key.section, {})[key.key] = (
+            f"{key.key} = {text}" if now not in (None, ()) else f"; no {key.key}"
+        )
+    return [line for section, own in told.items() for line in (f"[{section}]", *own.values())]
 
 
 __all__ = ["Key", "apply", "grammar", "lines", "parse", "sections", "trials"]

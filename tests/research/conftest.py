@@ -45,7 +45,7 @@ class Walks:
             code_version="test",
         )
         run = ops.freeze_known_at(self.hub, run)
-        backtests.open_(self.hub, run, FIRST)
+        backtests.open_(self.hub, run, book, FIRST)
         with ops.batch(self.hub, run, "scores", book, {}) as batch:
             batch.write(Composites, self.scores.assign(scope=book, batch_id=0)[Composites.columns()])
         return run, backtest.booked(self.settings, book)
