@@ -70,7 +70,7 @@ def _tune(options: argparse.Namespace) -> int:
             again=options.again,
         )
     terminal.show(tune_page.ranked(found), f"The best of {len(found.trials)} trials over the whole period")
-    terminal.show(tune_page.walked(found), f"Walk-forward, {options.walk_forward}")
+    terminal.show(tune_page.walked(found).drop(columns="values"), f"Walk-forward, {options.walk_forward}")
     terminal.show(tune_page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")
     best = found.trials[found.best]
     print(f"{tune_page.made_by(found)}\nThe best trial in config.ini:")  # noqa: T201

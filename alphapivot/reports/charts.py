@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from alphapivot.reports.explained import Story
 
 UP, DOWN, SUM, INK = "#2a9d6f", "#d1495b", "#3d5a80", "#22303c"
-FIGURE = {"displaylogo": False, "responsive": True}
+FIGURE = {"displaylogo": False, "displayModeBar": False, "responsive": True}
+PLACED = {  # a phone has no room beside a chart; its title, which would be cut there, is a heading of the page
+    "title": None,
+    "margin": {"t": 40},
+    "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .8rem; border-bottom: 1px solid #e3e8ec; text-align: left; }
-td.n { text-align: right; } th { font-weight: 600; } h2 { margin-top: 2.5rem; }
+td.n, th.n { text-align: right; } th { font-weight: 600; } h2 { margin-top: 2.5rem; }
 .table { overflow: auto; max-height: 85vh; } .figure { overflow-x: auto; }
 thead { position: sticky; top: 0; background: #fff; }
 @media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .15rem .4rem; } }
@@ -103,8 +108,14 @@ def page(title: str, pieces: Iterable[str | go.Figure | tuple[str, pd.DataFrame]
             body.append(_table(*piece))
         else:
             # plotly's own script is written once, with the first figure
-            drawn = piece.to_html(full_html=False, include_plotlyjs=script, config=FIGURE)
-            body.append(f"<div class=figure>{drawn}</div>")
+            heading = html.escape(piece.layout.title.text or "")
+            placed = type(piece)(piece).update_layout(PLACED)
+            drawn = placed.to_html(full_html=False, include_plotlyjs=script, config=FIGURE)
+            body.append(
+                f"<h2>{heading}</h2>\n<div class=figure>{drawn}</div>"
+                if heading
+                else f"<div class=figure>{drawn}</div>"
+            )
             script = False
     phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">{phone}<title>{html.escape(title)}</title><style>{STYLE}</style>'
@@ -124,14 +135,15 @@ def png(figure: go.Figure, path: Path, *, width: int = 1100) -> None:
 
 
 def _table(title: str, view: pd.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in view.columns)
+    kinds = [' class="n"' if all(map(_number, view.iloc[:, place])) else "" for place in range(view.shape[1])]
+    head = "".join(f"<th{kind}>{html.escape(str(n))}</th>" for n, kind in zip(view.columns, kinds, strict=True))
     rows = "\n".join(
-        "<tr>" + "".join(f"<td{_number(cell)}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td{k}>{html.escape(str(cell))}</td>" for cell, k in zip(row, kinds, strict=True)) + "</tr>"
         for row in view.itertuples(index=False)
     )
     table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
     return f"<h2>{html.escape(title)}</h2>\n<div class=table>{table}</div>"
 
 
-def _number(cell: object) -> str:
-    return ' class="n"' if re.fullmatch(r"[+\-–]?[\d,.]*", str(cell)) else ""
+def _number(cell: object) -> bool:
+    return re.fullmatch(r"[+\-–]?[\d,.]*%?", str(cell)) is not None

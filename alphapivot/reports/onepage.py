@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from alphapivot.reports import sheet, sheet_tables
+from alphapivot.reports import sheet, sheet_cells, sheet_tables
 
 if TYPE_CHECKING:
     from alphapivot.reports.result import Result
@@ -62,7 +62,7 @@ def _months(result: Result) -> go.Heatmap:
     top = float(table.abs().max().max()) if len(table) else 1.0
     shown = table.map(lambda v: "" if v != v else f"{v:+.1%}")  # noqa: PLR0124 - NaN
     return go.Heatmap(
-        z=table, x=list(sheet_tables.MONTHS), y=[str(y) for y in table.index], text=shown, texttemplate="%{text}",
+        z=table, x=list(sheet_cells.MONTHS), y=[str(y) for y in table.index], text=shown, texttemplate="%{text}",
         zmin=-top, zmax=top, colorscale=[[0, sheet.DOWN], [0.5, "#ffffff"], [1, sheet.UP]], showscale=False,
         xgap=2, ygap=2,
     )  # fmt: skip

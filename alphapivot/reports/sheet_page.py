@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.offline
 
 from alphapivot.reports import book, sheet
+from alphapivot.reports import sheet_cells as cells
 from alphapivot.reports import sheet_tables as tables
 
 if TYPE_CHECKING:
@@ -69,16 +70,16 @@ def page(
             made.card(
                 heading,
                 words + _first(table),
-                tables.html(table.head(ROWS), toned=money, long=True),
+                cells.html(table.head(ROWS), toned=money, long=True),
             )
             for heading, words, table in tables.versus(against, result.book)
         )
         made.add("against", *cards)
-    figures = tables.html(tables.figures(result), wide="definition")
+    figures = cells.html(tables.figures(result), wide="definition")
     made.add("figures", made.card("All figures", "Each with its definition.", figures))
     own = "".join(f'<p><a href="{escape(to)}">{escape(words)}</a></p>' for words, to in (links or {}).items())
     words = "Configs and code behind the decisions, the newest first."
-    made.add("made-of", made.card("What made it", words, tables.html(tables.runs(result)), own))
+    made.add("made-of", made.card("What made it", words, cells.html(tables.runs(result)), own))
     return made.html(f"Book {result.book.name}", _subtitle(result))
 
 
@@ -127,7 +128,7 @@ def _through_time(made: _Page, result: Result) -> None:
     made.add(
         "time",
         made.card("Equity", words, made.plot(sheet.equity(result))),
-        made.card("Months", "Returns by month and year, compounded.", tables.months(result)),
+        made.card("Months", "Returns by month and year, compounded.", cells.months(result)),
         made.card("Rolling", "Sharpe and exposure through time.", made.plot(sheet.rolling(result))),
     )
 
@@ -148,7 +149,7 @@ def _trades(made: _Page, result: Result, bars: Mapping[str, pd.DataFrame]) -> No
     made.add(
         "trades",
         made.card("Trades on their charts", words, choice),
-        made.card("Trades", told, tables.html(newest, toned=("R", "result"), long=True)),
+        made.card("Trades", told, cells.html(newest, toned=("R", "result"), long=True)),
     )
     far = "How far trades went against us and for us, in multiples of what was risked."
     brought = "Results of closed trades in multiples of what was risked."
@@ -172,13 +173,13 @@ def _contribution(made: _Page, result: Result) -> None:
 def _costs(made: _Page, result: Result) -> None:
     paid = sum(result.figures[name] or 0.0 for name in ("commission", "slippage", "delay"))
     words = f"{paid:,.2f} {result.book.currency} in all, against what was hoped for when orders were made."
-    table = tables.html(tables.costs(result), toned=(), long=True)
+    table = cells.html(tables.costs(result), toned=(), long=True)
     made.add("costs", made.card("Costs", words, made.plot(sheet.costs(result)), table))
 
 
 def _holding(made: _Page, result: Result) -> None:
     words = "Each instrument bought at the first mark and held, without costs or leverage; rolls and dividends joined."
-    table = tables.html(tables.holding(result), toned=("total return",), long=True)
+    table = cells.html(tables.holding(result), toned=("total return",), long=True)
     made.add("holding", made.card("Against buying and holding", words, made.plot(sheet.held(result)), table))
 
 

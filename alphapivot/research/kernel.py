@@ -3,7 +3,8 @@ The loop of the screening engine, in machine code: one pass over all bars in tim
 
 Numbers of ``alphapivot/brokers/fills.py`` and ``alphapivot/execution/decide.py``, in whole ticks and lots; money is
 float here, for nothing of it becomes an order. What a rule means is said there, and what is left out in ``core``.
-Imported only by ``core.simulate``: numba takes a second to load.
+Imported only by ``core.simulate``: numba takes a second to load. All in one file, however long: numba's cache sees a
+change of the file that it compiled, not of one that it was made with.
 """
 
 from __future__ import annotations

@@ -43,10 +43,10 @@ def ranked(found: Found, most: int = SHOWN) -> pd.DataFrame:
             "drawdown": _percent(t.drawdown),
             "trades": str(t.trades),
         }
-        rows.append(
-            {"trial": str(t.number), **t.config, **numbers, "halted": f"{t.halted_at:%Y-%m-%d}" if t.halted_at else ""}
-        )
-    return pd.DataFrame(rows)
+        halted = f"{t.halted_at:%Y-%m-%d}" if t.halted_at else ""
+        rows.append({"trial": str(t.number), **numbers, "halted": halted, **t.config})
+    table = pd.DataFrame(rows)
+    return table if table["halted"].any() else table.drop(columns="halted")
 
 
 def walked(found: Found) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def figures(found: Found) -> pd.DataFrame:
     """What the search says of itself."""
     d = found.deflated
     rows = [
-        ("trials", f"{d.trials}, worth {d.independent} independent ones"),
+        ("trials", f"{d.trials}, as good as {d.independent} independent"),
         ("best Sharpe ratio of a year", _two(annual(d.ratio, found.a_year))),
         ("expected of the best by luck", _two(annual(d.benchmark, found.a_year))),
         ("deflated Sharpe ratio", _percent(d.probability)),
@@ -152,7 +152,10 @@ def _luck(found: Found) -> go.Figure:
         (found.deflated.benchmark, "expected of the best by luck", charts.DOWN),
         (found.deflated.ratio, "the best", charts.UP),
     ):
-        figure.add_vline(x=annual(value, found.a_year), line={"color": colour, "width": 2}, annotation={"text": name})
+        at = annual(value, found.a_year)
+        figure.add_vline(x=at, line={"color": colour, "width": 2})
+        figure.add_scatter(x=[at], y=[0], mode="lines", line={"color": colour, "width": 2}, name=f"{name} {_two(at)}")
+    figure.update_traces(selector={"type": "histogram"}, showlegend=False)
     figure.update_layout(xaxis={"title": "Sharpe ratio of a year"}, yaxis={"title": "trials"})
     return _styled(figure, f"Deflated Sharpe ratio {_percent(found.deflated.probability)}")
 
@@ -168,7 +171,11 @@ def _maps(found: Found, objective: str) -> list[go.Figure]:
         if key.ranged and len(numbers.unique()) > 8:
             edges = np.linspace(numbers.min(), numbers.max(), 9)
             middle = (edges[:-1] + edges[1:]) / 2
-            numbers = pd.Series(middle[np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, 7)]).round(6)
+            numbers = (
+                pd.Series(middle[np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, 7)])
+                .map("{:.3g}".format)
+                .astype(float)
+            )
         table[key.name] = numbers if numbers.notna().all() else table[key.name]
     made = []
     if len(names) == 1:
@@ -186,7 +193,9 @@ def _maps(found: Found, objective: str) -> list[go.Figure]:
 
 
 def _styled(figure: go.Figure, title: str) -> go.Figure:
-    figure.update_layout(title=title, template="plotly_white", font={"color": charts.INK}, height=430)
+    figure.update_layout(
+        title=title, template="plotly_white", font={"color": charts.INK}, height=430, margin={"l": 50, "r": 15, "b": 50}
+    )
     return figure
 
 

@@ -22,7 +22,10 @@ def test_a_page_is_never_wider_than_its_window(tmp_path, width, mobile):
     from selenium.webdriver.support.ui import WebDriverWait
 
     wide = pd.DataFrame({f"column {i}": ["a long word", "+1.25"] * 300 for i in range(14)})
-    figure = go.Figure(go.Heatmap(z=[[1, 2], [3, 4]]), layout={"width": 620})
+    figure = go.Figure(
+        go.Heatmap(z=[[1, 2], [3, 4]]),
+        layout={"width": 620, "title": "A title that is far too long for any phone, <b>"},
+    )
     file = tmp_path / "page.html"
     file.write_text(charts.page("Title", ["A paragraph", go.Figure(go.Bar(y=[1, 2])), figure, ("Many columns", wide)]))
     options = Options()
@@ -37,6 +40,8 @@ def test_a_page_is_never_wider_than_its_window(tmp_path, width, mobile):
         WebDriverWait(driver, 60).until(lambda d: d.execute_script(drawn))
         found, window = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
         assert found <= window == width
+        assert "A title that is far too long for any phone, <b>" in driver.find_element("tag name", "body").text
+        assert driver.execute_script("return document.querySelectorAll('.gtitle').length") == 0  # it would be cut
         # a table of thousands of rows scrolls by itself, so that what stands below it is found
         assert driver.execute_script("return document.documentElement.scrollHeight") < 4000
         assert driver.get_log("browser") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,41 @@ def test_a_search_keeps_every_trial_and_folds_and_its_last_line_is_the_verdict(m
     titles = "In sample against out of sample", "Probability of overfitting", "Deflated Sharpe ratio", "Median sharpe"
     for title in titles:
         assert title in html
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "mobile"), [(1400, False), (390, True)])
+def test_no_word_of_the_page_is_cut_on_a_desk_or_a_phone(market, tmp_path, width, mobile):
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        pytest.skip("there is no chromium with its driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = tmp_path / "search.html"
+    assert cli.main([*SEARCH, "--html", str(page)]) == 0
+    options = Options()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        driver.get(page.as_uri())
+        figures = page.read_text().count("<div class=figure>")
+        assert figures >= 5
+        drawn = f"return document.querySelectorAll('.infolayer').length >= {figures}"
+        WebDriverWait(driver, 120).until(lambda d: d.execute_script(drawn))
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        outside = """return [...document.querySelectorAll('.figure text')].filter(t => {
+            const own = t.getBoundingClientRect(), all = t.closest('.figure').getBoundingClientRect();
+            return own.width && (own.left < all.left - 1 || own.right > all.right + 1)
+        }).map(t => t.textContent)"""
+        assert driver.execute_script(outside) == []
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
 
 
 def test_another_objective_judges_the_same_trials_anew(market, capsys):
