@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.settings import Settings
 
-Kind = Literal["run failed", "run crashed", "feed stale", "position break", "kill switch", "daily loss"]
+Kind = Literal[
+    "run failed", "run crashed", "feed stale", "position break", "foreign order", "kill switch", "daily loss"
+]
 RECENT = "interval '1 day'"  # what is older is no news
 BACKTESTS = "bt-%%"  # their losses wake nobody, and whoever runs one sees how it ends
 
@@ -133,7 +135,7 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
 
 
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:
-    """Locks and the kill switch of every book; the daily loss of the configured one, whose limit is known."""
+    """Locks, orders of others and the kill switch of every book; the daily loss of the configured one."""
     book = settings.execution.book
     locks = text(
         "SELECT lock_id, book, symbol, reason FROM trading.instrument_lock"
@@ -142,6 +144,10 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
     switches = text(
         "SELECT control_id, scope, state, reason, by FROM trading.control"
         f" WHERE at > now() - {RECENT} AND scope NOT LIKE '{BACKTESTS}'"
+    )
+    others = text(  # those that were adopted have locked their symbol
+        "SELECT book, broker_order_id, symbol, side, qty FROM trading.foreign_order"
+        f" WHERE what = 'cancelled' AND seen_at > now() - {RECENT} AND book NOT LIKE '{BACKTESTS}'"
     )
     losses = text(
         "SELECT day, currency, start_equity - equity + deposits AS lost, start_equity FROM api.equity"
@@ -156,6 +162,16 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
                 f"{r.reason}. {r.symbol} trades no more until a person clears it",
             )
             for r in conn.execute(locks)
+        ]
+        alerts += [
+            Alert(
+                f"foreign:{r.book}:{r.broker_order_id}",
+                "foreign order",
+                f"{r.symbol or 'a symbol unknown here'} in book {r.book}",
+                f"order {r.broker_order_id} ({r.side} {r.qty}) rested at the broker, is not ours, and was cancelled as"
+                " [execution] foreign_orders says",
+            )
+            for r in conn.execute(others)
         ]
         alerts += [
             Alert(

@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed, State
 from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
-from alphapivot import hub, process
+from alphapivot import brokers, hub, process
 from alphapivot.hub import ops
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
@@ -53,6 +53,8 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(config, feed)
+    if kind in ("pipeline", "trade", "manage"):
+        brokers.check(settings)
     reports.label(settings)
     runs.close_lost(hub.connect())
     own = runtime.flow_run.scheduled_start_time

@@ -66,6 +66,7 @@ def test_help_lists_every_command(alphapivot):
         (["halt", "--reasn", "x"], "--reasn is no option of alphapivot halt; did you mean --reason?"),
         (["db", "stats", "--confg=x"], "--confg is no option of alphapivot db stats; did you mean --config?"),
         (["check", "--config", "no.ini"], "no.ini"),
+        (["check", "--config", "alpaca.ini"], "[instrument.CRUDE]: futures are not traded at Alpaca"),
         (["check", "--feed", "yaho"], "there is no [feed.yaho]"),
         (["backtest", "--from", "2024-01-01", "--to", "2024-02-01", "--set", "stop=3"], "expected section.key=value"),
         (["backtest", "--from", "2024-01-01", "--to", "2024-02-01", "--set", "execution.stop_art=3"], "stop_atr"),
@@ -73,8 +74,10 @@ def test_help_lists_every_command(alphapivot):
         (["explain", "SP5OO"], "'SP5OO' is not an instrument"),
     ],
 )
-def test_bad_usage_and_config_exit_with_2_and_a_sentence(alphapivot, arguments, words):
-    said = alphapivot(*arguments)
+def test_bad_usage_and_config_exit_with_2_and_a_sentence(alphapivot, tmp_path, arguments, words):
+    real = (CHECKOUT / "config.ini").read_text().replace("\nbroker = paper", "\nbroker = alpaca")
+    (tmp_path / "alpaca.ini").write_text(f"{real}\n[broker.alpaca]\nkind = alpaca\n")
+    said = alphapivot(*arguments, APCA_API_KEY_ID="a", APCA_API_SECRET_KEY="b")
     assert said.returncode == 2
     assert words in said.stderr
     assert "Traceback" not in said.stderr

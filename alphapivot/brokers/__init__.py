@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alphapivot.settings import Settings
 
 
-def _alpaca(hub: Hub, settings: Settings) -> Broker:
+def _alpaca(hub: Hub | None, settings: Settings) -> Broker:
     from alphapivot.brokers.alpaca import open_alpaca  # noqa: PLC0415 - its SDK takes a second to import
 
     return open_alpaca(hub, settings)
@@ -25,6 +25,13 @@ BROKERS: dict[str, Callable[[Hub, Settings], Broker]] = {
     "alpaca": _alpaca,
     "paper": paper.open_paper,
 }
+
+
+def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """ConfigError for an account that ``open_broker`` would refuse, before a run begins; asks nobody anything."""
+    modes.allow(settings, environ)
+    if settings.brokers[settings.execution.broker].kind == "alpaca":
+        _alpaca(None, settings)
 
 
 def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Broker:

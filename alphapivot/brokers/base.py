@@ -182,6 +182,7 @@ class Account:
     equity: Decimal
     free: Decimal
     at: datetime | None = None  # the broker's own clock when it answered, where it tells
+    number: str | None = None  # the broker's own name of the account; None: no other book can have it
 
 
 @dataclass(frozen=True)
@@ -201,11 +202,10 @@ class Caps:
     native_bracket: bool  # an entry carries its stop and target
     bracket_on_partial: bool = False  # the legs protect from the entry's first fill on, sized by its fills
     exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and takes their place when it fills
-    native_oco: bool = False  # a STOP sent later may carry its TARGET: one cancels the other
     atomic_replace: bool = False  # ``replace`` leaves no moment without the order
     reduce_only: bool = False
     queues_for_open: bool = False  # takes orders while the market is closed, for the next open
-    stop_survives_session: bool = True
+    stop_survives_session: bool = True  # without this and the next, a book must be flat by the session's end
     stop_outside_hours: bool = False  # a stop may be placed while the market is closed
 
 

@@ -7,11 +7,12 @@ Real money needs `mode = live` in config.ini and ALPHAPIVOT_LIVE=<book> in the e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers.base import Absent, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
+from alphapivot.brokers.base import Absent, Account, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
 from alphapivot.brokers.through import Through
 from alphapivot.errors import ConfigError
 
@@ -23,6 +24,9 @@ LIVE = "ALPHAPIVOT_LIVE"
 
 class Shadow(Through):
     """A real account that is read and never written: this book holds nothing there, whatever else the account holds."""
+
+    def account(self) -> Account:
+        return replace(super().account(), number=None)  # another book may trade what this one looks at
 
     def positions(self) -> dict[Key, Decimal]:
         return {}

@@ -20,7 +20,10 @@ def add(command: Add) -> None:
     sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
+    every = "every book of this database, but for backtests"
+    sub.add_argument("--all", action="store_true", help=every)
     sub = command("resume", _resume, "allow entries again")
+    sub.add_argument("--all", action="store_true", help=f"what was halted by --all: {every}")
     sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub = command("trace", _trace, "an order back to its decision, its gates, scores, bars and run")
     sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
@@ -48,9 +51,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from alphapivot import home, hub
+    from alphapivot import brokers, home, hub
 
     settings = settings_of(options)
+    brokers.check(settings)
     print(  # noqa: T201
         f"{home.config()} is good: {len(settings.instruments)} instruments, pillars {', '.join(settings.pillars)}, "
         f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
@@ -74,20 +78,27 @@ def _control(state: str, options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.execution import control, report
 
-    book = settings_of(options).execution.book
-    database = hub.connect()
-    by, where = getpass.getuser(), f"book {book} in {database!r}"
+    own = settings_of(options).execution.book
+    database, book = hub.connect(), "*" if options.all else own
+    by, where = getpass.getuser(), f"{'every book' if options.all else f'book {book}'} in {database!r}"
     if state == "HALTED":
         control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
         what = "leaves every trade at market" if options.flatten else "cancels entries that rest; stops stay in place"
-        word = "may only reduce" if options.reduce_only else "is halted"
-        print(f"{where} {word}: no new entries until `alphapivot resume --reason ...`; the next run {what}")  # noqa: T201
+        word, undo = (
+            "may only reduce" if options.reduce_only else "is halted",
+            "resume --all" if options.all else "resume",
+        )
+        print(  # noqa: T201
+            f"{where} {word}: no new entries until `alphapivot {undo} --reason ...`;"
+            f" the next run, such as `alphapivot manage`, {what}"
+        )
     else:
         now = control.resume(database, book, options.reason, by)
-        stays = f"stays {now.state}: {now.reason}; all books (*) were stopped by {now.by}"
-        print(f"{where} {'is active again' if now.state == 'ACTIVE' else stays}")  # noqa: T201
-    if not report.known(database, book):  # another --feed or --config means another database
-        print(f"nothing was ever decided for book {book} there: is it the one that you mean?")  # noqa: T201
+        stays = f"stays {now.state}: {now.reason}; {now.by} halted every book: alphapivot resume --all --reason ..."
+        again = "is active again, but for those that were halted by name" if options.all else "is active again"
+        print(f"{where} {again if now.state == 'ACTIVE' else stays}")  # noqa: T201
+    if not report.known(database, own):  # another --feed or --config means another database
+        print(f"nothing was ever decided for book {own} there: is it the one that you mean?")  # noqa: T201
     return DONE
 
 

@@ -40,11 +40,10 @@ def open_day(conn: Connection, book: str, day: date, account: Account, at: datet
     return Decimal(conn.execute(text(query), {"book": book, "day": day, "at": at}).scalar_one())
 
 
-def count_messages(conn: Connection, book: str, day: date, messages: int) -> None:
-    conn.execute(
-        text("UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"),
-        {"book": book, "day": day, "n": messages},
-    )
+def count_messages(conn: Connection, book: str, day: date, messages: int) -> bool:
+    """Adds to the day's messages; False where the day has not been opened yet."""
+    query = "UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"
+    return conn.execute(text(query), {"book": book, "day": day, "n": messages}).rowcount > 0
 
 
 def pay(hub: Hub, broker: Broker, book: str, amount: Decimal, note: str, at: datetime) -> Account:

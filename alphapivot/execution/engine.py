@@ -17,7 +17,7 @@ import psycopg
 
 from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Broker, Replaying
-from alphapivot.errors import ConfigError
+from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.execution import ledger, market
 from alphapivot.execution.choose import choose
 from alphapivot.execution.entries import send_entries
@@ -30,6 +30,7 @@ from alphapivot.execution.source import Stored
 from alphapivot.execution.trail import trail
 
 if TYPE_CHECKING:
+    from alphapivot.brokers.base import Account
     from alphapivot.clock import Clock
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
@@ -81,6 +82,7 @@ def trade(
             )
             return report
         broker = broker or open_broker(hub, settings)
+        _fits(broker, settings)
         session = Session(
             hub, run, settings, clock, broker, lock, fence, report, Stored(hub, run, settings), pause=pause
         )
@@ -116,7 +118,10 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
         raise ConfigError(
             f"book {session.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
         )
-    session.skew = _skew(session)
+    account = session.broker.account()
+    session.home = account.currency
+    _one_book(session, account)
+    session.skew = _skew(session, account)
     held = {t["symbol"] for t in trades}
     # between decisions only what is open is looked at
     session.attended = session.source.attended(held) if decide_too else sorted(held)
@@ -129,8 +134,12 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
     if isinstance(session.broker, Replaying):
         session.broker.advance(session.bars, session.rates, session.events)
     reconcile(session)
-    apart = broken(session)
-    foreign(session)
+    try:
+        apart = broken(session)
+        foreign(session)
+    except Unavailable:  # what is open is protected all the same; entries wait for a run that knows all
+        settle(session, session.apart)
+        raise
     _carry_through(session, apart)
 
     if decide_too:
@@ -155,9 +164,35 @@ def _carry_through(session: Session, apart: set[str]) -> None:
         settle(session, apart)
 
 
-def _skew(session: Session) -> str | None:
-    account = session.broker.account()
-    session.home = account.currency
+def _fits(broker: Broker, settings: Settings) -> None:
+    """ConfigError where a stop would be missing from one session's end to the next one's open, and a trade not."""
+    caps = broker.caps
+    if not (caps.stop_survives_session or caps.stop_outside_hours or settings.exit.session_end):
+        raise ConfigError(
+            f"stops at [broker.{settings.execution.broker}] end with the session, and can be placed again only when the"
+            " next one is open: set [exit] session_end = yes, so that nothing is held in between"
+        )
+
+
+def _one_book(session: Session, account: Account) -> None:
+    """ConfigError where the account is another book's, or another one than this book's."""
+    if account.number is None:
+        return
+    with session.hub.engine.begin() as conn:
+        own, owner = ledger.claim_account(conn, session.book, account.number)
+    if owner != session.book:
+        raise ConfigError(
+            f"{account.number} is the account of book {owner!r}, and a broker nets positions: book {session.book!r}"
+            " needs an account of its own"
+        )
+    if own != account.number:
+        raise ConfigError(
+            f"book {session.book!r} is {own}, but these keys open {account.number}: name another [execution] book for"
+            " another account"
+        )
+
+
+def _skew(session: Session, account: Account) -> str | None:
     at, now, most = account.at, session.clock.now(), session.settings.execution.max_clock_skew
     if at is None or abs((at - now).total_seconds()) <= most:
         return None

@@ -38,6 +38,7 @@ def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
     session.report.account = account
     with session.hub.engine.begin() as conn:
         start = day.open_day(conn, session.book, session.day, account, session.run.as_of)
+        session.count(conn)
         # a market whose data went wrong takes no entry, as one whose books do not agree
         locked = session.source.halts(conn) | ledger.locks(conn, session.book)
         now = Standing(account, start, session.control().state, locked, skew=session.skew)

@@ -58,6 +58,16 @@ def raise_fence(conn: Connection, book: str) -> int:
     )
 
 
+def claim_account(conn: Connection, book: str, number: str) -> tuple[str, str]:
+    """The account of ``book``, from now on ``number`` where it had none; and the book that has ``number``."""
+    made = "INSERT INTO trading.account (book, number) VALUES (:book, :number) ON CONFLICT DO NOTHING"
+    asked = {"book": book, "number": number}
+    conn.execute(text(made), asked)
+    query = "SELECT book, number FROM trading.account WHERE book = :book OR number = :number"
+    found = {row.book: row.number for row in conn.execute(text(query), asked)}
+    return found.get(book, number), next((b for b, n in found.items() if n == number), book)
+
+
 def last_as_of(conn: Connection, book: str) -> datetime | None:
     """The newest instant for which this book has decided."""
     found: datetime | None = conn.execute(

@@ -45,10 +45,9 @@ def manage(
     """
     if trade.exiting:
         return Course("HOLD", ("exit_working",))
-    patience = max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
     ends = {
         "contract_rolled": trade.contract != front and not (exits.roll and trade.state == "OPEN"),
-        "entry_expired": trade.state == "PENDING" and trade.age > patience,
+        "entry_expired": trade.state == "PENDING" and trade.age > patience(execution, entry),
         # filled at the open of the session's last bar
         "session_end": exits.session_end and moment is not None and moment.bars_left <= 1,
         "time_stop": exits.max_bars is not None and trade.state == "OPEN" and trade.held >= exits.max_bars,
@@ -62,6 +61,11 @@ def manage(
         if found is not None:
             return Course("AMEND", (found[0],), found[1])
     return Course(action, reasons)
+
+
+def patience(execution: ExecutionSettings, entry: EntrySettings) -> int:
+    """For how many completed bars an entry may wait to fill."""
+    return max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
 
 
 def _told(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,9 @@ from sqlalchemy import Connection, RowMapping
 
 from alphapivot.brokers.base import Accepted, NotSent, Rejected, Throttled
 from alphapivot.errors import TradingHalted, Unavailable
-from alphapivot.execution import control, ledger, orders
+from alphapivot.execution import control, ledger, orders, quotes
 from alphapivot.execution.adjust import outgrown
+from alphapivot.execution.lifecycle import patience
 from alphapivot.execution.protect import Action, Cancel, Drop, Lock, Place, Replace, Send, plan, position
 from alphapivot.execution.reconcile import reconcile, successor_row
 from alphapivot.execution.send import send, spec
@@ -24,7 +25,10 @@ Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, wha
 
 
 def settle(session: Session, broken: set[str]) -> None:
-    """Does what each trade needs next and reads what came of it, until all is done; not in ``broken``."""
+    """
+    Does what each trade needs next and reads what came of it, until all is done; in ``broken`` it only takes back what
+    would add to a position of which nobody can tell.
+    """
     asked: set[str] = set()
     for look in range(ROUNDS):
         steps = _steps(session, broken)
@@ -43,7 +47,7 @@ def settle(session: Session, broken: set[str]) -> None:
 
 def _steps(session: Session, broken: set[str]) -> list[Step]:
     with session.hub.engine.connect() as conn:
-        trades = [t for t in ledger.open_trades(conn, session.book) if t["symbol"] not in broken]
+        trades = ledger.open_trades(conn, session.book)
         by_trade: dict[int, list[RowMapping]] = {t["trade_id"]: [] for t in trades}
         for order in orders.of_open_trades(conn, session.book) if trades else []:
             if order["trade_id"] in by_trade:
@@ -51,10 +55,16 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         strange = outgrown(session, conn, trades)
     if not trades:
         return []
-    word = session.control()
+    word, overdue = session.control(), _overdue(session, by_trade, trades)
     steps: list[Step] = []
     for trade in trades:
         mine = by_trade[trade["trade_id"]]
+        resting = [o for o in mine if o["leg"] == "ENTRY" and o["state"] in WORKING]
+        if trade["symbol"] in broken:
+            known = "split" if trade["symbol"] in session.apart else "locked"
+            asked_for = [o for o in mine if o["leg"] == "ENTRY" and o["state"] == "PENDING_CANCEL" and not local(o)]
+            steps += [(trade, mine, Cancel(o, o["reason"] or known)) for o in (*resting, *asked_for)]
+            continue
         is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
         touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
         actions = plan(trade, mine, session.broker.caps, is_open=is_open, touched=touched)
@@ -62,11 +72,27 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         if why is not None:
             actions = _out(trade, mine, why, session.run.as_of, is_open=is_open) or actions
         asked = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
-        if word.state != "ACTIVE":  # what rests would add exposure
-            resting = [o for o in mine if o["leg"] == "ENTRY" and o["state"] in WORKING]
-            actions += [Cancel(o, word.state.lower()) for o in resting if o["client_order_id"] not in asked]
+        if word.state != "ACTIVE" or trade["trade_id"] in overdue:  # what rests would add exposure
+            why = "entry_expired" if word.state == "ACTIVE" else word.state.lower()
+            actions += [Cancel(o, why) for o in resting if o["client_order_id"] not in asked]
         steps += [(trade, mine, a) for a in actions]
     return steps
+
+
+def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], trades: Sequence[RowMapping]) -> set[int]:
+    """The trades of which a part has filled, and whose limit entry has waited for the rest longer than it may."""
+    waiting = {
+        t["symbol"]: t
+        for t in trades
+        for o in by_trade[t["trade_id"]]
+        if t["state"] == "OPEN" and (o["leg"], o["kind"]) == ("ENTRY", "LIMIT") and o["state"] in WORKING
+    }
+    if not waiting:
+        return set()
+    stamps = {symbol: t["as_of"] for symbol, t in waiting.items()}
+    age = quotes.ages(stamps, session.run.as_of, session.interval, session.instruments)
+    most = patience(session.settings.execution, session.settings.entry)
+    return {t["trade_id"] for symbol, t in waiting.items() if age[symbol] > most}
 
 
 def _out(trade: RowMapping, mine: Sequence[RowMapping], why: str, as_of: datetime, *, is_open: bool) -> list[Action]:
@@ -87,6 +113,7 @@ def _do(session: Session, steps: Sequence[Step]) -> None:
     """All that is wanted is committed first; then it is asked of the broker, and the answers are recorded."""
     with session.hub.engine.begin() as conn:
         placed = _commit(session, conn, steps)
+        session.count(conn, sum(isinstance(action, Cancel | Replace) for _, _, action in steps))
     for _, mine, action in steps:
         try:
             if isinstance(action, Cancel):

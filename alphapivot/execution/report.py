@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from sqlalchemy import text
 
+from alphapivot.execution import standing
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from alphapivot.hub import Hub
     from alphapivot.settings import Settings
 
-LOSSES = """
-    SELECT r.equity, r.messages,
+LAST_DAY = """
+    SELECT r.day, r.seen_at, r.equity,
            r.start_equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
-                                      WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start,
-           (SELECT max(d.equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
-                                            WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= r.seen_at), 0))
-            FROM trading.risk_day d WHERE d.book = r.book) AS peak
+                                      WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start
     FROM trading.risk_day r WHERE r.book = :book ORDER BY r.day DESC LIMIT 1
 """
 # of trades t, each contract's newest bar
@@ -139,17 +138,21 @@ def working_orders(hub: Hub, book: str) -> pd.DataFrame:
 def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
     """
     How much of the limits is used, by what was last seen: limit, used, allowed (None: no limit). Losses as shares of
-    equity, deposits and withdrawals left out; exposures by ``execution.exposed``.
+    equity, deposits and withdrawals left out, and measured as the gates do: anew since a loss last stopped the book.
+    Exposures by ``execution.exposed``.
     """
     book, risk = settings.execution.book, settings.risk
     trades = open_trades(hub, book, settings.timeframes.base)
     rows: list[tuple[str, Any, Any]] = [("open trades", len(trades), risk.max_open_trades)]
-    seen = _frame(hub, LOSSES, book=book)
+    seen = _frame(hub, LAST_DAY, book=book)
     if len(seen):
         last = seen.iloc[0]
-        rows.append(("loss of the day", _lost(last["start"], last["equity"]), risk.daily_loss_limit))
-        rows.append(("drawdown", _lost(last["peak"], last["equity"]), risk.max_drawdown))
-        rows.append(("messages of the day", int(last["messages"]), risk.max_messages))
+        measured = _frame(hub, standing.DAYS, book=book, day=last["day"], as_of=last["seen_at"]).iloc[0]
+        start = last["start"] if measured["tripped"] is None else measured["tripped"]
+        peak = max(measured["peak"] or last["equity"], last["equity"])
+        rows.append(("loss of the day", _lost(start, last["equity"]), risk.daily_loss_limit))
+        rows.append(("drawdown", _lost(peak, last["equity"]), risk.max_drawdown))
+        rows.append(("messages of the day", int(measured["messages"]), risk.max_messages))
     return pd.DataFrame(rows, columns=["limit", "used", "allowed"])
 
 

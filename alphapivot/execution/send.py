@@ -21,7 +21,7 @@ from alphapivot.brokers.base import (
     Unknown,
 )
 from alphapivot.errors import TradingHalted, Unavailable
-from alphapivot.execution import control, day, orders
+from alphapivot.execution import control, orders
 from alphapivot.execution.session import Session
 
 CHUNK = 25  # orders claimed and recorded together
@@ -77,8 +77,7 @@ def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
             again.append((i, answer.retry_after if isinstance(answer, Throttled) else 0.0))
     with session.hub.engine.begin() as conn:
         orders.set_orders(conn, rows, session.fence, session.clock.now())
-        if messages:
-            day.count_messages(conn, session.book, session.day, messages)
+        session.count(conn, messages)
         session.note(conn, lines)
     return again
 

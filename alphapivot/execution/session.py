@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from alphapivot.brokers.base import Account, Broker, Key
 from alphapivot.errors import Unavailable
-from alphapivot.execution import control, ledger, limits
+from alphapivot.execution import control, day, ledger, limits
 from alphapivot.execution.decide import Decision
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Session:
     actions: pd.DataFrame | None = None  # splits and dividends of the window
     events: Sequence[Event] = ()  # the same, of what is held
     priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once they were made
-    apart: set[str] = field(default_factory=set)  # symbols in which nothing is sent: the books do not agree
+    apart: set[str] = field(default_factory=set)  # symbols in which nothing is sent: the broker follows a split yet
+    uncounted: int = 0  # messages of this run that wait for the risk day to be opened
     _hours: dict[Key, bool] = field(default_factory=dict)
 
     @property
@@ -135,6 +136,12 @@ class Session:
         fresh = ledger.lock(conn, self.book, reasons, self.clock.now()) if reasons else []
         self.note(conn, [("locked", symbol, None, reasons[symbol]) for symbol in fresh])
         self.report.notes += [f"{symbol} is locked: {reasons[symbol]}" for symbol in fresh]
+
+    def count(self, conn: Connection, messages: int = 0) -> None:
+        """Messages to the broker, orders, replacements and cancels alike, are kept with the risk day."""
+        self.uncounted += messages
+        if self.uncounted and day.count_messages(conn, self.book, self.day, self.uncounted):
+            self.uncounted = 0
 
     def note(self, conn: Connection, lines: Sequence[tuple[str, str | None, str | None, str]]) -> None:
         """Journal lines: (kind, symbol, client_order_id, message)."""

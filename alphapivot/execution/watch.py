@@ -9,22 +9,34 @@ import numpy as np
 from sqlalchemy import text
 
 from alphapivot import calendars, schedule
+from alphapivot.execution import control
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.settings import Settings
 
+OPEN = "SELECT DISTINCT symbol FROM trading.trade WHERE book = :book AND state <> 'CLOSED'"
+RESTS = """
+    SELECT EXISTS (SELECT FROM trading.orders WHERE book = :book AND leg = 'ENTRY' AND attempts > 0
+                   AND NOT trading.is_terminal(state))
+"""
 AFTERWARDS = timedelta(minutes=10)  # after a close its last fills are still to be read
 
 
 def idle(hub: Hub, settings: Settings, at: datetime) -> str:
-    """Why there is nothing to manage at ``at``, in one query; empty where there is something."""
+    """
+    Why there is nothing to manage at ``at``; empty where there is something: a market that trades, or, at any hour, an
+    entry that rests at the broker of a book that was halted.
+    """
     book = settings.execution.book
     with hub.engine.connect() as conn:
-        query = text("SELECT DISTINCT symbol FROM trading.trade WHERE book = :book AND state <> 'CLOSED'")
-        symbols = sorted(conn.execute(query, {"book": book}).scalars())
+        symbols = sorted(conn.execute(text(OPEN), {"book": book}).scalars())
+        halted = control.state(conn, book).state != "ACTIVE"
+        rests = halted and conn.execute(text(RESTS), {"book": book}).scalar()
     if not symbols:
         return f"nothing is open in book {book}"
+    if rests:
+        return ""
     known = [settings.instruments[s].hours for s in symbols if s in settings.instruments]
     if len(known) < len(symbols) or any(_trades(hours, at) for hours in set(known)):
         return ""

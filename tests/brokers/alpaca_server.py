@@ -38,6 +38,7 @@ class Alpaca:
         self.retry_after = "7"
         self.account = {"status": "ACTIVE", "currency": "USD", "cash": "100000.10", "equity": "101000.20"}
         self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
+        self.account |= {"account_number": f"PA{uuid.uuid4().hex[:10].upper()}"}
         self.open, self.clock = True, lambda: datetime.now(UTC)
         self.lock = threading.RLock()  # one request after another changes the books
         server = self

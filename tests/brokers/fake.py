@@ -81,7 +81,8 @@ class Fake:
             if self.caps.idempotent_submit and any(o.client_order_id == spec.client_order_id for o, _ in m.orders):
                 return Duplicate()
             price = m.prices.get(spec.key)
-            if spec.attached or not m.open:
+            closed = not (m.open or (spec.kind == "STOP" and self.caps.stop_outside_hours))
+            if spec.attached or closed:
                 return Rejected("no brackets here" if spec.attached else "the market is closed")
             if spec.kind == "STOP" and price is not None and _reached(spec.kind, spec.side, spec.price, price):
                 return Rejected("the stop would trigger now")

@@ -1,5 +1,7 @@
 """What a person clears, and the chain that an order leaves behind."""
 
+from dataclasses import replace
+
 import pytest
 
 from alphapivot.clock import SimulatedClock
@@ -55,6 +57,27 @@ def test_a_lock_that_is_still_due_comes_back(unknown):
     unlock(unknown.hub, unknown.scope, "A", "I hope so", "me")
     unknown.run(20)
     assert len(unknown.locks()) == 1
+
+
+def test_a_stop_that_the_broker_has_lost_is_given_up_by_a_person_and_placed_anew(make):
+    book = make()
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    (stop,) = book.orders("STOP")
+    with book.remote._change() as memory:
+        memory.orders = [
+            (replace(o, client_order_id="GONE", state="CANCELED") if kind == "STOP" else o, kind)
+            for o, kind in memory.orders
+        ]
+    book.run(22)
+    assert book.locks() == [f"the broker has no order {stop['client_order_id']}, which was NEW"]
+    abandon(book.hub, book.scope, stop["client_order_id"], "the broker lost it", "me", CLOCK)
+    unlock(book.hub, book.scope, "A", "abandoned", "me")
+    book.run(22)
+    assert book.states()["STOP"] == ["ABANDONED", "NEW"]
+    assert book.locks() == []
 
 
 def test_what_is_not_locked_or_final_or_not_there_is_said(unknown):

@@ -10,6 +10,7 @@ from alphapivot.errors import DataError
 from alphapivot.execution import control
 from alphapivot.execution.day import pay
 from alphapivot.settings import Settings
+from tests.execution.book import Book
 from tests.execution.conftest import at
 
 D = Decimal
@@ -69,3 +70,16 @@ def test_what_cannot_be_paid_is_refused(seen, amount, said):
     with pytest.raises(DataError, match=said):
         paid(seen, 21, amount)
     assert seen.sql("SELECT * FROM trading.book_cash") == []
+
+
+def test_the_messages_of_a_day_are_its_orders_and_its_cancels(world, tmp_path):
+    """Also those that went before the day's first look at the account."""
+    book = Book(world.hub, world.settings, "unique", tmp_path, at)
+    book.score(20, 50)
+    book.run(20)  # the entry
+    book.price(21, 100)
+    book.run(21)  # the stop
+    book.score(22, -50)
+    book.run(22)  # the stop's cancel, and the exit
+    days = book.sql("SELECT messages FROM trading.risk_day WHERE book = :b ORDER BY day", b=book.scope)
+    assert [d["messages"] for d in days] == [1, 1, 2]

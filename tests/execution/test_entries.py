@@ -182,6 +182,29 @@ def test_there_is_nothing_to_manage_while_the_market_is_closed(new_world, hour, 
     world.trade(datetime(2026, 1, 21, 16, 30, tzinfo=UTC))
     assert watch.idle(world.hub, world.settings, now).startswith(why)
     assert bool(watch.idle(world.hub, world.settings, now)) == bool(why)
+    control.halt(world.hub, "paper", "in the night", "me")
+    assert watch.idle(world.hub, world.settings, now) == ""  # the entry that rests is to be taken back
+
+
+@pytest.mark.parametrize(("hour", "idle"), [(17, False), (20, True)])
+def test_on_a_half_day_the_market_closes_early(new_world, hour, idle):
+    """The Friday after Thanksgiving 2025 in New York: open from 14:30 to 18:00 UTC; other days close at 21:00."""
+    world = new_world({"A": {"calendar": "XNYS"}})
+    days = [d for d in range(1, 27) if datetime(2025, 11, d).weekday() < 5]  # noqa: DTZ001 - a date
+    for day in days:
+        world.sql(
+            "INSERT INTO market.bar VALUES ('A', 'spot', '', '1d', :ts, 100, 101, 99, 100, 5, NULL, 't', now())",
+            ts=datetime(2025, 11, day, 21, tzinfo=UTC),
+        )
+    world.sql(
+        "INSERT INTO signals.composite VALUES ('live', 'A', :ts, 50, 50, 1, NULL, 'trend', 1)",
+        ts=datetime(2025, 11, 26, 21, tzinfo=UTC),
+    )
+    world.trade(datetime(2025, 11, 26, 21, tzinfo=UTC))  # Wednesday: Thursday has no session
+    (intent,) = world.sql("SELECT valid_from, expires FROM trading.intent")
+    assert intent["valid_from"] == datetime(2025, 11, 28, 14, 30, tzinfo=UTC)
+    assert intent["expires"] == datetime(2025, 11, 28, 18, tzinfo=UTC)
+    assert bool(watch.idle(world.hub, world.settings, datetime(2025, 11, 28, hour, tzinfo=UTC))) is idle
 
 
 def test_a_bar_after_lunch_opened_after_lunch():

@@ -475,6 +475,21 @@ def test_row_16_what_is_filled_is_final_only_when_its_fills_are_read(make, kind)
 
 
 @pytest.mark.parametrize("kind", FAKES)
+def test_row_17_what_is_cancelled_is_final_only_when_its_fills_are_read(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100, most=100)
+    book.end("ENTRY", "CANCELED")
+    book.run(21, fault="withheld", method="fills", times=99)
+    assert book.states()["ENTRY"] == ["PARTIALLY_FILLED"]
+    book.run(21)
+    assert (book.states()["ENTRY"], book.trades()[0]["entry_qty"]) == (["CANCELED"], 100)
+    assert [o["qty"] for o in book.orders("STOP") if o["state"] == "NEW"] == [100]
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", FAKES)
 def test_row_17_an_entry_partly_filled_then_cancelled_has_a_stop_of_what_filled(make, kind):
     book = make(kind)
     book.score(20, 50)
@@ -602,6 +617,20 @@ def test_row_22_a_position_changed_by_hand_locks_and_is_not_corrected(make, kind
     book.run(22)
     assert book.theirs() == before
     assert "our fills make 250, the broker holds 150" in book.locks()[0]
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_22_an_entry_that_rests_where_the_books_do_not_agree_is_taken_back(make, kind):
+    book = make(kind)
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100, most=100)
+    book.broker.set(by_hand={KEY: D(-40)})
+    book.run(21)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "locked")]
+    assert "our fills make 100, the broker holds 60" in book.locks()[0]
+    assert [o["leg"] for o in book.theirs()] == ["ENTRY"]  # and nothing corrects what a person did
+    book.rests(21)
 
 
 def test_row_24_the_second_executor_ends_and_a_stale_write_is_refused(make):
@@ -775,6 +804,45 @@ def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
     late.holds()
 
 
+@pytest.mark.parametrize("halted", [False, True])
+def test_row_31_on_the_wire_nothing_is_queued_overnight(make, halted):
+    """Alpaca would take it for the open: there it could be neither halted nor asked about again."""
+    book = make("alpaca")
+    book.score(20, 50)
+    book.remote.open = False
+    report = book.run(20)
+    assert (book.theirs(), "waits" in "".join(report.notes)) == ([], True)
+    if halted:
+        control.halt(book.hub, book.scope, "in the night", "me")
+    book.remote.open = True
+    book.run(20)
+    told = ("DENIED", "halted") if halted else ("NEW", None)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [told]
+    assert bool(book.theirs()) is not halted
+    book.holds()
+
+
+def test_row_31_on_the_wire_an_exit_waits_for_the_open_and_the_stop_stays(make):
+    book = make("alpaca")
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    book.remote.open = False
+    book.score(22, -50)
+    book.run(22)
+    assert (book.states()["EXIT"], book.states()["STOP"]) == (["CREATED"], ["NEW"])
+    book.holds()
+    book.remote.open = True
+    book.run(22)
+    assert (book.states()["EXIT"], book.states()["STOP"]) == (["NEW"], ["CANCELED"])
+    book.price(23, 100)
+    book.score(23, 0)
+    book.run(23)
+    assert (book.trades()[0]["close_reason"], book.held()) == ("reversal", 0)
+    book.holds()
+
+
 FUTURE = {"futures": "a", "signal_market": "futures", "trade_market": "futures", "multiplier": "50", "margin": "0.1"}
 SAMPLE = pytest.param(30, id="sample", marks=pytest.mark.timeout(600))
 EVERY = pytest.param(1, id="every point", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
@@ -895,6 +963,27 @@ def test_row_33_an_entry_that_rests_when_a_split_comes_is_cancelled_and_decided_
         assert [(t["state"], t["qty"], t["stop"], t["target"]) for t in new] == [("PENDING", 1000, 24, 27)]
         book.holds()
     book.rests(22)
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_row_33_an_entry_that_rests_is_cancelled_before_the_broker_has_followed_a_split(make, splits, kind):
+    book = make(kind, hub=splits)
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100, most=100)
+    book.run(21)
+    later(book, 22, 25)
+    book.score(22, 50)
+    report = book.run(22)
+    assert any("the broker holds 100" in note for note in report.notes)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "split")]
+    assert (book.locks(), book.trades()[0]["entry_qty"], book.trades()[0]["stop"]) == ([], 100, 96)
+    book.rests(22)
+    book.remote.set(by_hand={KEY: D(300)})
+    book.run(22)
+    trade = book.trades()[0]
+    assert (trade["state"], trade["entry_qty"], trade["stop"]) == ("OPEN", 400, 24)
+    book.holds()
 
 
 def test_row_33_an_entry_that_filled_in_shares_for_which_it_was_not_sized_leaves_at_market(make, splits):

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.execution import control
+from alphapivot.execution import clearing, control, report
 from alphapivot.settings import Settings
 
 D = Decimal
@@ -55,6 +55,24 @@ def test_a_limit_entry_that_waited_too_long_is_cancelled(world):
     assert reasons(report) == ("entry_expired",)
     assert world.orders()["A", "ENTRY"][0] == "CANCELED"
     assert world.one_trade()["state"] == "CLOSED"
+    world.holds()
+
+
+def test_a_limit_entry_that_filled_in_part_gives_up_the_rest_in_its_time(new_world):
+    world = new_world({"A": {}}, broker={"max_volume_share": "0.1"})
+    world.calm(range(1, 21))
+    changed(world, entry={"order": "limit", "limit_atr": "0", "timeout": 2})
+    world.score(20, 50)
+    world.trade(20)  # 250 at 100
+    world.bar(21, 100, 101, 99, 100, volume=1000)
+    for day in (22, 23):
+        world.bar(day, 102, 103, 101, 102)
+    for day, state in ((21, "PARTIALLY_FILLED"), (22, "PARTIALLY_FILLED"), (23, "CANCELED")):
+        world.score(day, 50)
+        world.trade(day)
+        assert world.orders()["A", "ENTRY"][0] == state
+    assert (world.one_trade()["state"], world.one_trade()["entry_qty"]) == ("OPEN", 100)
+    assert world.sql("SELECT reason FROM trading.orders WHERE leg = 'ENTRY'") == [{"reason": "entry_expired"}]
     world.holds()
 
 
@@ -200,6 +218,8 @@ def test_drawdown_is_measured_from_the_highest_equity_and_anew_after_a_person_re
     world.score(25, 50)
     world.trade(25)
     assert len(world.sql("SELECT FROM trading.risk_trip")) == 1
+    used = report.limits_used(world.hub, world.settings).set_index("limit")["used"]
+    assert (used["loss of the day"], used["drawdown"]) == (0, 0)  # as the gates measure it
 
 
 def test_a_symbol_rests_after_a_loss(world):
@@ -241,6 +261,9 @@ def test_the_same_entry_again_and_again_is_locked_until_a_person_unlocks_it(worl
     assert set(reasons(report)) >= {"repeated"}
     (lock,) = world.sql("SELECT symbol, reason FROM trading.instrument_lock WHERE cleared_at IS NULL")
     assert lock == {"symbol": "A", "reason": "entries were sent 2 times in 720 hours, the limit is 2"}
+    clearing.unlock(world.hub, "paper", "A", "looked into it", "a person")
+    world.score(26, 50)
+    assert reasons(world.trade(26)) == ("score_beyond_threshold",)
 
 
 def test_the_volatility_target_reads_the_contracts_own_price_changes(world):

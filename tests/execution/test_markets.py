@@ -165,6 +165,33 @@ def test_a_negative_price_trades_like_any_other(new_world):
     world.holds()
 
 
+def test_a_negative_adjusted_price_is_no_price_of_any_order(new_world):
+    """
+    A future at 5 rolled into one at 105: the adjusted series goes on at 5, and is at -5 when the contract that is
+    traded stands at 95. Stop, target, collar, size and notional are in the contract's own price.
+    """
+    limits = {"risk_per_trade": "0.02", "price_collar": "0.2"}
+    world = new_world({"A": FUTURE | {"allow_nonpositive": True}}, risk=limits)
+    world.calm(range(1, 15), market="futures", contract="H6", close=5)
+    world.calm([14], market="futures", contract="M6", close=105)
+    world.calm(range(15, 22), market="futures", contract="M6", close=95)
+    world.roll(None, "H6")
+    world.roll(14, "M6", "H6", spread=100.0, offset=-100.0)
+    world.score(20, 50)
+    (decision,) = world.trade(20).decisions
+    # the true ranges are 2, and one of 11 where it fell from 5 to -5; Wilder's ATR(5) forgets a fifth of that each day:
+    # 2 + 9 / 5 x 0.8 ** 5 = 2.589824; the stop is two of them away, 89.820352, on the tick of 0.25 towards the price 90
+    assert decision.quote.atr == pytest.approx(D("2.589824"))
+    assert (decision.plan.reference, decision.plan.stop, decision.plan.target) == (95, 90, D("105.25"))
+    # 2,000 over 5.179648 x 50: 7 contracts of 4,750
+    assert (decision.plan.qty, decision.plan.notional) == (7, 33_250)
+    assert decision.gates["price_collar"].limit == "95.0 +- 19.00"
+    world.score(21, 0)
+    world.trade(21)
+    assert (world.one_trade()["entry_price"], world.one_trade()["stop"]) == (95, 90)
+    world.holds()
+
+
 def test_an_entry_that_cash_no_longer_covers_is_cancelled(new_world):
     world = new_world({"A": {}}, broker={"cash": "1000"}, risk={"risk_per_trade": "0.1", "max_notional": "1"})
     world.calm(range(1, 21))

@@ -1,8 +1,11 @@
 """The commands that somebody types whom an alert has woken: a real lock, a halt, and what a slip of the hand gives."""
 
 import pytest
+from rich.console import Console
 
 from alphapivot import cli
+from alphapivot.home import CHECKOUT
+from alphapivot.reports import terminal
 from tests.execution.book import Book
 from tests.execution.conftest import at, make_settings
 
@@ -15,7 +18,8 @@ def book(world, tmp_path, monkeypatch):
     made.run(20, fault="request lost")
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", world.hub.url)
     monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", made.scope)
-    monkeypatch.setenv("ALPHAPIVOT_CONFIG", "config.ini")
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CHECKOUT / "config.ini"))
+    monkeypatch.setattr(terminal, "console", Console(width=200))
     return made
 
 
@@ -86,5 +90,9 @@ def test_a_halt_names_its_book_and_database_and_status_says_who_and_why(book, ty
     word = type_("status")[1].split("Locked")[0]
     assert word.startswith(f"Kill switch of book {book.scope}: HALTED (every trade leaves at market) (woken up), by ")
     assert "is active again" in type_("resume", "--reason", "it was nothing")[1]
+    assert "every book in" in type_("halt", "--all", "--reason", "the feed is wrong")[1]
+    assert "stays HALTED: the feed is wrong" in type_("resume", "--reason", "for this one")[1]
+    assert type_("status")[1].startswith(f"Kill switch of book {book.scope}: HALTED (the feed is wrong), by ")
+    assert "is active again" in type_("resume", "--all", "--reason", "mended")[1]
     monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "papre")
     assert "nothing was ever decided for book papre there" in type_("halt", "--reason", "x")[1]

@@ -15,6 +15,20 @@ def entered(world):
     return world
 
 
+@pytest.fixture
+def full(entered):
+    """A row in each table."""
+    entered.sql("CREATE VIEW one AS SELECT * FROM trading.orders WHERE leg = 'ENTRY'")
+    for row in (
+        "control (scope, state, reason, by) VALUES ('paper', 'ACTIVE', 'a', 'me')",
+        "instrument_lock (book, symbol, reason, at) VALUES ('paper', 'A', 'why', now())",
+        "account (book, number) VALUES ('paper', 'one')",
+        "fill SELECT book, 'X', client_order_id, symbol, market, contract, side, 1, 9, 0, 0, now() FROM one",
+    ):
+        entered.sql(f"INSERT INTO trading.{row}")
+    return entered
+
+
 def set_order(world, leg, **changes):
     sets = ", ".join(f"{name} = :{name}" for name in changes)
     world.sql(f"UPDATE trading.orders SET {sets} WHERE leg = :leg", leg=leg, **changes)
@@ -50,20 +64,24 @@ def test_a_write_with_an_old_fence_is_refused(entered):
         set_order(entered, "ENTRY", state="CANCELED")
 
 
-@pytest.mark.parametrize("table", ["decision", "intent", "order_event", "journal"])
+HISTORY = ("decision", "intent", "order_event", "journal", "fill", "control", "account")
+KEPT = ("trade", "orders", "risk_day", "lease", "instrument_lock", "position")
+
+
 @pytest.mark.parametrize("how", ["UPDATE {} SET book = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
-def test_history_is_append_only(entered, table, how):
-    change = how.format(f"trading.{table}")
-    if table == "order_event":
-        change = change.replace("book = 'x'", "reason = 'x'")
-    with pytest.raises(DatabaseError, match="refused"):
-        entered.sql(change)
+def test_history_is_append_only(full, how):
+    for table in HISTORY:
+        change = how.format(f"trading.{table}")
+        if table in ("order_event", "control"):
+            change = change.replace("book = 'x'", "reason = 'x'")
+        with pytest.raises(DatabaseError, match="refused"):
+            full.sql(change)
 
 
-@pytest.mark.parametrize("table", ["trade", "orders", "risk_day", "lease"])
-def test_nothing_is_ever_deleted(entered, table):
-    with pytest.raises(IntegrityError, match="refused"):
-        entered.sql(f"DELETE FROM trading.{table}")
+def test_nothing_is_ever_deleted(full):
+    for table in KEPT:
+        with pytest.raises(IntegrityError, match="refused"):
+            full.sql(f"DELETE FROM trading.{table}")
 
 
 def test_every_change_of_an_order_is_kept(entered):
@@ -119,6 +137,35 @@ def test_a_denial_has_its_reason(entered):
             " decided_at)"
             " VALUES ('paper', 's', 'B', now(), 'r', 'DENIED', '{}', '{}', '{}', now())"
         )
+
+
+NEXT = {"client_order_id": "X", "version": 9, "broker_order_id": None}
+REFUSED = (
+    ("trade", {"trade_id": 99, "symbol": "Z"}, "trade_intent_id_key"),
+    ("orders", NEXT | {"version": 1, "state": "CANCELED"}, "orders_trade_id_leg_version_key"),
+    ("orders", NEXT, "orders_one_working"),
+    ("orders", NEXT | {"state": "CANCELED", "broker_order_id": "1"}, "orders_book_broker_order_id_key"),
+    ("orders", NEXT | {"leg": "EXIT", "qty": 0}, "orders_qty_check"),
+    ("orders", NEXT | {"leg": "EXIT", "qty": "NaN"}, "orders_qty_check"),
+    ("orders", NEXT | {"leg": "EXIT", "client_order_id": "X" * 21}, "orders_client_order_id_check"),
+    ("orders", NEXT | {"leg": "EXIT", "price": 5}, "orders_check1"),  # a market order has none
+    ("orders", NEXT | {"state": "DENIED"}, "orders_check3"),  # without a reason
+    ("fill", {"qty": 1}, "fill_pkey"),
+    ("instrument_lock", {"lock_id": 99}, "instrument_lock_one"),
+    ("control", {"control_id": 99, "reason": ""}, "control_reason_check"),
+    ("account", {"book": "other"}, "account_number_key"),
+)
+
+
+def test_what_would_be_there_twice_or_makes_no_sense_is_refused(full):
+    for table, changes, refusal in REFUSED:
+        with pytest.raises(IntegrityError, match=refusal):
+            full.sql(
+                f"INSERT INTO trading.{table} OVERRIDING SYSTEM VALUE"
+                f" SELECT n.* FROM (SELECT * FROM trading.{table} LIMIT 1) t,"
+                f" jsonb_populate_record(NULL::trading.{table}, to_jsonb(t) || CAST(:changes AS jsonb)) n",
+                changes=ledger.dump(changes),
+            )
 
 
 def test_an_order_id_is_short_and_always_the_same():

@@ -42,10 +42,9 @@ class Alpaca:
         native_bracket=True,
         bracket_on_partial=False,  # legs stay held until the whole entry has filled
         exit_in_bracket=False,  # the legs hold the shares: an exit beside them is refused
-        native_oco=False,  # its OCO makes the target the parent, so the stop would have no id of ours
         atomic_replace=True,
         reduce_only=False,
-        queues_for_open=True,
+        queues_for_open=False,  # it would, but nobody could ask the gates again, nor halt what waits there
         stop_survives_session=True,
         stop_outside_hours=True,
     )
@@ -66,7 +65,12 @@ class Alpaca:
         with rows.reading("account"):
             free = found.get("non_marginable_buying_power") or found["cash"]
             return Account(
-                found["currency"], Decimal(found["cash"]), Decimal(found["equity"]), Decimal(free), self._wire.at
+                found["currency"],
+                Decimal(found["cash"]),
+                Decimal(found["equity"]),
+                Decimal(free),
+                self._wire.at,
+                f"Alpaca {found['account_number']}",
             )
 
     def positions(self) -> dict[Key, Decimal]:

@@ -36,8 +36,11 @@ def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> di
     return {s: settings.symbols.get(s, i.spot) for s, i in instruments.items() if i.spot is not None and i.tradable}
 
 
-def open_alpaca(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Alpaca:  # noqa: ARG001 - as all brokers
-    """The account of [execution] broker; its keys come from the environment and are never shown."""
+def open_alpaca(_hub: Hub | None, settings: Settings, environ: Mapping[str, str] = os.environ) -> Alpaca:
+    """
+    The account of [execution] broker, of which nothing is asked yet; its keys come from the environment and are never
+    shown. ConfigError where they are missing, and for what Alpaca cannot trade.
+    """
     broker = settings.brokers[settings.execution.broker]
     if broker.kind != "alpaca":
         raise ConfigError(f"[broker.{settings.execution.broker}] is no Alpaca account, but {broker.kind}")
