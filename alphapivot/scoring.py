@@ -4,9 +4,10 @@ From the hub to scores and their reasons: what the steps, a decision's record, `
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -145,9 +146,7 @@ def blend(
     if fitted is not None:
         both = pd.concat([in_force, fitted], ignore_index=True) if len(in_force) else fitted
         in_force = both.drop_duplicates(["kind", "subject", "effective_from"], keep="last")
-    signals, due = _inputs(database, settings, run, instruments, after=after, until=until)
-    if only is not None:
-        due = due.merge(only, on=["symbol", "ts"])
+    signals, due = _inputs(database, settings, run, instruments, after=after, until=until, only=only)
     return composite.compose(
         signals,
         due,
@@ -188,8 +187,9 @@ def _inputs(
     *,
     after: datetime | None,
     until: datetime,
+    only: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stored signals that composites in (after, until] may stand on, and for each of them which bars are due."""
+    """The stored signals on which composites in (after, until] stand, and for each of them which bars are due."""
     frames = settings.timeframes
     grid = _instants(database, instruments, frames.base, after, until, run.known_at)
     by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in instruments}))
@@ -198,32 +198,52 @@ def _inputs(
         for interval in frames.weights
         for name, g in by_calendar
     ]
-    due_frame = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
-    # the pillars are named for the key's sake: without them a few symbols would mean reading all
-    where = sql.SQL("scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND ts <= {}").format(
-        run.scope, sorted(settings.pillars), [i.symbol for i in instruments], until
+    wanted = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
+    if only is not None:
+        wanted = wanted.merge(only, on=["symbol", "ts"])
+    if wanted.empty:
+        return Signals.empty()[list(READ)], wanted
+    # pillars and timeframes are named for the key's sake: without them a few symbols would mean reading all
+    where = sql.SQL(
+        "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = ANY({}) AND ts >= {} AND ts <= {}"
+    ).format(
+        run.scope,
+        sorted(settings.pillars),
+        [i.symbol for i in instruments],
+        list(frames.weights),
+        wanted["due"].min().to_pydatetime(),
+        wanted["due"].max().to_pydatetime(),
     )
-    if after is not None:
-        # the newest signal of the coarsest timeframe lies at most its width, and a run of holidays, back
-        reach = max(calendars.width(interval) for interval in frames.weights) + timedelta(days=10)
-        where += sql.SQL(" AND ts > {}").format(after - reach)
-    return database.read(Signals, where, READ), due_frame
+    return database.read(Signals, where, READ), wanted
 
 
 def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict[str, Any]]]:
     """For each symbol what its newest composite up to as_of is made of: kept with the decision that stands on it."""
+    instruments, base = list(settings.instruments.values()), settings.timeframes.base
     back = run.as_of - timedelta(days=10)  # an older composite is too old to act on
-    _, found = blend(database, settings, run, list(settings.instruments.values()), after=back, until=run.as_of)
-    newest = found[found["ts"] == found.groupby("symbol")["ts"].transform("max")]
-    made = records(newest)
-    return {symbol: [r for r in made if r["symbol"] == symbol] for symbol in newest["symbol"].unique()}
+    newest = _instants(database, instruments, base, back, run.as_of, run.known_at).groupby("symbol").max().reset_index()
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    if len(newest):
+        after = newest["ts"].min() - timedelta(microseconds=1)
+        for record in records(
+            blend(database, settings, run, instruments, after=after, until=run.as_of, only=newest)[1]
+        ):
+            found[record["symbol"]].append(record)
+    return dict(found)
 
 
 def records(terms: pd.DataFrame) -> list[dict[str, Any]]:
-    """Terms as a decision keeps them: JSON with stamps as text, null for what is not known."""
-    as_text = terms.assign(ts=terms["ts"].astype(str), due=terms["due"].astype(str))
-    made: list[dict[str, Any]] = json.loads(as_text.to_json(orient="records"))
-    return made
+    """Terms as a decision keeps them: stamps as text, numbers to ten decimals, None for what is not known."""
+    columns = {str(name): _plain(terms[name]) for name in terms}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    if column.dtype.kind == "f":
+        return [None if isnan(number) else round(number, 10) for number in column.tolist()]
+    codes, values = pd.factorize(column)  # few names and stamps, each many times
+    told = [*map(str, values), None]
+    return [told[code] for code in codes.tolist()]
 
 
 def _instants(

@@ -48,6 +48,9 @@ def backtested(
     with _home(symbols) as config:
         written = config.read_text().replace("base = 1d", f"base = {base}").replace("1d: 0.7, 1w: 0.3", weights)
         written = written.replace("calendar = XNYS", f"calendar = {calendar}")
+        # as config.ini's: at small.ini's threshold every symbol would ask for a trade at every bar
+        written = written.replace("entry_threshold = 5", "entry_threshold = 40")
+        written = written.replace("exit_threshold = 4", "exit_threshold = 20")
         lead = timedelta(days=600 if base == "1d" else 3)
         written = written.replace("start = 2023-01-01", f"start = {since - lead:%Y-%m-%d}")
         config.write_text(written)

@@ -207,6 +207,7 @@ class Caps:
     queues_for_open: bool = False  # takes orders while the market is closed, for the next open
     stop_survives_session: bool = True  # without this and the next, a book must be flat by the session's end
     stop_outside_hours: bool = False  # a stop may be placed while the market is closed
+    late_fills: bool = True  # an execution may be told after its order has ended
 
 
 @runtime_checkable

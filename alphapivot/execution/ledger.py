@@ -183,19 +183,20 @@ def tripped_on(conn: Connection, book: str) -> date | None:
     return found
 
 
-def fills_since(conn: Connection, book: str) -> datetime | None:
+def fills_since(conn: Connection, book: str, *, late: bool) -> datetime | None:
     """
-    The instant from which fills may concern us: the oldest open trade's decision, or an order that ended in the last
-    days and may have filled all the same. None for a book that never traded.
+    The instant from which fills may concern us: the oldest open trade's decision, or, where fills may come ``late``, an
+    order that ended in the last days and may have filled all the same. None where there is neither.
     """
     query = """
         SELECT least(
             (SELECT min(i.as_of) FROM trading.trade t JOIN trading.intent i USING (intent_id)
              WHERE t.book = :book AND t.state <> 'CLOSED'),
             (SELECT min(o.as_of) FROM trading.orders o WHERE o.book = :book AND o.attempts > 0
-             AND o.updated_at > (SELECT max(updated_at) FROM trading.orders WHERE book = :book) - interval '7 days'))
+             AND :late AND o.updated_at > (SELECT max(updated_at) FROM trading.orders WHERE book = :book)
+                                          - interval '7 days'))
     """
-    found: datetime | None = conn.execute(text(query), {"book": book}).scalar_one()
+    found: datetime | None = conn.execute(text(query), {"book": book, "late": late}).scalar_one()
     return found
 
 

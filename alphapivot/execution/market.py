@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 def read(session: Session) -> pd.DataFrame:
     """
-    Bars, each with its ``start``, of all that is decided about, held or converts a currency, as far back as replay
-    needs; where a broker replays bars, only of what rests or is held there. The session gets the rolls, and the splits
-    and dividends, that belong to what is decided about.
+    Bars, each with its ``start``, of all that is decided about, held or converts a currency; where a broker replays
+    bars, of what rests or is held there, from the last one on that it has seen. The session gets the rolls, and the
+    splits and dividends, that belong to what is decided about.
     """
-    after = _after(session)
-    watched: dict[Any, datetime] = {}
+    after = since = _after(session)
+    traded = {symbol: session.instruments[symbol].trade_market for symbol in session.attended}
+    stocks = {symbol for symbol, market in traded.items() if market == "spot"}
+    wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
     if isinstance(session.broker, Replaying):
         watched = session.broker.watching()
         gone = sorted({key[0] for key in watched} - set(session.instruments))
@@ -35,18 +37,20 @@ def read(session: Session) -> pd.DataFrame:
             raise ConfigError(
                 f"book {session.book!r} holds {', '.join(gone)}, but config.ini has no [instrument.*] for them"
             )
-        after = min([after, *watched.values()])
-    wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
-    for symbol, market, _ in watched:
-        wanted[market].add(symbol)
-    wanted["spot"] |= {s for s in _pairs(session) if session.instruments[s].spot is not None}
-    traded = {symbol: session.instruments[symbol].trade_market for symbol in session.attended}
-    session.rolls = session.source.rolls(session.attended)
-    session.actions = session.source.actions(wanted["spot"] | {s for s, m in traded.items() if m == "spot"}, after)
-    if not isinstance(session.broker, Replaying):  # there an entry may fill before the run is over
+        for symbol, market, _ in watched:
+            wanted[market].add(symbol)
+        since = min([session.run.as_of, *watched.values()]) - timedelta(microseconds=1)
+    else:  # there an entry may fill before the run is over
         for symbol, market in traded.items():
             wanted[market].add(symbol)
-    return session.source.bars(wanted, after)
+    pairs = {s for s in _pairs(session) if session.instruments[s].spot is not None}
+    session.rolls = session.source.rolls(session.attended)
+    session.actions = session.source.actions(wanted["spot"] | stocks | pairs, min(after, since))
+    bars = session.source.bars({**wanted, "spot": wanted["spot"] - pairs}, since)
+    if not pairs:
+        return bars
+    rates = session.source.bars({"spot": pairs}, min(after, since))
+    return pd.concat([bars, rates], ignore_index=True) if len(bars) else rates
 
 
 def events(actions: pd.DataFrame, held: Collection[str]) -> list[Event]:

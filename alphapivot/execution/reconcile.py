@@ -23,7 +23,7 @@ def reconcile(session: Session) -> None:
     """Makes the ledger agree with the broker: order states, fills (each once), trades."""
     with session.hub.engine.connect() as conn:
         rows = orders.of_open_trades(conn, session.book)
-        since = ledger.fills_since(conn, session.book)
+        since = ledger.fills_since(conn, session.book, late=session.broker.caps.late_fills)
     sent = {o["trade_id"] for o in rows if o["leg"] == "ENTRY" and o["attempts"]}
     native = session.broker.caps.native_bracket
     attached = {  # legs that went with their entry, whatever is known of it

@@ -105,6 +105,7 @@ class _Book:
     def __init__(self, desk: Pinned, run: RunRef, settings: Settings) -> None:
         self._desk, self._run, self._settings = desk, run, settings
         self._broker = open_paper(desk, settings)
+        self._broker.caps = replace(self._broker.caps, late_fills=False)  # nobody is there to give an order up by hand
         self._name = settings.execution.book
         with desk.engine.begin() as conn:
             self._fence = ledger.raise_fence(conn, self._name)

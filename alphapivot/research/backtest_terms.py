@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from alphapivot.settings import Settings
 
 Records = list[dict[str, Any]]
-AT_ONCE = 5_000  # rows of terms that are made ready together
-AHEAD = 50  # scores of what is held that are looked at together
+AT_ONCE = 1_000  # rows of terms that are made ready together
+AHEAD = 200  # scores of what is held that are looked at together
 TOO_OLD = timedelta(days=10)  # a composite to act on is newer
 
 
@@ -33,7 +33,7 @@ class Terms:
     ) -> None:
         self._asked = hub, settings, run
         self._asking = _Sheet(self._blend(asking, after=after - TOO_OLD, until=until))
-        self._others: dict[tuple[str, datetime], Records] = {}
+        self._others: dict[tuple[str, datetime], _Sheet] = {}
 
     def at(self, stretch: Stretch) -> Mapping[str, Any]:
         return _At(self, stretch)
@@ -46,27 +46,27 @@ class Terms:
             if score.ts <= stretch.as_of - TOO_OLD:
                 continue
             key = score.symbol, score.ts
-            made = self._asking.get(*key) or self._others.get(key)
-            if made is None:
+            sheet = self._asking if key in self._asking else self._others.get(key)
+            if sheet is None:
                 lacking.append(score.symbol)
             else:
-                found[score.symbol] = made
+                found[score.symbol] = sheet.get(*key)
         if lacking:
             coming = stretch.coming(stretch.attending, AHEAD)  # of all: each may be held, and be asked about, soon
             self._look(coming[coming["ts"] > stretch.as_of - TOO_OLD])
-            found |= {s.symbol: self._others.get((s.symbol, s.ts), []) for s in stretch.scores(lacking, 1)}
+            found |= {s.symbol: self._others[s.symbol, s.ts].get(s.symbol, s.ts) for s in stretch.scores(lacking, 1)}
         return found
 
     def _look(self, scores: pd.DataFrame) -> None:
         earliest: datetime = scores["ts"].min()
-        self._others = {key: made for key, made in self._others.items() if key[1] >= earliest}
+        self._others = {key: sheet for key, sheet in self._others.items() if key[1] >= earliest}
         keys = [(str(symbol), ts.to_pydatetime()) for symbol, ts in scores.itertuples(index=False)]
         new = [key not in self._others for key in keys]
         scores = scores[new]
         sheet = _Sheet(
             self._blend(scores, after=scores["ts"].min() - timedelta(microseconds=1), until=scores["ts"].max())
         )
-        self._others |= {key: sheet.get(*key) or [] for key, fresh in zip(keys, new, strict=True) if fresh}
+        self._others |= {key: sheet for key, fresh in zip(keys, new, strict=True) if fresh}
 
     def _blend(self, only: pd.DataFrame, *, after: datetime, until: datetime) -> pd.DataFrame:
         hub, settings, run = self._asked
@@ -88,9 +88,11 @@ class _Sheet:
         self._ready: Sequence[dict[str, Any]] = ()
         self._begin = 0
 
-    def get(self, symbol: str, ts: datetime) -> Records | None:
-        rows = self._rows.get((symbol, ts))
-        return None if rows is None else [self._record(row) for row in rows]
+    def __contains__(self, key: tuple[str, datetime]) -> bool:
+        return key in self._rows
+
+    def get(self, symbol: str, ts: datetime) -> Records:
+        return [self._record(row) for row in self._rows.get((symbol, ts), ())]
 
     def _record(self, row: int) -> dict[str, Any]:
         if not self._begin <= row < self._begin + len(self._ready):
