@@ -66,8 +66,8 @@ def summed(
     held: int = 0,
     halted: datetime | None = None,
 ) -> Trial:
-    """A trial of its equity at each instant, from ``cash`` on: the last of each UTC day counts."""
-    series = pd.Series(equity, at).groupby(at.floor("D")).last()
+    """A trial of its equity at each instant, from ``cash`` on: the last of each UTC day counts, midnight its end."""
+    series = pd.Series(equity, at).groupby(_days(at)).last()
     worth = np.append(cash, series.to_numpy(np.float64))
     returns = np.where(worth[:-1] > 0, worth[1:] / np.where(worth[:-1] > 0, worth[:-1], 1.0) - 1, 0.0)
     days = [ts.date() for ts in series.index]
@@ -87,9 +87,14 @@ def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
     return walkforward.longest(np.ceil(lasted * _session_share(at)).astype(np.int64))
 
 
+def _days(at: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """An instant at midnight belongs to the day that ends, as in the reports."""
+    return (at - pd.Timedelta(1, "us")).floor("D")
+
+
 def _session_share(at: pd.DatetimeIndex) -> float:
     """Days on which anything is decided, of all days."""
-    days = at.floor("D").unique()
+    days = _days(at).unique()
     return min(1.0, len(days) / max(1, (days[-1] - days[0]).days + 1))
 
 
