@@ -8,6 +8,7 @@ from alphapivot.cli.common import DONE, Add, amount, settings_of, words
 
 CLEARING = """A locked symbol is not entered. Look at the account, at the broker's own pages:
   it has not the order that may or may not have reached it:  alphapivot abandon ORDER_ID --reason ...
+  its position is less than our fills make:                  alphapivot unlock SYMBOL --left-at PRICE --reason ...
   its position is not what our fills make:                   trade the difference there, by hand
 then alphapivot unlock SYMBOL --reason ...; what led to an order: alphapivot trace ORDER_ID
 """
@@ -34,6 +35,8 @@ def add(command: Add) -> None:
     sub = command("unlock", _clear, "let a locked symbol trade again")
     sub.set_defaults(action="unlock")
     sub.add_argument("symbol", metavar="SYMBOL")
+    left = "what its position lacks was taken out at the broker by hand, at this price: book it as an exit"
+    sub.add_argument("--left-at", type=amount, metavar="PRICE", help=left)
     sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub = command("abandon", _clear, "give up an order whose fate nobody can tell")
     sub.set_defaults(action="abandon")
@@ -135,17 +138,21 @@ def _cash(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     import getpass
 
-    from alphapivot import clock, hub
+    from alphapivot import brokers, clock, hub
     from alphapivot.execution import clearing, report
     from alphapivot.reports import terminal, views
 
-    book, by = settings_of(options).execution.book, getpass.getuser()
-    database = hub.connect()
+    settings, by = settings_of(options), getpass.getuser()
+    book, database = settings.execution.book, hub.connect()
     if options.action == "locks":
         found = views.locks(report.locks(database, book))
         terminal.show(found, f"Locked symbols of book {book} in {database!r}")
         print(CLEARING if len(found) else "", end="")  # noqa: T201
     elif options.action == "unlock":
+        if options.left_at is not None:
+            broker = brokers.open_broker(database, settings)
+            left = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, clock.WallClock())
+            print(left)  # noqa: T201
         why = clearing.unlock(database, book, options.symbol, options.reason, by)
         again = "the next run locks it anew if that is so still"
         print(f"{options.symbol} may trade again; it was locked because {why}: {again}")  # noqa: T201

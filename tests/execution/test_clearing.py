@@ -1,19 +1,21 @@
 """What a person clears, and the chain that an order leaves behind."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import DataError, TradingHalted
 from alphapivot.execution import control
-from alphapivot.execution.clearing import abandon, unlock
+from alphapivot.execution.clearing import abandon, by_hand, unlock
 from alphapivot.execution.trace import trace
 from alphapivot.hub import Hub
-from tests.execution.book import Book
+from tests.execution.book import DONE, KEY, Book
 from tests.execution.conftest import World, at, make_settings
 
 CLOCK = SimulatedClock(at(20))
+D = Decimal
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,39 @@ def test_a_stop_that_the_broker_has_lost_is_given_up_by_a_person_and_placed_anew
     book.run(22)
     assert book.states()["STOP"] == ["ABANDONED", "NEW"]
     assert book.locks() == []
+
+
+@pytest.mark.parametrize(("score", "kind"), [(50, "unique"), (-50, "unique"), (50, "alpaca")])
+@pytest.mark.parametrize("taken", [100, 250])
+def test_what_a_person_took_out_at_the_broker_is_booked_as_an_exit(make, score, kind, taken):
+    book, sign = make(kind), 1 if score > 0 else -1
+    book.score(20, score)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    with pytest.raises(DataError, match="'A' is not locked in book"):
+        by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
+    if kind == "alpaca":
+        book.remote.positions["A"] = D(250 - taken)
+    else:
+        book.remote.set(by_hand={KEY: D(-sign * taken)})
+    book.run(22)
+    assert "our fills make" in book.locks()[0]
+    with pytest.raises(DataError, match="a price is needed, got NaN"):
+        by_hand(book.hub, book.broker, book.scope, "A", D("NaN"), "me", CLOCK)
+    told = by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
+    assert told == f"{taken} of trade {book.trades()[0]['trade_id']} left by hand at 99"
+    with pytest.raises(DataError, match="nothing left by hand"):
+        by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
+    unlock(book.hub, book.scope, "A", "I was it", "me")
+    book.run(22)
+    trade = book.trades()[0]
+    assert (trade["exit_qty"], trade["exit_price"]) == (taken, 99)
+    if taken == 250:
+        assert (trade["state"], trade["close_reason"], trade["realised"]) == ("CLOSED", "by hand", -250 * sign)
+        assert [o for o in book.theirs() if o["state"] not in DONE] == []
+    book.holds()
+    book.rests(22)
 
 
 def test_what_is_not_locked_or_final_or_not_there_is_said(unknown):

@@ -1,12 +1,14 @@
 """The commands that somebody types whom an alert has woken: a real lock, a halt, and what a slip of the hand gives."""
 
+from decimal import Decimal
+
 import pytest
 from rich.console import Console
 
 from alphapivot import cli
 from alphapivot.home import CHECKOUT
 from alphapivot.reports import terminal
-from tests.execution.book import Book
+from tests.execution.book import KEY, Book
 from tests.execution.conftest import at, make_settings
 
 
@@ -59,6 +61,24 @@ def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symb
     book.run(20)
     assert book.states() == {"ENTRY": ["ABANDONED"], "STOP": ["CANCELED"], "TARGET": ["CANCELED"]}
     assert book.locks() == []
+
+
+def test_what_somebody_sold_at_the_broker_is_booked_by_unlock(book, type_, monkeypatch):
+    monkeypatch.setattr("alphapivot.brokers.open_broker", lambda *_: book.broker)
+    (entry,) = book.orders("ENTRY")
+    type_("abandon", entry["client_order_id"], "--reason", "none there")
+    type_("unlock", "A", "--reason", "none there")
+    for day, score in ((21, 50), (22, 50)):
+        book.price(day, 100)
+        book.score(day, score)
+        book.run(day)
+    book.remote.set(by_hand={KEY: Decimal(-250)})
+    book.run(23)
+    code, said = type_("unlock", "A", "--left-at", "99.5", "--reason", "sold on the phone")
+    assert (code, "250 of trade" in said, "left by hand at 99.5 A may trade again" in said) == (0, True, True)
+    book.run(23)
+    assert (book.trades()[-1]["close_reason"], book.trades()[-1]["exit_price"]) == ("by hand", Decimal("99.5"))
+    book.holds()
 
 
 def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, monkeypatch):
