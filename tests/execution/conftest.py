@@ -36,9 +36,9 @@ def instrument(symbol, **changes):
     } | changes
 
 
-def make_settings(instruments, broker=None, execution=None, risk=None):
+def make_settings(instruments, broker=None, execution=None, risk=None, feeds=None):
     return Settings(
-        runtime={"feed": "none"},
+        runtime={"feed": next(iter(feeds or ["none"]))},
         timeframes={"base": "1d", "weights": {"1d": 1.0}},
         composite={"weights": {"trend": 1.0}},
         execution={
@@ -60,7 +60,7 @@ def make_settings(instruments, broker=None, execution=None, risk=None):
             "daily_loss_limit": "0.05",
         }
         | (risk or {}),
-        feeds={},
+        feeds=feeds or {},
         instruments={s: instrument(s, **changes) for s, changes in instruments.items()},
         brokers={"paper": {"cash": "100000", "currency": "EUR"} | (broker or {})},
         pillars={},

@@ -15,6 +15,7 @@ from alphapivot.hub import backtests, ops
 from alphapivot.research import backtest
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
+from tests.execution.conftest import make_settings
 
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)  # a 24/7 calendar: daily bars end at midnight
 
@@ -62,33 +63,10 @@ class Walks:
 
 
 def configured(symbols: list[str], lag: float = 0, **broker: str) -> Settings:
-    terms = {
-        "spot": "s",
-        "signal_market": "spot",
-        "trade_market": "spot",
-        "currency": "EUR",
-        "quote_unit": "1",
-        "multiplier": "1",
-        "tick": "0.01",
-        "lot": "0.01",
-        "margin": "0.2",
-        "tradable": True,
-        "calendar": "24/7",
-    }
-    return Settings(
-        runtime={"feed": "walk"},
-        timeframes={"base": "1d", "weights": {"1d": 1.0}},
-        composite={"weights": {"trend": 1.0}},
-        execution={
-            "book": "paper",
-            "strategy": "chance",
-            "broker": "paper",
-            "entry_threshold": 60,
-            "exit_threshold": 10,
-            "atr": 5,
-            "stop_atr": "2",
-            "reward_to_risk": "1.5",
-        },
+    return make_settings(
+        {s: {"lot": "0.01", "margin": "0.2"} for s in symbols},
+        broker={"cash": "10000000", "maintenance_margin": None} | broker,
+        execution={"entry_threshold": 60, "reward_to_risk": "1.5"},
         risk={
             "risk_per_trade": "0.0005",
             "max_open_trades": 500,
@@ -97,9 +75,6 @@ def configured(symbols: list[str], lag: float = 0, **broker: str) -> Settings:
             "daily_loss_limit": "0.5",
         },
         feeds={"walk": {"kind": "simulated", "publication_lag": lag}},
-        instruments={s: {"symbol": s, **terms} for s in symbols},
-        brokers={"paper": {"cash": "10000000", "currency": "EUR", "maintenance_margin": None} | broker},
-        pillars={},
     )
 
 
