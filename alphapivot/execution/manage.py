@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
@@ -26,8 +28,8 @@ Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, wha
 
 def settle(session: Session, broken: set[str]) -> None:
     """
-    Does what each trade needs next and reads what came of it, until all is done; in ``broken`` it only takes back what
-    would add to a position of which nobody can tell.
+    Does what each trade needs next and reads what came of it, until all is done. In ``broken`` it only takes back what
+    would add to a position of which nobody can tell, and protects what is certain of it.
     """
     asked: set[str] = set()
     for look in range(ROUNDS):
@@ -64,6 +66,7 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             known = "split" if trade["symbol"] in session.apart else "locked"
             asked_for = [o for o in mine if o["leg"] == "ENTRY" and o["state"] == "PENDING_CANCEL" and not local(o)]
             steps += [(trade, mine, Cancel(o, o["reason"] or known)) for o in (*resting, *asked_for)]
+            steps += [(trade, mine, a) for a in _least(session, trade, mine)]
             continue
         is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
         touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
@@ -77,6 +80,27 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             actions += [Cancel(o, why) for o in resting if o["client_order_id"] not in asked]
         steps += [(trade, mine, a) for a in actions]
     return steps
+
+
+def _least(session: Session, trade: RowMapping, mine: Sequence[RowMapping]) -> list[Action]:
+    """
+    Where the books do not agree and no stop is there: one of what is open in both, which is right for either. Not
+    before a split was followed: nobody can tell its price.
+    """
+    key = (trade["symbol"], trade["market"], trade["contract"])
+    leaving = any(o["leg"] == "EXIT" and o["state"] not in TERMINAL for o in mine)
+    if trade["state"] != "OPEN" or leaving or trade["symbol"] in session.apart:
+        return []
+    actions = plan(trade, mine, session.broker.caps, is_open=session.is_open(key), touched=False)
+    stops: list[Place | Send] = [
+        a
+        for a in actions
+        if (isinstance(a, Place) and a.leg == "STOP") or (isinstance(a, Send) and a.order["leg"] == "STOP")
+    ]
+    if not stops:
+        return []
+    held = session.broker.positions().get(key, Decimal(0)) * (1 if trade["side"] == "LONG" else -1)
+    return [replace(a, qty=min(a.qty, held)) for a in stops] if held > 0 else []
 
 
 def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], trades: Sequence[RowMapping]) -> set[int]:

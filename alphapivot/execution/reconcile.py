@@ -132,7 +132,7 @@ def _breaks(
 def broken(session: Session) -> set[str]:
     """
     Locks the symbols on whose positions the ledger and the broker do not agree, and returns them: nothing is sent in
-    them, for an order that is right for one of the two is wrong for the other.
+    them but what is right for both, for an order that is right for one of the two may be wrong for the other.
     """
     breaks = _differences(session)
     if breaks:  # something may have filled between our two looks

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.brokers.base import Rejected, Unknown
-from alphapivot.execution import control, engine, ledger, manage, orders, reconcile, send, states
+from alphapivot.execution import clearing, control, engine, ledger, manage, orders, reconcile, send, states
 from alphapivot.hub import Hub
 from tests.execution.book import BROKERS, KEY, Book
 from tests.execution.conftest import World, at, make_settings
@@ -629,8 +629,26 @@ def test_row_22_an_entry_that_rests_where_the_books_do_not_agree_is_taken_back(m
     book.run(21)
     assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "locked")]
     assert "our fills make 100, the broker holds 60" in book.locks()[0]
-    assert [o["leg"] for o in book.theirs()] == ["ENTRY"]  # and nothing corrects what a person did
+    assert [(o["leg"], o["qty"]) for o in book.theirs()] == [("ENTRY", 250), ("STOP", 60)]  # nothing corrects the rest
     book.rests(21)
+
+
+@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize(("taken", "protected"), [(100, [150]), (300, []), (-50, [250])])
+def test_row_22_where_the_books_do_not_agree_a_missing_stop_is_of_what_is_open_in_both(make, kind, taken, protected):
+    book = opened(make(kind))
+    book.end("STOP")
+    book.broker.set(by_hand={KEY: D(-taken)})
+    book.run(22)
+    assert f"our fills make 250, the broker holds {250 - taken}" in book.locks()[0]
+    assert [o["qty"] for o in book.orders("STOP") if o["state"] == "NEW"] == protected
+    assert [o["leg"] for o in book.theirs()] == ["ENTRY", "STOP", *(["STOP"] if protected else [])]
+    book.rests(22)
+    book.broker.set(by_hand={})
+    clearing.unlock(book.hub, book.scope, "A", "traded back", "me")
+    book.run(22)
+    assert [o["qty"] for o in book.orders("STOP") if o["state"] == "NEW"] == [250]
+    book.holds()
 
 
 def test_row_24_the_second_executor_ends_and_a_stale_write_is_refused(make):
