@@ -147,6 +147,21 @@ def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, smal
     assert len(received) == 5
 
 
+def test_an_order_of_somebody_else_that_was_cancelled_is_told_and_one_that_was_adopted_by_its_lock(hub, small):
+    fresh(hub, small)
+    for what, order in (("cancelled", "F7"), ("adopted", "F8")):
+        write(
+            hub,
+            "INSERT INTO trading.foreign_order VALUES (:book, :order, 'GOLD', 'spot', '', 'BUY', 3, now(), :what)",
+            book=small.execution.book,
+            order=order,
+            what=what,
+        )
+    (told,) = alerts.find(hub, small, NOW)
+    assert (told.kind, told.subject) == ("foreign order", f"GOLD in book {small.execution.book}")
+    assert told.message.startswith("order F7 (BUY 3) rested at the broker, is not ours, and was cancelled")
+
+
 def test_a_loss_below_the_limit_and_a_withdrawal_are_no_alarm(hub, small):
     fresh(hub, small)
     day = {"book": small.execution.book, "equity": 1000 * (1 - small.risk.daily_loss_limit) - 500 + 1}

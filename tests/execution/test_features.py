@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.execution import clearing, control, report
+from alphapivot.execution import clearing, control
+from alphapivot.execution.report import limits_used
 from alphapivot.settings import Settings
 
 D = Decimal
@@ -189,6 +190,8 @@ def test_a_daily_loss_leaves_the_book_reduce_only_until_a_person_resumes_it(worl
     report = world.trade(22)
     assert control.state(world.hub.dbapi(), "paper").state == "REDUCE_ONLY"
     assert "REDUCE_ONLY" in " ".join(report.notes)
+    used = limits_used(world.hub, world.settings).set_index("limit")["used"]
+    assert used["loss of the day"] == 0  # anew, as the gates measure it; why it stopped, the kill switch says
     before = world.state()
     world.trade(22)
     assert world.state() == before  # once, not again for each run
@@ -218,7 +221,7 @@ def test_drawdown_is_measured_from_the_highest_equity_and_anew_after_a_person_re
     world.score(25, 50)
     world.trade(25)
     assert len(world.sql("SELECT FROM trading.risk_trip")) == 1
-    used = report.limits_used(world.hub, world.settings).set_index("limit")["used"]
+    used = limits_used(world.hub, world.settings).set_index("limit")["used"]
     assert (used["loss of the day"], used["drawdown"]) == (0, 0)  # as the gates measure it
 
 
