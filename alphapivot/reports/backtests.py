@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, text
 from alphapivot.errors import ConfigError
 from alphapivot.hub import Hub, backtests
 from alphapivot.ini import nearest
-from alphapivot.reports import terminal, views
+from alphapivot.reports import terminal, views, warned
 
 TRADES = """
     SELECT i.as_of, t.symbol, t.side, t.contract, t.entry_qty AS qty, t.entry_at, t.entry_price, t.exit_at,
@@ -21,7 +21,7 @@ TRADES = """
     WHERE t.book = :book AND t.entry_qty > 0 ORDER BY i.as_of, t.symbol
 """
 WARNINGS = """
-    SELECT code, coalesce(symbol, '') AS symbol, message FROM research.backtest_warning
+    SELECT code, symbol, message FROM research.backtest_warning
     WHERE run_id = :run_id ORDER BY number
 """
 MOST = 40  # rows of a table that a person reads
@@ -46,9 +46,9 @@ def show(hub: Hub, book: str) -> None:
     line = pd.Series(_line(row)).rename_axis("").reset_index(name="value").astype(str)
     terminal.show(line, f"Backtest {row['book']}")
     with hub.engine.connect() as conn:
-        warnings = pd.DataFrame(conn.execute(text(WARNINGS), {"run_id": row["run_id"]}).mappings().all())
-    if len(warnings):
-        terminal.show(warnings.astype(str), "Before you believe it")
+        found = [tuple(own) for own in conn.execute(text(WARNINGS), {"run_id": row["run_id"]})]
+    if found:
+        terminal.show(pd.DataFrame(warned.lines(found), columns=["code", "symbol", "message"]), "Before you believe it")
 
 
 def compare(hub: Hub, book: str, other: str) -> None:

@@ -16,6 +16,7 @@ from alphapivot import actions, calendars, rolls
 from alphapivot.errors import DataError
 from alphapivot.hub import bars as stored
 from alphapivot.hub import read
+from alphapivot.reports import warned
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -107,7 +108,7 @@ ISSUES = """
     GROUP BY symbol, check_name, outcome ORDER BY symbol, check_name
 """
 WARNED = """
-    SELECT w.message FROM research.backtest_warning w JOIN research.backtest b USING (run_id)
+    SELECT w.code, w.symbol, w.message FROM research.backtest_warning w JOIN research.backtest b USING (run_id)
     WHERE b.book = :book ORDER BY w.number
 """
 # the bars of each trade: the entry's and the exit's among them
@@ -184,7 +185,7 @@ def load(hub: Hub, name: str, until: datetime | None = None) -> Book:
         _frame(hub, RUNS, **asked),
         symbols,
         _frame(hub, ISSUES, symbols=symbols, since=marks["as_of"].iloc[0], until=asked["until"]),
-        list(_frame(hub, WARNED, book=name)["message"]),
+        warned.sentences(_frame(hub, WARNED, book=name).itertuples(index=False, name=None)),
     )
 
 
