@@ -159,11 +159,13 @@ def _trades(made: _Page, result: Result, bars: Mapping[str, pd.DataFrame]) -> No
 
 
 def _contribution(made: _Page, result: Result) -> None:
+    traded = result.trades["symbol"].nunique()
+    shown = f": the {sheet.BARS // 2} best and the {sheet.BARS // 2} worst of {traded}" if traded > sheet.BARS else ""
     pillar, symbol, side = (
         made.card(f"By {key}", words, made.plot(sheet.contribution(result, key)))
         for key, words in (
             ("pillar", "A pillar's share of the score at the entry, times what the trade brought."),
-            ("symbol", "What each instrument brought."),
+            ("symbol", f"What each instrument brought{shown}."),
             ("side", "Long and short."),
         )
     )
@@ -173,12 +175,16 @@ def _contribution(made: _Page, result: Result) -> None:
 def _costs(made: _Page, result: Result) -> None:
     paid = sum(result.figures[name] or 0.0 for name in ("commission", "slippage", "delay"))
     words = f"{paid:,.2f} {result.book.currency} in all, against what was hoped for when orders were made."
+    if result.fills["symbol"].nunique() > sheet.BARS:
+        words += f" The {sheet.BARS} dearest symbols are drawn."
     table = cells.html(tables.costs(result), toned=(), long=True)
     made.add("costs", made.card("Costs", words, made.plot(sheet.costs(result)), table))
 
 
 def _holding(made: _Page, result: Result) -> None:
     words = "Each instrument bought at the first mark and held, without costs or leverage; rolls and dividends joined."
+    if result.held.shape[1] > sheet.LINES:
+        words += f" The {sheet.LINES} that moved most are drawn."
     table = cells.html(tables.holding(result), toned=("total return",), long=True)
     made.add("holding", made.card("Against buying and holding", words, made.plot(sheet.held(result)), table))
 

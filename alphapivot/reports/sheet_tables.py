@@ -120,11 +120,14 @@ def trades(result: Result) -> pd.DataFrame:
     )
 
 
-def contribution(result: Result, key: str) -> pd.DataFrame:
-    """Results by ``key``, the best first, and their sum."""
+def contribution(result: Result, key: str, most: int = 40) -> pd.DataFrame:
+    """Results by ``key``, the best first, and their sum; of more than ``most`` the best and the worst."""
     table = results.by(result, key)
     money = ["result", "won", "lost"]
     rows = [(str(n), *(f"{v:+,.2f}" for v in amounts), f"{k:,}") for n, *amounts, k in each(table)]
+    if len(rows) > most:
+        blank = (f"… {len(rows) - most} more", *[""] * (len(rows[0]) - 1))
+        rows = [*rows[: most // 2], blank, *rows[-(most // 2) :]]
     whole = (f"{total(table[m]):+,.2f}" for m in money)
     return pd.DataFrame([*rows, ("all", *whole, f"{len(result.trades):,}")], columns=[key, *money, "trades"])
 

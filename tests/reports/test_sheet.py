@@ -7,10 +7,11 @@ import re
 import shutil
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 
 from alphapivot.reports import book as books
-from alphapivot.reports import charts, kept, onepage, sheet_page, versus
+from alphapivot.reports import charts, kept, onepage, sheet_page, sheet_tables, versus
 from alphapivot.reports import result as results
 from alphapivot.research.performance import DEFINITIONS
 
@@ -79,6 +80,20 @@ def test_a_name_cannot_break_out_of_the_page(made):
     text = sheet_page.page(odd, {"</script><b>X": bars})
     for raw in ("<b>X", "<u>paper", "<em>", "<i>"):
         assert raw not in text
+
+
+def test_of_many_symbols_the_best_and_the_worst_are_shown_and_it_says_so(made):
+    world, found = made
+    one = found.trades.iloc[[0]]
+    many = [one.assign(symbol=f"S{k:03}", trade_id=1000 + k, result=Decimal(k - 30)) for k in range(100)]
+    wide = type(found)(**{**vars(found), "trades": pd.concat(many, ignore_index=True)})
+    text = sheet_page.page(wide, {"S099": books.around(world.hub, found.book, "A")})
+    assert "the 12 best and the 12 worst of 100." in text
+    table = sheet_tables.contribution(wide, "symbol")
+    assert list(table["symbol"]) == [
+        *(f"S{k:03}" for k in range(99, 79, -1)), "… 60 more", *(f"S{k:03}" for k in range(19, -1, -1)), "all",
+    ]  # fmt: skip
+    assert table["result"].iloc[-1] == f"{sum(range(-30, 70)):+,}.00"
 
 
 def test_a_book_that_never_traded_has_a_page(world):
