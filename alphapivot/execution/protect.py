@@ -149,7 +149,7 @@ def _exit(leaving: Row, live: Mapping[str, Row], qty: Decimal, caps: Caps, *, is
     stop = live.get("STOP")
     if caps.exit_in_bracket and stop is not None and stop["state"] in WORKING:
         return [Send(leaving, qty)]
-    if not (is_open or caps.queues_for_open):
+    if not is_open:
         return None
     resting = [o for o in (live.get("TARGET"), stop) if o is not None and not local(o)]
     if any(o["state"] in IN_FLIGHT for o in resting):
