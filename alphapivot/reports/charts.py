@@ -55,6 +55,8 @@ def waterfall(story: Story) -> go.Figure:
         if line.label in sums:
             labels, measures, values = [*labels, "raw"], [*measures, "total"], [*values, line.total]
     labels, measures, values = [*labels, "score"], [*measures, "total"], [*values, steps[-1].total]
+    ends = [0.0, *(line.total for line in steps)]
+    room = 0.2 * max(max(ends) - min(ends), 1.0)  # for the numbers beside the bars, on a phone too
     shown = "unknown" if story.score is None else views.points(story.score)
     figure = go.Figure(
         go.Waterfall(
@@ -77,7 +79,12 @@ def waterfall(story: Story) -> go.Figure:
         font={"color": INK},
         height=160 + 24 * len(labels),
         margin={"l": 10, "r": 60, "t": 60, "b": 50},
-        xaxis={"title": "points", "zeroline": True, "zerolinecolor": INK},
+        xaxis={
+            "title": "points",
+            "range": [min(ends) - room, max(ends) + room],
+            "zeroline": True,
+            "zerolinecolor": INK,
+        },
         yaxis={"autorange": "reversed", "type": "category", "automargin": True},
         showlegend=False,
     )

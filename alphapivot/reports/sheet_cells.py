@@ -40,7 +40,7 @@ def html(
         for row in table.itertuples(index=False, name=None)
     )
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll{" long" if long else ""}">{inside}</div>'
+    return f'<div class="scroll{" long" if long else ""}{" defined" if wide else ""}">{inside}</div>'
 
 
 def _kind(column: pd.Series, wide: bool) -> str:
