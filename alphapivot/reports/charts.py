@@ -56,7 +56,7 @@ def waterfall(story: Story) -> go.Figure:
             labels, measures, values = [*labels, "raw"], [*measures, "total"], [*values, line.total]
     labels, measures, values = [*labels, "score"], [*measures, "total"], [*values, steps[-1].total]
     ends = [0.0, *(line.total for line in steps)]
-    room = 0.2 * max(max(ends) - min(ends), 1.0)  # for the numbers beside the bars, on a phone too
+    room = 0.4 * max(max(ends) - min(ends), 1.0)  # for the numbers beside the bars, on a phone too
     shown = "unknown" if story.score is None else views.points(story.score)
     figure = go.Figure(
         go.Waterfall(
@@ -78,7 +78,7 @@ def waterfall(story: Story) -> go.Figure:
         template="plotly_white",
         font={"color": INK},
         height=160 + 24 * len(labels),
-        margin={"l": 10, "r": 60, "t": 60, "b": 50},
+        margin={"l": 10, "r": 20, "t": 60, "b": 50},
         xaxis={
             "title": "points",
             "range": [min(ends) - room, max(ends) + room],
