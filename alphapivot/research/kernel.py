@@ -330,7 +330,11 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
         # what to do with what is open, and who asks to be let in
         count = 0
         for s in range(symbols):
-            q, r, now = seen.quote[t, s], seen.score[t, s], seen.now[t, terms.calendar[s]]
+            r = seen.score[t, s]
+            # most symbols end here: no more is read of them than this
+            if not state[s] and (barred or r < 0 or not abs(scores.score[r]) >= rules.entry_threshold):
+                continue
+            q, now = seen.quote[t, s], seen.now[t, terms.calendar[s]]
             known = r >= 0 and not np.isnan(scores.raw[r])
             if state[s]:
                 if leaving[s] and state[s] == OPEN:
@@ -375,12 +379,10 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                     if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
-            if barred or not known or np.isnan(scores.score[r]) or not terms.tradable[s]:
-                continue
-            if seen.as_of[t] >= terms.halted_from[s]:
+            if not known or not terms.tradable[s] or seen.as_of[t] >= terms.halted_from[s]:
                 continue
             score, gate = scores.score[r], scores.gate[r]
-            if abs(score) < rules.entry_threshold or (score < 0 and not rules.allow_shorts):
+            if score < 0 and not rules.allow_shorts:
                 continue
             if scores.veto[r] or gate == 0 or gate < rules.min_gate or scores.streak[r] < rules.confirm:
                 continue
