@@ -120,3 +120,35 @@ def test_the_lines_of_a_trial_can_be_copied_into_a_config(settings):
     assert told[4] == "[composite]"
     assert told[5].startswith("weights = ")
     assert "trend: 0.5" in told[5]
+
+
+PULLBACK = "\n[rule.trend.pullback]\nwhen = close > ema_slow and adx > 25\nscore = +10\n"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["rule.trend.pullback.score=40", "instrument.GOLD.margin=0.2", "instrument.GOLD.tradable=no", "exit.trail_atr=off"],
+)
+def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_them(tmp_path, wanted):
+    config = tmp_path / "config.ini"
+    config.write_text((ROOT / "tests" / "configs" / "small.ini").read_text() + PULLBACK)
+    settings = grammar.load(config, environ={})
+    keys = space.parse([wanted], settings, engine="full")
+    mine = space.apply(settings, {key: key.values[0] for key in keys})
+    section, _, value = wanted.partition("=")
+    section, _, name = section.rpartition(".")
+    written = config.read_text()
+    if value != "off":
+        head, begin, rest = written.partition(f"[{section}]\n")
+        own, gap, after = rest.partition("\n\n")
+        lines = [line for line in own.rstrip("\n").split("\n") if line.partition("=")[0].strip() != name]
+        written = head + begin + "\n".join([*lines, f"{name} = {value}"]) + "\n" + gap + after
+    config.write_text(written)
+    assert mine.hash() == grammar.load(config, environ={}).hash()
+    assert grammar.Settings.restore(mine.stored()).hash() == mine.hash()  # it goes to another process so
+
+
+def test_an_instrument_is_tuned_by_whole_backtests_alone(settings):
+    name = next(iter(settings.instruments))
+    with pytest.raises(ConfigError, match="--engine full"):
+        space.parse([f"instrument.{name}.margin=0.1,0.2"], settings)
