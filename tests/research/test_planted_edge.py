@@ -33,7 +33,8 @@ def evaluated(server_url, template, monkeypatch):
         monkeypatch.setenv("ALPHAPIVOT_FEED_SIMULATED__SEED", str(seed))
         settings = process.configure()
         replay.session(settings, datetime.fromisoformat("2025-04-03T23:30:00Z"))
-        found = evaluation.run(hubs.connect(), settings, tables.latest(hubs.connect()), [1, 5])
+        with hubs.connect() as hub:  # each market has a database of its own, and connections that must not stay
+            found = evaluation.run(hub, settings, tables.latest(hub), [1, 5])
         measures = found.measures[(found.measures["slice"] == "all") & (found.measures["interval"] == "1d")]
         return measures.set_index(["subject", "outcome", "horizon"])
 
