@@ -79,7 +79,16 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             why = "entry_expired" if word.state == "ACTIVE" else word.state.lower()
             actions += [Cancel(o, why) for o in resting if o["client_order_id"] not in asked]
         steps += [(trade, mine, a) for a in actions]
-    return steps
+    return [step for step in steps if not _unseen(step[-1])]
+
+
+def _unseen(action: Action) -> bool:
+    """Asks to cancel what the broker shows nothing of: there is nothing to cancel until it turns up."""
+    return (
+        isinstance(action, Cancel)
+        and action.order["state"] == "PENDING_CANCEL"
+        and action.order["broker_order_id"] is None
+    )
 
 
 def _least(session: Session, trade: RowMapping, mine: Sequence[RowMapping]) -> list[Action]:

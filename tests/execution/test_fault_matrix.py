@@ -20,7 +20,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
-from alphapivot.brokers.base import Rejected, Unknown
+from alphapivot.brokers.base import OrderSpec, Rejected, Unknown
 from alphapivot.execution import clearing, control, engine, ledger, manage, orders, reconcile, send, states
 from alphapivot.hub import Hub
 from tests.execution.book import BROKERS, KEY, Book
@@ -291,6 +291,28 @@ def test_row_11_what_proves_nothing_is_unknown_never_rejected(make, kind):
     book.run(20)
     assert book.states()["ENTRY"] == (["UNKNOWN"] if kind == "poor" else ["NEW"])
     book.holds(locked=kind == "poor")
+
+
+@pytest.mark.parametrize("lands", [False, True])
+def test_row_11_what_the_broker_shows_nothing_of_is_asked_to_be_cancelled_when_it_turns_up(make, lands):
+    """By a decision against an entry of which nobody can tell; found by the state machine."""
+    book = make("poor")
+    book.score(20, 50)
+    book.run(20, fault="request lost")
+    book.score(20, -50)
+    book.run(20)
+    assert book.states()["ENTRY"] == ["PENDING_CANCEL"]
+    book.holds(locked=True)
+    book.rests(20)  # nothing is asked again, so no message is counted
+    if lands:
+        names = ("client_order_id", "client_order_id", "leg", "symbol", "market", "contract", "side", "kind", "qty")
+        (entry,) = book.orders("ENTRY")
+        book.remote.submit(OrderSpec(*(entry[name] for name in names), entry["active_from"]))
+        book.run(20)
+        assert [o["state"] for o in book.theirs()] == ["CANCELED"]
+        book.run(20)
+        assert book.states()["ENTRY"] == ["CANCELED"]
+        book.holds(locked=True)
 
 
 @pytest.mark.parametrize("fault", ["500", "502", "503", "504", "html", "empty", "truncated", "dropped"])
