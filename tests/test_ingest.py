@@ -50,7 +50,8 @@ def step(hub_url, monkeypatch):
     """Ingests at an instant, after disturbing the provider; returns the receipt."""
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setitem(__import__("alphapivot.feeds").feeds.FEEDS, "simulated", Provider)
-    settings = process.configure(CONFIG)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
+    settings = process.configure()
 
     def at(instant, spoil=lambda bars: bars, fails=None):
         monkeypatch.setattr(Provider, "spoil", staticmethod(spoil))

@@ -126,12 +126,11 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     weights = ",".join(f"{n}:{w!r}" for n, w in load(mine).composite.weights.items())
     monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__WEIGHTS", weights)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(mine / "config.ini"))
     found = []
     for day, factor in (("03", "100"), ("04", "100"), ("07", "40")):
         (mine / "mine" / "gap.py").write_text(GAP.replace("100 * gap", f"{factor} * gap"))
-        _, receipts = replay.session(
-            process.configure(mine / "config.ini"), datetime.fromisoformat(f"2025-04-{day}T23:30Z")
-        )
+        _, receipts = replay.session(process.configure(), datetime.fromisoformat(f"2025-04-{day}T23:30Z"))
         own = next(r for r in receipts if r.step == "pillar gap 0")
         found.append(own.rows["signals.signal changed"])
     assert found[:2] == [0, 0]

@@ -15,9 +15,10 @@ from alphapivot import spawned
 from alphapivot.errors import Unavailable
 
 ASKING = """
-import os, time
+import os, signal, time
 from alphapivot import spawned
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
     with spawned.processes(1) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600)

@@ -24,7 +24,8 @@ FIRST, SECOND = datetime(2024, 3, 5, 23, 30, tzinfo=UTC), datetime(2024, 3, 6, 2
 @pytest.fixture
 def settings(hub_url, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
-    return process.configure(CONFIG)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
+    return process.configure()
 
 
 def held(scope: str, frame) -> pd.DataFrame:

@@ -33,7 +33,8 @@ def market(server, template, tmp_path_factory):
         monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database("explained", template=template))
         monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__CALIBRATE", "quarterly")
         monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__MIN_BARS", "60")
-        settings = process.configure(path)
+        monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(path))
+        settings = process.configure()
         replay.session(settings, datetime.fromisoformat("2025-04-03T23:30:00Z"))
         yield hubs.connect(), settings, tables.latest(hubs.connect())
 
