@@ -109,9 +109,7 @@ class Yahoo:
             raise _Refused(
                 f"Yahoo has no bars of {interval!r}; it has {', '.join(LIMITS)}, from which others are resampled"
             )
-        spans = self._spans(request)
-        table = pd.concat([self._history(yf, session, ticker, interval, *span) for span in spans])
-        table = table[~table.index.duplicated()]
+        table = self._table(yf, session, ticker, request)
         calendar, stamps = request.instrument.hours, pd.DatetimeIndex(table.index)
         if interval == "1d":
             ts = calendars.session_closes(calendar, stamps.tz_localize(None))
@@ -153,12 +151,27 @@ class Yahoo:
         limit, start = LIMITS[request.interval], self._begin(request)
         if start >= request.until:
             raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
-        # to now, also for a past ``until``: all splits since are in the prices; the day after is the first not to come
-        end = max(request.until, datetime.now(UTC)) + timedelta(days=1)
-        if limit.request is None:
-            return [(start, end)]
-        cuts = [start + k * limit.request for k in range(-(-(end - start) // limit.request))]
-        return list(pairwise([*cuts, end]))
+        # to now, also for a past ``until``: all splits since are in the prices
+        now = max(request.until, datetime.now(UTC))
+        pieces = 1 if limit.request is None else -(-(now - start) // limit.request)
+        cuts = [start + k * (now - start) / pieces for k in range(pieces)]
+        # the day after is the first not to come; a piece of its own would often be without a session
+        return list(pairwise([*cuts, now + timedelta(days=1)]))
+
+    def _table(self, yf: Any, session: YahooSession, ticker: str, request: Request) -> pd.DataFrame:
+        """All pieces as one table; one without a session, as in a week of holidays, gives none and stops nothing."""
+        parts: list[pd.DataFrame] = []
+        for span in self._spans(request):
+            try:
+                parts.append(self._history(yf, session, ticker, request.interval, *span))
+            except _Refused as refused:
+                if not refused.nothing:
+                    raise
+                nothing = refused
+        if not parts:
+            raise nothing
+        table = pd.concat(parts)
+        return table[~table.index.duplicated()]
 
     def _history(
         self, yf: Any, session: YahooSession, ticker: str, interval: str, start: datetime, end: datetime
@@ -189,7 +202,7 @@ class Yahoo:
         if session.status is not None and session.status >= 500:
             return _Refused(f"{where} failed (HTTP {session.status}) when asked for {ticker}", transient=True)
         if isinstance(error, yf.exceptions.YFTickerMissingError):
-            return _Refused(f"Yahoo has nothing for ticker {ticker}: {error.rationale}")
+            return _Refused(f"Yahoo has nothing for ticker {ticker}: {error.rationale}", nothing=True)
         got = f"HTTP {session.status}, " if session.status else ""
         what = f"{got}{type(error).__name__}: {_brief(error)}"
         return _Refused(f"{where} gave an answer for {ticker} that cannot be read ({what})", transient=True)
@@ -242,11 +255,23 @@ def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, found: pd.DataFrame)
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module
-    """A request came to nothing: for good, for now (transient, or silent), or as all others will now (final)."""
+    """
+    A request came to nothing: for good, for now (transient, or silent), as all others will now (final), or because
+    Yahoo has nothing for its time.
+    """
 
-    def __init__(self, reason: str, *, transient: bool = False, final: bool = False, silent: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        transient: bool = False,
+        final: bool = False,
+        silent: bool = False,
+        nothing: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason, self.transient, self.final, self.silent = reason, transient or final, final, silent
+        self.nothing = nothing
 
 
 def _brief(error: Exception) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import time_machine
 
+from alphapivot import calendars
 from alphapivot.errors import Unavailable
 from alphapivot.feeds import Request, open_feed
 from alphapivot.quality import screen
@@ -78,15 +80,40 @@ def test_a_longer_request_brings_the_same_bars(yahoo):
     assert screen(history, {"XGOOD": instrument("GOOD")}, now=UNTIL).issues.empty
 
 
-def test_intraday_stamps_at_the_start_become_ends_and_the_unfinished_bar_is_left_out(yahoo):
-    now = pd.Timestamp.now("UTC")
-    found = fetch(yahoo[0], "GOOD", interval="1h", since=None, until=now.to_pydatetime())
+DAYS = {
+    "a session under way": "2026-11-25 15:10",
+    "a half day after its close": "2026-11-27 20:11",
+    "the last evening of a week": "2026-11-20 22:00",
+    "a Sunday": "2026-11-29 12:00",
+    "a holiday": "2026-11-26 16:00",
+    "the morning when clocks go forward": "2026-03-08 07:30",
+    "29 February": "2024-02-29 23:00",
+    "the last night of a year": "2026-12-31 23:59",
+}
+
+
+@pytest.mark.parametrize("now", DAYS.values(), ids=DAYS)
+def test_intraday_stamps_at_the_start_become_ends_and_the_unfinished_bar_is_left_out(yahoo, now):
+    now = pd.Timestamp(now, tz="UTC").to_pydatetime()
+    with time_machine.travel(now):
+        found = fetch(yahoo[0], "GOOD", interval="1h", since=None, until=now)
     assert not found.problems
     assert screen(found.bars, {"XGOOD": instrument("GOOD")}, now=now).issues.empty
-    # seven bars a day, the last one of half an hour, over nearly two years
-    minutes = set(found.bars["ts"].dt.minute)
-    assert minutes == {30, 0}
-    assert len(found.bars) > 3000
+    # seven bars a day, the last one of half an hour, over nearly two years; four on a half day
+    assert set(found.bars["ts"].dt.minute) == {30, 0}
+    assert len(found.bars) > 3400
+    assert found.bars["ts"].iloc[-1] == calendars.due("XNYS", "1h", now)
+
+
+def test_a_piece_of_a_request_in_which_nothing_traded_stops_no_others(yahoo):
+    with time_machine.travel(UNTIL):
+        found = fetch(yahoo[0], "HALTED", interval="1m", since=None)
+    assert not found.problems
+    days = found.bars["ts"].dt.strftime("%m-%d").unique().tolist()
+    assert "06-14" in days
+    assert "06-17" not in days
+    assert "06-24" in days
+    assert days[-1] == "07-05"
 
 
 def test_days_without_a_price_come_through_for_the_screening_to_quarantine(yahoo):
