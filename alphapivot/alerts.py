@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from alphapivot import notify
+from alphapivot import horizon, notify
 from alphapivot.errors import Unavailable
 from alphapivot.execution import quotes
 from alphapivot.hub import series
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from alphapivot.settings import Settings
 
 Kind = Literal[
-    "run failed", "run crashed", "feed stale", "position break", "foreign order", "kill switch", "daily loss"
+    "run failed",
+    "run crashed",
+    "feed stale",
+    "calendar ends",
+    "position break",
+    "foreign order",
+    "kill switch",
+    "daily loss",
 ]
 RECENT = "interval '1 day'"  # what is older is no news
 BACKTESTS = "bt-%%"  # their losses wake nobody, and whoever runs one sees how it ends
@@ -50,7 +57,7 @@ def run_key(run_id: str, attempt: int) -> str:
 
 def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     """What has gone wrong lately, seen from ``now`` (of a simulated market: the end of its last bar)."""
-    return [*_failed_runs(hub), *_stale_feeds(hub, settings, now), *_trading(hub, settings)]
+    return [*_failed_runs(hub), *_stale_feeds(hub, settings, now), *_calendars(settings, now), *_trading(hub, settings)]
 
 
 def tell(hub: Hub, alerts: Iterable[Alert]) -> list[Alert]:
@@ -132,6 +139,14 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
             )
             alerts.append(Alert(f"stale:{feed}:{now:%Y-%m-%d}", "feed stale", feed, message))
     return alerts
+
+
+def _calendars(settings: Settings, now: datetime) -> list[Alert]:
+    """Each told twice: two months before a calendar ends, and when it has ended."""
+    return [
+        Alert(f"calendar:{e.calendar}:{e.last}:{'ended' if e.ended else 'ends'}", "calendar ends", e.calendar, str(e))
+        for e in horizon.endings(settings.instruments.values(), now)
+    ]
 
 
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:

@@ -3,6 +3,11 @@ When an instrument trades: a calendar of exchange_calendars with the instrument'
 
 The calendar says on which days there are sessions and which of them are short; ``Hours`` says from when to when, which
 breaks lie within and when a day's bar is complete. A half day stays one: the narrower of the two holds on it.
+
+Some calendars of exchange_calendars end on a date (XBOM, XSES, XSHG: their holidays are published a year ahead). The
+weekdays after it, up to a year from now, are assumed to be sessions of regular hours: what is open is still priced,
+protected and left there, contracts have deadlines, other instruments go on. Nothing is entered on an assumed session
+(``alphapivot.horizon``): a holiday taken for a session costs nothing where nothing is opened.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from alphapivot.hours import Hours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
+    from datetime import date, time
 
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +46,7 @@ class Schedule:
     starts: Instants  # of the stretches
     ends: Instants
     zone: str
+    named: int  # how many of the sessions the calendar names; those after them are assumed
 
 
 @lru_cache
@@ -73,14 +79,14 @@ def of(calendar: Calendar) -> Schedule:
     hours = calendar if isinstance(calendar, Hours) else Hours(calendar)
     known = get_calendar(hours.calendar)
     zone, table = hours.zone or str(known.tz), known.schedule
-    labels = table.index.to_numpy().astype("datetime64[us]")
-    opens, break_starts, break_ends, closes = (
-        table[name].dt.tz_convert(None).to_numpy().astype("datetime64[us]")
-        for name in ("open", "break_start", "break_end", "close")
+    labels, opens, break_starts, break_ends, closes = (
+        np.append(*columns) for columns in zip(_named(table), _assumed(known), strict=True)
     )
+    early, late_days = (days.to_numpy().astype("datetime64[us]") for days in (known.early_closes, known.late_opens))
     if hours.session:
-        short, late = (table.index.isin(days) for days in (known.early_closes, known.late_opens))
-        opens, closes = _own_hours(hours.session, labels, opens, closes, zone, short, late)
+        opens, closes = _own_hours(
+            hours.session, labels, opens, closes, zone, np.isin(labels, early), np.isin(labels, late_days)
+        )
     there = closes > opens
     labels, opens, closes, break_starts, break_ends = (
         column[there] for column in (labels, opens, closes, break_starts, break_ends)
@@ -93,9 +99,38 @@ def of(calendar: Calendar) -> Schedule:
     # sessions do not overlap, nor do breaks: sorted by themselves, starts and ends pair up
     starts = np.sort(np.append(opens, np.minimum(break_ends, closes)[within]))
     ends = np.sort(np.append(closes, np.maximum(break_starts, opens)[within]))
-    short = np.isin(labels, known.early_closes.to_numpy().astype("datetime64[us]"))
-    days = _days(hours.daily_stamp, labels, closes, zone, short) if hours.daily_stamp else closes
-    return Schedule(labels, opens, closes, days, starts[ends > starts], ends[ends > starts], zone)
+    days = _days(hours.daily_stamp, labels, closes, zone, np.isin(labels, early)) if hours.daily_stamp else closes
+    named = int(np.searchsorted(labels, table.index[-1].to_datetime64(), "right"))
+    return Schedule(labels, opens, closes, days, starts[ends > starts], ends[ends > starts], zone, named)
+
+
+def _named(table: pd.DataFrame) -> tuple[Instants, ...]:
+    """The calendar's own sessions: labels, opens, starts and ends of breaks, closes."""
+    columns = (table[name].dt.tz_convert(None) for name in ("open", "break_start", "break_end", "close"))
+    return tuple(column.to_numpy().astype("datetime64[us]") for column in (table.index, *columns))
+
+
+def _assumed(known: Any) -> tuple[Instants, ...]:
+    """As ``_named``, of the weekdays after a calendar that ends on a date; of other calendars none."""
+    last, until = known.schedule.index[-1], pd.Timestamp.now("UTC").tz_localize(None) + pd.DateOffset(years=1)
+    if known.bound_max() is None or last >= until:
+        return (np.empty(0, dtype="datetime64[us]"),) * 5
+    days = pd.date_range(last + pd.Timedelta(days=1), until, freq=pd.offsets.CDay(weekmask=known.weekmask))
+    labels = days.to_numpy().astype("datetime64[us]")
+
+    def regular(times: Sequence[tuple[Any, time]] | None, offset: int) -> Instants:
+        if times is None:
+            return np.full(len(labels), np.datetime64("NaT"), dtype="datetime64[us]")
+        _, at = times[-1]
+        return local(labels, at.hour * 60 + at.minute + offset * DAY, str(known.tz))
+
+    return (
+        labels,
+        regular(known.open_times, known.open_offset),
+        regular(known.break_start_times, 0),
+        regular(known.break_end_times, 0),
+        regular(known.close_times, known.close_offset),
+    )
 
 
 def _own_hours(

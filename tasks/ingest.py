@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from alphapivot import actions, calendars, gates, noise, quality, rolling
+from alphapivot import actions, calendars, gates, horizon, noise, quality, rolling
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Fetched, Request
@@ -115,6 +115,7 @@ def absorb(
     parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.told(withdrawn)]
     found = pd.concat(parts, ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
+    notes += tuple(map(str, horizon.endings(instruments.values(), until)))
     if len(found):
         counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
         notes += tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())

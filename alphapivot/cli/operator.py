@@ -54,7 +54,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from alphapivot import brokers, home, hub
+    from alphapivot import brokers, clock, home, hub
+    from alphapivot.reports import terminal
 
     settings = settings_of(options)
     brokers.check(settings)
@@ -62,6 +63,7 @@ def _check(options: argparse.Namespace) -> int:
         f"{home.config()} is good: {len(settings.instruments)} instruments, pillars {', '.join(settings.pillars)}, "
         f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
     )
+    terminal.calendars(settings, clock.WallClock().now())
     database = hub.connect()
     print(f"the database answers: {database}")  # noqa: T201
     return DONE

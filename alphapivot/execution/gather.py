@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import RowMapping
 
+from alphapivot import horizon
 from alphapivot.execution import day, ledger, quotes, standing
 from alphapivot.execution.decide import Rules
 from alphapivot.execution.facts import Moment, OpenTrade, Score, Standing
@@ -39,8 +40,9 @@ def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
     with session.hub.engine.begin() as conn:
         start = day.open_day(conn, session.book, session.day, account, session.run.as_of)
         session.count(conn)
-        # a market whose data went wrong takes no entry, as one whose books do not agree
-        locked = session.source.halts(conn) | ledger.locks(conn, session.book)
+        # a market whose data went wrong, or whose next sessions are unknown, takes no entry, as one whose books differ
+        ended = horizon.closed(session.instruments, session.run.as_of)
+        locked = session.source.halts(conn) | ended | ledger.locks(conn, session.book)
         now = Standing(account, start, session.control().state, locked, skew=session.skew)
         book = standing.complete(session, conn, now)
         standing.trip(session, conn, book)

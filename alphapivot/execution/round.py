@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from alphapivot import horizon
 from alphapivot.execution import limits
 from alphapivot.execution.facts import Action, Decision, Direction, Gate, Moment, OpenTrade, Quote, Score, Standing
 from alphapivot.execution.lifecycle import Course, manage
@@ -203,7 +204,9 @@ class Round:
         yield "clock", "clock_skew", Gate(standing.skew is None, standing.skew or "in step", "in step")
         yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
         lock = standing.locked.get(symbol)
-        why = lock if lock is not None and lock.startswith("data:") else "locked"  # its data, or its books
+        why = "locked"  # its books, where it is neither its data nor its calendar
+        if lock is not None and lock.startswith(("data:", horizon.CODE)):
+            why = lock.partition(": ")[0]
         yield "lock", why, Gate(lock is None, lock or "none", "none")
 
     def _of_market(self, symbol: str, quote: Quote | None, rate: Decimal | None) -> limits.Checked:

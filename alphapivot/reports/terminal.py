@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
+from alphapivot import horizon
 from alphapivot.clock import WallClock
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, exposed, report
@@ -97,6 +98,7 @@ def status(hub: Hub, settings: Settings) -> None:
     now = (
         run.as_of if run and feed.kind == "simulated" else WallClock().now()
     )  # a simulated market stands still after its last run
+    calendars(settings, now)
     found = views.freshness(tables.freshness(hub, settings, now))
     show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due"])
     if len(stale := series.unanswered(hub)):
@@ -110,6 +112,12 @@ def status(hub: Hub, settings: Settings) -> None:
         views.exposures(exposed.exposures(hub, settings, now)), "Exposure as shares of equity, pending entries included"
     )
     show(views.runs(tables.runs(hub)), "Last runs", ["attempts", "started at"])
+
+
+def calendars(settings: Settings, now: datetime) -> None:
+    """The calendars that end soon or have ended, and what to do."""
+    for ending in horizon.endings(settings.instruments.values(), now):
+        console.print(f"[bold {'red' if ending.ended else 'yellow'}]warning[/] {escape(str(ending))}")
 
 
 def explain(

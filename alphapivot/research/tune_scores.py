@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import text
 
-from alphapivot import calendars, calibration, composite, scoring
+from alphapivot import calendars, calibration, composite, horizon, scoring
 from alphapivot.errors import DataError
 from alphapivot.execution import limits, quotes
 from alphapivot.frames import Bars
@@ -69,7 +69,9 @@ class Scorer:
         self.signals, self.blends, self.markets = Once(64), Once(8), Once(8)
         self._bars = Once(64)
         with hub.engine.connect() as conn:
-            self._halts = {r.symbol: r.since for r in conn.execute(text(HALTS), {"at": known_at})}
+            halts = {r.symbol: r.since for r in conn.execute(text(HALTS), {"at": known_at})}
+        ends = {symbol: horizon.end(i.hours)[0] for symbol, i in settings.instruments.items()}
+        self._halts = {symbol: min(ended, halts.get(symbol, ended)) for symbol, ended in ends.items()}
 
     def composites(self, settings: Settings) -> pd.DataFrame:
         """symbol, ts, score, raw, gate, veto of every base bar, sorted by symbol and ts."""
