@@ -244,4 +244,5 @@ def test_what_is_due_is_the_newest_end_whatever_the_hours(own, interval, part):
     at = LOW + (HIGH - LOW) * part
     everything = calendars.bar_ends(own, interval, utc("2024-05-01"), HIGH)
     before = everything[everything <= at]
-    assert calendars.due(own, interval, at) == before[-1]
+    due = calendars.due(own, interval, at)
+    assert due == before[-1] if len(before) else pd.isna(due)  # a break may take up the whole session
