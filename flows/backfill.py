@@ -7,32 +7,47 @@ it needs no Prefect server.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from alphapivot import hub, pieces
 from alphapivot.errors import DataError
 from alphapivot.feeds import open_feed
 from alphapivot.hub import Hub, attended, ops
 from alphapivot.runs import Receipt, RunRef
-from alphapivot.settings import Settings
+from alphapivot.settings import FilesFeed, Settings
 from tasks import backfill, runs
 
+log = logging.getLogger("alphapivot.backfill")
+KEPT = timedelta(days=1)  # what was fetched longer ago is fetched again
 Progress = Callable[[int, int, str], None]  # pieces done, of how many, what the last one was
 
 
-def run(settings: Settings, start: datetime, end: datetime, progress: Progress) -> tuple[list[Receipt], list[str]]:
+def run(
+    settings: Settings, start: datetime, end: datetime, progress: Progress, say: Callable[[str], object] = log.info
+) -> tuple[list[Receipt], list[str]]:
     """
     Fetches and stores all bars in (start, end]; returns the receipts of its pieces, and what cannot be had.
 
-    The same call again goes on with what is unfinished; when all is done, it asks for everything anew, since providers
-    restate. Raises DataError while another process is at the same.
+    The same call again goes on with what is unfinished; when all is done, it asks for everything again, since providers
+    restate, and so it does, through ``say``, where the unfinished one is a day old or its files have changed. Raises
+    DataError while another process is at the same.
     """
     if not start < end:
         raise DataError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M}")
     database = hub.connect()
     times = 0
-    while _completed(database, key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}"):
+    while before := ops.attempted(
+        database, runs.run_id(key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}")
+    ):
+        state, began = before
+        stale = "" if state == "completed" else _stale(settings, began)
+        if state != "completed" and not stale:
+            say(f"goes on with what was begun at {began:%Y-%m-%d %H:%M} UTC")
+            break
+        if stale:
+            say(f"what was begun at {began:%Y-%m-%d %H:%M} UTC is not gone on with, for {stale}: all is fetched again")
         times += 1
     with attended.held(database, runs.run_id(key)):
         return _fetch(database, runs.begin("backfill", settings, key=key, as_of=end), settings, start, progress)
@@ -68,6 +83,15 @@ def _fetch(
     return done, notes
 
 
-def _completed(database: Hub, key: str) -> bool:
-    before = ops.attempted(database, runs.run_id(key))
-    return before is not None and before[0] == "completed"
+def _stale(settings: Settings, began: datetime) -> str:
+    """Why the pieces that an attempt of this time has fetched may be others by now; empty: they are the same."""
+    if datetime.now(UTC) - began > KEPT:
+        return "providers restate within a day"
+    for instrument in settings.instruments.values():
+        feed = settings.feeds[instrument.feed or settings.runtime.feed]
+        if isinstance(feed, FilesFeed):
+            for ticker in (getattr(instrument, market) for market in instrument.markets):
+                for path in feed.root.glob(ticker.partition(":")[0].strip()):
+                    if path.stat().st_mtime > began.timestamp():
+                        return f"{path.name} has changed since"
+    return ""

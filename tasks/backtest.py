@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from alphapivot.version import code_version
 from tasks import composite, pillars, runs
+
+log = logging.getLogger("alphapivot.backtest")
 
 Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
 ORPHANED = 60.0  # seconds within which the server sees that a trial's process was killed, in a long statement too
@@ -40,30 +43,41 @@ def run(
     book: str | None = None,
     again: bool = False,
     schedule: Schedule | None = None,
+    say: Callable[[str], object] = log.info,
 ) -> Done:
     """
     What the config would have done in (since, until].
 
     Asked again for the same period with the same config, code and data it is found, or, where it was killed, goes on;
-    ``again`` makes it anew. ``book``: its name (bt- is put before it). ``schedule``: when it decides, where that is not
-    at every new score. Raises ConfigError, and DataError where there is nothing to trade or a pillar looks ahead.
+    where the data have changed since, and with ``again``, it begins again, in another book, and says so through
+    ``say``. ``book``: its name (bt- is put before it). ``schedule``: when it decides, where that is not at every new
+    score. Raises ConfigError, and DataError where there is nothing to trade or a pillar looks ahead.
     """
-    until = min(until, datetime.now(UTC))
+    asked_until, until = until, min(until, datetime.now(UTC))
     if not since < until:
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
     backtest.booked(settings, "bt-")  # a mistake is said before anything is begun
     if backtests.TRIAL.fullmatch(f"bt-{(book or '').removeprefix('bt-')}"):
         raise ConfigError(f"--book {book}: the trials of `alphapivot tune` are called so; give another name")
     database = hub.connect()
-    asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{until.isoformat()}:{book or ''}"
-    times = 0
-    while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None and known[0] == "completed":
+    # the period as it was asked for: up to the end of today is the same question an hour later
+    asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{asked_until.isoformat()}:{book or ''}"
+    times, stale = 0, None
+    while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None:
         found, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
-        if not again and not backtests.outdated(database, found, list(settings.instruments)):
+        changed = found.known_at is not None and backtests.outdated(database, found, list(settings.instruments), until)
+        if known[0] == "completed" and not again and not changed:
             return Done(found, found.scope, unchanged=True)
-        times += 1
+        if known[0] != "completed" and not again and not changed:
+            break
+        times, stale = times + 1, found if changed else None
     key = f"{asked}:{times}"
-    name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}"
+    name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}{f'-{times + 1}' if book and times else ''}"
+    if stale is not None:
+        since_when = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was begun"
+        say(f"the data have changed since {since_when}: it begins again, as {name}")
+    elif known is not None:
+        say(f"{name} goes on where it stopped: the data are as they were")
     with attended.held(database, runs.run_id(key)):
         current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
         current, _ = ops.load_run(database, current.run_id)

@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(str(error), USAGE)
     except AlphaPivotError as error:
         return fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        return fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return fail(": ".join(["interrupted", *map(str, error.args)]), 130)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, Add, day, day_end
+from alphapivot.cli.common import DONE, Add, day, day_end, resumable
 
 
 def add(command: Add) -> None:
@@ -16,7 +16,7 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--set", dest="changes", type=_change, action="append", default=[], metavar="KEY=VALUE", help=change
     )
-    sub.add_argument("--again", action="store_true", help="make it anew, although it was made before")
+    sub.add_argument("--again", action="store_true", help="run it even if the same one is stored")
     sub = command("backtests", _backtests, "the backtests that were made; with two names, how they differ")
     sub.add_argument("books", nargs="*", metavar="BOOK", help="one: all of it; two: which keys and which trades differ")
     sub.add_argument("--trials", action="store_true", help="also those that `alphapivot tune --engine full` has made")
@@ -51,12 +51,21 @@ def _backtest(options: argparse.Namespace) -> int:
         def progress(done: int, of: int, what: str) -> None:
             bar.update(task, completed=done, total=of or None, description=what)
 
-        made = backtest.run(
-            settings, options.start, options.end, progress=progress, book=options.book, again=options.again
-        )
+        with resumable(
+            "the same command goes on where it stopped, unless the data change before (--again begins again)"
+        ):
+            made = backtest.run(
+                settings,
+                options.start,
+                options.end,
+                progress=progress,
+                book=options.book,
+                again=options.again,
+                say=bar.console.print,
+            )
     backtests.show(hub.connect(), made.book)
     if made.unchanged:
-        print("the same was asked before, of the same data: this is that answer (--again makes it anew)")  # noqa: T201
+        print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
     return DONE
 
 

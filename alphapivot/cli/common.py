@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import takewhile
@@ -55,6 +56,15 @@ def options_of(sub: argparse.ArgumentParser, *, again: bool = False) -> None:
 def fail(message: str, code: int) -> int:
     print(message, file=sys.stderr)  # noqa: T201
     return code
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """A long command's work: Ctrl-C ends it with the words ``how`` to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def instant(text: str) -> datetime:

@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, settings_of
+from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, resumable, settings_of
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _backfill(options: argparse.Namespace) -> int:
         def progress(done: int, of: int, what: str) -> None:
             bar.update(task, completed=done, total=of, description=what)
 
-        receipts, notes = backfill.run(settings, options.start, end, progress)
+        goes_on = f"the same command, with --to {end:%Y-%m-%d}, goes on with what is missing"
+        with resumable(goes_on):
+            receipts, notes = backfill.run(settings, options.start, end, progress, bar.console.print)
     for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
         print(note)  # noqa: T201
     return DONE

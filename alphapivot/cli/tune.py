@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, day, day_end, settings_of
+from alphapivot.cli.common import DONE, Add, day, day_end, resumable, settings_of
 
 if TYPE_CHECKING:
     from alphapivot.research.tune import Engine
@@ -55,20 +55,22 @@ def _tune(options: argparse.Namespace) -> int:
         def progress(done: float, of: int) -> None:
             bar.update(task, completed=done, total=of)
 
-        found = tune.run(
-            hub.connect(),
-            settings,
-            keys,
-            _engine(options.engine),
-            since=options.start,
-            until=options.end,
-            count=options.trials,
-            seed=options.seed,
-            judgement=judgement,
-            progress=progress,
-            jobs=options.jobs,
-            again=options.again,
-        )
+        with resumable("the same command goes on after the trials that are done, unless the data change before"):
+            found = tune.run(
+                hub.connect(),
+                settings,
+                keys,
+                _engine(options.engine),
+                since=options.start,
+                until=options.end,
+                count=options.trials,
+                seed=options.seed,
+                judgement=judgement,
+                progress=progress,
+                jobs=options.jobs,
+                again=options.again,
+                say=bar.console.print,
+            )
     terminal.show(tune_page.ranked(found), f"The best of {len(found.trials)} trials over the whole period")
     terminal.show(tune_page.walked(found).drop(columns="values"), f"Walk-forward, {options.walk_forward}")
     terminal.show(tune_page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")

@@ -21,6 +21,13 @@ NEWER = """
         OR EXISTS (SELECT FROM market.roll WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
         OR EXISTS (SELECT FROM market.corporate_action
                    WHERE ingested_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+        OR EXISTS (SELECT FROM market.roll_revision
+                   WHERE superseded_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+        OR EXISTS (SELECT FROM market.corporate_action_revision
+                   WHERE superseded_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
+        OR EXISTS (SELECT FROM market.quality_issue
+                   WHERE outcome = 'halted' AND greatest(found_at, ended_at, decided_at) > :known_at
+                   AND ts <= :until AND symbol = ANY(:symbols))
 """
 TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # the books of ``trial``
 # what a backtest did, in the order of its natural keys; no ids, no names of runs and books, no wall-clock times
@@ -76,11 +83,16 @@ def open_(hub: Hub, run: RunRef, book: str, since: datetime) -> None:
         )
 
 
-def outdated(hub: Hub, run: RunRef, symbols: Sequence[str]) -> bool:
-    """Have bars, rolls or actions of its period come or changed since it was made?"""
-    asked = {"known_at": run.known_at, "until": run.as_of, "symbols": list(symbols)}
+def outdated(hub: Hub, run: RunRef, symbols: Sequence[str], until: datetime) -> bool:
+    """Have bars, rolls, actions or halts up to ``until`` come, changed or gone since it was made?"""
     with hub.engine.connect() as conn:
-        return run.known_at is None or bool(conn.execute(text(NEWER), asked).scalar_one())
+        return run.known_at is None or newer(conn, run.known_at, until, symbols)
+
+
+def newer(conn: Connection, known_at: datetime, until: datetime, symbols: Sequence[str]) -> bool:
+    """Does the hub say other things of the time up to ``until`` than it did at ``known_at``?"""
+    asked = {"known_at": known_at, "until": until, "symbols": list(symbols)}
+    return bool(conn.execute(text(NEWER), asked).scalar_one())
 
 
 def done_until(hub: Hub, run: RunRef) -> datetime | None:

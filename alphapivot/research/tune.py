@@ -2,14 +2,16 @@
 `alphapivot tune`: many configs over one period, each trial a row as soon as it is done, and a verdict on the search.
 
 A search is named by the hash of its question (base config, keys, period, seed, engine, code): asked again after an
-interruption it reads the hub as it was known then, makes what is missing, and ends with the same table. How it is
-judged (objective, folds) is no part of the question, so that to judge anew runs nothing.
+interruption it reads the hub as it was known then, makes what is missing, and ends with the same table; where the data
+have changed since, it begins again. How it is judged (objective, folds) is not part of the question, so that judging
+once more runs nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
@@ -34,6 +36,8 @@ Made = Generator[
 Progress = Callable[[float, int], None]  # trials done, of how many
 ENDING = 3.0  # seconds within which the server sees that a search was killed
 LOOK = 1.0  # seconds after which it is asked how far the trials under way are
+
+log = logging.getLogger("alphapivot.tune")
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,11 @@ def run(
     progress: Progress,
     jobs: int = 2,
     again: bool = False,
+    say: Callable[[str], object] = log.info,
 ) -> Found:
     """
-    Searches (since, until] with ``engine``.
+    Searches (since, until] with ``engine``. Trials that an earlier call has made of the same data are found; ``say``
+    hears when there are some, and when the data have changed since, so that all begin again.
 
     Raises ConfigError where a key cannot be tuned or the engine leaves out what the config asks for, DataError where
     there is nothing to trade or the same search runs elsewhere.
@@ -96,8 +102,14 @@ def run(
         engine.refuse(made)
     asked = question(settings, keys, tried, since, until, seed, engine.name)
     with attended.held(hub, f"tune {asked['question_hash']}", "this search", patience=ENDING):
-        tune_id, known_at = tune_store.open_(hub, asked, again=again)
+        tune_id, known_at, stale = tune_store.open_(hub, asked, list(settings.instruments), again=again)
         done = {t.number for t in tune_store.read(hub, tune_id)}
+        if stale is not None:
+            say(
+                f"the data have changed since {stale:%Y-%m-%d %H:%M:%S} UTC, when it was begun: the search begins again"
+            )
+        elif 0 < len(done) < len(tried):
+            say(f"goes on after {len(done)} of {len(tried)} trials: the data are as they were")
         missing = [number for number in range(len(tried)) if number not in done]
         progress(len(done), len(tried))
         if missing:

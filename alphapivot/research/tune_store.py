@@ -6,14 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import text
 
-from alphapivot.hub import Hub, write
+from alphapivot.hub import Hub, backtests, write
 
 if TYPE_CHECKING:
     from alphapivot.research.walkforward import Walked
@@ -53,20 +53,28 @@ class Trial:
     returns: Floats
 
 
-def open_(hub: Hub, question: Mapping[str, Any], *, again: bool) -> tuple[int, datetime]:
-    """The search that asks this, made now or found, and the instant up to which it reads; ``again`` forgets the old."""
+def open_(
+    hub: Hub, question: Mapping[str, Any], symbols: Sequence[str], *, again: bool
+) -> tuple[int, datetime, datetime | None]:
+    """
+    The search that asks this, made now or found, the instant up to which it reads, and that of an earlier one whose
+    data have changed since: it stays as it is, and another is made. ``again`` forgets the old one.
+    """
     with hub.engine.begin() as conn:
         # nothing dated before known_at may appear after it: as ops.freeze_known_at
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
-        named = {"question_hash": question["question_hash"]}
+        named, stale = {"question_hash": question["question_hash"]}, None
         if again:
             conn.execute(text("DELETE FROM research.tune WHERE question_hash = :question_hash"), named)
+        read = text("SELECT tune_id, known_at FROM research.tune WHERE question_hash = :question_hash")
+        old = conn.execute(read, named).one_or_none()
+        if old is not None and backtests.newer(conn, old.known_at, min(question["until"], datetime.now(UTC)), symbols):
+            stale = old.known_at
+            superseded = "UPDATE research.tune SET question_hash = question_hash || ':' || tune_id WHERE tune_id = :id"
+            conn.execute(text(superseded), {"id": old.tune_id})
         conn.execute(text(ASKED), dict(question))
-        row = conn.execute(
-            text("SELECT tune_id, known_at FROM research.tune WHERE question_hash = :question_hash"), named
-        )
-        found = row.one()
-        return int(found.tune_id), found.known_at
+        found = conn.execute(read, named).one()
+        return int(found.tune_id), found.known_at, stale
 
 
 def add(hub: Hub, tune_id: int, trials: Sequence[Trial]) -> None:
