@@ -25,7 +25,7 @@ def evaluate(settings: Settings, horizons: list[int]) -> int:
         raise DataError("there is no score to evaluate yet: run the deployment signals first")
     found = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))
     number = evaluation.store(database, latest, found)
-    key = f"{settings.execution.book}-evaluation".lower().replace("_", "-")
+    key = reports.key(settings.execution.book, "evaluation")
     title = f"Evaluation {number} of scores up to {views.instant(latest.as_of)} UTC"
     body = evaluation.markdown(found)
     server.patiently(partial(create_markdown_artifact, body, key=key, description=title))

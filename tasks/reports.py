@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import tempfile
 import time
 import uuid
@@ -37,6 +38,11 @@ from tasks.step import open_run
 log = logging.getLogger("alphapivot.reports")
 
 
+def key(book: str, what: str) -> str:
+    """An artifact's key, of which Prefect takes small letters, digits and dashes alone."""
+    return re.sub("[^a-z0-9]+", "-", f"{book}-{what}".lower()).strip("-")
+
+
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
 def publish(run: RunRef, what: Collection[str] | None = None) -> None:
     """Publishes artifacts of this run: those of ARTIFACTS that are named, or all."""
@@ -44,9 +50,8 @@ def publish(run: RunRef, what: Collection[str] | None = None) -> None:
     book = settings.execution.book
     for name in what or ARTIFACTS:
         title, body = ARTIFACTS[name](database, settings, run)
-        key = f"{book}-{name}".lower().replace("_", "-")
         description = f"{title} at {views.instant(run.as_of)} UTC"
-        server.patiently(partial(create_markdown_artifact, body, key=key, description=description))
+        server.patiently(partial(create_markdown_artifact, body, key=key(book, name), description=description))
 
 
 @task(name="performance", task_run_name="performance of {book}", cache_policy=NO_CACHE, persist_result=False)
@@ -58,17 +63,18 @@ def performance(run: RunRef, book: str, against: str | None = None) -> None:
     settings, database = open_run(run)
     found = result.make(database, settings, book)
     other = versus.of(database, settings, found, against) if against else None
-    parts = [_onepage(found), "\n".join(f"- {warning}" for warning in found.warnings)]
+    parts = [_onepage(found), "\n".join(f"- {views.escaped(warning)}" for warning in found.warnings)]
     parts += [
-        f"## {title}\n\n{views.markdown(table, words)}"
+        f"## {views.escaped(title)}\n\n{views.markdown(table, views.escaped(words))}"
         for title, words, table in (sheet_tables.versus(other, found.book) if other else ())
     ]
     number = kept.keep(database, found)
     kept_as = f"Report {number} in research.report."
     parts += [f"## All figures\n\n{views.markdown(sheet_tables.figures(found), kept_as)}"]
-    key = f"{book}-performance".lower().replace("_", "-")
-    about = f"How book {book} did, {views.instant(found.book.since)} to {views.instant(found.book.until)} UTC"
-    server.patiently(partial(create_markdown_artifact, "\n\n".join(parts), key=key, description=about))
+    span = f"{views.instant(found.book.since)} to {views.instant(found.book.until)} UTC"
+    about = f"How book {views.escaped(book)} did, {span}"
+    page = "\n\n".join(parts)
+    server.patiently(partial(create_markdown_artifact, page, key=key(book, "performance"), description=about))
 
 
 def marked(run: RunRef, book: str) -> bool:
@@ -89,18 +95,20 @@ def _onepage(found: result.Result) -> str:
         return f"![how the book did](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
 
 
-def progress(key: str) -> Callable[[int, int, str], None]:
+def progress(name: str) -> Callable[[int, int, str], None]:
     """How far a long run is: a progress artifact, renewed every two seconds at most, and a line in the log."""
-    shown = create_progress_artifact(0.0, key=key, description=f"{key}: begun")
+    shown = create_progress_artifact(0.0, key=name, description=f"{name}: begun")
     renewed = 0.0
 
     def step(done: int, of: int, what: str) -> None:
         nonlocal renewed
-        log.info("%s: %d of %d, %s", key, done, of, what)
+        log.info("%s: %d of %d, %s", name, done, of, what)
         if done == of or time.monotonic() > renewed + 2:
             renewed = time.monotonic()
             with suppress(httpx.HTTPError):  # the work goes on, whether or not anybody sees how far it is
-                update_progress_artifact(shown, 100 * done / max(of, 1), description=f"{key}: {done} of {of}, {what}")
+                update_progress_artifact(
+                    shown, 100 * done / max(of, 1), description=f"{name}: {done} of {of}, {views.escaped(what)}"
+                )
 
     return step
 
@@ -189,7 +197,7 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
     }
     more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
     with database.engine.connect() as connection:
-        switch = f"Kill switch: **{views.switch(control.state(connection, book))}**"
+        switch = f"Kill switch: **{views.escaped(views.switch(control.state(connection, book)))}**"
     return "Open trades", "\n\n".join([switch, views.markdown(views.open_trades(table)), *more])
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from alphapivot.reports.explained import Story
 
+# of every page that we write: nothing is loaded, nothing is sent
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
 UP, DOWN, SUM, INK = "#2a9d6f", "#d1495b", "#3d5a80", "#22303c"
 FIGURE = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 PLACED = {  # a phone has no room beside a chart; its title, which would be cut there, is a heading of the page
@@ -125,7 +129,8 @@ def page(title: str, pieces: Iterable[str | go.Figure | tuple[str, pd.DataFrame]
             )
             script = False
     phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = f'<meta charset="utf-8">{phone}<title>{html.escape(title)}</title><style>{STYLE}</style>'
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    head = f'<meta charset="utf-8">{policy}{phone}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{chr(10).join(body)}\n</body></html>\n"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.offline
 
-from alphapivot.reports import book, sheet
+from alphapivot.reports import book, charts, sheet
 from alphapivot.reports import sheet_cells as cells
 from alphapivot.reports import sheet_tables as tables
 
@@ -36,9 +36,6 @@ MENU = {
 CHARTS = 24  # symbols with a price chart: those whose results weigh most
 ROWS = 200  # of a table of trades
 
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
 STYLE = (Path(__file__).parent / "sheet.css").read_text()
 SCRIPT = (Path(__file__).parent / "sheet.js").read_text()
 
@@ -115,7 +112,7 @@ class _Page:
         return (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}</style></head>\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{charts.POLICY}"><style>{STYLE}</style></head>\n'
             f"<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></div></header>"
             f"<nav><div>{menu}</div></nav>\n<main>{body}\n"
             "<footer>AlphaPivot. The past, not a promise.</footer></main>\n"

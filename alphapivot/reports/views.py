@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -16,12 +17,22 @@ if TYPE_CHECKING:
 Cell = Callable[[Any], str]
 
 
+MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`*[]~\\"})  # what markdown or HTML would act upon
+
+
+def escaped(words: Any) -> str:
+    """Text for an artifact that shows as it is, whatever is in it: a name is never markup. One line."""
+    text = " ".join(str(words).translate(MARKS).splitlines())
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)  # within a word it marks nothing
+
+
 def markdown(view: pd.DataFrame, words: str = "") -> str:
-    """A table for an artifact, under ``words``; `none` where it is empty."""
+    """A table for an artifact, its cells escaped, under ``words`` as they are; `none` where it is empty."""
     if view.empty:
         return "none"
-    lines: list[Any] = [view.columns, ["---"] * len(view.columns), *view.itertuples(index=False)]
-    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    cells = [[escaped(cell) for cell in line] for line in (view.columns, *view.itertuples(index=False))]
+    lines = [cells[0], ["---"] * len(view.columns), *cells[1:]]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{words}\n\n{table}\n".lstrip()
 
 
