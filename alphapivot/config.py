@@ -6,6 +6,7 @@ Nothing is raised before all of it has been looked at: one ConfigError tells eve
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -52,6 +53,8 @@ MANY = {
     "broker": "broker.NAME",
 }
 PREFIX = "ALPHAPIVOT_"
+VARIABLES = ("ALPHAPIVOT_HOME", "ALPHAPIVOT_CONFIG", "ALPHAPIVOT_LIVE", "ALPHAPIVOT_ALERT_URLS")  # no keys of the file
+NEAR = 0.9  # with the prefix, that of two letters exchanged
 
 
 def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]) -> grammar.Settings:
@@ -221,6 +224,10 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
                 near = ini.nearest(variable[len(PREFIX) :], [known[len(PREFIX) :] for known in meant or keys])
                 near = near.replace("mean ", f"mean {PREFIX}") if near[:3] == "did" else f"write {PREFIX}SECTION__KEY"
                 mistakes.append(f"{variable} in the environment names no key; {near}")
+            elif variable.upper() not in VARIABLES and (
+                known := difflib.get_close_matches(variable.upper(), VARIABLES, n=1, cutoff=NEAR)
+            ):
+                mistakes.append(f"{variable} in the environment means nothing; did you mean {known[0]}?")
     return mistakes
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel, ValidationError
 
+from alphapivot import names
 from alphapivot.calendars import INTERVALS, divides
 from alphapivot.ini import nearest
 from alphapivot.trading_sections import AlpacaBroker
@@ -34,6 +35,7 @@ def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]
     checks = (_timeframes(valid), _composite(valid, present), _instruments(valid, present))
     return [
         *(m for check_ in checks for m in check_),
+        *names.mistakes(valid, present),
         *_names(valid, present),
         *_retention(valid),
         *_trading(valid, present),
@@ -49,8 +51,8 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     named = [(name, "symbols", list(b.symbols)) for name, b in valid.items() if isinstance(b, AlpacaBroker)]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
-    for section, key, names in named:
-        for symbol in names:
+    for section, key, wanted in named:
+        for symbol in wanted:
             if symbol not in symbols:
                 yield f"[{section}] {key} names {symbol}, which is no [instrument.*]; {nearest(symbol, symbols)}"
 
@@ -172,5 +174,5 @@ def _names(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator
 
 def _exists(section: str, key: str, family: str, name: str, present: Collection[str]) -> Iterator[str]:
     if f"{family}.{name}" not in present:
-        names = [other.removeprefix(f"{family}.") for other in present if other.startswith(f"{family}.")]
-        yield f"[{section}] {key} = {name}: there is no [{family}.{name}]; {nearest(name, names)}"
+        others = [other.removeprefix(f"{family}.") for other in present if other.startswith(f"{family}.")]
+        yield f"[{section}] {key} = {name}: there is no [{family}.{name}]; {nearest(name, others)}"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from alphapivot import hub
+from alphapivot import hub, names
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.hub import Hub, attended, backtests, ops
 from alphapivot.research import backtest, backtest_check, backtest_market, backtest_warnings
@@ -57,6 +57,8 @@ def run(
     if not since < until:
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
     backtest.booked(settings, "bt-")  # a mistake is said before anything is begun
+    if book and (why := names.wrong(book)):
+        raise ConfigError(f"--book {book}: {why}")
     if backtests.TRIAL.fullmatch(f"bt-{(book or '').removeprefix('bt-')}"):
         raise ConfigError(f"--book {book}: the trials of `alphapivot tune` are called so; give another name")
     database = hub.connect()

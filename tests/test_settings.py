@@ -246,9 +246,9 @@ def test_our_other_variables_are_no_overrides(edit):
 
 
 def test_a_variable_that_could_mean_two_sections_is_a_mistake(edit):
-    feeds = "[feed.a_b]\nkind = simulated\n\n[feed.a.b]\nkind = simulated\n\n[feed.yahoo]"
+    feeds = "[feed.a_b]\nkind = simulated\n\n[feed.a-b]\nkind = simulated\n\n[feed.yahoo]"
     told = mistakes(edit, ("[feed.yahoo]", feeds), environ={"ALPHAPIVOT_FEED_A_B__SEED": "1"})
-    assert told == ["ALPHAPIVOT_FEED_A_B__SEED could mean [feed.a_b] seed or [feed.a.b] seed"]
+    assert told == ["ALPHAPIVOT_FEED_A_B__SEED could mean [feed.a_b] seed or [feed.a-b] seed"]
 
 
 def test_the_environment_names_the_file(edit, tmp_path):
