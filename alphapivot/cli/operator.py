@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, Add, amount, settings_of, words
+from alphapivot.cli.common import DONE, USAGE, Add, amount, settings_of, words
 
 CLEARING = """A locked symbol is not entered. Look at the account, at the broker's own pages:
   it has not the order that may or may not have reached it:  alphapivot abandon ORDER_ID --reason ...
@@ -16,7 +16,7 @@ then alphapivot unlock SYMBOL --reason ...; what led to an order: alphapivot tra
 
 def add(command: Add) -> None:
     command("status", _status, "data freshness, open trades, the kill switch, the last runs")
-    command("check", _check, "is the config good, does the database answer?")
+    command("check", _check, "is the config good, what do its files hold, what can it trade, does the database answer?")
     sub = command("halt", _halt, "kill switch: no entries; stops and targets stay")
     sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
@@ -54,19 +54,25 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from alphapivot import brokers, clock, home, hub
-    from alphapivot.reports import terminal
+    from alphapivot import brokers, clock, home, hub, inspection
+    from alphapivot.reports import terminal, views
 
-    settings = settings_of(options)
+    settings, now = settings_of(options), clock.WallClock().now()
     brokers.check(settings)
+    found, read, problems = inspection.files(settings, now)
+    if len(found):
+        terminal.show(views.files(found), "Files")
+    terminal.warn(f"cannot be read: {problem}" for problem in problems)
     print(  # noqa: T201
-        f"{home.config()} is good: {len(settings.instruments)} instruments, pillars {', '.join(settings.pillars)}, "
-        f"feed {settings.runtime.feed}, book {settings.execution.book} at broker {settings.execution.broker}"
+        f"{home.config()} is {'not complete' if problems else 'good'}: {len(settings.instruments)} instruments, "
+        f"pillars {', '.join(settings.pillars)}, feed {settings.runtime.feed}, "
+        f"book {settings.execution.book} at broker {settings.execution.broker}"
     )
-    terminal.calendars(settings, clock.WallClock().now())
+    terminal.calendars(settings, now)
     database = hub.connect()
     print(f"the database answers: {database}")  # noqa: T201
-    return DONE
+    terminal.warn(f"can never be traded: {why}" for why in inspection.untradable(database, settings, read))
+    return USAGE if problems else DONE
 
 
 def _halt(options: argparse.Namespace) -> int:

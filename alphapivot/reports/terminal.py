@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -116,8 +116,12 @@ def status(hub: Hub, settings: Settings) -> None:
 
 def calendars(settings: Settings, now: datetime) -> None:
     """The calendars that end soon or have ended, and what to do."""
-    for ending in horizon.endings(settings.instruments.values(), now):
-        console.print(f"[bold {'red' if ending.ended else 'yellow'}]warning[/] {escape(str(ending))}")
+    warn(map(str, horizon.endings(settings.instruments.values(), now)))
+
+
+def warn(warnings: Iterable[str]) -> None:
+    for words in warnings:
+        console.print(f"[bold yellow]warning[/] {escape(words)}", highlight=False)
 
 
 def explain(

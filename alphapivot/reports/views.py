@@ -30,7 +30,8 @@ def markdown(view: pd.DataFrame, words: str = "") -> str:
     """A table for an artifact, its cells escaped, under ``words`` as they are; `none` where it is empty."""
     if view.empty:
         return "none"
-    cells = [[escaped(cell) for cell in line] for line in (view.columns, *view.itertuples(index=False))]
+    rows: list[Any] = [view.columns, *view.itertuples(index=False)]
+    cells = [[escaped(cell) for cell in row] for row in rows]
     lines = [cells[0], ["---"] * len(view.columns), *cells[1:]]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{words}\n\n{table}\n".lstrip()
@@ -142,6 +143,12 @@ def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
     """``execution.report.closed_trades``: how each ended and what it brought."""
     columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}
     return _shown(table, columns | {"exit": price, "exit_at": instant, "close_reason": words, "realised": money})
+
+
+def files(table: pd.DataFrame) -> pd.DataFrame:
+    """``inspection.files``: what each series' files hold."""
+    columns: dict[str, Cell] = {"symbol": words, "market": words, "bars": quantity, "contracts": quantity}
+    return _shown(table, columns | {"first": instant, "newest": instant})
 
 
 def freshness(table: pd.DataFrame) -> pd.DataFrame:
