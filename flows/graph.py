@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed, State
 from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
-from alphapivot import brokers, hub, process
+from alphapivot import brokers, hub, process, waiting
 from alphapivot.hub import ops
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
@@ -45,10 +45,12 @@ def run_name() -> str:
     return f"{runtime.flow_run.flow_name} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
 
 
-def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | None) -> RunRef | State[Any]:
+def begin(
+    kind: str, as_of: datetime | None, config: str | None, feed: str | None, *, wait: bool = True
+) -> RunRef | State[Any]:
     """
     The run of this flow run, named by its id and decided for its scheduled start, both the same on Retry; or, at the
-    first attempt, the state Skipped and why.
+    first attempt, the state Skipped and why. ``wait``: for bars that are about to be published.
     """
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
@@ -66,7 +68,7 @@ def begin(kind: str, as_of: datetime | None, config: str | None, feed: str | Non
         _rename(f"{kind} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z")
     reason = punctual.overtaken(hub.connect(), run, kind) if as_of is None else ""
     if not reason and kind in ("pipeline", "ingest"):
-        reason = punctual.too_early(settings, at)
+        reason = punctual.too_early(settings, at, wait=wait)
     return skipped(run, reason) if reason else run
 
 
@@ -81,31 +83,40 @@ def _rename(name: str) -> None:
     server.ask(lambda client: client.update_flow_run(runtime.flow_run.id, name=name))
 
 
-def ingestion(run: RunRef, *, patient: bool = False) -> tuple[Futures, str]:
+def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
     """
-    One task per feed and shard; the others go on when one fails. ``patient``: asks again, as long as [runtime] patience
+    One task per feed and shard; the others go on when one fails. ``wait``: asks again, as long as [runtime] patience
     lasts, while an exchange has given none of the bars that are due.
 
     The second value says why there is nothing to decide: not one exchange has given any.
     """
     settings, database = open_run(run)
-    patience = 60 * settings.runtime.patience
-    deadline, done = time.monotonic() + patience, []
+    patience = timedelta(minutes=settings.runtime.patience)
+    until, done = datetime.now(UTC) + patience, []
+    due, heard = f"no bars for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
     while True:
         futures = _wait(
             {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in ingest.batches(run)}
         )
         done = _done(futures.values())
-        if not patient or len(done) < len(futures):
+        if len(done) < len(futures):
             return futures, ""
         missing, exchanges = punctual.absent(database, settings, run.as_of)
         if not missing:
             return futures, ""
-        if time.monotonic() >= deadline:
-            none = f"no bars are there for {run.as_of:%Y-%m-%d %H:%M} UTC after {patience / 60:g} minutes of waiting"
+        names = ", ".join(missing)
+        if not wait:
+            waiting.say(f"{due} of {names}: not waited for, those before them are used")
+            return futures, ""
+        if datetime.now(UTC) >= until:
+            minutes = patience / timedelta(minutes=1)
+            none = f"no bars are there for {run.as_of:%Y-%m-%d %H:%M} UTC after {minutes:g} minutes of waiting"
             return futures, none if len(missing) == exchanges else ""
-        log.info("no bars yet for %s: asking again", ", ".join(missing))
-        time.sleep(min(punctual.LOOK_SECONDS, max(deadline - time.monotonic(), 0.1)))
+        if names != heard:
+            every = f"asking again every {punctual.LOOK_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
+            waiting.say(f"{due} of {names}: {every}; {punctual.NOT_TO}")
+            heard = names
+        time.sleep(min(punctual.LOOK_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
 
 
 def signals(run: RunRef, ingested: Futures) -> tuple[RunRef, Futures]:
@@ -176,7 +187,11 @@ def alone(limit: str) -> Iterator[None]:
         place.__enter__()
         return place
 
-    place = server.patiently(taken)
+    until = f"for up to {WAIT_SECONDS / 60:g} minutes"
+    with waiting.told(
+        f"another run holds {limit!r}, which one run at a time may have: waiting {until}; Ctrl-C gives up"
+    ):
+        place = server.patiently(taken)
     try:
         yield
     finally:

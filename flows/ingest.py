@@ -12,7 +12,9 @@ from flows import graph
 
 
 @flow(name="ingest", flow_run_name=graph.run_name)
-def ingest(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+def ingest(
+    as_of: datetime | None = None, feed: str | None = None, config: str | None = None, wait: bool = True
+) -> State[Any]:
     """
     Fetches what is new from the configured feeds.
 
@@ -20,11 +22,12 @@ def ingest(as_of: datetime | None = None, feed: str | None = None, config: str |
         as_of: bars complete up to this instant (with a time zone); the scheduled start when empty
         feed: a [feed.*] section for all instruments; config.ini's own when empty
         config: another config file; config.ini of the checkout when empty
+        wait: for bars that are due, as long as [runtime] patience says; a past as_of waits for none
     """
-    run = graph.begin("ingest", as_of, config, feed)
+    run = graph.begin("ingest", as_of, config, feed, wait=wait)
     if isinstance(run, State):
         return run
-    ingested, nothing = graph.ingestion(run, patient=as_of is None)
+    ingested, nothing = graph.ingestion(run, wait=wait and as_of is None)
     if nothing:
         return graph.skipped(run, nothing)
     return graph.verdict(run, graph.states(ingested) | graph.published(run, ("data",)))

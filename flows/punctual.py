@@ -7,7 +7,6 @@ the newest among them; so the one that got through decides for the newest instan
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -16,14 +15,14 @@ from prefect import runtime
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 
-from alphapivot import calendars
+from alphapivot import calendars, waiting
 from alphapivot.hub import Hub, ops, series
 from alphapivot.runs import RunRef
 from alphapivot.settings import Instrument, Settings
 from tasks import server
 
-log = logging.getLogger("alphapivot.punctual")
 LOOK_SECONDS = 60.0
+NOT_TO = "with --no-wait a run goes on at once"
 
 
 def first_attempt() -> bool:
@@ -57,22 +56,22 @@ def overtaken(database: Hub, run: RunRef, kind: str) -> str:
     return f"another {kind} has decided for {other.as_of:%Y-%m-%d %H:%M} UTC, this one was due at {run.as_of:%H:%M}"
 
 
-def too_early(settings: Settings, as_of: datetime) -> str:
+def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
     """
     Waits until the newest bars due at ``as_of`` are complete and published; says why not when that takes longer than
-    [runtime] patience.
+    [runtime] patience. Without ``wait`` it goes on with the bars before them, and says so.
     """
     ready = {s: _published(settings, i, as_of) for s, i in settings.instruments.items()}
     last = max(ready, key=lambda symbol: ready[symbol])
-    wait = (ready[last] - datetime.now(UTC)).total_seconds()
-    if wait > 60 * settings.runtime.patience:
-        return (
-            f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M} UTC, in {wait / 60:.0f} minutes, "
-            f"and [runtime] patience is {settings.runtime.patience:g}"
-        )
-    if wait > 0:
-        log.info("waiting %.0f s until the bars of %s are published", wait, last)
-        time.sleep(wait)
+    left = (ready[last] - datetime.now(UTC)).total_seconds()
+    published = f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M:%S} UTC"
+    if left > 0 and not wait:
+        waiting.say(f"{published}: not waited for, those before them are used")
+    elif left > 60 * settings.runtime.patience:
+        return f"{published}, in {left / 60:.0f} minutes, and [runtime] patience is {settings.runtime.patience:g}"
+    elif left > 0:
+        waiting.say(f"{published}: waiting {left:.0f} s ({NOT_TO})")
+        time.sleep(left)
     return ""
 
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
+from alphapivot import waiting
+
 T = TypeVar("T")
 PATIENCE_SECONDS = 120
 
@@ -25,13 +27,16 @@ def ask(question: Callable[[SyncPrefectClient], T]) -> T:
 
 def patiently(ask: Callable[[], T]) -> T:
     """What ``ask`` returns. Prefect's new clients give up at once where nothing listens: this asks again, bounded."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline, said = time.monotonic() + PATIENCE_SECONDS, False
     while True:
         try:
             return ask()
         except Exception as error:
             if not _away(error) or time.monotonic() > deadline:
                 raise
+        if not said:
+            waiting.say(f"the Prefect server is away: asking again for up to {PATIENCE_SECONDS} s")
+            said = True
         time.sleep(1)
 
 

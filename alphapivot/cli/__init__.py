@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from alphapivot import waiting
 from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving, tune
 from alphapivot.cli.common import DONE, FAILED, USAGE, Command, Parser, fail, options_of
 from alphapivot.errors import AlphaPivotError, ConfigError
@@ -20,7 +21,8 @@ from alphapivot.errors import AlphaPivotError, ConfigError
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        with waiting.on_terminal():
+            return int(options.command(options))
     except ConfigError as error:
         return fail(str(error), USAGE)
     except AlphaPivotError as error:

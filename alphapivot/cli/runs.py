@@ -24,6 +24,9 @@ def add(command: Add) -> None:
         sub = command(name, _flow(flow), text)
         when = "decide for this instant, such as 2026-11-20T21:00:00Z; now when absent"
         sub.add_argument("--as-of", type=instant, metavar="TS", help=when)
+        if name in ("run", "ingest"):
+            wait = "wait for bars that are due? The default waits for feeds that go on, not for files"
+            sub.add_argument("--wait", action=argparse.BooleanOptionalAction, help=wait)
         if name in ("run", "signals"):
             past = "make the scores of --as-of again from what was known at this instant; trades nothing"
             sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
@@ -54,6 +57,8 @@ def _flow(name: str) -> Command:
             print(why)  # noqa: T201
             return DONE
         parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
+        if hasattr(options, "wait"):
+            parameters["wait"] = _goes_on(settings) if options.wait is None else options.wait
         with operate.serving() as server:
             deploy.deploy()
             state = operate.run(f"{name}/{name}", parameters)
@@ -63,6 +68,12 @@ def _flow(name: str) -> Command:
         return DONE if state.is_completed() else FAILED
 
     return command
+
+
+def _goes_on(settings: Settings) -> bool:
+    """May any feed bring bars that are not there yet? Files end where they end."""
+    used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
+    return any(settings.feeds[name].kind not in ("files", "simulated") for name in used)
 
 
 def _nothing_to_manage(settings: Settings, as_of: datetime | None) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from curl_cffi import requests
 
-from alphapivot import retry_after
+from alphapivot import retry_after, waiting
 
 CHART = "/v8/finance/chart/"
 TOO_MANY = 429
@@ -45,6 +45,7 @@ class YahooSession(requests.Session[requests.Response]):
             if pause > self._patience:
                 break
             self._patience -= pause
+            waiting.say(f"Yahoo asks for fewer requests: waiting {pause:.3g} s")
             time.sleep(pause)
             wait *= 2
             answer = super().request(method, url, **how)

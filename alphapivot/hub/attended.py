@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from alphapivot import waiting
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ def held(hub: Hub, run_id: str, called: str = "", *, patience: float = 0) -> Ite
     """
     deadline = time.monotonic() + patience
     with hub.dbapi(autocommit=True) as connection:
-        asked = f"SELECT pg_try_advisory_lock({CLASS}, hashtext(%s))"
-        while connection.execute(asked, [run_id]).fetchone() != (True,):
-            if time.monotonic() >= deadline:
-                what = called or f"run {run_id}"
-                raise DataError(f"{what} is under way in another process; wait for it, or end it and ask again")
-            time.sleep(0.1)
+        asked, what = f"SELECT pg_try_advisory_lock({CLASS}, hashtext(%s))", called or f"run {run_id}"
+        with waiting.told(f"{what} is under way in another process: waiting up to {patience:g} s for it to end"):
+            while connection.execute(asked, [run_id]).fetchone() != (True,):
+                if time.monotonic() >= deadline:
+                    raise DataError(f"{what} is under way in another process; wait for it, or end it and ask again")
+                time.sleep(0.1)
         yield
 
 

@@ -119,7 +119,7 @@ def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     after all that was written before, also when the machine's clock has been set back.
     """
     with hub.engine.begin() as conn:
-        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
+        write.wait(conn)
         row = conn.exec_driver_sql(
             "UPDATE ops.run SET known_at = greatest(clock_timestamp(),"
             " (SELECT max(written_at) FROM ops.batch) + interval '1 millisecond') WHERE run_id = %s RETURNING known_at",
@@ -137,7 +137,7 @@ def set_known_at(hub: Hub, run: RunRef, known_at: datetime) -> RunRef:
     Waits for the writers that are at work: one of them may have dated its rows before it.
     """
     with hub.engine.begin() as conn:
-        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
+        write.wait(conn)
         conn.exec_driver_sql("UPDATE ops.run SET known_at = %s WHERE run_id = %s", (known_at, run.run_id))
     return dataclasses.replace(run, known_at=known_at)
 

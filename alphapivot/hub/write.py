@@ -16,6 +16,7 @@ import pandera.errors
 import psycopg
 from psycopg import sql
 
+from alphapivot import waiting
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.frames import Frame
 from alphapivot.hub import encode, merge
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 WRITERS = 0x57524954  # "WRIT"
+CANCEL = "Ctrl-C gives up, and leaves the database as it was"
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,20 @@ def _write(
         return Written(*merge.run(cursor, frame, rows=count, place=place, instant=instant, batch_id=batch_id))
 
 
+def wait(conn: Connection) -> None:
+    """Holds off all writers until the transaction ends, once those at work have committed."""
+    with waiting.told(f"waiting for a write to the database that is under way; {CANCEL}"):
+        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (WRITERS,))
+
+
 def written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
     """
     The instant from which on the hub knows what this batch writes: taken once, under the writers' lock.
 
     It lies after every known_at that was fixed before, also when the machine's clock has been set back.
     """
-    cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [WRITERS])
+    with waiting.told(f"waiting for another run to fix what it reads; {CANCEL}"):
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [WRITERS])
     cursor.execute(
         "UPDATE ops.batch SET written_at = coalesce(written_at, greatest(clock_timestamp(),"
         " (SELECT max(known_at) FROM ops.run) + interval '1 microsecond')) WHERE batch_id = %s RETURNING written_at",

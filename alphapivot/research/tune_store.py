@@ -62,7 +62,7 @@ def open_(
     """
     with hub.engine.begin() as conn:
         # nothing dated before known_at may appear after it: as ops.freeze_known_at
-        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (write.WRITERS,))
+        write.wait(conn)
         named, stale = {"question_hash": question["question_hash"]}, None
         if again:
             conn.execute(text("DELETE FROM research.tune WHERE question_hash = :question_hash"), named)

@@ -1,0 +1,87 @@
+"""`ingest` over files that end in the past says what is missing and does not wait, unless it is asked to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psycopg
+import pytest
+
+from alphapivot.hub import embedded
+
+ROOT = Path(__file__).parents[2]
+SMALL = (ROOT / "tests" / "configs" / "small.ini").read_text()
+CONFIG = """
+[feed.files]
+kind = files
+root = .
+zone = UTC
+stamp = date
+
+[runtime]
+feed = files
+patience = 0.4
+
+[instrument.OLD]
+spot = old.csv
+signal_market = spot
+trade_market = spot
+currency = USD
+quote_unit = 1
+multiplier = 1
+tick = 0.01
+lot = 1
+margin = 1
+tradable = yes
+calendar = XNYS
+
+""" + SMALL[SMALL.index("[timeframes]") :]
+
+
+@pytest.fixture
+def ingest(hub_url, home_root, tmp_path):
+    """`alphapivot ingest` over a file that ends in 2024, as it is typed; and the server of Prefect's database."""
+    days = pd.bdate_range("2024-03-04", periods=30)
+    close = pd.Series(range(100, 130), dtype=float)
+    table = {"Date": days, "Open": close, "High": close + 1, "Low": close - 1, "Close": close, "Volume": 5}
+    pd.DataFrame(table).to_csv(tmp_path / "old.csv", index=False)
+    (tmp_path / "config.ini").write_text(CONFIG)
+    home = home_root / f"waits-{tmp_path.name}"
+    home.mkdir()
+    told = {"ALPHAPIVOT_DATABASE__URL": hub_url, "ALPHAPIVOT_HOME": str(home), "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+
+    def typed(*options):
+        command = [sys.executable, "-m", "alphapivot.cli", "ingest", "--config", str(tmp_path / "config.ini"), *options]
+        return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=280, check=False)
+
+    typed.server = home / "postgres"
+    yield typed
+    embedded.stop(typed.server)
+
+
+@pytest.mark.prefect
+@pytest.mark.timeout(300)
+def test_typed_over_files_that_end_it_does_not_wait_and_says_what_is_missing(ingest):
+    done = ingest()
+    assert done.returncode == 0, done.stderr
+    assert "UTC yet of OLD: not waited for, those before them are used" in done.stderr
+    assert "Completed" in done.stdout
+    with psycopg.connect(embedded.start(ingest.server).database("prefect")) as connection:
+        kept = connection.execute("SELECT message FROM log WHERE name = 'alphapivot.waiting'").fetchall()
+    assert [message for (message,) in kept] == [done.stderr.strip()]  # in the run's log too
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+@pytest.mark.timeout(300)
+def test_asked_to_wait_it_says_for_what_until_when_and_how_not_to(ingest):
+    done = ingest("--wait")
+    assert done.returncode == 0, done.stderr
+    assert "UTC yet of OLD: asking again every 60 s until" in done.stderr
+    assert "([runtime] patience); with --no-wait a run goes on at once" in done.stderr
+    assert "Skipped" in done.stdout
+    assert "no bars are there for" in " ".join(done.stdout.split())

@@ -1,0 +1,51 @@
+"""Whatever waits says so, to whoever typed the command and in the log of the run, once it is worth a word."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+from sqlalchemy import text
+
+from alphapivot import waiting
+from alphapivot.errors import DataError
+from alphapivot.hub import attended, write
+
+
+def test_a_wait_is_told_once_it_lasts_and_a_short_one_is_not(capsys, caplog):
+    with waiting.on_terminal(), caplog.at_level(logging.INFO):
+        with waiting.told("quick", after=5):
+            pass
+        with waiting.told("slow: until noon; Ctrl-C gives up", after=0.01):
+            time.sleep(0.3)
+    assert capsys.readouterr().err == "slow: until noon; Ctrl-C gives up\n"
+    assert caplog.messages == ["slow: until noon; Ctrl-C gives up"]
+    waiting.say("nobody typed this")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_wait_for_another_writer_is_told(hub, capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "AFTER", 0.05)
+
+    def fixes():
+        with hub.engine.begin() as conn:
+            write.wait(conn)
+
+    with waiting.on_terminal(), hub.engine.begin() as writer:
+        writer.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": write.WRITERS})
+        other = threading.Thread(target=fixes)
+        other.start()
+        time.sleep(0.5)
+    other.join(10)
+    told = capsys.readouterr().err
+    assert told == "waiting for a write to the database that is under way; " + write.CANCEL + "\n"
+
+
+def test_a_wait_for_another_process_is_told_with_its_end(hub, capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "AFTER", 0.05)
+    with waiting.on_terminal(), attended.held(hub, "x", "this search"):  # noqa: SIM117 - the one holds up the other
+        with pytest.raises(DataError, match="under way"), attended.held(hub, "x", "this search", patience=0.5):
+            pass
+    assert "this search is under way in another process: waiting up to 0.5 s" in capsys.readouterr().err
