@@ -145,7 +145,7 @@ def configured(folder, name, over, monkeypatch, hub_url):
     return process.configure(str(config))
 
 
-@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize("name", ["XBOM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("XSES", "XSHG"))])
 def test_an_open_trade_is_still_stopped_out_and_the_others_go_on(name, hub_url, tmp_path, monkeypatch, capsys):
     """The whole pipeline over the end: the stop of what is open is honoured, and it is said what has ended."""
     over = at(name, 6)
@@ -177,3 +177,51 @@ def test_at_the_last_known_close_nothing_is_entered_there(hub_url, tmp_path, mon
         decided = report.decisions(hub.connect(), "test", as_of=at("XBOM", 0)).set_index("symbol")
         assert decided["action"].to_dict() == {"ENDS": "DENIED", "GOES": "ENTER_LONG"}
         assert decided.loc["ENDS", "reasons"] == [CODE]
+
+
+FUTURES = """
+[instrument.FUT]
+futures = fut/*.csv
+signal_market = futures
+trade_market = futures
+currency = USD
+quote_unit = 1
+multiplier = 1
+tick = 0.01
+lot = 1
+margin = 0.1
+tradable = yes
+calendar = {calendar}
+roll = volume
+roll_before = 2
+last_trade = last session
+"""
+
+
+@pytest.mark.parametrize("name", ["XBOM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("XSES", "XSHG"))])
+def test_a_contract_that_expires_with_its_calendar_is_left_before_it(name, hub_url, tmp_path, monkeypatch):
+    """Its volume stays the larger one to the end: nothing but the deadline says that it must be left."""
+    before = LAST[name] - pd.Timedelta(days=9)
+    over = at(name, 6)
+    with time_machine.travel(over):
+        (tmp_path / "fut").mkdir()
+        year = LAST[name].year
+        for contract, volume in ((f"FUT-{year}Z", 9000), (f"FUT-{year + 1}H", 100)):
+            prices(tmp_path / "fut" / f"{contract}.csv", name, over.date(), over.date())
+            table = pd.read_csv(tmp_path / "fut" / f"{contract}.csv").assign(Volume=volume)
+            table.to_csv(tmp_path / "fut" / f"{contract}.csv", index=False)
+        feed = "[feed.files]\nkind = files\nroot = .\nzone = UTC\nstamp = date\n[runtime]\nfeed = files\n"
+        config = tmp_path / "config.ini"
+        rest = SMALL[SMALL.index("[timeframes]") :].replace("reward_to_risk = 1.5", "reward_to_risk = 30")
+        config.write_text(feed + FUTURES.format(calendar=name) + rest)
+        monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+        settings, database = process.configure(str(config)), hub.connect()
+        replay.session(settings, before.tz_localize("UTC").to_pydatetime() + timedelta(hours=22))
+        replay.session(settings, at(name, -8))
+        (held,) = report.open_trades(database, "test", "1d")["contract"]
+        assert held == f"FUT-{year}Z"
+        for days in (-2, -1, 0):
+            replay.session(settings, at(name, days))
+        ended = report.closed_trades(database, "test").set_index("contract")
+        assert ended.loc[held, "close_reason"] == "contract_rolled"
+        assert ended.loc[held, "exit_at"] <= end(name)[0]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from alphapivot import cli, hub, inspection, process
+from tasks import ingest, runs
 
 SMALL = (Path(__file__).parent / "configs" / "small.ini").read_text()
 INSTRUMENT = """
@@ -116,3 +117,16 @@ def test_a_currency_pair_gives_the_rate(checked, tmp_path):
     _, read, _ = inspection.files(settings, datetime(2026, 1, 1, tzinfo=UTC))
     (risk, *_) = inspection.untradable(hub.connect(), settings, read)
     assert f"risks {Decimal(30000) / 150:,.2f} USD" in risk
+
+
+def test_without_files_prices_are_those_of_the_hub(hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(Path(__file__).parent / "configs" / "small.ini"))
+    settings = process.configure(changes={"broker.paper.cash": "1000"})
+    nothing, read, _ = inspection.files(settings, datetime(2025, 6, 1, tzinfo=UTC))
+    assert nothing.empty
+    assert inspection.untradable(hub.connect(), settings, read) == []
+    ingest.ingest.fn(runs.begin("ingest", settings, key="x", as_of=datetime(2025, 6, 1, tzinfo=UTC)), "simulated", 0)
+    told = inspection.untradable(hub.connect(), settings, read)
+    assert {line.split(":")[0] for line in told} >= {"SP500", "GOLD"}
+    assert all("and has 1,000" in line for line in told)
