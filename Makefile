@@ -20,8 +20,8 @@ test: $(READY) ## all tests but the long matrices, some 7 minutes on 2 cores
 test-all: $(READY) ## every test
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
-ui: $(READY) ## Prefect's server and our deployments; prints the address
-	@$(BIN)/alphapivot ui
+ui: $(READY) ## Prefect's server and our deployments; prints the address; CONFIG=FILE for another config.ini
+	@$(BIN)/alphapivot ui $(if $(CONFIG),--config $(CONFIG))
 
 bench: $(READY) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench

@@ -29,6 +29,13 @@ def prefect() -> Path:
     return home() / "prefect"
 
 
+def private(folder: Path) -> Path:
+    """The folder, made if needed, closed to everyone but its owner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
 def cache() -> Path:
     """What can be made again: compiled functions, the feeds' caches."""
     return home() / "cache"

@@ -200,6 +200,9 @@ class Runtime(Section):
     patience: float = Field(
         20, ge=0, description="minutes that a run waits for bars that are due and not published yet"
     )
+    schedules: Literal["yes", "no", "ask"] = Field(
+        "yes", description="whether `alphapivot ui` starts the schedules of prefect.yaml; ask: it asks each time"
+    )
     drain: float = Field(60, ge=0, description="seconds that a worker told to stop gives the runs under way")
     task_runner: Literal["threads", "dask"] = Field("threads", description="where pillar x shard tasks run")
     dask_address: str | None = Field(

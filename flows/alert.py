@@ -12,6 +12,7 @@ from prefect import flow
 
 from alphapivot import hub, process
 from alphapivot.reports import tables
+from flows import naming
 from tasks import reports, runs
 from tasks.step import open_run
 
@@ -20,16 +21,13 @@ if TYPE_CHECKING:
 
 
 @flow(name="alert", log_prints=False)
-def alert(config: str | None = None) -> int:
+def alert() -> int:
     """
     Sends what nobody has been told yet to ALPHAPIVOT_ALERT_URLS; returns how many alerts were received.
 
     Limits and calendars are those that the newest run was made with, whatever the file says by now.
-
-    Args:
-        config: another config file, which names the database; config.ini of the checkout when empty
     """
-    settings, as_of = process.configure(config), None
+    settings, as_of = process.configure(), None
     database = hub.connect()
     runs.close_lost(database)
     if run := tables.latest(database):
@@ -38,20 +36,21 @@ def alert(config: str | None = None) -> int:
 
 
 def automation(deployment_id: UUID) -> AutomationCore:
-    """Starts the deployment `alert` when any other flow's run ends Failed or Crashed."""
+    """Starts this config's deployment `alert` when a run of its pool, of any other flow, ends Failed or Crashed."""
     from prefect.events import AutomationCore, EventTrigger, Posture, RunDeployment  # noqa: PLC0415
     from prefect.events.schemas.events import ResourceSpecification  # noqa: PLC0415
 
     return AutomationCore(
-        name="alphapivot: a run failed or crashed",
+        name=f"alphapivot: a run failed or crashed{naming.suffix()}",
         description="starts the deployment alert, which tells whom ALPHAPIVOT_ALERT_URLS names",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            # its own failure must not start it again
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "flow", "prefect.resource.name": f"!{alert.name}"}
-            ),
+            match_related=[
+                # its own failure must not start it again
+                ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{alert.name}"}),
+                ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": naming.pool()}),
+            ],
             posture=Posture.Reactive,
             threshold=1,
         ),

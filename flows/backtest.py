@@ -21,7 +21,6 @@ def backtest(
     book: str | None = None,
     changes: dict[str, str] | None = None,
     feed: str | None = None,
-    config: str | None = None,
     again: bool = False,
 ) -> State[Any]:
     """
@@ -33,12 +32,11 @@ def backtest(
         book: what it is called, bt- is put before it; its run's id when empty
         changes: other values for this backtest alone, such as {"execution.stop_atr": "3"}
         feed: a [feed.*] section for all instruments; config.ini's own when empty
-        config: another config file; config.ini of the checkout when empty
         again: make it anew, although it was made before of the same data
     """
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
-    settings = process.configure(config, feed, changes)
+    settings = process.configure(feed=feed, changes=changes)
     made = steps.run(settings, since, until, progress=reports.progress("backtest"), book=book, again=again)
     (row,) = [b for b in backtests.listed(hub.connect()) if b["book"] == made.book]
     return Completed(

@@ -41,7 +41,7 @@ def run(*, fresh: bool, sessions: int) -> bool:
         console.print(f"Prefect: the run for {instants[-1]:%Y-%m-%d %H:%M} UTC, from the deployment pipeline")
         server.wait()
         deploy.deploy()
-        state = operate.run("pipeline/pipeline", {"as_of": instants[-1], "config": str(CONFIG)})
+        state = operate.run("pipeline", {"as_of": instants[-1]})
     finally:
         server.stop()
 
@@ -54,7 +54,7 @@ def run(*, fresh: bool, sessions: int) -> bool:
     terminal.verdict(f"pipeline: {state.name}", state.message, good=state.is_completed())
     symbol = min(settings.instruments)
     console.print(
-        "\nNext: [bold]make ui[/] shows this run, its graph and its artifacts in Prefect;\n"
+        "\nNext: [bold]make ui CONFIG=demo.ini[/] shows this run, its graph and its artifacts in Prefect;\n"
         f"      [bold].venv/bin/alphapivot explain {symbol} --config demo.ini[/] shows where a score comes from;\n"
         "      [bold].venv/bin/alphapivot run[/] does the same on real prices (config.ini, Yahoo)."
     )

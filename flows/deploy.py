@@ -1,6 +1,9 @@
 """
 What the Prefect server must hold before runs are made: the work pool, the limits, the automations that find dead runs,
-the deployments of prefect.yaml. Done again it changes nothing; what a person has paused stays paused.
+the deployments of prefect.yaml, under the names of this config. Done again it changes nothing; what someone has paused
+stays paused.
+
+Run as ``python -m flows.deploy FILE`` it is ``prefect deploy`` with the config's plug-ins loaded.
 
 Imports Prefect only inside functions: see ``operate.join``, which comes first.
 """
@@ -17,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from alphapivot import home, process
 from alphapivot.errors import AlphaPivotError
-from flows import operate, variables
+from flows import naming, operate, variables
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
 
 BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
 SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
-DEPLOYED = "alphapivot_deployed"  # the variable that says what the deployments were made of
+DEPLOYED, PAUSED = (
+    "alphapivot_deployed",
+    "alphapivot_paused",
+)  # variables: what deployments are made of; which we paused
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
 SILENT = timedelta(seconds=3 * variables.HEARTBEAT_SECONDS)
 NEVER_BEGUN = timedelta(minutes=10)
@@ -38,37 +45,72 @@ def deploy(*, always: bool = False) -> list[str]:
     seconds, where they are up to date, unless ``always``.
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
-    from prefect.client.schemas.actions import VariableCreate, VariableUpdate  # noqa: PLC0415
 
     with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
         done = [*_pool(client), *_limits(client), *_automations(client, automations())]
-        marker, known = _marker(), client.read_variable_by_name(DEPLOYED)
-        there = {d.name for d in client.read_deployments()}
-        if not always and known and known.value == marker and _names() <= there:
+        marker, known = _marker(), client.read_variable_by_name(_variable(DEPLOYED))
+        wanted = _named()
+        names = {d["name"] for d in wanted["deployments"]}
+        if not always and known and known.value == marker and names <= {d.name for d in client.read_deployments()}:
             return [*done, "the deployments are up to date"]
-        deployed = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        file = home.prefect() / f"{naming.pool()}.yaml"
+        file.write_text(yaml.safe_dump(wanted))
+        deployed = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "flows.deploy", str(file)],
             cwd=operate.ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
         if deployed.returncode != 0:
-            raise AlphaPivotError(f"prefect deploy --all failed:\n{deployed.stdout}\n{deployed.stderr}")
+            raise AlphaPivotError(f"prefect deploy failed:\n{deployed.stdout}\n{deployed.stderr}")
         from flows import alert  # noqa: PLC0415 - after join()
 
-        told = alert.automation(client.read_deployment_by_name("alert/alert").id)
-        done += [f"deployed {', '.join(sorted(_names()))}", *_automations(client, [told]), *_server_settings(client)]
-        if known:
-            client.update_variable(VariableUpdate(name=DEPLOYED, value=marker))
-        else:
-            client.create_variable(VariableCreate(name=DEPLOYED, value=marker))
+        told = alert.automation(client.read_deployment_by_name(naming.deployment("alert")).id)
+        done += [f"deployed {', '.join(sorted(names))}", *_automations(client, [told]), *_server_settings(client)]
+        _remember(client, DEPLOYED, marker)
         return done
 
 
-def _names() -> set[str]:
-    text = (operate.ROOT / "prefect.yaml").read_text()
-    return {deployment["name"] for deployment in yaml.safe_load(text)["deployments"]}
+def schedule(*, on: bool) -> None:
+    """Pauses every deployment of this config, or resumes those that this function paused before."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
+
+    with operate.locked("deploy.lock"), get_client(sync_client=True) as client:
+        known = client.read_variable_by_name(_variable(PAUSED))
+        ours: set[str] = set(known.value if known else ())  # not what someone has paused in the UI
+        for entry in _named()["deployments"]:
+            name = entry["name"]
+            found = client.read_deployment_by_name(f"{name.removesuffix(naming.suffix())}/{name}")
+            if on and name in ours:
+                client.resume_deployment(found.id)
+                ours.remove(name)
+            elif not on and not found.paused:
+                client.pause_deployment(found.id)
+                ours.add(name)
+        _remember(client, PAUSED, sorted(ours))
+
+
+def _variable(name: str) -> str:
+    return f"{name}{naming.suffix()}".replace("-", "_")
+
+
+def _remember(client: SyncPrefectClient, name: str, value: Any) -> None:
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate  # noqa: PLC0415 - after join()
+
+    if client.read_variable_by_name(_variable(name)):
+        client.update_variable(VariableUpdate(name=_variable(name), value=value))
+    else:
+        client.create_variable(VariableCreate(name=_variable(name), value=value))
+
+
+def _named() -> dict[str, Any]:
+    """prefect.yaml, with the names and the work pool of this config."""
+    content: dict[str, Any] = yaml.safe_load((operate.ROOT / "prefect.yaml").read_text())
+    for deployment in content["deployments"]:
+        deployment["name"] += naming.suffix()
+        deployment["work_pool"] = deployment["work_pool"] | {"name": naming.pool()}
+    return content
 
 
 def _marker() -> str:
@@ -76,22 +118,45 @@ def _marker() -> str:
     from pillars import PILLARS  # noqa: PLC0415 - heavy
 
     sources = [operate.ROOT / "prefect.yaml", *sorted((operate.ROOT / "flows").glob("*.py"))]
-    digest = hashlib.sha256(json.dumps([str(operate.ROOT), list(PILLARS)]).encode())
+    digest = hashlib.sha256(json.dumps([str(operate.ROOT), str(home.config()), list(PILLARS)]).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
 def _pool(client: SyncPrefectClient) -> list[str]:
-    from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
+    """A pool of this config whose template takes no job variables: nobody tells a worker what to execute."""
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate  # noqa: PLC0415
     from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
 
+    name, description = naming.pool(), f"the runs of {home.config()}"
     try:
-        client.read_work_pool(operate.POOL)
+        found = client.read_work_pool(name)
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=operate.POOL, type="process"))
-        return [f"made work pool {operate.POOL}"]
-    return []
+        closed = _template({})
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", description=description, base_job_template=closed)
+        )
+        return [f"made work pool {name}"]
+    closed = _template(found.base_job_template)
+    if (found.base_job_template, found.description) == (closed, description):
+        return []
+    client.update_work_pool(name, WorkPoolUpdate(description=description, base_job_template=closed))
+    return [f"updated work pool {name}"]
+
+
+def _template(now: dict[str, Any]) -> dict[str, Any]:
+    """
+    A job template without variables. The environment that someone gave the pool stays, where Prefect's own template has
+    it too.
+    """
+    environ = now.get("job_configuration", {}).get("env")
+    if not isinstance(environ, dict):
+        environ = now.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {}
+    return {
+        "job_configuration": {"env": environ},
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+    }
 
 
 def _limits(client: SyncPrefectClient) -> list[str]:
@@ -177,3 +242,15 @@ def _server_settings(client: SyncPrefectClient) -> list[str]:
         return []
     wanted = variables.LEASES
     return [f"this server forgets at its restart which runs hold a limit, and they crash: give it {'='.join(wanted)}"]
+
+
+def _main() -> None:
+    from prefect.cli import app  # noqa: PLC0415 - in a process of its own
+
+    process.configure()  # the config's plug-ins join the registry, and so the form of rerun-pillar
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", sys.argv[1]]
+    app()
+
+
+if __name__ == "__main__":
+    _main()

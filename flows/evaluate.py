@@ -13,16 +13,13 @@ from tasks import evaluate as steps
 
 
 @flow(name="evaluate", flow_run_name="evaluate {horizons}")
-def evaluate(
-    horizons: list[Annotated[int, Field(ge=1)]] | None = None, feed: str | None = None, config: str | None = None
-) -> State[Any]:
+def evaluate(horizons: list[Annotated[int, Field(ge=1)]] | None = None, feed: str | None = None) -> State[Any]:
     """
     Measures what stands in the hub against what prices did next; the artifact has the tables and a picture.
 
     Args:
         horizons: bars ahead; 1, 5 and 20 when empty
         feed: a [feed.*] section for all instruments, which decides the database of a simulated market
-        config: another config file; config.ini of the checkout when empty
     """
-    number = steps.evaluate(process.configure(config, feed), sorted({*(horizons or (1, 5, 20))}))
+    number = steps.evaluate(process.configure(feed=feed), sorted({*(horizons or (1, 5, 20))}))
     return Completed(message=f"evaluation {number}, kept in research.evaluation_score")

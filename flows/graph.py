@@ -45,16 +45,14 @@ def run_name() -> str:
     return f"{runtime.flow_run.flow_name} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
 
 
-def begin(
-    kind: str, as_of: datetime | None, config: str | None, feed: str | None, *, wait: bool = True
-) -> RunRef | State[Any]:
+def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = True) -> RunRef | State[Any]:
     """
     The run of this flow run, named by its id and decided for its scheduled start, both the same on Retry; or, at the
     first attempt, the state Skipped and why. ``wait``: for bars that are about to be published.
     """
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
-    settings = process.configure(config, feed)
+    settings = process.configure(feed=feed)
     if kind in ("pipeline", "trade", "manage"):
         brokers.check(settings)
     reports.label(settings)

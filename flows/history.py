@@ -17,7 +17,7 @@ log = logging.getLogger("alphapivot.backfill")
 
 
 @flow(name="backfill", flow_run_name="backfill {since:%Y-%m-%d} to {until:%Y-%m-%d}")
-def backfill(since: datetime, until: datetime, feed: str | None = None, config: str | None = None) -> State[Any]:
+def backfill(since: datetime, until: datetime, feed: str | None = None) -> State[Any]:
     """
     Fetches all bars in (since, until]. Retry, or the same once more, goes on with the pieces that are unfinished.
 
@@ -25,11 +25,10 @@ def backfill(since: datetime, until: datetime, feed: str | None = None, config: 
         since: the instant (with a time zone) after which bars are fetched
         until: the last instant (with a time zone)
         feed: a [feed.*] section for all instruments; config.ini's own when empty
-        config: another config file; config.ini of the checkout when empty
     """
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
-    settings = process.configure(config, feed)
+    settings = process.configure(feed=feed)
     done, notes = pieces.run(settings, since, until, reports.progress("backfill"))
     for note in notes:
         log.warning("%s", note)

@@ -13,15 +13,14 @@ from tasks import reports
 
 
 @flow(name="maintenance")
-def maintenance(config: str | None = None, feed: str | None = None) -> State[Any]:
+def maintenance(feed: str | None = None) -> State[Any]:
     """
     Deletes what [retention] lets go, and vacuums. What an order leads back to stays, and so do all runs.
 
     Args:
-        config: another config file; config.ini of the checkout when empty
         feed: a [feed.*] section, which decides the database of a simulated market
     """
-    settings = process.configure(config, feed)
+    settings = process.configure(feed=feed)
     step, done = reports.progress("maintenance"), 0
 
     def progress(what: str) -> None:

@@ -14,7 +14,7 @@ from flows import graph
 
 
 @flow(name="manage", flow_run_name=graph.run_name)
-def manage(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+def manage(as_of: datetime | None = None, feed: str | None = None) -> State[Any]:
     """
     Reconciles the book with its broker, sends what waited for the open, protects and trails what is open. Decides
     nothing.
@@ -22,13 +22,12 @@ def manage(as_of: datetime | None = None, feed: str | None = None, config: str |
     Args:
         as_of: look after it as at this instant (with a time zone); the scheduled start when empty
         feed: a [feed.*] section for all instruments; config.ini's own when empty
-        config: another config file; config.ini of the checkout when empty
     """
-    settings = process.configure(config, feed)
+    settings = process.configure(feed=feed)
     why = watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
     if why:
         return Completed(name="Skipped", message=why)
-    run = graph.begin("manage", as_of, config, feed)
+    run = graph.begin("manage", as_of, feed)
     if isinstance(run, State):
         return run
     return graph.verdict(run, graph.managing(run, as_of))

@@ -28,10 +28,9 @@ from typing import IO, Any
 from alphapivot import home
 from alphapivot.errors import Unavailable
 from alphapivot.hub import embedded
-from flows import auth, variables
+from flows import auth, naming, variables
 
 ROOT = home.CHECKOUT
-POOL = "alphapivot"
 USUAL_PORT = 4200
 START_SECONDS = 90
 STOP_SECONDS = 20
@@ -44,6 +43,7 @@ class PrefectServer:
 
     api: str
     log: Path | None = None
+    authenticated: bool = True
     _users: IO[str] | None = field(default=None, repr=False)  # its shared lock says that this process needs the server
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -112,14 +112,14 @@ class PrefectServer:
             self._process.wait()
 
 
-def join() -> PrefectServer:
+def join(*, authenticated: bool = True) -> PrefectServer:
     """
     The Prefect server that PREFECT_API_URL names, or ours: the one that is up, else a new one, started in the
-    background.
+    background. A server that is up already keeps its authentication, or the lack of it.
 
     Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
     """
-    os.environ.update(variables.settings() | auth.environment())
+    os.environ.update(variables.settings())
     os.environ.setdefault(
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
     )  # a person reads our own words; the UI has the logs
@@ -129,13 +129,20 @@ def join() -> PrefectServer:
     with locked("server.lock"):
         server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - it is made here
         fcntl.flock(server._users, fcntl.LOCK_SH)  # noqa: SLF001
-        if _alive():
-            server.api = _address()["api"]
-        else:
-            server.api = f"http://127.0.0.1:{_free_port()}/api"
+        up = _alive()
+        server.api = _address()["api"] if up else f"http://127.0.0.1:{_free_port()}/api"
+        if _address().get("authenticated", True) if up else authenticated:
+            os.environ.update(auth.environment())
+        server.authenticated = auth.SERVER in os.environ
+        if not up:
             server._process = _start(server.api, server.log)  # noqa: SLF001
     os.environ["PREFECT_API_URL"] = server.api
     return server
+
+
+def address() -> str | None:
+    """Where the UI of our server is; None while it is down."""
+    return str(_address()["api"]).removesuffix("/api") if home.prefect().exists() and _alive() else None
 
 
 def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
@@ -149,7 +156,7 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
         "PREFECT_SERVER_UI_API_URL": api,
     }
     port = api.removesuffix("/api").rpartition(":")[2]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    command = [sys.executable, "-m", "flows.prefect_server", "--port", port]
     said, lives = rotated(log) if log else Path(os.devnull), home.prefect() / "server.alive"
     with said.open("ab") as out, lives.open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
@@ -163,7 +170,7 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
             pass_fds=[alive.fileno()],
         )
     fresh = home.prefect() / "server.json.new"
-    fresh.write_text(json.dumps({"api": api, "pid": process.pid}))
+    fresh.write_text(json.dumps({"api": api, "pid": process.pid, "authenticated": auth.SERVER in os.environ}))
     fresh.replace(home.prefect() / "server.json")
     return process
 
@@ -175,9 +182,9 @@ def rotated(log: Path) -> Path:
     return log
 
 
-def run(deployment: str, parameters: dict[str, Any]) -> Any:
+def run(name: str, parameters: dict[str, Any]) -> Any:
     """
-    Makes a run of a deployment and executes it in this process; returns its final state.
+    Makes a run of this config's deployment of a flow and executes it in this process; returns its final state.
 
     It is a deployment's run, so that the UI offers Retry; a worker executes the retried attempt.
     """
@@ -188,7 +195,7 @@ def run(deployment: str, parameters: dict[str, Any]) -> Any:
     from prefect.states import Pending  # noqa: PLC0415
 
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name(deployment)
+        found = client.read_deployment_by_name(naming.deployment(name))
         # Pending: a worker that polls takes only what is Scheduled
         made = client.create_flow_run_from_deployment(found.id, parameters=parameters, state=Pending())
     flow = load_flow_from_entrypoint(str(ROOT / str(found.entrypoint)), use_placeholder_flow=False)
@@ -211,8 +218,7 @@ def serving() -> Iterator[PrefectServer]:
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """One process at a time."""
-    home.prefect().mkdir(parents=True, exist_ok=True)
-    with (home.prefect() / name).open("a") as file:
+    with (home.private(home.prefect()) / name).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -16,7 +16,6 @@ from tasks.step import open_run
 def report(
     as_of: datetime | None = None,
     feed: str | None = None,
-    config: str | None = None,
     book: str | None = None,
     against: str | None = None,
 ) -> State[Any]:
@@ -26,11 +25,10 @@ def report(
     Args:
         as_of: scores and decisions as they stood at this instant (with a time zone); the scheduled start when empty
         feed: a [feed.*] section for all instruments, which decides the database of a simulated market
-        config: another config file; config.ini of the checkout when empty
         book: whose performance; that of [execution] when empty
         against: another book, such as a backtest's: slippage and missed trades
     """
-    run = graph.begin("report", as_of, config, feed)
+    run = graph.begin("report", as_of, feed)
     if isinstance(run, State):
         return run
     name = book or open_run(run)[0].execution.book

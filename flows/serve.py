@@ -13,29 +13,38 @@ import sys
 import time
 from collections.abc import Callable
 
-from alphapivot.errors import AlphaPivotError
+from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot.hub import embedded
-from flows import operate
+from flows import auth, operate
 
 LOOK_SECONDS = 1.0
 RESTARTS, WITHIN_SECONDS = 5, 120  # more often than that is no accident
 
 
-def serve(say: Callable[[str], None], drain: float) -> None:
+PAUSED = (
+    "the schedules are paused: start runs by hand in the UI. To start the schedules: [runtime] schedules = yes, or"
+    " alphapivot ui --schedules"
+)
+OPEN = (
+    "--no-auth: any program and any user of this machine can read your trades, start runs and execute code as you;"
+    " web pages are still refused"
+)
+
+
+def serve(say: Callable[[str], None], drain: float, *, scheduled: bool = True, authenticated: bool = True) -> None:
     """
     Serves until SIGINT or SIGTERM. Runs under way then get ``drain`` seconds to finish; a second signal ends them.
+    ``scheduled``: whether the schedules of this config run.
 
     Raises Unavailable when the server does not come up, AlphaPivotError when something keeps dying.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
-    server, worker = operate.join(), None
+    server, worker = operate.join(authenticated=authenticated), None
     try:
         server.wait()
-        from flows import deploy  # noqa: PLC0415 - it needs what join() has set
-
-        deploy.deploy()
-        say(f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)")
+        for line in [*_deployed(server, scheduled=scheduled), *_access(server, authenticated=authenticated)]:
+            say(line)
         worker = start_worker()
         database = embedded.status() if server.log is not None else None  # else somebody else runs both
         port = database.port if database else None
@@ -43,12 +52,8 @@ def serve(say: Callable[[str], None], drain: float) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
             died = []
-            if port is not None and (database := embedded.status()) is None:
-                database = embedded.start()
-                died.append("the database")
-            if port is not None and database.port != port:  # its own was taken meanwhile
-                port = database.port
-                server.restart()
+            if port is not None:
+                port = _database(server, port, died)
             if server.revive():
                 died.append("the Prefect server")
             if worker.poll() is not None:
@@ -69,6 +74,48 @@ def serve(say: Callable[[str], None], drain: float) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's own end is not to be interrupted
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.stop()
+
+
+def link() -> str:
+    """Another login link for the server that is up. Raises Unavailable where none is."""
+    if (ui := operate.address()) is None:
+        raise Unavailable("the Prefect server is not running: alphapivot ui starts it and prints a link")
+    return auth.link(ui)
+
+
+def _deployed(server: operate.PrefectServer, *, scheduled: bool) -> list[str]:
+    """Makes the server ready; returns where it is, and whether it schedules."""
+    from flows import deploy  # noqa: PLC0415 - it needs what join() has set
+
+    deploy.deploy()
+    deploy.schedule(on=scheduled)
+    where = f"Prefect UI: {server.ui}   (deployments: {server.ui}/deployments; Ctrl-C stops)"
+    return [where] if scheduled else [where, PAUSED]
+
+
+def _access(server: operate.PrefectServer, *, authenticated: bool) -> list[str]:
+    """How to log in, or what the lack of it risks."""
+    if server.log is None:
+        return []
+    if server.authenticated:
+        lines = [
+            f"log your browser in: {auth.link(server.ui)}",
+            "    (works once, within an hour; another: alphapivot ui --link)",
+        ]
+        stays = "--no-auth has no effect: the server is up and keeps its authentication; stop what uses it first"
+        return lines if authenticated else [*lines, stays]
+    stays = "the server is up without authentication and stays so; stop what uses it first"
+    return [OPEN] if not authenticated else [OPEN, stays]
+
+
+def _database(server: operate.PrefectServer, port: int, died: list[str]) -> int:
+    """The embedded database's port; starts it again if it has ended, and the server with it if the port has changed."""
+    if (database := embedded.status()) is None:
+        database = embedded.start()
+        died.append("the database")
+    if database.port != port:  # its own was taken meanwhile
+        server.restart()
+    return database.port
 
 
 def start_worker() -> subprocess.Popen[bytes]:

@@ -12,16 +12,15 @@ from flows import graph
 
 
 @flow(name="trade", flow_run_name=graph.run_name)
-def trade(as_of: datetime | None = None, feed: str | None = None, config: str | None = None) -> State[Any]:
+def trade(as_of: datetime | None = None, feed: str | None = None) -> State[Any]:
     """
     Reconciles the book with its broker, decides, and protects what is open.
 
     Args:
         as_of: decide for this instant (with a time zone); the scheduled start when empty
         feed: a [feed.*] section for all instruments; config.ini's own when empty
-        config: another config file; config.ini of the checkout when empty
     """
-    run = graph.begin("trade", as_of, config, feed)
+    run = graph.begin("trade", as_of, feed)
     if isinstance(run, State):
         return run
     return graph.verdict(run, graph.trading(run, as_of, None))

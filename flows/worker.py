@@ -24,14 +24,17 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import yaml
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from alphapivot import home
-from flows import operate
+from alphapivot.errors import AlphaPivotError
+from flows import naming, operate
 
 log = logging.getLogger("prefect.alphapivot.worker")
+STEP = "prefect.deployments.steps.set_working_directory"
 KILL_SECONDS = 20  # for a run that was asked to end
 
 
@@ -39,16 +42,40 @@ class Configuration(ProcessJobConfiguration):
     """
     Starts a run's process at once: by default Prefect starts one more before it, which prepares a workspace.
 
+    What a run executes is a flow of this checkout's prefect.yaml, whatever the server says: the pool's template refuses
+    job variables already, and this refuses what came by another way.
+
     What it prints goes into a file, and not through a pipe to this worker: a run whose worker was killed would end at
     the next line that it prints.
     """
 
-    def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
+    @classmethod
+    async def from_template_and_values(cls, base_job_template: Any, values: Any, client: Any = None) -> Any:
+        if values:
+            raise AlphaPivotError(f"job variables are not accepted: {', '.join(sorted(values))}")
+        return await super().from_template_and_values(base_job_template, {}, client=client)
+
+    def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:
+        check(deployment)
         engine, out = shlex.quote(sys.executable), shlex.quote(str(operate.rotated(home.prefect() / "runs.log")))
-        own = command_to_string(["/bin/sh", "-c", f"exec {engine} -m prefect.engine >>{out} 2>&1"])
-        self.command = self.command or own
-        self.stream_output = False
-        super().prepare_for_flow_run(*args, **kwargs)
+        self.command = command_to_string(["/bin/sh", "-c", f"exec {engine} -m prefect.engine >>{out} 2>&1"])
+        self.working_dir, self.stream_output = None, False
+        super().prepare_for_flow_run(flow_run, deployment, *args, **kwargs)
+
+
+def check(deployment: Any) -> None:
+    """Raises AlphaPivotError for a deployment that would execute something other than a flow of this checkout."""
+    if deployment is None:
+        raise AlphaPivotError("a run without a deployment is not accepted")
+    ours = {entry["entrypoint"] for entry in yaml.safe_load((operate.ROOT / "prefect.yaml").read_text())["deployments"]}
+    if deployment.entrypoint not in ours:
+        raise AlphaPivotError(f"entrypoint {deployment.entrypoint} is not one of this checkout's prefect.yaml")
+    steps = deployment.pull_steps or []
+    if any(step != {STEP: {"directory": str(operate.ROOT)}} for step in steps) or not steps:
+        raise AlphaPivotError(
+            f"deployment {deployment.name} loads its code by {steps or deployment.path}; expected the checkout"
+            f" {operate.ROOT}: run `alphapivot deploy` there"
+        )
 
 
 with warnings.catch_warnings():
@@ -105,7 +132,7 @@ async def work(drain: float, parent: int | None = None) -> None:
             asked.append(time.monotonic())
         return bool(asked)
 
-    worker = Worker(work_pool_name=operate.POOL, name=f"{os.uname().nodename}-{os.getpid()}")
+    worker = Worker(work_pool_name=naming.pool(), name=f"{os.uname().nodename}-{os.getpid()}")
     async with worker:
         log.info("worker %s started", worker.name)
         await _poll(worker, stopping)

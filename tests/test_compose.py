@@ -24,8 +24,8 @@ SERVICES = COMPOSE["services"]
 @pytest.mark.parametrize("name", [n for n, s in SERVICES.items() if s.get("image") == "alphapivot"])
 def test_each_service_runs_a_command_that_there_is(name):
     entrypoint = SERVICES[name].get("entrypoint", ["alphapivot"])
-    module = {"alphapivot": "alphapivot.cli", "prefect": "prefect"}[entrypoint[0]]
-    command = [sys.executable, "-m", module, *entrypoint[1:], *SERVICES[name].get("command", []), "--help"]
+    start = {"alphapivot": ["-m", "alphapivot.cli"], "python": []}[entrypoint[0]]
+    command = [sys.executable, *start, *entrypoint[1:], *SERVICES[name].get("command", []), "--help"]
     said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
     assert said.returncode == 0, said.stderr
     assert "usage" in said.stdout.lower()

@@ -44,7 +44,6 @@ def _flow(name: str) -> Command:
     """The command that runs the flow of this name through Prefect and shows what came of it."""
 
     def command(options: argparse.Namespace) -> int:
-        from alphapivot import home
         from flows import deploy, operate
 
         if getattr(options, "known_at", None):
@@ -56,12 +55,12 @@ def _flow(name: str) -> Command:
         if why:
             print(why)  # noqa: T201
             return DONE
-        parameters = {"as_of": options.as_of, "feed": options.feed, "config": str(home.config())}
+        parameters = {"as_of": options.as_of, "feed": options.feed}
         if hasattr(options, "wait"):
             parameters["wait"] = _goes_on(settings) if options.wait is None else options.wait
         with operate.serving() as server:
             deploy.deploy()
-            state = operate.run(f"{name}/{name}", parameters)
+            state = operate.run(name, parameters)
             _show_run(settings, name, state)
             if server.shared():
                 print(f"seen at {server.ui}")  # noqa: T201

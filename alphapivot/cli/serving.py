@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, Add, settings_of
+
+if TYPE_CHECKING:
+    from alphapivot.settings import Settings
 
 
 def add(command: Add) -> None:
     sub = command("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C")
-    auth = "ask for an auth string, from now on (--no-auth: no more)"
-    sub.add_argument("--auth", action=argparse.BooleanOptionalAction, help=auth)
+    risk = "let any program or user of this machine use the server without logging in, and so execute code as you"
+    sub.add_argument("--no-auth", action="store_true", help=risk)
+    sub.add_argument("--link", action="store_true", help="only print another link that logs a browser in")
+    answer = "start the schedules, or do not; default: [runtime] schedules"
+    sub.add_argument("--schedules", action=argparse.BooleanOptionalAction, help=answer)
     again = "deployments, work pool, limits and automations onto the Prefect server; again changes nothing"
     command("deploy", _deploy, again)
     sub = command("worker", _worker, "one more worker for the server that PREFECT_API_URL names, until Ctrl-C")
@@ -18,14 +25,39 @@ def add(command: Add) -> None:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from flows import auth, serve
+    from flows import serve
 
-    if options.auth:
-        print(f"the UI asks for the auth string: see {auth.require()}", flush=True)  # noqa: T201
-    elif options.auth is False:
-        auth.forget()
-    serve.serve(lambda text: print(text, flush=True), settings_of(options).runtime.drain)  # noqa: T201
+    settings = settings_of(options)
+    if options.link:
+        print(serve.link())  # noqa: T201
+        return DONE
+    scheduled = _scheduled(settings) if options.schedules is None else options.schedules
+    serve.serve(
+        lambda text: print(text, flush=True),  # noqa: T201
+        settings.runtime.drain,
+        scheduled=scheduled,
+        authenticated=not options.no_auth,
+    )
     return DONE
+
+
+def _scheduled(settings: Settings) -> bool:
+    """[runtime] schedules; `ask` asks at a terminal and means no elsewhere."""
+    import sys
+
+    from alphapivot import home
+
+    if settings.runtime.schedules != "ask":
+        return settings.runtime.schedules == "yes"
+    if not sys.stdin.isatty():
+        return False
+    execution = settings.execution
+    question = (
+        f"{home.config()} says [runtime] schedules = ask. Its schedules would bring in the bars of"
+        f" {len(settings.instruments)} instruments from feed {settings.runtime.feed} and trade book {execution.book} at"
+        f" broker {execution.broker}. Start them? [y/N] "
+    )
+    return input(question).strip().lower() in ("y", "yes")
 
 
 def _deploy(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync --hide-scrollbars --window-size=1440,1000"""
+RESOLVED = "--host-resolver-rules=MAP *.example 127.0.0.1"
 SECONDS = 30
 
 
@@ -54,8 +55,10 @@ class Browser:
     def wait(self, look, what: str):
         """What ``look(driver)`` finds, as soon as it is something; elements may be redrawn meanwhile."""
         passing = [NoSuchElementException, StaleElementReferenceException]
-        wait = WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=passing)
-        return wait.until(look, f"{what} is not shown; the page says:\n{self.text()[:2000]}")
+        try:
+            return WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=passing).until(look)
+        except TimeoutException as error:
+            raise AssertionError(f"{what} is not shown; the page says:\n{self.text()[:2000]}") from error
 
     def text(self) -> str:
         return "".join(body.text for body in self.driver.find_elements(By.TAG_NAME, "body"))
@@ -102,10 +105,13 @@ def browser(checkout):
         pytest.skip(missing)
     options = Options()
     options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
+    for flag in [*FLAGS.split(), RESOLVED]:
         options.add_argument(flag)
     options.page_load_strategy = "none"  # what a test looks for is waited for; the UI's own polling may never end
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.set_page_load_timeout(SECONDS)
-    yield Browser(driver, checkout.api.removesuffix("/api"))
+    made = Browser(driver, checkout.api.removesuffix("/api"))
+    driver.get(checkout.alphapivot("ui", "--link").stdout.strip())
+    made.shows("Dashboard")
+    yield made
     driver.quit()

@@ -149,9 +149,8 @@ def test_rerun_pillar_is_a_form_that_offers_the_pillars_and_explains_itself(chec
 
 
 def test_a_long_run_shows_how_far_it_is(checkout, browser, failed):
-    config = str(checkout.folder / CONFIG)
     since, until = "2024-01-01T00:00:00Z", "2024-03-01T00:00:00Z"
-    run = checkout.ended(checkout.trigger("backfill", since=since, until=until, config=config), 120)
+    run = checkout.ended(checkout.trigger("backfill", since=since, until=until), 120)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     (shown,) = checkout.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     assert (shown["type"], shown["data"]) == ("progress", 100)

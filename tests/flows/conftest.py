@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -42,18 +43,24 @@ class Checkout:
     api: str = ""
     ui: subprocess.Popen | None = None
 
-    def serve(self) -> None:
-        """Starts `alphapivot ui` and waits until it says where it is."""
+    def serve(self, *options: str) -> str:
+        """Starts `alphapivot ui` and waits until its worker is up; what it says."""
         log = self.folder.parent / f"ui-{time.monotonic_ns()}.log"
-        self.ui = self.background(log, "ui")
+        self.ui = self.background(log, "ui", *options)
         self.eventually(
             log.read_text,
             lambda said: "Prefect UI:" in said or self.ui.poll() is not None,
             seconds=200,
         )
-        said = log.read_text()
+        said = self.eventually(log.read_text, lambda said: " started" in said or self.ui.poll() is not None)
         assert "Prefect UI:" in said, f"alphapivot ui did not come up: {said}"
         self.api = said.split("Prefect UI: ")[1].split()[0] + "/api"
+        return said
+
+    def stop(self) -> None:
+        """Stops it as Ctrl-C does."""
+        self.ui.send_signal(signal.SIGINT)
+        assert self.ui.wait(120) == 0
 
     def background(self, log: Path, *arguments: str) -> subprocess.Popen:
         """An `alphapivot` command that goes on."""
@@ -82,13 +89,38 @@ class Checkout:
                 environ = (process / "environ").read_bytes().decode()
             except (OSError, UnicodeDecodeError):
                 continue
-            if f"ALPHAPIVOT_HOME={home}" in environ and any(w in command for w in ("prefect server", "cli worker")):
+            if f"ALPHAPIVOT_HOME={home}" in environ and any(
+                w in command for w in ("flows.prefect_server", "cli worker")
+            ):
                 found[int(process.name)] = command
         return found
 
     def deployment(self, name: str) -> dict:
-        (found,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
-        return found
+        """This checkout's deployment of a flow; the session's other checkouts leave theirs on the server."""
+        found = self.ask("/deployments/filter", {"flows": {"name": {"any_": [name]}}})
+        (own,) = [d for d in found if str(self.folder) in str(d["pull_steps"]) and f"-{self.config.stem}" in d["name"]]
+        return own
+
+    @property
+    def config(self) -> Path:
+        """The file that the runs of the worker read."""
+        return Path(self.environ["ALPHAPIVOT_CONFIG"])
+
+    @contextmanager
+    def configured(self, change: Callable[[str], str]) -> Iterator[None]:
+        """Runs that begin meanwhile find the config changed."""
+        before = self.config.read_text()
+        self.config.write_text(change(before))
+        try:
+            yield
+        finally:
+            self.config.write_text(before)
+
+    @property
+    def secret(self) -> str:
+        """The auth string."""
+        made = Path(self.environ["ALPHAPIVOT_HOME"]) / "prefect" / "auth"
+        return self.environ.get("PREFECT_API_AUTH_STRING") or made.read_text().strip()
 
     def trigger(self, deployment: str, at: datetime | None = None, **parameters) -> str:
         """A run of a deployment, as the UI's form or (``at``) a schedule makes it; its id."""
@@ -123,15 +155,14 @@ class Checkout:
             command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def ask(self, path: str, body: dict | None = None):
+    def ask(self, path: str, body: dict | None = None, method: str | None = None):
         """The Prefect API's answer, as the UI asks it."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        if secret := self.environ.get("PREFECT_API_AUTH_STRING"):
-            headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
-        request = urllib.request.Request(f"{self.api}{path}", data, headers)
+        headers["Authorization"] = "Basic " + base64.b64encode(self.secret.encode()).decode()
+        request = urllib.request.Request(f"{self.api}{path}", data, headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"null")
 
     def eventually(self, look, accept, seconds: float = 120):
         """What ``look`` finds, as soon as ``accept`` takes it: the server records some things seconds later."""
@@ -223,6 +254,7 @@ def checkout(home_root, server, tmp_path_factory, more_environ):
         "PYTHONPATH": str(folder),
         "PYTHONUNBUFFERED": "1",
         "ALPHAPIVOT_HOME": str(home_root / "home"),
+        "ALPHAPIVOT_CONFIG": str(folder / "tests" / "configs" / "small.ini"),
         "ALPHAPIVOT_DATABASE__NAME": name,
         "ALPHAPIVOT_RUNTIME__PATIENCE": "0",  # minutes: no test waits for bars
         "PREFECT_SERVER_API_PORT": str(free_port()),  # at the usual one a worker of somebody else may be waiting

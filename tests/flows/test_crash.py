@@ -16,7 +16,6 @@ import pytest
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONFIG = "tests/configs/small.ini"
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
 HOLD = BODY + (
     "        import os, time\n"
@@ -42,7 +41,7 @@ class Held:
         self.reached = Path(f"{self.flag}.reached")
         self.reached.unlink(missing_ok=True)
         self.flag.touch()
-        self.id = checkout.trigger("pipeline", as_of=as_of.isoformat(), config=str(checkout.folder / CONFIG))
+        self.id = checkout.trigger("pipeline", as_of=as_of.isoformat())
         checkout.eventually(lambda: self.reached.exists() and self.reached.read_text(), bool)
         self.pid = int(self.reached.read_text())
 

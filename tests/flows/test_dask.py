@@ -82,11 +82,9 @@ def cluster(checkout, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(checkout, cluster):
-    small = (checkout.folder / "tests/configs/small.ini").read_text()
     ours = f"shards = 2\ntask_runner = dask\ndask_address = {cluster[0]}  ; the test's own"
-    file = checkout.folder / "dask.ini"
-    file.write_text(small.replace("shards = 1", ours))
-    return str(file)
+    with checkout.configured(lambda text: text.replace("shards = 1", ours)):
+        yield
 
 
 def batches(checkout, as_of: str) -> dict[str, int]:
@@ -100,7 +98,7 @@ def processes(spied: Path) -> set[int]:
 
 def test_retry_executes_only_what_failed_on_the_cluster_too(checkout, cluster, config, spied):
     (spied / "fail").touch()
-    run_id = checkout.trigger("pipeline", as_of=AS_OF, config=config)
+    run_id = checkout.trigger("pipeline", as_of=AS_OF)
     run = checkout.ended(run_id)
     (spied / "fail").unlink()
     assert run["state"]["type"] == "FAILED", run["state"]
@@ -121,7 +119,7 @@ def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely
     for seen in spied.glob("momentum.*"):
         seen.unlink()
     (spied / "hold").touch()
-    run_id = checkout.trigger("pipeline", as_of=NEXT, config=config)
+    run_id = checkout.trigger("pipeline", as_of=NEXT)
     checkout.eventually(lambda: processes(spied), bool, 300)
     first = processes(spied).pop()
     assert first in workers

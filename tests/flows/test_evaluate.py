@@ -14,9 +14,8 @@ AS_OF = "2025-06-27T00:00:00+00:00"
 
 
 def test_the_evaluation_is_an_artifact_with_tables_and_a_picture(checkout):
-    config = str(checkout.folder / "tests/configs/small.ini")
     for name, parameters in (("ingest", {"as_of": AS_OF}), ("signals", {"as_of": AS_OF}), ("evaluate", {})):
-        run = checkout.ended(checkout.trigger(name, config=config, **parameters), 250)
+        run = checkout.ended(checkout.trigger(name, **parameters), 250)
         assert run["state"]["type"] == "COMPLETED", run["state"]
     assert re.search("evaluation 1, kept in", run["state"]["message"])
     found = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["test-evaluation"]}}})

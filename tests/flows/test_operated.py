@@ -9,7 +9,7 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from alphapivot import settings
 from alphapivot.errors import ConfigError
@@ -26,15 +26,15 @@ CONFIG = "tests/configs/small.ini"
 @pytest.fixture(scope="module")
 def decided(checkout, inbox):
     """The checkout after one pipeline run for AS_OF; its runs get the URL of alerts from a Secret block."""
-    pool_name = "alphapivot"
-    with temporary_settings({PREFECT_API_URL: checkout.api}), get_client(sync_client=True) as client:
+    pool_name = checkout.deployment("pipeline")["work_pool_name"]
+    chosen = {PREFECT_API_URL: checkout.api, PREFECT_API_AUTH_STRING: checkout.secret}
+    with temporary_settings(chosen), get_client(sync_client=True) as client:
         Secret(value=inbox.url).save("alert-urls")
-        # a worker that is new to the pool writes its template there
-        pool = checkout.eventually(lambda: client.read_work_pool(pool_name), lambda found: found.base_job_template)
+        pool = client.read_work_pool(pool_name)
         environ = {"ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}"}
-        pool.base_job_template["variables"]["properties"]["env"]["default"] = environ
+        pool.base_job_template["job_configuration"]["env"] = environ
         client.update_work_pool(pool_name, WorkPoolUpdate(base_job_template=pool.base_job_template))
-    checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF, config=str(checkout.folder / CONFIG)))
+    checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF))
     return checkout
 
 
@@ -77,9 +77,8 @@ def test_what_our_library_logs_stands_in_the_log_of_the_run(decided):
 
 def test_maintenance_says_what_went_and_leaves_what_was_traded(decided):
     before = counted(decided)
-    text = (decided.folder / CONFIG).read_text() + "\n[retention]\nreplays = 1\n"
-    (decided.folder / "kept.ini").write_text(text)
-    run = decided.completed(decided.trigger("maintenance", config=str(decided.folder / "kept.ini")))
+    with decided.configured(lambda text: text + "\n[retention]\nreplays = 1\n"):
+        run = decided.completed(decided.trigger("maintenance"))
     assert run["state"]["message"] == "0 rows deleted"
     wanted = {"artifacts": {"key": {"any_": ["maintenance-summary"]}}}
     (artifact,) = decided.ask("/artifacts/latest/filter", wanted)
@@ -90,7 +89,7 @@ def test_maintenance_says_what_went_and_leaves_what_was_traded(decided):
 def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
     before = counted(decided)
     later = "2025-06-28T00:00:00+00:00"
-    decided.completed(decided.trigger("ingest", as_of=later, config=str(decided.folder / CONFIG)))
+    decided.completed(decided.trigger("ingest", as_of=later))
     bars, *others = counted(decided)
     assert bars > before[0]
     assert others == before[1:]
@@ -102,7 +101,7 @@ def test_one_run_at_a_time_talks_to_the_broker(decided):
     held = decided.ask("/v2/concurrency_limits/increment", limit)
     assert [taken["name"] for taken in held] == ["broker-execution"]
     try:
-        run_id = decided.trigger("trade", as_of=AS_OF, config=str(decided.folder / CONFIG))
+        run_id = decided.trigger("trade", as_of=AS_OF)
         decided.wait_for(run_id, "RUNNING")
         time.sleep(8)
         assert decided.ask(f"/flow_runs/{run_id}")["state"]["type"] == "RUNNING"
@@ -114,7 +113,7 @@ def test_one_run_at_a_time_talks_to_the_broker(decided):
 
 def test_a_second_run_for_the_same_instant_finds_all_done(decided):
     before = counted(decided)
-    run_id = decided.trigger("pipeline", as_of=AS_OF, config=str(decided.folder / CONFIG))
+    run_id = decided.trigger("pipeline", as_of=AS_OF)
     decided.completed(run_id)
     tasks = decided.eventually(
         lambda: decided.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}),
@@ -147,9 +146,7 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
         connection.exec_driver_sql(
             "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", (PAST,)
         )
-    run_id = decided.trigger(
-        "rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"], config=str(decided.folder / CONFIG)
-    )
+    run_id = decided.trigger("rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"])
     decided.completed(run_id)
 
     mended = decided.sql(gold)
@@ -172,28 +169,27 @@ def test_late_runs_become_one_for_the_newest_instant(decided):
     """As after an outage: three runs of one schedule are due at once, and the limit lets one through."""
     newest = datetime.now(UTC).replace(microsecond=0)
     due = [newest - timedelta(days=days) for days in (2, 1, 0)]
-    config = str(decided.folder / CONFIG)
-    runs = [decided.ended(run) for run in [decided.trigger("signals", at, config=config) for at in due]]
+    runs = [decided.ended(run) for run in [decided.trigger("signals", at) for at in due]]
     done = [run for run in runs if run["state"]["name"] == "Completed"]
     assert len(done) == 1, [run["state"] for run in runs]
     assert all(run["state"]["name"] in ("Cancelled", "Skipped") for run in runs if run is not done[0])
     assert decided.sql("SELECT as_of FROM ops.run WHERE kind = 'signals' AND state = 'completed'") == [(newest,)]
     assert f"{newest:%Y-%m-%d %H:%M}Z" in done[0]["name"]
 
-    late = decided.ended(decided.trigger("signals", due[1], config=config))["state"]
+    late = decided.ended(decided.trigger("signals", due[1]))["state"]
     assert late["name"] == "Skipped"
     assert "another signals has decided for" in late["message"]
 
 
 def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothing_traded(decided, inbox):
-    config = str(decided.folder / CONFIG)  # its market stood still in June 2025
+    # its market stood still in June 2025
     before = decided.sql("SELECT count(*) FROM trading.orders")
-    state = decided.ended(decided.trigger("pipeline", config=config))["state"]
+    state = decided.ended(decided.trigger("pipeline"))["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
     assert "no bars are there for" in state["message"]
     assert "feed stale: simulated" in inbox.titles()
 
-    decided.completed(decided.trigger("trade", config=config))
+    decided.completed(decided.trigger("trade"))
     entered = "SELECT count(*) FROM trading.decision WHERE as_of > '2025-07-01' AND action LIKE 'ENTER%'"
     assert decided.sql(entered) == [(0,)]
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
@@ -201,7 +197,7 @@ def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothin
 
 def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
     ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
-    state = decided.ended(decided.trigger("pipeline", as_of=ahead, config=str(decided.folder / CONFIG)))["state"]
+    state = decided.ended(decided.trigger("pipeline", as_of=ahead))["state"]
     assert state["name"] == "Skipped"
     assert "are published at" in state["message"]
     assert "[runtime] patience is 0" in state["message"]
@@ -219,22 +215,20 @@ def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kil
             "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash)"
             " VALUES ('test', now() + interval '1 day', 'USD', 1000, 900, 0)"  # after the runs' own
         )
-    config = str(decided.folder / CONFIG)
-    decided.completed(decided.trigger("alert", config=config))
+    decided.completed(decided.trigger("alert"))
     told = ["position break: GOLD in book test", "kill switch: book test", "daily loss: book test"]
     assert [title for title in inbox.titles() if title in told] == told
-    decided.completed(decided.trigger("alert", config=config))
+    decided.completed(decided.trigger("alert"))
     assert len([title for title in inbox.titles() if title in told]) == len(told), "each is told once"
 
 
 def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
     before = counted(decided)
-    empty = (decided.folder / CONFIG).read_text().replace("book = test", "book = empty")
-    (decided.folder / "empty.ini").write_text(empty)
     at = "2025-06-28T12:00:00+00:00"
-    idle = decided.completed(decided.trigger("manage", as_of=at, config=str(decided.folder / "empty.ini")))
+    with decided.configured(lambda text: text.replace("book = test", "book = empty")):
+        idle = decided.completed(decided.trigger("manage", as_of=at))
     assert (idle["state"]["name"], idle["state"]["message"]) == ("Skipped", "nothing is open in book empty")
-    run = decided.completed(decided.trigger("manage", as_of=at, config=CONFIG))
+    run = decided.completed(decided.trigger("manage", as_of=at))
     assert run["name"] == "manage 2025-06-28 12:00Z"
     mine = {"flow_run_id": {"any_": [run["id"]]}}
     shown = {a["key"] for a in decided.ask("/artifacts/filter", {"artifacts": mine})}
@@ -244,21 +238,21 @@ def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
 
 
 def test_evaluate_measures_what_stands_in_the_hub(decided):
-    run = decided.completed(decided.trigger("evaluate", horizons=[5], config=CONFIG))
+    run = decided.completed(decided.trigger("evaluate", horizons=[5]))
     assert "kept in research.evaluation_score" in run["state"]["message"]
     ((measured,),) = decided.sql("SELECT count(*) FROM research.evaluation_score WHERE horizon = 5")
     assert measured > 4
 
 
 def test_a_backtest_is_made_and_reported_from_the_ui(decided):
-    asked = {"since": "2025-05-01T00:00:00+00:00", "until": "2025-06-27T00:00:00+00:00", "book": "ui", "config": CONFIG}
+    asked = {"since": "2025-05-01T00:00:00+00:00", "until": "2025-06-27T00:00:00+00:00", "book": "ui"}
     run = decided.completed(decided.trigger("backtest", **asked))
     assert run["state"]["message"].startswith("bt-ui: ")
     wanted = {"artifacts": {"key": {"any_": ["backtest"]}, "flow_run_id": {"any_": [run["id"]]}}}
     (progress,) = decided.ask("/artifacts/filter", wanted)
     assert progress["data"] == 100
     assert decided.completed(decided.trigger("backtest", **asked))["state"]["name"] == "Unchanged"
-    told = {"as_of": "2025-06-28T12:00:00+00:00", "book": "bt-ui", "against": "test", "config": CONFIG}
+    told = {"as_of": "2025-06-28T12:00:00+00:00", "book": "bt-ui", "against": "test"}
     run = decided.completed(decided.trigger("report", **told))
     shown = decided.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     (page,) = [a["data"] for a in shown if a["key"] == "bt-ui-performance"]

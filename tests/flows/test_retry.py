@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240)]
 
 def test_the_schedule_creates_runs(checkout):
     """With some versions of SQLAlchemy Prefect's scheduler fails in silence."""
-    (deployment,) = checkout.ask("/deployments/filter", {"deployments": {"name": {"any_": ["pipeline"]}}})
+    deployment = checkout.deployment("pipeline")
     checkout.wait_for_any(
         {"deployments": {"id": {"any_": [deployment["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     )

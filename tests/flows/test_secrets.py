@@ -48,8 +48,7 @@ def over(checkout, inbox, tmp_path_factory):
 
     hang = f"        import os, pathlib, time\n        pathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
     momentum.write_text(sound.replace(BREAK, BREAK + hang + "        time.sleep(100)\n"))
-    config = str(checkout.folder / CONFIG)
-    run_id = checkout.trigger("pipeline", as_of="2025-06-27T12:00:00+00:00", config=config)
+    run_id = checkout.trigger("pipeline", as_of="2025-06-27T12:00:00+00:00")
     checkout.eventually(lambda: note.exists() and note.read_text(), bool, 120)
     lists = [p.read_bytes().decode(errors="replace") for p in Path("/proc").glob("[0-9]*/cmdline") if _lives(p)]
     momentum.write_text(sound)
