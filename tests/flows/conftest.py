@@ -96,10 +96,15 @@ class Checkout:
         return found
 
     def deployment(self, name: str) -> dict:
-        """This checkout's deployment of a flow; the session's other checkouts leave theirs on the server."""
-        found = self.ask("/deployments/filter", {"flows": {"name": {"any_": [name]}}})
-        (own,) = [d for d in found if str(self.folder) in str(d["pull_steps"]) and f"-{self.config.stem}" in d["name"]]
+        """This config's deployment of a flow."""
+        (own,) = [d for d in self.deployments() if d["name"].startswith(f"{name}-{self.config.stem}")]
         return own
+
+    def deployments(self) -> list[dict]:
+        """Those of this config; the session's other checkouts leave theirs on the server."""
+        pools = self.ask("/work_pools/filter", {})
+        (own,) = [pool["name"] for pool in pools if pool["description"] == f"the runs of {self.config}"]
+        return self.ask("/deployments/filter", {"work_pools": {"name": {"any_": [own]}}})
 
     @property
     def config(self) -> Path:

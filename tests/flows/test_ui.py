@@ -66,23 +66,20 @@ def test_a_config_that_says_ask_schedules_nothing_where_nobody_answers(checkout)
     """[runtime] schedules = ask, without a terminal; what someone has paused stays so when they start again."""
 
     def paused() -> dict[str, bool]:
-        found = checkout.ask("/deployments/filter", {})
-        return {
-            d["name"].split("-small")[0]: d["paused"] for d in found if str(checkout.folder) in str(d["pull_steps"])
-        }
+        return {d["name"].split("-small")[0]: d["paused"] for d in checkout.deployments()}
 
+    checkout.serve()
     report = checkout.deployment("report")
     checkout.ask(f"/deployments/{report['id']}", {"paused": True}, method="PATCH")
+    checkout.stop()
     with checkout.configured(lambda text: text.replace("[runtime]\n", "[runtime]\nschedules = ask\n")):
         said = checkout.serve()
         assert "the schedules are paused" in said
         assert "schedules = yes" in said
         assert all(paused().values())
         due = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-        mine = {
-            d["id"] for d in checkout.ask("/deployments/filter", {}) if str(checkout.folder) in str(d["pull_steps"])
-        }
-        assert not [run for run in checkout.ask("/flow_runs/filter", due) if run["deployment_id"] in mine]
+        mine = {"deployments": {"id": {"any_": [d["id"] for d in checkout.deployments()]}}}
+        assert checkout.ask("/flow_runs/filter", due | mine) == []
         checkout.stop()
         assert "the schedules are paused" not in checkout.serve("--schedules")
         assert {name for name, is_paused in paused().items() if is_paused} == {"report"}
