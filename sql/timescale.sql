@@ -1,15 +1,16 @@
 -- Makes hypertables of the bulk tables where TimescaleDB is preloaded. Idempotent; run at every migrate, so that the
 -- extension may also come later. Plain PostgreSQL passes through untouched.
 --
--- CREATE EXTENSION without the preload drops the connection: that is why the setting is asked first. The hypertable and its
--- chunks are Apache-licensed; columnstore and retention need the Timescale licence.
+-- CREATE EXTENSION without the preload drops the connection. Which libraries are preloaded only pg_read_all_settings may
+-- read; that the preloaded library has defined its own settings every role may see. The hypertable and its chunks are
+-- Apache-licensed; columnstore and retention need the Timescale licence.
 DO $timescale$
 DECLARE
     bulk         record;
     version      integer[];
     community    boolean;
 BEGIN
-    IF current_setting('shared_preload_libraries') !~ '(^|[, ])"?(\$libdir/)?timescaledb' THEN
+    IF NOT EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disable_load') THEN
         RETURN;
     END IF;
     CREATE EXTENSION IF NOT EXISTS timescaledb;

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
 
 from alphapivot import home
 from alphapivot.errors import ConfigError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = 0x414C5048  # "ALPH": one process migrates, the others wait and find it done
+OLDEST = 14  # of PostgreSQL: date_bin came with it
+# UNIQUE NULLS NOT DISTINCT came with 15: until then the same rule is an exclusion constraint
+BEFORE_15 = (
+    b"UNIQUE NULLS NOT DISTINCT (book, strategy, symbol, as_of, batch_id)",
+    b"EXCLUDE USING btree (book WITH =, strategy WITH =, symbol WITH =, as_of WITH =, (coalesce(batch_id, -1)) WITH =)",
+)
 
 RECORD = """
 CREATE SCHEMA IF NOT EXISTS ops;
@@ -37,13 +44,21 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
     Applies what is new in ``folder`` (sql/ of the checkout), each file in a transaction; returns the names.
 
     ``connection`` is in autocommit mode. Raises ConfigError when an applied file has changed or is gone, when a new one
-    would come before an applied one, or when one's SQL fails (that file is rolled back, those before it stay).
+    would come before an applied one, when one's SQL fails (that file is rolled back, those before it stay), or when the
+    server is too old or refuses our role.
     """
+    if connection.info.server_version < OLDEST * 10_000:
+        raise ConfigError(
+            f"the database server is PostgreSQL {connection.info.server_version // 10_000}: AlphaPivot needs {OLDEST} "
+            "or newer"
+        )
     folder = folder or home.CHECKOUT / "sql"
     files = {path.stem: path for path in sorted(folder.glob("*.sql")) if re.match(r"\d{3}_", path.name)}
     connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
-        connection.execute(RECORD)
+        # CREATE SCHEMA IF NOT EXISTS asks for the right to create also where the schema exists
+        if connection.execute("SELECT to_regclass('ops.migration')").fetchone() == (None,):
+            connection.execute(RECORD)
         applied: dict[str, str] = dict(
             connection.execute("SELECT name, checksum FROM ops.migration ORDER BY name").fetchall()
         )
@@ -58,6 +73,8 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
                 )
         if (folder / "timescale.sql").exists():
             _apply(connection, folder / "timescale.sql")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(_refused(connection, error)) from error
     finally:
         if not connection.broken:
             connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
@@ -96,12 +113,32 @@ def _problems(files: dict[str, Path], applied: dict[str, str]) -> list[str]:
 
 def _apply(connection: psycopg.Connection, path: Path) -> None:
     text = path.read_text(encoding="utf-8")
+    statements = text.encode()
+    if connection.info.server_version < 150_000:
+        statements = statements.replace(*BEFORE_15)
     try:
-        connection.execute(text.encode())  # without parameters, so that one file may hold many statements
-    except psycopg.errors.OperationalError:
+        connection.execute(statements)  # without parameters, so that one file may hold many statements
+    except (psycopg.errors.OperationalError, psycopg.errors.InsufficientPrivilege):
         raise
     except psycopg.Error as error:
         position = error.diag.statement_position
         line = text.count("\n", 0, int(position)) + 1 if position else None
         where = f"{path.name}, line {line}" if line else path.name
         raise ConfigError(f"{where}: {error.diag.message_primary}; nothing of this file was applied") from error
+
+
+def _refused(connection: psycopg.Connection, error: psycopg.errors.InsufficientPrivilege) -> str:
+    """What the server refused our role, and the statement by which its owner allows it."""
+    role, database, creates, owner = connection.execute(
+        "SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE'),"
+        " (SELECT pg_get_userbyid(nspowner) FROM pg_namespace"
+        " WHERE nspname = 'ops' AND NOT pg_has_role(nspowner, 'USAGE'))"
+    ).fetchall()[0]
+    refused = f"database {database} refuses role {role}: {error.diag.message_primary}"
+    if owner:  # another role made the tables
+        fix = sql.SQL("GRANT {} TO {};").format(sql.Identifier(owner), sql.Identifier(role))
+    elif not creates:
+        fix = sql.SQL("GRANT CREATE ON DATABASE {} TO {};").format(sql.Identifier(database), sql.Identifier(role))
+    else:
+        return f"{refused}. Let an administrator grant it"
+    return f"{refused}. Let its owner or an administrator run:\n  {fix.as_string(connection)}"
