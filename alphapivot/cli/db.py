@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, Add, options_of, settings_of
@@ -18,7 +19,7 @@ def add(command: Add) -> None:
     url = actions.add_parser("url", help="its address")
     url.add_argument("--with-password", action="store_true", help="show the password too")
     reader = actions.add_parser("reader", help="a role for dashboards that may read schema api alone")
-    shown = "show its password too; a new one unless the environment has it"
+    shown = "give it a new password (or that of ALPHAPIVOT_READER_PASSWORD) and show it; else its password stays"
     reader.add_argument("--with-password", action="store_true", help=shown)
     actions.add_parser("stats", help="rows, size, span and missing bars of each series")
     actions.add_parser("maintain", help="delete what [retention] lets go, and vacuum")
@@ -52,8 +53,9 @@ def _db(options: argparse.Namespace) -> int:
     elif options.action == "url":
         print(database.url if options.with_password else ini.masked(database.url))  # noqa: T201
     elif options.action == "reader":
-        url = reader.make(database)
-        print(url if options.with_password else ini.masked(url))  # noqa: T201
+        print(reader.make(database, password=options.with_password))  # noqa: T201
+        if not options.with_password:
+            print("its password is unchanged; --with-password gives it a new one", file=sys.stderr)  # noqa: T201
     else:
         return psql.psql(database.url, [a for a in options.arguments if a != "--"])
     return DONE

@@ -92,9 +92,10 @@ class Hub:
 
     def migrate(self) -> list[str]:
         """Applies what is new in sql/; returns the names of the files. Raises ConfigError: see ``hub.migrate``."""
-        from alphapivot.hub import migrate  # noqa: PLC0415 - only who migrates needs it
+        from alphapivot.hub import migrate, reader  # noqa: PLC0415 - only who migrates needs them
 
         with self.errors(), self.dbapi(autocommit=True) as connection:
+            reader.restrain(connection)  # before we wait for a lock that it may hold
             connection.execute("SET statement_timeout = 0")  # to move years of bars into a hypertable takes its time
             return migrate.migrate(connection)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from alphapivot.hub import reader
+from alphapivot.hub import migrate, reader
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/*.sql")))))
@@ -17,7 +17,7 @@ VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() f
 
 @pytest.fixture
 def as_reader(hub):
-    with psycopg.connect(reader.make(hub), autocommit=True) as connection:
+    with psycopg.connect(reader.make(hub, password=True), autocommit=True) as connection:
         yield connection
 
 
@@ -54,6 +54,13 @@ def test_the_reader_reads_every_view(as_reader, view):
         "SET default_transaction_read_only = off; CREATE TABLE public.mine (x int)",
         "SELECT passwd FROM pg_shadow",
         "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SET default_transaction_read_only = off; CREATE TEMPORARY TABLE mine (x int)",
+        "SET default_transaction_read_only = off; SELECT lo_from_bytea(0, 'x')",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_xact_lock(1, 2)",
+        "SET temp_file_limit = -1",
+        "SET ROLE alphapivot",
+        "SET default_transaction_read_only = off; GRANT alphapivot TO alphapivot_reader",
     ],
 )
 def test_the_reader_can_do_nothing_else(as_reader, statement):
@@ -64,15 +71,63 @@ def test_the_reader_can_do_nothing_else(as_reader, statement):
         as_reader.execute(last)
 
 
-def test_the_readers_password_comes_from_the_environment_and_is_sent_as_a_hash(hub, monkeypatch):
-    monkeypatch.setenv(reader.PASSWORD, "chosen-by-me")
-    assert ":chosen-by-me@" in reader.make(hub)
+@pytest.mark.parametrize("other", ["postgres", "template1"])
+def test_the_reader_enters_no_other_database_of_our_server(hub, other):
+    url = reader.make(hub, password=True)
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(psycopg.conninfo.make_conninfo(url, dbname=other))
+
+
+def stored_password(hub):
     with hub.dbapi() as connection:
-        stored = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [reader.ROLE]).fetchone()
-    assert stored[0].startswith("SCRAM-SHA-256$")
-    monkeypatch.delenv(reader.PASSWORD)
-    with psycopg.connect(reader.make(hub)) as connection:  # a new one each time
+        query = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
+        return connection.execute(query, [reader.ROLE]).fetchone()[0]
+
+
+def test_the_readers_password_is_sent_as_a_hash_and_stays_unless_a_new_one_is_wanted(hub, monkeypatch):
+    monkeypatch.setenv(reader.PASSWORD, "chosen-by-me")
+    url = reader.make(hub, password=True)
+    assert ":chosen-by-me@" in url
+    stored = stored_password(hub)
+    assert stored.startswith("SCRAM-SHA-256$")
+    monkeypatch.setenv(reader.PASSWORD, "another")
+    assert reader.make(hub, password=False) == url.replace(":chosen-by-me", "")
+    assert stored_password(hub) == stored
+    with psycopg.connect(url) as connection:
         assert connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
+    monkeypatch.delenv(reader.PASSWORD)
+    made = {reader.make(hub, password=True) for _ in range(2)}
+    assert len(made) == 2
+    assert stored_password(hub) != stored
+
+
+def alive(connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_a_long_transaction_of_the_reader_ends_with_our_next_command_and_a_short_one_does_not(hub, as_reader):
+    as_reader.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+    as_reader.execute("BEGIN")
+    hub.migrate()
+    assert alive(as_reader)
+    with hub.dbapi(autocommit=True) as ours, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "LONGEST", "0 seconds")
+        assert reader.restrain(ours) == 1
+    assert not alive(as_reader)
+
+
+def test_a_lock_of_the_reader_holds_up_no_migration(hub):
+    url = reader.make(hub, password=True)
+    with hub.dbapi(autocommit=True) as ours:  # as on a server where we are no superuser
+        ours.execute("GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [migrate.LOCK])
+        hub.migrate()
+        assert not alive(connection)
 
 
 def test_latest_scores_and_freshness_show_the_newest_of_each_key_alone(hub):

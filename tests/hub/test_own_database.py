@@ -17,7 +17,7 @@ from psycopg import sql
 from alphapivot import process
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars
-from alphapivot.hub import Hub
+from alphapivot.hub import Hub, reader
 from alphapivot.hub.programs import Programs, _unprivileged
 
 # `bin` folders of servers besides Debian's, separated by colons
@@ -92,6 +92,28 @@ def test_a_session_is_ingested_scored_and_traded_in_it(owner, monkeypatch):
     with psycopg.connect(owner.url) as connection:
         decided = connection.execute("SELECT symbol FROM trading.decision ORDER BY 1").fetchall()
     assert [symbol for (symbol,) in decided] == ["ALPHA", "BITCOIN", "GOLD", "SP500"]
+
+
+def test_its_reader_makes_no_temporary_table_and_its_long_transactions_end(owner):
+    name = sql.Identifier(owner.role).as_string()
+    with Hub(owner.url) as hub:
+        hub.migrate()
+        with pytest.raises(ConfigError, match="CREATEROLE") as error:
+            reader.make(hub, password=True)
+        owner.grant(str(error.value).splitlines()[-1])
+        url = reader.make(hub, password=True)
+        assert reader.make(hub, password=False)  # again, as its owner may
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off; SET statement_timeout = 0")
+            connection.execute("SELECT count(*) FROM latest_scores")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("CREATE TEMPORARY TABLE mine (x int)")
+            connection.execute("SELECT pg_advisory_lock(1)")  # only a superuser could forbid it
+            hub.migrate()
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+    owner.grant(f"DROP OWNED BY {reader.ROLE}", owner.database)
+    owner.grant(f"DROP ROLE {reader.ROLE}; ALTER ROLE {name} NOCREATEROLE")
 
 
 def refused(url: str) -> ConfigError:
