@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +102,30 @@ def test_all_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be(patterns
 def test_every_pattern_names_a_file():
     for pattern in (*version.SCORING, *version.BLENDING, *version.SAYS_NOTHING):
         assert list(version._files(pattern)), pattern
+
+
+def other_pythons():
+    found = {name: shutil.which(name) for name in ("python3.11", "python3.12", "python3.13")}
+    found |= {str(path): str(path) for path in Path.home().glob(".pyenv/versions/3.1[1-3].*/bin/python")}
+    return [path for path in found.values() if path and works(path)]
+
+
+def works(python):
+    return (
+        subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+    )  # a shim may stand for none
+
+
+def test_every_python_reads_the_code_as_the_same(tmp_path):
+    script = tmp_path / "told.py"
+    functions = [inspect.getsource(f) for f in (version._told, version._without_docstrings)]
+    script.write_text(
+        "from __future__ import annotations\nimport ast, sys\n" + "\n".join(functions) + "\n"
+        "for path in sys.argv[1:]:\n    print(_told(_without_docstrings(ast.parse(open(path, 'rb').read()))))\n"
+    )
+    sources = [str(path) for path in version._files(*version.SCORING, *version.BLENDING)]
+    told = {
+        subprocess.run([python, script, *sources], capture_output=True, check=True).stdout
+        for python in (sys.executable, *other_pythons())
+    }
+    assert len(told) == 1

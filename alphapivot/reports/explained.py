@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import fsum
 
 import pandas as pd
 
@@ -83,7 +84,7 @@ def by_part(terms: pd.DataFrame, made: Mapping[tuple[str, str], Mapping[str, flo
     for t in voters:
         name, own = f"{t['pillar']} {t['interval']}", made.get((t["pillar"], t["interval"]), {})
         factor = t["share"] * t["scalar"] * t["cap"] * t["weight"]
-        points = sum(own.values())
+        points = fsum(own.values())
         effects = {part: float(composite.exact(value * factor)) for part, value in own.items()}
         beyond = float(composite.exact((min(max(points, -100.0), 100.0) - points) * factor))
         for part, effect in effects.items():

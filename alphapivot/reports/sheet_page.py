@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from html import escape
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,7 @@ def _contribution(made: _Page, result: Result) -> None:
 
 
 def _costs(made: _Page, result: Result) -> None:
-    paid = sum(result.figures[name] or 0.0 for name in ("commission", "slippage", "delay"))
+    paid = fsum(result.figures[name] or 0.0 for name in ("commission", "slippage", "delay"))
     words = f"{paid:,.2f} {result.book.currency} in all, against what was hoped for when orders were made."
     if result.fills["symbol"].nunique() > sheet.BARS:
         words += f" The {sheet.BARS} dearest symbols are drawn."
@@ -193,7 +194,7 @@ def of(hub: Hub, result: Result, against: Versus | None = None, links: Mapping[s
 
 def chosen(result: Result) -> list[str]:
     """The symbols that get a price chart."""
-    weight = result.trades.groupby("symbol")["result"].agg(lambda own: sum(map(abs, own)))
+    weight = result.trades.groupby("symbol")["result"].agg(lambda own: fsum(map(abs, own)))
     return list(weight.sort_values(ascending=False, kind="stable").index[:CHARTS])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -54,7 +55,7 @@ def tiles(result: Result) -> list[Tile]:
 
     whole = len(result.days) > performance.a_year(pd.DatetimeIndex(result.days.index))
     error = "" if f["sharpe_error"] is None else f"± {f['sharpe_error']:.2f} standard error"
-    spent = sum(f[name] or 0.0 for name in ("commission", "slippage", "delay"))
+    spent = fsum(f[name] or 0.0 for name in ("commission", "slippage", "delay"))
     return [
         Tile("Net result", f"{f['net'] or 0:+,.0f}", currency, tone(f["net"])),
         Tile("CAGR", text("cagr"), f"{text('total_return')} in all", tone(f["cagr"]))
@@ -246,7 +247,7 @@ def _number(value: Any, form: str) -> str:
 
 def _mean(values: pd.Series) -> float | None:
     known = [float(v) for v in values if v is not None and not pd.isna(v)]
-    return sum(known) / len(known) if known else None
+    return fsum(known) / len(known) if known else None
 
 
 def _instant(value: Any) -> str:

@@ -19,6 +19,7 @@ from alphapivot.clock import WallClock
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, exposed, report
 from alphapivot.hub import Hub, issues, series
+from alphapivot.hub.digest import Held
 from alphapivot.reports import explained, fit, tables, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
@@ -161,17 +162,18 @@ def contract(kinds: list[type[Pillar]]) -> bool:
     return good
 
 
-def digests(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> None:
+def digests(before: dict[str, Held], after: dict[str, Held]) -> None:
     """What a run has changed in the database: rows and digest of each table, before and after."""
+    none = Held(0, "", "")
     rows = [
         (
             name,
-            f"{count:,}",
-            digest,
-            "unchanged" if before.get(name) == (count, digest) else f"{before.get(name, (0, ''))[0]:,} rows before",
+            f"{held.rows:,}",
+            held.digest,
+            "unchanged" if before.get(name) == held else f"{before.get(name, none).rows:,} rows before",
         )
-        for name, (count, digest) in after.items()
-        if count
+        for name, held in after.items()
+        if held.rows
     ]
     show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "What the hub holds")
 
