@@ -31,6 +31,7 @@ from alphapivot.hub import embedded
 from flows import auth, naming, variables
 
 ROOT = home.CHECKOUT
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 USUAL_PORT = 4200
 START_SECONDS = 90
 STOP_SECONDS = 20
@@ -120,9 +121,8 @@ def join(*, authenticated: bool = True) -> PrefectServer:
     Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
     """
     os.environ.update(variables.settings())
-    os.environ.setdefault(
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
-    )  # a person reads our own words; the UI has the logs
+    if os.environ.get(CONSOLE_LEVEL, "WARNING") == "WARNING":  # unless -v or the environment wants more
+        os.environ[CONSOLE_LEVEL] = "CRITICAL"  # the terminal shows our own words; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
         return PrefectServer(api)
     server = PrefectServer("", home.prefect() / "server.log")

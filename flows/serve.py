@@ -121,7 +121,8 @@ def _database(server: operate.PrefectServer, port: int, died: list[str]) -> int:
 def start_worker() -> subprocess.Popen[bytes]:
     """A worker that ends when this process does, however this one ends."""
     command = [sys.executable, "-m", "alphapivot.cli", "worker", "--parent", str(os.getpid())]
-    own = os.environ | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
+    verbose = os.environ.get(operate.CONSOLE_LEVEL) == "INFO"
+    own = os.environ | {operate.CONSOLE_LEVEL: "INFO" if verbose else "WARNING"}
     return subprocess.Popen(command, cwd=operate.ROOT, env=own, start_new_session=True)  # noqa: S603
 
 

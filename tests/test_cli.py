@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import re
 import subprocess
 import sys
 
@@ -62,7 +65,10 @@ def test_help_lists_every_command(alphapivot):
         (["pillars", "list", "--config", "no.ini"], "no.ini"),
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
         (["trade", "--as-of", "yesterday"], "'yesterday' is no instant"),
-        (["halt"], "--reason"),
+        (["resume"], "--reason"),
+        (["evaluate", "--html", "nowhere/page.html"], "nowhere/page.html cannot be written: there is no folder"),
+        (["report", "--png", "/"], "/ is a folder; expected a file in it"),
+        (["db", "backup", "/dev/full"], "/dev/full is a device or a pipe; expected a file"),
         (["halt", "--reasn", "x"], "--reasn is no option of alphapivot halt; did you mean --reason?"),
         (["db", "stats", "--confg=x"], "--confg is no option of alphapivot db stats; did you mean --config?"),
         (["check", "--config", "no.ini"], "no.ini"),
@@ -130,3 +136,66 @@ def test_psql_answers_on_the_hub(alphapivot):
     said = alphapivot("db", "psql", "-c", "SELECT count(*) AS bars FROM market.bar")
     assert said.returncode == 0, said.stderr
     assert "bars" in said.stdout
+
+
+def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):
+    said = alphapivot("halt", "--flatten")
+    assert said.returncode == 0, said.stderr
+    assert "is halted" in said.stdout
+    assert "alphapivot halt --flatten --reason ... adds one" in said.stdout
+    assert "HALTED (every trade leaves at market) (no reason given yet)" in alphapivot("status").stdout
+    assert alphapivot("halt", "--flatten", "--reason", "the feed went mad").returncode == 0
+    assert "HALTED (every trade leaves at market) (the feed went mad)" in alphapivot("status").stdout
+    assert alphapivot("resume", "--reason", "it was one").returncode == 0
+
+
+def test_a_halt_stands_while_its_reason_is_asked_for(home_root, server, alphapivot):
+    """At a terminal: the switch is thrown before the question, and Ctrl-C at the question leaves it so."""
+    alphapivot("status")
+    primary, secondary = pty.openpty()
+    environ = os.environ | {"ALPHAPIVOT_HOME": str(home_root / "home"), "ALPHAPIVOT_DATABASE__NAME": "cli_test"}
+    command = [sys.executable, "-m", "alphapivot.cli", "halt"]
+    with subprocess.Popen(command, stdin=secondary, stdout=subprocess.PIPE, env=environ, text=True) as process:
+        said = ""
+        while "Why?" not in said:
+            said += process.stdout.read(1)
+        assert "HALTED (no reason given yet)" in alphapivot("status").stdout
+        os.write(primary, b"the feed went mad\n")
+        assert process.wait(60) == 0
+    assert "HALTED (the feed went mad)" in alphapivot("status").stdout
+    assert alphapivot("resume", "--reason", "it was a drill").returncode == 0
+
+
+def test_the_version_names_the_code(alphapivot):
+    said = alphapivot("--version")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert re.fullmatch(r"alphapivot \d+\.\d+\.\d+ \(code [0-9a-f]{12}\)\n", said.stdout)
+
+
+def test_json_is_all_that_stdout_has(alphapivot):
+    said = alphapivot("status", "--json", COLUMNS="40")
+    assert said.returncode == 0, said.stderr
+    tables = [json.loads(line) for line in said.stdout.splitlines()]
+    assert any(row["symbol"] == "SP500" for table in tables for row in table["rows"] if "due" in row)
+    assert "Kill switch" in said.stderr
+
+
+def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
+    (tmp_path / "small.ini").write_text((CHECKOUT / "tests" / "configs" / "small.ini").read_text())
+    span = ["--config", "small.ini", "--from", "2025-06-02", "--to", "2025-06-06"]
+    assert alphapivot("ingest", *span, ALPHAPIVOT_DATABASE__NAME="cli_info").returncode == 0
+    quiet = alphapivot("backtest", *span, ALPHAPIVOT_DATABASE__NAME="cli_info")
+    assert quiet.returncode == 0, quiet.stderr
+    assert "INFO" not in quiet.stdout + quiet.stderr
+    assert quiet.stdout.rpartition("Next: ")[2].startswith("alphapivot report --book bt-")
+    loud = alphapivot("backtest", *span, "-v", "--again", ALPHAPIVOT_DATABASE__NAME="cli_info")
+    assert "INFO" in loud.stdout + loud.stderr
+
+
+def test_a_full_disk_is_one_sentence(home_root, server):
+    environ = os.environ | {"ALPHAPIVOT_HOME": str(home_root / "home"), "ALPHAPIVOT_DATABASE__NAME": "cli_test"}
+    command = [sys.executable, "-m", "alphapivot.cli", "pillars", "show", "trend"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environ, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr == "what it prints cannot be written: No space left on device\n"

@@ -8,21 +8,34 @@ takes seconds, ``--help`` must not.
 from __future__ import annotations
 
 import argparse
+import errno
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from alphapivot import waiting
 from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving, tune
-from alphapivot.cli.common import DONE, FAILED, USAGE, Command, Parser, fail, options_of
+from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
 from alphapivot.errors import AlphaPivotError, ConfigError
+from alphapivot.reports import layout
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    layout.wide = options.wide
+    if options.json:
+        layout.as_json()
+    # library INFO lines; a run in this process shows less still (flows/operate.py)
+    os.environ.setdefault(CONSOLE_LEVEL, "INFO" if options.verbose else "WARNING")
     try:
         with waiting.on_terminal():
-            return int(options.command(options))
+            code = int(options.command(options))
+            sys.stdout.flush()
+            return code
     except ConfigError as error:
         return fail(str(error), USAGE)
     except AlphaPivotError as error:
@@ -32,12 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.filename is None and error.errno not in NO_ROOM:  # not about a file of the user's
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what it holds cannot be written at the exit either
+        return fail(f"{error.filename or 'what it prints cannot be written'}: {error.strerror}", FAILED)
+
+
+class Version(argparse.Action):
+    """Prints the version when asked for it, and not before: the code's hash takes a moment."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from alphapivot.version import code_version
+
+        print(f"alphapivot {importlib.metadata.version('alphapivot')} (code {code_version()})")  # noqa: T201
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades."
     )
+    parser.add_argument("--version", action=Version, nargs=0, help="the version, and the hash of the code")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, Add, day, day_end, resumable
+from alphapivot.cli.common import DONE, Add, day, day_end, resumable, then
 
 
 def add(command: Add) -> None:
@@ -66,6 +66,10 @@ def _backtest(options: argparse.Namespace) -> int:
     backtests.show(hub.connect(), made.book)
     if made.unchanged:
         print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
+    then(
+        f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart",
+        f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them",
+    )
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -10,12 +11,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
 
 DONE, FAILED, USAGE = 0, 1, 2
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command, help -> its parser
@@ -51,6 +54,11 @@ def options_of(sub: argparse.ArgumentParser, *, again: bool = False) -> None:
     sub.add_argument("--config", metavar="FILE", default=default, help="another config file than config.ini")
     what = "a [feed.NAME] for all instruments; simulated works offline"
     sub.add_argument("--feed", metavar="NAME", default=default, help=what)
+    off = argparse.SUPPRESS if again else False
+    sub.add_argument("--wide", action="store_true", default=off, help="every column of a table, however wide")
+    lines = "each table as a line of JSON on stdout; everything else goes to stderr"
+    sub.add_argument("--json", action="store_true", default=off, help=lines)
+    sub.add_argument("-v", "--verbose", action="store_true", default=off, help="show what libraries log, from INFO on")
 
 
 def fail(message: str, code: int) -> int:
@@ -96,6 +104,26 @@ def amount(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount; expected something like 25000 or -1500.50") from error
+
+
+def output(text: str) -> Path:
+    """A file that can be written; refused at once, not after the work."""
+    file = Path(text).expanduser()
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; expected a file in it")
+    if file.exists() and not file.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a device or a pipe; expected a file")
+    if not file.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: there is no folder {file.absolute().parent}")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: permission denied")
+    return file
+
+
+def then(*steps: str) -> None:
+    """The last lines of a long command: what people do next."""
+    for start, step in zip(["Next:", *(len(steps) * ["     "])], steps, strict=False):
+        print(f"{start} {step}", flush=True)  # noqa: T201
 
 
 def words(text: str) -> str:

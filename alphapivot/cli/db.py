@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, options_of, settings_of
+from alphapivot.cli.common import DONE, Add, options_of, output, settings_of
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -25,7 +26,7 @@ def add(command: Add) -> None:
     actions.add_parser("maintain", help="delete what [retention] lets go, and vacuum")
     for name, what in (("backup", "the whole database into FILE"), ("restore", "FILE into an empty database")):
         copy = actions.add_parser(name, help=f"{what}; also between PostgreSQL's major versions")
-        copy.add_argument("file", metavar="FILE")
+        copy.add_argument("file", metavar="FILE", type=output if name == "backup" else Path)
     actions.add_parser("migrate", help="bring its tables up to date")
     shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")
     shell.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -81,12 +82,10 @@ def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int
 
 def _copy(options: argparse.Namespace) -> int:
     """A restore goes into an empty database: it must come before anything connects to it and migrates it."""
-    from pathlib import Path
-
     from alphapivot import hub
     from alphapivot.hub import backup
 
-    file = Path(options.file)
+    file: Path = options.file
     if options.action == "backup":
         print(f"{file}: {backup.backup(hub.connect().url, file):,} bytes")  # noqa: T201
     else:

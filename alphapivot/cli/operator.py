@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, USAGE, Add, amount, settings_of, words
 
+if TYPE_CHECKING:
+    from alphapivot.hub import Hub
+
+UNEXPLAINED = "no reason given yet"
 CLEARING = """A locked symbol is not entered. Look at the account, at the broker's own pages:
   it has not the order that may or may not have reached it:  alphapivot abandon ORDER_ID --reason ...
   its position is less than our fills make:                  alphapivot unlock SYMBOL --left-at PRICE --reason ...
@@ -18,7 +24,7 @@ def add(command: Add) -> None:
     command("status", _status, "data freshness, open trades, the kill switch, the last runs")
     command("check", _check, "is the config good, what do its files hold, what can it trade, does the database answer?")
     sub = command("halt", _halt, "kill switch: no entries; stops and targets stay")
-    sub.add_argument("--reason", required=True, type=words, help="for whoever reads it later")
+    sub.add_argument("--reason", type=words, help="for whoever reads it later; asked for afterwards when absent")
     sub.add_argument("--reduce-only", action="store_true", help="the same, but called REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="and leave every trade at market in the next run")
     every = "every book of this database, but for backtests"
@@ -93,7 +99,8 @@ def _control(state: str, options: argparse.Namespace) -> int:
     database, book = hub.connect(), "*" if options.all else own
     by, where = getpass.getuser(), f"{'every book' if options.all else f'book {book}'} in {database!r}"
     if state == "HALTED":
-        control.halt(database, book, options.reason, by, reduce_only=options.reduce_only, flatten=options.flatten)
+        reason, modes = options.reason, {"reduce_only": options.reduce_only, "flatten": options.flatten}
+        control.halt(database, book, reason or UNEXPLAINED, by, **modes)
         what = "leaves every trade at market" if options.flatten else "cancels entries that rest; stops stay in place"
         word, undo = (
             "may only reduce" if options.reduce_only else "is halted",
@@ -103,6 +110,8 @@ def _control(state: str, options: argparse.Namespace) -> int:
             f"{where} {word}: no new entries until `alphapivot {undo} --reason ...`;"
             f" the next run, such as `alphapivot manage`, {what}"
         )
+        if reason is None:
+            _explained(database, book, by, modes)
     else:
         now = control.resume(database, book, options.reason, by)
         stays = f"stays {now.state}: {now.reason}; {now.by} halted every book: alphapivot resume --all --reason ..."
@@ -111,6 +120,21 @@ def _control(state: str, options: argparse.Namespace) -> int:
     if not report.known(database, own):  # another --feed or --config means another database
         print(f"nothing was ever decided for book {own} there: is it the one that you mean?")  # noqa: T201
     return DONE
+
+
+def _explained(database: Hub, book: str, by: str, modes: dict[str, bool]) -> None:
+    """Asks for the reason of a halt that stands already; where nobody can answer, says how to give it."""
+    from alphapivot.execution import control
+
+    reason = input("Why? (for whoever reads it later) ").strip() if sys.stdin.isatty() else ""
+    with database.engine.connect() as connection:
+        stands = control.state(connection, book).reason == UNEXPLAINED
+    if reason and stands:
+        control.halt(database, book, reason, by, **modes)
+    elif not reason:
+        flags = "".join(f" --{name.replace('_', '-')}" for name, on in modes.items() if on)
+        every = " --all" if book == "*" else ""
+        print(f"it has no reason yet: alphapivot halt{every}{flags} --reason ... adds one")  # noqa: T201
 
 
 def _trace(options: argparse.Namespace) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from alphapivot.cli.common import DONE, Add, settings_of
+from alphapivot.cli.common import DONE, Add, output, settings_of, then
 
 
 def add(command: Add) -> None:
@@ -14,8 +13,8 @@ def add(command: Add) -> None:
     )
     sub.add_argument("--book", metavar="NAME", help="the book; that of [execution] when absent")
     sub.add_argument("--against", metavar="NAME", help="another book, such as a backtest's: slippage and missed trades")
-    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page of one file, with every chart")
-    sub.add_argument("--png", type=Path, metavar="FILE", help="also one page as a picture; needs Chrome or Chromium")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also a web page of one file, with every chart")
+    sub.add_argument("--png", type=output, metavar="FILE", help="also one page as a picture; needs Chrome or Chromium")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -45,4 +44,8 @@ def _report(options: argparse.Namespace) -> int:
         charts.png(onepage.figure(found), options.png, width=onepage.WIDTH)
         print(f"{options.png}: one page")  # noqa: T201
     print(f"report {kept.keep(database, found)}, kept in research.report and its tables")  # noqa: T201
+    again = f"alphapivot report --book {book.name}"
+    page = f"{again} --html {book.name}.html  every chart in one file"
+    against = f"{again} --against BOOK  beside another book, such as a backtest's"
+    then(*([] if options.html else [page]), *([] if options.against else [against]))
     return DONE

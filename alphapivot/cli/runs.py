@@ -6,11 +6,23 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, resumable, settings_of
+from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, resumable, settings_of, then
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
+
+
+AGAIN = ("mend the cause, then the same command again: what is done is kept",)
+EXPLAIN = "alphapivot explain SYMBOL  where a score comes from"
+STATUS = "alphapivot status  data, open trades, limits"
+NEXT = {
+    "pipeline": (STATUS, EXPLAIN, "make ui  run it on a schedule"),
+    "ingest": ("alphapivot signals  scores from these bars", "alphapivot data show  what waits for a decision"),
+    "signals": (EXPLAIN, "alphapivot trade  act on the scores"),
+    "trade": (STATUS, "alphapivot manage  look after what is open until the next decision"),
+    "manage": (STATUS,),
+}
 
 
 def add(command: Add) -> None:
@@ -64,6 +76,7 @@ def _flow(name: str) -> Command:
             _show_run(settings, name, state)
             if server.shared():
                 print(f"seen at {server.ui}")  # noqa: T201
+        then(*(NEXT[name] if state.is_completed() else AGAIN))
         return DONE if state.is_completed() else FAILED
 
     return command
@@ -114,6 +127,7 @@ def _backfill(options: argparse.Namespace) -> int:
             receipts, notes = backfill.run(settings, options.start, end, progress, bar.console.print)
     for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
         print(note)  # noqa: T201
+    then("alphapivot db stats  what is stored, and what is missing", "alphapivot signals  scores from these bars")
     return DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alphapivot.cli.common import DONE, FAILED, Add, instant, options_of, settings_of
+from alphapivot.cli.common import DONE, FAILED, Add, instant, options_of, output, settings_of, then
 
 
 def add(command: Add) -> None:
@@ -14,14 +14,14 @@ def add(command: Add) -> None:
     sub.add_argument("--at", type=instant, metavar="TS", help="the score of this instant; the newest when absent")
     past = "the score as it would have been with what was known at this instant; made in a scope of its own"
     sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
-    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with the waterfall")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also a web page with the waterfall")
     picture = "also the waterfall as a picture; needs Chrome or Chromium"
-    sub.add_argument("--png", type=Path, metavar="FILE", help=picture)
+    sub.add_argument("--png", type=output, metavar="FILE", help=picture)
     sub = command("evaluate", _evaluate, "did scores foretell anything? Pillars, parts, timeframes and the composite")
     sub.add_argument(
         "--horizon", type=bars, action="append", metavar="BARS", help="bars ahead; 1, 5 and 20 when absent"
     )
-    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also a web page with plots")
     sub = command("pillars", _pillars, "the pillars: their ideas, formulas, parameters, and features for rules")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="one line each")
@@ -83,9 +83,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         found = evaluation.run(database, settings, latest, sorted({*(options.horizon or (1, 5, 20))}), progress)
     number = evaluation.store(database, latest, found)
-    terminal.show(evaluation.summary(found), f"Evaluation {number}, kept in research.evaluation_score")
+    print(evaluation.verdict(found))  # noqa: T201
+    for title, table in evaluation.summaries(found).items():
+        terminal.show(table, title, evaluation.SPARE)
+    print(f"evaluation {number}, kept in research.evaluation_score")  # noqa: T201
     if options.html:
         charts.save(options.html, evaluation.page(found))
+    then(
+        "alphapivot evaluate --html page.html  deciles and correlations as pictures",
+        "alphapivot tune --set KEY=A,B,C ...  other weights or thresholds, and whether the best is luck",
+    )
     return DONE
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, day, day_end, resumable, settings_of
+from alphapivot.cli.common import DONE, Add, day, day_end, output, resumable, settings_of, then
 
 if TYPE_CHECKING:
     from alphapivot.research.tune import Engine
@@ -34,7 +34,7 @@ def add(command: Add) -> None:
     )
     sub.add_argument("--jobs", type=int, default=2, metavar="N", help="trials side by side (2)")
     sub.add_argument("--again", action="store_true", help="from the beginning, with what the hub knows now")
-    sub.add_argument("--html", type=Path, metavar="FILE", help="also a web page with plots")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also a web page with plots")
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -80,6 +80,9 @@ def _tune(options: argparse.Namespace) -> int:
     if options.html:
         charts.save(options.html, tune_page.page(found, options.objective))
     print(found.verdict)  # noqa: T201
+    changes = " ".join(f"--set {key.name}={best.config[key.name]}" for key in keys)
+    span = f"--from {options.start:%Y-%m-%d} --to {options.end - timedelta(seconds=1):%Y-%m-%d}"
+    then(f"alphapivot backtest {span} {changes}  the best trial, bar by bar")
     return DONE
 
 

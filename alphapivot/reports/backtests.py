@@ -24,6 +24,8 @@ WARNINGS = """
     SELECT code, symbol, message FROM research.backtest_warning
     WHERE run_id = :run_id ORDER BY number
 """
+# what a narrow terminal can spare, in order
+SPARE = ("seconds", "made at", "code", "config", "equity", "digest", "state")
 MOST = 40  # rows of a table that a person reads
 
 
@@ -31,7 +33,7 @@ def table(hub: Hub, *, trials: bool = False) -> None:
     """All backtests, the newest last; those that searches have made where ``trials`` asks for them."""
     every = backtests.listed(hub)
     found = [row for row in every if trials or not backtests.TRIAL.fullmatch(row["book"])]
-    terminal.show(pd.DataFrame([_line(row) for row in found]).astype(str), "Backtests", ["made at", "code", "seconds"])
+    terminal.show(pd.DataFrame([_line(row) for row in found]).astype(str), "Backtests", SPARE)
     if len(found) < len(every):
         searches = sorted({int(m[1]) for row in every if (m := backtests.TRIAL.fullmatch(row["book"]))})
         told = f"search {searches[0]}" if len(searches) == 1 else f"searches {', '.join(map(str, searches))}"

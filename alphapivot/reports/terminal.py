@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import pandas as pd
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +21,7 @@ from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution import control, exposed, report
 from alphapivot.hub import Hub, issues, series
 from alphapivot.hub.digest import Held
-from alphapivot.reports import explained, fit, tables, views
+from alphapivot.reports import explained, fit, layout, tables, views
 from alphapivot.runs import RunRef
 from alphapivot.settings import Settings
 from pillars import Pillar
@@ -193,22 +194,41 @@ def verdict(title: str, message: str | None, *, good: bool) -> None:
     )
 
 
+@contextmanager
+def _width(characters: int) -> Iterator[None]:
+    before, console.width = console.width, characters
+    try:
+        yield
+    finally:
+        console.width = before
+
+
 def show(view: pd.DataFrame, title: str, spare: Sequence[str] = ()) -> None:
-    """A table of text, numbers set flush right; columns of ``spare`` go where the terminal is too narrow for them."""
+    """
+    A table of text, numbers set flush right. Where the terminal is too narrow, columns of ``spare`` go first, then from
+    the right; the first column is never cut.
+    """
     if view.empty:
-        console.print(f"[bold]{escape(title)}[/]: none")
+        if not layout.written(title, view):
+            console.print(f"[bold]{escape(title)}[/]: none")
         return
-    view, hidden = fit.fit(view, console.width, spare)
+    if layout.written(title, view):
+        return
+    view, hidden = fit.fit(view, console.width, spare) if not layout.wide else (view, [])
     console.print(f"[bold]{escape(title)}[/]")
     table = Table(header_style="dim", box=None, pad_edge=False)
+    narrow = fit.needed(view) > console.width and not layout.wide
     for name in view.columns:
         number = all(str(v)[:1] in NUMBERS for v in view[name])
         prose = name in fit.PROSE
         heading = escape(name if prose else name.replace(" ", "\n"))
-        table.add_column(heading, justify="right" if number else "left", no_wrap=not prose, vertical="top")
+        wrapped = prose or narrow  # but never cut
+        side: JustifyMethod = "right" if number else "left"
+        table.add_column(heading, justify=side, no_wrap=not wrapped, overflow="fold", vertical="top")
     for row in view.itertuples(index=False):
         table.add_row(*(f"[{COLOURS[v]}]{v}[/]" if v in COLOURS else escape(v) for v in row))
-    console.print(table)
+    with _width(max(fit.needed(view), console.width) if layout.wide else console.width):
+        console.print(table)
     if hidden:
-        console.print(f"[dim]a wider terminal also shows: {', '.join(reversed(hidden))}[/]")
+        console.print(f"[dim]--wide also shows: {', '.join(reversed(hidden))}[/]")
     console.print()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ EXPLAINED = (
     " they are set against the size of the return (move) and the farthest way against the composite's side in ATR"
     " (against); a negative ic means that they close in time. The past, not a promise."
 )
+# what a narrow terminal can spare, in order
+SPARE = ("autocorrelation", "turnover", "observations", "hit_rate")
 OUTCOMES = ("return", "move", "against")
 Progress = Callable[[int, int, str], None]  # steps done, of how many, what the next one is
 
@@ -122,11 +125,38 @@ def store(hub: Hub, latest: RunRef, found: Evaluation) -> int:
     return int(number)
 
 
+def verdict(found: Evaluation) -> str:
+    """
+    Whether the composite foretold returns, in a sentence: its strongest t over the horizons, against the bound that
+    chance stays within in 19 of 20 cases when as many are tried (Bonferroni).
+    """
+    measures = found.measures
+    own = measures[(measures["subject"] == "composite") & (measures["outcome"] == "return")]
+    own = own[own["slice"] == "all"].dropna(subset=["t"])
+    if own.empty:
+        return "No verdict: the composite has too few scores that a return followed."
+    best = own.sort_values("t", key=abs).iloc[-1]
+    tried = len(own)
+    bound = NormalDist().inv_cdf(1 - 0.05 / (2 * tried))
+    if abs(best["t"]) < bound:
+        says = "No evidence that the composite foretells returns"
+    else:
+        says = "The composite foretold returns" if best["t"] > 0 else "The composite pointed the wrong way"
+    return (
+        f"{says}: ic {best['ic']:+.3f}, t {best['t']:+.1f} at {best['horizon']} bars, the strongest of {tried};"
+        f" chance alone stays within ±{bound:.1f} in 19 of 20 cases."
+    )
+
+
 def page(found: Evaluation) -> str:
     """The web page: what each subject foretold, its deciles as bars, and how alike the pillars are."""
     import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
 
-    pieces: list[str | go.Figure | tuple[str, pd.DataFrame]] = [EXPLAINED, ("All symbols and years", summary(found))]
+    pieces: list[str | go.Figure | tuple[str, pd.DataFrame]] = [
+        verdict(found),
+        EXPLAINED,
+        *summaries(found).items(),
+    ]
     shown = found.deciles[~found.deciles["subject"].str.contains(".", regex=False)]
     titles = {
         "return": "Mean return of the next {} bars of {} by decile of the score, basis points",
@@ -153,21 +183,25 @@ def page(found: Evaluation) -> str:
     return charts.page(f"Evaluation as of {found.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC", pieces)
 
 
-def summary(found: Evaluation) -> pd.DataFrame:
-    """All slices together, as text for a person; the strongest t first."""
-    return _strongest(found.measures)
+def summaries(found: Evaluation) -> dict[str, pd.DataFrame]:
+    """Title -> all symbols and years together, as text: the composite first, the strongest t of each first."""
+    part = found.measures["subject"].str.contains(".", regex=False)
+    composite = found.measures["subject"] == "composite"
+    groups = {"Composite": composite, "Pillars": ~(composite | part), "Parts of pillars": part}
+    return {title: _strongest(found.measures[rows]) for title, rows in groups.items()}
 
 
 def markdown(found: Evaluation) -> str:
     """What the artifact shows: the composite and pillars, what followed each tenth of them, and how alike they are."""
-    whole = found.measures[~found.measures["subject"].str.contains(".", regex=False)]
-    parts = found.measures[found.measures["subject"].str.contains(".", regex=False)]
-    pieces = [EXPLAINED, _picture(found), "## All symbols and years", views.markdown(_strongest(whole))]
+    tables = {title: views.markdown(table) for title, table in summaries(found).items()}
+    parts = tables.pop("Parts of pillars")
+    pieces = [verdict(found), EXPLAINED, _picture(found)]
+    pieces += [piece for title, table in tables.items() for piece in (f"## {title}, all symbols and years", table)]
     for interval, part in found.correlations.groupby("interval"):
         matrix = part.pivot_table(index="subject", columns="other", values="correlation")
         view = matrix.map(lambda v: f"{v:+.2f}").rename_axis(columns=None).reset_index()
         pieces += [f"## Correlation of scores and gates on {interval!s}", views.markdown(view)]
-    pieces += ["## Parts", views.markdown(_strongest(parts))]
+    pieces += ["## Parts", parts]
     return "\n\n".join(pieces)
 
 

@@ -46,7 +46,7 @@ class Checkout:
     def serve(self, *options: str) -> str:
         """Starts `alphapivot ui` and waits until its worker is up; what it says."""
         log = self.folder.parent / f"ui-{time.monotonic_ns()}.log"
-        self.ui = self.background(log, "ui", *options)
+        self.ui = self.background(log, "ui", "-v", *options)
         self.eventually(
             log.read_text,
             lambda said: "Prefect UI:" in said or self.ui.poll() is not None,

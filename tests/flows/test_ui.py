@@ -103,6 +103,7 @@ def test_two_configs_at_once_each_have_runs_of_their_own(checkout, server):
             pools = [c.deployment("ingest")["work_pool_name"] for c in (checkout, other)]
             assert len(set(pools)) == 2
             as_of = "2025-06-26T00:00:00+00:00"
+            checkout.completed(checkout.trigger("ingest", as_of=as_of))
             before = checkout.sql("SELECT count(*) FROM ops.run")
             run = other.completed(other.trigger("ingest", as_of=as_of))
             assert run["work_pool_name"] == pools[1]
@@ -110,7 +111,7 @@ def test_two_configs_at_once_each_have_runs_of_their_own(checkout, server):
             assert checkout.sql("SELECT count(*) FROM ops.run") == before
             other.stop()
             late = other.trigger("ingest", as_of="2025-06-27T00:00:00+00:00")
-            checkout.completed(checkout.trigger("ingest", as_of=as_of))
+            checkout.completed(checkout.trigger("ingest", as_of="2025-06-27T00:00:00+00:00"))
             assert other.ask(f"/flow_runs/{late}")["state"]["type"] == "SCHEDULED", "its own worker is away"
         finally:
             other.close()
@@ -118,18 +119,22 @@ def test_two_configs_at_once_each_have_runs_of_their_own(checkout, server):
 
 
 PILLAR = """
+from typing import ClassVar
+from pydantic import Field
 from pillars.base import Panel, Parts, Pillar
 
 class Mine(Pillar):
-    name = "mine"
-    fast: int = 5
+    \"\"\"Always ten.\"\"\"
+
+    name: ClassVar[str] = "mine"
+    fast: int = Field(5, gt=1, description="bars")
 
     @property
     def history(self) -> int:
         return 10
 
     def parts(self, bars: Panel) -> Parts:
-        return Parts(up=bars.close * 0 + 10)
+        return Parts(parts={"ten": 0 * bars.close + 10}, features={})
 """
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from alphapivot.reports import fit, terminal
+from alphapivot.reports import fit, layout, terminal
+from alphapivot.research import evaluation
 
 TRADES = pd.DataFrame(
     {
@@ -55,4 +56,63 @@ def test_no_number_and_no_name_is_broken_at_any_usual_width(monkeypatch, width):
         assert cell in said
     for name, cell in (("contract", "RUSSELL-2025U"), ("entry at", "2025-06-18 22:00")):
         shown = cell in said
-        assert shown != (name in said.rpartition("a wider terminal also shows")[2] and "also shows" in said)
+        assert shown != (name in said.rpartition("--wide also shows")[2] and "also shows" in said)
+
+
+EVALUATED = pd.DataFrame(
+    {
+        "subject": ["structure.breakout", "momentum.release"],
+        "outcome": ["return", "against"],
+        "interval": ["1d", "1w"],
+        "horizon": ["20", "5"],
+        "observations": ["124,981", "24,715"],
+        "ic": ["-0.018", "0.002"],
+        "t": ["-12.4", "0.1"],
+        "hit_rate": ["0.497", "0.514"],
+        "turnover": ["1.121", "0.805"],
+        "autocorrelation": ["0.805", "0.912"],
+    }
+)
+
+
+def test_at_80_columns_names_ic_and_t_are_whole():
+    view, hidden = fit.fit(EVALUATED, 80, evaluation.SPARE)
+    assert fit.needed(view) <= 80
+    assert {"subject", "ic", "t"} <= set(view.columns)
+    assert set(hidden) <= set(evaluation.SPARE)
+
+
+def test_columns_go_from_the_right_where_none_can_be_spared():
+    view, hidden = fit.fit(EVALUATED, 50)
+    assert list(view.columns) == ["subject", "outcome", "interval", "horizon"]
+    assert hidden[0] == "autocorrelation"
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """What a table looks like at a width."""
+
+    def show(view, width, **options) -> str:
+        out = io.StringIO()
+        monkeypatch.setattr(terminal, "console", Console(file=out, width=width))
+        terminal.show(view, "Title", **options)
+        return out.getvalue()
+
+    return show
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_nothing_is_cut_where_even_few_columns_are_too_wide(printed, width):
+    books = pd.DataFrame({"book": ["bt-a-backtest-with-a-long-name"], "from": ["2020-01-01"], "net return": ["+1.00%"]})
+    said = printed(books, width)
+    assert "…" not in said
+    lines = [line for line in said.splitlines()[1:] if line.strip()]
+    assert "bt-a-backtest-with-a-long-name" in "".join(line.split()[0] for line in lines if not line.startswith(" "))
+
+
+def test_wide_shows_every_column_on_a_narrow_terminal(printed, monkeypatch):
+    monkeypatch.setattr(layout, "wide", True)
+    said = printed(EVALUATED, 40)
+    assert "also shows" not in said
+    for row in EVALUATED.itertuples(index=False):
+        assert any(all(cell in line for cell in row) for line in said.splitlines())
