@@ -40,7 +40,7 @@ class Ending:
         names = ", ".join(self.symbols[:5]) + (", ..." if len(self.symbols) > 5 else "")
         found = f"calendar {self.calendar} ({names}) is known to {self.last}"
         what = (
-            "no entries are made there; open trades are still protected and left, on assumed weekday sessions"
+            "no entries are made there; open trades are still protected and exited, on assumed weekday sessions"
             if self.ended
             else "after it no entries are made there"
         )

@@ -37,17 +37,21 @@ def run(
     if not start < end:
         raise DataError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M}")
     database = hub.connect()
+    attended.close_abandoned(database)
     times = 0
     while before := ops.attempted(
         database, runs.run_id(key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}")
     ):
         state, began = before
+        if state == "running":  # in another process, of which ``held`` tells
+            break
         stale = "" if state == "completed" else _stale(settings, began)
+        started = f"the backfill started at {began:%Y-%m-%d %H:%M} UTC"
         if state != "completed" and not stale:
-            say(f"goes on with what was begun at {began:%Y-%m-%d %H:%M} UTC")
+            say(f"resumes {started}")
             break
         if stale:
-            say(f"what was begun at {began:%Y-%m-%d %H:%M} UTC is not gone on with, for {stale}: all is fetched again")
+            say(f"{started} is not resumed ({stale}): everything is fetched again")
         times += 1
     with attended.held(database, runs.run_id(key)):
         return _fetch(database, runs.begin("backfill", settings, key=key, as_of=end), settings, start, progress)
@@ -86,7 +90,7 @@ def _fetch(
 def _stale(settings: Settings, began: datetime) -> str:
     """Why the pieces that an attempt of this time has fetched may be others by now; empty: they are the same."""
     if datetime.now(UTC) - began > KEPT:
-        return "providers restate within a day"
+        return "it is more than a day old, and providers restate"
     for instrument in settings.instruments.values():
         feed = settings.feeds[instrument.feed or settings.runtime.feed]
         if isinstance(feed, FilesFeed):

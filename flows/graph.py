@@ -91,7 +91,7 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
     settings, database = open_run(run)
     patience = timedelta(minutes=settings.runtime.patience)
     until, done = datetime.now(UTC) + patience, []
-    due, heard = f"no bars for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
+    due, heard = f"for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
     while True:
         futures = _wait(
             {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in ingest.batches(run)}
@@ -104,7 +104,7 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
             return futures, ""
         names = ", ".join(missing)
         if not wait:
-            waiting.say(f"{due} of {names}: not waited for, those before them are used")
+            waiting.say(f"no bars of {names} {due}: not waiting, earlier bars are used")
             return futures, ""
         if datetime.now(UTC) >= until:
             minutes = patience / timedelta(minutes=1)
@@ -112,7 +112,7 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
             return futures, none if len(missing) == exchanges else ""
         if names != heard:
             every = f"asking again every {punctual.LOOK_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
-            waiting.say(f"{due} of {names}: {every}; {punctual.NOT_TO}")
+            waiting.say(f"no bars of {names} {due}: {every}; {punctual.NOT_TO}")
             heard = names
         time.sleep(min(punctual.LOOK_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
 

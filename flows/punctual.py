@@ -22,7 +22,7 @@ from alphapivot.settings import Instrument, Settings
 from tasks import server
 
 LOOK_SECONDS = 60.0
-NOT_TO = "with --no-wait a run goes on at once"
+NOT_TO = "--no-wait goes on at once"
 
 
 def first_attempt() -> bool:
@@ -66,7 +66,7 @@ def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
     left = (ready[last] - datetime.now(UTC)).total_seconds()
     published = f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M:%S} UTC"
     if left > 0 and not wait:
-        waiting.say(f"{published}: not waited for, those before them are used")
+        waiting.say(f"{published}: not waiting, earlier bars are used")
     elif left > 60 * settings.runtime.patience:
         return f"{published}, in {left / 60:.0f} minutes, and [runtime] patience is {settings.runtime.patience:g}"
     elif left > 0:

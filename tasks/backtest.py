@@ -64,22 +64,23 @@ def run(
     database = hub.connect()
     # the period as it was asked for: up to the end of today is the same question an hour later
     asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{asked_until.isoformat()}:{book or ''}"
+    attended.close_abandoned(database)
     times, stale = 0, None
     while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None:
         found, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
         changed = found.known_at is not None and backtests.outdated(database, found, list(settings.instruments), until)
         if known[0] == "completed" and not again and not changed:
             return Done(found, found.scope, unchanged=True)
-        if known[0] != "completed" and not again and not changed:
+        if known[0] == "running" or (known[0] != "completed" and not again and not changed):
             break
         times, stale = times + 1, found if changed else None
     key = f"{asked}:{times}"
     name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}{f'-{times + 1}' if book and times else ''}"
     if stale is not None:
-        since_when = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was begun"
-        say(f"the data have changed since {since_when}: it begins again, as {name}")
-    elif known is not None:
-        say(f"{name} goes on where it stopped: the data are as they were")
+        started = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was started"
+        say(f"the data have changed since {started}: starting again, as {name}")
+    elif known is not None and known[0] != "running":
+        say(f"{name} resumes where it stopped: the data are unchanged")
     with attended.held(database, runs.run_id(key)):
         current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
         current, _ = ops.load_run(database, current.run_id)

@@ -105,11 +105,9 @@ def run(
         tune_id, known_at, stale = tune_store.open_(hub, asked, list(settings.instruments), again=again)
         done = {t.number for t in tune_store.read(hub, tune_id)}
         if stale is not None:
-            say(
-                f"the data have changed since {stale:%Y-%m-%d %H:%M:%S} UTC, when it was begun: the search begins again"
-            )
+            say(f"the data have changed since {stale:%Y-%m-%d %H:%M:%S} UTC, when it was started: starting again")
         elif 0 < len(done) < len(tried):
-            say(f"goes on after {len(done)} of {len(tried)} trials: the data are as they were")
+            say(f"resumes after {len(done)} of {len(tried)} trials: the data are unchanged")
         missing = [number for number in range(len(tried)) if number not in done]
         progress(len(done), len(tried))
         if missing:

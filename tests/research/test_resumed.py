@@ -67,14 +67,14 @@ def asked(settings, until=AS_OF, **options):
 def test_a_backtest_goes_on_with_the_same_data_and_begins_again_with_others(market):
     interrupted(market, book="mine")
     done, first, said = asked(market, book="mine")
-    assert (done.book, said) == ("bt-mine", ["bt-mine goes on where it stopped: the data are as they were"])
+    assert (done.book, said) == ("bt-mine", ["bt-mine resumes where it stopped: the data are unchanged"])
     assert asked(market, book="mine")[0].unchanged
 
     restate("2025-02-03")
     done, second, (said,) = asked(market, book="mine")
     assert done.book == "bt-mine-2"
     assert "the data have changed since" in said
-    assert "begins again, as bt-mine-2" in said
+    assert "starting again, as bt-mine-2" in said
     assert second["digest"] != first["digest"]
 
     interrupted(market, again=True)
@@ -82,7 +82,7 @@ def test_a_backtest_goes_on_with_the_same_data_and_begins_again_with_others(mark
     failed = {b["book"] for b in backtests.listed(hubs.connect()) if b["state"] == "failed"}
     done, third, (said,) = asked(market, again=False)
     assert done.book not in failed
-    assert "begins again" in said
+    assert "starting again" in said
     assert third["digest"] == asked(market, again=True)[1]["digest"]
     assert third["digest"] != second["digest"]
 
@@ -92,7 +92,7 @@ def test_up_to_the_end_of_today_is_the_same_question_an_hour_later(market):
     tonight = datetime(2999, 1, 1, tzinfo=UTC)
     interrupted(market, tonight)
     done, _, said = asked(market, tonight)
-    assert said == [f"{done.book} goes on where it stopped: the data are as they were"]
+    assert said == [f"{done.book} resumes where it stopped: the data are unchanged"]
 
 
 def test_what_was_withdrawn_or_halted_since_are_other_data(market):
@@ -133,12 +133,12 @@ def test_a_search_goes_on_with_the_same_data_and_begins_again_with_others(market
     with pytest.raises(KeyboardInterrupt):
         search(stop)
     first = search()
-    assert "the data are as they were" in said[0]
+    assert "the data are unchanged" in said[0]
     assert search().tune_id == first.tune_id
     restate("2025-02-03")
     second = search()
     assert second.tune_id != first.tune_id
-    assert "the search begins again" in said[0]
+    assert "starting again" in said[0]
     with hubs.connect().engine.connect() as conn:  # what it found then stays
         kept = conn.execute(text("SELECT count(*) FROM research.tune_trial WHERE tune_id = :id"), {"id": first.tune_id})
         assert kept.scalar_one() == 4

@@ -1,0 +1,86 @@
+"""A backfill over files that was interrupted resumes only while its files are the same and it is not a day old."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from alphapivot import feeds, hub, pieces, process
+from alphapivot.errors import DataError, Unavailable
+from alphapivot.feeds.files import Files
+from alphapivot.hub import attended
+from flows import backfill
+from tests.flows.test_waits import CONFIG
+
+START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def interrupted(hub_url, tmp_path, monkeypatch):
+    """Settings whose backfill has failed after its first piece."""
+    days = pd.bdate_range("2024-01-02", "2024-05-31")
+    close = pd.Series(range(100, 100 + len(days)), dtype=float)
+    table = {"Date": days, "Open": close, "High": close + 1, "Low": close - 1, "Close": close, "Volume": 5}
+    pd.DataFrame(table).to_csv(tmp_path / "old.csv", index=False)
+    (tmp_path / "config.ini").write_text(CONFIG)
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setattr(pieces, "BARS", 1500)
+    settings = process.configure(str(tmp_path / "config.ini"))
+    asked = []
+
+    class Failing(Files):
+        def fetch(self, requests):
+            asked.append(requests)
+            if len(asked) == 2:
+                raise Unavailable("it is out")
+            return super().fetch(requests)
+
+    monkeypatch.setitem(feeds.FEEDS, "files", Failing)
+    with pytest.raises(Unavailable):
+        run(settings)
+    return settings
+
+
+def run(settings):
+    said = []
+    done, _ = backfill.run(settings, START, END, lambda *_: None, said.append)
+    return [receipt.unchanged for receipt in done], said
+
+
+def test_it_resumes_while_its_files_are_the_same(interrupted):
+    (first, *others), (said,) = run(interrupted)
+    assert first
+    assert others
+    assert not any(others)
+    assert said.startswith("resumes the backfill started at")
+
+
+def test_a_file_that_was_mended_since_is_read_from_its_start(interrupted, tmp_path):
+    later = time.time() + 5
+    os.utime(tmp_path / "old.csv", (later, later))
+    unchanged, (said,) = run(interrupted)
+    assert not any(unchanged)
+    assert "is not resumed (old.csv has changed since): everything is fetched again" in said
+
+
+def test_what_was_begun_days_ago_is_fetched_again(interrupted):
+    with hub.connect().engine.begin() as conn:
+        conn.execute(text("UPDATE ops.run SET started_at = started_at - interval '2 days'"))
+    unchanged, (said,) = run(interrupted)
+    assert not any(unchanged)
+    assert "is not resumed (it is more than a day old, and providers restate)" in said
+
+
+def test_one_that_another_process_is_at_is_left_to_it_however_old_it_is(interrupted):
+    database = hub.connect()
+    with database.engine.begin() as conn:
+        (run_id,) = conn.execute(text("SELECT run_id FROM ops.run")).scalars()
+        aged = "UPDATE ops.run SET state = 'running', started_at = started_at - interval '2 days'"
+        conn.execute(text(aged))
+    with attended.held(database, run_id), pytest.raises(DataError, match="is under way in another process"):
+        run(interrupted)
