@@ -1,9 +1,16 @@
 # Every target does its own set-up: the virtual environment is made once, and again when what it depends on changes.
-PYTHON ?= $(shell command -v python3.11 || echo python3)  # 3.11 is what is tested
 BENCH_SCALE ?= 1
 JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes at once: they wait as much as they work
 BIN := .venv/bin
 READY := .venv/.ready
+DEV := .venv/.ready-dev
+
+# An environment whose Python is gone, or is another than the one that is named (make PYTHON=python3.12), is made again.
+NAMED := $(PYTHON)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
+IGNORED := $(shell [ ! -e $(READY) ] || { $(BIN)/python -c '' 2>/dev/null && { [ -z "$(NAMED)" ] || \
+  [ "$$($(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)')" = "$$(cat $(READY))" ]; }; } || \
+  rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all ui bench screenshots lint format constraints clean
@@ -14,45 +21,45 @@ help: ## this list
 demo: $(READY) ## the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(READY) ## all tests but the long matrices, some 7 minutes on 2 cores
+test: $(DEV) ## all tests but the long matrices, some 7 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
-test-all: $(READY) ## every test
+test-all: $(DEV) ## every test
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 ui: $(READY) ## Prefect's server and our deployments; prints the address; CONFIG=FILE for another config.ini
 	@$(BIN)/alphapivot ui $(if $(CONFIG),--config $(CONFIG))
 
-bench: $(READY) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
+bench: $(DEV) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench
 
-screenshots: $(READY) ## pictures of the UI for README and docs, taken anew in a real browser
+screenshots: $(DEV) ## pictures of the UI for README and docs, taken anew in a real browser
 	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser
 
-lint: $(READY) ## ruff and mypy
+lint: $(DEV) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(READY) ## as ruff formats and mends
+format: $(DEV) ## as ruff formats and mends
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-constraints: ## newest versions that pyproject.toml allows, tried out in a fresh environment, into constraints.txt
+constraints: ## newest versions that hold on every Python of pyproject.toml, into constraints.txt
 	@$(PYTHON) -m venv --clear build/constraints
-	@build/constraints/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@build/constraints/bin/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > build/constraints.txt
-	@mv build/constraints.txt constraints.txt
+	@build/constraints/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@build/constraints/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	  --fork-strategy fewest --no-header --no-annotate --strip-extras --quiet --output-file constraints.txt
 	@echo "constraints.txt: $$(wc -l < constraints.txt) versions; now make test"
 
 clean: ## what was built; the database under ALPHAPIVOT_HOME stays
 	@rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "AlphaPivot needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1); try make PYTHON=python3.11" >&2; exit 1; }
-	@echo "Setting up .venv (once; a minute or two) ..."
-	@$(PYTHON) -m venv .venv || { echo "on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
-	@touch $@
+$(READY): pyproject.toml constraints.txt install.py
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) install.py
+
+# what tests and linters need besides: the environment's own Python adds it
+$(DEV): $(READY)
+	@$(BIN)/python install.py dev
