@@ -9,7 +9,7 @@ DEV := .venv/.ready-dev
 NAMED := $(PYTHON)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 IGNORED := $(shell [ ! -e $(READY) ] || { $(BIN)/python -c '' 2>/dev/null && { [ -z "$(NAMED)" ] || \
-  [ "$$($(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)')" = "$$(cat $(READY))" ]; }; } || \
+  [ "$$($(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)' 2>/dev/null)" = "$$(cat $(READY))" ]; }; } || \
   rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help

@@ -49,7 +49,7 @@ REMEDIES = (  # what pip says: what helps
         ),
     ),
     (
-        r"Failed building wheel|Failed to build|error: command .* failed|metadata-generation-failed|[Cc]ompil",
+        r"Failed building wheel|Failed to build|error: command .* failed|metadata-generation-failed",
         (
             "a package has no wheel for {machine} and could not be built: on Debian, apt-get install build-essential "
             "python3-dev; ready-made wheels exist for Linux (x86_64 and aarch64, glibc) and macOS"
@@ -121,9 +121,9 @@ def pip(extra: str) -> None:
             show("  writing them to .venv", often=True)
     if process.wait():
         said = "".join(lines)
-        errors = [line for line in lines if "ERROR" in line or "error:" in line] or lines[-10:]
+        first = next((n for n, line in enumerate(lines) if re.search(r"ERROR|error:", line)), -10)
         show("", often=False)
-        fail("".join(errors[-10:]) + "\n" + advice(said, "pip failed for the reason above"))
+        fail("\n" + "".join(lines[first:][:15]) + "\n" + advice(said, "pip failed for the reason above"))
     show("  done", often=True, end="\n")
 
 
