@@ -32,7 +32,7 @@ LAST = pd.Timestamp("2025-06-27", tz="UTC")
 AS_OF = "2025-06-27T23:00:00Z"
 SYMBOLS = ("ACME", "GLOBEX")
 PYTHON = "/usr/bin/python3.11"
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(2700)]
 
 
 @dataclass
