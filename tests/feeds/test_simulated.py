@@ -1,6 +1,5 @@
 """The simulated market: reproducible, independent of who asks and how far, and shaped like a market."""
 
-import time
 from datetime import timedelta
 
 import numpy as np
@@ -150,18 +149,6 @@ def test_a_market_without_a_ticker_and_an_interval_it_has_not_are_problems():
         "the simulated market has no bars of '1w'; it has 1m to 1d",
     ]
     assert len(found.bars) == 258  # CME's sessions of 2019
-
-
-def test_twelve_instruments_of_seven_years_take_less_than_a_second():
-    requests = [
-        Request(instrument(f"S{i}"), market, "1d", None, utc("2026-01-01"))
-        for i in range(12)
-        for market in ("spot", "futures")
-    ]
-    fetch(requests[:1])  # the calendar is made once a process
-    began = time.perf_counter()
-    assert len(fetch(requests).bars) > 12 * 2 * 7 * 250
-    assert time.perf_counter() - began < 1
 
 
 def planted(edge, market="spot"):
