@@ -35,6 +35,8 @@ from flows import naming, operate
 
 log = logging.getLogger("prefect.alphapivot.worker")
 STEP = "prefect.deployments.steps.set_working_directory"
+GIVEN = ("ALPHAPIVOT_", "APCA_")  # what a pool may set for its runs: addresses, keys, other values of the config
+OWN = ("ALPHAPIVOT_HOME", "ALPHAPIVOT_CONFIG", "ALPHAPIVOT_PLUGINS__FOLDER")  # what says which code and book are run
 KILL_SECONDS = 20  # for a run that was asked to end
 
 
@@ -57,9 +59,16 @@ class Configuration(ProcessJobConfiguration):
 
     def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:
         check(deployment)
+        if strange := sorted(name for name in self.env if not name.startswith(GIVEN) or name in OWN):
+            raise AlphaPivotError(
+                f"the work pool sets {', '.join(strange)} for its runs; expected {' and '.join(f'{p}*' for p in GIVEN)}"
+                f" but for {', '.join(OWN)}. Set it where the worker starts"
+            )
+        # what was checked, should the server name another entrypoint by the time that the run's process asks it
+        self.env["PREFECT__FLOW_ENTRYPOINT"] = str(operate.ROOT / deployment.entrypoint)
         engine, out = shlex.quote(sys.executable), shlex.quote(str(operate.rotated(home.prefect() / "runs.log")))
         self.command = command_to_string(["/bin/sh", "-c", f"exec {engine} -m prefect.engine >>{out} 2>&1"])
-        self.working_dir, self.stream_output = None, False
+        self.working_dir, self.stream_output = operate.ROOT, False
         super().prepare_for_flow_run(flow_run, deployment, *args, **kwargs)
 
 

@@ -74,7 +74,22 @@ def test_a_command_or_folder_in_the_pools_template_is_not_executed():
     made = configuration({}, evil)
     made.prepare_for_flow_run(SimpleNamespace(id=uuid4(), name="run", flow_id=None, deployment_id=None), deployment())
     assert "-m prefect.engine" in made.command
-    assert made.working_dir is None
+    assert made.working_dir == CHECKOUT
+    assert made.env["PREFECT__FLOW_ENTRYPOINT"] == f"{CHECKOUT}/flows/report.py:report", (
+        "whatever the server says later"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PYTHONPATH", "LD_PRELOAD", "PATH", "PREFECT_API_URL", "PREFECT__FLOW_ENTRYPOINT", "ALPHAPIVOT_PLUGINS__FOLDER"],
+)
+def test_a_pool_that_would_have_its_runs_execute_something_else_is_refused(name):
+    made = configuration({}, deploy._template({"job_configuration": {"env": {name: "/srv/evil"}}}))
+    with pytest.raises(AlphaPivotError, match=f"the work pool sets {name} for its runs"):
+        made.prepare_for_flow_run(
+            SimpleNamespace(id=uuid4(), name="run", flow_id=None, deployment_id=None), deployment()
+        )
 
 
 def test_the_environment_that_someone_gave_the_pool_stays():
