@@ -50,9 +50,12 @@ def deploy(*, always: bool = False) -> list[str]:
         done = [*_pool(client), *_limits(client), *_automations(client, automations())]
         marker, known = _marker(), client.read_variable_by_name(_variable(DEPLOYED))
         wanted = _named()
-        names = {d["name"] for d in wanted["deployments"]}
-        if not always and known and known.value == marker and names <= {d.name for d in client.read_deployments()}:
+        names, there = {d["name"] for d in wanted["deployments"]}, client.read_deployments()
+        if not always and known and known.value == marker and names <= {d.name for d in there}:
             return [*done, "the deployments are up to date"]
+        asleep = {d.name for d in there if d.paused}
+        for entry in wanted["deployments"]:
+            entry["paused"] = entry["name"] in asleep  # `prefect deploy` would wake what someone has paused
         file = home.prefect() / f"{naming.pool()}.yaml"
         file.write_text(yaml.safe_dump(wanted))
         deployed = subprocess.run(  # noqa: S603 - our own interpreter

@@ -53,9 +53,13 @@ def test_two_at_once_share_the_server_and_the_last_one_stops_it(checkout):
 
 
 def test_alphapivot_deploy_says_what_it_did_and_again_changes_nothing(checkout):
+    report = checkout.deployment("report")
+    checkout.ask(f"/deployments/{report['id']}", {"paused": True}, method="PATCH")
     said = checkout.alphapivot("deploy")
     assert said.returncode == 0, said.stderr
     assert "rerun-pillar" in said.stdout
+    assert [d["name"] for d in checkout.deployments() if d["paused"]] == [report["name"]], "paused stays paused"
+    checkout.ask(f"/deployments/{report['id']}", {"paused": False}, method="PATCH")
     again = checkout.alphapivot("deploy")
     assert again.returncode == 0, again.stderr
     assert "made" not in again.stdout
