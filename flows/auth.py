@@ -16,10 +16,12 @@ import time
 from pathlib import Path
 
 from alphapivot import home
+from alphapivot.errors import Unavailable
 
 SERVER, CLIENT = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 LOGIN = "/alphapivot/login"  # the page of the server that takes a code
 LINK_SECONDS = 3600
+NEEDED = "the Prefect server's auth string: stop what uses the server and remove the file; the next start generates one"
 
 
 def file() -> Path:
@@ -28,8 +30,17 @@ def file() -> Path:
 
 def known() -> str:
     """The auth string, empty where there is none yet."""
-    chosen = os.environ.get(SERVER) or os.environ.get(CLIENT)
-    return chosen or (file().read_text().strip() if file().exists() else "")
+    if chosen := os.environ.get(SERVER) or os.environ.get(CLIENT):
+        return chosen
+    try:
+        string = file().read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"{file()} cannot be read ({error}); it should hold {NEEDED}") from error
+    if not string:
+        raise Unavailable(f"{file()} is empty; it should hold {NEEDED}")
+    return string
 
 
 def environment() -> dict[str, str]:

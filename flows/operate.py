@@ -9,6 +9,7 @@ Prefect reads its settings when it is imported, so that this module imports it o
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -53,7 +54,15 @@ class PrefectServer:
         return self.api.removesuffix("/api")
 
     def wait(self) -> None:
-        """Until it answers. Raises Unavailable with the end of its log when it does not."""
+        """Until it answers us. Raises Unavailable, with the end of its log where it does not answer."""
+        self._answers()
+        if _refuses(self.api):
+            raise Unavailable(
+                f"the Prefect server at {self.api} refuses the auth string of this process: {auth.CLIENT}"
+                f" {'of the environment is another' if auth.CLIENT in os.environ else 'is not set'}"
+            )
+
+    def _answers(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _healthy(self.api):
             gone = self.log is not None and not _alive()
@@ -130,8 +139,13 @@ def join(*, authenticated: bool = True) -> PrefectServer:
         server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - it is made here
         fcntl.flock(server._users, fcntl.LOCK_SH)  # noqa: SLF001
         up = _alive()
+        if up and "authenticated" not in _address():
+            raise Unavailable(
+                f"the Prefect server at {_address()['api']} was started by an earlier AlphaPivot and answers every"
+                " web page: stop the `alphapivot ui` that started it, then try again"
+            )
         server.api = _address()["api"] if up else f"http://127.0.0.1:{_free_port()}/api"
-        if _address().get("authenticated", True) if up else authenticated:
+        if _address()["authenticated"] if up else authenticated:
             os.environ.update(auth.environment())
         server.authenticated = auth.SERVER in os.environ
         if not up:
@@ -140,9 +154,11 @@ def join(*, authenticated: bool = True) -> PrefectServer:
     return server
 
 
-def address() -> str | None:
-    """Where the UI of our server is; None while it is down."""
-    return str(_address()["api"]).removesuffix("/api") if home.prefect().exists() and _alive() else None
+def address() -> tuple[str, bool] | None:
+    """Where the UI of our server is, and whether it asks for a login; None while it is down."""
+    if not home.prefect().exists() or not _alive():
+        return None
+    return str(_address()["api"]).removesuffix("/api"), bool(_address().get("authenticated"))
 
 
 def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
@@ -254,6 +270,19 @@ def _healthy(api: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _refuses(api: str) -> bool:
+    """True if the server answers our auth string by 401. Not asked of Prefect Cloud, which takes a key."""
+    if os.environ.get("PREFECT_API_KEY"):
+        return False
+    string = base64.b64encode(os.environ.get(auth.CLIENT, "").encode()).decode()
+    asked = urllib.request.Request(f"{api}/admin/version", headers={"Authorization": f"Basic {string}"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(asked, timeout=10):  # noqa: S310 - the server's own address
+            return False
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError) and error.code == 401
 
 
 def _free_port() -> int:

@@ -78,8 +78,11 @@ def serve(say: Callable[[str], None], drain: float, *, scheduled: bool = True, a
 
 def link() -> str:
     """Another login link for the server that is up. Raises Unavailable where none is."""
-    if (ui := operate.address()) is None:
+    if (up := operate.address()) is None:
         raise Unavailable("the Prefect server is not running: alphapivot ui starts it and prints a link")
+    ui, authenticated = up
+    if not authenticated:
+        raise Unavailable(f"the Prefect server asks for no login: open {ui}")
     return auth.link(ui)
 
 

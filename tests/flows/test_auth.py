@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
+import json
 import stat
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows import auth
+from alphapivot.errors import Unavailable
+from flows import auth, operate, serve
 
 
 @pytest.fixture
@@ -32,8 +38,6 @@ def test_it_is_generated_once_in_a_file_and_a_folder_of_its_owner(bare):
 
 
 def test_the_folder_of_an_earlier_installation_is_closed(bare, tmp_path):
-    from flows import operate
-
     (tmp_path / "prefect").mkdir(mode=0o755)
     with operate.locked("server.lock"):
         assert stat.S_IMODE((tmp_path / "prefect").stat().st_mode) == 0o700
@@ -82,3 +86,58 @@ def test_a_link_of_another_secret_or_with_a_later_end_is_refused(bare):
     link = auth.link("")
     bare.setenv(auth.SERVER, "me:another")
     assert not auth.Codes().redeem(code(link))
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b" \n", "is empty"), (b"\xff", "cannot be read")])
+def test_a_file_without_a_string_is_said_with_what_to_do(bare, content, words):
+    auth.environment()
+    auth.file().write_bytes(content)
+    with pytest.raises(Unavailable, match=rf"auth {words}.*remove the file"):
+        auth.environment()
+    assert auth.file().read_bytes() == content
+
+
+def test_a_server_of_an_earlier_version_is_not_joined(bare, tmp_path):
+    """It would answer every web page, and a login link would lead nowhere."""
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "server.json").write_text('{"api": "http://127.0.0.1:4200/api", "pid": 1}')
+    with (tmp_path / "prefect" / "server.alive").open("a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match=r"an earlier AlphaPivot .* stop the `alphapivot ui`"):
+            operate.join()
+
+
+def test_there_is_no_link_where_no_login_is_asked_for(bare, tmp_path):
+    auth.environment()
+    address = {"api": "http://127.0.0.1:4200/api", "pid": 1, "authenticated": False}
+    (tmp_path / "prefect" / "server.json").write_text(json.dumps(address))
+    with (tmp_path / "prefect" / "server.alive").open("a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match=r"asks for no login: open http://127\.0\.0\.1:4200$"):
+            serve.link()
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """Answers the health check to everyone, and the rest to whoever has the string, as Prefect does."""
+
+    def do_GET(self):
+        given = self.headers["Authorization"] == f"Basic {base64.b64encode(b'me:right').decode()}"
+        self.send_response(200 if given or self.path == "/api/health" else 401)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+def test_another_auth_string_than_the_servers_is_said_in_a_sentence(bare):
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        joined = operate.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
+        with pytest.raises(Unavailable, match=f"refuses the auth string .* {auth.CLIENT} is not set"):
+            joined.wait()
+        bare.setenv(auth.CLIENT, "me:wrong")
+        with pytest.raises(Unavailable, match=f"{auth.CLIENT} of the environment is another"):
+            joined.wait()
+        bare.setenv(auth.CLIENT, "me:right")
+        joined.wait()
+        server.shutdown()
