@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from alphapivot import home, process
+from alphapivot import home, process, waiting
 from alphapivot.errors import AlphaPivotError
 from flows import naming, operate, variables
 
@@ -58,13 +58,14 @@ def deploy(*, always: bool = False) -> list[str]:
             entry["paused"] = entry["name"] in asleep  # `prefect deploy` would wake what someone has paused
         file = home.prefect() / f"{naming.pool()}.yaml"
         file.write_text(yaml.safe_dump(wanted))
-        deployed = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "flows.deploy", str(file)],
-            cwd=operate.ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with waiting.told("sending the deployments to the Prefect server, once for each version and config ..."):
+            deployed = subprocess.run(  # noqa: S603 - our own interpreter
+                [sys.executable, "-m", "flows.deploy", str(file)],
+                cwd=operate.ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if deployed.returncode != 0:
             raise AlphaPivotError(f"prefect deploy failed:\n{deployed.stdout}\n{deployed.stderr}")
         from flows import alert  # noqa: PLC0415 - after join()

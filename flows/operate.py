@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from alphapivot import home
+from alphapivot import home, waiting
 from alphapivot.errors import Unavailable
 from alphapivot.hub import embedded
 from flows import auth, naming, variables
@@ -55,7 +55,9 @@ class PrefectServer:
 
     def wait(self) -> None:
         """Until it answers us. Raises Unavailable, with the end of its log where it does not answer."""
-        self._answers()
+        log = f"; its log: {self.log}" if self.log else ""
+        with waiting.told(f"waiting up to {START_SECONDS} s for the Prefect server at {self.api}{log}"):
+            self._answers()
         if _refuses(self.api):
             raise Unavailable(
                 f"the Prefect server at {self.api} refuses the auth string of this process: {auth.CLIENT}"

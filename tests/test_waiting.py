@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +13,16 @@ from sqlalchemy import text
 from alphapivot import waiting
 from alphapivot.errors import DataError
 from alphapivot.hub import attended, write
+from flows import operate
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Silent."""
 
 
 def test_a_wait_is_told_once_it_lasts_and_a_short_one_is_not(capsys, caplog):
@@ -24,6 +35,23 @@ def test_a_wait_is_told_once_it_lasts_and_a_short_one_is_not(capsys, caplog):
     assert caplog.messages == ["slow: until noon; Ctrl-C gives up"]
     waiting.say("nobody typed this")
     assert capsys.readouterr().err == ""
+
+
+def test_a_server_that_starts_is_told(capsys, monkeypatch):
+    """`ui`, `run` and `demo` begin with it: a minute of silence on a small machine."""
+    monkeypatch.setattr(waiting, "AFTER", 0.05)
+    with HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False) as server:
+        server.server_bind()  # it has its port, and listens later
+        joined = operate.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
+        with waiting.on_terminal():
+            other = threading.Thread(target=joined.wait)
+            other.start()
+            time.sleep(0.5)
+            server.server_activate()
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            other.join(10)
+        server.shutdown()
+    assert capsys.readouterr().err == f"waiting up to 90 s for the Prefect server at {joined.api}\n"
 
 
 def test_a_wait_for_another_writer_is_told(hub, capsys, monkeypatch):

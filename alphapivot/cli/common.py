@@ -14,6 +14,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from alphapivot import waiting
+
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
 
@@ -135,6 +137,7 @@ def words(text: str) -> str:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that --config and --feed mean. Before hub.connect(): they say which database is meant."""
-    from alphapivot import process
+    with waiting.told("loading ..."):  # after a boot its libraries are read from the disk
+        from alphapivot import process
 
     return process.configure(options.config, options.feed)

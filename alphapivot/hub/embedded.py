@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from alphapivot import home
+from alphapivot import home, waiting
 from alphapivot.errors import Unavailable
 from alphapivot.hub.programs import Programs
 
@@ -105,7 +105,7 @@ def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = No
     """
     folder = folder or home.postgres()
     _make(folder)
-    with _lock(folder):
+    with waiting.told(f"starting the database in {folder} ..."), _lock(folder):
         if server := _running(folder):
             return server
         programs = Programs.of(folder)
