@@ -22,7 +22,7 @@ def configure(
 
     A simulated market gets a database of its own on the embedded server: its prices must never stand among real ones.
     """
-    if config:
+    if config := config or os.environ.get("ALPHAPIVOT_CONFIG"):  # absolute: a worker has another working directory
         os.environ["ALPHAPIVOT_CONFIG"] = str(Path(config).expanduser().resolve())
     loaded = settings.load(overrides={**(changes or {}), **({"runtime.feed": feed} if feed else {})})
     if os.environ.get("ALPHAPIVOT_DATABASE__NAME") == SIMULATED and "name" in loaded.database.model_fields_set:

@@ -26,6 +26,16 @@ def test_real_prices_do_not_stay_on_the_simulated_database():
     assert "ALPHAPIVOT_DATABASE__NAME" not in os.environ
 
 
+def test_a_relative_config_of_the_environment_is_the_same_file_for_a_worker(tmp_path, monkeypatch):
+    (tmp_path / "my.ini").write_text((CHECKOUT / "config.ini").read_text())
+    (tmp_path / "link.ini").symlink_to("my.ini")
+    monkeypatch.chdir(tmp_path)
+    for name in ("my.ini", "./my.ini", "link.ini"):
+        monkeypatch.setenv("ALPHAPIVOT_CONFIG", name)
+        process.configure()
+        assert os.environ["ALPHAPIVOT_CONFIG"] == str(tmp_path / "my.ini")
+
+
 def test_a_named_database_is_kept():
     loaded = process.configure(CHECKOUT / "demo.ini")
     assert loaded.database.name == "alphapivot_demo"
