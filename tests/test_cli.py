@@ -8,7 +8,9 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
+import psycopg
 import pytest
 
 from alphapivot.home import CHECKOUT
@@ -66,6 +68,7 @@ def test_help_lists_every_command(alphapivot):
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
         (["trade", "--as-of", "yesterday"], "'yesterday' is no instant"),
         (["resume"], "--reason"),
+        (["ui", "--feed", "simulated"], "the server's runs take the feeds of their config file"),
         (["evaluate", "--html", "nowhere/page.html"], "nowhere/page.html cannot be written: there is no folder"),
         (["report", "--png", "/"], "/ is a folder; expected a file in it"),
         (["db", "backup", "/dev/full"], "/dev/full is a device or a pipe; expected a file"),
@@ -149,21 +152,37 @@ def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):
     assert alphapivot("resume", "--reason", "it was one").returncode == 0
 
 
-def test_a_halt_stands_while_its_reason_is_asked_for(home_root, server, alphapivot):
-    """At a terminal: the switch is thrown before the question, and Ctrl-C at the question leaves it so."""
-    alphapivot("status")
-    primary, secondary = pty.openpty()
-    environ = os.environ | {"ALPHAPIVOT_HOME": str(home_root / "home"), "ALPHAPIVOT_DATABASE__NAME": "cli_test"}
-    command = [sys.executable, "-m", "alphapivot.cli", "halt"]
-    with subprocess.Popen(command, stdin=secondary, stdout=subprocess.PIPE, env=environ, text=True) as process:
-        said = ""
-        while "Why?" not in said:
-            said += process.stdout.read(1)
-        assert "HALTED (no reason given yet)" in alphapivot("status").stdout
-        os.write(primary, b"the feed went mad\n")
-        assert process.wait(60) == 0
-    assert "HALTED (the feed went mad)" in alphapivot("status").stdout
-    assert alphapivot("resume", "--reason", "it was a drill").returncode == 0
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [(b"the feed went mad\n", "the feed went mad"), (b"\x04", "no reason given yet"), (b"\x03", "no reason given yet")],
+    ids=["answered", "Ctrl-D", "Ctrl-C"],
+)
+def test_a_halt_stands_while_its_reason_is_asked_for(home_root, server, keys, reason):
+    """At a terminal the switch is thrown before the question, and what is typed then can only add a reason."""
+    name = f"cli_{os.getpid()}"
+    url = server.database(name)
+
+    def kept() -> str:
+        with psycopg.connect(url) as connection:
+            return connection.execute("SELECT reason FROM trading.control ORDER BY control_id DESC LIMIT 1").fetchone()[
+                0
+            ]
+
+    environ = os.environ | {"ALPHAPIVOT_HOME": str(home_root / "home"), "ALPHAPIVOT_DATABASE__NAME": name}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "alphapivot.cli", "halt"], environ)  # noqa: S606
+    said = ""
+    with suppress(OSError):  # at the end the terminal is closed
+        while more := os.read(terminal, 1000):
+            said += more.decode()
+            if said.endswith("later) "):
+                assert kept() == "no reason given yet"
+                os.write(terminal, keys)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said
+    assert ("adds one" in said) == (reason == "no reason given yet")
+    assert kept() == reason
 
 
 def test_the_version_names_the_code(alphapivot):

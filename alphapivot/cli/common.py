@@ -128,6 +128,17 @@ def then(*steps: str) -> None:
         print(f"{start} {step}", flush=True)  # noqa: T201
 
 
+def answer(question: str) -> str:
+    """What is typed at the terminal; empty where nobody can answer, and at Ctrl-D."""
+    if not sys.stdin.isatty():
+        return ""
+    try:
+        return input(question).strip()
+    except EOFError:
+        print()  # noqa: T201 - the question's line ends
+        return ""
+
+
 def words(text: str) -> str:
     """A reason that says something."""
     if not text.strip():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, USAGE, Add, amount, settings_of, words
+from alphapivot.cli.common import DONE, USAGE, Add, amount, answer, settings_of, words
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -126,7 +126,9 @@ def _explained(database: Hub, book: str, by: str, modes: dict[str, bool]) -> Non
     """Asks for the reason of a halt that stands already; where nobody can answer, says how to give it."""
     from alphapivot.execution import control
 
-    reason = input("Why? (for whoever reads it later) ").strip() if sys.stdin.isatty() else ""
+    reason = ""
+    with suppress(KeyboardInterrupt):  # the halt stands, whatever becomes of the question
+        reason = answer("Why? (for whoever reads it later) ")
     with database.engine.connect() as connection:
         stands = control.state(connection, book).reason == UNEXPLAINED
     if reason and stands:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, settings_of
+from alphapivot.cli.common import DONE, Add, answer, settings_of
+from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
     from alphapivot.settings import Settings
@@ -27,7 +28,7 @@ def add(command: Add) -> None:
 def _ui(options: argparse.Namespace) -> int:
     from flows import serve
 
-    settings = settings_of(options)
+    settings = _settings(options)
     if options.link:
         print(serve.link())  # noqa: T201
         return DONE
@@ -41,29 +42,34 @@ def _ui(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _settings(options: argparse.Namespace) -> Settings:
+    if options.feed:
+        raise ConfigError(
+            "--feed is not taken here: the server's runs take the feeds of their config file. Another [runtime] feed"
+            " needs a file of its own: --config FILE"
+        )
+    return settings_of(options)
+
+
 def _scheduled(settings: Settings) -> bool:
     """[runtime] schedules; `ask` asks at a terminal and means no elsewhere."""
-    import sys
-
     from alphapivot import home
 
     if settings.runtime.schedules != "ask":
         return settings.runtime.schedules == "yes"
-    if not sys.stdin.isatty():
-        return False
     execution = settings.execution
     question = (
         f"{home.config()} says [runtime] schedules = ask. Its schedules would bring in the bars of"
         f" {len(settings.instruments)} instruments from feed {settings.runtime.feed} and trade book {execution.book} at"
         f" broker {execution.broker}. Start them? [y/N] "
     )
-    return input(question).strip().lower() in ("y", "yes")
+    return answer(question).lower() in ("y", "yes")
 
 
 def _deploy(options: argparse.Namespace) -> int:
     from flows import deploy, operate
 
-    settings_of(options)
+    _settings(options)
     with operate.serving():
         for line in deploy.deploy(always=True):
             print(line)  # noqa: T201
@@ -75,7 +81,7 @@ def _worker(options: argparse.Namespace) -> int:
 
     from flows import operate
 
-    drain = settings_of(options).runtime.drain
+    drain = _settings(options).runtime.drain
     with operate.serving():
         from flows import worker
 
