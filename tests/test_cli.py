@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
+from alphapivot.cli.common import then
 from alphapivot.home import CHECKOUT
 
 COMMANDS = (
@@ -206,9 +208,32 @@ def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
     quiet = alphapivot("backtest", *span, ALPHAPIVOT_DATABASE__NAME="cli_info")
     assert quiet.returncode == 0, quiet.stderr
     assert "INFO" not in quiet.stdout + quiet.stderr
-    assert quiet.stdout.rpartition("Next: ")[2].startswith("alphapivot report --book bt-")
+    following = quiet.stdout.rpartition("Next: ")[2].splitlines()[0].partition("  ")[0].split()
+    assert following[:3] == ["alphapivot", "report", "--book"]
+    assert following[-2:] == ["--config", "small.ini"]
+    assert alphapivot(*following[1:], ALPHAPIVOT_DATABASE__NAME="cli_info").returncode == 0, "typed as it was printed"
     loud = alphapivot("backtest", *span, "-v", "--again", ALPHAPIVOT_DATABASE__NAME="cli_info")
     assert "INFO" in loud.stdout + loud.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "given", "said"),
+    [
+        (".venv/bin/alphapivot", {}, "Next: .venv/bin/alphapivot status  all\n      make ui  schedules\n"),
+        (
+            "alphapivot",
+            {"config": "my own.ini"},
+            "Next: alphapivot status --config 'my own.ini'  all\n      make ui CONFIG='my own.ini'  schedules\n",
+        ),
+        ("-m", {"feed": "simulated"}, "Next: alphapivot status --feed simulated  all\n"),
+    ],
+)
+def test_what_to_do_next_is_said_as_it_can_be_typed(monkeypatch, tmp_path, capsys, typed, given, said):
+    monkeypatch.setattr(sys, "argv", [typed])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = argparse.Namespace(**{"config": None, "feed": None} | given)
+    then(options, "alphapivot status  all", "make ui  schedules")
+    assert capsys.readouterr().out == said
 
 
 def test_a_full_disk_is_one_sentence(home_root, server):

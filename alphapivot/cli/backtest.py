@@ -67,6 +67,7 @@ def _backtest(options: argparse.Namespace) -> int:
     if made.unchanged:
         print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
     then(
+        options,
         f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart",
         f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,10 +124,30 @@ def output(text: str) -> Path:
     return file
 
 
-def then(*steps: str) -> None:
-    """The last lines of a long command: what people do next."""
+def then(options: argparse.Namespace, *steps: str) -> None:
+    """
+    The last lines of a long command: what people do next, with the --config and --feed that were typed. A step is a
+    command, two spaces, and what it is for.
+    """
+    given = "".join(f" --{name} {shlex.quote(value)}" for name in ("config", "feed") if (value := vars(options)[name]))
+    if options.feed:  # the schedules of `make ui` take the config file's own feeds
+        steps = tuple(step for step in steps if not step.startswith("make ui "))
     for start, step in zip(["Next:", *(len(steps) * ["     "])], steps, strict=False):
-        print(f"{start} {step}", flush=True)  # noqa: T201
+        command, gap, what = step.partition("  ")
+        if command.startswith("alphapivot "):
+            command = f"{program()}{command.removeprefix('alphapivot')}{given}"
+        elif command == "make ui" and options.config:
+            command = f"make ui CONFIG={shlex.quote(options.config)}"
+        print(f"{start} {command}{gap}{what}", flush=True)  # noqa: T201
+
+
+def program() -> str:
+    """This command as it can be typed again: ``alphapivot`` where that is on the PATH, else as it was typed."""
+    typed = Path(sys.argv[0])
+    if typed.name != "alphapivot":
+        return "alphapivot"
+    found = shutil.which("alphapivot")
+    return "alphapivot" if found and Path(found).samefile(typed) else str(typed)
 
 
 def answer(question: str) -> str:

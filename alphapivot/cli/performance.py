@@ -47,5 +47,5 @@ def _report(options: argparse.Namespace) -> int:
     again = f"alphapivot report --book {book.name}"
     page = f"{again} --html {book.name}.html  every chart in one file"
     against = f"{again} --against BOOK  beside another book, such as a backtest's"
-    then(*([] if options.html else [page]), *([] if options.against else [against]))
+    then(options, *([] if options.html else [page]), *([] if options.against else [against]))
     return DONE

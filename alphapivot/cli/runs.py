@@ -76,7 +76,7 @@ def _flow(name: str) -> Command:
             _show_run(settings, name, state)
             if server.shared():
                 print(f"seen at {server.ui}")  # noqa: T201
-        then(*(NEXT[name] if state.is_completed() else AGAIN))
+        then(options, *(NEXT[name] if state.is_completed() else AGAIN))
         return DONE if state.is_completed() else FAILED
 
     return command
@@ -127,7 +127,11 @@ def _backfill(options: argparse.Namespace) -> int:
             receipts, notes = backfill.run(settings, options.start, end, progress, bar.console.print)
     for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
         print(note)  # noqa: T201
-    then("alphapivot db stats  what is stored, and what is missing", "alphapivot signals  scores from these bars")
+    then(
+        options,
+        "alphapivot db stats  what is stored, and what is missing",
+        "alphapivot signals  scores from these bars",
+    )
     return DONE
 
 

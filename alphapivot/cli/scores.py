@@ -90,6 +90,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.html:
         charts.save(options.html, evaluation.page(found))
     then(
+        options,
         "alphapivot evaluate --html page.html  deciles and correlations as pictures",
         "alphapivot tune --set KEY=A,B,C ...  other weights or thresholds, and whether the best is luck",
     )

@@ -82,7 +82,7 @@ def _tune(options: argparse.Namespace) -> int:
     print(found.verdict)  # noqa: T201
     changes = " ".join(f"--set {key.name}={best.config[key.name]}" for key in keys)
     span = f"--from {options.start:%Y-%m-%d} --to {options.end - timedelta(seconds=1):%Y-%m-%d}"
-    then(f"alphapivot backtest {span} {changes}  the best trial, bar by bar")
+    then(options, f"alphapivot backtest {span} {changes}  the best trial, bar by bar")
     return DONE
 
 
