@@ -21,6 +21,7 @@ from alphapivot.errors import Unavailable
 SERVER, CLIENT = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 LOGIN = "/alphapivot/login"  # the page of the server that takes a code
 LINK_SECONDS = 3600
+CODE_LENGTH = 92  # when it expires, a signature and a number used once
 NEEDED = "the Prefect server's auth string: stop what uses the server and remove the file; the next start generates one"
 
 

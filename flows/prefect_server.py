@@ -43,6 +43,7 @@ _PAGE = (
 )
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _REFUSED = "This link was used or has expired. A new one: alphapivot ui --link\n"
+_CUT = "This link was cut: all that follows # belongs to it. A new one: alphapivot ui --link\n"
 
 # Prefect's pages write styles and build workers from blobs; they load nothing from elsewhere
 _HEADERS = {
@@ -122,7 +123,8 @@ class Login:
             return HTMLResponse(_PAGE, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
         code = (await request.body())[:200].decode(errors="replace")
         if request.method != "POST" or not auth.known() or not self._codes.redeem(code):
-            return PlainTextResponse(_REFUSED, 403)
+            whole = code.count(".") == 2 and len(code) >= auth.CODE_LENGTH
+            return PlainTextResponse(_REFUSED if whole else _CUT, 403)
         return PlainTextResponse(auth.known(), headers={"Cache-Control": "no-store"})
 
 

@@ -111,7 +111,9 @@ def test_a_login_link_is_exchanged_for_the_auth_string_once(client):
     assert client.post(auth.LOGIN, content=code).text == "admin:planted"
     again = client.post(auth.LOGIN, content=code)
     assert again.status_code == 403
-    assert "alphapivot ui --link" in again.text
+    assert "used or has expired. A new one: alphapivot ui --link" in again.text
+    for cut in ("", code[:60], code[:-1]):  # by a terminal, or by whoever copied it
+        assert "was cut" in client.post(auth.LOGIN, content=cut).text
     assert client.post(auth.LOGIN, content=b"\xff" * 5000).status_code == 403
     assert client.request("PUT", auth.LOGIN, content=auth.link(OURS).partition("#")[2]).status_code == 403
     assert client.post(auth.LOGIN, content=code, headers={"Origin": "http://evil.example"}).status_code == 403
