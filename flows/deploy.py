@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -129,7 +130,7 @@ def _marker() -> str:
 
 
 def _pool(client: SyncPrefectClient) -> list[str]:
-    """A pool of this config whose template takes no job variables: nobody tells a worker what to execute."""
+    """A pool of this config whose template refuses job variables: nobody tells a worker what to execute."""
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate  # noqa: PLC0415
     from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
 
@@ -151,15 +152,22 @@ def _pool(client: SyncPrefectClient) -> list[str]:
 
 def _template(now: dict[str, Any]) -> dict[str, Any]:
     """
-    A job template without variables. The environment that someone gave the pool stays, where Prefect's own template has
-    it too.
+    A job template with one variable, the environment that someone gave the pool; names that could change which code is
+    run go, and are told. A worker takes it from the pool alone.
     """
-    environ = now.get("job_configuration", {}).get("env")
-    if not isinstance(environ, dict):
-        environ = now.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {}
+    environ = now.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {}
+    if strange := sorted(name for name in environ if not re.search(variables.GIVEN, name)):
+        waiting.say(f"the work pool no longer sets {', '.join(strange)}: set it where the worker starts")
+    env = {
+        "title": "Environment variables",
+        "type": "object",
+        "default": {name: value for name, value in environ.items() if name not in strange},
+        "additionalProperties": {"type": "string"},
+        "propertyNames": {"pattern": variables.GIVEN},
+    }
     return {
-        "job_configuration": {"env": environ},
-        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+        "job_configuration": {"env": "{{ env }}"},
+        "variables": {"type": "object", "properties": {"env": env}, "additionalProperties": False},
     }
 
 

@@ -7,6 +7,8 @@ import os
 from alphapivot import home
 
 LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
+# What a work pool may set for its runs: addresses, keys, other values of the config; not what says which code is run
+GIVEN = r"^(ALPHAPIVOT_(?!HOME$|CONFIG$|PLUGINS__)|APCA_)"
 HEARTBEAT_SECONDS = 30  # of a run; Prefect takes no less
 
 

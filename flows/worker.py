@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -31,12 +32,10 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from alphapivot import home
 from alphapivot.errors import AlphaPivotError
-from flows import naming, operate
+from flows import naming, operate, variables
 
 log = logging.getLogger("prefect.alphapivot.worker")
 STEP = "prefect.deployments.steps.set_working_directory"
-GIVEN = ("ALPHAPIVOT_", "APCA_")  # what a pool may set for its runs: addresses, keys, other values of the config
-OWN = ("ALPHAPIVOT_HOME", "ALPHAPIVOT_CONFIG", "ALPHAPIVOT_PLUGINS__FOLDER")  # what says which code and book are run
 KILL_SECONDS = 20  # for a run that was asked to end
 
 
@@ -59,10 +58,10 @@ class Configuration(ProcessJobConfiguration):
 
     def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:
         check(deployment)
-        if strange := sorted(name for name in self.env if not name.startswith(GIVEN) or name in OWN):
+        if strange := sorted(name for name in self.env if not re.search(variables.GIVEN, name)):
             raise AlphaPivotError(
-                f"the work pool sets {', '.join(strange)} for its runs; expected {' and '.join(f'{p}*' for p in GIVEN)}"
-                f" but for {', '.join(OWN)}. Set it where the worker starts"
+                f"the work pool sets {', '.join(strange)} for its runs; expected ALPHAPIVOT_* (but for HOME, CONFIG and"
+                " PLUGINS__FOLDER) and APCA_*. Set it where the worker starts"
             )
         # what was checked, should the server name another entrypoint by the time that the run's process asks it
         self.env["PREFECT__FLOW_ENTRYPOINT"] = str(operate.ROOT / deployment.entrypoint)

@@ -32,7 +32,7 @@ def decided(checkout, inbox):
         Secret(value=inbox.url).save("alert-urls")
         pool = client.read_work_pool(pool_name)
         environ = {"ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}"}
-        pool.base_job_template["job_configuration"]["env"] = environ
+        pool.base_job_template["variables"]["properties"]["env"]["default"] = environ
         client.update_work_pool(pool_name, WorkPoolUpdate(base_job_template=pool.base_job_template))
     checkout.first = checkout.completed(checkout.trigger("pipeline", as_of=AS_OF))
     return checkout

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from prefect.server.schemas.actions import validate_base_job_template
 
 from alphapivot.errors import AlphaPivotError
 from alphapivot.home import CHECKOUT
@@ -85,20 +86,29 @@ def test_a_command_or_folder_in_the_pools_template_is_not_executed():
     ["PYTHONPATH", "LD_PRELOAD", "PATH", "PREFECT_API_URL", "PREFECT__FLOW_ENTRYPOINT", "ALPHAPIVOT_PLUGINS__FOLDER"],
 )
 def test_a_pool_that_would_have_its_runs_execute_something_else_is_refused(name):
-    made = configuration({}, deploy._template({"job_configuration": {"env": {name: "/srv/evil"}}}))
+    evil = deploy._template({})
+    evil["job_configuration"] = {"env": {name: "/srv/evil"}}
+    made = configuration({}, evil)
     with pytest.raises(AlphaPivotError, match=f"the work pool sets {name} for its runs"):
         made.prepare_for_flow_run(
             SimpleNamespace(id=uuid4(), name="run", flow_id=None, deployment_id=None), deployment()
         )
 
 
-def test_the_environment_that_someone_gave_the_pool_stays():
-    wanted = {"ALPHAPIVOT_ALERT_URLS": "json://127.0.0.1:9/x"}
-    ours = deploy._template({"job_configuration": {"env": wanted, "command": "id"}, "variables": {}})
-    assert ours["job_configuration"] == {"env": wanted}
-    assert configuration({}, ours).env == wanted
+def test_the_environment_that_someone_gave_the_pool_stays_but_for_what_chooses_the_code():
+    wanted = {"ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}", "APCA_API_KEY_ID": "key"}
     prefects = {
         "job_configuration": {"command": "{{ command }}", "env": "{{ env }}"},
-        "variables": {"properties": {"env": {"default": wanted}}},
+        "variables": {"properties": {"env": {"default": wanted | {"PYTHONPATH": "/srv/evil"}}}},
     }
-    assert deploy._template(prefects) == ours
+    ours = deploy._template(prefects)
+    assert ours["job_configuration"] == {"env": "{{ env }}"}
+    assert ours["variables"]["properties"]["env"]["default"] == wanted
+    assert deploy._template(ours) == ours
+    assert validate_base_job_template(ours) == ours
+
+
+def test_what_a_pool_sets_reaches_its_runs():
+    wanted = {"ALPHAPIVOT_ALERT_URLS": "json://127.0.0.1:9/x"}
+    ours = deploy._template({"variables": {"properties": {"env": {"default": wanted}}}})
+    assert configuration({}, ours).env == wanted
