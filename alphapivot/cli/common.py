@@ -129,16 +129,21 @@ def then(options: argparse.Namespace, *steps: str) -> None:
     The last lines of a long command: what people do next, with the --config and --feed that were typed. A step is a
     command, two spaces, and what it is for.
     """
-    given = "".join(f" --{name} {shlex.quote(value)}" for name in ("config", "feed") if (value := vars(options)[name]))
     if options.feed:  # the schedules of `make ui` take the config file's own feeds
         steps = tuple(step for step in steps if not step.startswith("make ui "))
     for start, step in zip(["Next:", *(len(steps) * ["     "])], steps, strict=False):
         command, gap, what = step.partition("  ")
         if command.startswith("alphapivot "):
-            command = f"{program()}{command.removeprefix('alphapivot')}{given}"
+            command = typed(options, command.removeprefix("alphapivot "))
         elif command == "make ui" and options.config:
             command = f"make ui CONFIG={shlex.quote(options.config)}"
         print(f"{start} {command}{gap}{what}", flush=True)  # noqa: T201
+
+
+def typed(options: argparse.Namespace, words: str) -> str:
+    """Another command as it can be typed, with the --config and --feed of this one."""
+    given = "".join(f" --{name} {shlex.quote(value)}" for name in ("config", "feed") if (value := vars(options)[name]))
+    return f"{program()} {words}{given}"
 
 
 def program() -> str:

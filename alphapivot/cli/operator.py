@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, USAGE, Add, amount, answer, settings_of, words
+from alphapivot.cli.common import DONE, USAGE, Add, amount, answer, settings_of, typed, words
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -107,14 +107,15 @@ def _control(state: str, options: argparse.Namespace) -> int:
             "resume --all" if options.all else "resume",
         )
         print(  # noqa: T201
-            f"{where} {word}: no new entries until `alphapivot {undo} --reason ...`;"
-            f" the next run, such as `alphapivot manage`, {what}"
+            f"{where} {word}: no new entries until `{typed(options, undo)} --reason ...`;"
+            f" the next run, such as `{typed(options, 'manage')}`, {what}"
         )
         if reason is None:
-            _explained(database, book, by, modes)
+            _explained(options, database, book, by, modes)
     else:
         now = control.resume(database, book, options.reason, by)
-        stays = f"stays {now.state}: {now.reason}; {now.by} halted every book: alphapivot resume --all --reason ..."
+        undo = f"{typed(options, 'resume --all')} --reason ..."
+        stays = f"stays {now.state}: {now.reason}; {now.by} halted every book: {undo}"
         again = "is active again, but for those that were halted by name" if options.all else "is active again"
         print(f"{where} {again if now.state == 'ACTIVE' else stays}")  # noqa: T201
     if not report.known(database, own):  # another --feed or --config means another database
@@ -122,7 +123,7 @@ def _control(state: str, options: argparse.Namespace) -> int:
     return DONE
 
 
-def _explained(database: Hub, book: str, by: str, modes: dict[str, bool]) -> None:
+def _explained(options: argparse.Namespace, database: Hub, book: str, by: str, modes: dict[str, bool]) -> None:
     """Asks for the reason of a halt that stands already; where nobody can answer, says how to give it."""
     from alphapivot.execution import control
 
@@ -135,8 +136,8 @@ def _explained(database: Hub, book: str, by: str, modes: dict[str, bool]) -> Non
         control.halt(database, book, reason, by, **modes)
     elif not reason:
         flags = "".join(f" --{name.replace('_', '-')}" for name, on in modes.items() if on)
-        every = " --all" if book == "*" else ""
-        print(f"it has no reason yet: alphapivot halt{every}{flags} --reason ... adds one")  # noqa: T201
+        every = " --all" if options.all else ""
+        print(f"it has no reason yet: {typed(options, f'halt{every}{flags}')} --reason ... adds one")  # noqa: T201
 
 
 def _trace(options: argparse.Namespace) -> int:

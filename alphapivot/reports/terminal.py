@@ -102,7 +102,7 @@ def status(hub: Hub, settings: Settings) -> None:
     )  # a simulated market stands still after its last run
     calendars(settings, now)
     found = views.freshness(tables.freshness(hub, settings, now))
-    show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due"])
+    show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due", "bars", "newest"])
     if len(stale := series.unanswered(hub)):
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
     if len(waiting := issues.show(hub)):
