@@ -66,7 +66,14 @@ def test_alphapivot_deploy_says_what_it_did_and_again_changes_nothing(checkout):
     assert "renewed" not in again.stdout
 
 
-def test_a_config_that_says_ask_schedules_nothing_where_nobody_answers(checkout):
+@pytest.fixture
+def stopped(checkout):
+    """No `alphapivot ui` is up when the test begins."""
+    if checkout.ui.poll() is None:
+        checkout.stop()
+
+
+def test_a_config_that_says_ask_schedules_nothing_where_nobody_answers(stopped, checkout):
     """[runtime] schedules = ask, without a terminal; what someone has paused stays so when they start again."""
 
     def paused() -> dict[str, bool]:
@@ -90,7 +97,7 @@ def test_a_config_that_says_ask_schedules_nothing_where_nobody_answers(checkout)
         checkout.stop()
 
 
-def test_two_configs_at_once_each_have_runs_of_their_own(checkout, server):
+def test_two_configs_at_once_each_have_runs_of_their_own(stopped, checkout, server):
     """Two files of one name, two databases, one server: no worker takes the other's run."""
     other = replace(checkout, environ=dict(checkout.environ), ui=None)
     (checkout.folder / "other").mkdir()
@@ -142,7 +149,7 @@ class Mine(Pillar):
 """
 
 
-def test_rerun_pillar_offers_the_pillars_of_plugins(checkout):
+def test_rerun_pillar_offers_the_pillars_of_plugins(stopped, checkout):
     folder = checkout.folder / "own"
     folder.mkdir()
     (folder / "mine.py").write_text(PILLAR)
@@ -157,7 +164,7 @@ def test_rerun_pillar_offers_the_pillars_of_plugins(checkout):
         checkout.stop()
 
 
-def test_without_authentication_it_says_what_that_risks_and_still_refuses_pages(checkout):
+def test_without_authentication_it_says_what_that_risks_and_still_refuses_pages(stopped, checkout):
     said = checkout.serve("--no-auth")
     assert "execute code as you" in said
     assert "log your browser in" not in said
