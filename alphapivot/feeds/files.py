@@ -68,7 +68,7 @@ class Files:
         many = "symbol" in self.section.columns
         files, named, name = ticker.partition(":") if many else (ticker, "", "")
         name = name.strip() if named else request.instrument.symbol
-        paths = sorted(path for path in self.section.root.glob(files.strip()) if path.is_file())
+        paths = paths_of(self.section.root, files)
         if not paths:
             there = {p.relative_to(self.section.root).as_posix() for p in self.section.root.rglob("*") if p.is_file()}
             asked = "" if many or ":" not in ticker else f"; [feed.{self.name}] columns = symbol: ... names its column"
@@ -151,6 +151,14 @@ class Files:
         order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps, kind="stable"), kind="stable"), -1))
         newest = quoted & (order == order.groupby(dates.to_numpy()).transform("max")).to_numpy()
         return pd.DatetimeIndex(ts.where(newest))
+
+
+def paths_of(root: Path, files: str) -> list[Path]:
+    """The files that a path or glob names, sorted. Raises DataError for what cannot be one below ``root``."""
+    try:
+        return sorted(path for path in root.glob(files.strip()) if path.is_file())
+    except (OSError, ValueError, NotImplementedError, IndexError) as error:
+        raise DataError(f"{files!r} is not a path or glob as seen from {root}: {error}") from error
 
 
 def _joined(rows: pd.DataFrame) -> pd.DataFrame:

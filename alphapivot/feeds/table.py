@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import copy
 import difflib
+import lzma
 import re
+import tarfile
+import zipfile
+import zlib
 from typing import TYPE_CHECKING, NoReturn
 
 import pandas as pd
@@ -25,6 +29,17 @@ if TYPE_CHECKING:
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date")  # what a stamp's column may be called where the mapping is silent
 MAPPED = ("contract", "symbol")  # columns of ours that count only where they are mapped
+# what pandas passes on from the suffix's compression: damaged, of several files, or of a package that is not installed
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    ImportError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 OFFSET = r"(?:Z|[+-]\d\d:?\d\d)$"
 
 
@@ -50,7 +65,7 @@ class Table:
     def _parquet(self) -> pd.DataFrame:
         try:
             rows = pd.read_parquet(self.path).reset_index()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotImplementedError) as error:
             raise DataError(f"{self.path} cannot be read as Parquet: {error}") from error
         return rows.set_axis(rows.index + 1)
 
@@ -66,7 +81,7 @@ class Table:
             if self.section.header is None:
                 self._misfit(error)
             rows = self._without_header()
-        except (OSError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{self.path} cannot be read: {error}") from error
         else:
             rows.index += 1

@@ -1,5 +1,6 @@
 """Files as people have them: what can be read is read exactly, what cannot is named with its line and its fix."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -307,6 +308,32 @@ def test_a_file_that_is_not_there_and_one_that_is_no_text_are_problems(tmp_path)
     (tmp_path / "x.parquet").write_bytes(b"no parquet")
     (broken,) = fetch(tmp_path, spot="x.parquet").problems
     assert "x.parquet cannot be read as Parquet" in broken.reason
+
+
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.csv.bz2", "x.csv.xz", "x.csv.zip", "x.csv.zst", "x.csv.tar"])
+@pytest.mark.parametrize("half", [True, False])
+def test_a_damaged_archive_stops_its_own_instrument_alone(tmp_path, name, half):
+    text = pd.DataFrame({"Date": pd.bdate_range("2020-01-02", periods=500).astype(str), "Close": range(1, 501)})
+    if half and not name.endswith("zst"):
+        text.to_csv(tmp_path / name, index=False)
+    whole = (tmp_path / name).read_bytes() if half and not name.endswith("zst") else b"no archive" * 99
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    (damaged,) = fetch(tmp_path, spot=name).problems
+    assert f"{name} cannot be read" in damaged.reason
+
+
+def test_an_archive_of_several_files_is_a_problem(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.csv", "Date,Close\n2024-07-02,1\n")
+        archive.writestr("b.csv", "Date,Close\n2024-07-02,1\n")
+    (several,) = fetch(tmp_path, spot="x.zip").problems
+    assert "x.zip cannot be read: Multiple files found in ZIP file" in several.reason
+
+
+@pytest.mark.parametrize("name", ["/prices/x.csv", "**x.csv", ".", "x" * 300])
+def test_what_is_no_path_below_the_root_is_a_problem(tmp_path, name):
+    (odd,) = fetch(tmp_path, spot=name).problems
+    assert odd.reason.startswith(f"{name!r} is not a path or glob as seen from {tmp_path}: ")
 
 
 def test_a_root_that_is_no_folder_is_a_mistake_in_the_configuration(tmp_path):
