@@ -5,12 +5,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.ready-dev
 
-# An environment whose Python is gone, or is another than the one that is named (make PYTHON=python3.12), is made again.
+# An environment whose Python is gone, or is another than the one that is named (make PYTHON=python3.12), is made again;
+# one that runs stays as it is where the named Python does not.
 NAMED := $(PYTHON)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
-IGNORED := $(shell [ ! -e $(READY) ] || { $(BIN)/python -c '' 2>/dev/null && { [ -z "$(NAMED)" ] || \
-  [ "$$($(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)' 2>/dev/null)" = "$$(cat $(READY))" ]; }; } || \
-  rm -f $(READY) $(DEV))
+ifneq ($(NAMED),)
+WANTED := $(shell $(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)' 2>/dev/null)
+$(if $(WANTED),,$(error PYTHON=$(NAMED) does not run here: name another, or on Debian apt-get install python3 python3-venv))
+OTHER := $(shell [ "$(WANTED)" = "$$(cat $(READY) 2>/dev/null)" ] || echo FORCE)
+endif
+IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all ui bench screenshots lint format constraints clean
@@ -56,10 +60,13 @@ clean: ## what was built; the database under ALPHAPIVOT_HOME stays
 	@rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt install.py
+$(READY): pyproject.toml constraints.txt install.py $(OTHER)
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) install.py
 
 # what tests and linters need besides: the environment's own Python adds it
 $(DEV): $(READY)
 	@$(BIN)/python install.py dev
+
+.PHONY: FORCE
+FORCE:

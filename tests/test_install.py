@@ -108,6 +108,24 @@ def test_a_python_that_is_too_old_is_named_with_one_that_will_do(checkout):
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("named", ["python-of-nowhere", "false"])
+def test_a_python_that_does_not_run_leaves_a_good_environment_alone(checkout, named):
+    assert make(checkout, f"PYTHON={sys.executable}").returncode == 0
+    refused = make(checkout, f"PYTHON={named}")
+    assert refused.returncode
+    assert f"PYTHON={named} does not run here" in refused.stderr
+    assert "up to date" in make(checkout).stdout
+
+
+def test_a_python_that_is_too_old_leaves_a_good_environment_alone(checkout):
+    old = next(iter(Path.home().glob(".pyenv/versions/3.10.*/bin/python")), None)
+    if old is None:
+        pytest.skip("this machine has no Python 3.10")
+    assert make(checkout, f"PYTHON={sys.executable}").returncode == 0
+    assert make(checkout, f"PYTHON={old}").returncode
+    assert "up to date" in make(checkout).stdout
+
+
 @pytest.mark.parametrize(
     ("said", "helps"),
     [
