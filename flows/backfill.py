@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from alphapivot import hub, pieces
 from alphapivot.errors import DataError
 from alphapivot.feeds import open_feed
+from alphapivot.feeds.files import paths_of
 from alphapivot.hub import Hub, attended, ops
 from alphapivot.runs import Receipt, RunRef
 from alphapivot.settings import FilesFeed, Settings
@@ -94,8 +96,10 @@ def _stale(settings: Settings, began: datetime) -> str:
     for instrument in settings.instruments.values():
         feed = settings.feeds[instrument.feed or settings.runtime.feed]
         if isinstance(feed, FilesFeed):
-            for ticker in (getattr(instrument, market) for market in instrument.markets):
-                for path in feed.root.glob(ticker.partition(":")[0].strip()):
-                    if path.stat().st_mtime > began.timestamp():
+            named = [*(getattr(instrument, market) for market in instrument.markets), instrument.actions]
+            with suppress(DataError):  # what names no file is a problem of its fetch
+                for path in (path for name in named if name for path in paths_of(feed.root, name.partition(":")[0])):
+                    # a file that replaces another may keep its old time of modification, not that of its inode
+                    if max(path.stat().st_mtime, path.stat().st_ctime) > began.timestamp():
                         return f"{path.name} has changed since"
     return ""

@@ -68,6 +68,13 @@ def test_a_file_that_was_mended_since_is_read_from_its_start(interrupted, tmp_pa
     assert "is not resumed (old.csv has changed since): everything is fetched again" in said
 
 
+def test_a_file_that_was_put_in_its_place_with_an_older_time_is_read_from_its_start(interrupted, tmp_path):
+    os.utime(tmp_path / "old.csv", (1, 1))  # as cp -p and rsync -t leave it
+    unchanged, (said,) = run(interrupted)
+    assert not any(unchanged)
+    assert "is not resumed (old.csv has changed since): everything is fetched again" in said
+
+
 def test_what_was_begun_days_ago_is_fetched_again(interrupted):
     with hub.connect().engine.begin() as conn:
         conn.execute(text("UPDATE ops.run SET started_at = started_at - interval '2 days'"))
