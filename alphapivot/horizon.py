@@ -44,7 +44,7 @@ class Ending:
             if self.ended
             else "after it no entries are made there"
         )
-        return f"{found}: {what}. Upgrade its source: pip install --upgrade exchange_calendars"
+        return f"{found}: {what}. Upgrade its source: .venv/bin/pip install --upgrade exchange_calendars"
 
 
 def closed(instruments: Mapping[str, Instrument], at: datetime) -> dict[str, str]:
