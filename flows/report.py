@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import State
 
+from alphapivot.reports.book import marked
 from flows import graph
 from tasks.step import open_run
 
@@ -31,8 +32,9 @@ def report(
     run = graph.begin("report", as_of, feed)
     if isinstance(run, State):
         return run
-    name = book or open_run(run)[0].execution.book
+    settings, database = open_run(run)
+    name = book or settings.execution.book
     states = {"report": graph.reports.publish(run, return_state=True)}
-    if book or against or graph.reports.marked(run, name):
+    if book or against or marked(database, name):
         states["performance"] = graph.reports.performance(run, name, against, return_state=True)
     return graph.verdict(run, states)

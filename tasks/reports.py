@@ -23,7 +23,6 @@ from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter
-from sqlalchemy import text
 
 from alphapivot import alerts
 from alphapivot.errors import ConfigError
@@ -75,13 +74,6 @@ def performance(run: RunRef, book: str, against: str | None = None) -> None:
     about = f"How book {views.escaped(book)} did, {span}"
     page = "\n\n".join(parts)
     server.patiently(partial(create_markdown_artifact, page, key=key(book, "performance"), description=about))
-
-
-def marked(run: RunRef, book: str) -> bool:
-    """Has any run left a mark of the book? One that never traded has no performance, which is no mistake."""
-    with open_run(run)[1].engine.connect() as connection:
-        query = text("SELECT EXISTS (SELECT FROM trading.mark WHERE book = :book)")
-        return bool(connection.execute(query, {"book": book}).scalar())
 
 
 def _onepage(found: result.Result) -> str:

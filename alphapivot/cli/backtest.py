@@ -40,7 +40,7 @@ def _backtest(options: argparse.Namespace) -> int:
     )
 
     from alphapivot import hub, process
-    from alphapivot.reports import backtests
+    from alphapivot.reports import backtests, book
     from tasks import backtest
 
     settings = process.configure(options.config, options.feed, dict(options.changes))
@@ -66,11 +66,9 @@ def _backtest(options: argparse.Namespace) -> int:
     backtests.show(hub.connect(), made.book)
     if made.unchanged:
         print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
-    then(
-        options,
-        f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart",
-        f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them",
-    )
+    report = f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart"
+    differs = f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them"
+    then(options, *([report] if book.marked(hub.connect(), made.book) else []), differs)
     return DONE
 
 

@@ -159,6 +159,13 @@ class Book:
         return pd.Timestamp(self.marks["as_of"].iloc[-1])
 
 
+def marked(hub: Hub, name: str) -> bool:
+    """True if a run has left a mark of the book; one that never traded has no performance, which is no mistake."""
+    with hub.engine.connect() as connection:
+        query = text("SELECT EXISTS (SELECT FROM trading.mark WHERE book = :book)")
+        return bool(connection.execute(query, {"book": name}).scalar())
+
+
 def load(hub: Hub, name: str, until: datetime | None = None) -> Book:
     """The book as it stood at ``until`` (None: as it stands). Raises DataError where no run has marked such a book."""
     everything = datetime(9999, 1, 1, tzinfo=UTC)
