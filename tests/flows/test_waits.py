@@ -69,7 +69,7 @@ def test_typed_over_files_that_end_it_does_not_wait_and_says_what_is_missing(ing
     done = ingest()
     assert done.returncode == 0, done.stderr
     assert "UTC yet: not waiting, earlier bars are used" in done.stderr
-    assert done.stderr.startswith("no bars of OLD for")
+    assert "\nno bars of OLD for" in f"\n{done.stderr}"
     assert "Completed" in done.stdout
     with psycopg.connect(embedded.start(ingest.server).database("prefect")) as connection:
         kept = connection.execute("SELECT message FROM log WHERE name = 'alphapivot.waiting'").fetchall()
