@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 
 BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
 SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
-DEPLOYED, PAUSED = (
-    "alphapivot_deployed",
-    "alphapivot_paused",
-)  # variables: what deployments are made of; which we paused
+# variables on the server: what the deployments are made of, and which of them we have paused
+DEPLOYED, PAUSED = "alphapivot_deployed", "alphapivot_paused"
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
 SILENT = timedelta(seconds=3 * variables.HEARTBEAT_SECONDS)
 NEVER_BEGUN = timedelta(minutes=10)
