@@ -53,7 +53,9 @@ MANY = {
     "broker": "broker.NAME",
 }
 PREFIX = "ALPHAPIVOT_"
-VARIABLES = ("ALPHAPIVOT_HOME", "ALPHAPIVOT_CONFIG", "ALPHAPIVOT_LIVE", "ALPHAPIVOT_ALERT_URLS")  # no keys of the file
+VARIABLES = tuple(  # no keys of the file
+    f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
+)
 NEAR = 0.9  # with the prefix, that of two letters exchanged
 
 
@@ -229,6 +231,15 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
             ):
                 mistakes.append(f"{variable} in the environment means nothing; did you mean {known[0]}?")
     return mistakes
+
+
+def meaningless(environ: Mapping[str, str]) -> list[str]:
+    """Of variables that look like ours, name no key and are near none: a sentence each, for `check` to warn."""
+    return [
+        f"{variable} in the environment means nothing; {ini.nearest(variable, [*VARIABLES, f'{PREFIX}SECTION__KEY'])}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and "__" not in variable and variable not in VARIABLES
+    ]
 
 
 def _apply_overrides(sections: ini.Sections, overrides: Mapping[str, str]) -> list[str]:

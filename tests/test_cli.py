@@ -117,6 +117,13 @@ def test_check_says_what_is_configured_and_that_the_database_answers(alphapivot)
     assert "the database answers: cli_test at 127.0.0.1" in said.stdout
 
 
+def test_check_warns_of_a_variable_that_means_nothing(alphapivot):
+    said = alphapivot("check", ALPHAPIVOT_COLOUR="x", ALPHAPIVOT_READER_PASSWORD="x", ALPHAPIVOT_EXECUTION__ATR="20")
+    assert said.returncode == 0, said.stderr
+    assert "ALPHAPIVOT_COLOUR in the environment means nothing; " in " ".join(said.stdout.split())
+    assert said.stdout.count("means nothing") == 1
+
+
 def test_status_of_an_empty_hub_says_what_is_late(alphapivot):
     said = alphapivot("status")
     assert said.returncode == 0, said.stderr

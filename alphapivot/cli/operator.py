@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from alphapivot import brokers, clock, home, hub, inspection
+    from alphapivot import brokers, clock, config, home, hub, inspection
     from alphapivot.reports import terminal, views
 
     settings, now = settings_of(options), clock.WallClock().now()
@@ -74,6 +75,7 @@ def _check(options: argparse.Namespace) -> int:
         f"pillars {', '.join(settings.pillars)}, feed {settings.runtime.feed}, "
         f"book {settings.execution.book} at broker {settings.execution.broker}"
     )
+    terminal.warn(config.meaningless(os.environ))
     terminal.calendars(settings, now)
     database = hub.connect()
     print(f"the database answers: {database}")  # noqa: T201
