@@ -54,7 +54,7 @@ class Bars(Frame):
     symbol: str = pa.Field(metadata=KEY)
     market: str = pa.Field(isin=MARKETS, metadata=KEY)
     contract: str = pa.Field(metadata=KEY)  # "ESZ3"; empty for spot and for a vendor's continuous ticker
-    interval: str = pa.Field(metadata=KEY)  # "5m", "1d": see alphapivot.calendars.INTERVALS
+    interval: str = pa.Field(metadata=KEY)  # "5m", "1d": see alphapivot.calendar.bar_ends.INTERVALS
     ts: Instant = pa.Field(metadata=KEY)
     open: float = pa.Field(nullable=True)
     high: float = pa.Field(nullable=True)

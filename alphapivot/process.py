@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from alphapivot import settings
+from alphapivot.config import read, settings
 
 SIMULATED = "alphapivot_simulated"
 
@@ -24,11 +24,11 @@ def configure(
     """
     if config := config or os.environ.get("ALPHAPIVOT_CONFIG"):  # absolute: a worker has another working directory
         os.environ["ALPHAPIVOT_CONFIG"] = str(Path(config).expanduser().resolve())
-    loaded = settings.load(overrides={**(changes or {}), **({"runtime.feed": feed} if feed else {})})
+    loaded = read.load(overrides={**(changes or {}), **({"runtime.feed": feed} if feed else {})})
     if os.environ.get("ALPHAPIVOT_DATABASE__NAME") == SIMULATED and "name" in loaded.database.model_fields_set:
         del os.environ["ALPHAPIVOT_DATABASE__NAME"]  # set by an earlier call in this process
         return configure(config, feed, changes)
-    simulated = loaded.feeds[loaded.runtime.feed].kind == "simulated"
+    simulated = loaded.feeds[loaded.runtime.feed].simulated
     if simulated and loaded.database.url is None and "name" not in loaded.database.model_fields_set:
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = SIMULATED
     return loaded

@@ -18,7 +18,7 @@ from typing import Any
 
 from alphapivot import hub, process
 from alphapivot.home import CHECKOUT as ROOT
-from alphapivot.hub import backtests
+from alphapivot.hub.tables import backtests
 from bench.execution import row
 from bench.prefect import _home
 

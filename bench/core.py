@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphapivot.research import core
-from alphapivot.research import kernel as k
+from alphapivot.research.screen import engine
+from alphapivot.research.screen import kernel as k
 from bench import _peers
 
 SYMBOLS, DAYS, MINUTES = 500, 2500, 100_000
@@ -43,14 +43,16 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     symbols = max(2, round(SYMBOLS * scale))
     case = random_case(DAYS, symbols)
     market, scores, rules = ours(case)
-    spent, result = timed(lambda: core.simulate(market, scores, rules))
+    spent, result = timed(lambda: engine.simulate(market, scores, rules))
     name = f"backtest core, {symbols} x {DAYS:,}, {result.entered:,} trades"
     try:
         theirs = _peers.ask("_vectorbt.py", **asked(case), times=3)
     except _peers.Missing as missing:
         yield row("8", f"{name} / vectorbt: {missing}", spent, None, None, ">= 20", scale)
     else:
-        again, _ = timed(lambda: core.simulate(market, scores, rules))  # also after it: the machine may have quietened
+        again, _ = timed(
+            lambda: engine.simulate(market, scores, rules)
+        )  # also after it: the machine may have quietened
         spent = min(spent, again)
         agree(result.equity, theirs["value"])
         yield row("8", f"{name} / vectorbt, same equity", spent, float(theirs["seconds"]), None, ">= 20", scale)
@@ -59,7 +61,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     yield row("8b", f"{name} / backtesting, symbol by symbol", spent, seconds, None, ">= 20", scale)
     wide = random_case(max(1000, round(MINUTES * scale)), 50)
     inputs = ours(wide)
-    spent, result = timed(lambda: core.simulate(*inputs))
+    spent, result = timed(lambda: engine.simulate(*inputs))
     per = spent / wide.close.size * 1e9
     text = f"backtest core, 50 x {len(wide.close):,} minute bars, {result.entered:,} trades; ns a bar"
     yield row("8c", text, spent, None, per, "<= 200", scale)
@@ -119,7 +121,7 @@ def of_bars(bars: pd.DataFrame, seed: int, tick: float) -> Case:
     return Case(*prices, score, distance, rng.integers(1, 9, (n, 1)).astype(float), tick)
 
 
-def ours(case: Case, reward: float = REWARD) -> tuple[core.Market, k.Scores, k.Rules]:
+def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k.Rules]:
     """What the screening engine takes: as many pieces as the volume column says, stop and target from the distances."""
     bars, symbols = case.close.shape
     n, code = bars * symbols, np.tile(np.arange(symbols), bars)
@@ -155,7 +157,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[core.Market, k.Scores, k.R
         cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=FEES, fee_per_contract=0.0, strict=False,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    return core.Market(names, tuple((name, "") for name in names), table, seen, terms), told, rules
+    return engine.Market(names, tuple((name, "") for name in names), table, seen, terms), told, rules
 
 
 def asked(case: Case, reward: float = REWARD) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def asked(case: Case, reward: float = REWARD) -> dict[str, Any]:
 
 
 def backtesting(case: Case, s: int) -> float:
-    """Seconds of one symbol; what of its rules differs is said in tests/research/test_core_peers.py."""
+    """Seconds of one symbol; what of its rules differs is said in tests/research/test_screen_peers.py."""
     from backtesting import Backtest, Strategy  # noqa: PLC0415 - AGPL, never imported by the product
 
     score, distance, size = case.score[:, s], case.distance[:, s] * case.tick, case.size[:, s]

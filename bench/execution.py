@@ -17,11 +17,11 @@ from sqlalchemy import event, text
 
 from alphapivot.brokers.base import Account
 from alphapivot.clock import SimulatedClock
-from alphapivot.execution.decide import Quote, Rules, Score, Standing, decide
-from alphapivot.execution.engine import trade
+from alphapivot.config.settings import Settings
+from alphapivot.execution.decide.decide import Quote, Rules, Score, Standing, decide
+from alphapivot.execution.run.engine import trade
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
 from bench.hub import fresh_hub
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

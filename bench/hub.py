@@ -25,7 +25,9 @@ import pandas as pd
 import psycopg
 
 from alphapivot.frames import Bars
-from alphapivot.hub import Hub, embedded, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.server import embedded
+from alphapivot.hub.tables import ops
 
 SYMBOLS = 500
 ROUNDS = 3

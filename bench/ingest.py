@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from alphapivot import calendars, process
-from alphapivot.feeds import FEEDS, Fetched
+from alphapivot import process
+from alphapivot.calendar import bar_ends
+from alphapivot.feeds import simulated
+from alphapivot.feeds.base import Fetched
 from alphapivot.frames import Bars
-from alphapivot.hub import ops
+from alphapivot.hub.tables import ops
 from bench.hub import SYMBOLS, fresh_hub, in_turn, market, numbers, row
-from flows import backfill
+from tasks.local import backfill
 
 ROOT = Path(__file__).parents[1]
 START = datetime(2000, 1, 1, tzinfo=UTC)  # 10 M bars last 24 years, and calendars end a year from now
@@ -104,7 +106,7 @@ class Bulk:
         return Fetched(pd.concat([self._bars(request) for request in requests], ignore_index=True))
 
     def _bars(self, request: Any) -> pd.DataFrame:
-        ts = calendars.bar_ends(request.instrument.hours, request.interval, request.since, request.until)
+        ts = bar_ends.bar_ends(request.instrument.hours, request.interval, request.since, request.until)
         close = 1000 + 10 * np.sin(np.arange(len(ts)) / 300)
         frame = pd.DataFrame(
             {"ts": ts, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0}
@@ -115,7 +117,7 @@ class Bulk:
 
 def backfilled(count: int) -> None:
     """Backfills ``count`` bars; prints the resident megabytes after a tenth and their most at the end, and the bars."""
-    FEEDS["simulated"] = Bulk
+    simulated.Simulated = Bulk
     settings = process.configure()
     days = count / (288 * len(settings.instruments))
     seen: list[tuple[int, float]] = []

@@ -18,8 +18,9 @@ import pandas as pd
 import talib
 
 from bench import _plain
-from pillars import PILLARS, blocks
+from pillars import PILLARS
 from pillars.base import Panel, Pillar
+from pillars.kit import windows
 
 SYMBOLS, DAYS = 500, 2500
 HLC, C = ("high", "low", "close"), ("close",)
@@ -46,7 +47,7 @@ def _minutes(scale: float) -> Iterator[dict[str, Any]]:
     few = bars[bars.groupby("symbol").cumcount() < 3_000].iloc[: 2 * 3_000]
     parts = [(0, 3_000), (3_000, 6_000)]
     for p in (cls() for cls in PILLARS.values()):
-        ours, loop = _in_turn(partial(blocks.score, p, bars, "1m", after=None), _plain_work(p, few, parts), rounds=2)
+        ours, loop = _in_turn(partial(windows.score, p, bars, "1m", after=None), _plain_work(p, few, parts), rounds=2)
         name = f"{p.name}, full history, {symbols} x {count:,} minute bars, compute only"
         yield _row(f"6m {p.name}", name, ours, loop * len(bars) / len(few), ">= 12")
 
@@ -54,7 +55,7 @@ def _minutes(scale: float) -> Iterator[dict[str, Any]]:
 def _indicators(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
     slices, some = _slices(Panel.of(bars))
     # in pieces of the size that blocks.score works in
-    panels = [panel for panel, _ in blocks.expand(bars, 10 * DAYS, "1d")]
+    panels = [panel for panel, _ in windows.expand(bars, 10 * DAYS, "1d")]
 
     def ours() -> None:
         for panel in panels:
@@ -100,10 +101,10 @@ def _pillars(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
     yield _row("6c", "six pillars, full history, compute only", whole, loop, ">= 12")
 
     scored = bars["ts"].max() - timedelta(hours=1)
-    new = [bars[bars["ts"] > blocks.window_start(scored, p.history, "1d")] for p in every]
+    new = [bars[bars["ts"] > windows.window_start(scored, p.history, "1d")] for p in every]
 
     def newest() -> list[pd.DataFrame]:
-        return [blocks.score(p, b, "1d", after=scored) for p, b in zip(every, new, strict=True)]
+        return [windows.score(p, b, "1d", after=scored) for p, b in zip(every, new, strict=True)]
 
     (one,) = _in_turn(newest)
     yield _row("7c", "six pillars, one new bar, compute only", one, loop, ">= 25")
@@ -111,7 +112,7 @@ def _pillars(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _work(pillar: Pillar, bars: pd.DataFrame) -> Callable[[], pd.DataFrame]:
-    return lambda: blocks.score(pillar, bars, "1d", after=None)
+    return lambda: windows.score(pillar, bars, "1d", after=None)
 
 
 def _plain_work(pillar: Pillar, bars: pd.DataFrame, some: list[tuple[int, int]]) -> Callable[[], list[pd.Series]]:

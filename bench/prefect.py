@@ -2,8 +2,8 @@
 Target 11: what Prefect adds to a pipeline run, its server warm; and what operating through it costs: the time from
 pressing Retry to done, the server's memory after many runs, pillars on a Dask cluster against threads.
 
-Ours is the flow, run in this process; the yardstick the same steps as plain functions (flows/replay.py) for the same
-days on a copy of the same database. All on an embedded server of its own, which is thrown away.
+Ours is the flow, run in this process; the yardstick the same steps as plain functions (tasks/local/replay.py) for the
+same days on a copy of the same database. All on an embedded server of its own, which is thrown away.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alphapivot.config.settings import Settings
 from alphapivot.home import CHECKOUT as ROOT
-from alphapivot.hub import embedded
-from alphapivot.settings import Settings
+from alphapivot.hub.server import embedded
 from bench.execution import row
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ calendar = XNYS
 def rows(scale: float) -> Iterator[dict[str, Any]]:
     symbols = max(int(SYMBOLS * scale), 2)
     with _home(symbols) as config:
-        from flows import deploy, operate  # noqa: PLC0415 - Prefect reads the environment of the home just made
+        from flows.server import deploy, local  # noqa: PLC0415 - Prefect reads the environment of the home just made
 
-        with operate.serving():
+        with local.serving():
             deploy.deploy()
             with_prefect, plain = _runs(config)
             share = with_prefect - plain
@@ -102,7 +102,8 @@ def _home(symbols: int) -> Iterator[Path]:
 def _runs(config: Path) -> tuple[float, float]:
     """Median seconds of a run for one new day: as a flow, and as plain functions, in turn on two databases."""
     from alphapivot import process  # noqa: PLC0415
-    from flows import operate, replay  # noqa: PLC0415
+    from flows.server import local  # noqa: PLC0415
+    from tasks.local import replay  # noqa: PLC0415
 
     def on(database: str) -> Settings:
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = database
@@ -117,7 +118,7 @@ def _runs(config: Path) -> tuple[float, float]:
         plain = _seconds(lambda: replay.session(settings, as_of))  # noqa: B023 - called at once
         on("flow")
         run = {"as_of": as_of, "config": str(config)}
-        pairs.append((_seconds(lambda: _completed(operate.run("pipeline/pipeline", run))), plain))  # noqa: B023
+        pairs.append((_seconds(lambda: _completed(local.run("pipeline/pipeline", run))), plain))  # noqa: B023
     with_prefect, plain = (statistics.median(times) for times in zip(*pairs[1:], strict=True))  # the first warms up
     return with_prefect, plain
 
@@ -170,7 +171,7 @@ def _retry(config: Path) -> float:
 def _dask(config: Path) -> tuple[float, float]:
     """Seconds of the flow `signals` over the whole history: on a cluster of two workers, and in threads."""
     from alphapivot import process  # noqa: PLC0415
-    from flows import operate  # noqa: PLC0415
+    from flows.server import local  # noqa: PLC0415
 
     found = config.with_name("scheduler.json")
     cluster = ["--no-dashboard", "--scheduler-file", str(found)]
@@ -182,7 +183,7 @@ def _dask(config: Path) -> tuple[float, float]:
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = f"on_{runner}"
         process.configure(own)
         as_of = {"as_of": FIRST, "config": str(own)}
-        _completed(operate.run("ingest/ingest", as_of))
+        _completed(local.run("ingest/ingest", as_of))
         with ExitStack() as stack:
             if runner == "dask":
                 stack.enter_context(_started("-m", "dask", "scheduler", "--host", "127.0.0.1", *cluster))
@@ -190,7 +191,7 @@ def _dask(config: Path) -> tuple[float, float]:
                     worker = ["-m", "dask", "worker", "--no-nanny", "--nthreads", "1", *cluster]
                     stack.enter_context(_started(*worker))
                 own.write_text(own.read_text().replace("tcp://127.0.0.1:8786", _address(found)))
-            seconds[runner] = _seconds(lambda: _completed(operate.run("signals/signals", as_of)))  # noqa: B023
+            seconds[runner] = _seconds(lambda: _completed(local.run("signals/signals", as_of)))  # noqa: B023
     return seconds["dask"], seconds["threads"]
 
 
@@ -211,7 +212,7 @@ def _memory(runs: int, tasks: int) -> tuple[float, float]:
     """Megabytes of the server's process before and after so many runs."""
     from prefect import flow, task  # noqa: PLC0415 - after join()
 
-    from flows import operate  # noqa: PLC0415
+    from flows.server import local  # noqa: PLC0415
 
     @task
     def nothing(_: int) -> None: ...
@@ -221,7 +222,7 @@ def _memory(runs: int, tasks: int) -> tuple[float, float]:
         for number in range(tasks):
             nothing(number)
 
-    pid = operate._address()["pid"]  # noqa: SLF001 - the one place that knows
+    pid = local._address()["pid"]  # noqa: SLF001 - the one place that knows
     before = _resident(pid)
     for _ in range(runs):
         empty()

@@ -27,15 +27,16 @@ from sqlalchemy import text
 
 from alphapivot import hub as hubs
 from alphapivot import process, version
+from alphapivot.config.settings import Settings
 from alphapivot.frames import Bars, Signals
-from alphapivot.hub import Hub, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops
 from alphapivot.runs import RunRef
-from alphapivot.scoring import signal_bars
-from alphapivot.settings import Settings
+from alphapivot.scoring.inputs import signal_bars
 from bench.hub import fresh_hub, peak, row
 from bench.pillars import DAYS, SYMBOLS, _market, _plain_work
-from pillars import blocks
 from pillars.base import Panel
+from pillars.kit import windows
 from tasks import composite, ingest, pillars, runs
 
 UNIVERSES = (50, 500, 5000)  # of target 12
@@ -163,7 +164,7 @@ class Scored(NamedTuple):
 
 
 def scored(settings: Settings, as_of: datetime) -> Scored:
-    """The steps of one run, the pillars' in threads as in flows/replay.py."""
+    """The steps of one run, the pillars' in threads as in tasks/local/replay.py."""
     run = runs.begin("bench", settings, key=f"run {as_of}", as_of=as_of)
     run = ingest.frozen(run, ingest.freeze.fn(run))
     pieces = list(itertools.product(settings.pillars, range(settings.runtime.shards)))
@@ -179,7 +180,7 @@ def warm(hub: Hub, settings: Settings) -> None:
     """What a process does once: compile, import, hash the code, connect."""
     few = _market(2, FEW_DAYS)
     for pillar in settings.pillars.values():
-        blocks.score(pillar, few, "1d", after=None)
+        windows.score(pillar, few, "1d", after=None)
     version.pillar_code(), version.composite_code()
     hub.read(Signals)
 
@@ -194,7 +195,7 @@ def _stages(hub: Hub, settings: Settings, run: RunRef) -> dict[str, float]:
         )
         spent["reading"] += time.perf_counter() - started
         started = time.perf_counter()
-        made = blocks.score(pillar, seen, "1d", after=None)
+        made = windows.score(pillar, seen, "1d", after=None)
         spent[f"scoring, {name}"] += time.perf_counter() - started
         started = time.perf_counter()
         with ops.batch(hub, run, f"again {name}", "", {}) as batch:

@@ -11,8 +11,8 @@ from uuid import UUID
 from prefect import flow
 
 from alphapivot import hub, process
-from alphapivot.reports import tables
-from flows import naming
+from alphapivot.reports import overview
+from flows.server import naming
 from tasks import reports, runs
 from tasks.step import open_run
 
@@ -30,7 +30,7 @@ def alert() -> int:
     settings, as_of = process.configure(), None
     database = hub.connect()
     runs.close_lost(database)
-    if run := tables.latest(database):
+    if run := overview.latest(database):
         settings, as_of = open_run(run)[0], run.as_of
     return len(reports.watch(database, settings, as_of))
 

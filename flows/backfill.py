@@ -1,105 +1,35 @@
-"""
-History in pieces: `alphapivot ingest --from --to`. Killed at any point, the same command goes on where it was.
-
-Each piece is a step with its receipt: what is committed is done, what is not never happened. Plain functions, so that
-it needs no Prefect server.
-"""
+"""The flow `backfill`: bars of the past, piece by piece; what `alphapivot ingest --from --to` does, from the UI."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from typing import Any
 
-from alphapivot import hub, pieces
-from alphapivot.errors import DataError
-from alphapivot.feeds import open_feed
-from alphapivot.feeds.files import paths_of
-from alphapivot.hub import Hub, attended, ops
-from alphapivot.runs import Receipt, RunRef
-from alphapivot.settings import FilesFeed, Settings
-from tasks import backfill, runs
+from prefect import flow
+from prefect.states import Completed, State
+
+from alphapivot import process
+from tasks import reports
+from tasks.local import backfill as pieces
 
 log = logging.getLogger("alphapivot.backfill")
-KEPT = timedelta(days=1)  # what was fetched longer ago is fetched again
-Progress = Callable[[int, int, str], None]  # pieces done, of how many, what the last one was
 
 
-def run(
-    settings: Settings, start: datetime, end: datetime, progress: Progress, say: Callable[[str], object] = log.info
-) -> tuple[list[Receipt], list[str]]:
+@flow(name="backfill", flow_run_name="backfill {since:%Y-%m-%d} to {until:%Y-%m-%d}")
+def backfill(since: datetime, until: datetime, feed: str | None = None) -> State[Any]:
     """
-    Fetches and stores all bars in (start, end]; returns the receipts of its pieces, and what cannot be had.
+    Fetches all bars in (since, until]. Retry, or the same once more, goes on with the pieces that are unfinished.
 
-    The same call again goes on with what is unfinished; when all is done, it asks for everything again, since providers
-    restate, and so it does, through ``say``, where the unfinished one is a day old or its files have changed. Raises
-    DataError while another process is at the same.
+    Args:
+        since: the instant (with a time zone) after which bars are fetched
+        until: the last instant (with a time zone)
+        feed: a [feed.*] section for all instruments; config.ini's own when empty
     """
-    if not start < end:
-        raise DataError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M}")
-    database = hub.connect()
-    attended.close_abandoned(database)
-    times = 0
-    while before := ops.attempted(
-        database, runs.run_id(key := f"backfill:{settings.hash()}:{start.isoformat()}:{end.isoformat()}:{times}")
-    ):
-        state, began = before
-        if state == "running":  # in another process, of which ``held`` tells
-            break
-        stale = "" if state == "completed" else _stale(settings, began)
-        started = f"the backfill started at {began:%Y-%m-%d %H:%M} UTC"
-        if state != "completed" and not stale:
-            say(f"resumes {started}")
-            break
-        if stale:
-            say(f"{started} is not resumed ({stale}): everything is fetched again")
-        times += 1
-    with attended.held(database, runs.run_id(key)):
-        return _fetch(database, runs.begin("backfill", settings, key=key, as_of=end), settings, start, progress)
-
-
-def _fetch(
-    database: Hub, current: RunRef, settings: Settings, start: datetime, progress: Progress
-) -> tuple[list[Receipt], list[str]]:
-    _, began = ops.attempted(database, current.run_id) or ("", datetime.now(UTC))
-    used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
-    limits = {name: open_feed(name, settings.feeds[name]).limits for name in used}
-    # cut as at the first attempt, whose receipts are found again
-    planned, notes = pieces.plan(settings, limits, start, current.as_of, began)
-    done: list[Receipt] = []
-    try:
-        for number, piece in enumerate(planned):
-            progress(number, len(planned), f"{piece.symbols[0]}.. {piece.since:%Y-%m-%d}")
-            done.append(
-                backfill.piece.fn(
-                    current,
-                    feed=piece.feed,
-                    symbols=" ".join(piece.symbols),
-                    since=piece.since.isoformat(),
-                    until=piece.until.isoformat(),
-                    last=piece.last,
-                )
-            )
-    except BaseException as error:
-        ops.finish_run(database, current.run_id, "failed", f"{type(error).__name__}: {error}; the same command goes on")
-        raise
-    progress(len(planned), len(planned), "done")
-    ops.finish_run(database, current.run_id, "completed", f"{len(planned)} pieces")
-    return done, notes
-
-
-def _stale(settings: Settings, began: datetime) -> str:
-    """Why the pieces that an attempt of this time has fetched may be others by now; empty: they are the same."""
-    if datetime.now(UTC) - began > KEPT:
-        return "it is more than a day old, and providers restate"
-    for instrument in settings.instruments.values():
-        feed = settings.feeds[instrument.feed or settings.runtime.feed]
-        if isinstance(feed, FilesFeed):
-            named = [*(getattr(instrument, market) for market in instrument.markets), instrument.actions]
-            with suppress(DataError):  # what names no file is a problem of its fetch
-                for path in (path for name in named if name for path in paths_of(feed.root, name.partition(":")[0])):
-                    # a file that replaces another may keep its old time of modification, not that of its inode
-                    if max(path.stat().st_mtime, path.stat().st_ctime) > began.timestamp():
-                        return f"{path.name} has changed since"
-    return ""
+    if since.tzinfo is None or until.tzinfo is None:
+        raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
+    settings = process.configure(feed=feed)
+    done, notes = pieces.run(settings, since, until, reports.progress("backfill"))
+    for note in notes:
+        log.warning("%s", note)
+    return Completed(message=f"{len(done)} pieces, {sum(r.unchanged for r in done)} of them done before")

@@ -9,9 +9,9 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from alphapivot import hub, process
-from alphapivot.hub import backtests
-from tasks import backtest as steps
+from alphapivot.hub.tables import backtests
 from tasks import reports
+from tasks.local import backtest as steps
 
 
 @flow(name="backtest", flow_run_name="backtest {since:%Y-%m-%d} to {until:%Y-%m-%d}")

@@ -20,11 +20,13 @@ from prefect.states import Completed, Failed, State
 from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.engine import collect_task_run_inputs_sync
 
-from alphapivot import brokers, hub, process, waiting
-from alphapivot.hub import ops
+from alphapivot import hub, process, waiting
+from alphapivot.brokers import registry
+from alphapivot.config.settings import Settings
+from alphapivot.hub.tables import ops
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
-from flows import deploy, punctual
+from flows import schedule
+from flows.server import deploy
 from tasks import composite, execution, ingest, pillars, reports, runs, server
 from tasks import rerun as again
 from tasks.step import open_run
@@ -54,19 +56,19 @@ def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = T
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
     settings = process.configure(feed=feed)
     if kind in ("pipeline", "trade", "manage"):
-        brokers.check(settings)
+        registry.check(settings)
     reports.label(settings)
     runs.close_lost(hub.connect())
     own = runtime.flow_run.scheduled_start_time
-    at = as_of or punctual.newest_due(own)
+    at = as_of or schedule.newest_due(own)
     run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)
-    if not punctual.first_attempt():
+    if not schedule.first_attempt():
         return run
     if at != own and as_of is None:
         _rename(f"{kind} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z")
-    reason = punctual.overtaken(hub.connect(), run, kind) if as_of is None else ""
+    reason = schedule.overtaken(hub.connect(), run, kind) if as_of is None else ""
     if not reason and kind in ("pipeline", "ingest"):
-        reason = punctual.too_early(settings, at, wait=wait)
+        reason = schedule.too_early(settings, at, wait=wait)
     return skipped(run, reason) if reason else run
 
 
@@ -99,7 +101,7 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
         done = _done(futures.values())
         if len(done) < len(futures):
             return futures, ""
-        missing, exchanges = punctual.absent(database, settings, run.as_of)
+        missing, exchanges = schedule.absent(database, settings, run.as_of)
         if not missing:
             return futures, ""
         names = ", ".join(missing)
@@ -111,10 +113,10 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
             none = f"no bars are there for {run.as_of:%Y-%m-%d %H:%M} UTC after {minutes:g} minutes of waiting"
             return futures, none if len(missing) == exchanges else ""
         if names != heard:
-            every = f"asking again every {punctual.LOOK_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
-            waiting.say(f"no bars of {names} {due}: {every}; {punctual.NOT_TO}")
+            every = f"asking again every {schedule.LOOK_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
+            waiting.say(f"no bars of {names} {due}: {every}; {schedule.NOT_TO}")
             heard = names
-        time.sleep(min(punctual.LOOK_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
+        time.sleep(min(schedule.LOOK_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
 
 
 def signals(run: RunRef, ingested: Futures) -> tuple[RunRef, Futures]:

@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from alphapivot import hub, process
-from alphapivot.hub import retention
+from alphapivot.hub.server import retention
 from tasks import reports
 
 

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from alphapivot import hub, process
-from alphapivot.execution import watch
+from alphapivot.execution.run import watch
 from flows import graph
 
 

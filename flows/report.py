@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import State
 
-from alphapivot.reports.book import marked
+from alphapivot.reports.book.activity import marked
 from flows import graph
 from tasks.step import open_run
 

@@ -74,7 +74,7 @@ class Panel:
         """
         The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
 
-        Adjusted futures prices come with their ``offset`` (see alphapivot.rolls.adjust); without such a column it is 0.
+        Adjusted futures prices come with their ``offset`` (``alphapivot.data.rolls.adjust``), 0 without such a column.
         Columns named in BESIDE are kept beside. Of columns that are not among ``values`` all is NaN.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import talib
 from pydantic import Field, model_validator
 
-from pillars import levels
 from pillars.base import Column, Panel, Parts, Pillar
-from pillars.compiled import compiled
 from pillars.indicators import atr, change, deviation, extremes, gate, grade, ramp, share, still
+from pillars.kit import levels
+from pillars.kit.compiled import compiled
 
 
 class Risk(Pillar):

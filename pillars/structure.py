@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from pillars import levels
 from pillars.base import Column, Panel, Parts, Pillar
 from pillars.indicators import atr, extremes, ramp, still
+from pillars.kit import levels
 
 
 class Structure(Pillar):

@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 
 from alphapivot.errors import Unavailable
-from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 from tasks.ingest import absorb
 from tasks.step import Output, Work, step
 

@@ -8,8 +8,8 @@ import json
 import pandas as pd
 
 from alphapivot.frames import Composites
-from alphapivot.hub import calibrations, ops, watermarks
-from alphapivot.scoring import blend, calibrate
+from alphapivot.hub.tables import calibrations, ops, watermarks
+from alphapivot.scoring.inputs import blend, calibrate
 from alphapivot.version import composite_code
 from tasks.step import Output, Work, step
 

@@ -9,10 +9,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from alphapivot import hub
+from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
-from alphapivot.reports import tables, views
-from alphapivot.research import evaluation
-from alphapivot.settings import Settings
+from alphapivot.reports import overview
+from alphapivot.reports.terminal import views
+from alphapivot.research.evaluate import evaluation
 from tasks import reports, server
 
 
@@ -20,7 +21,7 @@ from tasks import reports, server
 def evaluate(settings: Settings, horizons: list[int]) -> int:
     """Measures the stored scores up to the newest run's as_of; returns the number of the evaluation."""
     database = hub.connect()
-    latest = tables.latest(database)
+    latest = overview.latest(database)
     if latest is None:
         raise DataError("there is no score to evaluate yet: run the deployment signals first")
     found = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))

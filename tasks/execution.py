@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from alphapivot.clock import Clock, SimulatedClock, WallClock
-from alphapivot.execution import engine
-from alphapivot.execution.session import TradeReport
-from alphapivot.scoring import terms
+from alphapivot.execution.run import engine
+from alphapivot.execution.run.session import TradeReport
+from alphapivot.scoring.inputs import terms
 from tasks.step import Output, Work, step
 
 

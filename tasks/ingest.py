@@ -10,16 +10,19 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from alphapivot import actions, calendars, gates, horizon, noise, quality, rolling
+from alphapivot.calendar import bar_ends
+from alphapivot.calendar.schedule import Calendar
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.settings import Settings
+from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.feeds import open_feed
 from alphapivot.feeds.base import Fetched, Request
+from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Bars, Issues, Rolls
-from alphapivot.hub import Hub, issues, ops, series
-from alphapivot.hub import bars as stored
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import issues, ops, series
 from alphapivot.runs import Receipt, RunRef
-from alphapivot.schedule import Calendar
-from alphapivot.settings import Instrument, Settings
 from tasks.step import Output, Work, open_run, step
 
 log = logging.getLogger("alphapivot.ingest")
@@ -51,7 +54,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
             interval = instrument.source_interval(market, settings.timeframes.base)
             mark = marks.get((instrument.symbol, market, interval))
             newest = mark.newest if mark else None
-            since = newest and newest - section.overlap * calendars.width(interval)
+            since = newest and newest - section.overlap * bar_ends.width(interval)
             requests.append(Request(instrument, market, interval, since, until))
     fetched = fetch(work.hub, settings, feed, requests)
     if fetched.problems and len(fetched.problems) == len(requests):
@@ -86,25 +89,25 @@ def absorb(
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
-    checks = {symbol: settings.checks(symbol) for symbol in instruments}
-    screened = quality.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
-    known = series.around(hub, screened.bars, gates.lookback(checks.values()))
-    new = noise.settled(screened.bars, known, instruments, checks)
+    thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
+    screened = screen.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
+    known = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
+    new = jitter.settled(screened.bars, known, instruments, thresholds)
     newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = _traded(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
-    acted = stored.actions(hub, list(instruments), until=rolling.EVER, known_at=None)
+    acted = stored.actions(hub, list(instruments), until=roll_step.EVER, known_at=None)
     withdrawn = actions.withdrawn(acted, fetched.actions, fetched.actions_after, until, feed)
     acted = acted.drop(index=withdrawn.index)
     splits = actions.splits(acted, fetched.actions)
     # what a split did is no spike: bars are judged in one kind of share, and stored as they were traded
     before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new))
-    judged = gates.judge(
-        before, coming, instruments, checks, fronts, issues.accepted(hub, new), past=_of_the_past(new, newest)
+    judged = checks.judge(
+        before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_of_the_past(new, newest)
     )
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
     came = judged.issues[Bars.keys()].merge(pd.concat([known, new]).drop_duplicates(Bars.keys(), keep="last"))
-    judged.issues["bar"] = pd.Series([gates.as_text(bar) for _, bar in came.iterrows()], dtype="str")
+    judged.issues["bar"] = pd.Series([checks.as_text(bar) for _, bar in came.iterrows()], dtype="str")
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
     # a close that is new or restated may be the one before a dividend that is stored
     found_events = pd.concat([actions.after(acted, judged.bars), fetched.actions], ignore_index=True)
@@ -170,7 +173,7 @@ def _key(request: Request) -> series.Key:
 
 def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[series.Key, series.Mark]) -> None:
     """Simulated prices must never restate real ones, nor the other way round."""
-    simulated = {name for name, section in settings.feeds.items() if section.kind == "simulated"}
+    simulated = {name for name, section in settings.feeds.items() if section.simulated}
     for (symbol, _, _), mark in marks.items():
         if mark.newest and mark.source != feed and {mark.source, feed} & simulated:
             raise DataError(
@@ -188,7 +191,7 @@ def derive(
     until: datetime,
     splits: pd.DataFrame,
     late: Mapping[str, pd.Timestamp] = NONE,
-) -> tuple[pd.DataFrame, rolling.Rolled]:
+) -> tuple[pd.DataFrame, roll_step.Rolled]:
     """
     The higher-timeframe bars that new source bars complete, and what follows for the rolls (``late``: see
     ``rolling.roll``).
@@ -198,22 +201,22 @@ def derive(
     does), is never a wanted one. One that ends after ``until`` is made where later bars of its series are there.
     """
     if new.empty:
-        return Bars.empty(), rolling.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
+        return Bars.empty(), roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
     names = {symbol: i.hours for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
-    coarsest = max([*wanted, "1d"], key=calendars.width)  # rolls are decided from days
+    coarsest = max([*wanted, "1d"], key=bar_ends.width)  # rolls are decided from days
     starts = pd.concat(
         pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
         for name, ts in first.groupby(first.index.map(names))
     )
     # the coarsest bar that the newest one is in may have later parts already
-    last_part = new["ts"].max() + calendars.width(coarsest) + timedelta(days=10)
+    last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
-    newest = whole.groupby(calendars.SERIES[:3])["ts"].max().rename("newest")
+    newest = whole.groupby(bar_ends.SERIES[:3])["ts"].max().rename("newest")
 
     def coarser(part: pd.DataFrame, interval: str) -> pd.DataFrame:
-        made = calendars.resample(part, interval, names, last_part.to_pydatetime(), splits)
+        made = resample.resample(part, interval, names, last_part.to_pydatetime(), splits)
         over = made[["ts"]].assign(newest=made.join(newest, on=newest.index.names)["newest"])
         return made[(over["ts"] <= until) | (over["ts"] <= over["newest"])]
 
@@ -221,13 +224,13 @@ def derive(
         coarser(part, interval)
         for source, part in whole.groupby("interval")
         for interval in wanted
-        if interval != source and calendars.divides(str(source), interval)
+        if interval != source and bar_ends.divides(str(source), interval)
     ]
     contracts = whole[whole["contract"] != ""]
     daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
     if "1d" not in wanted:  # rolls look back at the days that decided them
         made += [part for source, part in daily.items() if source != "1d"]
-    rolled = rolling.roll(
+    rolled = roll_step.roll(
         database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until, late
     )
     return pd.concat([Bars.empty(), *made], ignore_index=True), rolled
@@ -235,7 +238,7 @@ def derive(
 
 def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """The start of the bar before the one that ``at`` is in."""
-    return calendars.due(calendar, interval, calendars.due(calendar, interval, at) - pd.Timedelta("1us"))
+    return bar_ends.due(calendar, interval, bar_ends.due(calendar, interval, at) - pd.Timedelta("1us"))
 
 
 @step("known-at")

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pandas as pd
 
-from alphapivot import plugins
+from alphapivot.config import plugins
 from alphapivot.frames import Signals
-from alphapivot.hub import ops, watermarks
-from alphapivot.scoring import given
+from alphapivot.hub.tables import ops, watermarks
+from alphapivot.scoring.inputs import given
 from alphapivot.version import pillar_code
-from pillars import blocks
+from pillars.kit import windows
 from tasks.step import Output, Work, step
 
 
@@ -52,7 +52,7 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
             until=run.as_of,
             known_at=run.known_at,
         )
-        made = blocks.score(pillar, bars, interval, after=after, common=common)
+        made = windows.score(pillar, bars, interval, after=after, common=common)
         scored.append(made.assign(scope=run.scope, batch_id=0)[Signals.columns()])
 
     def record(batch: ops.Batch) -> None:

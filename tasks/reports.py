@@ -24,13 +24,15 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter
 
-from alphapivot import alerts
+from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
-from alphapivot.execution import control, exposed, report
+from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
-from alphapivot.reports import charts, kept, onepage, picture, result, sheet_tables, tables, versus, views
+from alphapivot.reports import alerts, overview
+from alphapivot.reports.book import comparison, result, store
+from alphapivot.reports.page import charts, one_page, picture, tables
+from alphapivot.reports.terminal import views
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
 from tasks import runs, server
 from tasks.step import open_run
 
@@ -61,15 +63,15 @@ def performance(run: RunRef, book: str, against: str | None = None) -> None:
     """
     settings, database = open_run(run)
     found = result.make(database, settings, book)
-    other = versus.of(database, settings, found, against) if against else None
+    other = comparison.of(database, settings, found, against) if against else None
     parts = [_onepage(found), "\n".join(f"- {views.escaped(warning)}" for warning in found.warnings)]
     parts += [
         f"## {views.escaped(title)}\n\n{views.markdown(table, views.escaped(words))}"
-        for title, words, table in (sheet_tables.versus(other, found.book) if other else ())
+        for title, words, table in (tables.versus(other, found.book) if other else ())
     ]
-    number = kept.keep(database, found)
+    number = store.keep(database, found)
     kept_as = f"Report {number} in research.report."
-    parts += [f"## All figures\n\n{views.markdown(sheet_tables.figures(found), kept_as)}"]
+    parts += [f"## All figures\n\n{views.markdown(tables.figures(found), kept_as)}"]
     span = f"{views.instant(found.book.since)} to {views.instant(found.book.until)} UTC"
     about = f"How book {views.escaped(book)} did, {span}"
     page = "\n\n".join(parts)
@@ -81,7 +83,7 @@ def _onepage(found: result.Result) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.png"
         try:
-            charts.png(onepage.figure(found), file, width=onepage.WIDTH)
+            charts.png(one_page.figure(found), file, width=one_page.WIDTH)
         except ConfigError as error:
             return f"No picture: {error}"
         return f"![how the book did](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
@@ -134,7 +136,7 @@ def watch(database: Hub, settings: Settings, as_of: datetime | None = None) -> l
 
     A simulated market stands still after ``as_of``; any other is looked at by the wall clock.
     """
-    simulated = settings.feeds[settings.runtime.feed].kind == "simulated"
+    simulated = settings.feeds[settings.runtime.feed].simulated
     now = as_of if simulated and as_of else datetime.now(UTC)
     try:
         # Prefect first: the hub knows a killed run as failed, and each is told once
@@ -165,7 +167,7 @@ def _ended_badly() -> list[alerts.Alert]:
 
 
 def _scores(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
-    table = tables.scores(database, settings, run)
+    table = overview.scores(database, settings, run)
     hint = "Points that each pillar contributes; `raw` is their sum, `score = raw x gate`. The strongest first."
     return "Scores", views.markdown(views.scores(table), hint)
 
@@ -184,7 +186,7 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
         "Locked symbols": views.locks(report.locks(database, book)),
         "Limits used": views.limits(report.limits_used(database, settings)),
         "Exposure as shares of equity, pending entries included": views.exposures(
-            exposed.exposures(database, settings, run.as_of)
+            exposure.exposures(database, settings, run.as_of)
         ),
     }
     more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
@@ -201,7 +203,7 @@ def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str
 
 
 def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
-    table = tables.equity(database, settings.execution.book)
+    table = overview.equity(database, settings.execution.book)
     if table.empty:
         return "Equity", "none"
     last = table.iloc[-1]
@@ -217,10 +219,10 @@ def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
 
 
 def _data(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
-    freshness = views.freshness(tables.freshness(database, settings, run.as_of))
+    freshness = views.freshness(overview.freshness(database, settings, run.as_of))
     late = int((freshness["state"] == "late").sum())
     words = f"{len(freshness) - late} of {len(freshness)} series are fresh, {late} late."
-    issues = views.markdown(views.issues(tables.issues(database)))
+    issues = views.markdown(views.issues(overview.issues(database)))
     return "Data", f"{views.markdown(freshness, words)}\n\n## Open quality issues, the newest first\n\n{issues}"
 
 

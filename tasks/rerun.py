@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from alphapivot.config.ini import nearest
+from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Signals
-from alphapivot.hub import ops, watermarks
-from alphapivot.ini import nearest
-from alphapivot.scoring import given
-from alphapivot.settings import Settings
-from pillars import blocks
+from alphapivot.hub.tables import ops, watermarks
+from alphapivot.scoring.inputs import given
+from pillars.kit import windows
 from tasks.step import Output, Work, step
 
 
@@ -45,7 +45,7 @@ def rerun(work: Work, name: str, symbols: list[str]) -> Output:
             until=work.run.as_of,
             known_at=work.run.known_at,
         )
-        made = blocks.score(pillar, bars, interval, after=None, common=common)
+        made = windows.score(pillar, bars, interval, after=None, common=common)
         made = made.assign(scope=work.run.scope, batch_id=0)
         scored.append(made.loc[made["symbol"].isin(chosen), Signals.columns()])
 

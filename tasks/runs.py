@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from prefect.client.schemas.filters import FlowRunFilter
 
 from alphapivot import hub
-from alphapivot.hub import Hub, attended, ops
+from alphapivot.config.settings import Settings
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops, run_locks
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
 from alphapivot.version import code_version
 from tasks import server
 
@@ -44,7 +45,7 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
 
 def close_lost(database: Hub) -> None:
     """A run whose process was killed reads `running` in ops.run: says of it what Prefect or the hub found out."""
-    attended.close_abandoned(database)
+    run_locks.close_abandoned(database)
     since = datetime.now(UTC) - timedelta(days=7)
     chosen = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}, "end_time": {"after_": since}}

@@ -26,11 +26,12 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from alphapivot import hub
+from alphapivot.config.settings import Settings
 from alphapivot.errors import Unavailable
 from alphapivot.frames import Frame
-from alphapivot.hub import Hub, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops
 from alphapivot.runs import Receipt, RunRef
-from alphapivot.settings import Settings
 
 log = logging.getLogger("alphapivot.step")
 

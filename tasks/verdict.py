@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from alphapivot import actions, hub
+from alphapivot import hub
+from alphapivot.config.settings import Settings
+from alphapivot.data import actions
 from alphapivot.errors import DataError
 from alphapivot.feeds.base import Fetched
 from alphapivot.frames import Bars, Issues, Rolls
-from alphapivot.hub import bars as stored
-from alphapivot.hub import issues, ops
-from alphapivot.settings import Settings
+from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import issues, ops
 from tasks import runs
 from tasks.ingest import derive
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from alphapivot.hub import Hub, embedded, migrate
+from alphapivot.hub import Hub
+from alphapivot.hub.server import embedded, migrate
 
 FAST = {  # data that live for one session need not survive a power cut
     "fsync": "off",

@@ -12,9 +12,9 @@ from packaging.version import Version
 from prefect.settings.legacy import _get_valid_setting_names
 from prefect.settings.models.root import Settings
 
-from alphapivot import settings
+from alphapivot.config import read
 from alphapivot.home import CHECKOUT
-from flows import variables
+from flows.server import environment
 
 COMPOSE = yaml.safe_load((CHECKOUT / "deploy" / "compose.yaml").read_text())
 DOCKERFILE = (CHECKOUT / "deploy" / "Dockerfile").read_text()
@@ -33,7 +33,7 @@ def test_each_service_runs_a_command_that_there_is(name):
 
 def test_every_setting_of_prefect_is_one_that_it_knows_and_the_server_has_ours():
     """Prefect passes over a name that it does not know in silence."""
-    ours = {k: v for k, v in variables.settings().items() if k.startswith("PREFECT_")}
+    ours = {k: v for k, v in environment.settings().items() if k.startswith("PREFECT_")}
     given = {n for s in SERVICES.values() for n in s.get("environment", {}) if n.startswith("PREFECT_")}
     assert {*ours, *given} <= _get_valid_setting_names(Settings)
     server = SERVICES["server"]["environment"]
@@ -58,7 +58,7 @@ def test_the_server_is_published_on_loopback_alone_and_the_worker_is_given_time_
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published == ["127.0.0.1:4200:4200"]
     grace = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace > settings.load(CHECKOUT / "config.ini", {}).runtime.drain + 40
+    assert grace > read.load(CHECKOUT / "config.ini", {}).runtime.drain + 40
 
 
 def test_every_service_volume_and_config_that_is_named_is_there():

@@ -19,11 +19,17 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from alphapivot import actions, calendars, calibration, process, scoring, settings
 from alphapivot import hub as hubs
-from alphapivot.feeds import Request, open_feed
+from alphapivot import process
+from alphapivot.calendar import bar_ends
+from alphapivot.config import read
+from alphapivot.data import actions
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Composites, Rolls, Signals
-from alphapivot.hub import Hub, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops
+from alphapivot.scoring import calibration, inputs
 from pillars import PILLARS
 from pillars.base import Panel, Parts
 from pillars.trend import Trend
@@ -63,7 +69,7 @@ DIVIDENDS = dict.fromkeys(["2023-06-14", "2023-09-13", "2024-03-13", "2024-09-11
 def shares(tmp_path_factory):
     """A folder with the simulated prices of ALPHA as its exchange traded them: in other shares after each split."""
     folder = tmp_path_factory.mktemp("shares")
-    config = settings.load(ROOT / "tests" / "configs" / "small.ini", {})
+    config = read.load(ROOT / "tests" / "configs" / "small.ini", {})
     request = Request(config.instruments["ALPHA"], "spot", "1d", None, at(MARKETS["small.ini"][0]))
     bars = open_feed("simulated", config.feeds["simulated"]).fetch([request]).bars
     dates = bars["ts"].dt.tz_convert("America/New_York").dt.strftime("%Y-%m-%d")
@@ -245,7 +251,7 @@ def test_a_calibration_from_the_future_is_caught(computed, monkeypatch):
         fitted = honest(scores.assign(ts=scores["ts"].min()), dates, settings)  # all of it counts as the past
         return fitted.assign(fitted_from=honest(scores, dates, settings)["fitted_from"])
 
-    monkeypatch.setattr(scoring.calibration, "fit", peeking)
+    monkeypatch.setattr(inputs.calibration, "fit", peeking)
     found = caught("small.ini", computed, at("2025-01-15T12:00"))
     assert any(told.startswith("signals.calibration") for told in found)
     assert any(told.startswith("signals.composite") for told in found)
@@ -258,17 +264,17 @@ def test_a_split_that_counts_before_it_happens_is_caught(computed, monkeypatch):
     def peeking(bars, events, how):
         return honest(bars, events.assign(ts=events["ts"] - pd.Timedelta(days=6)), how)
 
-    monkeypatch.setattr(scoring.actions, "adjust", peeking)
+    monkeypatch.setattr(inputs.actions, "adjust", peeking)
     found = caught("small.ini", computed, at("2025-01-21T23:30"))
     assert any(told.startswith("signals.signal") for told in found)
 
 
 def test_a_higher_timeframe_that_counts_before_it_is_complete_is_caught(computed, monkeypatch):
-    honest = calendars.due
+    honest = bar_ends.due
 
     def peeking(calendar, interval, instants):
         return honest(calendar, interval, instants + pd.Timedelta(days=4 if interval == "1w" else 0))
 
-    monkeypatch.setattr(scoring.calendars, "due", peeking)
+    monkeypatch.setattr(inputs.calendars, "due", peeking)
     found = caught("small.ini", computed, at("2025-01-14T23:30"))
     assert any(told.startswith("signals.composite") for told in found)

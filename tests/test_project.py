@@ -138,7 +138,7 @@ def warn_as(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["alphapivot", "alphapivot.hub.read", "flows.pipeline", "pillars.trend", "tasks.step"]
+    "module", ["alphapivot", "alphapivot.hub.bulk.read", "flows.pipeline", "pillars.trend", "tasks.step"]
 )
 def test_a_warning_of_our_own_is_an_error(module):
     with pytest.raises(FutureWarning, match="careful"):

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from alphapivot import hub as hubs
 from alphapivot import process
 from alphapivot.frames import Bars
-from flows import replay
+from tasks.local import replay
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -13,20 +13,15 @@ import pytest
 
 from alphapivot import version
 
-# what scoring.py and the modules named with it import besides, and why that makes no score
+# what the hashed rooms import from elsewhere, and why that makes no score
 ELSEWHERE = {
-    "alphapivot.actions": "hashed for scores; of the calendars only resampling needs it, which is stored",
+    "alphapivot.config": "parameters, which are hashed beside the code",
     "alphapivot.errors": "messages",
-    "alphapivot.expiry": "the decision of rolls, which are stored",
+    "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
     "alphapivot.frames": "names and checks: a frame is valid or the step fails",
     "alphapivot.hub": "connections",
-    "alphapivot.hub.ops": "receipts",
     "alphapivot.runs": "names of runs",
-    "alphapivot.settings": "parameters, which are hashed beside the code",
-    "alphapivot.sections": "the same",
-    "alphapivot.hours": "for scores: the decision of rolls; composites name it",
-    "alphapivot.calendars": "the same",
-    "alphapivot.schedule": "the same",
+    "alphapivot.waiting": "messages",
 }
 
 
@@ -35,14 +30,14 @@ def sources(tmp_path_factory):
     """A copy of the sources, whose hashes are taken as they are or with one edit."""
     copy = tmp_path_factory.mktemp("sources")
     for folder in ("alphapivot", "pillars", "flows", "tasks", "sql"):
-        shutil.copytree(version.ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(version.CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
 
     def hashes(edited=None, old="", new=""):
         path = copy / edited if edited else None
         text = path.read_text() if path else ""
         assert old in text
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(version, "ROOT", copy)
+            monkeypatch.setattr(version, "CHECKOUT", copy)
             if path:
                 path.write_text(text.replace(old, new, 1))
             try:
@@ -64,18 +59,18 @@ def unedited(sources):
     [
         ("pillars/trend.py", "11 * self.slow", "12 * self.slow", True, False),
         ("pillars/indicators.py", "1 - measure)) for", "2 - measure)) for", True, False),
-        ("alphapivot/beside.py", "min_count=1", "min_count=2", True, False),
-        ("alphapivot/rolls.py", "allow_exact_matches=False", "allow_exact_matches=True", True, False),
-        ("alphapivot/actions.py", '"left"', '"right"', True, False),
-        ("alphapivot/hub/bars.py", "ts <= {}", "ts < {}", True, True),
-        ("alphapivot/composite.py", "LIMIT = 100.0", "LIMIT = 90.0", False, True),
-        ("alphapivot/calibration.py", "LARGEST = 10.0", "LARGEST = 9.0", False, True),
-        ("alphapivot/schedule.py", "import", "import math\nimport", False, True),
+        ("alphapivot/scoring/other_market.py", "min_count=1", "min_count=2", True, True),
+        ("alphapivot/data/rolls.py", "allow_exact_matches=False", "allow_exact_matches=True", True, True),
+        ("alphapivot/data/actions.py", '"left"', '"right"', True, True),
+        ("alphapivot/hub/tables/bars.py", "ts <= {}", "ts < {}", True, True),
+        ("alphapivot/scoring/composite.py", "LIMIT = 100.0", "LIMIT = 90.0", True, True),
+        ("alphapivot/scoring/calibration.py", "LARGEST = 10.0", "LARGEST = 9.0", True, True),
+        ("alphapivot/calendar/schedule.py", "import", "import math\nimport", True, True),
         ("alphapivot/feeds/yahoo.py", "import", "import math\nimport", False, False),
-        ("pillars/contract.py", "0.51", "0.52", False, False),
+        ("pillars/kit/contract.py", "0.51", "0.52", False, False),
         ("pillars/trend.py", "    def parts", "    # a comment\n\n    def parts", False, False),
         ("pillars/trend.py", "Which way the market goes", "Where the market goes", False, False),
-        ("alphapivot/composite.py", "clip (this is", "cut (this is", False, False),
+        ("alphapivot/scoring/composite.py", "clip (this is", "cut (this is", False, False),
     ],
 )
 def test_an_edit_is_seen_by_what_it_can_change(sources, unedited, edited, old, new, scores, composites):
@@ -84,24 +79,27 @@ def test_an_edit_is_seen_by_what_it_can_change(sources, unedited, edited, old, n
     assert changed == (scores, composites, True)
 
 
-@pytest.mark.parametrize("patterns", [version.SCORING, version.BLENDING])
-def test_all_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be(patterns):
-    named = {path.relative_to(version.ROOT).as_posix() for path in version._files(*patterns)}
-    # scoring.py holds both ways: what only the other one needs is hashed there
-    other = {p.relative_to(version.ROOT).as_posix() for p in version._files(*version.SCORING, *version.BLENDING)}
-    for path in sorted(named):
-        for node in ast.walk(ast.parse((version.ROOT / path).read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alphapivot"):
-                modules = [f"{node.module}.{a.name}" for a in node.names] if node.module == "alphapivot" else []
-                for module in modules or [node.module]:
-                    file = module.replace(".", "/") + ".py"
-                    allowed = other if path == "alphapivot/scoring.py" else named
-                    assert file in allowed or module in ELSEWHERE, f"{path} imports {module}: name it in version.py"
+@pytest.mark.parametrize("rooms", [version.SIGNALS, version.COMPOSITES])
+def test_all_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be(rooms):
+    hashed = {path.relative_to(version.CHECKOUT).as_posix() for path in version._files(*rooms)}
+    pillars = {"pillars"} if rooms is version.COMPOSITES else set()  # a composite stands on stored signals
+    for path in sorted(hashed):
+        for node in ast.walk(ast.parse((version.CHECKOUT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"alphapivot", "pillars"}:
+                for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                    files = {
+                        f"{n.replace('.', '/')}{end}" for n in (name, node.module) for end in (".py", "/__init__.py")
+                    }
+                    reason = any(
+                        f"{name}.".startswith(f"{where}.") for where in {*ELSEWHERE, *pillars} - {"alphapivot.hub"}
+                    )
+                    reason = reason or node.module == "alphapivot.hub" or name == "alphapivot.hub"
+                    assert files & hashed or reason, f"{path} imports {name}: hash its room, or say why not"
 
 
-def test_every_pattern_names_a_file():
-    for pattern in (*version.SCORING, *version.BLENDING, *version.SAYS_NOTHING):
-        assert list(version._files(pattern)), pattern
+def test_every_hashed_room_has_files():
+    for room in {*version.SIGNALS, *version.COMPOSITES, *version.EVERYTHING}:
+        assert list(version._files(room)), room
 
 
 def other_pythons():
@@ -123,7 +121,7 @@ def test_every_python_reads_the_code_as_the_same(tmp_path):
         "from __future__ import annotations\nimport ast, sys\n" + "\n".join(functions) + "\n"
         "for path in sys.argv[1:]:\n    print(_told(_without_docstrings(ast.parse(open(path, 'rb').read()))))\n"
     )
-    sources = [str(path) for path in version._files(*version.SCORING, *version.BLENDING)]
+    sources = [str(path) for path in version._files(*version.SIGNALS)]
     told = {
         subprocess.run([python, script, *sources], capture_output=True, check=True).stdout
         for python in (sys.executable, *other_pythons())

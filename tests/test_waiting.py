@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from alphapivot import waiting
 from alphapivot.errors import DataError
-from alphapivot.hub import attended, write
-from flows import operate
+from alphapivot.hub.bulk import write
+from alphapivot.hub.tables import run_locks
+from flows.server import local
 
 
 class Health(BaseHTTPRequestHandler):
@@ -42,7 +43,7 @@ def test_a_server_that_starts_is_told(capsys, monkeypatch):
     monkeypatch.setattr(waiting, "AFTER", 0.05)
     with HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False) as server:
         server.server_bind()  # it has its port, and listens later
-        joined = operate.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
+        joined = local.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
         with waiting.on_terminal():
             other = threading.Thread(target=joined.wait)
             other.start()
@@ -73,7 +74,7 @@ def test_a_wait_for_another_writer_is_told(hub, capsys, monkeypatch):
 
 def test_a_wait_for_another_process_is_told_with_its_end(hub, capsys, monkeypatch):
     monkeypatch.setattr(waiting, "AFTER", 0.05)
-    with waiting.on_terminal(), attended.held(hub, "x", "this search"):  # noqa: SIM117 - the one holds up the other
-        with pytest.raises(DataError, match="under way"), attended.held(hub, "x", "this search", patience=0.5):
+    with waiting.on_terminal(), run_locks.held(hub, "x", "this search"):  # noqa: SIM117 - the one holds up the other
+        with pytest.raises(DataError, match="under way"), run_locks.held(hub, "x", "this search", patience=0.5):
             pass
     assert "this search is under way in another process: waiting up to 0.5 s" in capsys.readouterr().err

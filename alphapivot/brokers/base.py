@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy import Connection
 
-    from alphapivot.brokers.events import Booked, Event
 
 Side = Literal["BUY", "SELL"]
 Kind = Literal["MARKET", "LIMIT", "STOP"]
@@ -251,6 +250,26 @@ class Broker(Protocol):
         ...
 
     def session(self, key: Key) -> Hours: ...
+
+
+@dataclass(frozen=True)
+class Event:
+    """Before the session that opens at ``ts``. ``value``: new shares for one old, or paid per share in quoted units."""
+
+    key: Key
+    kind: Literal["split", "dividend"]
+    ts: datetime
+    value: Decimal
+
+
+@dataclass(frozen=True)
+class Booked:
+    """An event as an account has booked it: the signed position ``before`` and ``after``, and the change of cash."""
+
+    event: Event
+    before: Decimal
+    after: Decimal
+    cash: Decimal
 
 
 @runtime_checkable

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Literal
 
-from alphapivot.brokers.base import Key, Leg, Side
-from alphapivot.brokers.fills import to_tick
+from alphapivot.brokers.base import Leg, Side
+from alphapivot.money import to_tick
 
 EXACT = Decimal("1e-9")  # ratios come as floats: 0.3333333333333333 of 30 shares is 10
-
-
-@dataclass(frozen=True)
-class Event:
-    """Before the session that opens at ``ts``. ``value``: new shares for one old, or paid per share in quoted units."""
-
-    key: Key
-    kind: Literal["split", "dividend"]
-    ts: datetime
-    value: Decimal
-
-
-@dataclass(frozen=True)
-class Booked:
-    """An event as an account has booked it: the signed position ``before`` and ``after``, and the change of cash."""
-
-    event: Event
-    before: Decimal
-    after: Decimal
-    cash: Decimal
 
 
 def whole(qty: Decimal, value: Decimal, lot: Decimal) -> tuple[Decimal, Decimal]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal
 
 from alphapivot.brokers.base import Leg, Side
+from alphapivot.money import to_tick
 
 BPS = Decimal(10_000)
 NONE = Decimal(0)
@@ -70,11 +71,6 @@ class Filled:
 class Canceled:
     order: Resting
     reason: str
-
-
-def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
-    """The multiple of ``tick`` that ``rounding`` leads to."""
-    return (price / tick).to_integral_value(rounding) * tick
 
 
 def slipped(price: Decimal, side: Side, bps: Decimal, tick: Decimal) -> Decimal:

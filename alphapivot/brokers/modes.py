@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers.base import Absent, Account, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
-from alphapivot.brokers.through import Through
+from alphapivot.brokers.wrapper import Through
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
-    from alphapivot.settings import Settings
+    from alphapivot.config.settings import Settings
 
 LIVE = "ALPHAPIVOT_LIVE"
 
@@ -54,14 +54,14 @@ def allow(settings: Settings, environ: Mapping[str, str]) -> None:
     """ConfigError unless the mode fits the broker, and real money was asked for twice."""
     execution = settings.execution
     broker = settings.brokers[execution.broker]
-    real = broker.kind == "alpaca" and broker.account == "live"
+    real = broker.real_money
     place = f"[broker.{execution.broker}]"
     if execution.mode == "paper" and real:
         raise ConfigError(
             f"[execution] mode = paper, but {place} is the live account: set its account = paper, or mode = shadow or"
             " live"
         )
-    if execution.mode == "shadow" and broker.kind == "paper":
+    if execution.mode == "shadow" and broker.simulated:
         raise ConfigError(f"[execution] mode = shadow reads a real account, but {place} is simulated: set mode = paper")
     if execution.mode != "live":
         return

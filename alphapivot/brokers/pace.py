@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from alphapivot.brokers.base import Answer, Broker, OrderSpec, Ref
-from alphapivot.brokers.through import Through
+from alphapivot.brokers.wrapper import Through
 
 
 class Paced(Through):

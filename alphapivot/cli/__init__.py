@@ -19,7 +19,7 @@ from alphapivot import waiting
 from alphapivot.cli import backtest, data, db, operator, performance, runs, scores, serving, tune
 from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
 from alphapivot.errors import AlphaPivotError, ConfigError
-from alphapivot.reports import layout
+from alphapivot.reports.terminal import layout
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     layout.wide = options.wide
     if options.json:
         layout.as_json()
-    # library INFO lines; a run in this process shows less still (flows/operate.py)
+    # library INFO lines; a run in this process shows less still (flows/server/local.py)
     os.environ.setdefault(CONSOLE_LEVEL, "INFO" if options.verbose else "WARNING")
     try:
         with waiting.on_terminal():

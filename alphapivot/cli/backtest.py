@@ -40,8 +40,9 @@ def _backtest(options: argparse.Namespace) -> int:
     )
 
     from alphapivot import hub, process
-    from alphapivot.reports import backtests, book
-    from tasks import backtest
+    from alphapivot.reports.book import activity
+    from alphapivot.reports.terminal import backtests
+    from tasks.local import backtest
 
     settings = process.configure(options.config, options.feed, dict(options.changes))
     columns = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -68,7 +69,7 @@ def _backtest(options: argparse.Namespace) -> int:
         print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
     report = f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart"
     differs = f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them"
-    then(options, *([report] if book.marked(hub.connect(), made.book) else []), differs)
+    then(options, *([report] if activity.marked(hub.connect(), made.book) else []), differs)
     return DONE
 
 
@@ -76,7 +77,7 @@ def _backtests(options: argparse.Namespace) -> int:
     from alphapivot import hub
     from alphapivot.cli.common import settings_of
     from alphapivot.errors import ConfigError
-    from alphapivot.reports import backtests
+    from alphapivot.reports.terminal import backtests
 
     settings_of(options)
     database = hub.connect()

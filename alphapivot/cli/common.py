@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from alphapivot import waiting
 
 if TYPE_CHECKING:
-    from alphapivot.settings import Settings
+    from alphapivot.config.settings import Settings
 
 DONE, FAILED, USAGE = 0, 1, 2
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -38,14 +38,14 @@ class Parser(argparse.ArgumentParser):
         if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
             for option in (word.partition("=")[0] for word in takewhile(lambda word: word != "--", typed)):
                 if option.startswith("--") and not any(name.startswith(option) for name in known):
-                    from alphapivot.ini import nearest
+                    from alphapivot.config.ini import nearest
 
                     self.error(f"{option} is no option of {self.prog}; {nearest(option, known)}")
         return super().parse_known_args(typed, namespace)
 
     def error(self, message: str) -> NoReturn:
         if typed := re.match(r"(argument .*: invalid choice: '(.*?)') \(choose from (.*)\)", message):
-            from alphapivot.ini import nearest
+            from alphapivot.config.ini import nearest
 
             choices = re.findall(r"[\w-]+", typed[3])
             message = f"{typed[1]}; {nearest(typed[2], choices)}"

@@ -23,8 +23,8 @@ def _data(options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import hub
-    from alphapivot.hub import issues
-    from alphapivot.reports import terminal, views
+    from alphapivot.hub.tables import issues
+    from alphapivot.reports.terminal import terminal, views
 
     settings = settings_of(options)
     found = issues.show(hub.connect(), options.symbol, everything=options.all)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from alphapivot.cli.common import DONE, Add, options_of, output, settings_of
 
 if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
-    from alphapivot.settings import Settings
 
 
 def add(command: Add) -> None:
@@ -37,8 +37,9 @@ def add(command: Add) -> None:
 
 
 def _db(options: argparse.Namespace) -> int:
-    from alphapivot import hub, ini
-    from alphapivot.hub import embedded, psql, reader
+    from alphapivot import hub
+    from alphapivot.config import ini
+    from alphapivot.hub.server import embedded, psql, reader
 
     if options.action == "stop":
         print("stopped" if embedded.stop() else "the embedded server was not running")  # noqa: T201
@@ -65,8 +66,9 @@ def _db(options: argparse.Namespace) -> int:
 def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int:
     from rich.console import Console
 
-    from alphapivot.hub import retention, stats
-    from alphapivot.reports import terminal, views
+    from alphapivot.hub.server import retention
+    from alphapivot.hub.tables import stats
+    from alphapivot.reports.terminal import terminal, views
 
     if options.action == "stats":
         terminal.show(views.series(stats.series(database, settings)), f"Series in {database!r}")
@@ -83,7 +85,7 @@ def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int
 def _copy(options: argparse.Namespace) -> int:
     """A restore goes into an empty database: it must come before anything connects to it and migrates it."""
     from alphapivot import hub
-    from alphapivot.hub import backup
+    from alphapivot.hub.server import backup
 
     file: Path = options.file
     if options.action == "backup":

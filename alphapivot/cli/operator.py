@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from alphapivot.brokers import registry
 from alphapivot.cli.common import DONE, USAGE, Add, amount, answer, settings_of, typed, words
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def add(command: Add) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.reports import terminal
+    from alphapivot.reports.terminal import terminal
 
     settings = settings_of(options)
     terminal.status(hub.connect(), settings)
@@ -61,12 +62,14 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from alphapivot import brokers, clock, config, home, hub, inspection
-    from alphapivot.reports import terminal, views
+    from alphapivot import clock, home, hub
+    from alphapivot.config import read as config
+    from alphapivot.reports import check
+    from alphapivot.reports.terminal import terminal, views
 
     settings, now = settings_of(options), clock.WallClock().now()
-    brokers.check(settings)
-    found, read, problems = inspection.files(settings, now)
+    registry.check(settings)
+    found, read, problems = check.files(settings, now)
     if len(found):
         terminal.show(views.files(found), "Files")
     terminal.warn(f"cannot be read: {problem}" for problem in problems)
@@ -79,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
     terminal.calendars(settings, now)
     database = hub.connect()
     print(f"the database answers: {database}")  # noqa: T201
-    terminal.warn(f"can never be traded: {why}" for why in inspection.untradable(database, settings, read))
+    terminal.warn(f"can never be traded: {why}" for why in check.untradable(database, settings, read))
     return USAGE if problems else DONE
 
 
@@ -95,7 +98,7 @@ def _control(state: str, options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import hub
-    from alphapivot.execution import control, report
+    from alphapivot.execution.book import control, report
 
     own = settings_of(options).execution.book
     database, book = hub.connect(), "*" if options.all else own
@@ -127,7 +130,7 @@ def _control(state: str, options: argparse.Namespace) -> int:
 
 def _explained(options: argparse.Namespace, database: Hub, book: str, by: str, modes: dict[str, bool]) -> None:
     """Asks for the reason of a halt that stands already; where nobody can answer, says how to give it."""
-    from alphapivot.execution import control
+    from alphapivot.execution.book import control
 
     reason = ""
     with suppress(KeyboardInterrupt):  # the halt stands, whatever becomes of the question
@@ -144,8 +147,8 @@ def _explained(options: argparse.Namespace, database: Hub, book: str, by: str, m
 
 def _trace(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.execution.trace import trace
-    from alphapivot.reports import terminal, views
+    from alphapivot.execution.book.trace import trace
+    from alphapivot.reports.terminal import terminal, views
 
     book = settings_of(options).execution.book
     for title, table in trace(hub.connect(), options.order, book):
@@ -157,14 +160,14 @@ def _cash(options: argparse.Namespace) -> int:
     from datetime import timedelta
 
     from alphapivot import clock, hub
-    from alphapivot.brokers import open_broker
-    from alphapivot.execution import day
-    from alphapivot.reports import tables
+    from alphapivot.brokers.registry import open_broker
+    from alphapivot.execution.book import day
+    from alphapivot.reports import overview
 
     settings = settings_of(options)
     book, database, now = settings.execution.book, hub.connect(), clock.WallClock().now()
-    run = tables.latest(database)
-    if run and settings.feeds[settings.runtime.feed].kind == "simulated":
+    run = overview.latest(database)
+    if run and settings.feeds[settings.runtime.feed].simulated:
         now = run.as_of + timedelta(microseconds=1)  # a simulated market stands still after its last run
     account = day.pay(database, open_broker(database, settings), book, options.amount, options.note, now)
     what = "deposited in" if options.amount > 0 else "withdrawn from"
@@ -175,9 +178,9 @@ def _cash(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     import getpass
 
-    from alphapivot import brokers, clock, hub
-    from alphapivot.execution import clearing, report
-    from alphapivot.reports import terminal, views
+    from alphapivot import clock, hub
+    from alphapivot.execution.book import clearing, report
+    from alphapivot.reports.terminal import terminal, views
 
     settings, by = settings_of(options), getpass.getuser()
     book, database = settings.execution.book, hub.connect()
@@ -187,7 +190,7 @@ def _clear(options: argparse.Namespace) -> int:
         print(CLEARING if len(found) else "", end="")  # noqa: T201
     elif options.action == "unlock":
         if options.left_at is not None:
-            broker = brokers.open_broker(database, settings)
+            broker = registry.open_broker(database, settings)
             left = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, clock.WallClock())
             print(left)  # noqa: T201
         why = clearing.unlock(database, book, options.symbol, options.reason, by)

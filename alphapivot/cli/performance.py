@@ -19,31 +19,33 @@ def add(command: Add) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.reports import charts, kept, onepage, result, sheet_page, sheet_tables, terminal, versus
+    from alphapivot.reports.book import comparison, result, store
+    from alphapivot.reports.page import charts, html, one_page, tables
+    from alphapivot.reports.terminal import terminal
 
     settings = settings_of(options)  # before connect: it says which database is meant
     database = hub.connect()
     found = result.make(database, settings, options.book or settings.execution.book)
-    other = versus.of(database, settings, found, options.against) if options.against else None
+    other = comparison.of(database, settings, found, options.against) if options.against else None
     book = found.book
     terminal.show(
-        sheet_tables.figures(found)[["of", "figure", "value"]],
+        tables.figures(found)[["of", "figure", "value"]],
         f"Book {book.name}, {book.since:%Y-%m-%d} to {book.until:%Y-%m-%d}",
     )
     for key in ("pillar", "symbol", "side"):
-        terminal.show(sheet_tables.contribution(found, key), f"Result by {key}, {book.currency}")
-    for title, words, table in sheet_tables.versus(other, book) if other else ():
+        terminal.show(tables.contribution(found, key), f"Result by {key}, {book.currency}")
+    for title, words, table in tables.versus(other, book) if other else ():
         terminal.show(table, title)
         print(words)  # noqa: T201
     for warning in found.warnings:
         print(f"! {warning}")  # noqa: T201
     if options.html:
-        charts.save(options.html, sheet_page.of(database, found, other))
+        charts.save(options.html, html.of(database, found, other))
         print(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB, open it in any browser")  # noqa: T201
     if options.png:
-        charts.png(onepage.figure(found), options.png, width=onepage.WIDTH)
+        charts.png(one_page.figure(found), options.png, width=one_page.WIDTH)
         print(f"{options.png}: one page")  # noqa: T201
-    print(f"report {kept.keep(database, found)}, kept in research.report and its tables")  # noqa: T201
+    print(f"report {store.keep(database, found)}, kept in research.report and its tables")  # noqa: T201
     again = f"alphapivot report --book {book.name}"
     page = f"{again} --html {book.name}.html  every chart in one file"
     against = f"{again} --against BOOK  beside another book, such as a backtest's"

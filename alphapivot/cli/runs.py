@@ -10,7 +10,7 @@ from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, resu
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
-    from alphapivot.settings import Settings
+    from alphapivot.config.settings import Settings
 
 
 AGAIN = ("mend the cause, then the same command again: what is done is kept",)
@@ -56,7 +56,7 @@ def _flow(name: str) -> Command:
     """The command that runs the flow of this name through Prefect and shows what came of it."""
 
     def command(options: argparse.Namespace) -> int:
-        from flows import deploy, operate
+        from flows.server import deploy, local
 
         if getattr(options, "known_at", None):
             return _as_known(options)
@@ -70,9 +70,9 @@ def _flow(name: str) -> Command:
         parameters = {"as_of": options.as_of, "feed": options.feed}
         if hasattr(options, "wait"):
             parameters["wait"] = _goes_on(settings) if options.wait is None else options.wait
-        with operate.serving() as server:
+        with local.serving() as server:
             deploy.deploy()
-            state = operate.run(name, parameters)
+            state = local.run(name, parameters)
             _show_run(settings, name, state)
             if server.shared():
                 print(f"seen at {server.ui}")  # noqa: T201
@@ -85,25 +85,25 @@ def _flow(name: str) -> Command:
 def _goes_on(settings: Settings) -> bool:
     """May any feed bring bars that are not there yet? Files end where they end."""
     used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
-    return any(settings.feeds[name].kind not in ("files", "simulated") for name in used)
+    return any(settings.feeds[name].waits for name in used)
 
 
 def _nothing_to_manage(settings: Settings, as_of: datetime | None) -> str:
     from alphapivot import hub
-    from alphapivot.execution import watch
+    from alphapivot.execution.run import watch
 
     return watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
 
 
 def _as_known(options: argparse.Namespace) -> int:
     from alphapivot import hub
-    from alphapivot.reports import terminal
-    from flows import known
+    from alphapivot.reports.terminal import terminal
+    from tasks.local import as_known
 
     if options.as_of is None:
         raise ConfigError("--known-at needs --as-of: the instant for which the scores were made")
     settings = settings_of(options)
-    run = known.scores(settings, options.as_of, options.known_at)
+    run = as_known.scores(settings, options.as_of, options.known_at)
     terminal.scores(hub.connect(), settings, run)
     print(f"scope {run.scope}: live scores are untouched, and nothing is traded")  # noqa: T201
     return DONE
@@ -112,7 +112,7 @@ def _as_known(options: argparse.Namespace) -> int:
 def _backfill(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from flows import backfill
+    from tasks.local import backfill
 
     settings = settings_of(options)
     end = options.end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -137,7 +137,7 @@ def _backfill(options: argparse.Namespace) -> int:
 
 def _show_run(settings: Settings, name: str, state: Any) -> None:
     from alphapivot import hub
-    from alphapivot.reports import terminal
+    from alphapivot.reports.terminal import terminal
 
     if name in ("pipeline", "signals"):
         terminal.scores(hub.connect(), settings)
@@ -150,6 +150,6 @@ def _show_run(settings: Settings, name: str, state: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from flows import demo
+    from alphapivot.cli import demo
 
     return DONE if demo.run(fresh=options.fresh, sessions=options.sessions) else FAILED

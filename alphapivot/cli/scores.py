@@ -41,9 +41,10 @@ def bars(text: str) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from alphapivot import hub
+    from alphapivot.config.ini import nearest
     from alphapivot.errors import ConfigError
-    from alphapivot.ini import nearest
-    from alphapivot.reports import charts, terminal
+    from alphapivot.reports.page import charts
+    from alphapivot.reports.terminal import terminal
 
     settings = settings_of(options)  # before connect: it says which database is meant
     if options.symbol not in settings.instruments:
@@ -51,7 +52,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.symbol!r} is not an instrument of the config file; {near}")
     run = None
     if options.known_at:
-        from flows import known as past
+        from tasks.local import as_known as past
 
         run = past.scores(settings, options.at or options.known_at, options.known_at)
     story = terminal.explain(hub.connect(), settings, options.symbol, options.at, run)
@@ -67,12 +68,14 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from alphapivot import hub
     from alphapivot.errors import DataError
-    from alphapivot.reports import charts, tables, terminal
-    from alphapivot.research import evaluation
+    from alphapivot.reports import overview
+    from alphapivot.reports.page import charts
+    from alphapivot.reports.terminal import terminal
+    from alphapivot.research.evaluate import evaluation
 
     settings = settings_of(options)
     database = hub.connect()
-    latest = tables.latest(database)
+    latest = overview.latest(database)
     if latest is None:
         raise DataError("there is no score to evaluate yet: `alphapivot run` makes some")
     with Progress(transient=True) as bar:
@@ -99,10 +102,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _pillars(options: argparse.Namespace) -> int:
     import pillars
-    from alphapivot.reports import handbook, terminal
+    from alphapivot.reports.terminal import handbook, terminal
 
     if options.action == "test":
-        from alphapivot import plugins
+        from alphapivot.config import plugins
 
         return DONE if terminal.contract(plugins.read(options.file)[1]) else FAILED
     configured = settings_of(options).pillars  # also brings the user's own into the registry

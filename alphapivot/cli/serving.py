@@ -9,7 +9,7 @@ from alphapivot.cli.common import DONE, Add, answer, settings_of
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
-    from alphapivot.settings import Settings
+    from alphapivot.config.settings import Settings
 
 
 def add(command: Add) -> None:
@@ -26,7 +26,7 @@ def add(command: Add) -> None:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from flows import serve
+    from flows.server import serve
 
     settings = _settings(options)
     if options.link:
@@ -67,10 +67,10 @@ def _scheduled(settings: Settings) -> bool:
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    from flows import deploy, operate
+    from flows.server import deploy, local
 
     _settings(options)
-    with operate.serving():
+    with local.serving():
         for line in deploy.deploy(always=True):
             print(line)  # noqa: T201
     return DONE
@@ -79,11 +79,11 @@ def _deploy(options: argparse.Namespace) -> int:
 def _worker(options: argparse.Namespace) -> int:
     import asyncio
 
-    from flows import operate
+    from flows.server import local
 
     drain = _settings(options).runtime.drain
-    with operate.serving():
-        from flows import worker
+    with local.serving():
+        from flows.server import worker
 
         asyncio.run(worker.work(drain, options.parent))
     return DONE

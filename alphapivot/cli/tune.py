@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alphapivot.cli.common import DONE, Add, day, day_end, output, resumable, settings_of, then
 
 if TYPE_CHECKING:
-    from alphapivot.research.tune import Engine
+    from alphapivot.research.tune.search import Engine
 
 
 def add(command: Add) -> None:
@@ -41,12 +41,13 @@ def _tune(options: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from alphapivot import hub
-    from alphapivot.reports import charts, terminal
-    from alphapivot.research import tune, tune_page, tune_space
-    from alphapivot.research.tune_judge import Judgement
+    from alphapivot.reports.page import charts
+    from alphapivot.reports.terminal import terminal
+    from alphapivot.research.tune import page, search, space
+    from alphapivot.research.tune.judge import Judgement
 
     settings = settings_of(options)
-    keys = tune_space.parse(options.keys, settings, engine=options.engine)
+    keys = space.parse(options.keys, settings, engine=options.engine)
     judgement = Judgement(options.objective, options.walk_forward, options.folds, options.embargo)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
@@ -56,7 +57,7 @@ def _tune(options: argparse.Namespace) -> int:
             bar.update(task, completed=done, total=of)
 
         with resumable("the same command goes on after the trials that are done, unless the data change before"):
-            found = tune.run(
+            found = search.run(
                 hub.connect(),
                 settings,
                 keys,
@@ -71,14 +72,14 @@ def _tune(options: argparse.Namespace) -> int:
                 again=options.again,
                 say=bar.console.print,
             )
-    terminal.show(tune_page.ranked(found), f"The best of {len(found.trials)} trials over the whole period")
-    terminal.show(tune_page.walked(found).drop(columns="values"), f"Walk-forward, {options.walk_forward}")
-    terminal.show(tune_page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")
+    terminal.show(page.ranked(found), f"The best of {len(found.trials)} trials over the whole period")
+    terminal.show(page.walked(found).drop(columns="values"), f"Walk-forward, {options.walk_forward}")
+    terminal.show(page.figures(found), f"Search {found.tune_id}, kept in research.tune (api.tune_trials)")
     best = found.trials[found.best]
-    print(f"{tune_page.made_by(found)}\nThe best trial in config.ini:")  # noqa: T201
-    print("\n".join(f"  {line}" for line in tune_space.lines(settings, keys, [best.config[k.name] for k in keys])))  # noqa: T201
+    print(f"{page.made_by(found)}\nThe best trial in config.ini:")  # noqa: T201
+    print("\n".join(f"  {line}" for line in space.lines(settings, keys, [best.config[k.name] for k in keys])))  # noqa: T201
     if options.html:
-        charts.save(options.html, tune_page.page(found, options.objective))
+        charts.save(options.html, page.page(found, options.objective))
     print(found.verdict)  # noqa: T201
     changes = " ".join(f"--set {key.name}={best.config[key.name]}" for key in keys)
     span = f"--from {options.start:%Y-%m-%d} --to {options.end - timedelta(seconds=1):%Y-%m-%d}"
@@ -88,9 +89,9 @@ def _tune(options: argparse.Namespace) -> int:
 
 def _engine(name: str) -> Engine:
     if name == "full":
-        from tasks.tune import Whole
+        from tasks.local.tune import Whole
 
         return Whole()
-    from alphapivot.research.tune_screen import Screening
+    from alphapivot.research.tune.trials import Screening
 
     return Screening()

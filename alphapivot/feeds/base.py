@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 import pandas as pd
 
-from alphapivot import calendars, schedule
+from alphapivot.calendar import bar_ends, schedule
 from alphapivot.frames import Actions, Bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from alphapivot.schedule import Calendar
-    from alphapivot.settings import Instrument, Market
+    from alphapivot.calendar.schedule import Calendar
+    from alphapivot.config.sections.instrument import Instrument, Market
 
 RAW = Bars.columns()
 ACTIONS = ["symbol", "kind", "ts", "value", "source"]  # of alphapivot.frames.Actions
@@ -52,7 +52,7 @@ class Fetched:
     What a feed brought, and the requests that failed.
 
     ``bars``: the columns RAW, ``ts`` aware and UTC at each bar's end, values as the source gave them (text where it is
-    no number: ``alphapivot.quality.screen`` quarantines it), in the order of the requests, each by contract and ts.
+    no number: ``alphapivot.data.screen.screen`` quarantines it), in the order of the requests, each by contract and ts.
     Prices and volumes are as traded, not adjusted for later splits or dividends; ``actions`` holds those, each once or
     more, with the columns ACTIONS: see ``events``.
 
@@ -90,14 +90,14 @@ def events(symbol: str, source: str, calendar: Calendar, found: pd.DataFrame) ->
     """
     value = pd.to_numeric(found["value"], errors="coerce")
     some = found[~(value.isna() | (value == 0) | ((found["kind"] == "split") & (value == 1)))]
-    dates = calendars.session_dates(calendar, pd.DatetimeIndex(some["date"]))
+    dates = bar_ends.session_dates(calendar, pd.DatetimeIndex(some["date"]))
     known = schedule.of(calendar)
     opens = known.opens[np.searchsorted(known.labels, dates.to_numpy().astype("datetime64[us]"))]
     return pd.DataFrame(
         {
             "symbol": symbol,
             "kind": some["kind"].to_numpy(),
-            "ts": calendars.aware(opens),
+            "ts": bar_ends.aware(opens),
             "value": value[some.index].to_numpy(),
             "source": source,
         }

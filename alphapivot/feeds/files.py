@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from alphapivot import calendars
+from alphapivot.calendar import bar_ends
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
 from alphapivot.feeds.table import NUMBERS, Table, meant
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.feeds.base import Limit
-    from alphapivot.settings import FilesFeed
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 EVENTS = ("ts", "symbol", "split", "dividend")
@@ -136,13 +136,13 @@ class Files:
         calendar, interval = request.instrument.hours, request.interval
         if self.section.stamp != "date":
             ts = table.instants(stamps)
-            ts = calendars.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
+            ts = bar_ends.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
             return ts.as_unit("us")
         dates = stamps.tz_localize(None)
         if not self.section.join:
-            return calendars.session_closes(calendar, dates)
-        dates = calendars.session_dates(calendar, dates)
-        ts = calendars.session_closes(calendar, dates)
+            return bar_ends.session_closes(calendar, dates)
+        dates = bar_ends.session_dates(calendar, dates)
+        ts = bar_ends.session_closes(calendar, dates)
         if not table.beside:
             return ts
         # contracts are quoted at one instant, the session's last: the close of one and a later close of another would

@@ -21,16 +21,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot import calendars
+from alphapivot.calendar import bar_ends
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.frames import Bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from alphapivot.calendar.schedule import Instants
+    from alphapivot.config.sections.feeds import SimulatedFeed
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.feeds.base import Limit
-    from alphapivot.schedule import Instants
-    from alphapivot.settings import Instrument, SimulatedFeed
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,7 +98,7 @@ class Simulated:
             if getattr(request.instrument, request.market) is None:
                 reason = f"[instrument.{request.instrument.symbol}] names no {request.market} ticker"
                 problems.append(Problem(request, reason))
-            elif request.interval not in calendars.INTERVALS or request.interval == "1w":
+            elif request.interval not in bar_ends.INTERVALS or request.interval == "1w":
                 reason = f"the simulated market has no bars of {request.interval!r}; it has 1m to 1d"
                 problems.append(Problem(request, reason))
             else:
@@ -106,7 +107,7 @@ class Simulated:
 
     def _bars(self, request: Request) -> pd.DataFrame:
         instrument = request.instrument
-        table = calendars.sessions(instrument.hours, self.start.to_pydatetime(), request.until)
+        table = bar_ends.sessions(instrument.hours, self.start.to_pydatetime(), request.until)
         table = table[(table.index >= self.start.tz_convert(None)) & (table.index <= (self.end or table.index.max()))]
         if table.empty:
             return Bars.empty()
@@ -139,7 +140,7 @@ class Simulated:
                 "market": request.market,
                 "contract": pd.array(listing.contract[row], dtype="str"),
                 "interval": request.interval,
-                "ts": calendars.aware(ends[bar]),
+                "ts": bar_ends.aware(ends[bar]),
                 **columns,
                 "volume": total - before,
                 "open_interest": np.where(last, listing.open_interest[row], listing.known_interest[row]),
@@ -244,11 +245,11 @@ class Simulated:
         if request.interval == "1d":
             session = np.arange(first, len(table))
             prices = days.open[first:], days.high[first:], days.low[first:], days.close[first:]
-            return calendars.naive(table["close"])[first:], session, prices, np.ones(len(session))
+            return bar_ends.naive(table["close"])[first:], session, prices, np.ones(len(session))
         symbol, calendar = request.instrument.symbol, request.instrument.hours
         month = table.index.to_numpy().astype("datetime64[M]").astype(int)
         first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # a month is drawn from its beginning
-        ends = calendars.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])
+        ends = bar_ends.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])
         session = first + pd.DatetimeIndex(table["close"].iloc[first:]).searchsorted(ends)
         months, size = np.unique(month[session], return_counts=True)
         draws = np.concatenate(
@@ -287,7 +288,7 @@ class Simulated:
         share = running(activity)
         share /= share[np.append(starts[1:], len(share)) - 1][which]
         prices = np.exp(open_), np.exp(top), np.exp(bottom), np.exp(close)
-        return calendars.naive(ends), session, prices, share
+        return bar_ends.naive(ends), session, prices, share
 
 
 def _trend(shock: Floats) -> Floats:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from alphapivot.settings import FilesFeed
+    from alphapivot.config.sections.feeds import FilesFeed
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date")  # what a stamp's column may be called where the mapping is silent

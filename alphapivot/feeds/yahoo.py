@@ -22,15 +22,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot import calendars, home
+from alphapivot import home
+from alphapivot.calendar import bar_ends
 from alphapivot.errors import Unavailable
 from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, events, gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from alphapivot.config.sections.feeds import YahooFeed
     from alphapivot.feeds.yahoo_session import YahooSession
-    from alphapivot.settings import YahooFeed
 
 # what Yahoo gives (a day less of the past, for the clocks to differ)
 LIMITS = {
@@ -112,9 +113,9 @@ class Yahoo:
         table = self._table(yf, session, ticker, request)
         calendar, stamps = request.instrument.hours, pd.DatetimeIndex(table.index)
         if interval == "1d":
-            ts = calendars.session_closes(calendar, stamps.tz_localize(None))
+            ts = bar_ends.session_closes(calendar, stamps.tz_localize(None))
         else:
-            ts = calendars.ends_of(calendar, interval, stamps)
+            ts = bar_ends.ends_of(calendar, interval, stamps)
         dates = stamps.tz_localize(None).normalize()
         bars = table.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
         found = _events(table, dates) if request.market == "spot" else _events(table[:0], dates[:0])

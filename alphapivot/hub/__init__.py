@@ -17,7 +17,8 @@ import psycopg
 import sqlalchemy
 from sqlalchemy import event
 
-from alphapivot import home, settings
+from alphapivot import home
+from alphapivot.config import read
 from alphapivot.errors import Unavailable
 from alphapivot.hub.shared import Shared
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
     from alphapivot.frames import Frame
-    from alphapivot.hub.read import Readers
+    from alphapivot.hub.bulk.read import Readers
 
 WORKERS = 10  # connections of one process: as many threads as work at once (see embedded.SETTINGS for the sum)
 STATEMENT_TIMEOUT = "10min"  # a Prefect time-out does not end a thread that waits for the database; this does
@@ -77,13 +78,19 @@ class Hub:
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """The rows of a frame's table, in no order, with the frame's dtypes (NULL numbers are NaN)."""
-        from alphapivot.hub import read  # noqa: PLC0415 - ADBC and Arrow take a second to import
+        from alphapivot.hub.bulk import read  # noqa: PLC0415 - ADBC and Arrow take a second to import
 
-        return read.read(self, frame, where, columns)
+        return self.query(read.select(frame, where, columns))
+
+    def query(self, statement: sql.Composable) -> pd.DataFrame:
+        """The rows that ``statement`` selects, read in bulk; dtypes follow from the types of its columns."""
+        from alphapivot.hub.bulk import read  # noqa: PLC0415 - as above
+
+        return read.query(self.readers(), statement)
 
     def readers(self) -> Readers:
         """This hub's ADBC connections."""
-        from alphapivot.hub import read  # noqa: PLC0415 - as above
+        from alphapivot.hub.bulk import read  # noqa: PLC0415 - as above
 
         with self._making:
             if self._readers is None:
@@ -92,10 +99,10 @@ class Hub:
 
     def migrate(self) -> list[str]:
         """Applies what is new in sql/; returns the names of the files. Raises ConfigError: see ``hub.migrate``."""
-        from alphapivot.hub import migrate, reader  # noqa: PLC0415 - only who migrates needs them
+        from alphapivot.hub.server import migrate, restrain  # noqa: PLC0415 - only who migrates needs them
 
         with self.errors(), self.dbapi(autocommit=True) as connection:
-            reader.restrain(connection)  # before we wait for a lock that it may hold
+            restrain.restrain(connection)  # before we wait for a lock that it may hold
             connection.execute("SET statement_timeout = 0")  # to move years of bars into a hypertable takes its time
             return migrate.migrate(connection)
 
@@ -145,7 +152,7 @@ def connect() -> Hub:
 
 def address() -> str:
     """Where the hub of this process is; the embedded server is started, its database made, nothing migrated."""
-    section = settings.database()
+    section = read.database()
     return section.url.get_secret_value() if section.url else _embedded(section.name)
 
 
@@ -157,7 +164,7 @@ def _connect(url: str, _pid: int) -> Hub:  # a forked child must not use its par
 
 
 def _embedded(name: str) -> str:
-    from alphapivot.hub import embedded  # noqa: PLC0415 - needless where a url is configured
+    from alphapivot.hub.server import embedded  # noqa: PLC0415 - needless where a url is configured
 
     if embedded.since() is None:
         embedded.start()
@@ -166,7 +173,7 @@ def _embedded(name: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _address(name: str, _folder: Path, _since: int | None) -> str:  # each step asks: look again only at another server
-    from alphapivot.hub import embedded  # noqa: PLC0415 - needless where a url is configured
+    from alphapivot.hub.server import embedded  # noqa: PLC0415 - needless where a url is configured
 
     return embedded.start().database(name)
 

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.brokers.alpaca import Alpaca, tickers
+from alphapivot.brokers.alpaca.broker import Alpaca
+from alphapivot.brokers.alpaca.opening import tickers
 from alphapivot.brokers.base import (
     Absent,
     Accepted,
@@ -20,8 +21,9 @@ from alphapivot.brokers.base import (
     Throttled,
     Unknown,
 )
+from alphapivot.config.sections.brokers import AlpacaBroker
+from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
-from alphapivot.settings import AlpacaBroker, Instrument
 from tests.brokers import alpaca_server
 
 D = Decimal

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from alphapivot.brokers.alpaca import Alpaca
+from alphapivot.brokers.alpaca.broker import Alpaca
 from alphapivot.brokers.base import (
     Absent,
     Accepted,
@@ -20,8 +20,9 @@ from alphapivot.brokers.base import (
     Ref,
     Rejected,
 )
-from alphapivot.brokers.paper import Paper
-from alphapivot.settings import AlpacaBroker, Instrument, PaperBroker
+from alphapivot.brokers.paper.broker import Paper
+from alphapivot.config.sections.brokers import AlpacaBroker, PaperBroker
+from alphapivot.config.sections.instrument import Instrument
 from tests.brokers import alpaca_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapivot.brokers.fills import Bar, Canceled, Filled, Resting, slipped, step, to_tick
+from alphapivot.brokers.fills import Bar, Canceled, Filled, Resting, slipped, step
+from alphapivot.money import to_tick
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)

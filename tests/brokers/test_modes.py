@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from alphapivot import settings
-from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Absent, Broker, OrderSpec, Ref, Rejected
 from alphapivot.brokers.modes import allow
 from alphapivot.brokers.pace import Paced
+from alphapivot.brokers.registry import open_broker
+from alphapivot.config import read
 from alphapivot.errors import ConfigError
 from tests.brokers import alpaca_server
 
@@ -26,7 +26,7 @@ def config(tmp_path, mode, account, url="https://example.invalid"):
     path = tmp_path / "config.ini"
     mine = f"\n[broker.alpaca]\nkind = alpaca\naccount = {account}\nbase_url = {url}\n"
     path.write_text("[instrument.".join(pieces) + mine)
-    return settings.load(path, {}, {"execution.mode": mode, "execution.broker": "alpaca", "execution.book": "real"})
+    return read.load(path, {}, {"execution.mode": mode, "execution.broker": "alpaca", "execution.book": "real"})
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_refusal_comes_before_the_broker_is_even_opened(tmp_path):
 
 def test_a_simulated_account_has_nothing_to_shadow():
     for mode, mistake in (("shadow", "is simulated"), ("live", "is no live account")):
-        loaded = settings.load(ROOT / "demo.ini", {}, {"execution.mode": mode})
+        loaded = read.load(ROOT / "demo.ini", {}, {"execution.mode": mode})
         with pytest.raises(ConfigError, match=mistake):
             allow(loaded, {"ALPHAPIVOT_LIVE": "demo"})
 

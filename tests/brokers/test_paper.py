@@ -9,12 +9,13 @@ import pandas as pd
 import psycopg
 import pytest
 
-from alphapivot.brokers import taking
 from alphapivot.brokers.base import Accepted, Attached, Duplicate, NotSent, OrderSpec, Ref, Rejected, Unknown
-from alphapivot.brokers.paper import Paper
+from alphapivot.brokers.paper import taking
+from alphapivot.brokers.paper.broker import Paper
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.hub import Hub
-from alphapivot.settings import Instrument, PaperBroker
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)

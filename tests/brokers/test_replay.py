@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from alphapivot.brokers.fills import Resting
-from alphapivot.brokers.replay import Order, Position, Replay
-from alphapivot.settings import Instrument, PaperBroker
+from alphapivot.brokers.paper.replay import Order, Position, Replay
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.instrument import Instrument
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)

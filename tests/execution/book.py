@@ -21,15 +21,16 @@ from typing import Any
 import psycopg
 from sqlalchemy import text
 
-from alphapivot.brokers import open_broker
-from alphapivot.brokers.alpaca import Alpaca
+from alphapivot.brokers.alpaca.broker import Alpaca
+from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
+from alphapivot.config.sections.brokers import AlpacaBroker
 from alphapivot.errors import Unavailable
-from alphapivot.execution import control, engine
-from alphapivot.execution.states import TERMINAL
+from alphapivot.execution.book import control
+from alphapivot.execution.book.states import TERMINAL
+from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
-from alphapivot.settings import AlpacaBroker
 from tests.brokers import alpaca_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points

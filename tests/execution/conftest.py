@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot.clock import SimulatedClock
-from alphapivot.execution.engine import trade
+from alphapivot.config.settings import Settings
+from alphapivot.execution.run.engine import trade
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)  # a 24/7 calendar: daily bars end at midnight
 

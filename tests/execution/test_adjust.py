@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.brokers import open_broker
-from alphapivot.execution import report
+from alphapivot.brokers.registry import open_broker
+from alphapivot.execution.book import report
 
 D = Decimal
 

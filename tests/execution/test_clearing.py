@@ -7,9 +7,9 @@ import pytest
 
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import DataError, TradingHalted
-from alphapivot.execution import control
-from alphapivot.execution.clearing import abandon, by_hand, unlock
-from alphapivot.execution.trace import trace
+from alphapivot.execution.book import control
+from alphapivot.execution.book.clearing import abandon, by_hand, unlock
+from alphapivot.execution.book.trace import trace
 from alphapivot.hub import Hub
 from tests.execution.book import DONE, KEY, Book
 from tests.execution.conftest import World, at, make_settings

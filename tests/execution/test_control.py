@@ -2,7 +2,7 @@
 
 import pytest
 
-from alphapivot.execution import control
+from alphapivot.execution.book import control
 
 
 def now(hub, book="paper"):

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pytest
 
-from alphapivot.brokers import open_broker
+from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
-from alphapivot.execution import control
-from alphapivot.execution.engine import trade
+from alphapivot.execution.book import control
+from alphapivot.execution.run.engine import trade
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.brokers import open_broker
+from alphapivot.brokers.registry import open_broker
+from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
-from alphapivot.execution import control
-from alphapivot.execution.day import pay
-from alphapivot.settings import Settings
+from alphapivot.execution.book import control
+from alphapivot.execution.book.day import pay
 from tests.execution.book import Book
 from tests.execution.conftest import at
 

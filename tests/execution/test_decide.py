@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapivot.brokers.base import Account
-from alphapivot.execution.decide import OpenTrade, Quote, Rules, Score, Standing, decide
-from alphapivot.settings import ExecutionSettings, Instrument, RiskSettings
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
+from alphapivot.execution.decide.decide import OpenTrade, Quote, Rules, Score, Standing, decide
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)

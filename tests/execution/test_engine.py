@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from alphapivot.errors import ConfigError
-from alphapivot.execution import control
+from alphapivot.execution.book import control
 
 D = Decimal
 

@@ -7,11 +7,14 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from alphapivot.brokers import open_broker
 from alphapivot.brokers.base import Hours
-from alphapivot.execution import control, quotes, watch
+from alphapivot.brokers.registry import open_broker
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.settings import Settings
+from alphapivot.execution.book import control
+from alphapivot.execution.market import quotes
+from alphapivot.execution.run import watch
 from alphapivot.frames import Bars
-from alphapivot.settings import Instrument, Settings
 from tests.execution.conftest import at
 
 D = Decimal

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.brokers.base import OrderSpec, Rejected, Unknown
-from alphapivot.execution import clearing, control, engine, ledger, manage, orders, reconcile, send, states
+from alphapivot.execution.book import clearing, control, ledger, orders, states
+from alphapivot.execution.run import engine, reconcile, send, settle
 from alphapivot.hub import Hub
 from tests.execution.book import BROKERS, KEY, Book
 from tests.execution.conftest import World, at, make_settings
@@ -1203,7 +1204,7 @@ def a_5xx_is_a_reject(monkeypatch):
 
 
 def no_reconcile(monkeypatch):
-    for module in (engine, manage, reconcile):
+    for module in (engine, settle, reconcile):
         monkeypatch.setattr(module, "reconcile", lambda _: None)
 
 

@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.execution import clearing, control
-from alphapivot.execution.report import limits_used
-from alphapivot.settings import Settings
+from alphapivot.config.settings import Settings
+from alphapivot.execution.book import clearing, control
+from alphapivot.execution.book.report import limits_used
 
 D = Decimal
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapivot.execution.facts import Moment, OpenTrade, Quote, Score
-from alphapivot.execution.lifecycle import better_stop, manage
-from alphapivot.settings import EntrySettings, ExecutionSettings, ExitSettings
+from alphapivot.config.sections.trading import EntrySettings, ExecutionSettings, ExitSettings
+from alphapivot.execution.decide.facts import Moment, OpenTrade, Quote, Score
+from alphapivot.execution.decide.lifecycle import better_stop, manage
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)

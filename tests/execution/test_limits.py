@@ -7,18 +7,18 @@ from decimal import Decimal
 import pytest
 
 from alphapivot.brokers.base import Account
-from alphapivot.execution.decide import Rules, decide
-from alphapivot.execution.facts import Moment, OpenTrade, Quote, Score, Standing
-from alphapivot.execution.limits import breached
-from alphapivot.settings import (
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.trading import (
     EntrySettings,
     ExecutionSettings,
     ExitSettings,
-    Instrument,
     ProtectionSettings,
     RiskSettings,
     SizingSettings,
 )
+from alphapivot.execution.decide.decide import Rules, decide
+from alphapivot.execution.decide.facts import Moment, OpenTrade, Quote, Score, Standing
+from alphapivot.execution.decide.limits import breached
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)

@@ -6,9 +6,10 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from alphapivot.execution import control, quotes
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.execution.book import control
+from alphapivot.execution.market import quotes
 from alphapivot.frames import Bars
-from alphapivot.settings import Instrument
 
 D = Decimal
 FUTURE = {

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from alphapivot import cli
 from alphapivot.home import CHECKOUT
-from alphapivot.reports import terminal
+from alphapivot.reports.terminal import terminal
 from tests.execution.book import KEY, Book
 from tests.execution.conftest import at, make_settings
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from alphapivot.execution import report
+from alphapivot.execution.book import report
 
 D = Decimal
 

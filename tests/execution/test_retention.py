@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from alphapivot import calendars
-from alphapivot.execution.trace import trace
+from alphapivot.calendar import bar_ends
+from alphapivot.config.sections.runtime import Retention
+from alphapivot.execution.book.trace import trace
 from alphapivot.frames import Bars
-from alphapivot.hub import ops, retention
-from alphapivot.settings import Retention
+from alphapivot.hub.server import retention
+from alphapivot.hub.tables import ops
 
 
 @pytest.fixture
 def filled(hub):
     """Daily bars of ALPHA over the last 400 days, three of them missing, all restated once."""
     now = datetime.now(UTC)
-    ts = calendars.bar_ends("XNYS", "1d", now - timedelta(days=400), now).delete([50, 51, 90])
+    ts = bar_ends.bar_ends("XNYS", "1d", now - timedelta(days=400), now).delete([50, 51, 90])
     bars = pd.DataFrame({"ts": ts, "symbol": "ALPHA", "market": "spot", "contract": "", "interval": "1d"})
     bars = bars.assign(open=10.0, high=12.0, low=9.0, volume=100.0, open_interest=float("nan"), source="files")
     run = ops.begin_run(hub, "r", kind="test", scope="live", as_of=now, config={}, config_hash="", code_version="")

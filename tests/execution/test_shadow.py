@@ -4,7 +4,7 @@ import pytest
 
 from alphapivot.brokers.modes import Shadow
 from alphapivot.clock import SimulatedClock
-from alphapivot.execution import engine
+from alphapivot.execution.run import engine
 from alphapivot.runs import RunRef
 from tests.execution.book import Book
 from tests.execution.conftest import World, at, make_settings

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapivot.execution.sizing import Plan, levels, size
-from alphapivot.settings import Instrument
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.execution.decide.facts import Plan
+from alphapivot.execution.decide.sizing import levels, size
 
 D = Decimal
 

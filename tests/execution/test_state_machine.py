@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import Unavailable
-from alphapivot.execution import control, orders
-from alphapivot.execution.clearing import abandon, unlock
-from alphapivot.execution.states import TERMINAL
+from alphapivot.execution.book import control, orders
+from alphapivot.execution.book.clearing import abandon, unlock
+from alphapivot.execution.book.states import TERMINAL
 from alphapivot.hub import Hub
 from tests.execution.book import Book
 from tests.execution.conftest import World, at, make_settings

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from alphapivot.execution import ledger, orders
+from alphapivot.execution.book import ledger, orders
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 
-from alphapivot import calendars
+from alphapivot.calendar import bar_ends
 
 WIDTHS = {"1m": "1m", "5m": "5m", "15m": "15m", "1h": "1h", "60m": "1h"}
 
@@ -22,14 +22,14 @@ def chart(ticker, query):
     end = int(query["period2"][0]) if "period2" in query else int(pd.Timestamp("2024-07-06").timestamp())
     start = int(query["period1"][0]) if "period1" in query else end - 86_400
     start, end = (pd.Timestamp(t, unit="s", tz="UTC") for t in (start, end))
-    table = calendars.sessions("XNYS", start, end)
+    table = bar_ends.sessions("XNYS", start, end)
     table = table[(table["open"] >= start) & (table["open"] < end)]
     if ticker == "HALTED":  # for a week in June 2024
         table = table[(table.index < "2024-06-17") | (table.index >= "2024-06-24")]
     if interval == "1d":
         stamps = table["open"]
     else:
-        width = calendars.INTERVALS[WIDTHS[interval]]
+        width = bar_ends.INTERVALS[WIDTHS[interval]]
         begins = [
             pd.date_range(o, c, freq=width, inclusive="left")
             for o, c in zip(table["open"], table["close"], strict=True)

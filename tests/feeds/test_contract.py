@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from alphapivot.feeds import FEEDS, RAW, Request, open_feed
-from alphapivot.feeds.base import ACTIONS
-from alphapivot.settings import FilesFeed, Instrument, SimulatedFeed, YahooFeed
+from alphapivot.config.sections.feeds import FEEDS, FilesFeed, SimulatedFeed, YahooFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.feeds.base import ACTIONS, RAW, Request
+from alphapivot.feeds.registry import open_feed
 
 SINCE = pd.Timestamp("2024-06-25 20:00", tz="UTC").to_pydatetime()
 UNTIL = pd.Timestamp("2024-07-03 16:00", tz="UTC").to_pydatetime()

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot import calendars, expiry, rolls
+from alphapivot.config.sections.feeds import FilesFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.data import resample, roll_policy, rolls
+from alphapivot.data.screen import screen
 from alphapivot.errors import ConfigError
-from alphapivot.feeds import Request, open_feed
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Rolls
-from alphapivot.quality import screen
-from alphapivot.settings import FilesFeed, Instrument
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 UNTIL = pd.Timestamp("2025-01-01", tz="UTC").to_pydatetime()
@@ -370,11 +372,11 @@ def test_the_euro_stoxx_of_2006_reads_screens_and_resamples():
     both = pd.concat([spot.bars, futures.bars], ignore_index=True)
     screened = screen(both, {"X": instrument(**terms)}, now=UNTIL)
     assert len(both) == len(screened.bars) + screened.quarantined + screened.collapsed
-    hours = calendars.resample(screened.bars, "1h", {"X": "XEUR"}, UNTIL)
+    hours = resample.resample(screened.bars, "1h", {"X": "XEUR"}, UNTIL)
     both_hours = set(hours[hours["market"] == "spot"]["ts"]) & set(hours[hours["market"] == "futures"]["ts"])
     assert len(both_hours) > 150
     # the vendor's own daily futures file is the oracle where it agrees with its minutes
-    days = calendars.resample(screened.bars, "1d", {"X": "XEUR"}, UNTIL)
+    days = resample.resample(screened.bars, "1d", {"X": "XEUR"}, UNTIL)
     daily = fetch(root, "1d", "futures", section={"stamp": "date"}, **(terms | {"futures": "futures_1d.csv"})).bars
     joined = days[days["market"] == "futures"].merge(daily, on="ts", suffixes=("", "_vendor"))
     assert len(joined) > 35
@@ -390,10 +392,10 @@ def test_minutes_of_2006_begin_where_the_instrument_says_that_the_session_does()
     own = instrument(**terms, session="09:00-22:00")
     assert screen(bars, {"X": own}, now=UNTIL).issues.empty
     # the calendar opens at 08:00, so that the first day's bar could not be known to be whole
-    days = calendars.resample(bars, "1d", {"X": own.hours}, UNTIL)
+    days = resample.resample(bars, "1d", {"X": own.hours}, UNTIL)
     assert stamps(days)[0] == "2006-01-02 21:00"
-    assert stamps(calendars.resample(bars, "1d", {"X": "XEUR"}, UNTIL))[0] == "2006-01-03 21:00"
-    hours = calendars.resample(bars, "4h", {"X": own.hours}, UNTIL)
+    assert stamps(resample.resample(bars, "1d", {"X": "XEUR"}, UNTIL))[0] == "2006-01-03 21:00"
+    hours = resample.resample(bars, "4h", {"X": own.hours}, UNTIL)
     # from 09:00, in Berlin, and nothing was traded in the last hour
     assert stamps(hours)[:4] == ["2006-01-02 12:00", "2006-01-02 16:00", "2006-01-02 20:00", "2006-01-03 12:00"]
 
@@ -431,7 +433,7 @@ def test_sunday_evenings_of_the_e_mini_are_the_beginning_of_mondays():
     assert monday[["open", "high", "low", "close", "volume"]].tolist() == [1774.75, 1792.5, 1774, 1785.25, 202043]
     # a Monday of which only the evening before is known is that evening
     assert bars.loc[("ES_201403", pd.Timestamp("2013-12-02 23:00", tz="UTC")), "volume"] == 26 + 2827
-    made = rolls.decide(screened.bars, Rolls.empty(), {"X": expiry.policy(instrument(**terms), None)})
+    made = rolls.decide(screened.bars, Rolls.empty(), {"X": roll_policy.policy(instrument(**terms), None)})
     assert [(str(r.ts)[:16], r.contract) for r in made[1:].itertuples()] == [("2013-12-13 23:00", "ES_201403")]
 
 

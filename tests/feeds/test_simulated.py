@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapivot import calendars
-from alphapivot.feeds import Request, open_feed
+from alphapivot.config.sections.feeds import SimulatedFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.data import resample
+from alphapivot.data.screen import screen
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Bars
-from alphapivot.quality import screen
-from alphapivot.settings import Instrument, SimulatedFeed
 
 
 def utc(text):
@@ -71,7 +73,7 @@ def test_intraday_bars_of_a_day_make_exactly_its_daily_bar(market, interval, cal
     # July and November 2019 have half days and both clock changes are in the range
     fine = bars(market=market, interval=interval, calendar=calendar, until="2019-12-01")
     daily = bars(market=market, calendar=calendar, until="2019-12-01")
-    made = calendars.resample(fine, "1d", {"AAA": calendar}, utc("2019-12-01"))
+    made = resample.resample(fine, "1d", {"AAA": calendar}, utc("2019-12-01"))
     pd.testing.assert_frame_equal(made.drop(columns="source"), daily.drop(columns="source"), check_dtype=False)
 
 

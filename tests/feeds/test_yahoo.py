@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import time_machine
 
-from alphapivot import calendars
+from alphapivot.calendar import bar_ends
+from alphapivot.config.sections.feeds import YahooFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.data.screen import screen
 from alphapivot.errors import Unavailable
-from alphapivot.feeds import Request, open_feed
-from alphapivot.quality import screen
-from alphapivot.settings import Instrument, YahooFeed
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 
 CHECKOUT = Path(__file__).parents[2]
 SINCE = pd.Timestamp("2024-06-28 20:00", tz="UTC").to_pydatetime()
@@ -102,7 +104,7 @@ def test_intraday_stamps_at_the_start_become_ends_and_the_unfinished_bar_is_left
     # seven bars a day, the last one of half an hour, over nearly two years; four on a half day
     assert set(found.bars["ts"].dt.minute) == {30, 0}
     assert len(found.bars) > 3400
-    assert found.bars["ts"].iloc[-1] == calendars.due("XNYS", "1h", now)
+    assert found.bars["ts"].iloc[-1] == bar_ends.due("XNYS", "1h", now)
 
 
 def test_a_piece_of_a_request_in_which_nothing_traded_stops_no_others(yahoo):
@@ -222,7 +224,7 @@ FETCH = """
 import sys
 from datetime import datetime, timezone
 from alphapivot.feeds import Request, open_feed
-from alphapivot.settings import Instrument, YahooFeed
+from alphapivot.config.settings import Instrument, YahooFeed
 
 instrument = Instrument.model_validate_json(sys.argv[2])
 request = Request(instrument, "spot", "1d", None, datetime(2024, 7, 5, tzinfo=timezone.utc))

@@ -25,7 +25,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from alphapivot import calendars
+from alphapivot.calendar import bar_ends
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = pd.Timestamp("2025-06-27", tz="UTC")
@@ -71,7 +71,7 @@ class Newcomer:
         """Two CSV files as a spreadsheet exports them, and a config that reads them."""
         own = self.checkout / "own"
         (own / "prices").mkdir(parents=True)
-        days = calendars.sessions("XNYS", (LAST - pd.Timedelta(days=900)).to_pydatetime(), LAST.to_pydatetime()).index
+        days = bar_ends.sessions("XNYS", (LAST - pd.Timedelta(days=900)).to_pydatetime(), LAST.to_pydatetime()).index
         random = np.random.default_rng(13)
         config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
         config.read(ROOT / "tests" / "configs" / "small.ini")

@@ -89,9 +89,7 @@ class Checkout:
                 environ = (process / "environ").read_bytes().decode()
             except (OSError, UnicodeDecodeError):
                 continue
-            if f"ALPHAPIVOT_HOME={home}" in environ and any(
-                w in command for w in ("flows.prefect_server", "cli worker")
-            ):
+            if f"ALPHAPIVOT_HOME={home}" in environ and any(w in command for w in ("flows.server.app", "cli worker")):
                 found[int(process.name)] = command
         return found
 

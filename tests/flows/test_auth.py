@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from alphapivot.errors import Unavailable
-from flows import auth, operate, serve
+from flows.server import auth, local, serve
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_it_is_generated_once_in_a_file_and_a_folder_of_its_owner(bare):
 
 def test_the_folder_of_an_earlier_installation_is_closed(bare, tmp_path):
     (tmp_path / "prefect").mkdir(mode=0o755)
-    with operate.locked("server.lock"):
+    with local.locked("server.lock"):
         assert stat.S_IMODE((tmp_path / "prefect").stat().st_mode) == 0o700
 
 
@@ -104,7 +104,7 @@ def test_a_server_of_an_earlier_version_is_not_joined(bare, tmp_path):
     with (tmp_path / "prefect" / "server.alive").open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match=r"an earlier AlphaPivot .* stop the `alphapivot ui`"):
-            operate.join()
+            local.join()
 
 
 def test_there_is_no_link_where_no_login_is_asked_for(bare, tmp_path):
@@ -132,7 +132,7 @@ class Guarded(BaseHTTPRequestHandler):
 def test_another_auth_string_than_the_servers_is_said_in_a_sentence(bare):
     with HTTPServer(("127.0.0.1", 0), Guarded) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        joined = operate.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
+        joined = local.PrefectServer(f"http://127.0.0.1:{server.server_port}/api")
         with pytest.raises(Unavailable, match=f"refuses the auth string .* {auth.CLIENT} is not set"):
             joined.wait()
         bare.setenv(auth.CLIENT, "me:wrong")

@@ -17,14 +17,17 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
-from alphapivot import pieces, process, settings
+from alphapivot import process
+from alphapivot.config import read
+from alphapivot.data import pieces
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Limit
 from alphapivot.feeds.yahoo import LIMITS
 from alphapivot.frames import Bars, Rolls
-from alphapivot.hub import Hub, attended
-from alphapivot.hub import bars as stored
-from flows import backfill
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import run_locks
+from tasks.local import backfill
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "configs" / "small.ini"
@@ -170,7 +173,7 @@ def killed(environ, times, bars):
 def tells_that_it_is_gone():
     hub = hubs.connect()
     for _ in range(100):  # until PostgreSQL has seen that its client is gone
-        attended.close_abandoned(hub)
+        run_locks.close_abandoned(hub)
         if (state := count(hub, "SELECT state FROM ops.run WHERE kind = 'backfill'")) == "failed":
             break
         time.sleep(0.1)
@@ -181,7 +184,7 @@ def tells_that_it_is_gone():
 def test_two_processes_never_work_at_one_backfill(environ, in_pieces):
     def meanwhile(number, *_):
         if number == 2:
-            attended.close_abandoned(hubs.connect())
+            run_locks.close_abandoned(hubs.connect())
             assert count(hubs.connect(), "SELECT state FROM ops.run") == "running"
             with pytest.raises(DataError, match="under way in another process"):
                 run()
@@ -216,7 +219,7 @@ def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monke
                 raise Unavailable("it is out")
             return whole(self, requests)
 
-    monkeypatch.setitem(__import__("alphapivot.feeds").feeds.FEEDS, "simulated", Failing)
+    monkeypatch.setattr("alphapivot.feeds.simulated.Simulated", Failing)
     with pytest.raises(Unavailable, match="it is out"):
         run()
     hub = hubs.connect()
@@ -227,7 +230,7 @@ def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monke
 
 
 def test_pieces_keep_to_what_the_provider_gives():
-    loaded = settings.load(ROOT / "config.ini", {}, {"timeframes.base": "1m", "timeframes.weights": "1m: 0.5, 1d: 0.5"})
+    loaded = read.load(ROOT / "config.ini", {}, {"timeframes.base": "1m", "timeframes.weights": "1m: 0.5, 1d: 0.5"})
     now = datetime(2026, 6, 1, tzinfo=UTC)
     planned, notes = pieces.plan(loaded, {"yahoo": LIMITS}, now - timedelta(days=300), now, now)
     assert min(p.since for p in planned) == now - timedelta(days=29)
@@ -237,10 +240,10 @@ def test_pieces_keep_to_what_the_provider_gives():
         own = [p for p in planned if symbol in p.symbols]
         assert [p.until for p in own[:-1]] == [p.since for p in own[1:]]
         assert [p.last for p in own] == [False] * (len(own) - 1) + [True]
-    hourly = settings.load(ROOT / "config.ini", {}, {"timeframes.base": "1h", "timeframes.weights": "1h: 0.5, 1d: 0.5"})
+    hourly = read.load(ROOT / "config.ini", {}, {"timeframes.base": "1h", "timeframes.weights": "1h: 0.5, 1d: 0.5"})
     planned, _ = pieces.plan(hourly, {"yahoo": LIMITS}, now - timedelta(days=3000), now, now)
     assert min(p.since for p in planned) == now - timedelta(days=729)
-    daily = settings.load(ROOT / "config.ini", {})
+    daily = read.load(ROOT / "config.ini", {})
     planned, notes = pieces.plan(daily, {"yahoo": {"1d": Limit()}}, now - timedelta(days=3000), now, now)
     assert not notes
     assert {s for p in planned for s in p.symbols} == set(daily.instruments)

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from alphapivot import feeds, hub, pieces, process
+from alphapivot import hub, process
+from alphapivot.data import pieces
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.files import Files
-from alphapivot.hub import attended
-from flows import backfill
+from alphapivot.hub.tables import run_locks
+from tasks.local import backfill
 from tests.flows.test_waits import CONFIG
 
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
@@ -40,7 +41,7 @@ def interrupted(hub_url, tmp_path, monkeypatch):
                 raise Unavailable("it is out")
             return super().fetch(requests)
 
-    monkeypatch.setitem(feeds.FEEDS, "files", Failing)
+    monkeypatch.setattr("alphapivot.feeds.files.Files", Failing)
     with pytest.raises(Unavailable):
         run(settings)
     return settings
@@ -89,5 +90,5 @@ def test_one_that_another_process_is_at_is_left_to_it_however_old_it_is(interrup
         (run_id,) = conn.execute(text("SELECT run_id FROM ops.run")).scalars()
         aged = "UPDATE ops.run SET state = 'running', started_at = started_at - interval '2 days'"
         conn.execute(text(aged))
-    with attended.held(database, run_id), pytest.raises(DataError, match="is under way in another process"):
+    with run_locks.held(database, run_id), pytest.raises(DataError, match="is under way in another process"):
         run(interrupted)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from prefect.server.schemas.schedules import CronSchedule
 
-from alphapivot import settings
+from alphapivot.config import read
 from alphapivot.home import CHECKOUT
 
 DEPLOYMENTS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
@@ -51,7 +51,7 @@ def test_no_deploy_wakes_a_paused_schedule_or_lets_two_runs_overlap(deployment):
     )
 
 
-CALENDARS = {i.calendar for i in settings.load(CHECKOUT / "config.ini", {}).instruments.values()}
+CALENDARS = {i.calendar for i in read.load(CHECKOUT / "config.ini", {}).instruments.values()}
 
 
 @pytest.mark.parametrize("calendar", sorted(CALENDARS))

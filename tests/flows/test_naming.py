@@ -7,7 +7,7 @@ import re
 import pytest
 
 from alphapivot.home import CHECKOUT
-from flows import naming
+from flows.server import naming
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from flows import auth, prefect_server
+from flows.server import app, auth
 
 OURS = "http://127.0.0.1:4200"  # as it is told; it listens wherever there is room
 
@@ -35,7 +35,7 @@ def client(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")
     monkeypatch.setenv(auth.SERVER, "admin:planted")
     inner = Starlette(routes=[Route("/api/x", answer, methods=["GET", "POST"]), WebSocketRoute("/api/ws", greet)])
-    served = uvicorn.Server(uvicorn.Config(prefect_server.guarded(inner, 4200), port=0, log_level="error"))
+    served = uvicorn.Server(uvicorn.Config(app.guarded(inner, 4200), port=0, log_level="error"))
     thread = threading.Thread(target=served.run)
     thread.start()
     while not served.started:
@@ -93,8 +93,8 @@ def test_our_own_pages_and_programs_are_served(client, headers):
 def test_a_proxys_address_is_one_of_ours(monkeypatch):
     monkeypatch.setenv("PREFECT_SERVER_UI_API_URL", "https://trade.example.com/api")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert "https://trade.example.com" in prefect_server.origins(4200)
-    assert prefect_server.hosts(4200) == ["127.0.0.1", "localhost", "trade.example.com"]
+    assert "https://trade.example.com" in app.origins(4200)
+    assert app.hosts(4200) == ["127.0.0.1", "localhost", "trade.example.com"]
 
 
 def test_no_page_may_be_framed_or_load_from_elsewhere(client):

@@ -11,7 +11,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from alphapivot.hub import embedded
+from alphapivot.hub.server import embedded
 
 ROOT = Path(__file__).parents[2]
 SMALL = (ROOT / "tests" / "configs" / "small.ini").read_text()

@@ -12,7 +12,7 @@ from prefect.server.schemas.actions import validate_base_job_template
 
 from alphapivot.errors import AlphaPivotError
 from alphapivot.home import CHECKOUT
-from flows import deploy, worker
+from flows.server import deploy, worker
 
 OURS = {worker.STEP: {"directory": str(CHECKOUT)}}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from alphapivot.hub import migrate, reader
+from alphapivot.hub.server import migrate, reader, restrain
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/*.sql")))))
@@ -81,7 +81,7 @@ def test_the_reader_enters_no_other_database_of_our_server(hub, other):
 def stored_password(hub):
     with hub.dbapi() as connection:
         query = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
-        return connection.execute(query, [reader.ROLE]).fetchone()[0]
+        return connection.execute(query, [restrain.ROLE]).fetchone()[0]
 
 
 def test_the_readers_password_is_sent_as_a_hash_and_stays_unless_a_new_one_is_wanted(hub, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_long_transaction_of_the_reader_ends_with_our_next_command_and_a_short
     assert alive(as_reader)
     with hub.dbapi(autocommit=True) as ours, pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "LONGEST", "0 seconds")
-        assert reader.restrain(ours) == 1
+        assert restrain.restrain(ours) == 1
     assert not alive(as_reader)
 
 

@@ -16,7 +16,9 @@ import pytest
 
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.frames import Bars
-from alphapivot.hub import Hub, backup, digest, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.server import backup
+from alphapivot.hub.tables import digest, ops
 
 OLDER = Path("/usr/lib/postgresql/15/bin")
 

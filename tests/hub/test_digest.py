@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from alphapivot import process
-from alphapivot.hub import Hub, digest
-from flows import replay
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import digest
+from tasks.local import replay
 
 CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
 

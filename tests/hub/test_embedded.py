@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from alphapivot.errors import Unavailable
-from alphapivot.hub import embedded
+from alphapivot.hub.server import embedded
 
 CHECKOUT = Path(__file__).parents[2]
 FAST = {"fsync": "off", "shared_buffers": "16MB"}

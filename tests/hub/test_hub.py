@@ -15,7 +15,8 @@ from sqlalchemy import text
 import alphapivot.hub
 from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot.frames import FRAMES, Bars
-from alphapivot.hub import Hub, ops
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops
 
 
 def kill_connections(hub):

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from alphapivot.errors import ConfigError
-from alphapivot.hub.migrate import migrate
+from alphapivot.hub.server.migrate import migrate
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.frames import Rolls
-from alphapivot.hub import ops
+from alphapivot.hub.tables import ops
 from alphapivot.runs import Receipt, RunRef
 
 AS_OF = datetime(2024, 1, 10, 21, tzinfo=UTC)

@@ -17,8 +17,9 @@ from psycopg import sql
 from alphapivot import process
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars
-from alphapivot.hub import Hub, reader
-from alphapivot.hub.programs import Programs, _unprivileged
+from alphapivot.hub import Hub
+from alphapivot.hub.server import reader, restrain
+from alphapivot.hub.server.programs import Programs, _unprivileged
 
 # `bin` folders of servers besides Debian's, separated by colons
 NAMED = filter(None, os.environ.get("ALPHAPIVOT_TEST_POSTGRES", "").split(":"))
@@ -84,7 +85,7 @@ def test_a_role_that_owns_its_database_and_nothing_else_keeps_the_hub_in_it(owne
 
 
 def test_a_session_is_ingested_scored_and_traded_in_it(owner, monkeypatch):
-    from flows import replay
+    from tasks.local import replay
 
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", owner.url)
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
@@ -112,8 +113,8 @@ def test_its_reader_makes_no_temporary_table_and_its_long_transactions_end(owner
             hub.migrate()
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
-    owner.grant(f"DROP OWNED BY {reader.ROLE}", owner.database)
-    owner.grant(f"DROP ROLE {reader.ROLE}; ALTER ROLE {name} NOCREATEROLE")
+    owner.grant(f"DROP OWNED BY {restrain.ROLE}", owner.database)
+    owner.grant(f"DROP ROLE {restrain.ROLE}; ALTER ROLE {name} NOCREATEROLE")
 
 
 def refused(url: str) -> ConfigError:
@@ -162,5 +163,5 @@ def test_tables_that_stand_need_no_right_to_create(owner):
 
 
 def test_a_server_that_is_too_old_is_refused(owner, monkeypatch):
-    monkeypatch.setattr("alphapivot.hub.migrate.OLDEST", 99)
+    monkeypatch.setattr("alphapivot.hub.server.migrate.OLDEST", 99)
     assert "AlphaPivot needs 99 or newer" in str(refused(owner.url))

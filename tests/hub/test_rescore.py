@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from alphapivot.frames import Bars
-from alphapivot.hub import ops, watermarks
+from alphapivot.hub.tables import ops, watermarks
 
 NOW = datetime.now(UTC)
 KEY = watermarks.Key("live", "trend", "1d", 0)

@@ -15,10 +15,12 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from alphapivot.config.sections.runtime import Retention
 from alphapivot.frames import Bars
 from alphapivot.home import CHECKOUT
-from alphapivot.hub import Hub, bars, migrate, ops, retention
-from alphapivot.settings import Retention
+from alphapivot.hub import Hub
+from alphapivot.hub.server import migrate, retention
+from alphapivot.hub.tables import bars, ops
 
 SERVER = os.environ.get("ALPHAPIVOT_TEST_TIMESCALE")
 pytestmark = [

@@ -16,8 +16,9 @@ from psycopg import sql
 
 from alphapivot.errors import DataError
 from alphapivot.frames import Bars, Issues, Rolls, Signals
-from alphapivot.hub import bars, merge, ops
-from alphapivot.hub.write import Written, upsert
+from alphapivot.hub.bulk import merge
+from alphapivot.hub.bulk.write import Written, upsert
+from alphapivot.hub.tables import bars, ops
 
 AS_OF = datetime(2024, 1, 10, tzinfo=UTC)
 NAN = float("nan")

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import talib
 
-from alphapivot import rolls
+from alphapivot.data import rolls
 from alphapivot.errors import DataError
 from pillars.base import SIGNAL, Panel, Parts, Pillar
-from pillars.sample import sample_bars
+from pillars.kit.sample import sample_bars
 
 NAN = np.nan
 

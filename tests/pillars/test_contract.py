@@ -10,8 +10,8 @@ import talib
 
 from pillars import PILLARS
 from pillars.base import Panel, Parts, Pillar
-from pillars.contract import CHECKS, BrokenPromise
-from pillars.sample import sample_bars
+from pillars.kit.contract import CHECKS, BrokenPromise
+from pillars.kit.sample import sample_bars
 
 
 @pytest.fixture(scope="module", params=PILLARS.values(), ids=PILLARS)

@@ -11,15 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pillars.expression import (
-    BACK,
-    DEPTH,
-    FUNCTIONS,
-    LENGTH,
-    WORK,
-    ExpressionError,
-    compile_condition,
-)
+from pillars.rules.expression import BACK, DEPTH, FUNCTIONS, LENGTH, WORK, ExpressionError, compile_condition
 
 NAMES = ("adx", "close", "ema_slow", "low")
 NAN = float("nan")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pillars.base import BESIDE, Panel
 from pillars.flow import Flow
-from pillars.sample import sample_bars
+from pillars.kit.sample import sample_bars
 
 PRICES = ["open", "high", "low", "close"]
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from pillars.base import Panel
+from pillars.kit.sample import sample_bars
 from pillars.quality import Quality
 from pillars.risk import Risk
-from pillars.sample import sample_bars
 
 PRICES = ["open", "high", "low", "close"]
 

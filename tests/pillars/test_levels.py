@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pillars import levels
+from pillars.kit import levels
 
 NAN = np.nan
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from pillars.base import Panel
+from pillars.kit.sample import sample_bars
 from pillars.momentum import Momentum
-from pillars.sample import sample_bars
 
 PRICES = ["open", "high", "low", "close"]
 COUNTS = (110, 140, 155, 179, 260, 340)

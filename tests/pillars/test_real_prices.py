@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pillars import PILLARS, blocks
-from pillars.contract import (
+from pillars import PILLARS
+from pillars.kit import windows
+from pillars.kit.contract import (
     does_not_depend_on_the_unit_of_price,
     does_not_look_into_the_future,
     is_neutral_on_a_constant_price,
@@ -61,7 +62,7 @@ def test_the_contract_holds_on_real_prices(name, check, market):
 
 @pytest.mark.parametrize("name", ["trend", "momentum", "structure"])
 def test_scores_of_real_prices_use_the_whole_range_both_ways(name, market):
-    score = blocks.score(PILLARS[name](), market, "1d", after=None)["score"].dropna()
+    score = windows.score(PILLARS[name](), market, "1d", after=None)["score"].dropna()
     assert len(score) > 0.95 * len(market)
     assert score.quantile(0.05) < -40
     assert score.quantile(0.95) > 40
@@ -70,7 +71,7 @@ def test_scores_of_real_prices_use_the_whole_range_both_ways(name, market):
 
 @pytest.mark.parametrize("name", ["quality", "risk"])
 def test_gates_of_real_prices_tell_good_times_from_bad_ones(name, market):
-    gate = blocks.score(PILLARS[name](), market, "1d", after=None)["gate"].dropna()
+    gate = windows.score(PILLARS[name](), market, "1d", after=None)["gate"].dropna()
     assert len(gate) > 0.9 * len(market)
     assert gate.quantile(0.05) < 0.6
     assert gate.quantile(0.95) > 0.85

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pillars import blocks
 from pillars.base import Panel, Parts, Pillar
-from pillars.contract import CHECKS
-from pillars.rules import Rule, Ruled, features
-from pillars.sample import sample_bars
+from pillars.kit import windows
+from pillars.kit.contract import CHECKS
+from pillars.kit.sample import sample_bars
+from pillars.rules.rules import Rule, Ruled, features
 from pillars.trend import Trend
 
 
@@ -154,7 +154,7 @@ def test_rules_fire_on_the_sample_that_the_contract_is_held_on():
 def test_explained_parts_show_the_rules():
     ruled = Ruled(pillar=Trend(), rules=RULES)
     bars = sample_bars(ruled.history)
-    made, signals = (f(ruled, bars, "1d", after=None) for f in (blocks.parts, blocks.score))
+    made, signals = (f(ruled, bars, "1d", after=None) for f in (windows.parts, windows.score))
     assert list(made.columns[-3:]) == ["rule blowoff", "rule cross", "rule pullback"]
     total = made.drop(columns=["symbol", "ts"]).sum(axis=1, skipna=False).clip(-100, 100)
     np.testing.assert_allclose(total, signals["score"].astype(float), atol=0.0051)

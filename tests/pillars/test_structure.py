@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pillars.base import Panel
-from pillars.sample import sample_bars
+from pillars.kit.sample import sample_bars
 from pillars.structure import Structure
 
 PRICES = ["open", "high", "low", "close"]

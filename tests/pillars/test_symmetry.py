@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot import calibration
-from alphapivot.composite import blended, compose
-from alphapivot.settings import CompositeSettings, Timeframes
-from pillars import PILLARS, blocks
+from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
+from alphapivot.scoring import calibration
+from alphapivot.scoring.composite import blended, compose
+from pillars import PILLARS
 from pillars.base import Panel
-from pillars.sample import sample_bars
+from pillars.kit import windows
+from pillars.kit.sample import sample_bars
 
 MIRRORED = {"open": "open", "high": "low", "low": "high", "close": "close"}  # what becomes of what
 DIRECTIONAL = [name for name, kind in PILLARS.items() if kind.directional]
@@ -75,7 +76,7 @@ def test_the_composite_of_a_negated_path_is_negated_calibration_and_gates_includ
     daily, fits, made = Timeframes(base="1d", weights={"1d": 1.0}), [], []
     for bars in paths(1e-6):
         every = [PILLARS[name]() for name in DIRECTIONAL] + list(GATING.values())
-        signals = pd.concat([blocks.score(pillar, bars, "1d", after=None) for pillar in every], ignore_index=True)
+        signals = pd.concat([windows.score(pillar, bars, "1d", after=None) for pillar in every], ignore_index=True)
         due = bars[["symbol", "ts"]].assign(interval="1d", due=bars["ts"])
         first, last = (bars["ts"].agg(f).tz_localize(None).to_datetime64() for f in ("min", "max"))
         dates = calibration.due("quarterly", first, last)

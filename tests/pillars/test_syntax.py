@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pillars import syntax
+from pillars.rules import syntax
 
 SOURCES = [path.read_text() for path in Path(syntax.__file__).parent.glob("*.py")]
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from alphapivot.reports import deciles
+from alphapivot.reports.page import deciles
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from alphapivot.reports import charts, views
+from alphapivot.reports.page import charts
+from alphapivot.reports.terminal import views
 from tasks import reports
 
 NASTY = [

@@ -16,9 +16,10 @@ from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Composites, Signals
-from alphapivot.reports import charts, explained, tables
-from alphapivot.waterfall import Line
-from flows import replay
+from alphapivot.reports import explanation, overview
+from alphapivot.reports.page import charts
+from alphapivot.scoring.waterfall import Line
+from tasks.local import replay
 
 ROOT = Path(__file__).parents[2]
 RULE = "\n[rule.trend.tilt]\nwhen = adx > 1\nscore = -7\n"
@@ -36,13 +37,13 @@ def market(server, template, tmp_path_factory):
         monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(path))
         settings = process.configure()
         replay.session(settings, datetime.fromisoformat("2025-04-03T23:30:00Z"))
-        yield hubs.connect(), settings, tables.latest(hubs.connect())
+        yield hubs.connect(), settings, overview.latest(hubs.connect())
 
 
 @pytest.fixture(scope="module")
 def stories(market):
     hub, settings, run = market
-    return {symbol: explained.explain(hub, settings, run, symbol, None) for symbol in settings.instruments}
+    return {symbol: explanation.explain(hub, settings, run, symbol, None) for symbol in settings.instruments}
 
 
 def test_steps_add_up_exactly_to_the_stored_score(market, stories):
@@ -77,7 +78,7 @@ def test_what_parts_exceed_the_limit_by_is_a_step_of_its_own():
         columns=["pillar", "interval", "score", "share", "scalar", "cap", "weight", "contribution"],
     )
     lines = [Line("trend 1d", "", 25.0, 25.0), Line("raw", "", 5.0, 30.0)]
-    steps = explained.by_part(terms, {("trend", "1d"): {"a": 80.0, "b": 60.0, "c": 0.0}}, lines)
+    steps = explanation.by_part(terms, {("trend", "1d"): {"a": 80.0, "b": 60.0, "c": 0.0}}, lines)
     assert [(s.label, s.effect, s.total) for s in steps] == [
         ("trend 1d: a", 20.0, 20.0),
         ("trend 1d: b", 15.0, 35.0),

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from alphapivot.reports import fit, layout, terminal
-from alphapivot.research import evaluation
+from alphapivot.reports.terminal import fit, layout, terminal
+from alphapivot.research.evaluate import evaluation
 
 TRADES = pd.DataFrame(
     {

@@ -6,7 +6,7 @@ import pytest
 
 from alphapivot.cli import main
 from alphapivot.errors import ConfigError
-from alphapivot.reports import handbook
+from alphapivot.reports.terminal import handbook
 from pillars import PILLARS
 from pillars.trend import Trend
 

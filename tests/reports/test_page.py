@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from alphapivot.reports import charts
+from alphapivot.reports.page import charts
 
 
 @pytest.mark.browser

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from alphapivot.reports import picture
+from alphapivot.reports.page import picture
 
 DAYS = [date(2026, 1, 1) + timedelta(days=n) for n in range(5)]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -9,10 +9,10 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
+from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
-from alphapivot.reports import result as results
-from alphapivot.reports import versus
-from alphapivot.settings import Settings
+from alphapivot.reports.book import comparison
+from alphapivot.reports.book import result as results
 
 D = Decimal
 TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
@@ -241,7 +241,7 @@ def test_two_books_are_compared_decision_by_decision(world):
             if (day, settings) != (22, world.settings):
                 world.trade(day, terms=TERMS, settings=settings)
     own, theirs = made(world), made(world, "bt-dear")
-    found = versus.compare(own, theirs, {"A": D("0.01")})
+    found = comparison.compare(own, theirs, {"A": D("0.01")})
     (pair,) = found.pairs.itertuples()
     assert (pair.entry_price, pair.other_entry_price) == (101, D("102.01"))
     assert (pair.entry_ticks, pair.exit_ticks) == (-101, 0)  # we paid 1.01 less; a target has no slippage
@@ -250,7 +250,7 @@ def test_two_books_are_compared_decision_by_decision(world):
     assert (found.missed["symbol"].tolist(), found.missed["why"].tolist()) == (["A"], ["not decided here"])
     assert found.extra.empty
     later = own.trades.assign(as_of=own.trades["as_of"] + pd.Timedelta(hours=3))  # the same bar, decided on later
-    assert len(versus.compare(dataclasses.replace(own, trades=later), theirs, {}).pairs) == 1
-    back = versus.compare(theirs, own, {})
+    assert len(comparison.compare(dataclasses.replace(own, trades=later), theirs, {}).pairs) == 1
+    back = comparison.compare(theirs, own, {})
     assert back.pairs["entry_ticks"].tolist() == [None]
     assert len(back.extra) == 1

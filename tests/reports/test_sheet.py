@@ -10,10 +10,11 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from alphapivot.reports import book as books
-from alphapivot.reports import charts, kept, onepage, sheet_page, sheet_tables, versus
-from alphapivot.reports import result as results
-from alphapivot.research.performance import DEFINITIONS
+from alphapivot.reports.book import activity as books
+from alphapivot.reports.book import comparison, store
+from alphapivot.reports.book import result as results
+from alphapivot.reports.page import charts, html, one_page, tables
+from alphapivot.reports.performance import DEFINITIONS
 
 TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
 
@@ -40,7 +41,7 @@ def made(world):
 
 def page(made):
     world, found = made
-    return sheet_page.of(world.hub, found, versus.compare(found, found, {}))
+    return html.of(world.hub, found, comparison.compare(found, found, {}))
 
 
 def test_the_page_loads_nothing_and_shows_every_figure_with_its_definition(made):
@@ -77,7 +78,7 @@ def test_a_name_cannot_break_out_of_the_page(made):
     book = type(found.book)(**{**vars(found.book), "name": "<u>paper"})
     odd = type(found)(**{**vars(found), "trades": trades, "book": book, "warnings": ["<em>"]})
     bars = books.around(world.hub, found.book, "A")
-    text = sheet_page.page(odd, {"</script><b>X": bars})
+    text = html.page(odd, {"</script><b>X": bars})
     for raw in ("<b>X", "<u>paper", "<em>", "<i>"):
         assert raw not in text
 
@@ -87,9 +88,9 @@ def test_of_many_symbols_the_best_and_the_worst_are_shown_and_it_says_so(made):
     one = found.trades.iloc[[0]]
     many = [one.assign(symbol=f"S{k:03}", trade_id=1000 + k, result=Decimal(k - 30)) for k in range(100)]
     wide = type(found)(**{**vars(found), "trades": pd.concat(many, ignore_index=True)})
-    text = sheet_page.page(wide, {"S099": books.around(world.hub, found.book, "A")})
+    text = html.page(wide, {"S099": books.around(world.hub, found.book, "A")})
     assert "the 12 best and the 12 worst of 100." in text
-    table = sheet_tables.contribution(wide, "symbol")
+    table = tables.contribution(wide, "symbol")
     assert list(table["symbol"]) == [
         *(f"S{k:03}" for k in range(99, 79, -1)), "… 60 more", *(f"S{k:03}" for k in range(19, -1, -1)), "all",
     ]  # fmt: skip
@@ -99,16 +100,16 @@ def test_of_many_symbols_the_best_and_the_worst_are_shown_and_it_says_so(made):
 def test_a_book_that_never_traded_has_a_page(world):
     world.trade(20)
     found = results.make(world.hub, world.settings, "paper")
-    text = sheet_page.of(world.hub, found)
+    text = html.of(world.hub, found)
     assert "All figures" in text
     assert 'id="trades"' not in text
-    assert onepage.figure(found).layout.height == onepage.HEIGHT
+    assert one_page.figure(found).layout.height == one_page.HEIGHT
 
 
 def test_the_numbers_are_kept_once_and_sum_to_the_change_of_equity(made):
     world, found = made
-    number = kept.keep(world.hub, found)
-    assert kept.keep(world.hub, results.make(world.hub, world.settings, "paper")) == number
+    number = store.keep(world.hub, found)
+    assert store.keep(world.hub, results.make(world.hub, world.settings, "paper")) == number
     (sums,) = world.sql("SELECT sum(result) AS all, count(*) AS n FROM research.report_trade")
     assert (sums["all"], sums["n"]) == (found.net, len(found.trades))
     for kind in ("pillar", "symbol", "side"):
@@ -124,7 +125,7 @@ def test_the_numbers_are_kept_once_and_sum_to_the_change_of_equity(made):
     assert bare == []
     world.bar(25, 108, 112, 107, 111)
     world.trade(25)
-    assert kept.keep(world.hub, results.make(world.hub, world.settings, "paper")) > number
+    assert store.keep(world.hub, results.make(world.hub, world.settings, "paper")) > number
 
 
 @pytest.mark.browser
@@ -168,6 +169,6 @@ def test_the_one_page_picture_is_drawn(made, tmp_path):
     if not shutil.which("chromium"):
         pytest.skip("there is no chromium")
     file = tmp_path / "page.png"
-    charts.png(onepage.figure(made[1]), file, width=onepage.WIDTH)
+    charts.png(one_page.figure(made[1]), file, width=one_page.WIDTH)
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert file.stat().st_size > 50_000

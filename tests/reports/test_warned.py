@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alphapivot.reports import warned
+from alphapivot.reports.book import warned
 
 
 def test_a_few_of_a_kind_are_told_each_with_its_symbol():

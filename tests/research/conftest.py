@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphapivot.config.settings import Settings
 from alphapivot.frames import Bars, Composites
-from alphapivot.hub import backtests, ops
-from alphapivot.research import backtest
+from alphapivot.hub.tables import backtests, ops
+from alphapivot.research.backtest import driver
 from alphapivot.runs import RunRef
-from alphapivot.settings import Settings
 from tests.execution.conftest import make_settings
 
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)  # a 24/7 calendar: daily bars end at midnight
@@ -49,7 +49,7 @@ class Walks:
         backtests.open_(self.hub, run, book, FIRST)
         with ops.batch(self.hub, run, "scores", book, {}) as batch:
             batch.write(Composites, self.scores.assign(scope=book, batch_id=0)[Composites.columns()])
-        return run, backtest.booked(self.settings, book)
+        return run, driver.booked(self.settings, book)
 
     def trade(self, book: str, instants=None) -> RunRef:
         run, settings = self.begin(book)
@@ -57,9 +57,9 @@ class Walks:
         return run
 
     def go_on(self, run: RunRef, settings: Settings, instants=None) -> None:
-        timer = backtest.Timer()
+        timer = driver.Timer()
         chosen = self.instants() if instants is None else instants
-        backtest.trade(self.hub, run, settings, chosen, timer=timer, progress=lambda *_: None)
+        driver.trade(self.hub, run, settings, chosen, timer=timer, progress=lambda *_: None)
 
 
 def configured(symbols: list[str], lag: float = 0, **broker: str) -> Settings:

@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
-from alphapivot import plugins, process
+from alphapivot import process
+from alphapivot.cli import demo
+from alphapivot.config import plugins
 from alphapivot.errors import DataError
-from alphapivot.hub import backtests
-from alphapivot.reports import backtests as compared
-from flows import demo, replay
-from tasks import backtest, ingest, runs
+from alphapivot.hub.tables import backtests
+from alphapivot.reports.terminal import backtests as compared
+from tasks import ingest, runs
+from tasks.local import backtest, replay
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "configs" / "small.ini"

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
+from alphapivot.config.sections.trading import EntrySettings
 from alphapivot.errors import DataError
-from alphapivot.execution import engine
-from alphapivot.execution.source import Stored
-from alphapivot.hub import Hub, backtests
-from alphapivot.research import backtest_check
-from alphapivot.research.backtest_market import Stretch
-from alphapivot.trading_sections import EntrySettings
+from alphapivot.execution.market.source import Stored
+from alphapivot.execution.run import engine
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import backtests
+from alphapivot.research.backtest import check
+from alphapivot.research.backtest.market import Stretch
 
 
 def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
@@ -167,8 +168,8 @@ def test_an_entry_that_fills_before_its_score_was_published_is_found(walks):
     told = settings.model_copy(update={"feeds": {"walk": prompt}})
     world.go_on(run, told)
     with pytest.raises(DataError, match=r"lookahead: the entry in W00\d decided at .* stands on the score of"):
-        backtest_check.fills(world.hub, settings)
-    backtest_check.fills(world.hub, told)
+        check.fills(world.hub, settings)
+    check.fills(world.hub, told)
 
 
 @pytest.mark.timeout(1200)

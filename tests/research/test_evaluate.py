@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot.research import evaluate
+from alphapivot.research.evaluate import statistics
 
 
 def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95, horizon=5):
@@ -28,27 +28,27 @@ def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95,
             "score": score.T.ravel(),
         }
     )
-    return frame.assign(following=evaluate.following(frame, horizon))
+    return frame.assign(following=statistics.following(frame, horizon))
 
 
 def overall(frame, horizon=5):
-    return evaluate.measure(frame, horizon, sliced=False).set_index("slice").loc["all"]
+    return statistics.measure(frame, horizon, sliced=False).set_index("slice").loc["all"]
 
 
 def test_a_following_return_is_worked_by_hand():
     frame = pd.DataFrame(
         {"symbol": list("AAABB"), "ts": pd.to_datetime([1, 2, 3, 1, 2], utc=True), "close": [110.0, 121, 99, 50, 60]}
     )
-    np.testing.assert_allclose(evaluate.following(frame, 1), [0.1, -22 / 121, np.nan, 0.2, np.nan])
+    np.testing.assert_allclose(statistics.following(frame, 1), [0.1, -22 / 121, np.nan, 0.2, np.nan])
     # adjusted 110 was traded at 100: the change of the adjusted price over the traded one
     np.testing.assert_allclose(
-        evaluate.following(frame.assign(offset=10.0), 1), [0.11, -22 / 111, np.nan, 0.25, np.nan]
+        statistics.following(frame.assign(offset=10.0), 1), [0.11, -22 / 111, np.nan, 0.25, np.nan]
     )
 
 
 def test_no_return_is_made_of_a_price_that_is_not_positive():
     frame = pd.DataFrame({"symbol": "A", "ts": pd.to_datetime([1, 2, 3], utc=True), "close": [-1.0, 0.0, 5.0]})
-    assert evaluate.following(frame, 1).isna().all()
+    assert statistics.following(frame, 1).isna().all()
 
 
 def test_a_planted_edge_is_found():
@@ -62,7 +62,7 @@ def test_a_planted_edge_is_found():
 
 def test_a_planted_edge_shows_in_the_deciles():
     frame = market(2, edge=0.3, bars=2000)
-    found = evaluate.deciles(frame)
+    found = statistics.deciles(frame)
     assert found["decile"].tolist() == list(range(1, 11))
     assert found["mean_score"].is_monotonic_increasing
     assert found["mean_outcome"].rank().corr(found["decile"]) > 0.9
@@ -96,12 +96,12 @@ def test_the_coefficient_of_one_symbol_is_spearmans():
 def test_the_t_of_a_series_without_lags_is_the_usual_one():
     series = np.random.default_rng(5).normal(0.1, 1, 400)
     usual = series.mean() / (series.std() / np.sqrt(len(series)))
-    assert evaluate.newey_west(series, 0) == pytest.approx(usual)
+    assert statistics.newey_west(series, 0) == pytest.approx(usual)
 
 
 def test_newey_west_is_worked_by_hand():
     # mean 1; centred -1 0 1 0 -1 1; squares 4; lag 1: 0 + 0 + 0 + 0 - 1 = -1, weight 1/2: variance 4 - 1 = 3
-    assert evaluate.newey_west(np.array([0.0, 1, 2, 1, 0, 2]), 1) == pytest.approx(6 / np.sqrt(3))
+    assert statistics.newey_west(np.array([0.0, 1, 2, 1, 0, 2]), 1) == pytest.approx(6 / np.sqrt(3))
 
 
 def test_turnover_autocorrelation_and_hit_rate_worked_by_hand():
@@ -121,7 +121,7 @@ def test_turnover_autocorrelation_and_hit_rate_worked_by_hand():
 
 def test_slices_are_symbols_and_years_and_little_data_say_nothing():
     frame = market(4, symbols=2, bars=300)
-    found = evaluate.measure(frame, 5).set_index("slice")
+    found = statistics.measure(frame, 5).set_index("slice")
     assert list(found.index) == ["all", "S0", "S1", "2020", "2021"]
     assert found.loc["2020", "observations"] + found.loc["2021", "observations"] == found.loc["all", "observations"]
     few = overall(frame.head(25))
@@ -140,8 +140,8 @@ def test_a_years_slice_of_noise_is_no_reversal():
         frame = pd.DataFrame(
             {"symbol": "A", "ts": pd.bdate_range("2015-01-01", periods=2500, tz="UTC"), "close": close}
         )
-        frame = frame.assign(score=score.clip(-100, 100), following=evaluate.following(frame, 5))
-        found = evaluate.measure(frame, 5).set_index("slice")["t"]
+        frame = frame.assign(score=score.clip(-100, 100), following=statistics.following(frame, 5))
+        found = statistics.measure(frame, 5).set_index("slice")["t"]
         t += [found[str(year)] for year in range(2015, 2024)]
     assert abs(np.mean(t)) < 0.35
 
@@ -156,13 +156,13 @@ def test_what_goes_against_a_side_is_worked_by_hand():
         }
     )  # fmt: skip
     bars.loc[25, ["high", "low"]] = [107.0, 97.0]
-    long, short = (evaluate.against(bars, pd.Series(side, bars.index), 2) for side in (1.0, -1.0))
+    long, short = (statistics.against(bars, pd.Series(side, bars.index), 2) for side in (1.0, -1.0))
     # the ATR is 2: the two bars after 23 fall to 97 and rise to 107; those after 25 stay within 1
     assert (long[23], short[23]) == (1.5, 3.5)
     assert (long[22], short[22]) == (0.5, 0.5)
     assert long[12] != long[12]  # no ATR yet
     assert long[[28, 29]].isna().all()  # no two bars are left
-    assert evaluate.against(bars, pd.Series(np.nan, bars.index), 2).isna().all()
+    assert statistics.against(bars, pd.Series(np.nan, bars.index), 2).isna().all()
 
 
 def test_a_gate_that_closes_before_large_moves_has_a_negative_coefficient():
@@ -178,5 +178,5 @@ def test_correlations_are_those_of_pandas():
     wide = pd.DataFrame({"a": a, "b": a + rng.normal(size=200)})
     ts = pd.date_range("2024-01-01", periods=200, tz="UTC")
     long = pd.concat([pd.DataFrame({"symbol": "S", "ts": ts, "subject": n, "score": wide[n]}) for n in wide])
-    found = evaluate.correlations(long).set_index(["subject", "other"])["correlation"]
+    found = statistics.correlations(long).set_index(["subject", "other"])["correlation"]
     assert found["a", "b"] == found["b", "a"] == pytest.approx(wide["a"].corr(wide["b"]))

@@ -13,9 +13,9 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.frames import Bars, Composites
-from alphapivot.reports import tables
-from alphapivot.research import evaluation
-from flows import replay
+from alphapivot.reports import overview
+from alphapivot.research.evaluate import evaluation
+from tasks.local import replay
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,10 +26,10 @@ def market(server, template):
         monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database("evaluated", template=template))
         monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(ROOT / "tests" / "configs" / "small.ini"))
         settings = process.configure()
-        assert tables.latest(hubs.connect()) is None
+        assert overview.latest(hubs.connect()) is None
         assert cli.main(["evaluate"]) == 1  # there is no score yet
         replay.session(settings, datetime.fromisoformat("2025-04-03T23:30:00Z"))
-        yield hubs.connect(), settings, tables.latest(hubs.connect())
+        yield hubs.connect(), settings, overview.latest(hubs.connect())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alphapivot.research import overfitting as o
+from alphapivot.research.tune import overfitting as o
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot.research import performance
+from alphapivot.reports import performance
 
 D = Decimal
 _spec = importlib.util.spec_from_file_location("empyrical_oracle", Path(__file__).with_name("empyrical_oracle.py"))

@@ -14,9 +14,9 @@ import pytest
 
 from alphapivot import hub as hubs
 from alphapivot import process
-from alphapivot.reports import tables
-from alphapivot.research import evaluation
-from flows import replay
+from alphapivot.reports import overview
+from alphapivot.research.evaluate import evaluation
+from tasks.local import replay
 
 pytestmark = pytest.mark.timeout(600)  # minutes of a machine that is shared
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def evaluated(server_url, template, monkeypatch):
         settings = process.configure()
         replay.session(settings, datetime.fromisoformat("2025-04-03T23:30:00Z"))
         with hubs.connect() as hub:  # each market has a database of its own, and connections that must not stay
-            found = evaluation.run(hub, settings, tables.latest(hub), [1, 5])
+            found = evaluation.run(hub, settings, overview.latest(hub), [1, 5])
         measures = found.measures[(found.measures["slice"] == "all") & (found.measures["interval"] == "1d")]
         return measures.set_index(["subject", "outcome", "horizon"])
 

@@ -11,12 +11,11 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.frames import Bars
-from alphapivot.hub import backtests, ops
-from alphapivot.research import tune, tune_space
-from alphapivot.research.tune_judge import Judgement
-from alphapivot.research.tune_screen import Screening
-from flows import replay
-from tasks import backtest
+from alphapivot.hub.tables import backtests, ops
+from alphapivot.research.tune import search, space
+from alphapivot.research.tune.judge import Judgement
+from alphapivot.research.tune.trials import Screening
+from tasks.local import backtest, replay
 from tests.research.test_backtest import SMALL
 
 AS_OF = datetime(2025, 2, 14, 23, tzinfo=UTC)
@@ -115,13 +114,13 @@ def test_what_was_withdrawn_or_halted_since_are_other_data(market):
 
 
 def test_a_search_goes_on_with_the_same_data_and_begins_again_with_others(market):
-    keys = tune_space.parse(["execution.entry_threshold=5,10,15,20"], market, engine="core")
+    keys = space.parse(["execution.entry_threshold=5,10,15,20"], market, engine="core")
     judgement, said = Judgement("sharpe", "anchored", 1, 1), []
 
-    def search(progress=lambda *_: None):
+    def found(progress=lambda *_: None):
         said.clear()
         period = {"since": datetime(2024, 6, 1, tzinfo=UTC), "until": AS_OF}
-        return tune.run(
+        return search.run(
             hubs.connect(), market, keys, Screening(), **period, count=None, seed=0, judgement=judgement,
             progress=progress, jobs=1, say=said.append,
         )  # fmt: skip
@@ -131,12 +130,12 @@ def test_a_search_goes_on_with_the_same_data_and_begins_again_with_others(market
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(stop)
-    first = search()
+        found(stop)
+    first = found()
     assert "the data are unchanged" in said[0]
-    assert search().tune_id == first.tune_id
+    assert found().tune_id == first.tune_id
     restate("2025-02-03")
-    second = search()
+    second = found()
     assert second.tune_id != first.tune_id
     assert "starting again" in said[0]
     with hubs.connect().engine.connect() as conn:  # what it found then stays
@@ -147,9 +146,13 @@ def test_a_search_goes_on_with_the_same_data_and_begins_again_with_others(market
 @pytest.mark.parametrize(
     ("work", "command", "told"),
     [
-        ("tasks.backtest.run", ["backtest"], "interrupted: the same command goes on where it stopped"),
-        ("alphapivot.research.tune.run", ["tune", "--set", "execution.stop_atr=1,2"], "goes on after the trials"),
-        ("flows.backfill.run", ["ingest"], "with --to 2025-02-14, goes on with what is missing"),
+        ("tasks.local.backtest.run", ["backtest"], "interrupted: the same command goes on where it stopped"),
+        (
+            "alphapivot.research.tune.search.run",
+            ["tune", "--set", "execution.stop_atr=1,2"],
+            "goes on after the trials",
+        ),
+        ("tasks.local.backfill.run", ["ingest"], "with --to 2025-02-14, goes on with what is missing"),
     ],
 )
 def test_ctrl_c_says_how_to_go_on(market, monkeypatch, capsys, work, command, told):

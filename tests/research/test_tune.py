@@ -18,11 +18,11 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.frames import Composites
-from alphapivot.hub import backtests
-from alphapivot.research import core, tune_space
-from alphapivot.research.tune_scores import Scorer
-from flows import replay
-from tasks import backtest
+from alphapivot.hub.tables import backtests
+from alphapivot.research.screen import engine
+from alphapivot.research.tune import space
+from alphapivot.research.tune.scores import Scorer
+from tasks.local import backtest, replay
 
 ROOT = Path(__file__).parents[2]
 AS_OF = datetime.fromisoformat("2025-04-03T23:30:00Z")
@@ -66,13 +66,13 @@ def test_scores_made_in_memory_are_those_that_the_pipeline_stored_and_are_made_o
 
     every = len(settings.pillars)
     texts = ["composite.weights.trend=0.9", "execution.entry_threshold=5", "pillar.trend.slow=60"]
-    keys = tune_space.parse(texts, settings)
+    keys = space.parse(texts, settings)
     weight, threshold, slow = ({key: key.values[0]} for key in keys)
-    scorer.composites(tune_space.apply(settings, threshold))
+    scorer.composites(space.apply(settings, threshold))
     assert (scorer.signals.count, scorer.blends.count) == (every, 1)
-    scorer.composites(tune_space.apply(settings, weight))
+    scorer.composites(space.apply(settings, weight))
     assert (scorer.signals.count, scorer.blends.count) == (every, 2)
-    again = scorer.composites(tune_space.apply(settings, slow))
+    again = scorer.composites(space.apply(settings, slow))
     assert (scorer.signals.count, scorer.blends.count) == (every + 1, 3)
     assert not np.array_equal(again["raw"], found["raw"], equal_nan=True)
 
@@ -86,8 +86,8 @@ def test_the_engine_is_worth_after_every_instant_what_the_whole_backtest_is(mark
     theirs = {at: float(worth) for at, worth in backtests.equity(hub, book)}
     scorer = Scorer(hub, settings, since=since, until=until, known_at=None)
     market_ = scorer.market(settings)
-    scores = core.scores(scorer.composites(settings), settings.execution.entry_threshold)
-    result = core.simulate(market_, scores, core.rules(settings))
+    scores = engine.scores(scorer.composites(settings), settings.execution.entry_threshold)
+    result = engine.simulate(market_, scores, engine.rules(settings))
     assert result.entered >= 5
     assert list(market_.as_of) == list(theirs)
     assert result.equity == pytest.approx(list(theirs.values()), rel=1e-9)

@@ -17,8 +17,8 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.frames import Bars
-from alphapivot.hub import backtests, ops
-from flows import replay
+from alphapivot.hub.tables import backtests, ops
+from tasks.local import replay
 
 ROOT = Path(__file__).parents[2]
 AS_OF = datetime.fromisoformat("2024-11-03T23:30:00Z")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot.research import tune_objective as own
+from alphapivot.research.tune import objective as own
 
 
 def instants(*texts: str) -> pd.DatetimeIndex:

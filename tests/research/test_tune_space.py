@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from alphapivot import settings as grammar
+from alphapivot.config import read
+from alphapivot.config import settings as grammar
 from alphapivot.errors import ConfigError
-from alphapivot.research import tune_space as space
+from alphapivot.research.tune import space
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def settings():
-    return grammar.load(ROOT / "demo.ini", environ={})
+    return read.load(ROOT / "demo.ini", environ={})
 
 
 def made(settings, *texts):
@@ -38,7 +39,7 @@ def test_a_trial_is_the_config_that_a_file_with_these_lines_is(settings, tmp_pat
     keys = space.parse(["execution.entry_threshold=33", "risk.risk_per_trade=0.007", "exit.max_bars=9"], settings)
     mine = space.apply(settings, {key: key.values[0] for key in keys})
     overrides = {key.name: key.values[0] for key in keys}
-    assert mine.hash() == grammar.load(ROOT / "demo.ini", environ={}, overrides=overrides).hash()
+    assert mine.hash() == read.load(ROOT / "demo.ini", environ={}, overrides=overrides).hash()
 
 
 def test_weights_that_are_not_named_share_what_is_left(settings):
@@ -132,7 +133,7 @@ PULLBACK = "\n[rule.trend.pullback]\nwhen = close > ema_slow and adx > 25\nscore
 def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_them(tmp_path, wanted):
     config = tmp_path / "config.ini"
     config.write_text((ROOT / "tests" / "configs" / "small.ini").read_text() + PULLBACK)
-    settings = grammar.load(config, environ={})
+    settings = read.load(config, environ={})
     keys = space.parse([wanted], settings, engine="full")
     mine = space.apply(settings, {key: key.values[0] for key in keys})
     section, _, value = wanted.partition("=")
@@ -144,7 +145,7 @@ def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_t
         lines = [line for line in own.rstrip("\n").split("\n") if line.partition("=")[0].strip() != name]
         written = head + begin + "\n".join([*lines, f"{name} = {value}"]) + "\n" + gap + after
     config.write_text(written)
-    assert mine.hash() == grammar.load(config, environ={}).hash()
+    assert mine.hash() == read.load(config, environ={}).hash()
     assert grammar.Settings.restore(mine.stored()).hash() == mine.hash()  # it goes to another process so
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alphapivot.errors import ConfigError
-from alphapivot.research import walkforward as w
+from alphapivot.research.tune import walkforward as w
 
 
 def spans(folds):

@@ -28,7 +28,7 @@ from alphapivot.brokers.base import (
 from alphapivot.errors import ConfigError, TradingHalted
 
 if TYPE_CHECKING:
-    from alphapivot.settings import AlpacaBroker
+    from alphapivot.config.sections.brokers import AlpacaBroker
 
 FILLS = 100  # the most fills that Alpaca returns at once
 

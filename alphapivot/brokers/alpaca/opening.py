@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from alphapivot.brokers.alpaca.broker import Alpaca
 from alphapivot.brokers.alpaca.wire import KEY, SECRET
+from alphapivot.config.sections.brokers import AlpacaBroker
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
-    from alphapivot.settings import AlpacaBroker, Instrument, Settings
 
 
 def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> dict[str, str]:
@@ -42,7 +44,7 @@ def open_alpaca(_hub: Hub | None, settings: Settings, environ: Mapping[str, str]
     shown. ConfigError where they are missing, and for what Alpaca cannot trade.
     """
     broker = settings.brokers[settings.execution.broker]
-    if broker.kind != "alpaca":
+    if not isinstance(broker, AlpacaBroker):
         raise ConfigError(f"[broker.{settings.execution.broker}] is no Alpaca account, but {broker.kind}")
     missing = [name for name in (KEY, SECRET) if not environ.get(name)]
     if missing:

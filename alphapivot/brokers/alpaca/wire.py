@@ -23,7 +23,7 @@ from alphapivot.brokers.base import Answer, Duplicate, NotSent, Rejected, Thrott
 from alphapivot.errors import TradingHalted, Unavailable
 
 if TYPE_CHECKING:
-    from alphapivot.settings import AlpacaBroker
+    from alphapivot.config.sections.brokers import AlpacaBroker
 
 Json = dict[str, Any]
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"  # as Alpaca's own tools name them

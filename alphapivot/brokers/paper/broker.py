@@ -1,0 +1,252 @@
+"""
+The paper broker: native brackets, exact fill rules, its own persistent memory (schema ``paper``).
+
+It plays a remote system: it commits by itself, never in the caller's transaction. Bars are its only clock: ``advance``
+replays those that it has not seen, all instruments in time order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Connection, Engine, text
+
+from alphapivot.brokers.base import (
+    Absent,
+    Account,
+    Answer,
+    Booked,
+    BrokerFill,
+    BrokerOrder,
+    Caps,
+    Event,
+    Hours,
+    Key,
+    NotSent,
+    OrderSpec,
+    Ref,
+    Unknown,
+)
+from alphapivot.brokers.paper import taking
+from alphapivot.brokers.paper.memory import Memory
+from alphapivot.brokers.paper.replay import Replay
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+
+
+class Paper:
+    """The Broker port over schema ``paper``."""
+
+    caps = Caps(
+        idempotent_submit=True,
+        id_max_len=20,
+        native_bracket=True,
+        bracket_on_partial=True,
+        exit_in_bracket=True,
+        atomic_replace=True,
+        queues_for_open=True,
+        stop_outside_hours=True,
+    )
+
+    def __init__(self, engine: Engine, book: str, settings: PaperBroker, instruments: Mapping[str, Instrument]) -> None:
+        self._engine, self._book, self._settings = engine, book, settings
+        self._memory = Memory(engine, book, instruments)
+        with self._engine.begin() as conn:
+            conn.execute(
+                text(
+                    "INSERT INTO paper.account (book, currency, deposited, cash) SELECT :book, :currency, :cash, :cash"
+                    " WHERE NOT EXISTS (SELECT FROM paper.account WHERE book = :book)"
+                ),
+                {"book": book, "currency": settings.currency, "cash": settings.cash},
+            )
+            currency = conn.execute(
+                text("SELECT currency FROM paper.account WHERE book = :book"), {"book": book}
+            ).scalar_one()
+        if currency != settings.currency:
+            raise ConfigError(
+                f"paper book {book!r} is kept in {currency}, but [broker.*] currency says {settings.currency}; "
+                "name another [execution] book for another currency"
+            )
+
+    # what every broker answers
+
+    def account(self) -> Account:
+        with self._engine.connect() as conn:
+            currency, cash = conn.execute(
+                text("SELECT currency, cash FROM paper.account WHERE book = :book"), {"book": self._book}
+            ).one()
+            held = self._memory.positions(conn)
+        equity = free = cash
+        for p in held.values():
+            terms = self._memory.terms(p.symbol)
+            value = p.value(terms)
+            equity += value
+            # owned spot is paid for in full; for all else its margin is set aside
+            free -= value if p.market == "spot" and p.qty > 0 else p.margin(terms)
+        return Account(currency, cash, equity, free + equity - cash)
+
+    def positions(self) -> dict[Key, Decimal]:
+        with self._engine.connect() as conn:
+            return {key: p.qty for key, p in self._memory.positions(conn).items() if p.qty}
+
+    def open_orders(self) -> list[BrokerOrder]:
+        return self._memory.orders("o.state IN ('HELD', 'WORKING')", {})
+
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - all are kept
+        ids = [r.client_order_id for r in refs]
+        found = {o.client_order_id: o for o in self._memory.orders("o.client_order_id = ANY(:ids)", {"ids": ids})}
+        return {i: found.get(i, Absent()) for i in ids}
+
+    def fills(self, since: datetime) -> list[BrokerFill]:
+        with self._engine.connect() as conn:
+            rows = conn.execute(
+                text(
+                    "SELECT exec_id::text, client_order_id, qty, price, fee, cash, ts FROM paper.fill"
+                    " WHERE book = :book AND ts >= :since ORDER BY fill.exec_id"
+                ),
+                {"book": self._book, "since": since},
+            )
+            return [BrokerFill(*row) for row in rows]
+
+    def submit(self, spec: OrderSpec) -> Answer:
+        try:
+            conn = self._engine.connect()
+        except Unavailable as error:
+            return NotSent(str(error))
+        try:
+            with conn, conn.begin():
+                return taking.take(conn, self._memory, spec)
+        except Unavailable as error:
+            return Unknown(str(error))
+
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        """The price changes for bars that open from ``spec.active_from`` on; the quantity follows the bracket's."""
+        try:
+            conn = self._engine.connect()
+        except Unavailable as error:
+            return NotSent(str(error))
+        try:
+            with conn, conn.begin():
+                return taking.swap(conn, self._memory, ref, spec)
+        except Unavailable as error:
+            return Unknown(str(error))
+
+    def session(self, key: Key) -> Hours:  # noqa: ARG002 - the port's signature
+        """It takes orders at any time and fills them at the next open."""
+        return Hours(open=True)
+
+    def cancel(self, ref: Ref) -> None:
+        """An entry takes its held legs with it."""
+        with self._engine.begin() as conn:
+            conn.execute(
+                text(
+                    "UPDATE paper.orders SET state = 'CANCELED' WHERE book = :book"
+                    " AND state IN ('HELD', 'WORKING') AND (client_order_id = :id OR (bracket = :id AND state ="
+                    " 'HELD'))"
+                ),
+                {"book": self._book, "id": ref.client_order_id},
+            )
+
+    # what only the paper broker needs
+
+    def watching(self) -> dict[Key, datetime]:
+        """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
+        with self._engine.connect() as conn:
+            return {key: p.seen_until for key, p in self._memory.positions(conn).items()}
+
+    def booked(self, since: datetime) -> list[Booked]:
+        """The splits and dividends at or after ``since`` of which it held something."""
+        with self._engine.connect() as conn:
+            rows = conn.execute(
+                text(
+                    "SELECT symbol, market, contract, kind, ts, value, before, after, cash FROM paper.action"
+                    " WHERE book = :book AND ts >= :since ORDER BY ts, kind DESC, symbol"
+                ),
+                {"book": self._book, "since": since},
+            )
+            return [
+                Booked(Event((symbol, market, contract), kind, ts, value), before, after, cash)
+                for symbol, market, contract, kind, ts, value, before, after, cash in rows
+            ]
+
+    def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal], events: Sequence[Event] = ()) -> int:
+        """
+        Replays every bar of ``bars`` (Bars and its ``start``) that was not seen yet; the number of fills. Before the
+        first bar after one of ``events`` it is booked, once.
+
+        ``fx``: currency -> the account's currency for one unit of it; where one is missing the last known rate stands.
+        """
+        with self._engine.begin() as conn:
+            cash = conn.execute(
+                text("SELECT cash FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book}
+            ).scalar_one()
+            before = self._memory.positions(conn)
+            replay = Replay(
+                self._settings,
+                {key: self._memory.terms(key[0]) for key in before},
+                cash,
+                dict(before),
+                self._memory.resting(conn),
+            )
+            for key, p in before.items():
+                rate = fx.get(self._memory.terms(key[0]).currency)
+                if rate is not None:
+                    replay.positions[key] = replace(p, fx=rate)
+            news = _news(bars, {key: p.seen_until for key, p in before.items()})
+            # a split comes before a dividend of the same morning, which is per share as traded then
+            coming: dict[Key, list[Event]] = defaultdict(list)
+            for event in sorted(events, key=lambda e: (e.ts, e.kind != "split")):
+                if event.key in before and event.ts >= before[event.key].seen_until:
+                    coming[event.key].append(event)
+            for at, instant in itertools.groupby(news, key=lambda row: cast("datetime", row.ts)):
+                fresh = {(str(row.symbol), str(row.market), str(row.contract)): row for row in instant}
+                for key in [k for k in fresh if k in coming]:
+                    while coming[key] and coming[key][0].ts < at:
+                        replay.book(coming[key].pop(0))
+                # what leaves frees the margin that what enters at the same open needs
+                for key in sorted(fresh, key=lambda key: not replay.leaves(key)):
+                    replay.bar(key, fresh[key])
+                replay.settle()
+            changed = [p for key, p in replay.positions.items() if p != before[key]]  # a rate moves without a bar too
+            if changed or replay.fills or replay.orders:
+                self._memory.write(conn, replay, changed)
+        return len(replay.fills)
+
+    def pay(self, conn: Connection, amount: Decimal) -> None:
+        query = "UPDATE paper.account SET deposited = deposited + :n, cash = cash + :n WHERE book = :book"
+        conn.execute(text(query), {"n": amount, "book": self._book})
+
+
+def _news(bars: pd.DataFrame, seen: Mapping[Key, datetime]) -> list[Any]:
+    """The rows of ``bars`` that were not ``seen`` yet, by ts, symbol, market and contract."""
+    if not seen:
+        return []
+    recent = bars[bars["ts"] > min(seen.values())]
+    keys = zip(*(recent[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
+    news = [
+        (row.ts, key, row)
+        for key, row in zip(keys, recent.itertuples(index=False), strict=True)
+        if key in seen and cast("datetime", row.ts) > seen[key]
+    ]
+    return [row for *_, row in sorted(news, key=lambda found: found[:2])]
+
+
+def open_paper(hub: Hub, settings: Settings) -> Paper:
+    """The paper account of [execution] book."""
+    broker = settings.brokers[settings.execution.broker]
+    if not isinstance(broker, PaperBroker):
+        raise ConfigError(f"[broker.{settings.execution.broker}] is no paper account, but {broker.kind}")
+    return Paper(hub.engine, settings.execution.book, broker, settings.instruments)

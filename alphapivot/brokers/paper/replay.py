@@ -1,0 +1,294 @@
+"""One pass of the paper broker over new bars: what fills and cancels, and what that does to cash and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pandas as pd
+
+from alphapivot.brokers.base import Booked, Event, Key, Side
+from alphapivot.brokers.events import inward, whole
+from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, step
+from alphapivot.money import to_tick
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.brokers import PaperBroker
+    from alphapivot.config.sections.instrument import Instrument
+
+MICRO = Decimal("0.000001")  # money is kept to it, so that sums are exact
+
+
+@dataclass(frozen=True)
+class Position:
+    """A signed quantity of one contract at its average price, and what is known of its market."""
+
+    book: str
+    symbol: str
+    market: str
+    contract: str
+    qty: Decimal
+    avg_price: Decimal
+    mark: Decimal | None
+    fx: Decimal
+    seen_until: datetime
+
+    def unit(self, terms: Instrument) -> Decimal:
+        """Account's currency for a price change of one quoted unit in a quantity of one."""
+        return terms.multiplier * terms.quote_unit * self.fx
+
+    def unrealised(self, terms: Instrument) -> Decimal:
+        mark = self.avg_price if self.mark is None else self.mark
+        return (self.qty * (mark - self.avg_price) * self.unit(terms)).quantize(MICRO)
+
+    def value(self, terms: Instrument) -> Decimal:
+        """What it adds to cash to make equity: for futures the open profit, for spot what it would sell for."""
+        if self.market == "futures":
+            return self.unrealised(terms)
+        mark = self.avg_price if self.mark is None else self.mark
+        return (self.qty * mark * self.unit(terms)).quantize(MICRO)
+
+    def margin(self, terms: Instrument) -> Decimal:
+        """Initial margin at the last price; spot that is owned is paid for and needs none."""
+        if self.market == "spot" and self.qty > 0:
+            return Decimal(0)
+        mark = self.avg_price if self.mark is None else self.mark
+        return (abs(self.qty * mark) * self.unit(terms) * terms.margin).quantize(MICRO)
+
+    def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
+        """
+        The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round
+        starts anew.
+        """
+        signed = qty if side == "BUY" else -qty
+        total = self.qty + signed
+        if self.qty * signed >= 0:
+            average = (self.avg_price * abs(self.qty) + price * qty) / (abs(self.qty) + qty)
+        elif self.qty * total > 0:
+            average = self.avg_price
+        else:
+            average = price if total else Decimal(0)
+        return replace(self, qty=total, avg_price=average)
+
+    def realised(self, side: Side, qty: Decimal, price: Decimal) -> Decimal:
+        """Price change times the quantity that this fill closes; zero where it opens."""
+        signed = qty if side == "BUY" else -qty
+        if self.qty * signed >= 0:
+            return Decimal(0)
+        closed = min(qty, abs(self.qty))
+        return (price - self.avg_price) * (closed if self.qty > 0 else -closed)
+
+
+@dataclass(frozen=True)
+class Order:
+    """``qty``: in all, of a leg as far as its entry has filled; ``done``: filled of it."""
+
+    qty: Decimal
+    rests: Resting
+    done: Decimal = Decimal(0)
+
+    @property
+    def left(self) -> Resting:
+        """As it rests now, with what remains of it."""
+        return replace(self.rests, qty=self.qty - self.done)
+
+
+class Replay:
+    """One pass over new bars: what fills and cancels, and what that does to cash and positions."""
+
+    def __init__(
+        self,
+        settings: PaperBroker,
+        terms: Mapping[Key, Instrument],
+        cash: Decimal,
+        positions: dict[Key, Position],
+        resting: Mapping[Key, dict[str, list[Order]]],
+    ) -> None:
+        self._settings, self._terms, self.cash, self.positions, self._resting = (
+            settings,
+            terms,
+            cash,
+            positions,
+            resting,
+        )
+        self.fills: list[dict[str, Any]] = []
+        self.orders: dict[str, dict[str, Any]] = {}  # those that changed: state, reason, qty, price, was, triggered
+        self.booked: list[Booked] = []
+
+    def bar(self, key: Key, row: Any) -> None:
+        terms = self._terms[key]
+        o, h, low, close = (
+            None if pd.isna(p) else to_tick(Decimal(repr(p)), terms.tick)
+            for p in (row.open, row.high, row.low, row.close)
+        )
+        volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
+        bar = Bar(row.start, row.ts, o, h, low, cast("Decimal", close), volume)
+        share, room = self._settings.max_volume_share, None
+        if share is not None and volume is not None:
+            room = to_tick(share * volume, terms.lot, ROUND_FLOOR)
+        brackets = self._resting.get(key, {})
+        for bracket, orders in list(brackets.items()):
+            brackets[bracket] = self._bracket(key, orders, bar, terms.tick, room)
+        self.positions[key] = replace(self.positions[key], mark=bar.close, seen_until=bar.ts)
+
+    def leaves(self, key: Key) -> bool:
+        """Does an exit rest in this contract?"""
+        return any(o.rests.leg == "EXIT" for orders in self._resting.get(key, {}).values() for o in orders)
+
+    def book(self, event: Event) -> None:
+        """Rule 10: a split transforms quantity, entry, stop and target, a fraction is paid out; a dividend is cash."""
+        held, terms = self.positions[event.key], self._terms[event.key]
+        unit, after, paid = held.unit(terms), held.qty, held.qty * event.value
+        if event.kind == "split":
+            after, fraction = whole(held.qty, event.value, terms.lot)
+            mark = None if held.mark is None else held.mark / event.value
+            average = held.avg_price / event.value if after else Decimal(0)
+            paid = fraction * (held.avg_price / event.value if mark is None else mark)
+            self.positions[event.key] = replace(held, qty=after, avg_price=average, mark=mark)
+            brackets = self._resting.get(event.key, {})
+            for bracket, orders in list(brackets.items()):
+                brackets[bracket] = [new for o in orders if (new := self._split(o, event.value, terms)) is not None]
+        if held.qty:
+            cash = (paid * unit).quantize(MICRO)
+            self.cash += cash
+            self.booked.append(Booked(event, held.qty, after, cash))
+
+    def _split(self, order: Order, value: Decimal, terms: Instrument) -> Order | None:
+        """An order in new shares; None for one that is cancelled: an entry was sized for the old ones."""
+        rests = order.rests
+        if rests.leg == "ENTRY" or rests.state == "HELD":
+            self._note(order, "CANCELED", "split")
+            return None
+        left, _ = whole(order.qty - order.done, value, terms.lot)
+        if not left:
+            self._note(order, "CANCELED", "split")
+            return None
+        price, was = (
+            None if p is None else inward(rests.leg, rests.side, p / value, terms.tick)
+            for p in (rests.price, rests.was)
+        )
+        made = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
+        self._note(made, "WORKING", None)
+        return made
+
+    def settle(self) -> None:
+        """
+        Rule 9, once all bars of an instant are in: while equity is below the maintenance margin of what is not on its
+        way out, the largest loser's stop goes to market and fills at its contract's next open.
+        """
+        if self._settings.maintenance_margin is None:
+            return
+        held = {key: p for key, p in self.positions.items() if p.qty and p.mark is not None}
+        stops = {
+            key: [o for b in self._resting.get(key, {}).values() for o in b if o.rests.leg == "STOP"] for key in held
+        }
+        needed = {k: p.margin(self._terms[k]) * self._settings.maintenance_margin for k, p in held.items()}
+        staying = [key for key in held if not any(o.rests.triggered for o in stops[key])]
+        staying.sort(key=lambda key: held[key].unrealised(self._terms[key]))
+        equity = self.equity()
+        while staying and equity < sum(needed[key] for key in staying):
+            key = staying.pop(0)
+            for bracket, orders in self._resting.get(key, {}).items():
+                self._resting[key][bracket] = [self._margin_call(o) if o.rests.leg == "STOP" else o for o in orders]
+
+    def equity(self) -> Decimal:
+        return self.cash + sum((p.value(self._terms[key]) for key, p in self.positions.items()), Decimal(0))
+
+    def _margin_call(self, order: Order) -> Order:
+        if order.rests.state != "WORKING":
+            return order
+        called = replace(order, rests=replace(order.rests, triggered=True))
+        self._note(called, "WORKING", "margin_call")
+        return called
+
+    def _bracket(self, key: Key, orders: list[Order], bar: Bar, tick: Decimal, room: Decimal | None) -> list[Order]:
+        """What remains of a bracket after the bar."""
+        settings = self._settings
+        now = {o.rests.client_order_id: o for o in orders}
+        for event in step(
+            [o.left for o in orders],
+            bar,
+            tick=tick,
+            slippage_bps=settings.slippage_bps,
+            strict=settings.strict_targets,
+            room=room,
+        ):
+            name = event.order.client_order_id
+            if isinstance(event, Canceled):
+                self._note(now.pop(name), "CANCELED", event.reason)
+                continue
+            refused = self._fill(key, event.order, event, bar.ts)
+            if refused is not None:
+                for o in now.values():
+                    if o.rests.leg == "ENTRY" or o.rests.state == "HELD":
+                        self._note(o, "CANCELED", refused)
+                return [o for o in now.values() if o.rests.leg != "ENTRY" and o.rests.state != "HELD"]
+            filled = now[name] = replace(now[name], done=now[name].done + event.qty)
+            for other in [o for o in now.values() if o.rests.leg != "ENTRY" and o is not filled]:
+                now[other.rests.client_order_id] = self._resized(other, event)
+            if filled.done == filled.qty:
+                self._note(now.pop(name), "FILLED", None)
+            else:
+                triggered = filled.rests.leg == "STOP"  # what is left of it goes at market
+                now[name] = replace(filled, rests=replace(filled.rests, triggered=triggered))
+                self._note(now[name], "WORKING", None)
+        return list(now.values())
+
+    def _resized(self, other: Order, event: Filled) -> Order:
+        """A leg after its entry or its sibling filled: it protects what there is."""
+        if event.order.leg == "ENTRY":
+            before = Decimal(0) if other.rests.state == "HELD" else other.qty
+            made = replace(other, qty=before + event.qty, rests=replace(other.rests, state="WORKING"))
+        else:
+            made = replace(other, qty=other.qty - event.qty)
+        if made.qty <= made.done:
+            return other  # nothing is left to protect: it is cancelled next
+        self._note(made, "WORKING", None)
+        return made
+
+    def _note(self, order: Order, state: Literal["WORKING", "FILLED", "CANCELED"], reason: str | None) -> None:
+        rests = order.rests
+        said = self.orders.get(rests.client_order_id, {}).get("reason")
+        self.orders[rests.client_order_id] = {
+            "state": state,
+            "reason": reason or said,
+            "qty": order.qty,
+            "price": rests.price,
+            "was": rests.was,
+            "triggered": rests.triggered,
+        }
+
+    def _fill(self, key: Key, order: Resting, event: Filled, ts: datetime) -> str | None:
+        """Books a fill, or says why an entry cannot be paid for."""
+        terms, position, settings = self._terms[key], self.positions[key], self._settings
+        unit = position.unit(terms)
+        fee = abs(event.qty * event.price) * unit * settings.fee_bps / BPS
+        if position.market == "futures":
+            fee += event.qty * settings.fee_per_contract * position.fx
+            cash = (position.realised(order.side, event.qty, event.price) * unit).quantize(MICRO)
+        else:
+            cash = (event.price * (-event.qty if order.side == "BUY" else event.qty) * unit).quantize(MICRO)
+        fee = fee.quantize(MICRO)
+        after = position.after(order.side, event.qty, event.price)
+        if order.leg == "ENTRY" and position.market == "spot" and order.side == "BUY" and self.cash + cash - fee < 0:
+            return "insufficient_cash"
+        if order.leg == "ENTRY" and settings.maintenance_margin is not None:
+            others = sum((p.margin(self._terms[k]) for k, p in self.positions.items() if k != key), Decimal(0))
+            if others + after.margin(terms) > self.equity() - fee:
+                return "insufficient_margin"
+        self.cash += cash - fee
+        self.positions[key] = after
+        self.fills.append(
+            {
+                "client_order_id": order.client_order_id,
+                "ts": ts,
+                "qty": event.qty,
+                "price": event.price,
+                "fee": fee,
+                "cash": cash,
+            }
+        )
+        return None

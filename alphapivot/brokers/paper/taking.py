@@ -1,0 +1,125 @@
+"""Which orders the paper broker takes, and how they come to rest: in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from alphapivot.brokers.base import Accepted, Answer, Duplicate, OrderSpec, Ref, Rejected, Side
+from alphapivot.brokers.paper.memory import ORDERS, Memory, as_json
+from alphapivot.money import to_tick
+
+THIS = "(book, symbol, market, contract) = (:book, :symbol, :market, :contract)"
+
+
+def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
+    """A new order rests with the legs that came with it, or is refused."""
+    conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": memory.book})
+    where = {"book": memory.book, "bracket": spec.bracket, "id": spec.client_order_id, "qty": spec.qty}
+    known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :id")
+    if conn.execute(known, where).first() is not None:
+        return Duplicate()
+    position = dict(zip(("symbol", "market", "contract"), spec.key, strict=True)) | {"book": memory.book}
+    fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()
+    no = wrong(memory, spec, fx)
+    if no is None and spec.leg == "EXIT" and not _protected(conn, where):
+        no = f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit"
+    if no is not None or fx is None:
+        return Rejected(no or "no rate into the account's currency")
+
+    other: Side = "SELL" if spec.side == "BUY" else "BUY"
+    common = position | {"bracket": spec.bracket, "qty": spec.qty, "active_from": spec.active_from}
+    rows = [
+        common
+        | {
+            "client_order_id": spec.client_order_id,
+            "leg": spec.leg,
+            "side": spec.side,
+            "price": spec.price,
+            "state": "WORKING",
+        }
+    ]
+    rows += [
+        common | {"client_order_id": a.client_order_id, "leg": a.leg, "side": other, "price": a.price, "state": "HELD"}
+        for a in spec.attached
+    ]
+    columns = ", ".join(rows[0])
+    made = conn.execute(
+        text(
+            f"INSERT INTO paper.orders ({columns}) SELECT {columns}"
+            " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb))"
+            " RETURNING client_order_id, broker_order_id::text"
+        ),
+        {"rows": as_json(rows)},
+    )
+    ids = {row[0]: row[1] for row in made}
+    # a flat position has seen nothing that concerns the new order; a held one goes on from where it was
+    conn.execute(
+        text(
+            "INSERT INTO paper.position AS p (book, symbol, market, contract, qty, avg_price, fx, seen_until)"
+            " VALUES (:book, :symbol, :market, :contract, 0, 0, :fx, :active_from)"
+            " ON CONFLICT (book, symbol, market, contract) DO UPDATE SET fx = excluded.fx,"
+            " seen_until = CASE p.qty WHEN 0 THEN greatest(p.seen_until, excluded.seen_until) ELSE p.seen_until END"
+        ),
+        {**common, "fx": fx},
+    )
+    return Accepted(ids)
+
+
+def _protected(conn: Connection, where: Mapping[str, Any]) -> bool:
+    """Does a stop of this quantity work in this bracket?"""
+    query = text(
+        f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
+        " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
+    )
+    return conn.execute(query, where).first() is not None
+
+
+def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
+    """``spec`` takes the place of ``ref``, with what has not filled of it."""
+    conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": memory.book})
+    ids = {"book": memory.book, "id": ref.client_order_id, "new": spec.client_order_id}
+    known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :new")
+    if conn.execute(known, ids).first() is not None:
+        return Duplicate()
+    terms = memory.terms(spec.symbol)
+    if spec.price is None or to_tick(spec.price, terms.tick) != spec.price:
+        return Rejected(f"price {spec.price} is not on the tick {terms.tick}")
+    state = conn.execute(
+        text("SELECT state FROM paper.orders WHERE book = :book AND client_order_id = :id"), ids
+    ).scalar_one_or_none()
+    if state not in ("HELD", "WORKING"):
+        return Rejected(f"order {ref.client_order_id} does not work: {state or 'unknown'}")
+    made = conn.execute(
+        text(
+            "WITH old AS (UPDATE paper.orders SET state = 'REPLACED'"
+            "  WHERE book = :book AND client_order_id = :id RETURNING *)"
+            " INSERT INTO paper.orders (book, client_order_id, bracket, leg, symbol, market, contract, side, qty,"
+            "  price, was, triggered, state, active_from)"
+            " SELECT book, :new, bracket, leg, symbol, market, contract, side,"
+            "  qty - coalesce((SELECT sum(f.qty) FROM paper.fill f WHERE f.book = :book"
+            "   AND f.client_order_id = :id), 0),"
+            "  :price, price, triggered, :state, :active_from FROM old RETURNING broker_order_id::text"
+        ),
+        {**ids, "price": spec.price, "state": state, "active_from": spec.active_from},
+    ).scalar_one()
+    return Accepted({spec.client_order_id: made})
+
+
+def wrong(memory: Memory, spec: OrderSpec, fx: Decimal | None) -> str | None:
+    """Why an order cannot be taken, or None."""
+    terms = memory.instruments.get(spec.symbol)
+    if terms is None:
+        return f"{spec.symbol} is no [instrument.*]"
+    if fx is None:
+        return f"no rate from {terms.currency} into the account's currency is known"
+    if spec.kind != "MARKET" and (spec.kind, spec.leg) != ("LIMIT", "ENTRY"):
+        return f"exits are MARKET orders here, entries MARKET or LIMIT, got {spec.kind}"
+    if spec.qty <= 0 or spec.qty % terms.lot:
+        return f"quantity {spec.qty} is not a multiple of the lot {terms.lot}"
+    prices = [leg.price for leg in spec.attached] + ([] if spec.price is None else [spec.price])
+    off = [str(price) for price in prices if to_tick(price, terms.tick) != price]
+    return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None

@@ -1,0 +1,35 @@
+"""Opens the broker that [execution] names; ``alphapivot.config.sections.brokers`` lists the kinds."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from alphapivot.brokers import modes
+from alphapivot.brokers.pace import Paced
+
+if TYPE_CHECKING:
+    from alphapivot.brokers.base import Broker
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+
+
+def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """ConfigError for an account that ``open_broker`` would refuse, before a run begins; sends no request."""
+    modes.allow(settings, environ)
+    section = settings.brokers[settings.execution.broker]
+    if not section.simulated:
+        pkgutil.resolve_name(section.opens)(None, settings)
+
+
+def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Broker:
+    """The account that [execution] broker names, as far as [execution] mode lets orders go."""
+    modes.allow(settings, environ)
+    section = settings.brokers[settings.execution.broker]
+    broker: Broker = pkgutil.resolve_name(section.opens)(hub, settings)
+    if settings.execution.mode == "shadow":
+        return modes.Shadow(broker)
+    per_second = settings.risk.messages_per_second
+    return broker if per_second is None or section.simulated else Paced(broker, per_second)

@@ -1,0 +1,68 @@
+"""[database], [runtime], [retention] and [plugins]: how the system runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from alphapivot.config.sections.base import Mapped, Section
+
+
+def _address(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("should be postgresql://user@host/name")
+    return url
+
+
+class Database(Section):
+    """[database]: where the hub is; without a url an embedded PostgreSQL is started."""
+
+    url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(
+        None, description="postgresql://user@host/name; a password comes from the environment"
+    )
+    name: str = Field(
+        "alphapivot", pattern="^[a-z_][a-z0-9_]{0,62}$", description="the embedded server's database: a-z, 0-9 and _"
+    )
+
+
+class Runtime(Section):
+    feed: str = Field(description="the [feed.*] that instruments use unless they name another")
+    shards: int = Field(
+        1, ge=1, le=64, description="pieces into which the universe is cut; pillars x shards tasks run in parallel"
+    )
+    patience: float = Field(
+        20, ge=0, description="minutes that a run waits for bars that are due and not published yet"
+    )
+    schedules: Literal["yes", "no", "ask"] = Field(
+        "yes", description="whether `alphapivot ui` starts the schedules of prefect.yaml; ask: it asks each time"
+    )
+    drain: float = Field(60, ge=0, description="seconds that a worker told to stop gives the runs under way")
+    task_runner: Literal["threads", "dask"] = Field("threads", description="where pillar x shard tasks run")
+    dask_address: str | None = Field(
+        None, pattern="^(tcp|tls|ws|wss)://.+", description="the scheduler of a Dask cluster, such as tcp://host:8786"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Runtime:
+        if self.task_runner == "dask" and self.dask_address is None:
+            raise ValueError("task_runner = dask needs dask_address, such as tcp://host:8786")
+        return self
+
+
+class Retention(Section):
+    """[retention]: how long what is kept is kept, in days; what is not named stays for ever."""
+
+    bars: Mapped[Annotated[int, Field(ge=1)]] = Field(default={}, description="interval: days, such as 1m: 400")
+    revisions: int | None = Field(None, ge=1, description="days for which superseded versions are kept")
+    replays: int | None = Field(None, ge=1, description="days for which scores of replays and backtests are kept")
+    columnstore: int | None = Field(
+        None, ge=30, description="days after which TimescaleDB, where it is, turns bars and scores into columns"
+    )
+
+
+class Plugins(Section):
+    """[plugins]: pillars that are not of the checkout; see alphapivot/config/plugins.py."""
+
+    folder: Path | None = Field(None, description="a folder with Python files of your own pillars")

@@ -1,0 +1,117 @@
+"""
+The whole of config.ini as one frozen value: what code reads, what ops.run keeps, and its hash.
+
+``alphapivot.config.sections`` holds the models of the sections, ``alphapivot.config.read`` reads the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError, model_validator
+
+import pillars
+from alphapivot.config import plugins
+from alphapivot.config.sections.base import Mapped, Section
+from alphapivot.config.sections.brokers import BrokerSection
+from alphapivot.config.sections.feeds import FeedSection
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.runtime import Database, Plugins, Retention, Runtime
+from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
+from alphapivot.config.sections.screen import Quality
+from alphapivot.config.sections.trading import (
+    EntrySettings,
+    ExecutionSettings,
+    ExitSettings,
+    ProtectionSettings,
+    RiskSettings,
+    SizingSettings,
+)
+from alphapivot.errors import ConfigError
+from pillars.rules.rules import Ruled
+
+
+def _by_kind(family: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Stored sections -> the models of their kinds."""
+    return {n: _section(family, n, v) if isinstance(v, dict) else v for n, v in values.items()}
+
+
+def _section(family: str, name: str, stored: dict[str, Any]) -> Section:
+    model = plugins.kinds(family, stored.get("kind", ""))
+    if model is None:
+        raise ValueError(f"{name}: no such kind of {family}: {stored.get('kind')}")
+    return model.model_validate(stored)
+
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Stored parameters -> the registered pillars' own classes."""
+    unknown = values.keys() - pillars.PILLARS.keys()
+    if unknown:
+        raise ValueError(f"no such pillar: {', '.join(sorted(unknown))}")
+    return {n: _pillar(pillars.PILLARS[n], v) if isinstance(v, dict) else v for n, v in values.items()}
+
+
+def _pillar(kind: type[pillars.Pillar], stored: dict[str, Any]) -> pillars.Pillar:
+    if stored.keys() == Ruled.model_fields.keys():
+        return Ruled(pillar=kind.model_validate(stored["pillar"]), rules=stored["rules"])
+    return kind.model_validate(stored)
+
+
+class Settings(Section):
+    """The whole of config.ini, frozen."""
+
+    database: Database = Database()
+    plugins: Plugins = Plugins()
+    runtime: Runtime
+    timeframes: Timeframes
+    composite: CompositeSettings
+    execution: ExecutionSettings
+    risk: RiskSettings
+    feeds: Annotated[Mapped[SerializeAsAny[FeedSection]], BeforeValidator(partial(_by_kind, "feed"))]
+    instruments: Mapped[Instrument]
+    brokers: Annotated[Mapped[SerializeAsAny[BrokerSection]], BeforeValidator(partial(_by_kind, "broker"))]
+    entry: EntrySettings = EntrySettings()
+    exit: ExitSettings = ExitSettings()
+    sizing: SizingSettings = SizingSettings()
+    protections: ProtectionSettings = ProtectionSettings()
+    quality: Quality = Quality()
+    retention: Retention = Retention()
+    pillars: Annotated[Mapped[SerializeAsAny[pillars.Pillar]], BeforeValidator(_by_name)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, values: Any) -> Any:
+        """What a run stored names the plug-ins that it needs: another process imports them now."""
+        section = values.get("plugins", Plugins())
+        plugins.load(Plugins.model_validate(section).folder, values.get("pillars", ()))
+        return values
+
+    def shard(self, index: int) -> list[Instrument]:
+        """The index-th piece of the universe: symbols sorted, every shards-th one."""
+        return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
+
+    def checks(self, symbol: str) -> Quality:
+        """[quality] with the instrument's own thresholds over it."""
+        return Quality.model_validate(self.quality.model_dump() | self.instruments[symbol].quality)
+
+    def stored(self) -> dict[str, Any]:
+        """What ops.run keeps, ready for JSON: all but secrets and the database's address; Decimals as strings."""
+        return self.model_dump(mode="json", exclude={"database"})
+
+    def hash(self) -> str:
+        """SHA-256 of ``stored()``: the same wherever and however often the same settings are read."""
+        return hashlib.sha256(json.dumps(self.stored(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def restore(cls, stored: dict[str, Any]) -> Settings:
+        """The settings that ``stored()`` came from but the database; ConfigError where this code cannot take them."""
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(
+                f"the config stored with this run does not fit the code that runs now; start a new run:\n{wrong}"
+            ) from None

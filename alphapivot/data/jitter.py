@@ -1,0 +1,37 @@
+"""Vendors' noise: what differs from the stored bar by less than anyone could trade on is no restatement. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.frames import PRICES, Bars
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.sections.screen import Quality
+
+
+def settled(
+    new: pd.DataFrame, stored: pd.DataFrame, instruments: Mapping[str, Instrument], checks: Mapping[str, Quality]
+) -> pd.DataFrame:
+    """
+    ``new`` Bars, with the stored prices where all four differ from them by at most ``price_noise`` ticks.
+
+    Volume and open interest are taken as they come. Only a stored bar of the same source is compared.
+    """
+    if new.empty or stored.empty:
+        return new
+    keys = [*Bars.keys(), "source"]
+    old = new[keys].merge(stored[[*keys, *PRICES]], on=keys, how="left")[list(PRICES)].to_numpy()
+    prices = new[list(PRICES)].to_numpy()
+    ticks = {s: float(i.tick) * checks[s].price_noise for s, i in instruments.items()}
+    allowed = new["symbol"].map(ticks).to_numpy(float)[:, None]
+    both_missing = np.isnan(old) & np.isnan(prices)
+    # a tick's fraction of a double: half of 0.01 is not exactly that between two prices
+    near = both_missing | (np.abs(old - prices) <= allowed * (1 + 1e-9) + 1e-12 * np.abs(prices))
+    same = near.all(axis=1) & ~np.isnan(old).all(axis=1)
+    return new.assign(**{name: np.where(same, old[:, k], prices[:, k]) for k, name in enumerate(PRICES)})

@@ -1,0 +1,64 @@
+"""A long time cut into what one provider gives at once and one transaction writes at once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from alphapivot.calendar import bar_ends
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.settings import Settings
+    from alphapivot.feeds.base import Limit
+
+TICKERS = 25  # in one piece at most
+BARS = 200_000  # of one piece at most, were the markets always open: what bounds the memory
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bars of some instruments, in all their markets, complete in (since, until]."""
+
+    feed: str
+    symbols: tuple[str, ...]
+    since: datetime
+    until: datetime
+    last: bool  # of these symbols
+
+
+def plan(
+    settings: Settings, limits: Mapping[str, Mapping[str, Limit]], start: datetime, end: datetime, now: datetime
+) -> tuple[list[Piece], list[str]]:
+    """
+    The pieces of a backfill, for each batch of instruments in order of time; and what cannot be had, in sentences.
+
+    ``limits``: feed -> interval -> what its provider gives, seen from ``now``.
+    """
+    batches: dict[tuple[str, tuple[str, ...]], list[Instrument]] = {}
+    for _, instrument in sorted(settings.instruments.items()):
+        needed = [instrument.source_interval(m, settings.timeframes.base) for m in instrument.markets]
+        batches.setdefault((instrument.feed or settings.runtime.feed, tuple(needed)), []).append(instrument)
+    pieces: list[Piece] = []
+    notes: list[str] = []
+    for (feed, intervals), instruments in batches.items():
+        known = [limits[feed][i] for i in dict.fromkeys(intervals) if i in limits[feed]]
+        begin = max([start, *(now - limit.reach for limit in known if limit.reach)])
+        if begin > start:
+            names = ", ".join(i.symbol for i in instruments)
+            notes.append(f"{feed} gives {', '.join(dict.fromkeys(intervals))} only from {begin:%Y-%m-%d} on: {names}")
+        a_day = sum(DAY / bar_ends.width(i) for i in intervals)  # bars of one instrument
+        asked = min([limit.request for limit in known if limit.request], default=None)
+        count = min(TICKERS, max(int(BARS / (a_day * (asked or DAY) / DAY)), 1))
+        span = asked or max(BARS / (a_day * count) * DAY, DAY)
+        for k in range(0, len(instruments), count):
+            symbols = tuple(i.symbol for i in instruments[k : k + count])
+            since = begin
+            while since < end:
+                until = min(since + span, end)
+                pieces.append(Piece(feed, symbols, since, until, last=until == end))
+                since = until
+    return pieces, notes

@@ -1,0 +1,92 @@
+"""Bars of a higher timeframe from finer ones."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.calendar import schedule
+from alphapivot.calendar.bar_ends import SERIES, aware, divides, ends_between, naive, rows_by_calendar
+from alphapivot.calendar.schedule import Calendar, Instants
+from alphapivot.data import actions
+from alphapivot.errors import ConfigError
+from alphapivot.frames import Bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def resample(
+    bars: pd.DataFrame,
+    interval: str,
+    calendars: Mapping[str, Calendar],
+    until: datetime,
+    splits: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """
+    Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
+
+    Only bars that ended by ``until`` and have parts: none is invented. Volumes add up, open interest is the last
+    part's; what one part does not know (its volume; its open, high and low) the whole does not know. The first bar of a
+    series is left out unless its parts begin where it begins, so a window should reach back one coarse bar further than
+    what is wanted of it. A part that comes late restates its bar: the caller resamples again from there.
+
+    A bar with a split within it (``splits``: rows of Actions) is in shares as they are at its end.
+
+    ``calendars``: symbol -> calendar or hours. Raises ConfigError where an interval of ``bars`` does not divide
+    ``interval``.
+    """
+    for fine in bars["interval"].unique():
+        if fine == interval or not divides(fine, interval):
+            raise ConfigError(f"bars of {fine} cannot be resampled to {interval}: it is no whole multiple of {fine}")
+    if bars.empty:
+        return Bars.empty()
+    bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
+    ts = naive(bars["ts"])
+    ends, begins = np.empty_like(ts), np.empty_like(ts)
+    for (calendar, fine), rows in rows_by_calendar(bars, calendars).items():
+        begins[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
+
+    new_series = ~bars.duplicated(SERIES).to_numpy()
+    starts = np.flatnonzero(new_series | (ends != np.roll(ends, 1)))  # the first part of each coarse bar
+    last = np.append(starts[1:], len(bars)) - 1
+    whole = ~new_series[starts] | (ts[starts] <= begins[starts])
+    column = {name: bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume", "open_interest")}
+    if splits is not None and len(splits):
+        spot = (bars["market"] == "spot").to_numpy()
+        shares = actions.factors(bars["symbol"], bars["ts"], splits, "value")
+        later = actions.factors(bars["symbol"], pd.Series(aware(ends)), splits, "value")
+        scale = np.where(spot & (shares != later), later / shares, 1.0)
+        column |= {name: column[name] / scale for name in ("open", "high", "low", "close")}
+        column["volume"] = column["volume"] * scale
+    high = np.maximum.reduceat(column["high"], starts)
+    first = bars.loc[starts, ["symbol", "market", "contract"]]
+    made: pd.DataFrame = first.assign(
+        interval=interval,
+        ts=aware(ends[starts]),
+        open=np.where(np.isnan(high), np.nan, column["open"][starts]),
+        high=high,
+        low=np.minimum.reduceat(column["low"], starts),
+        close=column["close"][last],
+        volume=np.add.reduceat(column["volume"], starts),
+        open_interest=column["open_interest"][last],
+        source="resampled",
+    )
+    made = made[whole & (ends[starts] <= naive(until))]
+    return made.reset_index(drop=True)
+
+
+def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
+    """For each part that ends at ``ts``: when the first part of its coarse bar ends, and when the coarse bar ends."""
+    opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
+    # ten sessions to either side there is the end of a week, whatever the holidays
+    low = opens[max(int(np.searchsorted(closes, ts.min())) - 10, 0)]
+    high = closes[min(int(np.searchsorted(closes, ts.max())) + 10, len(closes) - 1)]
+    ends = np.append(ends_between(calendar, coarse, low, high), np.datetime64("NaT"))
+    parts = np.append(ends_between(calendar, fine, low, high), np.datetime64("NaT"))
+    begins = parts[np.append(0, np.searchsorted(parts[:-1], ends[:-1], "right"))]
+    bar = np.searchsorted(ends[:-1], ts)
+    return begins[bar], ends[bar]

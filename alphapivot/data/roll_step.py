@@ -1,0 +1,79 @@
+"""From new daily bars of futures contracts to the rolls that they decide: what the step of ingestion calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.settings import Settings
+from alphapivot.data import roll_policy, rolls
+from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import series
+
+EVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """``rolls`` to write, ``doubts`` about them, and ``withdrawn``: rolls (their keys) that are none any more."""
+
+    rolls: pd.DataFrame
+    doubts: pd.DataFrame
+    withdrawn: pd.DataFrame
+
+
+def roll(
+    database: Hub,
+    settings: Settings,
+    daily: pd.DataFrame,
+    instruments: Mapping[str, Instrument],
+    until: datetime,
+    late: Mapping[str, pd.Timestamp],
+) -> Rolled:
+    """
+    The rolls that the new bars ``daily`` (of 1d; those without a contract pass by) decide.
+
+    Decides on the sessions of new bars only: what was decided, or not, on an earlier one was known since. Spreads and
+    doubts look back further, to what is stored.
+
+    ``late``: symbol -> the instant of the first bar that came after later ones had been decided upon, as in a backfill
+    of older years. From there on that symbol's rolls are decided again, as if its bars had come in order.
+    """
+    daily = daily[daily["contract"] != ""]
+    if daily.empty:
+        return Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
+    symbols = [str(symbol) for symbol in daily["symbol"].unique()]
+    feeds = {s: settings.feeds[instruments[s].feed or settings.runtime.feed] for s in symbols}
+    policies = {s: roll_policy.policy(instruments[s], feeds[s]) for s in symbols}
+    new: list[pd.DataFrame] = [Rolls.empty()]
+    doubts: list[pd.DataFrame] = [Issues.empty()]
+    gone: list[pd.DataFrame] = [Rolls.empty()]
+
+    def decide(part: pd.DataFrame, last: pd.DataFrame, since: pd.Series[pd.Timestamp], end: datetime) -> None:
+        names = [str(symbol) for symbol in part["symbol"].unique()]
+        back = (since.min() - rolls.LOOKBACK - pd.Timedelta("1us")).to_pydatetime()
+        before = stored.window(database, names, "futures", "1d", after=back, until=end, known_at=None)
+        both = pd.concat([before[before["contract"] != ""], part[Bars.columns()]], ignore_index=True)
+        both = both.drop_duplicates(Bars.keys(), keep="last")
+        new.append(rolls.decide(both, last, policies, since))
+        doubts.append(rolls.doubts(both, last, new[-1], policies))
+
+    in_order = daily[~daily["symbol"].isin(list(late))]
+    if len(in_order):
+        last = stored.rolls(database, symbols, until=until, known_at=None)
+        decide(in_order, last, in_order.groupby("symbol")["ts"].min(), until)
+    begun = series.first_contracts(database, list(late))
+    for symbol, first in late.items():
+        held = stored.rolls(database, [symbol], until=EVER, known_at=None)
+        kept = held[held["ts"] < first] if begun.get(symbol, first) < first else held[:0]
+        decide(daily[daily["symbol"] == symbol], kept, pd.Series({symbol: first}), EVER)
+        stale = held[held["ts"] > kept["ts"].max()] if len(kept) else held
+        gone.append(stale[~stale["ts"].isin(new[-1]["ts"])])
+    made, told, left = (pd.concat(parts, ignore_index=True) for parts in (new, doubts, gone))
+    return Rolled(made, told, left)

@@ -1,0 +1,263 @@
+"""
+Screening: raw bars in, clean Bars and Issues out. Pure; nothing is dropped, mended or guessed.
+
+A bar that cannot be true is quarantined with its reason; one that is odd passes and is flagged. Of bars that came more
+than once and agree one passes, flagged; where they differ nobody knows which is right, and all are quarantined.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.calendar import bar_ends
+from alphapivot.errors import DataError
+from alphapivot.frames import PRICES, Bars, Issues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from alphapivot.config.sections.instrument import Instrument
+
+KEYS = Bars.keys()
+VALUES = [*PRICES, "volume", "open_interest"]
+Mask = npt.NDArray[np.bool_]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Screened:
+    """``len(raw) == len(bars) + quarantined + collapsed``: every row is in one of the three."""
+
+    bars: pd.DataFrame  # Bars, in the order they came
+    issues: pd.DataFrame  # Issues
+    quarantined: int  # rows that stand only in ``issues``
+    collapsed: int  # further copies of a bar that passed
+
+
+def screen(raw: pd.DataFrame, instruments: Mapping[str, Instrument], *, now: datetime) -> Screened:
+    """
+    Divides a feed's raw bars into what can be stored and what a person should look at.
+
+    ``raw`` has the columns ``alphapivot.feeds.RAW``; prices and volumes may be text. Raises DataError for a symbol that
+    no instrument has and for a missing instant: there a feed broke its promise.
+    """
+    if raw.empty:
+        return Screened(Bars.empty(), Issues.empty(), 0, 0)
+    raw = raw.reset_index(drop=True)
+    _hold_promises(raw, instruments)
+    numbers = pd.DataFrame({c: pd.to_numeric(raw[c], errors="coerce").astype(float) for c in VALUES})
+
+    twice = raw.duplicated(KEYS, keep=False)
+    words = raw[VALUES].where(numbers.isna() & ~_missing(raw)).add_suffix(" text")
+    shown = pd.concat([raw[KEYS], numbers, words], axis=1)[twice]
+    group = shown.groupby(KEYS, sort=False).ngroup()
+    copy = shown.duplicated()
+    differs = (~copy).groupby(group).transform("sum") > 1
+    in_doubt, spare = np.zeros(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
+    in_doubt[shown.index[differs]] = True
+    spare[shown.index[copy & ~differs]] = True
+    found = [
+        _duplicates(raw, group[differs], "quarantined", "bars came for one instant and differ; expected one"),
+        _duplicates(raw, group[~differs], "flagged", "identical bars came for one instant; one was kept"),
+    ]
+
+    bad = in_doubt.copy()
+    for check in _checks(raw, numbers, instruments, now):
+        failed = check.failed & ~in_doubt & ~spare
+        found.append(_issues(raw, failed, check))
+        if check.outcome == "quarantined":
+            bad |= failed
+    bars = pd.concat([raw[KEYS], numbers, raw[["source"]]], axis=1)[~bad & ~spare].reset_index(drop=True)
+    types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in [*KEYS, "source"]}
+    issues = pd.DataFrame([row for rows in found for row in rows], columns=Issues.columns())
+    issues = issues.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues})
+    # a row may be bad beside its spare copies: those are in the same issue
+    return Screened(bars.astype(types), issues, int(bad.sum()), int(spare.sum()))
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    outcome: str  # "quarantined" or "flagged"
+    failed: Mask
+    detail: Callable[[Row], str]  # what, got, expected, of a row that failed
+
+
+def _checks(
+    raw: pd.DataFrame, numbers: pd.DataFrame, instruments: Mapping[str, Instrument], now: datetime
+) -> list[Check]:
+    """Every check, over all rows at once; comparisons with a missing number are false."""
+    missing = _missing(raw)
+    text = numbers.isna() & ~missing
+    o, h, low, c = (numbers[name].to_numpy() for name in PRICES)
+    absent = missing[["open", "high", "low"]]
+    positive = ~raw["symbol"].isin([s for s, i in instruments.items() if i.allow_nonpositive]).to_numpy(dtype=bool)
+    late = (raw["ts"] > pd.Timestamp(now)).to_numpy()
+    off = ~late & _off_calendar(raw, instruments, ~late)
+    idle = off & _without_session(raw, instruments, off)
+    return [
+        Check(
+            "text",
+            "quarantined",
+            text.any(axis=1).to_numpy(),
+            lambda row: f"{_named(row, lambda v: not _is_number(v) and not _is_missing(v))}; expected numbers",
+        ),
+        Check(
+            "infinite",
+            "quarantined",
+            numbers.isin([np.inf, -np.inf]).any(axis=1).to_numpy(),
+            lambda row: f"{_named(row, lambda v: _is_number(v) and np.isinf(float(v)))}; expected finite numbers",
+        ),
+        Check(
+            "missing close",
+            "quarantined",
+            missing["close"].to_numpy(),
+            lambda _: "there is no close; expected one for every bar",
+        ),
+        Check(
+            "missing price",
+            "quarantined",
+            (absent.any(axis=1) & ~absent.all(axis=1)).to_numpy(),
+            lambda row: (
+                f"there is no {_names(row, _is_missing, ('open', 'high', 'low'))}; expected all of open, high "
+                "and low, or none for a close-only series"
+            ),
+        ),
+        Check(
+            "high and low",
+            "quarantined",
+            (h < low) | (h < o) | (h < c) | (low > o) | (low > c),
+            lambda row: (
+                f"low {row['low']} to high {row['high']} does not enclose open {row['open']} and close "
+                f"{row['close']}; expected low <= open, close <= high"
+            ),
+        ),
+        Check(
+            "non-positive price",
+            "quarantined",
+            positive & (numbers[list(PRICES)] <= 0).any(axis=1).to_numpy(),
+            lambda row: (
+                f"{_named(row, lambda v: _is_number(v) and float(v) <= 0, PRICES)}; expected prices above 0 "
+                f"([instrument.{row['symbol']}] allow_nonpositive is off)"
+            ),
+        ),
+        Check(
+            "negative volume",
+            "quarantined",
+            (numbers[["volume", "open_interest"]] < 0).any(axis=1).to_numpy(),
+            lambda row: (
+                f"{_named(row, lambda v: _is_number(v) and float(v) < 0, ('volume', 'open_interest'))}; "
+                "expected 0 or more"
+            ),
+        ),
+        Check(
+            "future bar",
+            "quarantined",
+            late,
+            lambda row: f"the bar ends at {row['ts']}, after now, {pd.Timestamp(now)}; expected a bar that is complete",
+        ),
+        Check(
+            "no session",
+            "quarantined",
+            idle,
+            lambda row: (
+                f"a day's bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
+                "if it is the evening that begins the next one, [feed.*] join = yes of a files feed joins the two"
+            ),
+        ),
+        Check(
+            "off the calendar",
+            "flagged",
+            off & ~idle,
+            lambda row: (
+                f"the bar ends at {row['ts']}, where no bar of {row['interval']} ends in calendar "
+                f"{instruments[row['symbol']].hours}"
+            ),
+        ),
+    ]
+
+
+def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
+    """Which of the bars that are ``asked`` about do not end where a bar of their calendar ends?"""
+    off = np.zeros(len(raw), dtype=bool)
+    ts = pd.DatetimeIndex(raw["ts"])
+    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    for (calendar, interval), rows in bar_ends.rows_by_calendar(raw[asked], of).items():
+        at = np.flatnonzero(asked)[rows]
+        off[at] = bar_ends.due(calendar, interval, ts[at]) != ts[at]
+    return off
+
+
+def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
+    """Which of the daily bars that are ``asked`` about ended on a day without a session, as Sunday evening's do?"""
+    found = np.zeros(len(raw), dtype=bool)
+    daily = asked & (raw["interval"] == "1d").to_numpy()
+    ts = pd.DatetimeIndex(raw["ts"])
+    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    for (calendar, _), rows in bar_ends.rows_by_calendar(raw[daily], of).items():
+        at = np.flatnonzero(daily)[rows]
+        found[at] = ~bar_ends.has_session(calendar, ts[at])
+    return found
+
+
+def _hold_promises(raw: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
+    unknown = sorted(set(raw["symbol"].unique()) - set(instruments))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], instruments, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise DataError(f"bars of {', '.join(unknown)} came, but config.ini has no such [instrument.*]{meant}")
+    if not isinstance(raw["ts"].dtype, pd.DatetimeTZDtype) or raw["ts"].isna().any():
+        got = "some without an instant" if raw["ts"].isna().any() else f"ts as {raw['ts'].dtype}"
+        raise DataError(f"bars of {raw['source'].iloc[0]} came with {got}; expected an aware UTC instant in each")
+
+
+def _issues(raw: pd.DataFrame, failed: Mask, check: Check) -> list[Row]:
+    return [_issue([row], check.name, check.outcome, check.detail(row)) for row in _rows(raw[failed])]
+
+
+def _duplicates(raw: pd.DataFrame, group: pd.Series[int], outcome: str, detail: str) -> list[Row]:
+    """One issue for each instant that came more than once."""
+    made = []
+    for index in group.groupby(group).indices.values():
+        rows = _rows(raw.loc[group.index[index]])
+        made.append(_issue(rows, "duplicate", outcome, f"{len(rows)} {detail}"))
+    return made
+
+
+def _issue(rows: list[Row], check: str, outcome: str, detail: str) -> Row:
+    bar = json.dumps(rows[0] if len(rows) == 1 else rows, default=str)
+    return {**{k: rows[0][k] for k in KEYS}, "check_name": check, "outcome": outcome, "detail": detail, "bar": bar} | {
+        "source": rows[0]["source"]
+    }
+
+
+def _rows(part: pd.DataFrame) -> list[Row]:
+    return cast("list[Row]", part.to_dict(orient="records"))
+
+
+def _missing(raw: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({c: raw[c].isna() | (raw[c] == "") for c in VALUES})
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(pd.isna(value)) or value == ""
+
+
+def _is_number(value: Any) -> bool:
+    return not pd.isna(pd.to_numeric(value, errors="coerce"))
+
+
+def _names(row: Row, wrong: Callable[[Any], bool], columns: Iterable[str] = VALUES) -> str:
+    return ", ".join(c for c in columns if wrong(row[c]))
+
+
+def _named(row: Row, wrong: Callable[[Any], bool], columns: Iterable[str] = VALUES) -> str:
+    return ", ".join(f"{c} is {row[c]!r}" for c in columns if wrong(row[c]))

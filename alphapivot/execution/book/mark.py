@@ -1,0 +1,96 @@
+"""What the book is worth at the end of a run, for its equity curve; in its own currency."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, text
+
+from alphapivot.brokers.base import Key
+from alphapivot.execution.book import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from alphapivot.brokers.base import Account
+    from alphapivot.execution.run.session import Session
+
+SAME_AGAIN_IS_NOT_KEPT = """
+    INSERT INTO trading.mark (book, as_of, run_id, currency, equity, cash, gross, net, open_trades)
+    SELECT n.book, n.as_of, n.run_id, n.currency, n.equity, n.cash, n.gross, n.net, n.open_trades
+    FROM jsonb_populate_recordset(NULL::trading.mark, CAST(:rows AS jsonb)) n
+    LEFT JOIN LATERAL (
+        SELECT * FROM trading.mark m WHERE (m.book, m.as_of) = (n.book, n.as_of) ORDER BY m.mark_id DESC LIMIT 1
+    ) l ON true
+    WHERE (l.currency, l.equity, l.cash, l.gross, l.net, l.open_trades)
+          IS DISTINCT FROM (n.currency, n.equity, n.cash, n.gross, n.net, n.open_trades)
+    ORDER BY n.as_of
+"""
+
+
+def write(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """
+    Marks in one statement: book, as_of, run_id, currency, equity, cash, gross, net, open_trades. What the newest mark
+    of that book and as_of says already is left out, so that a run made again writes nothing.
+    """
+    conn.execute(text(SAME_AGAIN_IS_NOT_KEPT), {"rows": ledger.dump(list(rows))})
+
+
+def mark(session: Session) -> None:
+    """The account as this run saw it when it decided, and the exposure of what is held at the end of it."""
+    account = session.report.account or session.broker.account()
+    with session.hub.engine.begin() as conn:
+        held = [t for t in ledger.open_trades(conn, session.book) if t["entry_qty"] != t["exit_qty"]]
+        closes = _closes(session, {t["symbol"] for t in held})
+        values = [_value(session, trade, closes) for trade in held]
+        known = [v for v in values if v is not None]
+        gross = net = None
+        if len(known) == len(values):
+            gross, net = sum(map(abs, known), Decimal(0)), sum(known, Decimal(0))
+        write(conn, [row(session.book, session.run.run_id, session.run.as_of, account, gross, net, len(held))])
+
+
+def row(
+    book: str,
+    run_id: str,
+    as_of: datetime,
+    account: Account,
+    gross: Decimal | None = Decimal(0),
+    net: Decimal | None = Decimal(0),
+    open_trades: int = 0,
+) -> dict[str, Any]:
+    """A mark; of a book that holds nothing, where nothing else is said."""
+    return {
+        "book": book,
+        "as_of": as_of,
+        "run_id": run_id,
+        "currency": account.currency,
+        "equity": account.equity,
+        "cash": account.cash,
+        "gross": gross,
+        "net": net,
+        "open_trades": open_trades,
+    }
+
+
+def _closes(session: Session, symbols: set[str]) -> dict[Key, Decimal]:
+    """The newest close of each of their contracts."""
+    bars = session.bars
+    if bars is None or not symbols:
+        return {}
+    mine = bars[bars["symbol"].isin(symbols)].sort_values("ts", kind="stable")
+    keys = zip(*(mine[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
+    closes = dict(zip(keys, mine["close"].tolist(), strict=True))  # the last one stays
+    return {key: Decimal(repr(close)) for key, close in closes.items()}
+
+
+def _value(session: Session, trade: Mapping[Any, Any], closes: Mapping[Key, Decimal]) -> Decimal | None:
+    """What is held at its contract's newest close, shorts negative; None without a close or a rate."""
+    close = closes.get((trade["symbol"], trade["market"], trade["contract"]))
+    rate = session.rates.get(trade["currency"])
+    if close is None or rate is None:
+        return None
+    held = (trade["entry_qty"] - trade["exit_qty"]) * (1 if trade["side"] == "LONG" else -1)
+    return Decimal(held * close * trade["multiplier"] * trade["quote_unit"] * rate)

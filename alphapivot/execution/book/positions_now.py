@@ -1,0 +1,185 @@
+"""What the limits look at, as the ledger knows it at one as_of: losses, pauses, repeats, and where sessions stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import takewhile
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, text
+
+from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar.schedule import Calendar
+from alphapivot.execution.book import control
+from alphapivot.execution.decide import limits
+from alphapivot.execution.decide.facts import Moment, Standing
+from alphapivot.execution.market import quotes
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.execution.run.session import Session
+
+# what was deposited (withdrawn) since an equity was seen belongs to it: losses are measured without
+DAYS = """
+    SELECT r.messages,
+           (SELECT equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+                                      WHERE c.book = t.book AND c.at > t.as_of AND c.at <= :as_of), 0)
+            FROM trading.risk_trip t WHERE t.book = r.book AND t.day = r.day ORDER BY as_of DESC LIMIT 1) AS tripped,
+           (SELECT max(d.equity + CASE WHEN EXISTS (SELECT FROM trading.book_cash c WHERE c.book = :book) THEN coalesce(
+                (SELECT sum(amount) FROM trading.book_cash c
+                 WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= :as_of), 0) ELSE 0 END)
+            FROM trading.risk_day d WHERE d.book = r.book AND d.day > coalesce(
+               (SELECT max(t.day) FROM trading.risk_trip t WHERE t.book = r.book), '-infinity')) AS peak
+    FROM trading.risk_day r WHERE r.book = :book AND r.day = :day
+"""
+ENDED = """
+    SELECT symbol, exit_at, close_reason FROM trading.trade
+    WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0 AND exit_at <= :as_of AND close_reason <> 'roll'
+    ORDER BY exit_at DESC, trade_id DESC LIMIT :most
+"""
+LOST = """
+    SELECT symbol, max(exit_at) AS at FROM trading.trade
+    WHERE book = :book AND state = 'CLOSED' AND realised < 0 AND exit_at <= :as_of AND close_reason <> 'roll'
+    GROUP BY symbol
+"""
+REPEATS = """
+    SELECT o.symbol, sum(o.attempts) AS sent FROM trading.orders o
+    WHERE o.book = :book AND o.leg = 'ENTRY' AND o.as_of > :since AND o.created_at > coalesce(
+        (SELECT max(l.cleared_at) FROM trading.instrument_lock l WHERE (l.book, l.symbol) = (o.book, o.symbol)),
+        '-infinity')
+    GROUP BY o.symbol HAVING sum(o.attempts) > 0
+"""
+MOVED = """
+    UPDATE trading.trade t SET stop = n.stop
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:stops AS numeric[])) AS n (trade_id, stop)
+    WHERE t.trade_id = n.trade_id AND t.stop <> n.stop
+"""
+
+
+def complete(session: Session, conn: Connection, standing: Standing) -> Standing:
+    """``standing`` with what [risk] and [protections] ask for beside the account; only what is asked for is read."""
+    risk, protections = session.settings.risk, session.settings.protections
+    as_of, book = session.run.as_of, {"book": session.book, "as_of": session.run.as_of}
+    day = conn.execute(text(DAYS), {**book, "day": session.day}).one()
+    found = replace(
+        standing,
+        messages=day.messages,
+        day_start_equity=standing.day_start_equity if day.tripped is None else day.tripped,
+        peak_equity=max(day.peak or standing.account.equity, standing.account.equity),
+    )
+    if protections.cooldown:
+        lost = {r.symbol: r.at for r in conn.execute(text(LOST), book) if r.symbol in session.instruments}
+        found = replace(found, lost=quotes.ages(lost, as_of, session.interval, session.instruments))
+    if protections.stops_in_a_row is not None:
+        ended = conn.execute(text(ENDED), {**book, "most": protections.stops_in_a_row}).all()
+        row = list(takewhile(lambda r: r.close_reason == "stop", ended))
+        known = {r.symbol: r.exit_at for r in row[:1] if r.symbol in session.instruments}
+        age = quotes.ages(known, as_of, session.interval, session.instruments)
+        found = replace(found, stops=len(row), last_stop=next(iter(age.values()), 0))
+    if risk.max_repeats is not None:
+        sent = conn.execute(text(REPEATS), {**book, "since": as_of - timedelta(hours=risk.repeat_hours)})
+        found = replace(found, repeats={r.symbol: int(r.sent) for r in sent})
+    return found
+
+
+def trip(session: Session, conn: Connection, standing: Standing) -> None:
+    """
+    A loss at its limit leaves the book REDUCE_ONLY until a person resumes it, once for each as_of; a symbol that was
+    ordered too often is locked, likewise.
+    """
+    risk = session.settings.risk
+    if risk.max_repeats is not None:
+        often = {s: n for s, n in standing.repeats.items() if n >= risk.max_repeats}
+        why = f"entries were sent %d times in {risk.repeat_hours:g} hours, the limit is {risk.max_repeats}"
+        session.block(conn, {s: why % n for s, n in often.items()})
+    found = limits.breached(standing, risk)
+    if found is None:
+        return
+    gate, message = found
+    made = conn.execute(
+        text(
+            "INSERT INTO trading.risk_trip (book, as_of, day, gate, equity, message, run_id)"
+            " VALUES (:book, :as_of, :day, :gate, :equity, :message, :run_id) ON CONFLICT DO NOTHING RETURNING 1"
+        ),
+        {
+            "book": session.book,
+            "as_of": session.run.as_of,
+            "day": session.day,
+            "gate": gate,
+            "equity": standing.account.equity,
+            "message": message,
+            "run_id": session.run.run_id,
+        },
+    ).first()
+    if made is None:
+        return
+    if control.state(conn, session.book).state == "ACTIVE":
+        conn.execute(
+            text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, 'REDUCE_ONLY', :reason, :by)"),
+            {"book": session.book, "reason": f"{gate}: {message}", "by": "risk limits"},
+        )
+    session.note(conn, [("halted", None, None, f"{gate}: {message}; only a person resumes (alphapivot resume)")])
+    session.report.notes.append(
+        f"book {session.book!r} is REDUCE_ONLY: {message}; alphapivot resume when that is settled"
+    )
+
+
+def move_stops(conn: Connection, moved: Mapping[int, Decimal]) -> None:
+    """Where the stops of trades shall stand from now on; the orders follow."""
+    if moved:
+        conn.execute(text(MOVED), {"ids": list(moved), "stops": list(moved.values())})
+
+
+def moments(session: Session, now: datetime) -> dict[str, Moment]:
+    """symbol -> its exchange's time and what is left of its session; empty where nothing asks for it."""
+    settings = session.settings
+    if not settings.entry.windows and not settings.exit.session_end:
+        return {}
+    as_of = session.run.as_of
+    found: dict[str, Moment] = {}
+    for hours, symbols in _by_hours(session.instruments).items():
+        today = bar_ends.sessions(hours, as_of - timedelta(microseconds=1), as_of)
+        left = 0
+        if len(today):
+            left = len(bar_ends.bar_ends(hours, session.interval, as_of, today["close"].iloc[-1].to_pydatetime()))
+        local = now.astimezone(ZoneInfo(str(schedule.of(hours).zone))).time()
+        found |= dict.fromkeys(symbols, Moment(local, left))
+    return found
+
+
+def bars_a_year(session: Session) -> dict[str, int]:
+    """symbol -> bars of the base timeframe in the year before as_of, by its calendar."""
+    as_of = session.run.as_of
+    return {
+        symbol: len(bar_ends.bar_ends(hours, session.interval, as_of - timedelta(days=365), as_of))
+        for hours, symbols in _by_hours(session.instruments).items()
+        for symbol in symbols
+    }
+
+
+def streaks(scores: Iterable[tuple[str, float | None]], threshold: float) -> dict[str, int]:
+    """
+    symbol -> composites in a row, up to the newest, that are beyond ``threshold`` on the newest one's side.
+
+    ``scores``: (symbol, score), each symbol's newest first.
+    """
+    rows: dict[str, list[float | None]] = {}
+    for symbol, score in scores:
+        rows.setdefault(symbol, []).append(score)
+    return {symbol: _streak(found, threshold) for symbol, found in rows.items()}
+
+
+def _streak(scores: Sequence[float | None], threshold: float) -> int:
+    side = 1 if (scores[0] or 0) > 0 else -1
+    return sum(1 for _ in takewhile(lambda s: s is not None and s * side >= threshold, scores))
+
+
+def _by_hours(instruments: Mapping[str, Instrument]) -> dict[Calendar, list[str]]:
+    found: dict[Calendar, list[str]] = {}
+    for symbol, instrument in instruments.items():
+        found.setdefault(instrument.hours, []).append(symbol)
+    return found

@@ -1,0 +1,193 @@
+"""Write ahead of the send: decisions, and what they lead to, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from alphapivot.brokers.base import Leg
+from alphapivot.execution.book import ledger, orders
+from alphapivot.execution.decide.decide import Decision
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+
+
+ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # what makes an intent
+
+
+def record(
+    conn: Connection,
+    decisions: Sequence[Decision],
+    *,
+    book: str,
+    strategy: str,
+    run_id: str,
+    as_of: datetime,
+    fence: int,
+    instruments: Mapping[str, Instrument],
+    terms: Mapping[str, Any],
+    now: datetime,
+    times: Mapping[str, tuple[datetime, datetime]],
+    held: Mapping[int, Mapping[Any, Any]],
+) -> None:
+    """
+    Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open
+    trade its order; with a roll both, and the new trade linked to the old one.
+
+    ``times``: symbol -> from when and until when an entry may be sent. ``held``: trade_id -> the ledger's row of the
+    trades that are open. One transaction, before any byte goes to the broker. A unique key that exists already is an
+    error: the caller has read what was decided, and two executors cannot be here at once.
+    """
+    common = {"book": book, "strategy": strategy, "as_of": as_of}
+    made = ledger.insert(
+        conn,
+        "decision",
+        [
+            {
+                **common,
+                "symbol": d.symbol,
+                "batch_id": d.score and d.score.batch_id,
+                "run_id": run_id,
+                "action": d.action,
+                "reasons": d.reasons,
+                "gates": {name: vars(gate) for name, gate in d.gates.items()},
+                "score_ts": d.score and d.score.ts,
+                **{name: d.score and getattr(d.score, name) for name in ("score", "raw", "gate", "veto")},
+                "terms": terms.get(d.symbol),
+                "bars": {**d.quote.bars, "close": d.quote.close, "atr": d.quote.atr} if d.quote else {},
+                "plan": vars(d.plan) if d.plan else None,
+                "stop": d.stop,
+                "decided_at": d.decided_at,
+            }
+            for d in decisions
+        ],
+        "decision_id, symbol",
+    )
+    ids = {row["symbol"]: row["decision_id"] for row in made}
+    acting = [d for d in decisions if d.action in ACTING]
+    intents = {
+        row["symbol"]: row["intent_id"]
+        for row in ledger.insert(
+            conn,
+            "intent",
+            [
+                {
+                    **common,
+                    "symbol": d.symbol,
+                    "decision_id": ids[d.symbol],
+                    "action": d.action,
+                    "score": d.score and d.score.score,
+                    "created_at": now,
+                    "valid_from": times[d.symbol][0],
+                    "expires": times[d.symbol][1],
+                }
+                for d in acting
+            ],
+            "intent_id, symbol",
+        )
+    }
+    entries = {d.symbol: (d, d.plan) for d in acting if d.plan is not None}
+    ledger.roll_on(conn, [d.trade.trade_id for d in acting if d.action == "ROLL" and d.trade is not None])
+    trades = ledger.insert(
+        conn,
+        "trade",
+        [
+            {
+                "intent_id": intents[symbol],
+                "book": book,
+                "strategy": strategy,
+                "symbol": symbol,
+                "market": instruments[symbol].trade_market,
+                "contract": d.quote.contract if d.quote else "",
+                "side": plan.side,
+                "state": "PENDING",
+                "qty": plan.qty,
+                "reference": plan.reference,
+                "stop": plan.stop,
+                "target": plan.target,
+                "currency": instruments[symbol].currency,
+                "multiplier": instruments[symbol].multiplier,
+                "quote_unit": instruments[symbol].quote_unit,
+                "entry_qty": 0,
+                "exit_qty": 0,
+                "fees": 0,
+                "created_at": now,
+                **_link(d),
+            }
+            for symbol, (d, plan) in entries.items()
+        ],
+        "trade_id, symbol, market, contract",
+    )
+    made_orders = []
+    for trade in trades:
+        _, plan = entries[trade["symbol"]]
+        enter, leave = ("BUY", "SELL") if plan.side == "LONG" else ("SELL", "BUY")
+        legs: tuple[tuple[Leg, str, str, Decimal | None], ...] = (
+            ("ENTRY", enter, "MARKET" if plan.limit is None else "LIMIT", plan.limit),
+            ("STOP", leave, "STOP", plan.stop),
+            ("TARGET", leave, "LIMIT", plan.target),
+        )
+        made_orders += [
+            {
+                **trade,
+                "client_order_id": orders.order_id(book, strategy, trade["symbol"], as_of, leg),
+                "intent_id": intents[trade["symbol"]],
+                "leg": leg,
+                "side": side,
+                "kind": kind,
+                "qty": plan.qty,
+                "price": price,
+                "reason": None,
+            }
+            for leg, side, kind, price in legs
+        ]
+    for d in acting:
+        if d.action in ("EXIT", "ROLL") and d.trade is not None and d.trade.state == "OPEN":
+            row = held[d.trade.trade_id]
+            version = row["exits"] + 1
+            # at a roll the id is the old trade's own: the new one has the first exit of this as_of
+            decided = row["as_of"] if d.action == "ROLL" else as_of
+            made_orders.append(
+                {
+                    "trade_id": d.trade.trade_id,
+                    "symbol": d.symbol,
+                    "market": d.trade.market,
+                    "contract": d.trade.contract,
+                    "client_order_id": orders.order_id(book, strategy, d.symbol, decided, "EXIT", version=version),
+                    "version": version,
+                    "intent_id": intents[d.symbol],
+                    "leg": "EXIT",
+                    "side": "SELL" if d.trade.side == "LONG" else "BUY",
+                    "kind": "MARKET",
+                    "qty": d.trade.qty,
+                    "price": None,
+                    "reason": "roll" if d.action == "ROLL" else d.reasons[0],
+                }
+            )
+    stamp = {
+        "book": book,
+        "version": 1,
+        "cum_qty": 0,
+        "state": "CREATED",
+        "as_of": as_of,
+        "active_from": as_of,
+        "attempts": 0,
+        "fence": fence,
+        "created_at": now,
+        "updated_at": now,
+    }
+    ledger.insert(conn, "orders", [{**stamp, **order} for order in made_orders])
+
+
+def _link(decision: Decision) -> dict[str, Any]:
+    """What a rolled trade has from the one before it."""
+    before, spread = decision.trade, decision.spread
+    if before is None or spread is None:
+        return dict.fromkeys(("rolled_from", "spread", "basis", "opened_at"))
+    basis = before.price + spread
+    return {"rolled_from": before.trade_id, "spread": spread, "basis": basis, "opened_at": before.opened_at}

@@ -1,0 +1,217 @@
+"""
+Splits and dividends on open trades: quantity, entry, stop and target become those of today's shares, once.
+
+A broker that tells what it has booked is believed. Of another one the position shows it: where it holds what the split
+makes of ours, that is no break; where it still holds the old shares, nothing is sent until it has followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, text
+
+from alphapivot.brokers.base import Booked, Event, Key, Replaying
+from alphapivot.brokers.events import EXACT, inward
+from alphapivot.brokers.paper.replay import MICRO
+from alphapivot.execution.book import ledger
+
+if TYPE_CHECKING:
+    from alphapivot.execution.run.session import Session
+
+CONCERNED = """
+    SELECT t.*, t.entry_qty - t.exit_qty AS held, i.as_of,
+           ARRAY(SELECT kind || ' ' || extract(epoch FROM ts)::text FROM trading.adjustment a
+                 WHERE a.trade_id = t.trade_id) AS done
+    FROM trading.trade t JOIN trading.intent i USING (intent_id)
+    WHERE t.book = :book AND t.state <> 'CLOSED' AND t.market = 'spot' AND t.symbol = ANY(:symbols)
+"""
+FILLED = """
+    SELECT o.trade_id, f.ts, CASE f.side WHEN 'BUY' THEN f.qty ELSE -f.qty END AS qty
+    FROM trading.fill f JOIN trading.orders o USING (client_order_id) WHERE o.trade_id = ANY(:ids)
+"""
+ENTERED = """
+    SELECT o.trade_id, max(f.ts) FROM trading.fill f JOIN trading.orders o USING (client_order_id)
+    WHERE o.leg = 'ENTRY' AND o.trade_id = ANY(:ids) GROUP BY 1
+"""
+ADJUST = """
+    UPDATE trading.trade t
+    SET qty = CASE WHEN t.qty + n.delta > 0 THEN t.qty + n.delta ELSE t.qty END,
+        entry_qty = greatest(t.entry_qty + n.delta, 0), -- its fills are summed up next
+        entry_price = t.entry_price / n.ratio,
+        reference = t.reference / n.ratio, stop = n.stop, target = n.target,
+        adjusted = t.adjusted + n.delta, ratio = t.ratio * n.ratio, paid = t.paid + n.paid,
+        adjusted_at = CASE WHEN n.ratio = 1 THEN t.adjusted_at ELSE n.ts END
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
+        trade_id bigint, delta numeric, ratio numeric, stop numeric, target numeric, paid numeric, ts timestamptz)
+    WHERE t.trade_id = n.trade_id
+"""
+
+Row = Mapping[Any, Any]
+
+
+def told(session: Session) -> list[Booked] | None:
+    """What the broker says that it has booked; None where it never says."""
+    broker = session.broker
+    if not isinstance(broker, Replaying):
+        return None
+    return broker.booked(min(e.ts for e in session.events)) if session.events else []
+
+
+def adjust(
+    session: Session, conn: Connection, booked: Sequence[Booked] | None, theirs: Mapping[Key, Decimal]
+) -> dict[str, str]:
+    """
+    Applies what was booked to the trades that were open then, each once, in the caller's transaction and before fills
+    are summed up; symbol -> why nothing may be sent in it until the broker has followed.
+
+    ``booked``: what the broker says; None: ``theirs``, its positions, must show it.
+    """
+    symbols = sorted({e.key[0] for e in session.events} | {b.event.key[0] for b in booked or ()})
+    trades = (
+        conn.execute(text(CONCERNED), {"book": session.book, "symbols": symbols}).mappings().all() if symbols else []
+    )
+    if not trades:
+        return {}
+    fills = conn.execute(text(FILLED), {"ids": [t["trade_id"] for t in trades]}).all()
+    waits: dict[str, str] = {}
+    for trade in trades:
+        mine = [(f.ts, f.qty) for f in fills if f.trade_id == trade["trade_id"]]
+        key = (trade["symbol"], trade["market"], trade["contract"])
+        events = [e for e in session.events if e.key == key and _concerns(e, trade, mine)]
+        if booked is not None:
+            found = [b for b in booked if b.event.key == key and _concerns(b.event, trade, mine)]
+            missed = _missed(session, key, [e for e in events if not any(_same(e, b.event) for b in found)])
+            if missed is not None:
+                session.block(conn, {trade["symbol"]: missed})
+        else:
+            shown = _shown(session, trade, mine, events, theirs.get(key, Decimal(0)))
+            if isinstance(shown, str):
+                waits[trade["symbol"]] = shown
+                continue
+            found = shown
+        _apply(session, conn, trade, found)
+    return waits
+
+
+def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> set[int]:
+    """
+    The trades whose entry was sized in shares from before a split, and rests still or has filled since: a simulated
+    broker cancels such an entry, another one may not. ``trades``: as the ledger has them open.
+    """
+    last: dict[str, datetime] = {}
+    for event in session.events:
+        if event.kind == "split":
+            last[event.key[0]] = max(event.ts, last.get(event.key[0], event.ts))
+    old = {t["trade_id"]: t for t in trades if t["market"] == "spot" and t["symbol"] in last}
+    old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]]}
+    if not old:
+        return set()
+    filled = dict(conn.execute(text(ENTERED), {"ids": list(old)}).tuples().all())
+    return {i for i, t in old.items() if t["coming"] or (i in filled and filled[i] > last[t["symbol"]])}
+
+
+def _same(one: Event, other: Event) -> bool:
+    return (one.kind, one.ts) == (other.kind, other.ts)
+
+
+def _concerns(event: Event, trade: Row, fills: Collection[tuple[datetime, Decimal]]) -> bool:
+    """Did the trade hold something when it happened, and is it not done yet?"""
+    done = f"{event.kind} {event.ts.timestamp():.6f}" in trade["done"]
+    return not done and _held(trade, fills, event.ts) != 0
+
+
+def _held(trade: Row, fills: Collection[tuple[datetime, Decimal]], until: datetime) -> Decimal:
+    """Signed, at ``until``."""
+    splits: Decimal = trade["adjusted"] * (1 if trade["side"] == "LONG" else -1)
+    return splits + sum((qty for at, qty in fills if at <= until), Decimal(0))
+
+
+def _missed(session: Session, key: Key, events: Sequence[Event]) -> str | None:
+    """A split that became known after bars beyond it were traded: what filled since, filled in the wrong shares."""
+    bars = session.bars
+    if bars is None or not events:
+        return None
+    mine = bars[(bars["symbol"] == key[0]) & (bars["market"] == key[1])]
+    late = [e for e in events if e.kind == "split" and (mine["ts"] > e.ts).any()]
+    if not late:
+        return None
+    return f"a split of {late[0].ts:%Y-%m-%d} became known after bars beyond it were traded: adjust the trade by hand"
+
+
+def _shown(
+    session: Session, trade: Row, fills: Sequence[tuple[datetime, Decimal]], events: Sequence[Event], held: Decimal
+) -> list[Booked] | str:
+    """The events as our fills and the broker's position ``held`` tell them, or why they cannot be told yet."""
+    found: list[Booked] = []
+    lot, rate = session.instruments[trade["symbol"]].lot, session.rates.get(trade["currency"])
+    unit = trade["multiplier"] * trade["quote_unit"] * (rate or Decimal(0))
+    for number, event in enumerate(sorted(events, key=lambda e: (e.ts, e.kind != "split"))):
+        change = sum((b.after - b.before for b in found), Decimal(0))
+        before = _held(trade, fills, event.ts) + change
+        after = before
+        if event.kind == "split":
+            exact = (before * event.value).quantize(EXACT)
+            last = not any(e.kind == "split" for e in events[number + 1 :])
+            since = sum((qty for at, qty in fills if at > event.ts), Decimal(0))
+            after = held - since if last else exact
+            if abs(after - exact) >= lot:
+                makes = f"{before:f} before it are {exact:f}"
+                return f"{trade['symbol']}: the broker holds {held:f}, with the split of {event.ts:%Y-%m-%d} {makes}"
+            close = _close(session, trade)
+            cash = (exact - after) * (close if close is not None else trade["entry_price"] / event.value) * unit
+        else:
+            cash = before * event.value * unit
+        found.append(Booked(event, before, after, cash.quantize(MICRO)))
+    return found
+
+
+def _close(session: Session, trade: Row) -> Decimal | None:
+    """The newest close."""
+    bars = session.bars
+    mine = None if bars is None else bars[(bars["symbol"] == trade["symbol"]) & (bars["market"] == trade["market"])]
+    return None if mine is None or mine.empty else Decimal(repr(float(mine.sort_values("ts")["close"].iloc[-1])))
+
+
+def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Booked]) -> None:
+    if not booked:
+        return
+    sign, out = (1, "SELL") if trade["side"] == "LONG" else (-1, "BUY")
+    tick = session.instruments[trade["symbol"]].tick
+    stop, target = trade["stop"], trade["target"]
+    delta, ratio = Decimal(0), Decimal(1)
+    for b in booked:
+        if b.event.kind == "split":
+            stop = inward("STOP", out, stop / b.event.value, tick)  # type: ignore[arg-type]
+            target = inward("TARGET", out, target / b.event.value, tick)  # type: ignore[arg-type]
+            ratio *= b.event.value
+            delta += sign * (b.after - b.before)
+    common = {
+        "book": session.book,
+        "trade_id": trade["trade_id"],
+        "symbol": trade["symbol"],
+        "run_id": session.run.run_id,
+    }
+    rows = [
+        common
+        | {"kind": b.event.kind, "ts": b.event.ts, "value": b.event.value}
+        | {"before": b.before, "after": b.after, "cash": b.cash, "at": session.clock.now()}
+        for b in booked
+    ]
+    ledger.insert(conn, "adjustment", rows)
+    row = {"trade_id": trade["trade_id"], "delta": delta, "ratio": ratio, "stop": stop, "target": target}
+    row |= {"paid": sum((b.cash for b in booked), Decimal(0)), "ts": max(b.event.ts for b in booked)}
+    conn.execute(text(ADJUST), {"rows": ledger.dump([row])})
+    session.note(conn, [("adjusted", trade["symbol"], None, _said(trade, b)) for b in booked])
+
+
+def _said(trade: Row, b: Booked) -> str:
+    if b.event.kind == "dividend":
+        return f"trade {trade['trade_id']}: dividend of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
+    paid = f", {b.cash:.2f} in cash for the fraction" if b.cash else ""
+    return (
+        f"trade {trade['trade_id']}: split, {b.event.value:f} new for one old: {b.before:f} are {b.after:f} now{paid}"
+    )

@@ -1,0 +1,104 @@
+"""One as_of decided and committed: decisions, and all the orders that they lead to, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.calendar import bar_ends
+from alphapivot.execution.book import ledger, orders, positions_now
+from alphapivot.execution.book.record import ACTING, record
+from alphapivot.execution.decide.decide import decide
+from alphapivot.execution.decide.facts import Decision, Quote
+from alphapivot.execution.market import quotes
+from alphapivot.execution.run.gather import gather
+
+if TYPE_CHECKING:
+    from alphapivot.calendar.schedule import Calendar
+    from alphapivot.execution.run.session import Session
+
+
+def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]) -> bool:
+    """Decides what was not decided yet and commits it; is there anything to carry through?"""
+    facts = gather(session)
+    settings, as_of, scores = session.settings, session.run.as_of, facts.scores
+    with session.hub.engine.connect() as conn:
+        known = ledger.decided(conn, session.book, settings.execution.strategy, as_of)
+        intents = ledger.intents(conn, session.book, settings.execution.strategy, as_of)
+    undecided = [s for s in session.attended if (s, scores[s].batch_id if s in scores else None) not in known]
+    if not undecided:
+        return False
+    decisions = decide(
+        session.instruments,
+        scores,
+        priced,
+        facts.trades,
+        facts.standing,
+        rules=facts.rules,
+        fronts=fronts,
+        fx=session.rates,
+        now=facts.now,
+        moments=facts.moments,
+        only=undecided,
+        leaving=facts.leaving,
+        spreads={} if session.rolls is None else quotes.spreads(session.rolls, facts.trades, fronts),
+    )
+    decisions = [_once(d, intents) for d in decisions]
+    cancels = {
+        facts.rows[d.trade.trade_id]["entry_id"]: d.reasons[0]
+        for d in decisions
+        if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
+    }
+    acting = [d for d in decisions if d.action in ACTING]
+    amended = [d for d in decisions if d.action == "AMEND"]
+    with session.hub.engine.begin() as conn:
+        record(
+            conn,
+            decisions,
+            book=session.book,
+            strategy=session.settings.execution.strategy,
+            run_id=session.run.run_id,
+            as_of=session.run.as_of,
+            fence=session.fence,
+            instruments=session.instruments,
+            terms=terms,
+            now=facts.now,
+            times=_times(session, [d.symbol for d in acting]),
+            held=facts.rows,
+        )
+        orders.set_orders(
+            conn,
+            [{"client_order_id": i, "state": "PENDING_CANCEL", "reason": why} for i, why in cancels.items()],
+            session.fence,
+            facts.now,
+        )
+        positions_now.move_stops(conn, {d.trade.trade_id: d.stop for d in amended if d.trade and d.stop is not None})
+        told = [*acting, *amended]
+        session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in told])
+    session.report.decisions = decisions
+    return bool(told)
+
+
+def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decision:
+    """At one instant a symbol is entered once and left once, whatever became of it and however its score changes."""
+    done = intents.get(decision.symbol, ())
+    entered = {"ENTER_LONG", "ENTER_SHORT", "ROLL"} & set(done)
+    if decision.action in ("ENTER_LONG", "ENTER_SHORT") and entered:
+        return replace(decision, action="DENIED", reasons=("entered_already",), plan=None)
+    if decision.action == "EXIT" and "EXIT" in done:
+        return replace(decision, action="HOLD", reasons=("exited_already",))
+    return decision
+
+
+def _times(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime, datetime]]:
+    """symbol -> the first instant of a session after as_of, and the end of the next bar, when there is a new score."""
+    as_of = session.run.as_of
+    found: dict[Calendar, tuple[datetime, datetime]] = {}
+    for hours in {session.instruments[symbol].hours for symbol in symbols}:
+        soon = bar_ends.sessions(hours, as_of, as_of + timedelta(days=14))
+        ends = bar_ends.bar_ends(hours, session.interval, as_of, as_of + timedelta(days=21))
+        opens = max(soon["open"].iloc[0].to_pydatetime(), as_of) if len(soon) else as_of
+        found[hours] = opens, ends[0].to_pydatetime() if len(ends) else as_of
+    return {symbol: found[session.instruments[symbol].hours] for symbol in symbols}

@@ -1,0 +1,114 @@
+"""What decisions and gates stand on, read once: scores, the account and its losses, what is open and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import RowMapping
+
+from alphapivot.data import horizon
+from alphapivot.execution.book import day, ledger, positions_now
+from alphapivot.execution.decide.decide import Rules
+from alphapivot.execution.decide.facts import Moment, OpenTrade, Score, Standing
+from alphapivot.execution.market import quotes
+
+if TYPE_CHECKING:
+    from alphapivot.execution.run.session import Session
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``trades``: the current one of each symbol; ``leaving``: those that a roll left behind, still open."""
+
+    scores: Mapping[str, Score]
+    standing: Standing
+    rows: Mapping[int, RowMapping]  # trade_id -> the ledger's row
+    trades: Mapping[str, OpenTrade]
+    leaving: tuple[OpenTrade, ...]
+    rules: Rules
+    moments: Mapping[str, Moment]
+    now: datetime
+
+
+def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
+    """The account, its losses and pauses, and the trades that are open; a loss at its limit stops the book here."""
+    account = session.broker.account()
+    session.report.account = account
+    with session.hub.engine.begin() as conn:
+        start = day.open_day(conn, session.book, session.day, account, session.run.as_of)
+        session.count(conn)
+        # a market whose data went wrong, or whose next sessions are unknown, takes no entry, as one whose books differ
+        ended = horizon.closed(session.instruments, session.run.as_of)
+        locked = session.source.halts(conn) | ended | ledger.locks(conn, session.book)
+        now = Standing(account, start, session.control().state, locked, skew=session.skew)
+        book = positions_now.complete(session, conn, now)
+        positions_now.trip(session, conn, book)
+        rows = ledger.open_trades(conn, session.book)
+    return book, rows
+
+
+def gather(session: Session) -> Facts:
+    """All that a decision asks of the hub and of the broker."""
+    scores = _scores(session)
+    book, rows = stand(session)
+    settings, now = session.settings, session.clock.now()
+    rules = Rules(
+        settings.execution, settings.risk, settings.entry, settings.exit, settings.sizing, settings.protections
+    )
+    made = {t.trade_id: t for t in open_trades(session, rows)}
+    waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as what follows them
+    current = {t["symbol"]: made[t["trade_id"]] for t in rows if not t["rolled"]}
+    leaving = [made[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting]
+    by_id = {t["trade_id"]: t for t in rows}
+    return Facts(scores, book, by_id, current, tuple(leaving), rules, positions_now.moments(session, now), now)
+
+
+def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]:
+    """The ledger's rows of open trades as the rules see them, in the same order."""
+    as_of, interval, instruments = session.run.as_of, session.interval, session.instruments
+    decided: dict[str, dict[str, datetime]] = {}
+    entered: dict[str, dict[str, datetime]] = {}
+    for t in rows:  # by generation, for a symbol has a second trade while it rolls
+        generation = "old" if t["rolled"] else "current"
+        decided.setdefault(generation, {})[t["symbol"]] = t["as_of"]
+        if t["opened_at"] or t["entry_at"]:
+            entered.setdefault(generation, {})[t["symbol"]] = t["opened_at"] or t["entry_at"]
+    age = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in decided.items()}
+    held = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in entered.items()}
+    found = []
+    for t in rows:
+        generation = "old" if t["rolled"] else "current"
+        found.append(
+            OpenTrade(
+                t["trade_id"],
+                t["symbol"],
+                t["market"],
+                t["contract"],
+                t["side"],
+                t["state"],
+                t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"],
+                t["basis"] or t["entry_price"] or t["reference"],
+                age[generation][t["symbol"]],
+                t["exiting"],
+                held.get(generation, {}).get(t["symbol"], 0),
+                t["stop"],
+                t["target"],
+                t["distance"],
+                t["opened_at"] or t["entry_at"],
+                t["coming"] if t["state"] == "OPEN" else Decimal(0),
+            )
+        )
+    return found
+
+
+def _scores(session: Session) -> dict[str, Score]:
+    """Each symbol's newest composite at or before as_of."""
+    rows = session.source.scores(session.attended, session.settings.entry.confirm)
+    streak = positions_now.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)
+    newest = {r.symbol: r for r in reversed(rows)}
+    age = quotes.ages({s: r.ts for s, r in newest.items()}, session.run.as_of, session.interval, session.instruments)
+    return {s: Score(r.ts, r.score, r.raw, r.gate, r.veto, r.batch_id, age[s], streak[s]) for s, r in newest.items()}

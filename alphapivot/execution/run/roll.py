@@ -1,0 +1,84 @@
+"""
+A roll is two orders: the old trade's exit, and the entry of the trade that goes on in the next contract.
+
+The exit goes first. The entry is sent once the broker has the exit, for as much as that takes out: where the old stop
+was faster there is nothing to go on with. Each trade has its own stop meanwhile. What fills alone stands alone: out and
+not in is flat, in and not out is two protected trades of which the old one keeps leaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Connection, text
+
+from alphapivot.brokers.events import inward
+from alphapivot.execution.book import ledger
+
+if TYPE_CHECKING:
+    from alphapivot.execution.run.session import Session
+
+LEGS = """
+    SELECT n.trade_id, p.state AS before,
+           coalesce(sum(f.filled) FILTER (WHERE trading.is_terminal(o.state)), 0)
+               + coalesce(sum(o.qty) FILTER (WHERE o.state IN ('NEW', 'PARTIALLY_FILLED')), 0) AS leaves,
+           coalesce(bool_or(o.state IN ('CREATED', 'PENDING_NEW', 'UNKNOWN', 'PENDING_CANCEL')), false) AS open
+    FROM trading.trade n JOIN trading.trade p ON p.trade_id = n.rolled_from
+    LEFT JOIN trading.orders o ON o.trade_id = p.trade_id AND o.leg = 'EXIT' AND o.reason = 'roll'
+    LEFT JOIN LATERAL (
+        SELECT coalesce(sum(qty), 0) AS filled FROM trading.fill WHERE fill.client_order_id = o.client_order_id
+    ) f ON true
+    WHERE n.trade_id = ANY(:ids) GROUP BY n.trade_id, p.state
+"""
+BOTH_FILLED = """
+    SELECT n.trade_id, n.symbol, n.side, n.stop, n.target, n.spread, n.entry_price, x.price AS left_at
+    FROM trading.trade n JOIN trading.trade p ON p.trade_id = n.rolled_from
+    JOIN LATERAL (
+        SELECT sum(f.qty * f.price) / sum(f.qty) AS price
+        FROM trading.fill f JOIN trading.orders o USING (client_order_id)
+        WHERE o.trade_id = p.trade_id AND o.leg = 'EXIT' AND o.reason = 'roll'
+    ) x ON x.price IS NOT NULL
+    WHERE n.book = :book AND n.state = 'OPEN' AND n.spread_at IS NULL AND p.state = 'CLOSED' AND NOT EXISTS (
+        SELECT FROM trading.orders e
+        WHERE e.trade_id = n.trade_id AND e.leg = 'ENTRY' AND NOT trading.is_terminal(e.state))
+"""
+SHIFT = """
+    UPDATE trading.trade t
+    SET stop = n.stop, target = n.target, basis = t.basis + n.spread - t.spread, spread = n.spread,
+        spread_at = n.spread_at
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
+        trade_id bigint, stop numeric, target numeric, spread numeric, spread_at timestamptz)
+    WHERE t.trade_id = n.trade_id
+"""
+
+
+def ready(conn: Connection, trade_ids: Sequence[int]) -> dict[int, Decimal | None]:
+    """
+    Of trades that go on with another one and were not sent yet: trade_id -> the quantity that the other one's exit
+    takes out, 0 where it ended in another way; None while that is to be seen.
+    """
+    if not trade_ids:
+        return {}
+    rows = conn.execute(text(LEGS), {"ids": list(trade_ids)}).all()
+    return {r.trade_id: None if r.open or (not r.leaves and r.before != "CLOSED") else r.leaves for r in rows}
+
+
+def shift(session: Session, conn: Connection) -> None:
+    """
+    Once both legs have filled: stop, target and basis stand where the spread of the two fills puts them, in place of
+    that of the closes.
+    """
+    rows: list[dict[str, Any]] = []
+    for t in conn.execute(text(BOTH_FILLED), {"book": session.book}):
+        spread = t.entry_price - t.left_at
+        out: Literal["BUY", "SELL"] = "SELL" if t.side == "LONG" else "BUY"
+        tick, more = session.instruments[t.symbol].tick, spread - t.spread
+        stop, target = inward("STOP", out, t.stop + more, tick), inward("TARGET", out, t.target + more, tick)
+        row = {"trade_id": t.trade_id, "stop": stop, "target": target, "spread": spread}
+        rows.append(row | {"spread_at": session.clock.now()})
+    if rows:
+        conn.execute(text(SHIFT), {"rows": ledger.dump(rows)})
+        told = [f"trade {r['trade_id']}: rolled at a spread of {r['spread']:f}, stop {r['stop']:f}" for r in rows]
+        session.note(conn, [("rolled", None, None, message) for message in told])

@@ -1,0 +1,110 @@
+"""Bars as a run may see them: a window of time, as they were known at an instant."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from psycopg import sql
+
+from alphapivot.frames import Actions, Bars, Rolls, ordered
+from alphapivot.hub.bulk import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from alphapivot.frames import Frame
+    from alphapivot.hub import Hub
+
+
+def window(
+    hub: Hub,
+    symbols: Sequence[str],
+    market: str,
+    interval: str,
+    *,
+    after: datetime | None,
+    until: datetime,
+    known_at: datetime | None,
+    columns: Sequence[str] = tuple(Bars.columns()),
+) -> pd.DataFrame:
+    """
+    The bars complete after ``after`` (None: from the first) and up to ``until``, as the hub knew them at ``known_at``
+    (None: as they are now), sorted by (symbol, contract, ts): a frame of Bars, or these ``columns`` of it.
+    """
+    where = [
+        sql.SQL("symbol = ANY({})").format(sql.Literal(list(symbols))),
+        sql.SQL("market = {}").format(sql.Literal(market)),
+        sql.SQL("interval = {}").format(sql.Literal(interval)),
+        sql.SQL("ts <= {}").format(sql.Literal(until)),
+    ]
+    if after is not None:
+        where.append(sql.SQL("ts > {}").format(sql.Literal(after)))
+    # what all rows have in common need not come over the wire: a column of text costs as much as two of numbers
+    same = {"market": market, "interval": interval} | ({} if market == "futures" else {"contract": ""})
+    sent = [name for name in columns if name not in same]
+    statement = known(Bars, sql.SQL(" AND ").join(where), known_at, sent)
+
+    def asked() -> pd.DataFrame:
+        found = hub.query(statement)
+        rows = np.zeros(len(found), np.int64)
+        found = found.assign(**{name: pd.array([text], dtype="str").take(rows) for name, text in same.items()})
+        order = ("contract",) if market == "futures" and "contract" in columns else ()
+        return ordered(found[list(columns)], "symbol", *order)
+
+    # what was known at an instant stays so: pillars that ask at the same time are given the same frame
+    return asked() if known_at is None else hub.shared.get((statement.as_string(None), *columns), asked)
+
+
+def first(hub: Hub, symbols: Sequence[str], interval: str) -> datetime | None:
+    """Just before the oldest stored bar of any of ``symbols`` was complete; None: there is none."""
+    with hub.engine.connect() as conn:
+        found = conn.exec_driver_sql(
+            "SELECT min(ts) FROM market.bar WHERE symbol = ANY(%s) AND interval = %s", (list(symbols), interval)
+        ).scalar_one()
+    return None if found is None else found - timedelta(microseconds=1)
+
+
+def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
+    """The rolls up to ``until``, as the hub knew them at ``known_at``, sorted by (symbol, ts): a frame of Rolls."""
+    where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
+    return ordered(hub.query(known(Rolls, where, known_at)), "symbol")
+
+
+def actions(
+    hub: Hub,
+    symbols: Sequence[str],
+    *,
+    since: datetime | None = None,
+    until: datetime,
+    known_at: datetime | None,
+) -> pd.DataFrame:
+    """
+    The splits and dividends from ``since`` (None: all) and up to ``until``, as the hub knew them at ``known_at``: a
+    frame of Actions.
+    """
+    where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
+    if since is not None:
+        where = sql.SQL("{} AND ts >= {}").format(where, sql.Literal(since))
+    return ordered(hub.query(known(Actions, where, known_at)), "symbol", "kind")
+
+
+def known(
+    frame: type[Frame], where: sql.Composable, known_at: datetime | None, columns: Sequence[str] | None = None
+) -> sql.Composed:
+    """
+    SELECT a dated frame's rows (or some columns of them) as the hub knew them at ``known_at``: the current ones that
+    are as old, and the versions that were superseded only later.
+    """
+    if known_at is None:
+        return read.select(frame, where, columns)
+    instant = sql.Literal(known_at)
+    current = sql.SQL("{} AND ingested_at <= {}").format(where, instant)
+    former = sql.SQL("{} AND ingested_at <= {} AND superseded_at > {}").format(where, instant, instant)
+    return sql.SQL("{} UNION ALL {}").format(
+        read.select(frame, current, columns),
+        read.select(frame, former, columns, table=f"{frame.table()}_revision"),
+    )

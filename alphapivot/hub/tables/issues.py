@@ -1,0 +1,91 @@
+"""What the quality gates found: what stops an instrument, what waits for a person, and what a person decided."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from alphapivot.calendar.bar_ends import SERIES
+from alphapivot.errors import DataError
+from alphapivot.frames import Bars
+from alphapivot.hub import Hub
+
+STANDS = (
+    "outcome = 'halted' AND found_at <= known.at AND coalesce(ended_at, 'infinity') > known.at"
+    " AND NOT coalesce(decision = 'accepted' AND decided_at <= known.at, false)"
+)
+
+
+def halts(conn: Connection, known_at: datetime | None) -> dict[str, str]:
+    """symbol -> why no entry may be made in it (``data:stale prices``), as it was known at ``known_at`` (None: now)."""
+    rows = conn.execute(
+        text(
+            "SELECT symbol, string_agg(DISTINCT check_name, ', ' ORDER BY check_name) FROM market.quality_issue,"
+            " (SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp())) AS known (at)"
+            f" WHERE {STANDS} GROUP BY symbol"
+        ),
+        {"at": known_at},
+    )
+    return {symbol: f"data:{checks}" for symbol, checks in rows}
+
+
+def accepted(hub: Hub, new: pd.DataFrame) -> pd.DataFrame:
+    """(key columns, check_name) of what a person has accepted in the series and times of ``new`` Bars."""
+    columns = [*Bars.keys(), "check_name"]
+    if new.empty:
+        return pd.DataFrame(columns=columns)
+    query = text(
+        f"SELECT {', '.join(columns)} FROM market.quality_issue WHERE decision = 'accepted'"
+        " AND symbol = ANY(:symbols) AND ts BETWEEN :first AND :last"
+    )
+    span = {"first": new["ts"].min(), "last": new["ts"].max(), "symbols": list(new["symbol"].unique())}
+    with hub.engine.connect() as connection:
+        found = pd.DataFrame(connection.execute(query, span).all(), columns=columns)
+    return found.astype({"ts": "datetime64[us, UTC]"})
+
+
+def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
+    """Ends the halts of (symbol, market, check) that pass again."""
+    if passing:
+        symbols, markets, checks = (list(column) for column in zip(*passing, strict=True))
+        conn.execute(
+            text(
+                "UPDATE market.quality_issue AS i SET ended_at = clock_timestamp()"
+                " FROM unnest(CAST(:symbols AS text[]), CAST(:markets AS text[]), CAST(:checks AS text[]))"
+                " AS passing (symbol, market, check_name) WHERE i.outcome = 'halted' AND i.ended_at IS NULL"
+                " AND i.symbol = passing.symbol AND i.market = passing.market AND i.check_name = passing.check_name"
+            ),
+            {"symbols": symbols, "markets": markets, "checks": checks},
+        )
+
+
+def show(hub: Hub, symbol: str | None = None, *, everything: bool = False) -> pd.DataFrame:
+    """What was quarantined, halted or flagged, newest first; without ``everything`` only what waits for a person."""
+    waits = "decision IS NULL AND ended_at IS NULL AND outcome <> 'flagged'"
+    query = text(
+        "SELECT symbol, market, contract, interval, ts, check_name, outcome, detail, bar, found_at, ended_at, decision,"
+        " decided_by, decision_why FROM market.quality_issue WHERE (symbol = :symbol OR CAST(:symbol AS text) IS NULL)"
+        f" AND (:everything OR ({waits})) ORDER BY ts DESC, symbol, market, contract, check_name LIMIT 10000"
+    )
+    with hub.engine.connect() as connection:
+        found = connection.execute(query, {"symbol": symbol, "everything": everything}).mappings().all()
+    names = "symbol market contract interval ts check_name outcome detail bar found_at ended_at decision"
+    return pd.DataFrame(found, columns=[*names.split(), "decided_by", "decision_why"])
+
+
+def decide(conn: Connection, chosen: pd.DataFrame, decision: str, *, by: str, why: str) -> None:
+    """Records what a person decided of the issues in ``chosen`` (their key columns), and why; the last word counts."""
+    if not why.strip():
+        raise DataError("a decision needs its reason: --why '...'")
+    statement = text(
+        "UPDATE market.quality_issue SET decision = :decision, decided_by = :by, decision_why = :why,"
+        " decided_at = clock_timestamp() WHERE (symbol, market, contract, interval, ts, check_name)"
+        " = (:symbol, :market, :contract, :interval, :ts, :check_name)"
+    )
+    keys = chosen[[*SERIES, "ts", "check_name"]].to_dict(orient="records")
+    told: dict[str, Any] = {"decision": decision, "by": by, "why": why}
+    if keys:
+        conn.execute(statement, [{str(k): v for k, v in key.items()} | told for key in keys])

@@ -1,0 +1,109 @@
+"""One book against another: the same decisions, filled where, and what only one of them has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from alphapivot.reports.book import result as results
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+    from alphapivot.reports.book.result import Result
+
+DECISION = ["symbol", "side", "scored"]  # runs need not be at the same instant: what counts is the bar of the score
+KEY = [*DECISION, "turn"]  # a bar may be traded again after a stop
+OWN = [
+    "as_of",
+    "trade_id",
+    "contract",
+    "entry_qty",
+    "entry_price",
+    "exit_price",
+    "entry_at",
+    "exit_at",
+    "close_reason",
+    "result",
+]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """
+    ``pairs``: trades that both books entered, by KEY: each column of OWN and ``other_`` of it, then of the other's view
+    of us: entry_ticks, entry_bps, exit_ticks, exit_bps (positive: we paid more or got less), qty_more, result_more.
+    ``missed``: trades that only the other entered, and what became of the decision here (``why``). ``extra``: trades
+    that only we entered. ``since``, ``until``: the period that both cover.
+    """
+
+    other: str
+    since: pd.Timestamp
+    until: pd.Timestamp
+    pairs: pd.DataFrame
+    missed: pd.DataFrame
+    extra: pd.DataFrame
+
+
+def of(hub: Hub, settings: Settings, own: Result, other: str) -> Versus:
+    """``own`` against the book ``other``. Raises DataError where there is none."""
+    ticks = {symbol: instrument.tick for symbol, instrument in settings.instruments.items()}
+    return compare(own, results.make(hub, settings, other), ticks)
+
+
+def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Versus:
+    """
+    Trades matched by symbol, side and the bar of the score that was decided on, over the period that both cover.
+
+    ``ticks``: symbol -> price step; without one a difference in ticks is None.
+    """
+    since, until = max(own.book.since, other.book.since), min(own.book.until, other.book.until)
+    mine, theirs = (_within(r.trades, since, until) for r in (own, other))
+    both = mine.merge(theirs, on=KEY, how="outer", suffixes=("", "_other"), indicator=True)
+    pairs = both[both["_merge"] == "both"].drop(columns="_merge").reset_index(drop=True)
+    pairs.columns = [f"other_{c.removesuffix('_other')}" if c.endswith("_other") else c for c in pairs.columns]
+    sign = pairs["side"].map({"LONG": 1, "SHORT": -1})
+    for end, way in (("entry", 1), ("exit", -1)):
+        ours, base = pairs[f"{end}_price"], pairs[f"other_{end}_price"]
+        against = [
+            None if pd.isna(a) or pd.isna(b) else (a - b) * int(s) * way
+            for a, b, s in zip(ours, base, sign, strict=True)
+        ]
+        pairs[f"{end}_ticks"] = [
+            None if d is None or symbol not in ticks else d / ticks[symbol]
+            for d, symbol in zip(against, pairs["symbol"], strict=True)
+        ]
+        pairs[f"{end}_bps"] = [
+            None if d is None or not b else 10_000 * d / abs(b) for d, b in zip(against, base, strict=True)
+        ]
+    pairs["qty_more"] = [a - b for a, b in zip(pairs["entry_qty"], pairs["other_entry_qty"], strict=True)]
+    pairs["result_more"] = [a - b for a, b in zip(pairs["result"], pairs["other_result"], strict=True)]
+    left, right = (both.loc[both["_merge"] == where, KEY] for where in ("left_only", "right_only"))
+    missed = right.merge(theirs, on=KEY)
+    return Versus(
+        other.book.name,
+        since,
+        until,
+        pairs,
+        missed.assign(why=_why(own.book.trades, missed)),
+        left.merge(mine, on=KEY),
+    )
+
+
+def _within(trades: pd.DataFrame, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+    own = trades[(trades["as_of"] >= since) & (trades["as_of"] <= until)].sort_values(["as_of", "trade_id"])
+    return own.assign(turn=own.groupby(DECISION).cumcount())[[*KEY, *OWN]]
+
+
+def _why(trades: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
+    """What became of the same decision here: it was taken and its entry never filled, or it was not taken."""
+    never = trades[trades["entry_qty"] == 0]
+    ended = dict(zip(never[DECISION].itertuples(index=False, name=None), never["close_reason"], strict=True))
+    return [
+        f"not filled: {ended[key] or 'still pending'}" if key in ended else "not decided here"
+        for key in missed[DECISION].itertuples(index=False, name=None)
+    ]

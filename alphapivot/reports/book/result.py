@@ -1,0 +1,213 @@
+"""What came of a book: every number of its report, made once, for page, picture, terminal and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.reports import performance
+from alphapivot.reports.book import activity as books
+from alphapivot.reports.book.activity import each, total
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+    from alphapivot.reports.book.activity import Book
+
+ZERO = Decimal(0)
+CENT = Decimal("0.01")
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    ``days``: ``performance.daily``. ``trades``: those that entered, with result (book's currency, after costs), risk
+    (price per unit), r, mae, mfe, days_held, closed. ``fills``: with slippage and delay apart. ``parts``: trade_id,
+    pillar, result. ``held``: growth of buying and holding each instrument, by day. ``unexplained``: change of equity
+    that neither trades, cash nor deposits explain.
+    """
+
+    book: Book
+    days: pd.DataFrame
+    trades: pd.DataFrame
+    fills: pd.DataFrame
+    figures: dict[str, float | None]
+    months: pd.DataFrame
+    sharpe: pd.Series
+    parts: pd.DataFrame
+    held: pd.DataFrame
+    net: Decimal
+    unexplained: Decimal
+    warnings: list[str]
+
+
+def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None) -> Result:
+    """Raises DataError where there is no such book."""
+    book = books.load(hub, name, until)
+    closes = books.closes(hub, settings, book.symbols, book.since, book.until)
+    return of(book, closes)
+
+
+def of(book: Book, closes: pd.DataFrame) -> Result:
+    """``closes``: symbol, ts, close, offset of the instruments to compare with. Pure."""
+    flows = list(zip(book.flows["at"], book.flows["amount"], strict=True))
+    days = performance.daily(book.marks, flows)
+    trades, fills = _trades(book), _split(book)
+    paid = total(amount for at, amount in flows if book.since < at <= book.until)
+    net = Decimal(book.marks["equity"].iloc[-1] - book.marks["equity"].iloc[0] - paid)
+    unexplained = net - total(trades["result"])
+    found = performance.figures(days, trades, fills, {"net": net, "carry": unexplained})
+    results = dict(zip(trades["trade_id"], trades["result"], strict=True))
+    votes = {i: v for i, v in zip(trades["trade_id"], trades["votes"], strict=True) if v}
+    parts = [(i, p, amount) for i, own in performance.by_pillar(results, votes).items() for p, amount in own.items()]
+    return Result(
+        book,
+        days,
+        trades,
+        fills,
+        found,
+        performance.monthly(days),
+        performance.rolling_sharpe(days),
+        pd.DataFrame(parts, columns=["trade_id", "pillar", "result"]),
+        performance.held(closes, book.since, book.until) if len(closes) else pd.DataFrame(),
+        net,
+        unexplained,
+        list(_warnings(book, days, found, unexplained)),
+    )
+
+
+def by(result: Result, key: str) -> pd.DataFrame:
+    """Results by pillar, symbol or side, the best first: result, won, lost (sums of either sign), trades."""
+    table = result.trades[["trade_id", "symbol", "side", "result"]]
+    if key == "pillar":
+        table = result.parts.merge(table[["trade_id"]], on="trade_id")
+    rows = []
+    for name, own in table.groupby(key, sort=True):
+        amounts = list(own["result"])
+        won, lost = total(a for a in amounts if a > 0), total(a for a in amounts if a < 0)
+        rows.append((name, total(amounts), won, lost, own["trade_id"].nunique()))
+    made = pd.DataFrame(rows, columns=[key, "result", "won", "lost", "trades"])
+    return made.sort_values(["result", key], ascending=[False, True], ignore_index=True)
+
+
+def costs(result: Result) -> pd.DataFrame:
+    """By symbol, the dearest first: commission, slippage, delay, all; and what they are of the notional, in bps."""
+    columns = ["commission", "slippage", "delay", "notional"]
+    rows = [
+        (symbol, *(total(own[name]) for name in columns), len(own))
+        for symbol, own in result.fills.groupby("symbol", sort=True)
+    ]
+    table = pd.DataFrame(rows, columns=["symbol", *columns, "fills"])
+    table["all"] = table["commission"] + table["slippage"] + table["delay"]
+    table["bps"] = [10_000 * a / n if n else None for a, n in zip(table["all"], table["notional"], strict=True)]
+    return table.sort_values(["all", "symbol"], ascending=[False, True], ignore_index=True)
+
+
+def against_holding(result: Result) -> pd.DataFrame:
+    """The book, then buy and hold of each instrument: total_return, volatility, max_drawdown, sharpe, correlation."""
+    own = result.days["growth"]
+    year = performance.a_year(pd.DatetimeIndex(own.index))
+    wide = pd.concat([own.rename(result.book.name), result.held.reindex(own.index, method="ffill")], axis=1)
+    returns = wide.pct_change(fill_method=None)
+    spread = returns.std()
+    table = pd.DataFrame(
+        {
+            "total_return": wide.iloc[-1] / wide.bfill().iloc[0] - 1,
+            "volatility": spread * np.sqrt(year),
+            "max_drawdown": (wide / wide.cummax() - 1).min(),
+            "sharpe": returns.mean() / spread.where(spread > 1e-12) * np.sqrt(year),
+            "correlation": returns.corrwith(returns[result.book.name]) if len(returns) > 2 else np.nan,
+        }
+    )
+    return table.rename_axis("instrument").reset_index()
+
+
+def _trades(book: Book) -> pd.DataFrame:
+    found = book.trades[book.trades["entry_qty"] > 0].reset_index(drop=True)
+    found["closed"] = found["state"] == "CLOSED"
+    amounts = [t.realised if t.closed else t.cash + books.value(t) for t in each(found)]
+    found["result"] = pd.Series(amounts, dtype=object)
+    found["risk"] = [abs(t.entry_price - t.first_stop) for t in each(found)]
+    staked = [t.risk * t.entry_qty * t.multiplier * t.quote_unit * t.fx if t.risk else None for t in each(found)]
+    found["r"] = pd.Series(
+        [float(a / b) if b else np.nan for a, b in zip(found["result"], staked, strict=True)], dtype=float
+    )
+    until = found["exit_at"].where(found["closed"]).fillna(book.until)
+    found["days_held"] = (until - found["entry_at"]).dt.total_seconds() / 86_400
+    spans = book.spans.merge(found[["trade_id", "exit_at", "closed"]], on="trade_id")
+    before = spans[~(spans["closed"].astype(bool) & (spans["ts"] >= spans["exit_at"]))]
+    own = found.assign(exit_price=found["exit_price"].where(found["closed"]))
+    return pd.concat([found, performance.excursions(own, _of_todays_shares(before, book.splits))], axis=1)
+
+
+def _of_todays_shares(bars: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Prices as the entry's: those from before a split over its new shares for one old."""
+    ratio = pd.Series(1.0, index=bars.index)
+    for split in each(splits):
+        ratio[(bars["trade_id"] == split.trade_id) & (bars["ts"] <= split.ts)] *= float(split.value)
+    return bars.assign(**{name: bars[name] / ratio for name in ("high", "low", "close")})
+
+
+def _split(book: Book) -> pd.DataFrame:
+    """Fills with what they cost: to the open of the bar that filled (delay) and from there (slippage)."""
+    opens = book.spans[["trade_id", "ts", "open"]].drop_duplicates(["trade_id", "ts"])
+    fills = book.fills.astype({"trade_id": "int64"}).merge(opens, on=["trade_id", "ts"], how="left")
+    slippage, delay = [], []
+    for f in each(fills):
+        whole = f.slippage
+        if f.kind != "MARKET" or pd.isna(f.open) or not f.price:
+            slippage.append(ZERO if whole is None else whole)
+            delay.append(ZERO)
+            continue
+        against = (f.price - Decimal(repr(f.open))) * (1 if f.side == "BUY" else -1)
+        own = (against * f.notional / abs(f.price)).quantize(performance.MICRO)
+        slippage.append(own)
+        delay.append(ZERO if whole is None else whole - own)
+    return fills.assign(slippage=pd.Series(slippage, dtype=object), delay=pd.Series(delay, dtype=object))
+
+
+def _warnings(
+    book: Book,
+    days: pd.DataFrame,
+    found: dict[str, float | None],
+    unexplained: Decimal,
+) -> list[str]:
+    said = list(book.warned)
+    if not book.warned and len(book.runs) and book.runs["afterwards"].any():
+        said.append(
+            "Survivorship: these runs were made after the fact, over a universe that was picked by hand today. What has"
+            " failed or vanished since is not in it, so results look better than they would have been."
+        )
+    if len(days) < 253:
+        error = found["sharpe_error"]
+        said.append(
+            f"{len(days)} days are few: "
+            + ("no ratio is told" if error is None else f"the Sharpe ratio's standard error is {error:.1f}")
+            + ", and what is said per year is made of less than one."
+        )
+    if (days["equity"] <= 0).any():
+        said.append(f"The book was ruined on {days.index[days['equity'] <= 0][0]:%Y-%m-%d}: returns end there.")
+    if found["trades"] is not None and found["trades"] < 30:
+        said.append(f"{found['trades']:.0f} closed trades are few: hit rate and expectancy may be chance.")
+    if abs(unexplained) >= CENT:
+        said.append(
+            f"{unexplained:+,.2f} {book.currency} of the change of equity are in no trade and no deposit: interest,"
+            " fees or dividends of the account, or trades from before the first mark."
+        )
+    if len(book.runs) > 1:
+        said.append(
+            f"{len(book.runs)} different configs or code versions made these trades: they are no test of one of them."
+        )
+    if book.warned:
+        return said
+    if len(book.issues):
+        kinds = book.issues.groupby("check_name")["count"].sum()
+        listed = ", ".join(f"{name} {count}" for name, count in kinds.items())
+        said.append(f"Data quality: {kinds.sum()} bars of this period were flagged or quarantined ({listed}).")
+    return said

@@ -1,0 +1,163 @@
+"""
+What `alphapivot check` finds beyond the config itself: the bars in its files, and what its equity can never trade.
+
+Asks no provider and no broker: prices are those of the files and of the hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import talib
+from psycopg import sql
+
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.feeds import FilesFeed
+from alphapivot.execution.book import report
+from alphapivot.execution.decide.sizing import unit_value
+from alphapivot.execution.market import quotes
+from alphapivot.feeds.base import RAW, Request
+from alphapivot.feeds.registry import open_feed
+from alphapivot.frames import Bars
+from alphapivot.hub.tables import series
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+
+FOUND = ["symbol", "market", "contracts", "bars", "first", "newest"]
+
+
+def files(settings: Settings, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """
+    What the files of every feed hold up to ``now``, read as an ingestion would read them: a row a series (FOUND), the
+    bars themselves, and what cannot be read. Raises ConfigError where a feed's folder is missing.
+    """
+    parts, problems, wanted = [], [], []
+    for name, section in settings.feeds.items():
+        own = [i for i in settings.instruments.values() if (i.feed or settings.runtime.feed) == name]
+        if not isinstance(section, FilesFeed) or not own:
+            continue
+        requests = [
+            Request(i, market, i.source_interval(market, settings.timeframes.base), None, now)
+            for i in own
+            for market in i.markets
+        ]
+        wanted += [(r.instrument.symbol, r.market) for r in requests]
+        fetched = open_feed(name, section).fetch(requests)
+        parts.append(fetched.bars)
+        problems += [f"{p.request}: {p.reason}" for p in fetched.problems]
+    bars = pd.concat([Bars.empty()[RAW], *parts], ignore_index=True)
+    grouped = bars.groupby(["symbol", "market"])
+    found = grouped["ts"].agg(bars="size", first="min", newest="max").assign(contracts=grouped["contract"].nunique())
+    rows = pd.DataFrame(sorted(wanted), columns=["symbol", "market"]).merge(found.reset_index(), how="left")
+    return rows.fillna({"bars": 0, "contracts": 0})[FOUND], bars, problems
+
+
+def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
+    """
+    Of each tradable instrument why it can never be entered with this equity, in numbers, and with which it could be.
+
+    ``read``: bars of its files, for a hub that has none yet. What has no price yet, and a book whose account was never
+    seen, are left out.
+    """
+    account = report.equity(hub, settings.execution.book)
+    broker = settings.brokers[settings.execution.broker]
+    if len(account):
+        equity, home = Decimal(account["equity"].iloc[-1]), str(account["currency"].iloc[-1])
+    elif isinstance(broker, PaperBroker):
+        equity, home = broker.cash, broker.currency
+    else:
+        return []
+    last = {
+        s: found for s, i in settings.instruments.items() if (found := _last(_bars(hub, settings, i, read), settings))
+    }
+    told: list[str] = []
+    for symbol in sorted(last):
+        instrument = settings.instruments[symbol]
+        rate = _rate(instrument.currency, home, {s: close for s, (close, _) in last.items()})
+        if not instrument.tradable:
+            continue
+        if rate is None:
+            pairs = f"{instrument.currency}{home} or {home}{instrument.currency}"
+            told.append(f"{symbol}: no rate from {instrument.currency} to {home}; add [instrument.{pairs}]")
+        else:
+            told += [f"{symbol}: {why}" for why in _too_large(instrument, *last[symbol], rate, equity, home, settings)]
+    return told
+
+
+def _too_large(
+    instrument: Instrument,
+    close: Decimal,
+    atr: Decimal,
+    rate: Decimal,
+    equity: Decimal,
+    home: str,
+    settings: Settings,
+) -> Iterator[str]:
+    risk, unit, lot = settings.risk, unit_value(instrument, rate), instrument.lot
+    stop = atr * settings.execution.stop_atr
+    lost, worth = lot * stop * unit, lot * abs(close) * unit
+    limits = [("max_notional", risk.max_notional), ("max_gross_exposure", risk.max_gross_exposure)]
+    limits += [("max_symbol_exposure", risk.max_symbol_exposure)] if risk.max_symbol_exposure else []
+    if lost > risk.risk_per_trade * equity:
+        away = f"{settings.execution.stop_atr:f} ATR ({float(stop):.6g})"
+        yield (
+            f"one lot of {lot:f} risks {lost:,.2f} {home} at a stop {away} away; [risk] risk_per_trade allows "
+            f"{risk.risk_per_trade * equity:,.2f}: it needs equity of {lost / risk.risk_per_trade:,.0f}, "
+            f"and has {equity:,.0f}"
+        )
+    for key, share in limits:
+        if worth > share * equity:
+            yield (
+                f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] {key} allows {share * equity:,.2f}: it needs "
+                f"equity of {worth / share:,.0f}, and has {equity:,.0f}"
+            )
+    most = risk.max_order_notional
+    if most is not None and worth > most:
+        yield f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] max_order_notional is {most:,.2f}"
+
+
+def _rate(currency: str, home: str, closes: Mapping[str, Decimal]) -> Decimal | None:
+    if currency == home:
+        return Decimal(1)
+    if direct := closes.get(currency + home):
+        return direct
+    inverse = closes.get(home + currency)
+    return 1 / inverse if inverse else None
+
+
+def _bars(hub: Hub, settings: Settings, instrument: Instrument, read: pd.DataFrame) -> pd.DataFrame:
+    """The newest bars of the base timeframe of what is traded: of its files, where these have them, else of the hub."""
+    base, market, symbol = settings.timeframes.base, instrument.trade_market, instrument.symbol
+    own = read[read["symbol"] == symbol]
+    if len(own) and instrument.source_interval(market, base) == base:
+        return own[own["market"] == market]
+    newest = series.newest(hub, [symbol]).get((symbol, market, instrument.source_interval(market, base)))
+    after = newest and newest - quotes.lookback(base, settings.execution.atr) - timedelta(days=1)
+    if after is None:
+        return Bars.empty()
+    where = sql.SQL("symbol = {} AND market = {} AND interval = {} AND ts > {}").format(symbol, market, base, after)
+    return hub.read(Bars, where)
+
+
+def _last(bars: pd.DataFrame, settings: Settings) -> tuple[Decimal, Decimal] | None:
+    """The last close and ATR of the contract with the most volume on the newest bar; None where there are too few."""
+    if bars.empty:
+        return None
+    newest = bars[bars["ts"] == bars["ts"].max()].sort_values("volume", na_position="first")
+    own = bars[bars["contract"] == newest["contract"].iloc[-1]].sort_values("ts")
+    whole = own.dropna(subset=["high", "low", "close"]).tail(quotes.SMOOTHING * settings.execution.atr + 1)
+    high, low, close = (whole[name].to_numpy(np.float64) for name in ("high", "low", "close"))
+    if len(whole) <= settings.execution.atr:
+        return None
+    atr = talib.ATR(high, low, close, timeperiod=settings.execution.atr)[-1]
+    return Decimal(repr(float(close[-1]))), Decimal(repr(float(atr)))

@@ -1,0 +1,135 @@
+"""What people look at, as frames: scores with each pillar's contribution, how fresh the data is, the last runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+from sqlalchemy import text
+
+from alphapivot.calendar import bar_ends
+from alphapivot.config.settings import Settings
+from alphapivot.hub import Hub
+from alphapivot.runs import RunRef
+from alphapivot.scoring.inputs import blend
+
+
+def latest(hub: Hub, scope: str = "live") -> RunRef | None:
+    """The newest run that has scored: of the latest as_of, the one started last."""
+    query = text(
+        "SELECT run_id, scope, as_of, known_at, config_hash FROM ops.run WHERE scope = :scope AND known_at IS NOT NULL"
+        " ORDER BY as_of DESC, started_at DESC LIMIT 1"
+    )
+    with hub.engine.connect() as connection:
+        row = connection.execute(query, {"scope": scope}).one_or_none()
+    return RunRef(*row) if row else None
+
+
+def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
+    """
+    One row per symbol at its newest composite up to run.as_of: ts, age (base bars due since), one column per pillar
+    with its contribution
+    in points, raw, gate, score, veto; the strongest first.
+    """
+    after = run.as_of - 20 * bar_ends.width(settings.timeframes.base) - pd.Timedelta(days=10)
+    composites, terms = blend(hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of)
+    newest = composites.groupby("symbol")["ts"].transform("max") == composites["ts"]
+    table = composites[newest].set_index("symbol")
+    votes = terms[terms["weight"].notna()]  # a pillar that only gates contributes no points
+    by_pillar = votes.merge(table["ts"], left_on=["symbol", "ts"], right_on=["symbol", "ts"])
+    contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
+    table = table.join(contributions)
+    due = {
+        s: bar_ends.due(i.hours, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
+        for s, i in settings.instruments.items()
+    }
+    table["fresh"] = table["ts"] >= table.index.map(due)
+    order = table["score"].abs().fillna(-1).sort_values(ascending=False, kind="stable").index
+    columns = ["ts", "fresh", *contributions.columns, "raw", "gate", "score", "veto"]
+    return table.loc[order, columns].reset_index()
+
+
+def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
+    """
+    For each series that config.ini names: bars stored, the newest one, the one due by the calendar, and the open
+    quality issues.
+    """
+    query = text(
+        "SELECT symbol, market, interval, count(*) AS bars, min(ts) AS first, max(ts) AS newest FROM market.bar"
+        " WHERE source <> 'resampled' GROUP BY symbol, market, interval"
+    )
+    issues = text(
+        "SELECT symbol, market, count(*) AS issues FROM market.quality_issue"
+        " WHERE decision IS NULL GROUP BY symbol, market"
+    )
+    with hub.engine.connect() as connection:
+        stored = pd.DataFrame(
+            connection.execute(query).mappings().all(),
+            columns=["symbol", "market", "interval", "bars", "first", "newest"],
+        )
+        found = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
+    wanted = pd.DataFrame(
+        [
+            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours)
+            for i in settings.instruments.values()
+            for m in i.markets
+        ],
+        columns=["symbol", "market", "interval", "calendar"],
+    )
+    wanted["due"] = [
+        bar_ends.due(c, i, pd.DatetimeIndex([now]))[0]
+        for c, i in zip(wanted["calendar"], wanted["interval"], strict=True)
+    ]
+    return (
+        wanted.merge(stored, how="left")
+        .merge(found, how="left")
+        .drop(columns="calendar")
+        .sort_values(["symbol", "market"], ignore_index=True)
+    )
+
+
+def issues(hub: Hub, count: int = 20) -> pd.DataFrame:
+    """The newest quality issues on which nobody has decided: found_at, symbol, market, interval, ts, check_name, ..."""
+    query = text(
+        "SELECT found_at, symbol, market, contract, interval, ts, check_name, outcome, detail"
+        " FROM market.quality_issue WHERE decision IS NULL ORDER BY found_at DESC, symbol, ts LIMIT :count"
+    )
+    with hub.engine.connect() as connection:
+        return pd.DataFrame(
+            connection.execute(query, {"count": count}).mappings().all(),
+            columns=["found_at", "symbol", "market", "contract", "interval", "ts", "check_name", "outcome", "detail"],
+        )
+
+
+def equity(hub: Hub, book: str) -> pd.DataFrame:
+    """Equity by risk day: day, currency, start_equity, equity, cash, deposits, earned, drawdown (see api.equity)."""
+    query = text(
+        "SELECT day, currency, start_equity, equity, cash, deposits, earned, drawdown FROM api.equity"
+        " WHERE book = :book ORDER BY day"
+    )
+    with hub.engine.connect() as connection:
+        result = connection.execute(query, {"book": book})
+        return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def runs(hub: Hub, count: int = 8) -> pd.DataFrame:
+    """The last runs: kind, as_of, state, attempts, message, when started and how long."""
+    query = text(
+        "SELECT kind, as_of, state, attempts, started_at, finished_at - started_at AS took, message FROM ops.run"
+        " ORDER BY started_at DESC LIMIT :count"
+    )
+    with hub.engine.connect() as connection:
+        return pd.DataFrame(
+            connection.execute(query, {"count": count}).mappings().all(),
+            columns=["kind", "as_of", "state", "attempts", "started_at", "took", "message"],
+        )
+
+
+def notes(hub: Hub) -> list[tuple[str, str]]:
+    """(step, note) of the newest run's receipts, in the order in which the steps ended."""
+    query = text(
+        "SELECT step, unnest(notes) FROM ops.receipt"
+        " WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1) ORDER BY made_at, step"
+    )
+    with hub.engine.connect() as connection:
+        return [(step, note) for step, note in connection.execute(query)]

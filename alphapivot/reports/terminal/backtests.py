@@ -1,0 +1,129 @@
+"""Backtests in the terminal: the list of them, one of them, and what is different between two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import RowMapping, text
+
+from alphapivot.config.ini import nearest
+from alphapivot.errors import ConfigError
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import backtests
+from alphapivot.reports.book import warned
+from alphapivot.reports.terminal import terminal, views
+
+TRADES = """
+    SELECT i.as_of, t.symbol, t.side, t.contract, t.entry_qty AS qty, t.entry_at, t.entry_price, t.exit_at,
+           t.exit_price, t.close_reason AS closed_by, t.realised
+    FROM trading.trade t JOIN trading.intent i USING (intent_id)
+    WHERE t.book = :book AND t.entry_qty > 0 ORDER BY i.as_of, t.symbol
+"""
+WARNINGS = """
+    SELECT code, symbol, message FROM research.backtest_warning
+    WHERE run_id = :run_id ORDER BY number
+"""
+# what a narrow terminal can spare, in order
+SPARE = ("seconds", "made at", "code", "config", "equity", "digest", "state")
+MOST = 40  # rows of a table that a person reads
+
+
+def table(hub: Hub, *, trials: bool = False) -> None:
+    """All backtests, the newest last; those that searches have made where ``trials`` asks for them."""
+    every = backtests.listed(hub)
+    found = [row for row in every if trials or not backtests.TRIAL.fullmatch(row["book"])]
+    terminal.show(pd.DataFrame([_line(row) for row in found]).astype(str), "Backtests", SPARE)
+    if len(found) < len(every):
+        searches = sorted({int(m[1]) for row in every if (m := backtests.TRIAL.fullmatch(row["book"]))})
+        told = f"search {searches[0]}" if len(searches) == 1 else f"searches {', '.join(map(str, searches))}"
+        terminal.console.print(f"{len(every) - len(found)} trials of {told} are not shown: --trials")
+    elif not found:
+        terminal.console.print("none yet: alphapivot backtest --from 2024-01-01 --to 2024-12-31")
+
+
+def show(hub: Hub, book: str) -> None:
+    """One: what was asked, what came of it, what to know before believing it."""
+    row = _find(hub, book)
+    line = pd.Series(_line(row)).rename_axis("").reset_index(name="value").astype(str)
+    terminal.show(line, f"Backtest {row['book']}")
+    with hub.engine.connect() as conn:
+        found = [tuple(own) for own in conn.execute(text(WARNINGS), {"run_id": row["run_id"]})]
+    if found:
+        terminal.show(pd.DataFrame(warned.lines(found), columns=["code", "symbol", "message"]), "Before you believe it")
+
+
+def compare(hub: Hub, book: str, other: str) -> None:
+    """Which keys of the config differ, and which trades."""
+    one, two = _find(hub, book), _find(hub, other)
+    terminal.show(
+        pd.DataFrame({"": list(_line(one)), one["book"]: _line(one).values(), two["book"]: _line(two).values()}).astype(
+            str
+        ),
+        "Two backtests",
+    )
+    keys = different(one["config"], two["config"])
+    terminal.show(pd.DataFrame(keys, columns=["key", one["book"], two["book"]]).astype(str), "Config keys that differ")
+    trades = different_trades(hub, one["book"], two["book"])
+    title = f"Trades that differ: {len(trades)}" + (f", the first {MOST}" if len(trades) > MOST else "")
+    terminal.show(trades.head(MOST).astype(str), title)
+    same = one["digest"] is not None and one["digest"] == two["digest"]
+    terminal.verdict("same digest" if same else "different", "" if not same else one["digest"], good=same)
+
+
+def different(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(section.key, value, other value) of what is not the same in two stored configs."""
+    a, b = dict(_flat(one)), dict(_flat(two))
+    return [(key, a.get(key, "-"), b.get(key, "-")) for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+
+
+def different_trades(hub: Hub, book: str, other: str) -> pd.DataFrame:
+    """The trades that only one of them made, or that went otherwise: a row of each, named by its book."""
+    made = []
+    with hub.engine.connect() as conn:
+        for name in (book, other):
+            rows = conn.execute(text(TRADES), {"book": name}).mappings().all()
+            made.append(pd.DataFrame(rows).astype(str).assign(book=name))
+    both = pd.concat(made, ignore_index=True)
+    if both.empty:
+        return both
+    alone = ~both.duplicated([c for c in both.columns if c != "book"], keep=False)
+    found = both[alone].sort_values(["as_of", "symbol", "book"], ignore_index=True)
+    return found[["book", *(c for c in found.columns if c != "book")]]
+
+
+def _find(hub: Hub, book: str) -> RowMapping:
+    known = {row["book"]: row for row in backtests.listed(hub)}
+    name = book if book in known else f"bt-{book}"
+    if name not in known:
+        raise ConfigError(f"there is no backtest {book!r}; {nearest(book, known)}")
+    return known[name]
+
+
+def _line(row: RowMapping) -> dict[str, str]:
+    done = row["digest"] is not None
+    return {
+        "book": row["book"],
+        "from": f"{row['since']:%Y-%m-%d}",
+        "to": views.instant(row["until"]),
+        "config": row["config_hash"][:8],
+        "code": row["code_version"],
+        "state": row["state"],
+        "trades": f"{row['trades']}" if done else "",
+        "net return": f"{row['net_return']:.2%}" if done else "",
+        "max drawdown": f"{row['max_drawdown']:.2%}" if done else "",
+        "equity": f"{row['end_equity']:,.2f} {row['currency']}" if done else "",
+        "digest": row["digest"][:12] if done else "",
+        "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in row["seconds"].items()),
+        "made at": views.instant(row["made_at"]),
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,237 @@
+"""The tables and the waterfall in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import pandas as pd
+from pydantic import ValidationError
+from rich.console import Console, JustifyMethod
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.table import Table
+
+from alphapivot.clock import WallClock
+from alphapivot.config.settings import Settings
+from alphapivot.data import horizon
+from alphapivot.errors import ConfigError, DataError
+from alphapivot.execution.book import control, exposure, report
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import issues, series
+from alphapivot.hub.tables.digest import Held
+from alphapivot.reports import explanation, overview
+from alphapivot.reports.terminal import fit, layout, views
+from alphapivot.runs import RunRef
+from pillars import Pillar
+
+# a pipe or a file has no width: what reads it should get whole lines
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+NUMBERS = frozenset("+-–0123456789")
+COLOURS = {
+    "ENTER_LONG": "green",
+    "ENTER_SHORT": "red",
+    "EXIT": "yellow",
+    "DENIED": "magenta",
+    "late": "red",
+    "failed": "red",
+}
+
+
+def page(markdown: str) -> None:
+    """A page of text: laid out on a terminal, as it is into a pipe or a file."""
+    if console.is_terminal:
+        console.print(Markdown(markdown))
+    else:
+        print(markdown, end="")  # noqa: T201
+
+
+def scores(hub: Hub, settings: Settings, run: RunRef | None = None) -> None:
+    """Scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
+    if run := run or overview.latest(hub):
+        found = views.scores(overview.scores(hub, settings, run))
+        show(found, f"Scores at {views.instant(run.as_of)} UTC", ["raw", "ts", "gate"])
+    else:
+        console.print("No scores yet: [bold]alphapivot run[/] makes some.")
+
+
+def decisions(hub: Hub, settings: Settings) -> None:
+    """What was decided last, with reasons."""
+    found = report.decisions(hub, settings.execution.book)
+    if len(found):
+        show(
+            views.decisions(found),
+            f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}",
+            ["capped by", "reference"],
+        )
+
+
+def trades(hub: Hub, settings: Settings) -> None:
+    """Open trades with stop and target, the last closed ones, and the account."""
+    book = settings.execution.book
+    found = views.open_trades(report.open_trades(hub, book, settings.timeframes.base))
+    show(found, "Open trades", ["to target", "to stop", "state", "last", "contract"])
+    closed = report.closed_trades(hub, book)
+    show(
+        views.closed_trades(closed.tail(10)),
+        f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}",
+        ["entry at", "contract", "side", "qty"],
+    )
+    account = report.equity(hub, book)
+    if len(account):
+        first, last = account.iloc[0], account.iloc[-1]
+        profit = last["equity"] - first["start_equity"]
+        console.print(
+            f"Book {book}: equity {last['equity']:,.2f} {last['currency']}, "
+            f"{views.money(profit)} since {first['day']}; "
+            f"realised by closed trades {views.money(closed['realised'].dropna().sum())}; cash {last['cash']:,.2f}"
+        )
+
+
+def status(hub: Hub, settings: Settings) -> None:
+    """The kill switch and locks, data freshness, trades, orders, limits, the last runs."""
+    book = settings.execution.book
+    with hub.engine.connect() as connection:
+        console.print(f"Kill switch of book {book}: [bold]{escape(views.switch(control.state(connection, book)))}[/]")
+    if len(locked := report.locks(hub, book)):
+        show(views.locks(locked), "Locked symbols, until somebody clears them: alphapivot unlock | abandon")
+    run, feed = overview.latest(hub), settings.feeds[settings.runtime.feed]
+    now = (
+        run.as_of if run and feed.simulated else WallClock().now()
+    )  # a simulated market stands still after its last run
+    calendars(settings, now)
+    found = views.freshness(overview.freshness(hub, settings, now))
+    show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due", "bars", "newest"])
+    if len(stale := series.unanswered(hub)):
+        show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
+    if len(waiting := issues.show(hub)):
+        show(views.issues(waiting.head(20)), "Data that waits for a person: alphapivot data show | accept | reject")
+    trades(hub, settings)
+    show(views.orders(report.working_orders(hub, book)), "Working orders")
+    show(views.limits(report.limits_used(hub, settings)), "Limits used")
+    show(
+        views.exposures(exposure.exposures(hub, settings, now)),
+        "Exposure as shares of equity, pending entries included",
+    )
+    show(views.runs(overview.runs(hub)), "Last runs", ["attempts", "started at"])
+
+
+def calendars(settings: Settings, now: datetime) -> None:
+    """The calendars that end soon or have ended, and what to do."""
+    warn(map(str, horizon.endings(settings.instruments.values(), now)))
+
+
+def warn(warnings: Iterable[str]) -> None:
+    for words in warnings:
+        console.print(f"[bold yellow]warning[/] {escape(words)}", highlight=False)
+
+
+def explain(
+    hub: Hub, settings: Settings, symbol: str, at: datetime | None, run: RunRef | None = None
+) -> explanation.Story:
+    """The waterfall of one composite score of ``run``, or of the newest: parts, pillars, raw, gates, score."""
+    run = run or overview.latest(hub)
+    if run is None:
+        raise DataError("there is no score to explain yet: `alphapivot run` makes some")
+    story = explanation.explain(hub, settings, run, symbol, at)
+    for title, view in views.story(story).items():
+        show(view, title)
+    verdict(
+        f"score {views.points(story.score) if story.score is not None else 'unknown'}",
+        story.note,
+        good=story.score is not None,
+    )
+    return story
+
+
+def contract(kinds: list[type[Pillar]]) -> bool:
+    """What each pillar promises, and whether it keeps it; are all promises kept?"""
+    from pillars.kit.contract import verdicts  # noqa: PLC0415 - only who tests needs it
+
+    good = True
+    for kind in kinds:
+        try:
+            pillar = kind()
+        except ValidationError as error:
+            needed = ", ".join(str(e["loc"][0]) for e in error.errors() if e["type"] == "missing")
+            raise ConfigError(
+                f"{kind.name}: every parameter needs a default to be tested; {needed} have none"
+            ) from None
+        for promise, told in verdicts(pillar):
+            good &= not told
+            verdict("broken" if told else "  kept", told or f"{pillar.name} {promise}", good=not told)
+    return good
+
+
+def digests(before: dict[str, Held], after: dict[str, Held]) -> None:
+    """What a run has changed in the database: rows and digest of each table, before and after."""
+    none = Held(0, "", "")
+    rows = [
+        (
+            name,
+            f"{held.rows:,}",
+            held.digest,
+            "unchanged" if before.get(name) == held else f"{before.get(name, none).rows:,} rows before",
+        )
+        for name, held in after.items()
+        if held.rows
+    ]
+    show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "What the hub holds")
+
+
+def notes(hub: Hub) -> None:
+    """What the steps of the newest run want a person to read: requests without an answer, bars in quarantine."""
+    if found := overview.notes(hub):
+        console.print("[bold]To look at[/]")
+        for step, note in found:
+            console.print(f"  {escape(step)}: {escape(note)}")
+        console.print()
+
+
+def verdict(title: str, message: str | None, *, good: bool) -> None:
+    console.print(
+        f"[bold {'green' if good else 'red'}]{escape(title)}[/]" + (f"  {escape(message)}" if message else "")
+    )
+
+
+@contextmanager
+def _width(characters: int) -> Iterator[None]:
+    before, console.width = console.width, characters
+    try:
+        yield
+    finally:
+        console.width = before
+
+
+def show(view: pd.DataFrame, title: str, spare: Sequence[str] = ()) -> None:
+    """
+    A table of text, numbers set flush right. Where the terminal is too narrow, columns of ``spare`` go first, then from
+    the right; the first column is never cut.
+    """
+    if view.empty:
+        if not layout.written(title, view):
+            console.print(f"[bold]{escape(title)}[/]: none")
+        return
+    if layout.written(title, view):
+        return
+    view, hidden = fit.fit(view, console.width, spare) if not layout.wide else (view, [])
+    console.print(f"[bold]{escape(title)}[/]")
+    table = Table(header_style="dim", box=None, pad_edge=False)
+    narrow = fit.needed(view) > console.width and not layout.wide
+    for name in view.columns:
+        number = all(str(v)[:1] in NUMBERS for v in view[name])
+        prose = name in fit.PROSE
+        heading = escape(name if prose else name.replace(" ", "\n"))
+        wrapped = prose or narrow  # but never cut
+        side: JustifyMethod = "right" if number else "left"
+        table.add_column(heading, justify=side, no_wrap=not wrapped, overflow="fold", vertical="top")
+    for row in view.itertuples(index=False):
+        table.add_row(*(f"[{COLOURS[v]}]{v}[/]" if v in COLOURS else escape(v) for v in row))
+    with _width(max(fit.needed(view), console.width) if layout.wide else console.width):
+        console.print(table)
+    if hidden:
+        console.print(f"[dim]--wide also shows: {', '.join(reversed(hidden))}[/]")
+    console.print()

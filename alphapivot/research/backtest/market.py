@@ -1,0 +1,275 @@
+"""
+A stretch of history read once, and told bar by bar: the market of a backtest.
+
+A bar, a roll or a score counts from ``ts`` + its feed's ``publication_lag`` on: what the pipeline would have had.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from psycopg import sql
+from sqlalchemy import Connection, text
+
+from alphapivot.calendar import bar_ends
+from alphapivot.execution.market import quotes
+from alphapivot.execution.market.source import NEWEST, Asked, Composite, read_bars, terms_of
+from alphapivot.frames import Composites
+from alphapivot.hub.tables import bars as stored
+from alphapivot.research.backtest.quotes import Tape
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.execution.decide.facts import Quote
+    from alphapivot.hub import Hub
+    from alphapivot.runs import RunRef
+
+Ints = npt.NDArray[np.int64]
+HALTS = """
+    SELECT symbol, ts, check_name FROM market.quality_issue
+    WHERE outcome = 'halted' AND found_at <= :at AND coalesce(ended_at, 'infinity') > :at
+    AND NOT coalesce(decision = 'accepted' AND decided_at <= :at, false) AND symbol = ANY(:symbols)
+    ORDER BY symbol, check_name
+"""
+
+
+class Stretch:
+    """
+    The Source of all instants in (``after``, ``until``], asked in their order: move it with ``at``.
+
+    It attends to the symbols that are held and to those whose newest score may ask for a trade; of the others there is
+    nothing to decide, and nothing is kept.
+    """
+
+    def __init__(self, hub: Hub, run: RunRef, settings: Settings, *, after: datetime, until: datetime) -> None:
+        self._settings = settings
+        self._symbols = sorted(settings.instruments)
+        code = {symbol: k for k, symbol in enumerate(self._symbols)}
+        lags = lag(settings)
+        lag_of = np.array([lags[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
+
+        reach = quotes.lookback(settings.timeframes.base, _needed(settings))
+        wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
+        for symbol, instrument in settings.instruments.items():
+            for market in {instrument.trade_market, *(["spot"] if instrument.spot is not None else [])}:
+                wanted[market].add(symbol)
+        bars = read_bars(hub, run, settings, wanted, after=after - reach, until=until)
+        self._bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
+        symbols = self._bars["symbol"].map(code).to_numpy(np.int64)
+        self._ts = micros(self._bars["ts"])
+        self._known = self._ts + lag_of[symbols]
+        group = symbols * 2 + (self._bars["market"] == "futures").to_numpy()
+        edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+        self._rows = {
+            (("spot", "futures")[group[a] % 2], self._symbols[group[a] // 2]): slice(a, b)
+            for a, b in itertools.pairwise(edges)
+        }
+        self._rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
+        self._roll_known = micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
+        self._roll_symbol = self._rolls["symbol"].to_numpy(dtype=object)
+        self._tape = Tape(self._bars, self._rolls, settings.instruments)
+        self._run, self._lags = run, lags
+        self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
+        self._action_known = micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
+        with hub.engine.connect() as conn:
+            self._halts = conn.execute(text(HALTS), {"at": run.known_at, "symbols": self._symbols}).all()
+
+        scores = _scores(hub, run, settings, after, until)
+        self._scores = {name: scores[name].to_numpy() for name in ("score", "raw", "gate", "veto", "batch_id")}
+        self._score_ts = micros(scores["ts"])
+        self._score_symbol = scores["symbol"].map(code).to_numpy(np.int64)
+        waits = score_lag(settings)
+        wait_of = np.array([waits[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
+        known = self._score_ts + wait_of[self._score_symbol]
+        self._order = np.argsort(known, kind="stable")
+        self._score_known = known[self._order]
+        self._told = 0  # scores of the order that are known
+        self._newest = np.full(len(self._symbols), -1)  # symbol -> row of its newest score
+        self._first = np.searchsorted(self._score_symbol, np.arange(len(self._symbols)))
+        strength = np.fmax(np.abs(self._scores["score"]), np.abs(self._scores["raw"]))
+        # stored as 4-byte floats, rounded to 0.01: a little below the threshold is close enough to be asked
+        self._asks = np.nan_to_num(strength) >= settings.execution.entry_threshold - 0.005
+        self._now, self.as_of = np.int64(0), after
+        self.attending: Sequence[str] = ()  # as last asked for
+
+    def at(self, as_of: datetime) -> None:
+        """From now on it tells what is known at ``as_of``, which is later than before."""
+        self.as_of, self._now = as_of, bar_ends.naive(as_of).astype(np.int64)
+        told = int(np.searchsorted(self._score_known, self._now, "right"))
+        rows = self._order[self._told : told]
+        np.maximum.at(self._newest, self._score_symbol[rows], rows)
+        self._told = told
+
+    @property
+    def quiet(self) -> bool:
+        """Does no score ask for a trade?"""
+        newest = self._newest[self._newest >= 0]
+        return not self._asks[newest].any()
+
+    @property
+    def known(self) -> int:
+        """How many symbols have a score that is a number."""
+        newest = self._newest[self._newest >= 0]
+        return int((~np.isnan(self._scores["raw"][newest])).sum())
+
+    def attended(self, holding: Collection[str]) -> Sequence[str]:
+        there = np.flatnonzero(self._newest >= 0)
+        asking = there[self._asks[self._newest[there]]]
+        self.attending = sorted({*holding, *(self._symbols[k] for k in asking)} & set(self._symbols))
+        return self.attending
+
+    def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
+        found = []
+        for symbol in sorted(symbols):
+            k = self._symbols.index(symbol)
+            newest = int(self._newest[k])
+            oldest = max(int(self._first[k]), newest - most + 1)
+            found += [self._composite(symbol, row) for row in range(newest, oldest - 1, -1)] if newest >= 0 else []
+        return found
+
+    def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
+        since = bar_ends.naive(after).astype(np.int64)
+        rows = [
+            np.flatnonzero((self._ts[part] > since) & (self._known[part] <= self._now)) + part.start
+            for market, symbols in wanted.items()
+            for symbol in sorted(symbols)
+            if (part := self._rows.get((market, symbol))) is not None
+        ]
+        return self._bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
+
+    def quotes(
+        self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame
+    ) -> dict[str, Quote]:
+        terms = terms_of(asked, self._settings, self._run, self.as_of)
+        changed = set(events["symbol"]) & set(symbols) if len(events) else set()
+        last, series = {}, {}
+        after = bar_ends.naive(asked.after)
+        for symbol in symbols:
+            contract, until = asked.front[symbol], bar_ends.naive(self.as_of - self._lags[symbol])
+            bar = None if symbol in changed else self._tape.last(symbol, contract, after, until)
+            if bar is not None:
+                last[symbol] = bar
+                series[symbol] = self._tape.series(symbol, contract, after, until) or quotes.NOTHING
+        made = quotes.quoted(last, series, **terms)
+        if changed:
+            spot = {s for s in changed if self._settings.instruments[s].trade_market == "spot"}
+            bars = self.bars({"spot": spot, "futures": changed - spot}, asked.after)
+            made |= quotes.quotes(bars, rolled, events, **terms)
+        return made
+
+    def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
+        mine = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
+        return self._rolls.take(np.flatnonzero(mine)).reset_index(drop=True)
+
+    def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
+        mine = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
+        mine &= micros(self._actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
+        return self._actions.take(np.flatnonzero(mine)).reset_index(drop=True)
+
+    def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
+        """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""
+        found: dict[str, list[str]] = {}
+        for symbol, ts, check in self._halts:
+            if ts <= self.as_of:
+                found.setdefault(symbol, []).append(check)
+        return {symbol: "data:" + ", ".join(dict.fromkeys(checks)) for symbol, checks in found.items()}
+
+    def asking(self) -> pd.DataFrame:
+        """symbol and ts of the scores that may ask for a trade."""
+        return self._stamps(np.flatnonzero(self._asks))
+
+    def coming(self, symbols: Collection[str], most: int) -> pd.DataFrame:
+        """symbol and ts of the newest score of each and of the next ones, ``most`` in all, that ask for no trade."""
+        rows = [np.empty(0, np.int64)]
+        for k in map(self._symbols.index, symbols):
+            newest = self._newest[k]
+            own = np.arange(newest, min(newest + most, len(self._score_symbol)))
+            if newest >= 0:
+                rows.append(own[(self._score_symbol[own] == k) & (~self._asks[own] | (own == newest))])
+        return self._stamps(np.concatenate(rows))
+
+    def _stamps(self, rows: Ints) -> pd.DataFrame:
+        symbols = pd.array([self._symbols[k] for k in self._score_symbol[rows]], dtype="str")
+        stamps = bar_ends.aware(self._score_ts[rows].astype("datetime64[us]"))
+        return pd.DataFrame({"symbol": symbols, "ts": stamps})
+
+    def _composite(self, symbol: str, row: int) -> Composite:
+        score, raw, gate = (_number(self._scores[name][row]) for name in ("score", "raw", "gate"))
+        veto = self._scores["veto"][row]
+        ts = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(self._score_ts[row]))
+        return Composite(
+            symbol, ts, score, raw, gate, None if pd.isna(veto) else str(veto), int(self._scores["batch_id"][row])
+        )
+
+
+def lag(settings: Settings) -> dict[str, timedelta]:
+    """symbol -> how long after a bar's end its feed publishes it."""
+    return {
+        symbol: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
+        for symbol, i in settings.instruments.items()
+    }
+
+
+def score_lag(settings: Settings) -> dict[str, timedelta]:
+    """symbol -> how long after a bar's end its score is known: a score may stand on other symbols' bars too."""
+    own = lag(settings)
+    crossed = any(pillar.cross_sectional for pillar in settings.pillars.values())
+    return dict.fromkeys(own, max(own.values())) if crossed else own
+
+
+def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list[datetime]:
+    """When a new score became known in (since, run.as_of], whosever it was: a pipeline that misses no bar runs then."""
+    by_lag: dict[timedelta, list[str]] = {}
+    for symbol, wait in score_lag(settings).items():
+        by_lag.setdefault(wait, []).append(symbol)
+    found: set[datetime] = set()
+    with hub.engine.connect() as conn:
+        for wait, symbols in by_lag.items():
+            rows = conn.execute(
+                text(
+                    "SELECT DISTINCT ts FROM signals.composite WHERE scope = :scope AND symbol = ANY(:symbols)"
+                    " AND ts > :since AND ts <= :until"
+                ),
+                {"scope": run.scope, "symbols": symbols, "since": since - wait, "until": run.as_of - wait},
+            )
+            found |= {ts + wait for ts in rows.scalars()}
+    return sorted(found)
+
+
+def _needed(settings: Settings) -> int:
+    sizing = settings.sizing
+    volatility = 0 if sizing.target_volatility is None else sizing.volatility_bars
+    return max(settings.execution.atr, volatility // quotes.SMOOTHING + 1)
+
+
+def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: datetime) -> pd.DataFrame:
+    """Composites in (after - lag, until] and each symbol's newest ones before them, sorted by symbol and ts."""
+    begin = after - max(lag(settings).values())
+    asked = {"symbols": sorted(settings.instruments), "scope": run.scope, "as_of": begin}
+    with hub.engine.connect() as conn:
+        before = [Composite(*row) for row in conn.execute(text(NEWEST), {**asked, "most": settings.entry.confirm})]
+    where = sql.SQL("scope = {} AND ts > {} AND ts <= {} AND symbol = ANY({})").format(
+        run.scope, begin, until, asked["symbols"]
+    )
+    columns = list(Composite._fields)
+    found = hub.read(Composites, where, columns)[columns]
+    if before:
+        earlier = pd.DataFrame(before, columns=columns).astype(found.dtypes.to_dict())
+        found = pd.concat([earlier, found], ignore_index=True)
+    return found.sort_values(["symbol", "ts"], ignore_index=True)
+
+
+def micros(stamps: pd.Series) -> Ints:
+    made: Ints = bar_ends.naive(stamps).astype("datetime64[us]").astype(np.int64)
+    return made
+
+
+def _number(stored: float) -> float | None:
+    """A 4-byte float as the number that was written: its shortest decimals."""
+    return None if np.isnan(stored) else float(str(np.float32(stored)))

@@ -1,0 +1,67 @@
+"""
+Quotes of any instant of a stretch, from series that were joined once: what ``quotes.quotes`` makes of a window that
+ends there, without a window's copy.
+
+adjusted = raw + offset never changes its past, so a series of fronts that is cut off is the series of what came before
+the cut. Shares are otherwise: a split changes the prices of all that came before it, so that the bars of a symbol with
+an event are adjusted anew at each instant.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from alphapivot.calendar import bar_ends
+from alphapivot.data import rolls
+from alphapivot.execution.market import quotes
+from alphapivot.execution.market.quotes import Last, Series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alphapivot.config.sections.instrument import Instrument
+
+Stamps = npt.NDArray[np.datetime64]
+
+
+class Tape:
+    """Bars of the traded markets (``bars``, sorted by symbol, contract and ts within each) and the rolls among them."""
+
+    def __init__(self, bars: pd.DataFrame, rolled: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
+        traded = bars["symbol"].map({s: i.trade_market for s, i in instruments.items()})
+        mine = bars[bars["market"] == traded]
+        self._ts: Stamps = bar_ends.naive(mine["ts"])
+        self._close = mine["close"].to_numpy(np.float64)
+        self._volume = mine["volume"].to_numpy(np.float64)
+        names, contracts = (mine[c].to_numpy(dtype=object) for c in ("symbol", "contract"))
+        edges = np.flatnonzero(np.r_[True, (names[1:] != names[:-1]) | (contracts[1:] != contracts[:-1]), True])
+        self._lines = {
+            (str(names[a]), str(contracts[a])): slice(a, b) for a, b in itertools.pairwise(edges) if len(mine)
+        }
+        contracted = (mine["contract"] != "").to_numpy()
+        self._plain = dict(quotes.slices(mine[~contracted]))
+        self._joined = dict(quotes.slices(rolls.adjust(mine[contracted], rolled)))
+
+    def last(self, symbol: str, contract: str, after: np.datetime64, until: np.datetime64) -> Last | None:
+        """The newest bar in (after, until]."""
+        rows = self._lines.get((symbol, contract))
+        if rows is None:
+            return None
+        at = rows.start + int(np.searchsorted(self._ts[rows], until, "right")) - 1
+        if at < rows.start or self._ts[at] <= after:
+            return None
+        ts: datetime = self._ts[at].astype(datetime).replace(tzinfo=UTC)
+        return Last(ts, float(self._close[at]), float(self._volume[at]))
+
+    def series(self, symbol: str, contract: str, after: np.datetime64, until: np.datetime64) -> Series | None:
+        """The fronts' bars in (after, until], joined at the rolls; the symbol's own where it has no contracts."""
+        found = (self._joined if contract else self._plain).get(symbol)
+        if found is None:
+            return None
+        return found.part(slice(*np.searchsorted(found.ts, [after, until], "right")))

@@ -1,0 +1,266 @@
+"""
+The screening engine of `alphapivot tune`: what the paper broker and ``decide`` would do, in one compiled pass.
+
+It follows ``brokers/fills.py`` and ``execution/decide.py`` trade by trade (tests hold them together): entries at the
+next open, brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls,
+sizing, limits of [risk], pauses, fees, slippage, one account for all. It leaves out what ``left_out`` names, and
+splits and dividends of open trades; money is float. So it chooses between
+configs by the thousand; `alphapivot backtest`, the live code path, confirms the one that is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.settings import Settings
+    from alphapivot.research.screen import kernel
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+OFF = float("inf")
+
+
+class Market(NamedTuple):
+    """What does not change from trial to trial; ``symbols`` are sorted, ``lines`` name symbol and contract."""
+
+    symbols: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
+    bars: kernel.Bars
+    seen: kernel.Seen
+    terms: kernel.Terms
+
+    @property
+    def as_of(self) -> pd.DatetimeIndex:
+        return pd.DatetimeIndex(self.seen.as_of.astype("datetime64[us]"), tz="UTC")
+
+
+@dataclass(frozen=True)
+class Result:
+    """``equity``, ``cash`` and ``gross`` exposure at each instant, in the book's currency."""
+
+    market: Market
+    equity: Floats
+    cash: Floats
+    gross: Floats
+    halted: datetime | None  # the first loss at its limit, after which a person would have been asked
+    _whole: Ints
+    _money: Floats
+
+    def returns(self) -> Floats:
+        """From instant to instant; the first is 0."""
+        before = np.append(self.equity[:1], self.equity[:-1])
+        return np.where(before > 0, self.equity / np.where(before > 0, before, 1.0) - 1, 0.0)
+
+    @property
+    def entered(self) -> int:
+        """Trades whose entry filled."""
+        return int((self._whole[:, 4] >= 0).sum())
+
+    def trades(self) -> pd.DataFrame:
+        """
+        One row a decision to enter, in its order: symbol, contract, side, qty, decided_at, stop, target, entry_at,
+        entry, exit_at, exit, reason, fees, realised (after fees). What never filled has no entry, what is open no exit.
+        """
+        from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+        columns, market, n = self._whole.T, self.market, len(self._whole)
+        bars, terms, symbol = market.bars, market.terms, self._whole[:, k.SYMBOL]
+        tick = terms.tick[symbol]
+
+        def instant(rows: Ints) -> pd.DatetimeIndex:
+            ts = bars.ts[np.maximum(rows, 0)].astype("datetime64[us]") if n else np.empty(0, "datetime64[us]")
+            return pd.DatetimeIndex(np.where(rows >= 0, ts, np.datetime64("NaT"))).tz_localize("UTC")
+
+        def price(name: int, rows: Ints) -> Floats:
+            return np.where(rows >= 0, columns[name] * tick, np.nan)
+
+        entered, left = columns[k.ENTRY_ROW], columns[k.EXIT_ROW]
+        always = np.zeros(n, np.int64)
+        line = bars.line[np.maximum(entered, 0)] if n else always
+        names = [market.lines[i][1] if e >= 0 else "" for i, e in zip(line, entered, strict=True)]
+        return pd.DataFrame(
+            {
+                "symbol": [market.symbols[s] for s in symbol],
+                "contract": names,
+                "side": np.where(columns[k.SIDE] > 0, "LONG", "SHORT"),
+                "qty": columns[k.LOTS] * terms.lot[symbol],
+                "decided_at": market.as_of[columns[k.DECIDED]],
+                "stop": price(k.FIRST_STOP, always),
+                "target": price(k.FIRST_TARGET, always),
+                "entry_at": instant(entered),
+                "entry": price(k.ENTRY, entered),
+                "exit_at": instant(left),
+                "exit": price(k.EXIT, left),
+                "reason": [k.REASONS[r] for r in columns[k.REASON]],
+                "fees": self._money[:, k.FEES],
+                "realised": np.where(left >= 0, self._money[:, k.MADE] - self._money[:, k.FEES], np.nan),
+            }
+        )
+
+
+def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Result:
+    """One book from the first instant to the last. It releases the GIL: threads run trials side by side."""
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    equity, cash, gross, whole, money, halted = k.simulate(market.bars, market.seen, market.terms, scores, rules)
+    at = None if halted < 0 else market.as_of[halted].to_pydatetime()
+    return Result(market, equity, cash, gross, at, whole, money)
+
+
+def left_out(settings: Settings) -> list[str]:
+    """The keys in use of which the core knows nothing: what must go through `alphapivot backtest` instead."""
+    broker = settings.brokers[settings.execution.broker]
+    if not isinstance(broker, PaperBroker):
+        return [f"[execution] broker = {settings.execution.broker} ({broker.kind})"]
+    used = {
+        "[entry] windows": settings.entry.windows,
+        "[exit] session_end": settings.exit.session_end,
+        "[exit] roll": settings.exit.roll,
+        "[risk] max_repeats": settings.risk.max_repeats,
+        "[risk] max_messages": settings.risk.max_messages,
+        f"[broker.{settings.execution.broker}] max_volume_share": broker.max_volume_share,
+        f"[broker.{settings.execution.broker}] maintenance_margin": broker.maintenance_margin,
+    }
+    return [name for name, value in used.items() if value]
+
+
+def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
+    """
+    The numbers of config.ini. ``stays_halted``: a loss at its limit ends all entries, as live until a person resumes;
+    else the book goes on with the next risk day, as in `alphapivot backtest`.
+
+    Raises ConfigError where the config asks for what the core leaves out.
+    """
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    unknown = left_out(settings)
+    if unknown:
+        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: --engine full takes it")
+    broker: Any = settings.brokers[settings.execution.broker]
+    execution, entry, exits = settings.execution, settings.entry, settings.exit
+    sizing, risk, pauses = settings.sizing, settings.risk, settings.protections
+    patience = max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
+    slippage = broker.slippage_bps * 10_000
+    if slippage != slippage.to_integral_value():
+        raise ConfigError(
+            f"slippage_bps = {broker.slippage_bps}: the screening engine takes four decimals of it, --engine full all"
+        )
+    return k.Rules(
+        cash=float(broker.cash),
+        entry_threshold=execution.entry_threshold,
+        exit_threshold=execution.exit_threshold,
+        min_gate=execution.min_gate,
+        max_score_age=execution.max_score_age,
+        stop_atr=float(execution.stop_atr),
+        reward_to_risk=float(execution.reward_to_risk),
+        allow_shorts=execution.allow_shorts,
+        limit_atr=float(entry.limit_atr) if entry.order == "limit" else -1.0,
+        patience=patience,
+        confirm=entry.confirm,
+        on_reversal=exits.on_reversal,
+        on_veto=exits.on_veto,
+        break_even=_or(exits.break_even, 0.0),
+        trail_atr=_or(exits.trail_atr, 0.0),
+        max_bars=exits.max_bars or 0,
+        target_volatility=_or(sizing.target_volatility, 0.0) * float(sizing.weight),
+        max_volume=_or(sizing.max_volume, 0.0),
+        size_by_score=sizing.size_by_score,
+        risk_per_trade=float(risk.risk_per_trade),
+        max_open_trades=risk.max_open_trades,
+        max_notional=float(risk.max_notional),
+        max_gross=float(risk.max_gross_exposure),
+        max_net=_or(risk.max_net_exposure, OFF),
+        max_symbol=_or(risk.max_symbol_exposure, OFF),
+        max_group=_or(risk.max_group_exposure, OFF),
+        max_order_notional=_or(risk.max_order_notional, OFF),
+        price_collar=_or(risk.price_collar, OFF),
+        daily_loss=float(risk.daily_loss_limit),
+        max_drawdown=_or(risk.max_drawdown, OFF),
+        stays_halted=stays_halted,
+        cooldown=pauses.cooldown,
+        stops_in_a_row=pauses.stops_in_a_row or 0,
+        pause=pauses.pause,
+        slippage=int(slippage),
+        fee=float(broker.fee_bps) / 10_000,
+        fee_per_contract=float(broker.fee_per_contract),
+        strict=broker.strict_targets,
+    )
+
+
+def terms(
+    instruments: Sequence[Instrument], max_quantity: Mapping[str, Decimal], halts: Mapping[str, datetime]
+) -> kernel.Terms:
+    """
+    ``instruments`` sorted by symbol; calendars and currencies are numbered in the order of ``numbered``. ``halts``:
+    symbol -> from when on its data take no entry.
+    """
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    groups = sorted({i.group for i in instruments} - {""})
+    calendars, currencies = numbered(instruments)
+    return k.Terms(
+        tick=_floats(i.tick for i in instruments),
+        lot=_floats(i.lot for i in instruments),
+        point=_floats(i.multiplier * i.quote_unit for i in instruments),
+        margin=_floats(i.margin for i in instruments),
+        spot=np.array([i.trade_market == "spot" for i in instruments]),
+        tradable=np.array([i.tradable for i in instruments]),
+        group=np.array([groups.index(i.group) if i.group else -1 for i in instruments], np.int64),
+        calendar=np.array([calendars.index(i.hours) for i in instruments], np.int64),
+        currency=np.array([currencies.index(i.currency) for i in instruments], np.int64),
+        max_quantity=_floats(max_quantity.get(i.symbol, OFF) for i in instruments),
+        halted_from=np.array(
+            [pd.Timestamp(halts[i.symbol]).value // 1000 if i.symbol in halts else k.NEVER for i in instruments]
+        ),
+    )
+
+
+def numbered(instruments: Sequence[Instrument]) -> tuple[list[Any], list[str]]:
+    """The calendars and the currencies of ``instruments``, each once."""
+    return list(dict.fromkeys(i.hours for i in instruments)), sorted({i.currency for i in instruments})
+
+
+def scores(composites: pd.DataFrame, threshold: float) -> kernel.Scores:
+    """``composites``: symbol, ts, score, raw, gate, veto, sorted by symbol and ts. ``threshold``: of an entry."""
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    score = composites["score"].to_numpy(np.float64)
+    fresh = ~composites.duplicated("symbol").to_numpy()
+    return k.Scores(
+        score,
+        composites["raw"].to_numpy(np.float64),
+        composites["gate"].to_numpy(np.float64),
+        composites["veto"].notna().to_numpy(),
+        streaks(score, fresh, threshold),
+    )
+
+
+def streaks(score: Floats, first: npt.NDArray[np.bool_], threshold: float) -> Ints:
+    """How many scores in a row, up to each, are beyond ``threshold`` on its side; ``first``: of its symbol."""
+    with np.errstate(invalid="ignore"):
+        side = np.where(score >= threshold, 1, np.where(score <= -threshold, -1, 0))
+    at = np.arange(len(score))
+    begins = first | (side != np.roll(side, 1))
+    since = np.maximum.accumulate(np.where(begins, at, 0)) if len(score) else at
+    return np.where(side != 0, at - since + 1, 0)
+
+
+def _or(value: Decimal | None, otherwise: float) -> float:
+    return otherwise if value is None else float(value)
+
+
+def _floats(values: Any) -> Floats:
+    return np.array([float(v) for v in values])

@@ -1,0 +1,472 @@
+"""
+The loop of the screening engine, in machine code: one pass over all bars in time order, cash shared by the portfolio.
+
+Numbers of ``brokers/fills.py`` and ``execution/decide/decide.py``, in whole ticks and lots; money is
+float here, for nothing of it becomes an order. What a rule means is said there, and what is left out in ``core``.
+Imported only by ``core.simulate``: numba takes a second to load. All in one file, however long: numba's cache sees a
+change of the file that it compiled, not of one that it was made with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+# why a trade ended, or never was one
+STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO = 1, 2, 3, 4, 5, 6
+BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
+REASONS = {
+    0: "",
+    STOP: "stop",
+    TARGET: "target",
+    REVERSAL: "reversal",
+    ROLLED: "contract_rolled",
+    TIME_STOP: "time_stop",
+    VETO: "veto",
+    BEYOND_STOP: "open_beyond_stop",
+    NO_CASH: "insufficient_cash",
+    EXPIRED: "entry_expired",
+    WITHDRAWN: "withdrawn",
+}
+PENDING, OPEN = 1, 2
+NEVER = 2**62
+# columns of the trades: whole numbers, then money
+SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, EXIT_ROW, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
+FEES, MADE = range(2)
+
+
+class Bars(NamedTuple):
+    """One row a bar, in time order. Prices in ticks. ``number``: of its calendar's bars; ``fills``: may an order?"""
+
+    symbol: Any
+    line: Any  # symbol and contract
+    start: Any
+    ts: Any
+    number: Any
+    fills: Any
+    open: Any
+    high: Any
+    low: Any
+    close: Any
+    atr: Any  # quoted units; NaN: unknown
+    volatility: Any  # annual, quoted units
+    volume: Any
+
+
+class Seen(NamedTuple):
+    """What a run sees at each instant (axis 0), mostly of each symbol (axis 1)."""
+
+    as_of: Any
+    bounds: Any  # bars[bounds[t] : bounds[t + 1]] are new at instant t
+    day: Any  # the risk day
+    now: Any  # calendar's bars complete, a column for each calendar
+    fx: Any  # into the book's currency, a column for each currency; NaN: unknown
+    front: Any  # line to trade now
+    quote: Any  # row of its last bar, or -1
+    quote_age: Any
+    score: Any  # row of the newest score, or -1
+    score_age: Any
+
+
+class Terms(NamedTuple):
+    """Of each symbol, sorted by name."""
+
+    tick: Any
+    lot: Any
+    point: Any  # instrument's currency for a change of 1 in a quantity of 1
+    margin: Any
+    spot: Any
+    tradable: Any
+    group: Any
+    calendar: Any
+    currency: Any
+    max_quantity: Any
+    halted_from: Any  # from then on its data take no entry
+
+
+class Scores(NamedTuple):
+    """One row a composite. ``streak``: so many in a row beyond the entry threshold."""
+
+    score: Any
+    raw: Any
+    gate: Any
+    veto: Any
+    streak: Any
+
+
+class Rules(NamedTuple):
+    """Numbers of config.ini; infinity or 0 where a limit is off."""
+
+    cash: float
+    entry_threshold: float
+    exit_threshold: float
+    min_gate: float
+    max_score_age: int
+    stop_atr: float
+    reward_to_risk: float
+    allow_shorts: bool
+    limit_atr: float  # negative: entries at market
+    patience: int
+    confirm: int
+    on_reversal: bool
+    on_veto: bool
+    break_even: float
+    trail_atr: float
+    max_bars: int
+    target_volatility: float
+    max_volume: float
+    size_by_score: bool
+    risk_per_trade: float
+    max_open_trades: int
+    max_notional: float
+    max_gross: float
+    max_net: float
+    max_symbol: float
+    max_group: float
+    max_order_notional: float
+    price_collar: float
+    daily_loss: float
+    max_drawdown: float
+    stays_halted: bool
+    cooldown: int
+    stops_in_a_row: int
+    pause: int
+    slippage: int  # ten-thousandths of a basis point
+    fee: float  # share of notional
+    fee_per_contract: float
+    strict: bool
+
+
+@njit(cache=True, nogil=True)
+def _slipped(price: int, side: int, slippage: int) -> int:
+    """Rule 5, in ticks: against us, and to the next whole one."""
+    return price + side * (-(-abs(price) * slippage // 100_000_000))
+
+
+@njit(cache=True, nogil=True)
+def _down(value: float, tolerance: float) -> int:
+    """The whole number at or below; one that floats missed by a hair is met."""
+    near = np.rint(value)
+    return int(near) if abs(value - near) <= tolerance * max(1.0, abs(value)) else int(np.floor(value))
+
+
+@njit(cache=True, nogil=True)
+def _up(value: float, tolerance: float) -> int:
+    return -_down(-value, tolerance)
+
+
+@njit(cache=True, nogil=True)
+def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
+    """Equity, cash and gross exposure at each instant, the trades' columns, and the instant that halted it (or -1)."""
+    instants, symbols = seen.quote.shape
+    equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
+    whole, money, made = np.zeros((256, 11), np.int64), np.zeros((256, 2)), 0
+    state, side, lots = np.zeros(symbols, np.int8), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    line, trade = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    stop, target, was = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    active, moved_at = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    limit, reference = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)  # limit: NEVER for a market entry
+    distance, decided_no, filled_no = np.zeros(symbols), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    entry, mark, fx = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols)
+    leaving, leave_from = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, terms.group.max() + 1 if symbols else 1))
+    candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
+    ended = np.zeros(symbols, np.int64)
+    cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
+    day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, rules.cash, -1
+    first, stopped_day = True, -NEVER
+
+    for t in range(instants):
+        for s in range(symbols):
+            if state[s]:
+                rate = seen.fx[t, terms.currency[s]]
+                if not np.isnan(rate):
+                    fx[s] = rate
+        count = 0  # of trades that end among these bars
+        for row in range(seen.bounds[t], seen.bounds[t + 1]):
+            s = bars.symbol[row]
+            if not state[s] or bars.line[row] != line[s]:
+                continue
+            if not bars.fills[row]:
+                mark[s] = bars.close[row]
+                continue
+            opened, high, low, start, way = bars.open[row], bars.high[row], bars.low[row], bars.start[row], side[s]
+            unit = terms.point[s] * fx[s]
+            entered_now, why, price = False, 0, 0
+            if state[s] == PENDING:
+                if start < active[s]:
+                    mark[s] = bars.close[row]
+                    continue
+                if (opened - stop[s]) * way <= 0:
+                    whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
+                    continue
+                if limit[s] == NEVER:
+                    at = _slipped(opened, way, rules.slippage)
+                elif (low <= limit[s]) if way > 0 else (high >= limit[s]):
+                    at = min(opened, limit[s]) if way > 0 else max(opened, limit[s])
+                else:
+                    mark[s] = bars.close[row]
+                    continue
+                quantity = lots[s] * terms.lot[s]
+                cost = quantity * at * terms.tick[s] * unit
+                fee = abs(cost) * rules.fee
+                if not terms.spot[s]:
+                    fee += quantity * rules.fee_per_contract * fx[s]
+                elif way > 0 and cash - cost - fee < 0:
+                    whole[trade[s], REASON], state[s] = NO_CASH, 0
+                    continue
+                cash -= fee
+                money[trade[s], FEES] += fee
+                if terms.spot[s]:
+                    cash -= cost * way
+                    money[trade[s], MADE] -= cost * way
+                state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
+                whole[trade[s], ENTRY_ROW], whole[trade[s], ENTRY] = row, at
+            barrier = was[s] if start < moved_at[s] else stop[s]
+            beyond = 1 if rules.strict else 0
+            if leaving[s] and start >= leave_from[s]:
+                why, price = leaving[s], _slipped(opened, -way, rules.slippage)
+            elif (low <= barrier) if way > 0 else (high >= barrier):
+                price = _slipped(min(opened, barrier) if way > 0 else max(opened, barrier), -way, rules.slippage)
+                why = STOP
+            elif not (entered_now and limit[s] != NEVER) and (
+                (high >= target[s] + beyond) if way > 0 else (low <= target[s] - beyond)
+            ):
+                better = max(opened, target[s]) if way > 0 else min(opened, target[s])
+                why, price = TARGET, target[s] if rules.strict else better
+            mark[s] = bars.close[row]
+            if not why:
+                continue
+            quantity = lots[s] * terms.lot[s]
+            fee = abs(quantity * price * terms.tick[s] * unit) * rules.fee
+            if terms.spot[s]:
+                got = quantity * price * terms.tick[s] * unit * way
+            else:
+                fee += quantity * rules.fee_per_contract * fx[s]
+                got = quantity * (price - entry[s]) * terms.tick[s] * unit * way
+            cash += got - fee
+            number = trade[s]
+            money[number, FEES] += fee
+            money[number, MADE] += got
+            whole[number, EXIT_ROW], whole[number, EXIT], whole[number, REASON] = row, price, why
+            state[s] = 0
+            if money[number, MADE] - money[number, FEES] < 0:
+                lost_no[s] = bars.number[row]
+            place = count  # in the order of their ends, then of their decisions
+            while place > 0 and (
+                bars.ts[whole[ended[place - 1], EXIT_ROW]] == bars.ts[row] and ended[place - 1] > number
+            ):
+                ended[place] = ended[place - 1]
+                place -= 1
+            ended[place] = number
+            count += 1  # at most one of each symbol: it is entered again only after a decision
+        for i in range(count):
+            number = ended[i]
+            if whole[number, REASON] == STOP:
+                stops, stop_symbol = stops + 1, whole[number, SYMBOL]
+                stop_no = bars.number[whole[number, EXIT_ROW]]
+            else:
+                stops = 0
+
+        # what the account says
+        value, free, gross, net, places, unpriced = 0.0, cash, 0.0, 0.0, 0, False
+        longs, shorts = 0.0, 0.0  # entries that have not filled: they balance nothing
+        groups[:] = 0.0
+        for s in range(symbols):
+            if not state[s]:
+                continue
+            places += 1
+            quantity, unit = lots[s] * terms.lot[s], terms.point[s] * fx[s]
+            if state[s] == OPEN:
+                if terms.spot[s]:
+                    own = quantity * side[s] * mark[s] * terms.tick[s] * unit
+                else:
+                    own = quantity * side[s] * (mark[s] - entry[s]) * terms.tick[s] * unit
+                value += own
+                if terms.spot[s] and side[s] > 0:
+                    free -= own
+                else:
+                    free -= abs(quantity * mark[s]) * terms.tick[s] * unit * terms.margin[s]
+            rate = seen.fx[t, terms.currency[s]]
+            if np.isnan(rate):
+                unpriced = True
+                continue
+            q = seen.quote[t, s]
+            price = entry[s] if state[s] == OPEN else reference[s]
+            if q >= 0 and bars.line[q] == line[s]:
+                price = bars.close[q]
+            notional = abs(price) * terms.tick[s] * quantity * terms.point[s] * rate
+            gross += notional
+            if state[s] == OPEN:
+                net += notional * side[s]
+            elif side[s] > 0:
+                longs += notional
+            else:
+                shorts += notional
+            if terms.group[s] >= 0:
+                groups[terms.group[s]] += notional
+            if state[s] == PENDING:
+                free -= notional * (1.0 if terms.spot[s] and side[s] > 0 else terms.margin[s])
+        worth = cash + value
+        free += value
+        equity[t], held_cash[t], gross_at[t] = worth, cash, gross
+
+        if first:
+            day_start, peak, first = worth, worth, False
+        elif seen.day[t] != day:
+            day_start = last_equity
+        day, last_equity, peak = seen.day[t], worth, max(peak, worth)
+        loss = (day_start - worth) / day_start if day_start > 0 else 0.0
+        fall = (peak - worth) / peak if peak > 0 else 0.0
+        tripped = loss >= rules.daily_loss or fall >= rules.max_drawdown
+        if tripped:
+            halted, day_start, stopped_day = halted if halted >= 0 else t, worth, day
+        if stopped_day == day:  # what a person has seen is measured anew
+            peak = worth
+        barred = stopped_day == day or (halted >= 0 and rules.stays_halted) or unpriced
+
+        # what to do with what is open, and who asks to be let in
+        count = 0
+        for s in range(symbols):
+            r = seen.score[t, s]
+            # most symbols end here: no more is read of them than this
+            if not state[s] and (barred or r < 0 or not abs(scores.score[r]) >= rules.entry_threshold):
+                continue
+            q, now = seen.quote[t, s], seen.now[t, terms.calendar[s]]
+            known = r >= 0 and not np.isnan(scores.raw[r])
+            if state[s]:
+                if leaving[s] and state[s] == OPEN:
+                    continue
+                why = 0
+                if line[s] != seen.front[t, s]:
+                    why = ROLLED
+                elif state[s] == PENDING and now - decided_no[s] > rules.patience:
+                    why = EXPIRED
+                elif rules.max_bars and state[s] == OPEN and now - filled_no[s] >= rules.max_bars:
+                    why = TIME_STOP
+                elif known and seen.score_age[t, s] <= rules.max_score_age:
+                    if rules.on_veto and scores.veto[r]:
+                        why = VETO
+                    elif rules.on_reversal and -scores.raw[r] * side[s] > rules.exit_threshold:
+                        why = REVERSAL
+                if why:
+                    if state[s] == PENDING:
+                        whole[trade[s], REASON], state[s] = (why if why == EXPIRED else WITHDRAWN), 0
+                    else:
+                        leaving[s], leave_from[s] = why, seen.as_of[t]
+                elif (
+                    state[s] == OPEN
+                    and (rules.break_even > 0 or rules.trail_atr > 0)
+                    and q >= 0
+                    and bars.line[q] == line[s]
+                    and seen.quote_age[t, s] <= rules.max_score_age
+                ):
+                    close, way, best = bars.close[q], side[s], stop[s]
+                    if rules.break_even > 0:
+                        gain = (close - entry[s]) * way * terms.tick[s]
+                        near = entry[s]
+                        if gain >= rules.break_even * distance[s] - 1e-12 and (
+                            best * way < near * way < close * way and near * way < target[s] * way
+                        ):
+                            best = near
+                    if rules.trail_atr > 0 and bars.atr[q] > 0:
+                        exact = close - way * rules.trail_atr * bars.atr[q] / terms.tick[s]
+                        near = _up(exact, 1e-9) if way > 0 else _down(exact, 1e-9)
+                        if best * way < near * way < close * way and near * way < target[s] * way:
+                            best = near
+                    if best != stop[s]:
+                        was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
+                continue
+            if not known or not terms.tradable[s] or seen.as_of[t] >= terms.halted_from[s]:
+                continue
+            score, gate = scores.score[r], scores.gate[r]
+            if score < 0 and not rules.allow_shorts:
+                continue
+            if scores.veto[r] or gate == 0 or gate < rules.min_gate or scores.streak[r] < rules.confirm:
+                continue
+            if seen.score_age[t, s] > rules.max_score_age or q < 0 or seen.quote_age[t, s] > rules.max_score_age:
+                continue
+            if not bars.atr[q] > 0 or np.isnan(seen.fx[t, terms.currency[s]]):
+                continue
+            if rules.cooldown and now - lost_no[s] < rules.cooldown:
+                continue
+            candidates[count], strength[count] = s, -abs(score)
+            count += 1
+        paused = rules.stops_in_a_row > 0 and stops >= rules.stops_in_a_row
+        if paused and seen.now[t, terms.calendar[stop_symbol]] - stop_no < rules.pause:
+            count = 0
+
+        order = np.argsort(strength[:count], kind="mergesort")
+        for i in range(count):
+            if places >= rules.max_open_trades or worth <= 0:
+                break
+            s = candidates[order[i]]
+            q, r = seen.quote[t, s], seen.score[t, s]
+            way = 1 if scores.score[r] > 0 else -1
+            tick, rate, close = terms.tick[s], seen.fx[t, terms.currency[s]], bars.close[q]
+            unit, price, ask = terms.point[s] * rate, close, NEVER
+            if rules.limit_atr >= 0:
+                exact = close - way * rules.limit_atr * bars.atr[q] / tick
+                ask = _down(exact, 1e-9) if way > 0 else _up(exact, 1e-9)
+                price = ask
+            wide = bars.atr[q] * rules.stop_atr
+            exact, hoped = price - way * wide / tick, price + way * wide * rules.reward_to_risk / tick
+            floor = _up(exact, 1e-9) if way > 0 else _down(exact, 1e-9)
+            ceiling = _down(hoped, 1e-9) if way > 0 else _up(hoped, 1e-9)
+            if (price - floor) * way <= 0 or (ceiling - price) * way <= 0:
+                continue
+            scale = abs(scores.score[r]) / 100 if rules.size_by_score else 1.0
+            wanted = scale * rules.risk_per_trade * worth / (wide * unit)
+            if rules.target_volatility > 0:
+                if not bars.volatility[q] > 0:
+                    continue
+                wanted = min(wanted, scale * rules.target_volatility * worth / (bars.volatility[q] * unit))
+            one = abs(price) * tick * unit
+            share = 1.0 if terms.spot[s] and way > 0 else terms.margin[s]
+            if one > 0:
+                wanted = min(wanted, rules.max_notional * worth / one, max(free, 0.0) / (one * share))
+            if rules.max_volume > 0:
+                volume = bars.volume[q]
+                wanted = min(wanted, rules.max_volume * volume if volume > 0 else 0.0)
+            size = _down(wanted / terms.lot[s], 1e-12)
+            if size <= 0:
+                continue
+            quantity = size * terms.lot[s]
+            notional = quantity * one
+            if quantity > terms.max_quantity[s] or notional > rules.max_order_notional:
+                continue
+            far = max(abs(price - close), abs(floor - close), abs(ceiling - close))
+            if far > rules.price_collar * abs(close):
+                continue
+            before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
+            more = net + notional * way
+            after = more + longs if abs(more + longs) >= abs(more - shorts) else more - shorts
+            if gross + notional > rules.max_gross * worth or notional > rules.max_symbol * worth:
+                continue
+            if abs(after) > rules.max_net * worth and abs(after) >= abs(before):
+                continue
+            group = terms.group[s]
+            if group >= 0 and groups[group] + notional > rules.max_group * worth:
+                continue
+            places, free, gross = places + 1, free - notional * share, gross + notional
+            if way > 0:
+                longs += notional
+            else:
+                shorts += notional
+            if group >= 0:
+                groups[group] += notional
+            if made == len(whole):
+                whole = np.concatenate((whole, np.zeros_like(whole)))
+                money = np.concatenate((money, np.zeros_like(money)))
+            whole[made, SYMBOL], whole[made, SIDE], whole[made, LOTS], whole[made, DECIDED] = s, way, size, t
+            whole[made, ENTRY_ROW], whole[made, EXIT_ROW] = -1, -1
+            whole[made, FIRST_STOP], whole[made, FIRST_TARGET] = floor, ceiling
+            state[s], side[s], lots[s], line[s], trade[s] = PENDING, way, size, seen.front[t, s], made
+            stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
+            active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
+            decided_no[s], mark[s], fx[s] = seen.now[t, terms.calendar[s]], close, rate
+            leaving[s], leave_from[s] = 0, 0
+            made += 1
+    return equity, held_cash, gross_at, whole[:made], money[:made], halted

@@ -1,0 +1,207 @@
+"""A search as tables of text for the terminal, and as a web page of one file: is it skill or luck?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.reports.page import charts
+from alphapivot.research.tune.objective import objective as score
+from alphapivot.research.tune.overfitting import annual
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from alphapivot.research.tune.judge import Found
+
+EXPLAINED = (
+    "In sample is what a config was chosen on, out of sample the days that came after it. Deflated Sharpe ratio: the "
+    "probability that the best trial has any skill, counting how many were tried (Bailey and Lopez de Prado 2014). "
+    "Probability of overfitting: how often the best of one half of the record is below the median in the other half "
+    "(Bailey, Borwein, Lopez de Prado and Zhu 2015)."
+)
+MADE_BY = {
+    "core": "The screening engine made these numbers: `alphapivot backtest` confirms the config that is chosen.",
+    "full": "Each trial is a whole backtest, kept as {books}: `alphapivot backtests` and `alphapivot report` show it.",
+}
+SHOWN = 10
+
+
+def ranked(found: Found, most: int = SHOWN) -> pd.DataFrame:
+    """The best trials over the whole period, the best first; text in every cell."""
+    order = np.argsort(-np.nan_to_num(found.scores, nan=-np.inf), kind="stable")[:most]
+    rows = []
+    for place in order:
+        t = found.trials[place]
+        numbers = {
+            "sharpe": _two(t.sharpe),
+            "growth": _percent(t.growth),
+            "drawdown": _percent(t.drawdown),
+            "trades": str(t.trades),
+        }
+        halted = f"{t.halted_at:%Y-%m-%d}" if t.halted_at else ""
+        rows.append({"trial": str(t.number), **numbers, "halted": halted, **t.config})
+    table = pd.DataFrame(rows)
+    return table if table["halted"].any() else table.drop(columns="halted")
+
+
+def walked(found: Found) -> pd.DataFrame:
+    """The folds of the walk-forward."""
+    rows = []
+    for number, w in enumerate(found.walked, 1):
+        train, test = (found.days[s.start : s.stop] for s in (w.fold.train, w.fold.test))
+        values = "" if w.chosen < 0 else ", ".join(f"{k} = {v}" for k, v in found.trials[w.chosen].config.items())
+        rows.append(
+            {
+                "fold": str(number),
+                "chosen on": f"{train[0]} to {train[-1]}",
+                "tested on": f"{test[0]} to {test[-1]}",
+                "trial": "–" if w.chosen < 0 else str(found.trials[w.chosen].number),
+                "in sample": _two(w.inside),
+                "out of sample": _two(w.outside),
+                "values": values,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def figures(found: Found) -> pd.DataFrame:
+    """What the search says of itself."""
+    d = found.deflated
+    rows = [
+        ("trials", f"{d.trials}, as good as {d.independent} independent"),
+        ("best Sharpe ratio of a year", _two(annual(d.ratio, found.a_year))),
+        ("expected of the best by luck", _two(annual(d.benchmark, found.a_year))),
+        ("deflated Sharpe ratio", _percent(d.probability)),
+        ("probability of overfitting", _percent(found.overfit.probability)),
+        ("in sample, mean of the folds", _two(found.inside)),
+        ("out of sample, all folds joined", _two(found.outside)),
+        ("chosen trial lost out of sample", f"{_percent(found.overfit.loss)} of {len(found.overfit.logits)} splits"),
+        ("purge between training and test", f"{found.purge} days"),
+    ]
+    return pd.DataFrame(rows, columns=["what", "value"])
+
+
+def page(found: Found, objective: str) -> str:
+    """The web page, with the verdict before anything else."""
+    pieces: list[Any] = [
+        found.verdict,
+        ("What the search says of itself", figures(found)),
+        _scatter(found, objective),
+        _logits(found),
+        _luck(found),
+        *_maps(found, objective),
+        ("Walk-forward", walked(found)),
+        (f"The best {min(SHOWN, len(found.trials))} of {len(found.trials)} trials", ranked(found)),
+        f"{EXPLAINED} {made_by(found)}",
+    ]
+    return charts.page(f"Search {found.tune_id}: {found.days[0]} to {found.days[-1]}", pieces)
+
+
+def made_by(found: Found) -> str:
+    """What stands behind the numbers, and where more of it is seen."""
+    return MADE_BY[found.engine].format(books=f"bt-tune{found.tune_id}-0 to -{len(found.trials) - 1}")
+
+
+def _scatter(found: Found, objective: str) -> go.Figure:
+    """Every trial, mean over the folds: in sample against out of sample; what was chosen stands out."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
+
+    before, after = (
+        np.array([score(found.returns[getattr(w.fold, part)], objective, found.a_year) for w in found.walked])
+        for part in ("train", "test")
+    )
+    x, y = (np.nanmean(np.where(np.isfinite(v), v, 0.0), axis=0) for v in (before, after))
+    text = [f"trial {t.number}: {', '.join(f'{k}={v}' for k, v in t.config.items())}" for t in found.trials]
+    chosen = [w for w in found.walked if w.chosen >= 0]
+    figure = go.Figure(
+        [
+            go.Scatter(x=x, y=y, text=text, mode="markers", name="trials, mean of the folds",
+                       marker={"color": charts.SUM, "opacity": 0.6}),
+            go.Scatter(x=[w.inside for w in chosen], y=[w.outside for w in chosen], mode="markers",
+                       text=[f"fold {i}: trial {w.chosen}" for i, w in enumerate(chosen, 1)], name="chosen in a fold",
+                       marker={"color": charts.DOWN, "size": 11, "symbol": "diamond"}),
+        ]
+    )  # fmt: skip
+    figure.add_hline(y=0, line={"color": charts.INK, "width": 1})
+    figure.update_layout(xaxis={"title": f"{objective} in sample"}, yaxis={"title": f"{objective} out of sample"})
+    return _styled(figure, "In sample against out of sample: below the line what was chosen lost")
+
+
+def _logits(found: Found) -> go.Figure:
+    import plotly.graph_objects as go  # noqa: PLC0415 - as above
+
+    figure = go.Figure(go.Histogram(x=found.overfit.logits, nbinsx=40, marker={"color": charts.SUM}))
+    figure.add_vline(x=0, line={"color": charts.DOWN, "width": 2})
+    figure.update_layout(xaxis={"title": "logit of the rank out of sample"}, yaxis={"title": "splits"})
+    title = f"Probability of overfitting {_percent(found.overfit.probability)}: the splits at or left of 0"
+    return _styled(figure, title)
+
+
+def _luck(found: Found) -> go.Figure:
+    """The trials' Sharpe ratios, and what the best of as many without skill would show."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - as above
+
+    ratios = [t.sharpe for t in found.trials if math.isfinite(t.sharpe)]
+    figure = go.Figure(go.Histogram(x=ratios, nbinsx=40, marker={"color": charts.SUM}))
+    for value, name, colour in (
+        (found.deflated.benchmark, "expected of the best by luck", charts.DOWN),
+        (found.deflated.ratio, "the best", charts.UP),
+    ):
+        at = annual(value, found.a_year)
+        figure.add_vline(x=at, line={"color": colour, "width": 2})
+        figure.add_scatter(x=[at], y=[0], mode="lines", line={"color": colour, "width": 2}, name=f"{name} {_two(at)}")
+    figure.update_traces(selector={"type": "histogram"}, showlegend=False)
+    figure.update_layout(xaxis={"title": "Sharpe ratio of a year"}, yaxis={"title": "trials"})
+    return _styled(figure, f"Deflated Sharpe ratio {_percent(found.deflated.probability)}")
+
+
+def _maps(found: Found, objective: str) -> list[go.Figure]:
+    """For each two keys the median objective of the trials with their values: a plateau is worth more than a peak."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - as above
+
+    names = [key.name for key in found.keys]
+    table = pd.DataFrame([dict(t.config) for t in found.trials]).assign(objective=found.scores)
+    for key in found.keys:
+        numbers = pd.to_numeric(table[key.name], errors="coerce")
+        if key.ranged and len(numbers.unique()) > 8:
+            edges = np.linspace(numbers.min(), numbers.max(), 9)
+            middle = (edges[:-1] + edges[1:]) / 2
+            numbers = (
+                pd.Series(middle[np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, 7)])
+                .map("{:.3g}".format)
+                .astype(float)
+            )
+        table[key.name] = numbers if numbers.notna().all() else table[key.name]
+    made = []
+    if len(names) == 1:
+        median = table.groupby(names[0])["objective"].median()
+        figure = go.Figure(go.Scatter(x=[str(v) for v in median.index], y=median, mode="lines+markers"))
+        figure.update_layout(xaxis={"title": names[0]}, yaxis={"title": objective})
+        return [_styled(figure, f"Median {objective} by {names[0]}")]
+    for a, b in itertools.islice(itertools.combinations(names, 2), 6):
+        grid = table.pivot_table(index=b, columns=a, values="objective", aggfunc="median", observed=True)
+        axes = [[f"{v:g}" if isinstance(v, float) else str(v) for v in side] for side in (grid.columns, grid.index)]
+        figure = go.Figure(go.Heatmap(z=grid.to_numpy(), x=axes[0], y=axes[1], colorscale="RdYlGn"))
+        figure.update_layout(xaxis={"title": a, "type": "category"}, yaxis={"title": b, "type": "category"})
+        made.append(_styled(figure, f"Median {objective} by {a} and {b}"))
+    return made
+
+
+def _styled(figure: go.Figure, title: str) -> go.Figure:
+    figure.update_layout(
+        title=title, template="plotly_white", font={"color": charts.INK}, height=430, margin={"l": 50, "r": 15, "b": 50}
+    )
+    return figure
+
+
+def _two(value: float) -> str:
+    return f"{value:+.2f}" if math.isfinite(value) else "–"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}" if math.isfinite(value) else "–"

@@ -1,0 +1,213 @@
+"""
+Scores for a search, in memory: bars read once as they were known at one instant, signals made once for each set of a
+pillar's parameters, composites once for each way to blend them. By the same functions as the pipeline's steps.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import text
+
+from alphapivot.calendar import bar_ends
+from alphapivot.data import horizon
+from alphapivot.errors import DataError
+from alphapivot.execution.decide import limits
+from alphapivot.execution.market import quotes
+from alphapivot.frames import Bars
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import bars as stored
+from alphapivot.research.screen import engine, prepare
+from alphapivot.runs import RunRef
+from alphapivot.scoring import calibration, composite
+from alphapivot.scoring import inputs as scoring
+from pillars.kit import windows
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+
+T = TypeVar("T")
+HALTS = """
+    SELECT symbol, min(ts) AS since FROM market.quality_issue
+    WHERE outcome = 'halted' AND found_at <= :at AND coalesce(ended_at, 'infinity') > :at
+    AND NOT coalesce(decision = 'accepted' AND decided_at <= :at, false) GROUP BY symbol
+"""
+
+
+class Once:
+    """Makes each thing once, also when threads ask at the same time; keeps the last ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._made: OrderedDict[Hashable, tuple[threading.Lock, list[Any]]] = OrderedDict()
+        self.count = 0  # how many were made
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            own, found = self._made.setdefault(key, (threading.Lock(), []))
+            self._made.move_to_end(key)
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        with own:
+            if not found:
+                found.append(make())
+                self.count += 1
+        return cast("T", found[0])
+
+
+class Scorer:
+    """Composites and markets of any Settings that differ from the first only in what can be tuned."""
+
+    def __init__(self, hub: Hub, settings: Settings, *, since: datetime, until: datetime, known_at: datetime) -> None:
+        self._hub, self._settings, self._since = hub, settings, since
+        self._run = RunRef("tune", "tune", until, known_at, "")
+        self._instruments = list(settings.instruments.values())
+        self.signals, self.blends, self.markets = Once(64), Once(8), Once(8)
+        self._bars = Once(64)
+        with hub.engine.connect() as conn:
+            halts = {r.symbol: r.since for r in conn.execute(text(HALTS), {"at": known_at})}
+        ends = {symbol: horizon.end(i.hours)[0] for symbol, i in settings.instruments.items()}
+        self._halts = {symbol: min(ended, halts.get(symbol, ended)) for symbol, ended in ends.items()}
+
+    def composites(self, settings: Settings) -> pd.DataFrame:
+        """symbol, ts, score, raw, gate, veto of every base bar, sorted by symbol and ts."""
+        key = (_blending(settings), tuple(_of_pillar(settings, name) for name in settings.pillars))
+        return self.blends.get(key, lambda: self._blend(settings))
+
+    def market(self, settings: Settings) -> engine.Market:
+        """What the core reads: the same for all trials with the same ATR and volatility."""
+        execution, sizing = settings.execution, settings.sizing
+        volatility = sizing.volatility_bars if sizing.target_volatility is not None else 0
+        risk = settings.risk
+        key = (
+            execution.atr,
+            volatility,
+            execution.max_score_age,
+            risk.day_starts,
+            risk.day_zone,
+            str(risk.max_quantity),
+        )
+        return self.markets.get((settings.timeframes.base, *key), lambda: self._market(settings, volatility))
+
+    def _market(self, settings: Settings, volatility: int) -> engine.Market:
+        base, until, known_at = settings.timeframes.base, self._run.as_of, self._run.known_at
+        after = self._since - quotes.lookback(base, max(settings.execution.atr, volatility // quotes.SMOOTHING + 1))
+
+        def read() -> tuple[pd.DataFrame, pd.DataFrame]:
+            frames = []
+            for market in ("spot", "futures"):
+                names = [
+                    i.symbol
+                    for i in self._instruments
+                    if i.trade_market == market or (market == "spot" and i.spot is not None)
+                ]
+                if names:
+                    frames.append(
+                        stored.window(self._hub, names, market, base, after=after, until=until, known_at=known_at)
+                    )
+            rolls = stored.rolls(self._hub, list(settings.instruments), until=until, known_at=known_at)
+            found = [f for f in frames if len(f)]
+            return (pd.concat(found, ignore_index=True) if found else Bars.empty()), rolls
+
+        bars, rolls = self._bars.get(("traded", base, after), read)
+        composites = self.composites(settings)
+        lag = {
+            s: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
+            for s, i in settings.instruments.items()
+        }
+        crossed = any(pillar.cross_sectional for pillar in settings.pillars.values())
+        waits = dict.fromkeys(lag, max(lag.values())) if crossed else lag
+        as_of = self._instants(composites, waits)
+        broker: Any = settings.brokers[settings.execution.broker]
+        return prepare.build(
+            bars,
+            rolls,
+            composites,
+            settings.instruments,
+            as_of,
+            interval=base,
+            currency=broker.currency,
+            atr=settings.execution.atr,
+            max_age=settings.execution.max_score_age,
+            volatility_bars=volatility,
+            risk_days=np.array([limits.risk_day(t.to_pydatetime(), settings.risk).toordinal() for t in as_of]),
+            max_quantity=settings.risk.max_quantity,
+            halts=self._halts,
+            lag=lag,
+            score_lag=waits,
+        )
+
+    def _instants(self, composites: pd.DataFrame, waits: dict[str, timedelta]) -> pd.DatetimeIndex:
+        """Whenever a new score became known, whosever it was: as `alphapivot backtest` decides."""
+        known = composites["ts"] + pd.to_timedelta(composites["symbol"].map(waits))
+        found = pd.DatetimeIndex(known.unique()).sort_values()
+        found = found[(found > pd.Timestamp(self._since)) & (found <= pd.Timestamp(self._run.as_of))]
+        if not len(found):
+            raise DataError(
+                f"there is no bar between {self._since:%Y-%m-%d} and {self._run.as_of:%Y-%m-%d}: "
+                "`alphapivot db stats` says which are there, `alphapivot ingest --from DAY` brings more"
+            )
+        return found
+
+    def _blend(self, settings: Settings) -> pd.DataFrame:
+        signals = pd.concat([self._signal(settings, name) for name in settings.pillars], ignore_index=True)
+        due = self._bars.get(("due", tuple(settings.timeframes.weights)), lambda: self._due(settings))
+        fitted = calibration.Calibration()
+        if settings.composite.calibrate != "never" and len(due):
+            first, last = bar_ends.naive(due["ts"].min()), bar_ends.naive(self._run.as_of)
+            dates = calibration.due(settings.composite.calibrate, first, last)
+            scores = composite.blended(signals, due, settings.composite, settings.timeframes)
+            fitted = calibration.of(calibration.fit(scores, dates, settings.composite), settings.composite)
+        wanted = due[due["ts"] > self._since - timedelta(days=30)]  # scores in a row may begin before
+        made, _ = composite.compose(
+            signals, wanted, settings.composite, settings.timeframes, calibration=fitted, explained=False
+        )
+        return made
+
+    def _signal(self, settings: Settings, name: str) -> pd.DataFrame:
+        """One pillar's signals on every timeframe, over all that is known."""
+        pillar = settings.pillars[name]
+
+        def make() -> pd.DataFrame:
+            scored = []
+            for interval in settings.timeframes.weights:
+                bars = self._bars.get((interval, pillar.inputs), partial(self._signal_bars, interval, pillar.inputs))
+                scored.append(windows.score(pillar, bars, interval, after=None))
+            return pd.concat(scored, ignore_index=True)
+
+        return self.signals.get((_of_pillar(settings, name), tuple(settings.timeframes.weights)), make)
+
+    def _signal_bars(self, interval: str, inputs: Any) -> pd.DataFrame:
+        run = self._run
+        return scoring.signal_bars(self._hub, self._instruments, interval, None, run.as_of, run.known_at, inputs=inputs)
+
+    def _due(self, settings: Settings) -> pd.DataFrame:
+        """Which bars are due at each base bar of the signal markets."""
+        run, frames = self._run, settings.timeframes
+        grid = scoring._instants(self._hub, self._instruments, frames.base, None, run.as_of, run.known_at)  # noqa: SLF001 - the same instants
+        by_calendar = list(grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in self._instruments})))
+        due = [
+            g.assign(interval=interval, due=bar_ends.due(name, interval, pd.DatetimeIndex(g["ts"])))
+            for interval in frames.weights
+            for name, g in by_calendar
+        ]
+        if not due:
+            raise DataError("no bar is stored: `alphapivot ingest --from DAY` brings some")
+        return pd.concat(due, ignore_index=True)
+
+
+def _of_pillar(settings: Settings, name: str) -> str:
+    return f"{name} {json.dumps(settings.pillars[name].model_dump(mode='json'), sort_keys=True)}"
+
+
+def _blending(settings: Settings) -> str:
+    parts = settings.composite.model_dump(mode="json"), settings.timeframes.model_dump(mode="json")
+    return json.dumps(parts, sort_keys=True)

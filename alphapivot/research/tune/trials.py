@@ -1,0 +1,62 @@
+"""
+Trials by the screening engine: one compiled pass each, in threads, for it releases the GIL.
+
+What trials share (bars, signals, composites) is made once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from alphapivot.hub import Hub
+from alphapivot.research.screen import engine
+from alphapivot.research.tune import objective
+from alphapivot.research.tune.scores import Scorer
+from alphapivot.research.tune.search import Made, Search, side_by_side
+from alphapivot.research.tune.store import Trial
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+
+
+class Screening:
+    """The engine `core`."""
+
+    name = "core"
+
+    def refuse(self, settings: Settings) -> None:
+        engine.rules(settings)
+
+    def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
+        scorer = Scorer(hub, search.settings, since=search.since, until=search.until, known_at=search.known_at)
+
+        def trial(number: int) -> Trial:
+            made = search.chosen[number]
+            scores = engine.scores(scorer.composites(made), made.execution.entry_threshold)
+            rules = engine.rules(made)
+            result = engine.simulate(scorer.market(made), scores, rules)
+            table = result.trades()
+            over = table.dropna(subset=["entry_at", "exit_at"])
+            at = result.market.as_of
+            held = objective.held(over["decided_at"], over["exit_at"], at)
+            return objective.summed(
+                number, search.texts[number], made.hash(), at, result.equity, rules.cash,
+                trades=result.entered, held=held, halted=result.halted,
+            )  # fmt: skip
+
+        # those that share their composites come one after the other, so that these need not be kept
+        ordered = sorted(numbers, key=lambda n: (_shared(search.chosen[n]), n))
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            yield from side_by_side(lambda n: pool.submit(trial, n), search, ordered, jobs)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shared(settings: Settings) -> str:
+    parts = settings.composite.model_dump(mode="json"), settings.timeframes.model_dump(mode="json")
+    own = {name: pillar.model_dump(mode="json") for name, pillar in settings.pillars.items()}
+    return json.dumps([own, *parts], sort_keys=True)

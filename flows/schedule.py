@@ -1,0 +1,108 @@
+"""
+For which instant a run decides, and whether it may: late runs become one, and bars that are due are waited for.
+
+After an outage all late runs of a deployment start together. Its limit lets one of them through and cancels the others,
+the newest among them; so the one that got through decides for the newest instant that is due, and not for its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+from prefect import runtime
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
+
+from alphapivot import waiting
+from alphapivot.calendar import bar_ends
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.settings import Settings
+from alphapivot.hub import Hub
+from alphapivot.hub.tables import ops, series
+from alphapivot.runs import RunRef
+from tasks import server
+
+LOOK_SECONDS = 60.0
+NOT_TO = "--no-wait goes on at once"
+
+
+def first_attempt() -> bool:
+    """A Retry never steps aside: somebody wants this very run."""
+    return int(runtime.flow_run.run_count) <= 1
+
+
+def newest_due(own: datetime) -> datetime:
+    """The newest instant at or before now for which this deployment has a run with the same parameters."""
+    deployment = runtime.deployment.id
+    if deployment is None or not first_attempt():
+        return own
+    due = FlowRunFilter.model_validate(
+        {
+            "deployment_id": {"any_": [deployment]},
+            "expected_start_time": {"after_": own, "before_": datetime.now(UTC)},
+        }
+    )
+    mine = server.ask(lambda client: client.read_flow_run(runtime.flow_run.id))
+    found = server.ask(
+        lambda client: client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
+    )
+    return max([own, *(r.expected_start_time for r in found if r.parameters == mine.parameters)])
+
+
+def overtaken(database: Hub, run: RunRef, kind: str) -> str:
+    """Why this run has nothing to decide: another one did, for its instant or a later one. Empty when none did."""
+    other = ops.newest_run(database, kind, run.scope, but=run.run_id)
+    if other is None or other.as_of < run.as_of:
+        return ""
+    return f"another {kind} has decided for {other.as_of:%Y-%m-%d %H:%M} UTC, this one was due at {run.as_of:%H:%M}"
+
+
+def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
+    """
+    Waits until the newest bars due at ``as_of`` are complete and published; says why not when that takes longer than
+    [runtime] patience. Without ``wait`` it goes on with the bars before them, and says so.
+    """
+    ready = {s: _published(settings, i, as_of) for s, i in settings.instruments.items()}
+    last = max(ready, key=lambda symbol: ready[symbol])
+    left = (ready[last] - datetime.now(UTC)).total_seconds()
+    published = f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M:%S} UTC"
+    if left > 0 and not wait:
+        waiting.say(f"{published}: not waiting, earlier bars are used")
+    elif left > 60 * settings.runtime.patience:
+        return f"{published}, in {left / 60:.0f} minutes, and [runtime] patience is {settings.runtime.patience:g}"
+    elif left > 0:
+        waiting.say(f"{published}: waiting {left:.0f} s ({NOT_TO})")
+        time.sleep(left)
+    return ""
+
+
+def _published(settings: Settings, instrument: Instrument, as_of: datetime) -> datetime:
+    base = settings.timeframes.base
+    feed = settings.feeds[instrument.feed or settings.runtime.feed]
+    due = bar_ends.due(instrument.hours, base, as_of).to_pydatetime()
+    return due + timedelta(minutes=feed.publication_lag)
+
+
+def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str], int]:
+    """
+    The exchanges (by feed and hours) of which not one instrument has the bar that is due, named by their first
+    instrument; and the number of all exchanges. A single dead series holds nothing up.
+    """
+    base = settings.timeframes.base
+    marks = series.marks(database, sorted(settings.instruments))
+    exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
+    for symbol in sorted(settings.instruments):
+        instrument = settings.instruments[symbol]
+        exchanges[(instrument.feed or settings.runtime.feed, str(instrument.hours))].append(instrument)
+
+    def arrived(instrument: Instrument) -> bool:
+        market = instrument.signal_market
+        interval = instrument.source_interval(market, base)
+        mark = marks.get((instrument.symbol, market, interval))
+        newest = mark.newest if mark else None
+        return newest is not None and newest >= bar_ends.due(instrument.hours, interval, as_of)
+
+    missing = [of[0].symbol for of in exchanges.values() if not any(arrived(i) for i in of)]
+    return missing, len(exchanges)

@@ -1,0 +1,211 @@
+"""Each thing that a person should be told of is found in the hub, told once, and told again while nobody heard it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from alphapivot.config import read
+from alphapivot.execution.book import control
+from alphapivot.hub.tables import ops, series
+from alphapivot.reports import alerts, notify
+
+NOW = datetime(2025, 6, 27, 23, tzinfo=UTC)  # a Friday, after every close
+
+
+@pytest.fixture
+def small():
+    return read.load(Path(__file__).parents[1] / "configs" / "small.ini", {})
+
+
+@pytest.fixture
+def received(monkeypatch):
+    """What arrives at a local server that the environment names."""
+    messages = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Silent."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv(notify.URLS, f"json://127.0.0.1:{server.server_port}/")
+    yield messages
+    server.shutdown()
+    server.server_close()
+
+
+def write(hub, statement, **values):
+    with hub.engine.begin() as conn:
+        conn.execute(text(statement), values)
+
+
+def bar(hub, instrument, ts):
+    """A bar that a feed brought, and the mark that ingestion leaves of it."""
+    write(
+        hub,
+        "INSERT INTO market.bar (symbol, market, contract, interval, ts, close, source, ingested_at)"
+        " VALUES (:symbol, :market, '', '1d', :ts, 1, 'simulated', now())",
+        symbol=instrument.symbol,
+        market=instrument.signal_market,
+        ts=ts,
+    )
+    key = (instrument.symbol, instrument.signal_market, "1d")
+    new = pd.DataFrame([(*key, "", pd.Timestamp(ts))], columns=["symbol", "market", "interval", "contract", "ts"])
+    with hub.engine.begin() as conn:
+        series.answered(conn, "simulated", [key], new)
+
+
+def fresh(hub, small, except_for=()):
+    for instrument in small.instruments.values():
+        if instrument.symbol not in except_for:
+            bar(hub, instrument, NOW - timedelta(minutes=1))
+
+
+def kinds(found):
+    return [(a.kind, a.subject) for a in found]
+
+
+def test_a_quiet_hub_with_fresh_bars_has_nothing_to_tell(hub, small):
+    fresh(hub, small)
+    assert alerts.find(hub, small, NOW) == []
+
+
+def test_a_stale_feed_is_one_alert_however_many_instruments_it_leaves_behind(hub, small):
+    first, second, *_ = sorted(small.instruments)
+    fresh(hub, small, except_for={first, second})
+    bar(hub, small.instruments[first], NOW - timedelta(days=7))
+    (found,) = alerts.find(hub, small, NOW)
+    assert (found.kind, found.subject) == ("feed stale", "simulated")
+    assert f"2 of {len(small.instruments)} instruments" in found.message
+    assert f"{first} (2025-06-20 23:00), {second} (none)" in found.message
+    assert alerts.find(hub, small, NOW + timedelta(minutes=5))[0].key == found.key
+
+
+def test_a_hub_that_was_never_filled_is_not_stale(hub, small):
+    assert alerts.find(hub, small, NOW) == []
+
+
+def test_what_happens_in_a_backtest_wakes_nobody(hub, small):
+    fresh(hub, small)
+    ops.begin_run(hub, "b1", kind="backtest", scope="bt-1", as_of=NOW, config={}, config_hash="", code_version="")
+    ops.finish_run(hub, "b1", "failed", "lookahead: pillar 'gap' ...")
+    control.halt(hub, "bt-1", "daily_loss", "risk limits", reduce_only=True)
+    write(
+        hub,
+        "INSERT INTO trading.instrument_lock (book, symbol, reason, at) VALUES ('bt-1', 'GOLD', 'repeated', now())",
+    )
+    assert alerts.find(hub, small, NOW) == []
+
+
+def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, small, received):
+    fresh(hub, small)
+    book = small.execution.book
+    ops.begin_run(hub, "r1", kind="pipeline", scope="live", as_of=NOW, config={}, config_hash="", code_version="")
+    ops.finish_run(hub, "r1", "failed", "failed: pillar trend 0 (ValueError: no). Mend and press Retry")
+    write(
+        hub,
+        "INSERT INTO trading.instrument_lock (book, symbol, reason, at)"
+        " VALUES (:book, 'GOLD', 'position 5, fills 3', now())",
+        book=book,
+    )
+    control.halt(hub, book, "rates look odd", "ann")
+    lost = 1 - small.risk.daily_loss_limit
+    write(
+        hub,
+        "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash)"
+        " VALUES (:book, '2025-06-27', 'USD', 1000, :equity, 0)",
+        book=book,
+        equity=1000 * lost,
+    )
+    found = alerts.find(hub, small, NOW)
+    assert kinds(found) == [
+        ("run failed", "pipeline 2025-06-27 23:00Z"),
+        ("position break", f"GOLD in book {book}"),
+        ("kill switch", f"book {book}"),
+        ("daily loss", f"book {book}"),
+    ]
+    assert alerts.tell(hub, found) == found
+    assert [m["title"] for m in received] == [f"AlphaPivot: {kind}: {subject}" for kind, subject in kinds(found)]
+    assert "HALTED by ann: rates look odd" in received[2]["message"]
+
+    assert alerts.tell(hub, alerts.find(hub, small, NOW)) == [], "each event is told once"
+    control.resume(hub, book, "they are right", "bob")
+    (resumed,) = alerts.tell(hub, alerts.find(hub, small, NOW))
+    assert resumed.message == "ACTIVE by bob: they are right"
+    assert len(received) == 5
+
+
+def test_an_order_of_somebody_else_that_was_cancelled_is_told_and_one_that_was_adopted_by_its_lock(hub, small):
+    fresh(hub, small)
+    for what, order in (("cancelled", "F7"), ("adopted", "F8")):
+        write(
+            hub,
+            "INSERT INTO trading.foreign_order VALUES (:book, :order, 'GOLD', 'spot', '', 'BUY', 3, now(), :what)",
+            book=small.execution.book,
+            order=order,
+            what=what,
+        )
+    (told,) = alerts.find(hub, small, NOW)
+    assert (told.kind, told.subject) == ("foreign order", f"GOLD in book {small.execution.book}")
+    assert told.message.startswith("order F7 (BUY 3) rested at the broker, is not ours, and was cancelled")
+
+
+def test_a_loss_below_the_limit_and_a_withdrawal_are_no_alarm(hub, small):
+    fresh(hub, small)
+    day = {"book": small.execution.book, "equity": 1000 * (1 - small.risk.daily_loss_limit) - 500 + 1}
+    write(
+        hub,
+        "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash)"
+        " VALUES (:book, '2025-06-27', 'USD', 1000, :equity, 0)",
+        **day,
+    )
+    assert kinds(alerts.find(hub, small, NOW)) == [("daily loss", f"book {small.execution.book}")]
+    write(hub, "INSERT INTO trading.book_cash VALUES (:book, '2025-06-27 12:00Z', -500, 'rent')", book=day["book"])
+    assert alerts.find(hub, small, NOW) == []
+
+
+def test_what_nobody_received_is_told_by_the_next_pass(hub, monkeypatch, received):
+    heard = notify.os.environ[notify.URLS]
+    monkeypatch.setenv(notify.URLS, "json://127.0.0.1:9/")
+    event = alerts.Alert("k", "kill switch", "book b", "why")
+    assert alerts.tell(hub, [event]) == []
+    with hub.engine.connect() as conn:
+        sent_at, attempts, failure = conn.execute(text("SELECT sent_at, attempts, failure FROM api.alerts")).one()
+    assert (sent_at, attempts) == (None, 1)
+    assert failure == "nobody is told: no answer from json://127.0.0.1"
+    monkeypatch.setenv(notify.URLS, heard)
+    assert alerts.tell(hub, []) == [event]
+    assert len(received) == 1
+    with hub.engine.connect() as conn:
+        assert conn.execute(text("SELECT sent_at IS NULL, attempts, failure FROM api.alerts")).one() == (False, 2, "")
+
+
+def test_passes_at_the_same_time_tell_each_event_once(hub, received):
+    events = [alerts.Alert(f"k{n}", "kill switch", "book b", "why") for n in range(5)]
+    passes = [threading.Thread(target=alerts.tell, args=(hub, events)) for _ in range(6)]
+    for thread in passes:
+        thread.start()
+    for thread in passes:
+        thread.join()
+    assert len(received) == 5
+
+
+def test_a_secret_in_a_runs_message_is_neither_stored_nor_sent(hub, monkeypatch, received):
+    monkeypatch.setenv("BROKER_SECRET", "very-secret-value")
+    alerts.tell(hub, [alerts.Alert("k", "run failed", "pipeline", "401 for very-secret-value")])
+    assert received[0]["message"] == "401 for ***"
+    with hub.engine.connect() as conn:
+        assert conn.execute(text("SELECT message FROM ops.alert")).scalar_one() == "401 for ***"

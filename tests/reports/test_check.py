@@ -1,0 +1,133 @@
+"""`alphapivot check`: what the files hold, what the equity can never trade, and with which it could."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from alphapivot import cli, hub, process
+from alphapivot.reports import check
+from tasks import ingest, runs
+
+SMALL = (Path(__file__).parents[1] / "configs" / "small.ini").read_text()
+INSTRUMENT = """
+[instrument.{symbol}]
+{market} = {files}
+signal_market = {market}
+trade_market = {market}
+currency = {currency}
+quote_unit = 1
+multiplier = {multiplier}
+tick = 0.01
+lot = 1
+margin = 1
+tradable = yes
+calendar = XNYS
+"""
+
+
+def bars(path, close, width=2.0):
+    """Thirty days at one price, each with a range of ``width``: the ATR is that."""
+    days = pd.bdate_range("2024-03-04", periods=30)
+    half = width / 2
+    prices = {"Open": close, "High": close + half, "Low": close - half, "Close": close, "Volume": 5}
+    path.parent.mkdir(exist_ok=True)
+    pd.DataFrame({"Date": days, **prices}).to_csv(path, index=False)
+
+
+@pytest.fixture
+def checked(tmp_path, hub_url, monkeypatch):
+    """The settings of these instruments, whose files stand in ``prices``; a paper account of 10,000 dollars."""
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "prices").mkdir()
+
+    def configured(*instruments):
+        feed = "[feed.files]\nkind = files\nroot = prices\nzone = UTC\nstamp = date\n[runtime]\nfeed = files\n"
+        own = (INSTRUMENT.format(**{"currency": "USD", "multiplier": 1, "market": "spot"} | i) for i in instruments)
+        rest = SMALL[SMALL.index("[timeframes]") :].replace("cash = 1000000", "cash = 10000")
+        (tmp_path / "config.ini").write_text("".join([feed, *own, rest]))
+        monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(tmp_path / "config.ini"))
+        return process.configure()
+
+    return configured
+
+
+def test_files_folders_and_globs_are_opened_and_their_bars_and_spans_told(checked, tmp_path, capsys):
+    bars(tmp_path / "prices" / "a.csv", 100.0)
+    for name in ("ESH4", "ESM4"):
+        bars(tmp_path / "prices" / "es" / f"{name}.csv", 5.0)
+    checked({"symbol": "A", "files": "a.csv"}, {"symbol": "ES", "files": "es/*.csv", "market": "futures"})
+    assert cli.main(["check"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "A spot 30 1 2024-03-04 21:00 2024-04-12 20:00" in lines
+    assert "ES futures 60 2 2024-03-04 21:00 2024-04-12 20:00" in lines
+
+
+def test_a_file_that_is_missing_is_named_and_the_check_fails(checked, tmp_path, capsys):
+    bars(tmp_path / "prices" / "gold.csv", 100.0)
+    checked({"symbol": "A", "files": "glod.csv"})
+    assert cli.main(["check"]) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "cannot be read: A spot 1d: there is no file glod.csv" in told
+    assert "did you mean gold.csv?" in told
+    assert "is not complete" in told
+
+
+def test_what_one_lot_risks_and_is_worth_is_held_against_the_equity_in_numbers(checked, tmp_path):
+    """Worked by hand: stop 1.5 ATR of 2, risk 0.005 of 10,000 = 50, notional at most half of it."""
+    bars(tmp_path / "prices" / "fine.csv", 100.0)
+    bars(tmp_path / "prices" / "wide.csv", 4000.0, width=2.0)  # 20 a point: 3 x 20 = 60 at risk, worth 80,000
+    bars(tmp_path / "prices" / "yen.csv", 100.0)
+    settings = checked(
+        {"symbol": "FINE", "files": "fine.csv"},
+        {"symbol": "WIDE", "files": "wide.csv", "multiplier": 20},
+        {"symbol": "YEN", "files": "yen.csv", "currency": "JPY"},
+    )
+    _, read, _ = check.files(settings, datetime(2026, 1, 1, tzinfo=UTC))
+    told = check.untradable(hub.connect(), settings, read)
+    has = "and has 10,000"
+    assert told == [
+        (
+            "WIDE: one lot of 1 risks 60.00 USD at a stop 1.5 ATR (3) away; [risk] risk_per_trade allows 50.00: "
+            f"it needs equity of 12,000, {has}"
+        ),
+        (
+            "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_notional allows 5,000.00: "
+            f"it needs equity of 160,000, {has}"
+        ),
+        (
+            "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_gross_exposure allows 30,000.00: "
+            f"it needs equity of 26,667, {has}"
+        ),
+        "YEN: no rate from JPY to USD; add [instrument.JPYUSD or USDJPY]",
+    ]
+
+
+def test_a_currency_pair_gives_the_rate(checked, tmp_path):
+    bars(tmp_path / "prices" / "yen.csv", 100.0)
+    bars(tmp_path / "prices" / "usdjpy.csv", 150.0)
+    settings = checked(
+        {"symbol": "YEN", "files": "yen.csv", "currency": "JPY", "multiplier": 10000},
+        {"symbol": "USDJPY", "files": "usdjpy.csv", "currency": "JPY"},
+    )
+    _, read, _ = check.files(settings, datetime(2026, 1, 1, tzinfo=UTC))
+    (risk, *_) = check.untradable(hub.connect(), settings, read)
+    assert f"risks {Decimal(30000) / 150:,.2f} USD" in risk
+
+
+def test_without_files_prices_are_those_of_the_hub(hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(Path(__file__).parents[1] / "configs" / "small.ini"))
+    settings = process.configure(changes={"broker.paper.cash": "1000"})
+    nothing, read, _ = check.files(settings, datetime(2025, 6, 1, tzinfo=UTC))
+    assert nothing.empty
+    assert check.untradable(hub.connect(), settings, read) == []
+    ingest.ingest.fn(runs.begin("ingest", settings, key="x", as_of=datetime(2025, 6, 1, tzinfo=UTC)), "simulated", 0)
+    told = check.untradable(hub.connect(), settings, read)
+    assert {line.split(":")[0] for line in told} >= {"SP500", "GOLD"}
+    assert all("and has 1,000" in line for line in told)

@@ -1,0 +1,163 @@
+"""The screening engine against the live code path: the same decisions, fills, prices and equity, trade by trade."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alphapivot.frames import Bars, Rolls
+from alphapivot.research.screen import engine, prepare
+from tests.execution.conftest import World, at, make_settings
+
+MARKETS = {
+    "A": {"group": "shares"},
+    "B": {"futures": "b", "signal_market": "futures", "trade_market": "futures", "multiplier": "10", "margin": "0.2"},
+    "C": {"quote_unit": "0.01", "tick": "0.25", "lot": "10", "group": "shares"},
+    "D": {"currency": "USD", "group": "shares"},
+    "EURUSD": {"tradable": False, "tick": "0.0001"},
+}
+DAYS, BEGIN = 48, 16
+
+
+@dataclass
+class Both:
+    """What the executor recorded, and what the engine says of the same bars and scores."""
+
+    live: pd.DataFrame
+    equity: pd.Series
+    result: engine.Result
+
+    def trades(self):
+        found = self.result.trades()
+        found = found[(found["reason"] != "") & found["entry"].notna()]
+        return found.assign(reason=found["reason"].str.replace("veto", "veto:thin"))
+
+
+def both(world, days=DAYS, begin=BEGIN):
+    """Reads from the hub what both saw, runs the engine over it, and pairs the two."""
+    settings = world.settings
+    composites = pd.DataFrame(
+        world.sql("SELECT symbol, ts, score, raw, gate, veto FROM signals.composite ORDER BY symbol, ts")
+    ).astype({"score": float, "raw": float, "gate": float})
+    composites["ts"] = pd.to_datetime(composites["ts"], utc=True).dt.as_unit("us")
+    market = prepare.build(
+        world.hub.read(Bars),
+        world.hub.read(Rolls),
+        composites,
+        settings.instruments,
+        pd.DatetimeIndex([at(day) for day in range(begin, days + 1)]),
+        interval="1d",
+        currency="EUR",
+        atr=settings.execution.atr,
+        max_age=settings.execution.max_score_age,
+        volatility_bars=settings.sizing.volatility_bars if settings.sizing.target_volatility else 0,
+        max_quantity=settings.risk.max_quantity,
+    )
+    rules = engine.rules(settings, stays_halted=True)
+    result = engine.simulate(market, engine.scores(composites, settings.execution.entry_threshold), rules)
+    live = pd.DataFrame(
+        world.sql(
+            "SELECT t.symbol, t.contract, t.side, t.entry_qty AS qty, i.as_of AS decided_at, t.entry_at,"
+            " t.entry_price AS entry, t.exit_at, t.exit_price AS exit, t.close_reason AS reason, t.fees, t.realised"
+            " FROM trading.trade t JOIN trading.intent i USING (intent_id) "
+            " WHERE t.state = 'CLOSED' AND entry_qty > 0 ORDER BY trade_id"
+        )
+    )
+    equity = {report.as_of: float(report.account.equity) for report in world.runs if report.account is not None}
+    return Both(live, pd.Series(equity), result)
+
+
+def gappy(world, rng, days=DAYS, *, dry=0.05):
+    """Bars with gaps, bars that are missing, bars without volume, a roll; a score for each, now and then vetoed."""
+    close = dict.fromkeys(MARKETS, 100.0) | {"EURUSD": 1.25}
+    names = ["H0", *(f"H{day}" for day in range(18, days, 4))]
+    rolls = {int(name[1:]): number for number, name in enumerate(names) if number}
+    world.roll(None, "H0", symbol="B")
+    for day in range(1, days + 1):
+        if day in rolls:
+            number = rolls[day]
+            world.roll(day, names[number], names[number - 1], symbol="B", spread=1.0, offset=-float(number))
+        for symbol in MARKETS:
+            size = close[symbol] / 100
+            if rng.random() < 0.04 and day > 20:
+                continue
+            o = close[symbol] + rng.normal(0, 1.5) * size
+            c = o + rng.normal(0, 1.5) * size
+            o, c = (round(p, 4 if symbol == "EURUSD" else 2) for p in (o, c))
+            high, low = max(o, c) + round(rng.random() * size, 2), min(o, c) - round(rng.random() * size, 2)
+            close[symbol] = c
+            volume = 0 if rng.random() < dry else 1000
+            for shift, contract in enumerate(names if symbol == "B" else [""]):
+                prices = [p + shift for p in (o, high, low, c)]
+                world.bar(
+                    day, *prices, symbol=symbol, market="futures" if contract else "spot", contract=contract,
+                    volume=volume,
+                )  # fmt: skip
+            if day >= 14 and symbol != "EURUSD":
+                value = round(float(rng.uniform(-70, 70)), 2)
+                gate = float(rng.choice([1.0, 0.5, 0.1]))
+                veto = "thin" if rng.random() < 0.05 else None
+                world.score(day, value, symbol=symbol, raw=round(value / 0.8, 2), gate=gate, veto=veto)
+        if day >= BEGIN:
+            world.trade(day)
+
+
+CONFIGS = {
+    "plain": {},
+    "limits and trailing": {
+        "entry": {"order": "limit", "limit_atr": "0.3", "timeout": 2},
+        "exit": {"trail_atr": "1.5", "break_even": "0.5", "on_reversal": False},
+    },
+    "time, veto, confirmation": {
+        "entry": {"confirm": 2},
+        "exit": {"max_bars": 3, "on_veto": True},
+        "execution": {"min_gate": 0.3, "max_score_age": 2},
+    },
+    "small account": {
+        "broker": {"cash": "20000", "slippage_bps": "2.5", "strict_targets": True},
+        "risk": {
+            "risk_per_trade": "0.05",
+            "max_open_trades": 2,
+            "max_group_exposure": "0.6",
+            "max_net_exposure": "0.7",
+        },
+        "protections": {"cooldown": 3, "stops_in_a_row": 3, "pause": 4},
+        "sizing": {"size_by_score": True},
+    },
+    "volatility": {
+        "sizing": {"target_volatility": "0.2", "weight": "0.5", "volatility_bars": 10, "max_volume": "0.1"},
+        "risk": {"price_collar": "0.05", "max_order_notional": "20000", "max_quantity": {"A": "200"}},
+        "execution": {"allow_shorts": False},
+    },
+    "halted": {"risk": {"daily_loss_limit": "0.01"}},
+}
+
+
+def settings_of(changes):
+    made = make_settings(
+        MARKETS,
+        broker={"fee_bps": "2", "slippage_bps": "3", "fee_per_contract": "0.5"} | changes.get("broker", {}),
+        execution={"stop_atr": "1", "reward_to_risk": "1.5", "max_score_age": 1} | changes.get("execution", {}),
+        risk={"daily_loss_limit": "0.5", "max_gross_exposure": "1.2"} | changes.get("risk", {}),
+    )
+    extra = {name: changes[name] for name in ("entry", "exit", "sizing", "protections") if name in changes}
+    return type(made).model_validate(made.model_dump() | extra)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_trade_and_the_equity_are_those_of_the_executor_and_its_paper_broker(hub, name):
+    world = World(hub, settings_of(CONFIGS[name]))
+    gappy(world, np.random.default_rng(list(CONFIGS).index(name)))
+    found = both(world)
+    theirs, ours = found.live, found.trades()
+    assert len(theirs) >= (3 if name == "halted" else 6)
+    assert name != "plain" or {"stop", "target", "reversal", "contract_rolled"} <= set(theirs["reason"])
+    for column in ("symbol", "contract", "side", "decided_at", "entry_at", "exit_at", "reason"):
+        assert ours[column].astype(str).tolist() == theirs[column].astype(str).tolist(), column
+    for column in ("qty", "entry", "exit", "fees", "realised"):
+        assert ours[column].to_numpy(float) == pytest.approx(theirs[column].to_numpy(float), rel=1e-9, abs=1e-5), column
+    equity = pd.Series(found.result.equity, found.result.market.as_of)
+    assert equity[found.equity.index].to_numpy() == pytest.approx(found.equity.to_numpy(), rel=1e-9)
+    if name == "halted":
+        assert found.result.halted is not None

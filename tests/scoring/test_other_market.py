@@ -1,0 +1,85 @@
+"""Spot and futures joined at one instant, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alphapivot.data import rolls
+from alphapivot.scoring import other_market
+from pillars.base import BESIDE
+
+NAN = np.nan
+
+
+def bars(market, rows):
+    """Rows of (day, contract, close, volume, open interest)."""
+    df = pd.DataFrame(rows, columns=["day", "contract", "close", "volume", "open_interest"])
+    ts = (pd.Timestamp("2024-01-01") + pd.to_timedelta(df["day"] - 1, "D")).dt.tz_localize("UTC")
+    prices = dict.fromkeys(("open", "high", "low"), df["close"])
+    fixed = {"symbol": "A", "market": market, "interval": "1d", "source": "x"}
+    return df.drop(columns="day").assign(ts=ts.dt.as_unit("us"), **prices, **fixed)[
+        ["symbol", "market", "contract", "interval", "ts", *prices, "close", "volume", "open_interest", "source"]
+    ]
+
+
+ROLLS = pd.DataFrame(
+    {
+        "symbol": "A",
+        "ts": pd.to_datetime(["1970-01-01", "2024-01-02"], utc=True).as_unit("us"),
+        "contract": ["H", "M"],
+        "previous": ["", "H"],
+        "spread": [0.0, 4.0],
+        "offset": [0.0, -4.0],
+    }
+)
+SPOT = bars("spot", [(1, "", 100, 7, NAN), (2, "", 101, 8, NAN), (4, "", 103, 9, NAN)])
+CONTRACTS = bars(
+    "futures",
+    [
+        *((1, "H", 102, 50, 900), (2, "H", 103, 40, 500), (3, "H", 104, 30, 100)),
+        *((1, "M", 106, 5, 100), (2, "M", 107, 20, 600), (3, "M", 108, 60, NAN), (4, "M", 109, NAN, NAN)),
+    ],
+)
+FRONT = rolls.adjust(CONTRACTS, ROLLS)
+
+
+def column(joined, name):
+    return joined[name].to_numpy(float)
+
+
+def test_a_futures_bar_gets_its_spot_and_all_contracts_together():
+    joined = other_market.join(FRONT, SPOT, CONTRACTS, FRONT, ROLLS)
+    assert joined["close"].tolist() == [102, 103, 104, 105]
+    np.testing.assert_array_equal(column(joined, "spot_close"), [100, 101, NAN, 103])
+    # as it was traded: H until the roll on the 2nd is decided, M from the 3rd
+    np.testing.assert_array_equal(column(joined, "futures_close"), [102, 103, 108, 109])
+    np.testing.assert_array_equal(column(joined, "futures_volume"), [55, 60, 90, NAN])
+    np.testing.assert_array_equal(column(joined, "total_interest"), [1000, 1100, 100, NAN])
+    np.testing.assert_array_equal(column(joined, "front_interest"), [900, 500, NAN, NAN])
+    np.testing.assert_array_equal(column(joined, "rolled"), [0, 0, 19724, 19724])
+
+
+def test_a_spot_bar_gets_the_same_of_its_instant():
+    spot = SPOT.assign(offset=0.0)
+    joined = other_market.join(spot, spot, CONTRACTS, FRONT, ROLLS)
+    futures = other_market.join(FRONT, spot, CONTRACTS, FRONT, ROLLS)
+    same = futures[futures["ts"].isin(spot["ts"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(joined[list(BESIDE)], same[list(BESIDE)], check_dtype=False)
+    assert joined["close"].tolist() == [100, 101, 103]
+
+
+def test_a_vendors_continuous_series_has_no_roll():
+    ticker = bars("futures", [(1, "", 102, 50, NAN), (2, "", 103, 60, NAN)])
+    joined = other_market.join(ticker.assign(offset=0.0), None, ticker, ticker.assign(offset=0.0), ROLLS)
+    assert joined["rolled"].isna().all()
+    assert joined["spot_close"].isna().all()
+    assert joined["futures_close"].tolist() == [102, 103]
+
+
+@pytest.mark.parametrize("known", ["spot", "nothing"])
+def test_a_symbol_without_futures_has_nothing_of_them(known):
+    spot = SPOT.assign(offset=0.0)
+    joined = other_market.join(spot, spot if known == "spot" else None, None, None, ROLLS)
+    assert joined[list(BESIDE)].isna().all().tolist() == [known == "nothing", *[True] * 5]
