@@ -12,7 +12,7 @@ from pathlib import Path
 from alphapivot.home import CHECKOUT
 from pillars.rules import syntax
 
-# Rooms that lie between stored bars and composites. Whole rooms, so that no list of files can fall behind: an edit there
+# Between stored bars and composites. Whole rooms, so that no list of files can fall behind: an edit in one of them
 # that changes no score costs one scoring that finds the same values.
 COMPOSITES = (
     "alphapivot/calendar",

@@ -147,7 +147,7 @@ def test_sigkill_of_the_server(run):
         for p in Path("/proc").iterdir()
         if p.name.isdigit()
         and str(run.checkout.ui.pid) == parent(p)
-        and b"server\0start" in (p / "cmdline").read_bytes()
+        and b"flows.server.app" in (p / "cmdline").read_bytes()
     ]
     os.kill(server, signal.SIGKILL)
     time.sleep(3)
