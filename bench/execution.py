@@ -18,7 +18,8 @@ from sqlalchemy import event, text
 from alphapivot.brokers.base import Account
 from alphapivot.clock import SimulatedClock
 from alphapivot.config.settings import Settings
-from alphapivot.execution.decide.decide import Quote, Rules, Score, Standing, decide
+from alphapivot.execution.decide.decide import decide
+from alphapivot.execution.decide.facts import Facts, Quote, Rules, Score, Standing
 from alphapivot.execution.run.engine import trade
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
@@ -122,7 +123,7 @@ def settings(symbols: int) -> Settings:
         },
         feeds={},
         instruments={s: terms | {"symbol": s} for s in names},
-        brokers={"paper": {"cash": "100000000", "currency": "EUR"}},
+        brokers={"paper": {"kind": "paper", "cash": "100000000", "currency": "EUR"}},
         pillars={},
     )
 
@@ -135,20 +136,21 @@ def decided(symbols: int) -> float:
         s: Score(FIRST, 80.0 * (i % 2), 80.0 * (i % 2), 1.0, None, 1, 0) for i, s in enumerate(config.instruments)
     }
     quotes = {s: Quote("", FIRST, Decimal(100), Decimal(2), 0) for s in config.instruments}
+    facts = Facts(
+        instruments=config.instruments,
+        scores=scores,
+        quotes=quotes,
+        trades={},
+        standing=Standing(account, account.equity, "ACTIVE"),
+        rules=Rules(config.execution, config.risk),
+        fronts=dict.fromkeys(config.instruments, ""),
+        fx={"EUR": Decimal(1)},
+        now=FIRST,
+    )
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        found = decide(
-            config.instruments,
-            scores,
-            quotes,
-            {},
-            Standing(account, account.equity, "ACTIVE"),
-            rules=Rules(config.execution, config.risk),
-            fronts=dict.fromkeys(config.instruments, ""),
-            fx={"EUR": Decimal(1)},
-            now=FIRST,
-        )
+        found = decide(facts)
         best = min(best, time.perf_counter() - started)
         assert sum(d.action == "ENTER_LONG" for d in found) == symbols // 2
     return best

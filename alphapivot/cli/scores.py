@@ -55,11 +55,11 @@ def _explain(options: argparse.Namespace) -> int:
         from tasks.local import as_known as past
 
         run = past.scores(settings, options.at or options.known_at, options.known_at)
-    story = terminal.explain(hub.connect(), settings, options.symbol, options.at, run)
+    explanation = terminal.explain(hub.connect(), settings, options.symbol, options.at, run)
     if options.html:
-        charts.save(options.html, charts.explanation(story))
+        charts.save(options.html, charts.explanation(explanation))
     if options.png:
-        charts.png(charts.waterfall(story), options.png)
+        charts.png(charts.waterfall(explanation), options.png)
     return DONE
 
 

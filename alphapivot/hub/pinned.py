@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
 
-class Lent:
+class PinnedConnection:
     """The one connection, as an Engine would give it: to close it or to end its transaction does nothing."""
 
     def __init__(self, conn: Connection) -> None:
@@ -29,7 +29,7 @@ class Lent:
         self.execute = self._remembered.execute
         self.forget = self._remembered.forget
 
-    def begin(self) -> AbstractContextManager[Lent]:
+    def begin(self) -> AbstractContextManager[PinnedConnection]:
         return nullcontext(self)
 
     def __enter__(self) -> Self:
@@ -44,13 +44,13 @@ class Lent:
 class OneConnection:
     """Stands where an Engine is expected."""
 
-    def __init__(self, lent: Lent) -> None:
+    def __init__(self, lent: PinnedConnection) -> None:
         self._lent = lent
 
-    def connect(self) -> Lent:
+    def connect(self) -> PinnedConnection:
         return self._lent
 
-    def begin(self) -> Lent:
+    def begin(self) -> PinnedConnection:
         return self._lent
 
 
@@ -62,7 +62,7 @@ class Pinned(Hub):
         self._pool = self.engine
         self._conn = self._pool.connect()
         self._conn.execute(text("SET SESSION synchronous_commit = off"))  # what a lost server forgets is made again
-        self._lent = Lent(self._conn)
+        self._lent = PinnedConnection(self._conn)
         self.engine = cast("Engine", OneConnection(self._lent))
 
     @property

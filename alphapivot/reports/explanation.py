@@ -20,7 +20,7 @@ from alphapivot.scoring.waterfall import Line, waterfall
 
 
 @dataclass(frozen=True)
-class Story:
+class Explanation:
     """
     ``parts``: (pillar, interval) -> part -> points. ``lines``: the waterfall by pillar and timeframe; ``steps``: the
     same by part. Both add up exactly. ``score`` is the stored one; None where it is unknown.
@@ -35,7 +35,7 @@ class Story:
     note: str
 
 
-def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime | None) -> Story:
+def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime | None) -> Explanation:
     """
     The newest composite of ``symbol`` at or before ``at`` (run.as_of for None), taken apart under ``settings``, from
     what ``run`` knew.
@@ -63,7 +63,7 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     note = f"vetoed: {row['veto']}" if isinstance(row["veto"], str) else ""
     lines = waterfall(own)
     score = float(row["score"]) if known else None
-    return Story(symbol, row["ts"].to_pydatetime(), score, made, lines, by_part(own, made, lines), note)
+    return Explanation(symbol, row["ts"].to_pydatetime(), score, made, lines, by_part(own, made, lines), note)
 
 
 def by_part(terms: pd.DataFrame, made: Mapping[tuple[str, str], Mapping[str, float]], lines: list[Line]) -> list[Line]:

@@ -23,12 +23,12 @@ PULLBACK = "[rule.trend.pullback]\nwhen = close > ema_slow and low < ema_mid and
 def load(tmp_path):
     """Loads config.ini with a text after it."""
 
-    def read(text: str, environ=None) -> settings.Settings:
+    def loaded(text: str, environ=None) -> settings.Settings:
         path = tmp_path / "config.ini"
         path.write_text((ROOT / "config.ini").read_text() + "\n" + text)
         return read.load(path, environ or {})
 
-    return read
+    return loaded
 
 
 def mistake(load, text, **named) -> str:

@@ -355,7 +355,7 @@ def test_the_hash_tells_a_change_and_nothing_else(edit):
 
 
 def test_the_hash_is_the_same_in_another_process():
-    code = "from pathlib import Path; from alphapivot.config.settings import load; print(load(Path('demo.ini')).hash())"
+    code = "from pathlib import Path; from alphapivot.config.read import load; print(load(Path('demo.ini')).hash())"
     env = {k: v for k, v in os.environ.items() if not k.startswith("ALPHAPIVOT_")} | {"PYTHONHASHSEED": "1"}
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == read.load(ROOT / "demo.ini", {}).hash()

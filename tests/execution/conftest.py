@@ -62,7 +62,7 @@ def make_settings(instruments, broker=None, execution=None, risk=None, feeds=Non
         | (risk or {}),
         feeds=feeds or {},
         instruments={s: instrument(s, **changes) for s, changes in instruments.items()},
-        brokers={"paper": {"cash": "100000", "currency": "EUR"} | (broker or {})},
+        brokers={"paper": {"kind": "paper", "cash": "100000", "currency": "EUR"} | (broker or {})},
         pillars={},
     )
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from alphapivot.brokers.base import Account
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
-from alphapivot.execution.decide.decide import OpenTrade, Quote, Rules, Score, Standing, decide
+from alphapivot.execution.decide.decide import decide
+from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)
@@ -80,17 +81,18 @@ def ask(
 ):
     instruments = instruments or {s: instrument(s) for s in scores}
     quotes = dict.fromkeys(instruments, QUOTE) if quotes is None else quotes
-    return decide(
-        instruments,
-        {k: v for k, v in scores.items() if v is not None},
-        quotes,
-        {t.symbol: t for t in trades or []},
-        standing,
+    facts = Facts(
+        instruments=instruments,
+        scores={k: v for k, v in scores.items() if v is not None},
+        quotes=quotes,
+        trades={t.symbol: t for t in trades or []},
+        standing=standing,
         rules=Rules(execution, risk),
         fronts=fronts or dict.fromkeys(instruments, ""),
         fx=fx or {"EUR": D(1)},
         now=NOW,
     )
+    return decide(facts)
 
 
 def one(found, **kw):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapivot.config.sections.trading import EntrySettings, ExecutionSettings, ExitSettings
-from alphapivot.execution.decide.facts import Moment, OpenTrade, Quote, Score
+from alphapivot.execution.decide.facts import OpenTrade, Quote, Score, SessionMoment
 from alphapivot.execution.decide.lifecycle import better_stop, manage
 
 D = Decimal
@@ -58,7 +58,7 @@ def course(trade=LONG, found=None, at=None, *, exits=None, entry=None, front="",
         at,
         front=front,
         tick=D("0.01"),
-        moment=Moment(time(12), bars_left),
+        moment=SessionMoment(time(12), bars_left),
         execution=EXECUTION,
         entry=EntrySettings(**(entry or {})),
         exits=ExitSettings(**(exits or {})),

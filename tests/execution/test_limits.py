@@ -16,8 +16,8 @@ from alphapivot.config.sections.trading import (
     RiskSettings,
     SizingSettings,
 )
-from alphapivot.execution.decide.decide import Rules, decide
-from alphapivot.execution.decide.facts import Moment, OpenTrade, Quote, Score, Standing
+from alphapivot.execution.decide.decide import decide
+from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, SessionMoment, Standing
 from alphapivot.execution.decide.limits import breached
 
 D = Decimal
@@ -67,12 +67,12 @@ def held(symbol, side="LONG", qty=100):
 def ask(values, *, groups=None, trades=(), standing=STANDING, moments=None, quote=QUOTE, streak=1, **sections):
     groups = groups or {}
     names = [*values, *(t.symbol for t in trades)]
-    return decide(
-        {s: instrument(s, groups.get(s, "")) for s in names},
-        {s: Score(NOW, v, v, 1.0, None, 1, 0, streak) for s, v in values.items()},
-        dict.fromkeys(names, quote),
-        {t.symbol: t for t in trades},
-        standing,
+    facts = Facts(
+        instruments={s: instrument(s, groups.get(s, "")) for s in names},
+        scores={s: Score(NOW, v, v, 1.0, None, 1, 0, streak) for s, v in values.items()},
+        quotes=dict.fromkeys(names, quote),
+        trades={t.symbol: t for t in trades},
+        standing=standing,
         rules=Rules(
             EXECUTION,
             RiskSettings(**(RISK | sections.get("risk", {}))),
@@ -83,9 +83,10 @@ def ask(values, *, groups=None, trades=(), standing=STANDING, moments=None, quot
         ),
         fronts={},
         fx={"EUR": D(1)},
-        moments=moments,
+        moments=moments or {},
         now=NOW,
     )
+    return decide(facts)
 
 
 def one(value=50.0, **changes):
@@ -163,14 +164,14 @@ def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
         ({"protections": {"stops_in_a_row": 3}, "standing": replace(STANDING, stops=3, last_stop=10)}, None),
         ({"entry": {"confirm": 3}, "streak": 3}, None),
         ({"entry": {"confirm": 3}, "streak": 2}, "not_confirmed"),
-        ({"entry": {"windows": ("09:45-11:30", "13:00-15:30")}, "moments": {"A": Moment(time(9, 45), 9)}}, None),
+        ({"entry": {"windows": ("09:45-11:30", "13:00-15:30")}, "moments": {"A": SessionMoment(time(9, 45), 9)}}, None),
         (
-            {"entry": {"windows": ("09:45-11:30", "13:00-15:30")}, "moments": {"A": Moment(time(12), 9)}},
+            {"entry": {"windows": ("09:45-11:30", "13:00-15:30")}, "moments": {"A": SessionMoment(time(12), 9)}},
             "outside_window",
         ),
-        ({"exit": {"session_end": True}, "moments": {"A": Moment(time(12), 2)}}, None),
-        ({"exit": {"session_end": True}, "moments": {"A": Moment(time(12), 1)}}, "session_ends"),
-        ({"exit": {"session_end": True}, "moments": {"A": Moment(time(12), 0)}}, None),  # for the next session
+        ({"exit": {"session_end": True}, "moments": {"A": SessionMoment(time(12), 2)}}, None),
+        ({"exit": {"session_end": True}, "moments": {"A": SessionMoment(time(12), 1)}}, "session_ends"),
+        ({"exit": {"session_end": True}, "moments": {"A": SessionMoment(time(12), 0)}}, None),  # for the next session
     ],
 )
 def test_a_gate_lets_pass_what_is_within_it_and_says_why_it_does_not(changes, reason):
@@ -266,15 +267,16 @@ def test_what_an_entry_that_filled_in_part_may_still_fill_is_exposure():
 
 @pytest.mark.parametrize(("age", "action"), [(0, "ENTER_LONG"), (1, "ENTER_LONG"), (2, "DENIED")])
 def test_a_score_may_be_as_old_as_is_allowed_and_no_older(age, action):
-    (decision,) = decide(
-        {"A": instrument("A", "")},
-        {"A": Score(NOW, 50.0, 50.0, 1.0, None, 1, age, 1)},
-        {"A": QUOTE},
-        {},
-        STANDING,
+    facts = Facts(
+        instruments={"A": instrument("A", "")},
+        scores={"A": Score(NOW, 50.0, 50.0, 1.0, None, 1, age, 1)},
+        quotes={"A": QUOTE},
+        trades={},
+        standing=STANDING,
         rules=Rules(EXECUTION.model_copy(update={"max_score_age": 1}), RiskSettings(**RISK)),
         fronts={},
         fx={"EUR": D(1)},
         now=NOW,
     )
+    (decision,) = decide(facts)
     assert decision.action == action

@@ -223,8 +223,10 @@ def test_what_yahoo_does_not_offer_is_said_without_asking_it(yahoo):
 FETCH = """
 import sys
 from datetime import datetime, timezone
-from alphapivot.feeds import Request, open_feed
-from alphapivot.config.settings import Instrument, YahooFeed
+from alphapivot.config.sections.feeds import YahooFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.registry import open_feed
 
 instrument = Instrument.model_validate_json(sys.argv[2])
 request = Request(instrument, "spot", "1d", None, datetime(2024, 7, 5, tzinfo=timezone.utc))

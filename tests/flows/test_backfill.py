@@ -36,8 +36,9 @@ BARS = 100  # of one piece: a dozen of them
 COMMAND = """
 import sys
 from datetime import datetime
-from alphapivot import pieces, process
-from flows import backfill
+from alphapivot import process
+from alphapivot.data import pieces
+from tasks.local import backfill
 print("ready", flush=True)
 sys.stdin.readline()
 pieces.BARS, pieces.TICKERS = int(sys.argv[1]), 2

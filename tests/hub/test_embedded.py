@@ -41,7 +41,7 @@ def start(folder):
 def starter(folder, then="", first="", **options):
     """Another process that does ``first``, starts the server, prints its port and postmaster, and does ``then``."""
     code = (
-        f"from pathlib import Path; from alphapivot.hub import embedded; {first}"
+        f"from pathlib import Path; from alphapivot.hub.server import embedded; {first}"
         f"s = embedded.start(Path({str(folder)!r}), settings={FAST!r}); print(s.port, s.pid, flush=True); {then}"
     )
     options = {"cwd": CHECKOUT, "env": {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}} | options

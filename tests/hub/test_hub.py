@@ -123,7 +123,7 @@ def test_connect_starts_the_embedded_server_where_no_url_is_configured(home_root
     checkout = Path(__file__).parents[2]
     home = home_root / "connects"
     code = (
-        "from alphapivot import hub; from alphapivot.hub import embedded; from alphapivot.frames import Bars;"
+        "from alphapivot import hub; from alphapivot.hub.server import embedded; from alphapivot.frames import Bars;"
         "print(len(hub.connect().read(Bars)), embedded.status().data); embedded.stop()"
     )
     env = {"ALPHAPIVOT_HOME": str(home), "PYTHONPATH": str(checkout), "PATH": "/usr/bin:/bin"}

@@ -21,7 +21,7 @@ from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests
 from alphapivot.research.backtest import check
-from alphapivot.research.backtest.market import Stretch
+from alphapivot.research.backtest.market import BarRange
 
 
 def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
@@ -29,29 +29,29 @@ def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
     world.settings = world.settings.model_copy(update={"entry": EntrySettings(confirm=3)})
     run, settings = world.begin("bt-source")
     instants = world.instants()
-    stretch = Stretch(world.hub, run, settings, after=instants[0], until=instants[-1])
+    bars = BarRange(world.hub, run, settings, after=instants[0], until=instants[-1])
     for as_of in instants:
-        stretch.at(as_of)
+        bars.at(as_of)
         hub = Stored(world.hub, replace(run, as_of=as_of), settings)
         everyone = hub.attended(())
-        assert stretch.scores(everyone, 3) == hub.scores(everyone, 3)
+        assert bars.scores(everyone, 3) == hub.scores(everyone, 3)
         asking = {c.symbol for c in hub.scores(everyone, 1) if abs(c.score) >= 60}
-        assert set(stretch.attended({"W002"})) == asking | {"W002"}
+        assert set(bars.attended({"W002"})) == asking | {"W002"}
         wanted = {"spot": asking, "futures": set()}
         after = as_of - timedelta(days=20)
-        pd.testing.assert_frame_equal(stretch.bars(wanted, after), hub.bars(wanted, after))
-        pd.testing.assert_frame_equal(stretch.rolls(asking), hub.rolls(asking), check_dtype=False)
+        pd.testing.assert_frame_equal(bars.bars(wanted, after), hub.bars(wanted, after))
+        pd.testing.assert_frame_equal(bars.rolls(asking), hub.rolls(asking), check_dtype=False)
 
 
 def test_nothing_is_told_before_its_feed_publishes_it(walks):
     world = walks(symbols=1, days=40, lag=90)
     run, settings = world.begin("bt-late")
     end = world.instants()[5]
-    stretch = Stretch(world.hub, run, settings, after=end - timedelta(days=3), until=end + timedelta(days=1))
+    bars = BarRange(world.hub, run, settings, after=end - timedelta(days=3), until=end + timedelta(days=1))
     for wait, newest in ((timedelta(minutes=89), end - timedelta(days=1)), (timedelta(minutes=90), end)):
-        stretch.at(end + wait)
-        assert stretch.scores(["W000"], 1)[0].ts == newest
-        assert stretch.bars({"spot": {"W000"}}, end - timedelta(days=9))["ts"].max() == newest
+        bars.at(end + wait)
+        assert bars.scores(["W000"], 1)[0].ts == newest
+        assert bars.bars({"spot": {"W000"}}, end - timedelta(days=9))["ts"].max() == newest
 
 
 def test_the_same_backtest_twice_is_the_same_to_the_byte(walks):
@@ -91,7 +91,7 @@ def test_instants_at_which_nothing_can_happen_are_not_run_and_leave_what_a_run_l
         return len(ran), backtests.results(world.hub, run.scope), rows
 
     some, *found = made("bt-some")
-    monkeypatch.setattr(Stretch, "quiet", property(lambda _: False))
+    monkeypatch.setattr(BarRange, "quiet", property(lambda _: False))
     every, *expected = made("bt-every")
     assert found == expected
     assert found[0]["trades"] >= 3

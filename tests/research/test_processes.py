@@ -16,10 +16,10 @@ from alphapivot.research.tune import processes
 
 ASKING = """
 import os, signal, time
-from alphapivot import spawned
+from alphapivot.research.tune import processes
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
-    with spawned.processes(1) as pool:
+    with processes.processes(1) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600)
         time.sleep(600)

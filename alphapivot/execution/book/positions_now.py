@@ -16,7 +16,7 @@ from alphapivot.calendar import bar_ends, schedule
 from alphapivot.calendar.schedule import Calendar
 from alphapivot.execution.book import control
 from alphapivot.execution.decide import limits
-from alphapivot.execution.decide.facts import Moment, Standing
+from alphapivot.execution.decide.facts import SessionMoment, Standing
 from alphapivot.execution.market import quotes
 
 if TYPE_CHECKING:
@@ -134,20 +134,20 @@ def move_stops(conn: Connection, moved: Mapping[int, Decimal]) -> None:
         conn.execute(text(MOVED), {"ids": list(moved), "stops": list(moved.values())})
 
 
-def moments(session: Session, now: datetime) -> dict[str, Moment]:
+def moments(session: Session, now: datetime) -> dict[str, SessionMoment]:
     """symbol -> its exchange's time and what is left of its session; empty where nothing asks for it."""
     settings = session.settings
     if not settings.entry.windows and not settings.exit.session_end:
         return {}
     as_of = session.run.as_of
-    found: dict[str, Moment] = {}
+    found: dict[str, SessionMoment] = {}
     for hours, symbols in _by_hours(session.instruments).items():
         today = bar_ends.sessions(hours, as_of - timedelta(microseconds=1), as_of)
         left = 0
         if len(today):
             left = len(bar_ends.bar_ends(hours, session.interval, as_of, today["close"].iloc[-1].to_pydatetime()))
         local = now.astimezone(ZoneInfo(str(schedule.of(hours).zone))).time()
-        found |= dict.fromkeys(symbols, Moment(local, left))
+        found |= dict.fromkeys(symbols, SessionMoment(local, left))
     return found
 
 

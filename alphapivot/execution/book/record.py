@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from alphapivot.brokers.base import Leg
 from alphapivot.execution.book import ledger, orders
-from alphapivot.execution.decide.decide import Decision
+from alphapivot.execution.decide.facts import Decision
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from alphapivot.config.sections.trading import EntrySettings, ExitSettings, ProtectionSettings, SizingSettings
+
 if TYPE_CHECKING:
     from alphapivot.brokers.base import Account
+    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
 
 Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
@@ -94,7 +98,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Moment:
+class SessionMoment:
     """
     Where a symbol's session stands: the exchange's own time, and how many bars of this session are still to come
     (0: it is over).
@@ -123,6 +127,44 @@ class Plan:
     risk: Decimal
     fx: Decimal
     limit: Decimal | None = None  # a limit entry's price; None: at market
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The sections of config.ini that decisions follow."""
+
+    execution: ExecutionSettings
+    risk: RiskSettings
+    entry: EntrySettings = field(default_factory=EntrySettings)
+    exit: ExitSettings = field(default_factory=ExitSettings)
+    sizing: SizingSettings = field(default_factory=SizingSettings)
+    protections: ProtectionSettings = field(default_factory=ProtectionSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """
+    All that the decisions of one instant stand on.
+
+    ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session's end apply only to those
+    in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and a continuous ticker).
+    ``leaving``: trades that a roll left behind, open beside the ones that follow them. ``fx``: currency -> book
+    currency for one unit of it. ``spreads``: symbol -> by how much stop and target of its trade shift at a roll. A trade
+    whose instrument is not in ``instruments`` is left out: the caller refuses to start.
+    """
+
+    instruments: Mapping[str, Instrument]
+    scores: Mapping[str, Score]
+    quotes: Mapping[str, Quote]
+    trades: Mapping[str, OpenTrade]
+    standing: Standing
+    rules: Rules
+    fronts: Mapping[str, str]
+    fx: Mapping[str, Decimal]
+    now: datetime
+    moments: Mapping[str, SessionMoment] = field(default_factory=dict)
+    leaving: Collection[OpenTrade] = ()
+    spreads: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

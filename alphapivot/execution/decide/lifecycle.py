@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
-from alphapivot.execution.decide.facts import Action, Moment, OpenTrade, Quote, Score
+from alphapivot.execution.decide.facts import Action, OpenTrade, Quote, Score, SessionMoment
 from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Course:
+class LifecycleStep:
     """What to do with a trade, why, and, where its stop moves, to which price."""
 
     action: Action
@@ -33,18 +33,18 @@ def manage(
     *,
     front: str,
     tick: Decimal,
-    moment: Moment | None,
+    moment: SessionMoment | None,
     execution: ExecutionSettings,
     entry: EntrySettings,
     exits: ExitSettings,
-) -> Course:
+) -> LifecycleStep:
     """
     The first of these that holds: an exit works already; the contract has rolled and trades do not; the entry waited
     too long; the session ends; the trade is too old; a fresh veto; a fresh reversal; the contract has rolled and the
     trade goes on in the next one. Else the stop may move; else hold.
     """
     if trade.exiting:
-        return Course("HOLD", ("exit_working",))
+        return LifecycleStep("HOLD", ("exit_working",))
     ends = {
         "contract_rolled": trade.contract != front and not (exits.roll and trade.state == "OPEN"),
         "entry_expired": trade.state == "PENDING" and trade.age > patience(execution, entry),
@@ -55,12 +55,12 @@ def manage(
     why = next((name for name, holds in ends.items() if holds), None)
     action, reasons = ("EXIT", (why,)) if why is not None else _told(trade, score, execution, exits)
     if action == "HOLD" and trade.contract != front:
-        return Course("ROLL", ("contract_rolled",))
+        return LifecycleStep("ROLL", ("contract_rolled",))
     if action == "HOLD" and quote is not None and quote.contract == trade.contract:
         found = better_stop(trade, quote, tick=tick, exits=exits) if quote.age <= execution.max_score_age else None
         if found is not None:
-            return Course("AMEND", (found[0],), found[1])
-    return Course(action, reasons)
+            return LifecycleStep("AMEND", (found[0],), found[1])
+    return LifecycleStep(action, reasons)
 
 
 def patience(execution: ExecutionSettings, entry: EntrySettings) -> int:

@@ -12,7 +12,6 @@ from alphapivot.execution.book import ledger, orders, positions_now
 from alphapivot.execution.book.record import ACTING, record
 from alphapivot.execution.decide.decide import decide
 from alphapivot.execution.decide.facts import Decision, Quote
-from alphapivot.execution.market import quotes
 from alphapivot.execution.run.gather import gather
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]) -> bool:
     """Decides what was not decided yet and commits it; is there anything to carry through?"""
-    facts = gather(session)
+    facts, rows = gather(session, priced, fronts)
     settings, as_of, scores = session.settings, session.run.as_of, facts.scores
     with session.hub.engine.connect() as conn:
         known = ledger.decided(conn, session.book, settings.execution.strategy, as_of)
@@ -30,24 +29,10 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
     undecided = [s for s in session.attended if (s, scores[s].batch_id if s in scores else None) not in known]
     if not undecided:
         return False
-    decisions = decide(
-        session.instruments,
-        scores,
-        priced,
-        facts.trades,
-        facts.standing,
-        rules=facts.rules,
-        fronts=fronts,
-        fx=session.rates,
-        now=facts.now,
-        moments=facts.moments,
-        only=undecided,
-        leaving=facts.leaving,
-        spreads={} if session.rolls is None else quotes.spreads(session.rolls, facts.trades, fronts),
-    )
+    decisions = decide(facts, undecided)
     decisions = [_once(d, intents) for d in decisions]
     cancels = {
-        facts.rows[d.trade.trade_id]["entry_id"]: d.reasons[0]
+        rows[d.trade.trade_id]["entry_id"]: d.reasons[0]
         for d in decisions
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
     }
@@ -66,7 +51,7 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
             terms=terms,
             now=facts.now,
             times=_times(session, [d.symbol for d in acting]),
-            held=facts.rows,
+            held=rows,
         )
         orders.set_orders(
             conn,

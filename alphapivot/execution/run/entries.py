@@ -89,24 +89,11 @@ def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[int, str]:
     """trade_id -> the reasons of the gates that say no now."""
     if not waited:
         return {}
-    facts = gather(session)
     fronts, priced = market.priced(session)
+    facts, _ = gather(session, priced, fronts)
     with session.hub.engine.connect() as conn:
         plans = dict(conn.execute(text(PLANS), {"ids": [o["trade_id"] for o in waited]}).tuples().all())
-    said = ask_again(
-        {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited},
-        session.instruments,
-        facts.scores,
-        priced,
-        facts.trades,
-        facts.standing,
-        rules=facts.rules,
-        fronts=fronts,
-        fx=session.rates,
-        now=facts.now,
-        moments=facts.moments,
-        leaving=facts.leaving,
-    )
+    said = ask_again(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
     return {o["trade_id"]: ", ".join(said[o["symbol"]]) for o in waited if said[o["symbol"]]}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -12,26 +11,11 @@ from sqlalchemy import RowMapping
 
 from alphapivot.data import horizon
 from alphapivot.execution.book import day, ledger, positions_now
-from alphapivot.execution.decide.decide import Rules
-from alphapivot.execution.decide.facts import Moment, OpenTrade, Score, Standing
+from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import quotes
 
 if TYPE_CHECKING:
     from alphapivot.execution.run.session import Session
-
-
-@dataclass(frozen=True)
-class Facts:
-    """``trades``: the current one of each symbol; ``leaving``: those that a roll left behind, still open."""
-
-    scores: Mapping[str, Score]
-    standing: Standing
-    rows: Mapping[int, RowMapping]  # trade_id -> the ledger's row
-    trades: Mapping[str, OpenTrade]
-    leaving: tuple[OpenTrade, ...]
-    rules: Rules
-    moments: Mapping[str, Moment]
-    now: datetime
 
 
 def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
@@ -51,20 +35,33 @@ def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
     return book, rows
 
 
-def gather(session: Session) -> Facts:
-    """All that a decision asks of the hub and of the broker."""
+def gather(
+    session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str]
+) -> tuple[Facts, dict[int, RowMapping]]:
+    """All that a decision asks of the hub and of the broker; and the ledger's rows of the open trades, by trade_id."""
     scores = _scores(session)
-    book, rows = stand(session)
+    standing, rows = stand(session)
     settings, now = session.settings, session.clock.now()
-    rules = Rules(
-        settings.execution, settings.risk, settings.entry, settings.exit, settings.sizing, settings.protections
-    )
-    made = {t.trade_id: t for t in open_trades(session, rows)}
     waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as what follows them
-    current = {t["symbol"]: made[t["trade_id"]] for t in rows if not t["rolled"]}
-    leaving = [made[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting]
-    by_id = {t["trade_id"]: t for t in rows}
-    return Facts(scores, book, by_id, current, tuple(leaving), rules, positions_now.moments(session, now), now)
+    by_id = {trade.trade_id: trade for trade in open_trades(session, rows)}
+    trades = {t["symbol"]: by_id[t["trade_id"]] for t in rows if not t["rolled"]}
+    facts = Facts(
+        instruments=session.instruments,
+        scores=scores,
+        quotes=priced,
+        trades=trades,
+        standing=standing,
+        rules=Rules(
+            settings.execution, settings.risk, settings.entry, settings.exit, settings.sizing, settings.protections
+        ),
+        fronts=fronts,
+        fx=session.rates,
+        now=now,
+        moments=positions_now.moments(session, now),
+        leaving=tuple(by_id[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting),
+        spreads={} if session.rolls is None else quotes.spreads(session.rolls, trades, fronts),
+    )
+    return facts, {t["trade_id"]: t for t in rows}
 
 
 def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]:

@@ -17,7 +17,7 @@ from alphapivot.brokers.base import Account, Broker, Key
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import control, day, ledger
 from alphapivot.execution.decide import limits
-from alphapivot.execution.decide.decide import Decision
+from alphapivot.execution.decide.facts import Decision
 
 if TYPE_CHECKING:
     from alphapivot.brokers.base import Event

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from alphapivot.reports.explanation import Story
+    from alphapivot.reports.explanation import Explanation
 
 # of every page that we write: nothing is loaded, nothing is sent
 POLICY = (
@@ -44,12 +44,12 @@ thead { position: sticky; top: 0; background: #fff; }
 """
 
 
-def waterfall(story: Story) -> go.Figure:
+def waterfall(explanation: Explanation) -> go.Figure:
     """How a score came about, from nothing through the parts of every pillar and the gates; one bar a step."""
     import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
 
-    steps = story.steps
-    sums = {line.label for line in story.lines if line.label == "raw"}
+    steps = explanation.steps
+    sums = {line.label for line in explanation.lines if line.label == "raw"}
     # `raw` is a step (the multiplier) and then a sum
     labels, measures, values = [], [], []
     for line in steps:
@@ -61,7 +61,7 @@ def waterfall(story: Story) -> go.Figure:
     labels, measures, values = [*labels, "score"], [*measures, "total"], [*values, steps[-1].total]
     ends = [0.0, *(line.total for line in steps)]
     room = 0.4 * max(max(ends) - min(ends), 1.0)  # for the numbers beside the bars, on a phone too
-    shown = "unknown" if story.score is None else views.points(story.score)
+    shown = "unknown" if explanation.score is None else views.points(explanation.score)
     figure = go.Figure(
         go.Waterfall(
             y=labels,
@@ -77,8 +77,8 @@ def waterfall(story: Story) -> go.Figure:
         )
     )
     figure.update_layout(
-        title=f"{story.symbol} at {views.instant(story.ts)} UTC: score {shown}"
-        + (f" ({story.note})" if story.note else ""),
+        title=f"{explanation.symbol} at {views.instant(explanation.ts)} UTC: score {shown}"
+        + (f" ({explanation.note})" if explanation.note else ""),
         template="plotly_white",
         font={"color": INK},
         height=160 + 24 * len(labels),
@@ -95,10 +95,10 @@ def waterfall(story: Story) -> go.Figure:
     return figure
 
 
-def explanation(story: Story) -> str:
+def explanation(found: Explanation) -> str:
     """The page of one score: the waterfall, and the numbers behind it."""
-    title = f"{story.symbol} at {views.instant(story.ts)} UTC"
-    return page(title, [waterfall(story), *views.story(story).items()])
+    title = f"{found.symbol} at {views.instant(found.ts)} UTC"
+    return page(title, [waterfall(found), *views.explanation(found).items()])
 
 
 def save(path: Path, text: str) -> None:

@@ -131,20 +131,20 @@ def warn(warnings: Iterable[str]) -> None:
 
 def explain(
     hub: Hub, settings: Settings, symbol: str, at: datetime | None, run: RunRef | None = None
-) -> explanation.Story:
+) -> explanation.Explanation:
     """The waterfall of one composite score of ``run``, or of the newest: parts, pillars, raw, gates, score."""
     run = run or overview.latest(hub)
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
-    story = explanation.explain(hub, settings, run, symbol, at)
-    for title, view in views.story(story).items():
+    found = explanation.explain(hub, settings, run, symbol, at)
+    for title, view in views.explanation(found).items():
         show(view, title)
     verdict(
-        f"score {views.points(story.score) if story.score is not None else 'unknown'}",
-        story.note,
-        good=story.score is not None,
+        f"score {views.points(found.score) if found.score is not None else 'unknown'}",
+        found.note,
+        good=found.score is not None,
     )
-    return story
+    return found
 
 
 def contract(kinds: list[type[Pillar]]) -> bool:

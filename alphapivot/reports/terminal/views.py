@@ -12,7 +12,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from alphapivot.execution.book.control import Control
-    from alphapivot.reports.explanation import Story
+    from alphapivot.reports.explanation import Explanation
 
 Cell = Callable[[Any], str]
 
@@ -59,19 +59,19 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def story(told: Story) -> dict[str, pd.DataFrame]:
-    """``reports.explained.explain``: the parts, and the waterfall that they lead to, by title."""
+def explanation(found: Explanation) -> dict[str, pd.DataFrame]:
+    """``reports.explanation.explain``: the parts, and the waterfall that they lead to, by title."""
     rows = [
         (pillar, interval, part, points(value))
-        for (pillar, interval), parts in told.parts.items()
+        for (pillar, interval), parts in found.parts.items()
         for part, value in parts.items()
     ]
-    lines = [(line.label, line.detail, points(line.effect), points(line.total)) for line in told.lines]
+    lines = [(line.label, line.detail, points(line.effect), points(line.total)) for line in found.lines]
     return {
         "The parts; those of a pillar sum to its score": pd.DataFrame(
             rows, columns=["pillar", "timeframe", "part", "points"]
         ),
-        f"{told.symbol} at {instant(told.ts)} UTC": pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]),
+        f"{found.symbol} at {instant(found.ts)} UTC": pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]),
     }
 
 

@@ -26,7 +26,7 @@ from alphapivot.execution.run import engine
 from alphapivot.execution.run.session import Session, TradeReport
 from alphapivot.hub.pinned import Pinned
 from alphapivot.hub.tables import backtests
-from alphapivot.research.backtest.market import Stretch
+from alphapivot.research.backtest.market import BarRange
 from alphapivot.research.backtest.terms import Terms
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ def trade(
         for begin in range(first, len(instants), size):
             chunk = instants[begin : begin + size]
             with timer.stage("read"):
-                stretch = Stretch(hub, run, settings, after=chunk[0], until=chunk[-1])
-                terms = Terms(hub, run, settings, stretch.asking(), after=chunk[0], until=chunk[-1])
+                bars = BarRange(hub, run, settings, after=chunk[0], until=chunk[-1])
+                terms = Terms(hub, run, settings, bars.asking(), after=chunk[0], until=chunk[-1])
             with timer.stage("trade"):
                 for number, as_of in enumerate(chunk, 1):
-                    stretch.at(as_of)
-                    book.decide(stretch, terms, as_of)
+                    bars.at(as_of)
+                    book.decide(bars, terms, as_of)
                     if number % TOGETHER == 0 or number == len(chunk):
                         book.write_marks()
                         backtests.advance(desk, run, as_of, begins=book.begins, instants=book.instants)
@@ -118,16 +118,16 @@ class _Book:
         self._marks: list[dict[str, Any]] = []
         self.instants = 0  # since the last commit
 
-    def decide(self, stretch: Stretch, terms: Terms, as_of: datetime) -> None:
+    def decide(self, bars: BarRange, terms: Terms, as_of: datetime) -> None:
         """One bar, as a scheduled run would take it; nothing before the first score is known."""
         if self.begins is None:
-            if not stretch.known:
+            if not bars.known:
                 return
             self.begins = as_of
         self.instants += 1
         run = replace(self._run, as_of=as_of)
         self._resume(as_of)
-        if self._resting is not None and stretch.quiet and not self._stopped:
+        if self._resting is not None and bars.quiet and not self._stopped:
             self._rest(self._resting, as_of)
             return
         self.write_marks()
@@ -140,11 +140,11 @@ class _Book:
             self._desk.engine.connect(),
             self._fence,
             TradeReport(run.run_id, self._name, as_of),
-            stretch,
+            bars,
         )
-        engine.go(session, {}, terms.at(stretch))
+        engine.go(session, {}, terms.at(bars))
         self._stopped = bool(session.report.notes)
-        self._resting = session if stretch.quiet and not session.attended and not self._stopped else None
+        self._resting = session if bars.quiet and not session.attended and not self._stopped else None
 
     def _rest(self, last: Session, as_of: datetime) -> None:
         """

@@ -22,7 +22,7 @@ from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import NEWEST, Asked, Composite, read_bars, terms_of
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import bars as stored
-from alphapivot.research.backtest.quotes import Tape
+from alphapivot.research.backtest.quotes import PriceTape
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -39,7 +39,7 @@ HALTS = """
 """
 
 
-class Stretch:
+class BarRange:
     """
     The Source of all instants in (``after``, ``until``], asked in their order: move it with ``at``.
 
@@ -73,7 +73,7 @@ class Stretch:
         self._rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
         self._roll_known = micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
         self._roll_symbol = self._rolls["symbol"].to_numpy(dtype=object)
-        self._tape = Tape(self._bars, self._rolls, settings.instruments)
+        self._tape = PriceTape(self._bars, self._rolls, settings.instruments)
         self._run, self._lags = run, lags
         self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
         self._action_known = micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Stamps = npt.NDArray[np.datetime64]
 
 
-class Tape:
+class PriceTape:
     """Bars of the traded markets (``bars``, sorted by symbol, contract and ts within each) and the rolls among them."""
 
     def __init__(self, bars: pd.DataFrame, rolled: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:

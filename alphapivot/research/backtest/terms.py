@@ -1,5 +1,5 @@
 """
-Why it traded: what the scores that may ask for a trade are made of, for a stretch of history at once; and of those that
+Why it traded: what the scores that may ask for a trade are made of, for a span of history at once; and of those that
 are looked at because something is held, from the first that is asked for on.
 """
 
@@ -16,7 +16,7 @@ from alphapivot.scoring import inputs
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
-    from alphapivot.research.backtest.market import Stretch
+    from alphapivot.research.backtest.market import BarRange
     from alphapivot.runs import RunRef
 
 Records = list[dict[str, Any]]
@@ -35,15 +35,15 @@ class Terms:
         self._asking = _Sheet(self._blend(asking, after=after - TOO_OLD, until=until))
         self._others: dict[tuple[str, datetime], _Sheet] = {}
 
-    def at(self, stretch: Stretch) -> Mapping[str, Any]:
-        return _At(self, stretch)
+    def at(self, bars: BarRange) -> Mapping[str, Any]:
+        return _At(self, bars)
 
-    def of(self, stretch: Stretch) -> dict[str, Records]:
+    def of(self, bars: BarRange) -> dict[str, Records]:
         """symbol -> the terms of its newest score, of those that the stretch attends to."""
         found: dict[str, Records] = {}
         lacking: list[str] = []
-        for score in stretch.scores(stretch.attending, 1):
-            if score.ts <= stretch.as_of - TOO_OLD:
+        for score in bars.scores(bars.attending, 1):
+            if score.ts <= bars.as_of - TOO_OLD:
                 continue
             key = score.symbol, score.ts
             sheet = self._asking if key in self._asking else self._others.get(key)
@@ -52,9 +52,9 @@ class Terms:
             else:
                 found[score.symbol] = sheet.get(*key)
         if lacking:
-            coming = stretch.coming(stretch.attending, AHEAD)  # of all: each may be held, and be asked about, soon
-            self._look(coming[coming["ts"] > stretch.as_of - TOO_OLD])
-            found |= {s.symbol: self._others[s.symbol, s.ts].get(s.symbol, s.ts) for s in stretch.scores(lacking, 1)}
+            coming = bars.coming(bars.attending, AHEAD)  # of all: each may be held, and be asked about, soon
+            self._look(coming[coming["ts"] > bars.as_of - TOO_OLD])
+            found |= {s.symbol: self._others[s.symbol, s.ts].get(s.symbol, s.ts) for s in bars.scores(lacking, 1)}
         return found
 
     def _look(self, scores: pd.DataFrame) -> None:
@@ -104,12 +104,12 @@ class _Sheet:
 class _At(dict[str, Any]):
     """symbol -> the terms of its newest score, made when somebody asks for the first time."""
 
-    def __init__(self, terms: Terms, stretch: Stretch) -> None:
+    def __init__(self, terms: Terms, bars: BarRange) -> None:
         super().__init__()
-        self._terms, self._stretch, self._asked = terms, stretch, False
+        self._terms, self._bars, self._asked = terms, bars, False
 
     def get(self, symbol: str, default: Any = None) -> Any:
         if not self._asked:
             self._asked = True
-            self.update(self._terms.of(self._stretch))
+            self.update(self._terms.of(self._bars))
         return super().get(symbol, default)
