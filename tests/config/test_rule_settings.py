@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphapivot.config import settings
+from alphapivot.config import read, settings
 from alphapivot.errors import ConfigError
 from pillars.base import Panel
 from pillars.kit.sample import sample_bars

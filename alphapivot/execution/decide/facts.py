@@ -149,8 +149,8 @@ class Facts:
     ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session's end apply only to those
     in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and a continuous ticker).
     ``leaving``: trades that a roll left behind, open beside the ones that follow them. ``fx``: currency -> book
-    currency for one unit of it. ``spreads``: symbol -> by how much stop and target of its trade shift at a roll. A trade
-    whose instrument is not in ``instruments`` is left out: the caller refuses to start.
+    currency for one unit of it. ``spreads``: symbol -> by how much stop and target of its trade shift at a roll. A
+    trade whose instrument is not in ``instruments`` is left out: the caller refuses to start.
     """
 
     instruments: Mapping[str, Instrument]
