@@ -299,7 +299,7 @@ def test_the_close_before_a_dividend_is_asked_for_again_when_it_is_restated(step
 
 def halts(known_at=None):
     with hubs.connect().engine.connect() as connection:
-        return issues.halts(connection, known_at)
+        return issues.reasons(issues.halted(connection, known_at))
 
 
 @pytest.fixture

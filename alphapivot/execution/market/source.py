@@ -122,7 +122,7 @@ class Stored:
         return stored.actions(self._hub, sorted(symbols), since=since, until=until, known_at=known_at)
 
     def halts(self, conn: Connection) -> dict[str, str]:
-        return issues.halts(conn, self._run.known_at)
+        return issues.reasons(issues.halted(conn, self._run.known_at))
 
 
 def terms_of(asked: Asked, settings: Settings, run: RunRef, as_of: datetime) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -13,23 +14,34 @@ from alphapivot.errors import DataError
 from alphapivot.frames import Bars
 from alphapivot.hub import Hub
 
-STANDS = (
-    "outcome = 'halted' AND found_at <= known.at AND coalesce(ended_at, 'infinity') > known.at"
-    " AND NOT coalesce(decision = 'accepted' AND decided_at <= known.at, false)"
-)
+HALTED = text("""
+    SELECT symbol, ts, check_name FROM market.quality_issue,
+        (SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp())) AS known (at)
+    WHERE outcome = 'halted' AND found_at <= known.at AND coalesce(ended_at, 'infinity') > known.at
+        AND NOT coalesce(decision = 'accepted' AND decided_at <= known.at, false)
+    ORDER BY symbol, check_name
+""")
 
 
-def halts(conn: Connection, known_at: datetime | None) -> dict[str, str]:
-    """symbol -> why no entry may be made in it (``data:stale prices``), as it was known at ``known_at`` (None: now)."""
-    rows = conn.execute(
-        text(
-            "SELECT symbol, string_agg(DISTINCT check_name, ', ' ORDER BY check_name) FROM market.quality_issue,"
-            " (SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp())) AS known (at)"
-            f" WHERE {STANDS} GROUP BY symbol"
-        ),
-        {"at": known_at},
-    )
-    return {symbol: f"data:{checks}" for symbol, checks in rows}
+class Halt(NamedTuple):
+    """A check that stops entries in ``symbol`` from its bar at ``ts`` on."""
+
+    symbol: str
+    ts: datetime
+    check: str
+
+
+def halted(conn: Connection, known_at: datetime | None) -> list[Halt]:
+    """The halts in force as known at ``known_at`` (None: now), by symbol and check."""
+    return [Halt(*row) for row in conn.execute(HALTED, {"at": known_at})]
+
+
+def reasons(halts: Iterable[Halt]) -> dict[str, str]:
+    """symbol -> why no entry may be made in it, such as ``data:stale prices``."""
+    checks: dict[str, list[str]] = {}
+    for halt in halts:
+        checks.setdefault(halt.symbol, []).append(halt.check)
+    return {symbol: f"data:{', '.join(dict.fromkeys(names))}" for symbol, names in checks.items()}
 
 
 def accepted(hub: Hub, new: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import NEWEST, Asked, Composite, read_bars, terms_of
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import issues
 from alphapivot.research.backtest.quotes import PriceTape
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from alphapivot.runs import RunRef
 
 Ints = npt.NDArray[np.int64]
-HALTS = """
-    SELECT symbol, ts, check_name FROM market.quality_issue
-    WHERE outcome = 'halted' AND found_at <= :at AND coalesce(ended_at, 'infinity') > :at
-    AND NOT coalesce(decision = 'accepted' AND decided_at <= :at, false) AND symbol = ANY(:symbols)
-    ORDER BY symbol, check_name
-"""
 
 
 class BarRange:
@@ -78,7 +73,7 @@ class BarRange:
         self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
         self._action_known = micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
         with hub.engine.connect() as conn:
-            self._halts = conn.execute(text(HALTS), {"at": run.known_at, "symbols": self._symbols}).all()
+            self._halts = [h for h in issues.halted(conn, run.known_at) if h.symbol in settings.instruments]
 
         scores = _scores(hub, run, settings, after, until)
         self._scores = {name: scores[name].to_numpy() for name in ("score", "raw", "gate", "veto", "batch_id")}
@@ -174,11 +169,7 @@ class BarRange:
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
         """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""
-        found: dict[str, list[str]] = {}
-        for symbol, ts, check in self._halts:
-            if ts <= self.as_of:
-                found.setdefault(symbol, []).append(check)
-        return {symbol: "data:" + ", ".join(dict.fromkeys(checks)) for symbol, checks in found.items()}
+        return issues.reasons(halt for halt in self._halts if halt.ts <= self.as_of)
 
     def asking(self) -> pd.DataFrame:
         """symbol and ts of the scores that may ask for a trade."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import text
 
 from alphapivot.calendar import bar_ends
 from alphapivot.data import horizon
@@ -25,6 +24,7 @@ from alphapivot.execution.market import quotes
 from alphapivot.frames import Bars
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import issues
 from alphapivot.research.screen import engine, prepare
 from alphapivot.runs import RunRef
 from alphapivot.scoring import calibration, composite
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
 
 T = TypeVar("T")
-HALTS = """
-    SELECT symbol, min(ts) AS since FROM market.quality_issue
-    WHERE outcome = 'halted' AND found_at <= :at AND coalesce(ended_at, 'infinity') > :at
-    AND NOT coalesce(decision = 'accepted' AND decided_at <= :at, false) GROUP BY symbol
-"""
 
 
 class Once:
@@ -73,7 +68,7 @@ class Scorer:
         self.signals, self.blends, self.markets = Once(64), Once(8), Once(8)
         self._bars = Once(64)
         with hub.engine.connect() as conn:
-            halts = {r.symbol: r.since for r in conn.execute(text(HALTS), {"at": known_at})}
+            halts = {h.symbol: h.ts for h in sorted(issues.halted(conn, known_at), key=lambda h: h.ts, reverse=True)}
         ends = {symbol: horizon.end(i.hours)[0] for symbol, i in settings.instruments.items()}
         self._halts = {symbol: min(ended, halts.get(symbol, ended)) for symbol, ended in ends.items()}
 
