@@ -9,7 +9,7 @@ import pandas as pd
 
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import calibrations, ops, watermarks
-from alphapivot.scoring.inputs import blend, calibrate
+from alphapivot.scoring.blend import blend, calibrate
 from alphapivot.version import composite_code
 from tasks.step import Output, Work, step
 

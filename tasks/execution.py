@@ -5,7 +5,7 @@ from __future__ import annotations
 from alphapivot.clock import Clock, SimulatedClock, WallClock
 from alphapivot.execution.run import engine
 from alphapivot.execution.run.session import TradeReport
-from alphapivot.scoring.inputs import terms
+from alphapivot.scoring.blend import terms
 from tasks.step import Output, Work, step
 
 

@@ -15,7 +15,8 @@ from alphapivot.errors import DataError
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.scoring import composite
-from alphapivot.scoring.inputs import blend, parts
+from alphapivot.scoring.blend import blend
+from alphapivot.scoring.inputs import parts
 from alphapivot.scoring.waterfall import Line, waterfall
 
 

@@ -11,7 +11,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.settings import Settings
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
-from alphapivot.scoring.inputs import blend
+from alphapivot.scoring.blend import blend
 
 
 def latest(hub: Hub, scope: str = "live") -> RunRef | None:

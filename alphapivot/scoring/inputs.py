@@ -1,34 +1,24 @@
-"""
-From the hub to scores and their reasons: what the steps, a decision's record, ``explain`` and the reports all call.
-"""
+"""What a pillar is given: bars of the signal market and what all symbols have in common; and the parts of one score."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import isnan
-from typing import Any
 
 import pandas as pd
-from psycopg import sql
 
-from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, rolls
-from alphapivot.frames import MARKETS, Bars, Signals, ordered
+from alphapivot.frames import MARKETS, Bars
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
-from alphapivot.hub.tables import calibrations
-from alphapivot.runs import RunRef
-from alphapivot.scoring import calibration, composite, other_market
+from alphapivot.scoring import other_market
 from pillars import Pillar
 from pillars.kit import windows
 
 SEEN = tuple(name for name in Bars.columns() if name != "source")
 CLOSES = ("symbol", "market", "contract", "interval", "ts", "close")
-READ = tuple(name for name in Signals.columns() if name not in ("scope", "batch_id"))
 AT_ONCE = 500  # symbols whose closes are read at once
 
 
@@ -127,150 +117,6 @@ def common(
     key = (pillar.model_dump_json(), interval, after, until, known_at, *symbols)
     shared: pd.DataFrame = database.common.get(key, made)
     return shared
-
-
-def blend(
-    database: Hub,
-    settings: Settings,
-    run: RunRef,
-    instruments: list[Instrument],
-    *,
-    after: datetime | None,
-    until: datetime,
-    fitted: pd.DataFrame | None = None,
-    explained: bool = True,
-    only: pd.DataFrame | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """
-    Composites and their terms for every base bar of the signal market in (after, until] (of ``only``: symbol, ts), from
-    what stands in signals.signal and signals.calibration; ``fitted`` goes before what stands there.
-
-    The one way in which they are made: for the step, for what a decision keeps of its reasons, and for ``explain``.
-    """
-    in_force = calibrations.read(database, run.scope, until)
-    if fitted is not None:
-        both = pd.concat([in_force, fitted], ignore_index=True) if len(in_force) else fitted
-        in_force = both.drop_duplicates(["kind", "subject", "effective_from"], keep="last")
-    signals, due = _inputs(database, settings, run, instruments, after=after, until=until, only=only)
-    return composite.compose(
-        signals,
-        due,
-        settings.composite,
-        settings.timeframes,
-        calibration=calibration.of(in_force, settings.composite),
-        explained=explained,
-    )
-
-
-def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime | None) -> pd.DataFrame:
-    """
-    Calibrations for the dates in (after, run.as_of] (all for None), each from the signals before it: what they were
-    fitted from may be new or changed. The columns of ``hub.calibrations``; no rows when no date is due.
-    """
-    nothing, frequency = pd.DataFrame(columns=calibrations.COLUMNS), settings.composite.calibrate
-    as_of = bar_ends.naive(run.as_of)
-    if frequency == "never" or (after and not calibration.due(frequency, bar_ends.naive(after), as_of).size):
-        return nothing
-    pieces = []
-    for shard in map(settings.shard, range(settings.runtime.shards)):
-        signals, due = _inputs(database, settings, run, shard, after=None, until=run.as_of)
-        if len(due):  # a score for each pillar is all that is kept of a shard
-            pieces.append(composite.blended(signals, due, settings.composite, settings.timeframes))
-    if not pieces:
-        return nothing
-    scores = ordered(pd.concat(pieces, ignore_index=True), "symbol")
-    dates = calibration.due(frequency, bar_ends.naive(scores["ts"].min()), as_of)
-    fitted = calibration.fit(scores, dates, settings.composite)
-    return fitted if after is None else fitted[fitted["effective_from"] > after].reset_index(drop=True)
-
-
-def _inputs(
-    database: Hub,
-    settings: Settings,
-    run: RunRef,
-    instruments: list[Instrument],
-    *,
-    after: datetime | None,
-    until: datetime,
-    only: pd.DataFrame | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stored signals on which composites in (after, until] stand, and for each of them which bars are due."""
-    frames = settings.timeframes
-    grid = _instants(database, instruments, frames.base, after, until, run.known_at)
-    by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in instruments}))
-    due = [
-        g.assign(interval=interval, due=bar_ends.due(name, interval, pd.DatetimeIndex(g["ts"])))
-        for interval in frames.weights
-        for name, g in by_calendar
-    ]
-    wanted = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
-    if only is not None:
-        wanted = wanted.merge(only, on=["symbol", "ts"])
-    if wanted.empty:
-        return Signals.empty()[list(READ)], wanted
-    # pillars and timeframes are named for the key's sake: without them a few symbols would mean reading all
-    where = sql.SQL(
-        "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = ANY({}) AND ts >= {} AND ts <= {}"
-    ).format(
-        run.scope,
-        sorted(settings.pillars),
-        [i.symbol for i in instruments],
-        list(frames.weights),
-        wanted["due"].min().to_pydatetime(),
-        wanted["due"].max().to_pydatetime(),
-    )
-    return database.read(Signals, where, READ), wanted
-
-
-def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict[str, Any]]]:
-    """For each symbol what its newest composite up to as_of is made of: kept with the decision that stands on it."""
-    instruments, base = list(settings.instruments.values()), settings.timeframes.base
-    back = run.as_of - timedelta(days=10)  # an older composite is too old to act on
-    newest = _instants(database, instruments, base, back, run.as_of, run.known_at).groupby("symbol").max().reset_index()
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    if len(newest):
-        after = newest["ts"].min() - timedelta(microseconds=1)
-        for record in records(
-            blend(database, settings, run, instruments, after=after, until=run.as_of, only=newest)[1]
-        ):
-            found[record["symbol"]].append(record)
-    return dict(found)
-
-
-def records(terms: pd.DataFrame) -> list[dict[str, Any]]:
-    """Terms as a decision keeps them: stamps as text, numbers to ten decimals, None for what is not known."""
-    columns = {str(name): _plain(terms[name]) for name in terms}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _plain(column: pd.Series) -> list[Any]:
-    if column.dtype.kind == "f":
-        return [None if isnan(number) else round(number, 10) for number in column.tolist()]
-    codes, values = pd.factorize(column)  # few names and stamps, each many times
-    told = [*map(str, values), None]
-    return [told[code] for code in codes.tolist()]
-
-
-def _instants(
-    database: Hub,
-    instruments: list[Instrument],
-    base: str,
-    after: datetime | None,
-    until: datetime,
-    known_at: datetime | None,
-) -> pd.DataFrame:
-    """
-    (symbol, ts) of every base bar of the signal market: where a composite belongs, whichever pillars came through.
-    """
-    found = [pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype="datetime64[us, UTC]")})]
-    for market in ("spot", "futures"):
-        symbols = [i.symbol for i in instruments if i.signal_market == market]
-        if symbols:
-            key = stored.window(
-                database, symbols, market, base, after=after, until=until, known_at=known_at, columns=("symbol", "ts")
-            )
-            found.append(key.drop_duplicates(ignore_index=True) if market == "futures" else key)
-    return pd.concat(found, ignore_index=True)
 
 
 def parts(

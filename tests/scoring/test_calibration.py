@@ -15,9 +15,9 @@ from alphapivot import process
 from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
 from alphapivot.frames import Composites
 from alphapivot.scoring import calibration
+from alphapivot.scoring.blend import calibrate
 from alphapivot.scoring.calibration import Calibration
 from alphapivot.scoring.composite import blended, compose
-from alphapivot.scoring.inputs import calibrate
 from alphapivot.scoring.waterfall import waterfall
 from tasks import composite as composite_step
 from tasks.local import replay

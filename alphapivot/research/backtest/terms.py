@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from alphapivot.scoring import inputs
+from alphapivot.scoring import blend
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -73,7 +73,7 @@ class Terms:
         instruments = [settings.instruments[s] for s in sorted(only["symbol"].unique())]
         if not instruments:
             return pd.DataFrame({"symbol": [], "ts": []})
-        return inputs.blend(hub, settings, run, instruments, after=after, until=until, only=only)[1]
+        return blend.blend(hub, settings, run, instruments, after=after, until=until, only=only)[1]
 
 
 class _Sheet:
@@ -97,7 +97,7 @@ class _Sheet:
     def _record(self, row: int) -> dict[str, Any]:
         if not self._begin <= row < self._begin + len(self._ready):
             self._begin = row // AT_ONCE * AT_ONCE
-            self._ready = inputs.records(self._found.iloc[self._begin : self._begin + AT_ONCE])
+            self._ready = blend.records(self._found.iloc[self._begin : self._begin + AT_ONCE])
         return self._ready[row - self._begin]
 
 

@@ -28,7 +28,8 @@ from alphapivot.hub.tables import issues
 from alphapivot.research.screen import engine, prepare
 from alphapivot.runs import RunRef
 from alphapivot.scoring import calibration, composite
-from alphapivot.scoring import inputs as scoring
+from alphapivot.scoring.inputs import signal_bars
+from alphapivot.scoring.instants import instants
 from pillars.kit import windows
 
 if TYPE_CHECKING:
@@ -182,12 +183,12 @@ class Scorer:
 
     def _signal_bars(self, interval: str, inputs: Any) -> pd.DataFrame:
         run = self._run
-        return scoring.signal_bars(self._hub, self._instruments, interval, None, run.as_of, run.known_at, inputs=inputs)
+        return signal_bars(self._hub, self._instruments, interval, None, run.as_of, run.known_at, inputs=inputs)
 
     def _due(self, settings: Settings) -> pd.DataFrame:
         """Which bars are due at each base bar of the signal markets."""
         run, frames = self._run, settings.timeframes
-        grid = scoring._instants(self._hub, self._instruments, frames.base, None, run.as_of, run.known_at)  # noqa: SLF001 - the same instants
+        grid = instants(self._hub, self._instruments, frames.base, None, run.as_of, run.known_at)
         by_calendar = list(grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in self._instruments})))
         due = [
             g.assign(interval=interval, due=bar_ends.due(name, interval, pd.DatetimeIndex(g["ts"])))
