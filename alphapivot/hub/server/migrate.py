@@ -1,5 +1,8 @@
 """
-Migrations: ``sql/NNN_name.sql``, applied once each, in order, and recorded with their checksums.
+Makes the database's tables: a fresh one from the files of ``sql/``, an existing one by ``sql/changes/NNN_name.sql``.
+
+The files of ``sql/`` hold the present shape. Each change is applied once, in order, and recorded with its checksum; a
+fresh database records all of them. ``timescale.sql`` runs each time.
 
 Ours, because what is maintained falls short: yoyo records a hash of a migration's *name*, so that it does not notice an
 edited file; dbmate keeps no checksum and is a program beside Python; Alembic knows no plain SQL files.
@@ -22,29 +25,24 @@ if TYPE_CHECKING:
 
 LOCK = 0x414C5048  # "ALPH": one process migrates, the others wait and find it done
 OLDEST = 14  # of PostgreSQL: date_bin came with it
-# UNIQUE NULLS NOT DISTINCT came with 15: until then the same rule is an exclusion constraint
-BEFORE_15 = (
-    b"UNIQUE NULLS NOT DISTINCT (book, strategy, symbol, as_of, batch_id)",
-    b"EXCLUDE USING btree (book WITH =, strategy WITH =, symbol WITH =, as_of WITH =, (coalesce(batch_id, -1)) WITH =)",
-)
+SHAPE = ("trading", "hub", "signals", "research", "api")  # in this order: the hub's retention reads trading
+FIRST = "151"  # of sql/changes: 001_hub to 150_trials were files of sql/, before it held the shape
+NUMBERED = "efa06ccc18e421e23ad5b8f607405fea465224857844247fe62a2a9db454da11"  # the digest of what those files recorded
 
-RECORD = """
-CREATE SCHEMA IF NOT EXISTS ops;
-CREATE TABLE IF NOT EXISTS ops.migration (
-    name       text PRIMARY KEY,
-    checksum   text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-COMMENT ON TABLE ops.migration IS 'The files of sql/ that were applied, with the SHA-256 of what they said';
-"""
+TOO_OLD = """\
+it is older than this code can open: its newest file of sql/ is {newest}, expected all of 001_hub to 150_trials.
+  Open it once with the last commit that has sql/150_trials.sql, and then with this one:
+    git checkout $(git log -1 --diff-filter=D --format=%h^ -- sql/150_trials.sql)
+    alphapivot db migrate"""
 
 
 def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[str]:
     """
-    Applies what is new in ``folder`` (sql/ of the checkout), each file in a transaction; returns the names.
+    Brings the database to the shape of ``folder`` (sql/ of the checkout); returns the names of the files applied.
 
-    ``connection`` is in autocommit mode. Raises ConfigError when an applied file has changed or is gone, when a new one
-    would come before an applied one, when one's SQL fails (that file is rolled back, those before it stay), or when the
+    ``connection`` is in autocommit mode. A fresh database is made in one transaction, each change has its own: those
+    before one that fails stay. Raises ConfigError when the database is older than the first change or newer than the
+    code, when an applied change was edited, when a new one comes before an applied one, when the SQL fails, or when the
     server is too old or refuses our role.
     """
     if connection.info.server_version < OLDEST * 10_000:
@@ -53,24 +51,16 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
             "or newer"
         )
     folder = folder or home.CHECKOUT / "sql"
-    files = {path.stem: path for path in sorted(folder.glob("*.sql")) if re.match(r"\d{3}_", path.name)}
+    changes = {path.stem: path for path in sorted(folder.glob("changes/*.sql"))}
     connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
-        # CREATE SCHEMA IF NOT EXISTS asks for the right to create also where the schema exists
-        if connection.execute("SELECT to_regclass('ops.migration')").fetchone() == (None,):
-            connection.execute(RECORD)
-        applied: dict[str, str] = dict(
-            connection.execute("SELECT name, checksum FROM ops.migration ORDER BY name").fetchall()
-        )
-        if problems := _problems(files, applied):
+        fresh = connection.execute("SELECT to_regclass('ops.migration')").fetchone() == (None,)
+        applied: dict[str, str] = {}
+        if not fresh:
+            applied.update(connection.execute("SELECT name, checksum FROM ops.migration ORDER BY name").fetchall())
+        if problems := _problems(changes, applied, fresh=fresh):
             raise ConfigError(f"the database does not fit {folder}:\n" + "\n".join(f"  {line}" for line in problems))
-        new = [name for name in files if name not in applied]
-        for name in new:
-            with connection.transaction():
-                _apply(connection, files[name])
-                connection.execute(
-                    "INSERT INTO ops.migration (name, checksum) VALUES (%s, %s)", [name, _checksum(files[name])]
-                )
+        new = _make(connection, folder, changes) if fresh else _change(connection, changes, applied)
         if (folder / "timescale.sql").exists():
             _apply(connection, folder / "timescale.sql")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -81,43 +71,73 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
     return new
 
 
+def _make(connection: psycopg.Connection, folder: Path, changes: dict[str, Path]) -> list[str]:
+    with connection.transaction():
+        for name in SHAPE:
+            _apply(connection, folder / f"{name}.sql")
+        for path in changes.values():  # the shape has them
+            _record(connection, path)
+    return list(SHAPE)
+
+
+def _change(connection: psycopg.Connection, changes: dict[str, Path], applied: dict[str, str]) -> list[str]:
+    new = [name for name in changes if name not in applied]
+    for name in new:
+        with connection.transaction():
+            _apply(connection, changes[name])
+            _record(connection, changes[name])
+    return new
+
+
+def _record(connection: psycopg.Connection, path: Path) -> None:
+    connection.execute("INSERT INTO ops.migration (name, checksum) VALUES (%s, %s)", [path.stem, _checksum(path)])
+
+
 def _checksum(path: Path) -> str:
     # line ends are git's business
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def _problems(files: dict[str, Path], applied: dict[str, str]) -> list[str]:
-    problems = []
-    for name, checksum in applied.items():
-        if name not in files:
+def _problems(changes: dict[str, Path], applied: dict[str, str], *, fresh: bool) -> list[str]:
+    numbered = {name: checksum for name, checksum in applied.items() if name < FIRST}
+    if not fresh and numbered == applied and _digest(numbered) != NUMBERED:
+        return [TOO_OLD.format(newest=max(numbered, default="none"))]
+    problems = [
+        f"changes/{name}.sql: name it NNN_name.sql with a number from {FIRST} on"
+        for name in changes
+        if not re.match(r"\d{3}_", name) or name < FIRST
+    ]
+    for name, checksum in sorted(applied.items() - numbered.items()):
+        if name not in changes:
             problems.append(
-                f"{name}.sql was applied to it and is gone: this code is older than the database, update it"
+                f"changes/{name}.sql was applied to it and is gone: this code is older than the database, update it"
             )
-        elif checksum != _checksum(files[name]):
+        elif checksum != _checksum(changes[name]):
             problems.append(
-                f"{name}.sql has changed since it was applied: restore it, and put the change into a new file"
+                f"changes/{name}.sql has changed since it was applied: restore it, and put the change into a new file"
             )
     last = max(applied, default="")
     problems += [
-        f"{name}.sql is new but comes before {last}.sql, which is applied: give it the next number"
-        for name in files
+        f"changes/{name}.sql is new but comes before {last}.sql, which is applied: give it the next number"
+        for name in changes
         if name not in applied and name < last
     ]
-    numbers = [name[:3] for name in files]
+    numbers = [name[:3] for name in changes]
     problems += [
-        f"several files have the number {n}: give each its own"
+        f"several changes have the number {n}: give each its own"
         for n in sorted({n for n in numbers if numbers.count(n) > 1})
     ]
     return problems
 
 
+def _digest(rows: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name} {rows[name]}\n" for name in sorted(rows)).encode()).hexdigest()
+
+
 def _apply(connection: psycopg.Connection, path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    statements = text.encode()
-    if connection.info.server_version < 150_000:
-        statements = statements.replace(*BEFORE_15)
     try:
-        connection.execute(statements)  # without parameters, so that one file may hold many statements
+        connection.execute(text.encode())  # without parameters, so that one file may hold many statements
     except (psycopg.errors.OperationalError, psycopg.errors.InsufficientPrivilege):
         raise
     except psycopg.Error as error:

@@ -1,7 +1,7 @@
 """
 Keeping the hub in shape: what [retention] lets go goes, and PostgreSQL learns anew what is there.
 
-``sql/060_retention.sql`` says what goes and what stays whatever its age. With superseded versions goes the power to
+``sql/hub.sql`` says what goes and what stays whatever its age. With superseded versions goes the power to
 make runs of their time again.
 """
 

@@ -167,6 +167,69 @@ COMMENT ON COLUMN api.closed_trades.realised IS 'Profit after fees, in the book'
 COMMENT ON COLUMN api.closed_trades.fees IS 'In the book''s currency';
 COMMENT ON COLUMN api.closed_trades.trade_id IS 'Identity of the trade';
 
+CREATE VIEW api.fills AS
+SELECT f.book, t.trade_id, f.client_order_id, f.symbol, f.market, f.contract, t.side AS trade_side, o.leg, o.kind, f.side, f.qty,
+       f.price, f.ts, r.reference, x.fx, f.fee AS commission,
+       (f.price - r.reference) * CASE f.side WHEN 'BUY' THEN f.qty ELSE -f.qty END * t.multiplier * t.quote_unit * x.fx AS slippage,
+       (f.price - r.reference) * CASE f.side WHEN 'BUY' THEN 10000 ELSE -10000 END / nullif(abs(r.reference), 0) AS slippage_bps,
+       abs(f.price * f.qty) * t.multiplier * t.quote_unit * x.fx AS notional, f.cash, o.created_at AS ordered_at
+FROM trading.fill f
+JOIN trading.orders o USING (client_order_id)
+JOIN trading.trade t USING (trade_id)
+JOIN trading.intent i ON i.intent_id = t.intent_id
+JOIN trading.decision d USING (decision_id)
+LEFT JOIN LATERAL (
+    SELECT b.close::numeric AS close FROM market.bar b
+    WHERE o.kind = 'MARKET' AND o.leg <> 'ENTRY' AND b.ts <= o.created_at
+      AND (b.symbol, b.market, b.contract, b.interval) = (f.symbol, f.market, f.contract, d.bars ->> 'interval')
+    ORDER BY b.ts DESC LIMIT 1
+) last ON true
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN o.kind <> 'MARKET' THEN o.price WHEN o.leg = 'ENTRY' THEN t.reference ELSE last.close END AS reference
+) r
+CROSS JOIN LATERAL (
+    SELECT coalesce(CASE f.market WHEN 'spot' THEN abs(f.cash) / nullif(abs(f.qty * f.price) * t.multiplier * t.quote_unit, 0) END,
+                    (d.plan ->> 'fx')::numeric) AS fx
+) x;
+COMMENT ON VIEW api.fills IS 'Every execution and what it cost: filter by book and ts';
+COMMENT ON COLUMN api.fills.book IS 'The account, or a backtest''s own';
+COMMENT ON COLUMN api.fills.trade_id IS 'Its trade: api.open_trades, api.closed_trades';
+COMMENT ON COLUMN api.fills.client_order_id IS 'Its order: alphapivot trace';
+COMMENT ON COLUMN api.fills.symbol IS 'The underlying, as config.ini names it';
+COMMENT ON COLUMN api.fills.market IS 'spot or futures';
+COMMENT ON COLUMN api.fills.contract IS 'The futures contract; empty for spot';
+COMMENT ON COLUMN api.fills.trade_side IS 'LONG or SHORT: of the trade';
+COMMENT ON COLUMN api.fills.leg IS 'ENTRY, STOP, TARGET or EXIT';
+COMMENT ON COLUMN api.fills.kind IS 'MARKET, LIMIT or STOP';
+COMMENT ON COLUMN api.fills.side IS 'BUY or SELL: of the order';
+COMMENT ON COLUMN api.fills.qty IS 'Shares or contracts';
+COMMENT ON COLUMN api.fills.price IS 'In the instrument''s quote unit';
+COMMENT ON COLUMN api.fills.ts IS 'When the bar that filled it was complete, or the broker''s own time';
+COMMENT ON COLUMN api.fills.reference IS 'What was hoped for: a market order''s last close before it, another order''s own price; NULL: not known';
+COMMENT ON COLUMN api.fills.fx IS 'Book currency for one unit of the instrument''s: a spot fill''s own, else as known when the trade was decided';
+COMMENT ON COLUMN api.fills.commission IS 'In the book''s currency';
+COMMENT ON COLUMN api.fills.slippage IS 'Paid more, or got less, than reference, in the book''s currency; negative: better';
+COMMENT ON COLUMN api.fills.slippage_bps IS 'The same in hundredths of a percent of reference';
+COMMENT ON COLUMN api.fills.notional IS '|price x quantity| in the book''s currency';
+COMMENT ON COLUMN api.fills.cash IS 'Change of cash before commission: cost for spot, realised profit for futures';
+COMMENT ON COLUMN api.fills.ordered_at IS 'When the order was made';
+
+CREATE VIEW api.marks AS
+SELECT DISTINCT ON (book, as_of) book, as_of, currency, equity, cash, gross, net, gross / nullif(equity, 0) AS leverage,
+       open_trades, run_id
+FROM trading.mark ORDER BY book, as_of, mark_id DESC;
+COMMENT ON VIEW api.marks IS 'Every book at the end of every run: filter by book and as_of';
+COMMENT ON COLUMN api.marks.book IS 'The account, or a backtest''s own';
+COMMENT ON COLUMN api.marks.as_of IS 'The instant for which the run decided';
+COMMENT ON COLUMN api.marks.currency IS 'Of the book: all money here is in it';
+COMMENT ON COLUMN api.marks.equity IS 'Cash and what is held at its last price';
+COMMENT ON COLUMN api.marks.cash IS 'Cash';
+COMMENT ON COLUMN api.marks.gross IS 'Sum of |quantity x price| of what is held; NULL: a price or a rate was missing';
+COMMENT ON COLUMN api.marks.net IS 'The same with shorts negative';
+COMMENT ON COLUMN api.marks.leverage IS 'gross / equity';
+COMMENT ON COLUMN api.marks.open_trades IS 'Trades that hold something';
+COMMENT ON COLUMN api.marks.run_id IS 'The run: api.run_history';
+
 CREATE VIEW api.equity AS
 SELECT book, day, currency, start_equity, equity, cash, deposits, earned,
        earned - max(earned) OVER days AS drawdown
@@ -274,3 +337,70 @@ COMMENT ON COLUMN api.steps.started_at IS 'When it began to write; what it compu
 COMMENT ON COLUMN api.steps.took IS 'Time to write';
 COMMENT ON COLUMN api.steps.rows IS 'Rows new, changed and unchanged, by table, as JSON';
 COMMENT ON COLUMN api.steps.notes IS 'What a person should read';
+
+CREATE VIEW api.alerts AS SELECT at, kind, subject, message, sent_at, attempts, failure FROM ops.alert;
+COMMENT ON VIEW api.alerts IS 'What a person was told of, or should have been';
+COMMENT ON COLUMN api.alerts.at IS 'When it was noticed';
+COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, position break, kill switch, daily loss';
+COMMENT ON COLUMN api.alerts.subject IS 'The run, feed, book or symbol';
+COMMENT ON COLUMN api.alerts.message IS 'What happened and what to do, in a sentence or two';
+COMMENT ON COLUMN api.alerts.sent_at IS 'When somebody received it; NULL: nobody has';
+COMMENT ON COLUMN api.alerts.attempts IS 'How often it was sent';
+COMMENT ON COLUMN api.alerts.failure IS 'Why it was not received, or by whom it was not';
+
+-- Research ------------------------------------------------------------------------------------------------------------
+
+CREATE VIEW api.tune_searches AS
+SELECT t.tune_id, t.made_at, t.keys, t.since, t.until, t.engine, t.trials,
+       (SELECT count(*) FROM research.tune_trial r WHERE r.tune_id = t.tune_id) AS done,
+       t.objective, t.walk_forward, t.folds, t.best, t.inside, t.outside, t.deflated, t.overfit, t.verdict, t.judged_at
+FROM research.tune t;
+COMMENT ON VIEW api.tune_searches IS 'Searches of `alphapivot tune`, and whether they can be believed';
+COMMENT ON COLUMN api.tune_searches.tune_id IS 'Identity of the search';
+COMMENT ON COLUMN api.tune_searches.made_at IS 'When it was asked first';
+COMMENT ON COLUMN api.tune_searches.keys IS 'What was tried, as --set says it';
+COMMENT ON COLUMN api.tune_searches.since IS 'Begin of the period';
+COMMENT ON COLUMN api.tune_searches.until IS 'End of the period';
+COMMENT ON COLUMN api.tune_searches.engine IS 'core: the screening engine; full: alphapivot backtest';
+COMMENT ON COLUMN api.tune_searches.trials IS 'How many configs are tried';
+COMMENT ON COLUMN api.tune_searches.done IS 'How many of them are done';
+COMMENT ON COLUMN api.tune_searches.objective IS 'What was maximised';
+COMMENT ON COLUMN api.tune_searches.walk_forward IS 'anchored or rolling';
+COMMENT ON COLUMN api.tune_searches.folds IS 'Folds of the walk-forward';
+COMMENT ON COLUMN api.tune_searches.best IS 'The trial that is best over the whole period';
+COMMENT ON COLUMN api.tune_searches.inside IS 'Mean objective of the chosen trials in sample';
+COMMENT ON COLUMN api.tune_searches.outside IS 'Objective of the chosen trials out of sample, one fold after the other';
+COMMENT ON COLUMN api.tune_searches.deflated IS 'Deflated Sharpe ratio: probability that the best has any skill';
+COMMENT ON COLUMN api.tune_searches.overfit IS 'Probability of backtest overfitting';
+COMMENT ON COLUMN api.tune_searches.verdict IS 'The same in words';
+COMMENT ON COLUMN api.tune_searches.judged_at IS 'When that was said; NULL: it was interrupted, ask again';
+
+CREATE VIEW api.tune_trials AS
+SELECT r.tune_id, r.trial, r.values, r.sharpe, r.growth, r.drawdown, r.trades, r.held, r.halted_at, r.config_hash,
+       CASE t.engine WHEN 'full' THEN format('bt-tune%s-%s', r.tune_id, r.trial) END AS book
+FROM research.tune_trial r JOIN research.tune t USING (tune_id);
+COMMENT ON VIEW api.tune_trials IS 'Every config that a search tried, and what came of it';
+COMMENT ON COLUMN api.tune_trials.tune_id IS 'api.tune_searches';
+COMMENT ON COLUMN api.tune_trials.trial IS 'Its number, from 0';
+COMMENT ON COLUMN api.tune_trials.values IS 'The keys as config.ini writes them';
+COMMENT ON COLUMN api.tune_trials.sharpe IS 'Annual Sharpe ratio over the whole period; NULL: it never traded';
+COMMENT ON COLUMN api.tune_trials.growth IS 'Compound annual growth of equity';
+COMMENT ON COLUMN api.tune_trials.drawdown IS 'Largest fall from the highest equity, as a share of it';
+COMMENT ON COLUMN api.tune_trials.trades IS 'Trades entered';
+COMMENT ON COLUMN api.tune_trials.held IS 'Days within which 95 % of them were over';
+COMMENT ON COLUMN api.tune_trials.halted_at IS 'The first loss at its limit';
+COMMENT ON COLUMN api.tune_trials.config_hash IS 'Of the whole config of the trial';
+COMMENT ON COLUMN api.tune_trials.book IS 'Where its trades are, with engine full; NULL: the screening engine keeps none';
+
+CREATE VIEW api.tune_folds AS
+SELECT tune_id, fold, train_from, train_to, test_from, test_to, trial, inside, outside FROM research.tune_fold;
+COMMENT ON VIEW api.tune_folds IS 'The walk-forward: what was chosen on which days, and how it did on the next';
+COMMENT ON COLUMN api.tune_folds.tune_id IS 'api.tune_searches';
+COMMENT ON COLUMN api.tune_folds.fold IS 'From 1 on';
+COMMENT ON COLUMN api.tune_folds.train_from IS 'First day of training';
+COMMENT ON COLUMN api.tune_folds.train_to IS 'Last day of training';
+COMMENT ON COLUMN api.tune_folds.test_from IS 'First day of the test';
+COMMENT ON COLUMN api.tune_folds.test_to IS 'Last day of the test';
+COMMENT ON COLUMN api.tune_folds.trial IS 'The best of training';
+COMMENT ON COLUMN api.tune_folds.inside IS 'Its objective in training';
+COMMENT ON COLUMN api.tune_folds.outside IS 'Its objective in the test';

@@ -1,0 +1,545 @@
+-- Schema trading: decisions, orders and money of each book; schema paper: the paper broker's own memory, which plays the
+-- remote system and so shares no transaction and no key with `trading`.
+-- No row is ever deleted, history is append-only, and every state change of an order is kept: triggers see to it.
+
+CREATE SCHEMA trading;
+CREATE SCHEMA paper;
+
+CREATE FUNCTION trading.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%.% keeps its rows as they are: % refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+
+-- Decisions -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE trading.decision (
+    decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL,
+    strategy text NOT NULL,
+    symbol text NOT NULL,
+    as_of timestamptz NOT NULL,
+    batch_id bigint,                            -- the composite's version; null where there was no composite
+    run_id text NOT NULL,
+    action text NOT NULL
+        CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
+    reasons text[] NOT NULL,
+    gates jsonb NOT NULL,                       -- every gate that was asked: {name: {passed, value, limit}}
+    score_ts timestamptz,
+    score real CHECK (score BETWEEN -100 AND 100), -- NaN sorts above every number, so it fails here too
+    raw real CHECK (raw BETWEEN -100 AND 100),
+    gate real CHECK (gate BETWEEN 0 AND 1),
+    veto text,
+    terms jsonb,                                -- the composite's parts, as the caller computed them
+    bars jsonb NOT NULL,                        -- which bars, by key and version
+    plan jsonb,                                 -- quantity, prices, distance, what capped it
+    decided_at timestamptz NOT NULL,
+    stop numeric,                               -- where an AMEND moves the stop
+    CHECK (action <> 'DENIED' OR cardinality(reasons) > 0),
+    CONSTRAINT decision_amend CHECK ((action = 'AMEND') = (stop IS NOT NULL))
+);
+-- one decision for each version of the composite, and one without; UNIQUE NULLS NOT DISTINCT takes PostgreSQL 15
+CREATE UNIQUE INDEX decision_once ON trading.decision (book, strategy, symbol, as_of, coalesce(batch_id, -1));
+CREATE INDEX ON trading.decision (book, as_of);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.decision FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.decision FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.intent (
+    intent_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    decision_id bigint NOT NULL REFERENCES trading.decision,
+    book text NOT NULL,
+    strategy text NOT NULL,
+    symbol text NOT NULL,
+    as_of timestamptz NOT NULL,
+    action text NOT NULL CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'ROLL', 'EXIT')),
+    score real CHECK (score BETWEEN -100 AND 100),
+    created_at timestamptz NOT NULL,
+    valid_from timestamptz,                     -- the first instant of a session strictly after as_of
+    expires timestamptz,                        -- an entry that was not sent by then is never sent
+    UNIQUE (book, strategy, symbol, as_of, action),
+    CONSTRAINT intent_score CHECK (action IN ('ROLL', 'EXIT') OR score IS NOT NULL)
+);
+CREATE INDEX intent_decided ON trading.intent (book, as_of);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.intent FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.intent FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+-- Positions and trades ------------------------------------------------------------------------------------------------
+
+CREATE TABLE trading.position (
+    book text NOT NULL,
+    symbol text NOT NULL,
+    market text NOT NULL,
+    contract text NOT NULL,
+    qty numeric NOT NULL,
+    PRIMARY KEY (book, symbol, market, contract)
+);
+COMMENT ON TABLE trading.position IS 'What the orders of a book make, signed: of each the fills that were read, or what the broker says of it where that is more, and what splits made of them. Kept by triggers';
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.position FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.position FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.hold(a_book text, a_symbol text, a_market text, a_contract text, more numeric) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO trading.position AS p (book, symbol, market, contract, qty)
+    SELECT a_book, a_symbol, a_market, a_contract, more WHERE more <> 0
+    ON CONFLICT (book, symbol, market, contract) DO UPDATE SET qty = p.qty + excluded.qty
+$$;
+
+CREATE TABLE trading.trade (
+    trade_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    intent_id bigint NOT NULL UNIQUE REFERENCES trading.intent,
+    book text NOT NULL,
+    strategy text NOT NULL,
+    symbol text NOT NULL,
+    market text NOT NULL CHECK (market IN ('spot', 'futures')),
+    contract text NOT NULL,
+    side text NOT NULL CHECK (side IN ('LONG', 'SHORT')),
+    state text NOT NULL CHECK (state IN ('PENDING', 'OPEN', 'CLOSED')),
+    qty numeric NOT NULL CHECK (qty > 0),       -- as ordered
+    reference numeric NOT NULL,                 -- the close on which the decision stood
+    stop numeric NOT NULL,
+    target numeric NOT NULL,
+    currency text NOT NULL,
+    multiplier numeric NOT NULL CHECK (multiplier > 0),
+    quote_unit numeric NOT NULL CHECK (quote_unit > 0),
+    entry_qty numeric NOT NULL DEFAULT 0 CHECK (entry_qty BETWEEN 0 AND qty),
+    entry_price numeric,
+    entry_at timestamptz,
+    -- it may exceed entry_qty: at a broker without OCO both legs of a bracket may fill; the excess is locked and flattened
+    exit_qty numeric NOT NULL DEFAULT 0 CONSTRAINT trade_exit_qty CHECK (exit_qty >= 0),
+    exit_price numeric,
+    exit_at timestamptz,
+    realised numeric,                           -- book currency, after fees; when closed
+    fees numeric NOT NULL DEFAULT 0,
+    close_reason text,
+    created_at timestamptz NOT NULL,
+    -- a roll is two orders of one intent: the old trade leaves, and a new one, linked to it, enters the next contract
+    rolled boolean NOT NULL DEFAULT false,              -- it is on its way out, and the trade that follows it is there
+    rolled_from bigint UNIQUE REFERENCES trading.trade, -- the trade that this one goes on with
+    spread numeric,                                     -- by which stop, target and basis were shifted at the roll
+    spread_at timestamptz,                              -- since when that is the spread of the fills; before, of the closes
+    basis numeric,                                      -- the first trade's entry price, shifted by the rolls since
+    opened_at timestamptz,                              -- when the first trade entered
+    -- what splits made of it: quantities are of today's shares, as is the entry price
+    adjusted numeric NOT NULL DEFAULT 0,                -- shares that came (or went) without a fill
+    ratio numeric NOT NULL DEFAULT 1 CHECK (ratio > 0), -- today's shares for one of the entry's
+    paid numeric NOT NULL DEFAULT 0,                    -- dividends and cash for fractions, book currency
+    adjusted_at timestamptz,                            -- the last split
+    CONSTRAINT trade_stop_and_target CHECK ((side = 'LONG' AND stop < target) OR (side = 'SHORT' AND stop > target)),
+    CONSTRAINT trade_close_reason CHECK ((state = 'CLOSED') = (close_reason IS NOT NULL)),
+    CONSTRAINT trade_closed_is_flat CHECK (state <> 'CLOSED' OR exit_qty = entry_qty),
+    CONSTRAINT trade_rolled_from CHECK (rolled_from IS NULL OR (spread IS NOT NULL AND basis IS NOT NULL))
+);
+-- one current trade per symbol; those that a roll leaves behind only exit
+CREATE UNIQUE INDEX trade_one_open ON trading.trade (book, strategy, symbol) WHERE state <> 'CLOSED' AND NOT rolled;
+CREATE INDEX trade_open ON trading.trade (book) WHERE state <> 'CLOSED';
+CREATE INDEX trade_ended ON trading.trade (book, exit_at);
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.trade FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.trade FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.hold_adjusted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM trading.hold(NEW.book, NEW.symbol, NEW.market, NEW.contract,
+        (NEW.adjusted - OLD.adjusted) * CASE NEW.side WHEN 'LONG' THEN 1 ELSE -1 END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hold AFTER UPDATE OF adjusted ON trading.trade FOR EACH ROW WHEN (NEW.adjusted <> OLD.adjusted)
+    EXECUTE FUNCTION trading.hold_adjusted();
+
+CREATE TABLE trading.adjustment (
+    book text NOT NULL,
+    trade_id bigint NOT NULL REFERENCES trading.trade,
+    symbol text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('split', 'dividend')),
+    ts timestamptz NOT NULL,                    -- the open of the first session ex
+    value numeric NOT NULL CHECK (value > 0),   -- new shares for one old; or per share, in quoted units
+    before numeric NOT NULL,                    -- the position, signed
+    after numeric NOT NULL,
+    cash numeric NOT NULL,                      -- book currency
+    run_id text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (trade_id, kind, ts)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.adjustment FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.adjustment FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+-- Orders and fills ----------------------------------------------------------------------------------------------------
+
+CREATE TABLE trading.lease (
+    book text PRIMARY KEY,
+    fence bigint NOT NULL
+);
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.lease FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.lease FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.is_terminal(state text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
+    $$ SELECT state IN ('FILLED', 'CANCELED', 'REPLACED', 'REJECTED', 'EXPIRED', 'DENIED', 'ABANDONED') $$;
+
+CREATE TABLE trading.orders (
+    client_order_id text PRIMARY KEY CHECK (length(client_order_id) BETWEEN 1 AND 20),
+    trade_id bigint NOT NULL REFERENCES trading.trade,
+    intent_id bigint NOT NULL REFERENCES trading.intent,
+    leg text NOT NULL CHECK (leg IN ('ENTRY', 'STOP', 'TARGET', 'EXIT')),
+    version int NOT NULL CHECK (version > 0),
+    book text NOT NULL,
+    symbol text NOT NULL,
+    market text NOT NULL CHECK (market IN ('spot', 'futures')),
+    contract text NOT NULL,
+    side text NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    kind text NOT NULL CHECK (kind IN ('MARKET', 'LIMIT', 'STOP')),
+    qty numeric NOT NULL CHECK (qty > 0 AND qty < 'Infinity'),
+    price numeric,
+    cum_qty numeric NOT NULL DEFAULT 0,
+    avg_price numeric,
+    state text NOT NULL CHECK (state IN (
+        'CREATED', 'PENDING_NEW', 'NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE', 'SUSPENDED', 'UNKNOWN',
+        'FILLED', 'CANCELED', 'REPLACED', 'REJECTED', 'EXPIRED', 'DENIED', 'ABANDONED')),
+    reason text,
+    as_of timestamptz NOT NULL,                 -- of the decision
+    active_from timestamptz NOT NULL,           -- no bar that opened earlier fills it
+    attempts int NOT NULL DEFAULT 0,
+    fence bigint NOT NULL,
+    broker_order_id text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    UNIQUE (trade_id, leg, version),
+    UNIQUE (book, broker_order_id),
+    CHECK (cum_qty BETWEEN 0 AND qty),
+    CHECK ((kind = 'MARKET') = (price IS NULL)),
+    CHECK (state <> 'FILLED' OR cum_qty = qty),
+    CHECK (state NOT IN ('REJECTED', 'DENIED', 'ABANDONED') OR reason IS NOT NULL)
+);
+CREATE UNIQUE INDEX orders_one_working ON trading.orders (trade_id, leg) WHERE NOT trading.is_terminal(state);
+CREATE INDEX orders_working ON trading.orders (book) WHERE NOT trading.is_terminal(state);
+CREATE INDEX orders_updated ON trading.orders (book, updated_at);
+CREATE INDEX orders_decided ON trading.orders (book, as_of);
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.orders FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.orders FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.guard_order() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    newest bigint;
+BEGIN
+    -- the lock makes a newer executor wait until this write is either committed or gone
+    SELECT fence INTO newest FROM trading.lease WHERE book = NEW.book FOR SHARE;
+    IF newest IS NULL OR NEW.fence < newest THEN
+        RAISE EXCEPTION 'order %: fence % is older than %, a newer executor has taken over book %',
+            NEW.client_order_id, NEW.fence, newest, NEW.book USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        RETURN NEW;
+    END IF;
+    IF trading.is_terminal(OLD.state) AND NEW.state <> OLD.state THEN
+        RAISE EXCEPTION 'order %: % is final, % refused', OLD.client_order_id, OLD.state, NEW.state
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF NEW.cum_qty < OLD.cum_qty THEN
+        RAISE EXCEPTION 'order %: the filled quantity % cannot shrink to %', OLD.client_order_id, OLD.cum_qty, NEW.cum_qty
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF (NEW.client_order_id, NEW.trade_id, NEW.leg, NEW.version, NEW.book, NEW.symbol, NEW.market, NEW.contract, NEW.side, NEW.kind)
+        IS DISTINCT FROM
+       (OLD.client_order_id, OLD.trade_id, OLD.leg, OLD.version, OLD.book, OLD.symbol, OLD.market, OLD.contract, OLD.side, OLD.kind)
+    THEN
+        RAISE EXCEPTION 'order %: what was ordered cannot change', OLD.client_order_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON trading.orders FOR EACH ROW EXECUTE FUNCTION trading.guard_order();
+
+CREATE FUNCTION trading.guard_state() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- what the broker has acknowledged it cannot un-know: sent again, it would be there twice
+    IF NEW.state IN ('CREATED', 'PENDING_NEW', 'DENIED') AND
+       OLD.state NOT IN ('CREATED', 'PENDING_NEW', 'UNKNOWN', 'DENIED') AND
+       NOT (OLD.state = 'SUSPENDED' AND OLD.broker_order_id IS NULL)
+    THEN
+        RAISE EXCEPTION 'order %: the broker has it (%), % refused', OLD.client_order_id, OLD.state, NEW.state
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF NEW.qty <> OLD.qty AND NEW.qty < OLD.cum_qty THEN
+        RAISE EXCEPTION 'order %: % have filled, it cannot be made %', OLD.client_order_id, OLD.cum_qty, NEW.qty
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard_state BEFORE UPDATE ON trading.orders FOR EACH ROW EXECUTE FUNCTION trading.guard_state();
+
+CREATE FUNCTION trading.hold_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    filled numeric := coalesce((SELECT sum(qty) FROM trading.fill WHERE client_order_id = NEW.client_order_id), 0);
+    before numeric := CASE TG_OP WHEN 'INSERT' THEN 0 ELSE greatest(OLD.cum_qty, filled) END;
+    more numeric := greatest(NEW.cum_qty, filled) - before;
+BEGIN
+    PERFORM trading.hold(NEW.book, NEW.symbol, NEW.market, NEW.contract, CASE NEW.side WHEN 'BUY' THEN more ELSE -more END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hold_new AFTER INSERT ON trading.orders FOR EACH ROW WHEN (NEW.cum_qty > 0)
+    EXECUTE FUNCTION trading.hold_counted();
+CREATE TRIGGER hold_more AFTER UPDATE OF cum_qty ON trading.orders FOR EACH ROW WHEN (NEW.cum_qty <> OLD.cum_qty)
+    EXECUTE FUNCTION trading.hold_counted();
+
+CREATE TABLE trading.order_event (
+    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client_order_id text NOT NULL REFERENCES trading.orders,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    old_state text,
+    new_state text NOT NULL,
+    cum_qty numeric NOT NULL,
+    avg_price numeric,
+    price numeric,
+    fence bigint NOT NULL,
+    reason text
+);
+CREATE INDEX ON trading.order_event (client_order_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.order_event FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.order_event FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.record_order() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND (NEW.state, NEW.cum_qty, NEW.price) IS NOT DISTINCT FROM (OLD.state, OLD.cum_qty, OLD.price) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO trading.order_event (client_order_id, old_state, new_state, cum_qty, avg_price, price, fence, reason)
+    VALUES (NEW.client_order_id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state,
+            NEW.cum_qty, NEW.avg_price, NEW.price, NEW.fence, NEW.reason);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER record AFTER INSERT OR UPDATE ON trading.orders FOR EACH ROW EXECUTE FUNCTION trading.record_order();
+
+CREATE TABLE trading.fill (
+    book text NOT NULL,
+    exec_id text NOT NULL,                      -- the broker's: a fill that arrives twice counts once
+    client_order_id text NOT NULL REFERENCES trading.orders,
+    symbol text NOT NULL,
+    market text NOT NULL,
+    contract text NOT NULL,
+    side text NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    qty numeric NOT NULL CHECK (qty > 0),
+    price numeric NOT NULL,
+    fee numeric NOT NULL,                       -- book currency
+    cash numeric NOT NULL,                      -- change of cash before the fee, book currency: cost for spot, realised P&L for futures
+    ts timestamptz NOT NULL,                    -- complete time of the bar that filled it, or the broker's own
+    PRIMARY KEY (book, exec_id)
+);
+CREATE INDEX ON trading.fill (client_order_id);
+CREATE INDEX fill_since ON trading.fill (book, ts);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.fill FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.fill FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE FUNCTION trading.hold_filled() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN -- by statement: it may bring several fills of one order
+    PERFORM trading.hold(o.book, o.symbol, o.market, o.contract,
+        (greatest(o.cum_qty, n.filled) - greatest(o.cum_qty, n.filled - n.qty)) * CASE o.side WHEN 'BUY' THEN 1 ELSE -1 END)
+    FROM (
+        SELECT a.client_order_id, sum(a.qty) AS qty,
+               (SELECT sum(f.qty) FROM trading.fill f WHERE f.client_order_id = a.client_order_id) AS filled
+        FROM added a GROUP BY a.client_order_id
+    ) n JOIN trading.orders o USING (client_order_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hold AFTER INSERT ON trading.fill REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+    EXECUTE FUNCTION trading.hold_filled();
+
+CREATE TABLE trading.foreign_order (
+    book text NOT NULL,
+    broker_order_id text NOT NULL,
+    symbol text,
+    market text,
+    contract text,
+    side text,
+    qty numeric,
+    seen_at timestamptz NOT NULL,
+    what text NOT NULL CHECK (what IN ('adopted', 'cancelled')), -- adopted: it stays, and its symbol is locked
+    PRIMARY KEY (book, broker_order_id)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.foreign_order FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.foreign_order FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+-- Books ---------------------------------------------------------------------------------------------------------------
+
+-- A book is one account: brokers net positions, so that two books of one account would take each other's trades for breaks,
+-- and a book that wakes up at another account would find nothing of what it holds.
+CREATE TABLE trading.account (
+    book text PRIMARY KEY,
+    number text NOT NULL UNIQUE,                -- the broker's own name of the account
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.account FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.account FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.journal (
+    journal_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL,
+    book text NOT NULL,
+    run_id text NOT NULL,
+    as_of timestamptz NOT NULL,
+    kind text NOT NULL,                         -- such as sent, filled, closed, expired, locked
+    symbol text,
+    client_order_id text,
+    message text NOT NULL                       -- one sentence for a person
+);
+CREATE INDEX ON trading.journal (book, as_of);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.journal FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.journal FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.control (
+    control_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    scope text NOT NULL,                        -- a book, or * for all; the newest row counts
+    state text NOT NULL CHECK (state IN ('ACTIVE', 'REDUCE_ONLY', 'HALTED')),
+    reason text NOT NULL CHECK (reason <> ''),
+    by text NOT NULL CHECK (by <> ''),
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    flatten boolean NOT NULL DEFAULT false      -- whatever is open leaves at market
+);
+CREATE INDEX ON trading.control (scope, control_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.control FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.control FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.instrument_lock (
+    lock_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL,
+    symbol text NOT NULL,
+    reason text NOT NULL,
+    at timestamptz NOT NULL,
+    cleared_at timestamptz,
+    cleared_by text,
+    cleared_reason text,
+    CHECK ((cleared_at IS NULL) = (cleared_by IS NULL) AND (cleared_at IS NULL) = (cleared_reason IS NULL))
+);
+CREATE UNIQUE INDEX instrument_lock_one ON trading.instrument_lock (book, symbol) WHERE cleared_at IS NULL;
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.instrument_lock FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.instrument_lock FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.book_cash (
+    book text NOT NULL,
+    at timestamptz NOT NULL,
+    amount numeric NOT NULL CHECK (amount <> 0), -- a withdrawal is negative
+    note text NOT NULL,
+    PRIMARY KEY (book, at)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.book_cash FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.book_cash FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.risk_day (
+    book text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    start_equity numeric NOT NULL,              -- the last equity seen before the day began
+    equity numeric NOT NULL,                    -- the last seen
+    cash numeric NOT NULL,
+    messages int NOT NULL DEFAULT 0 CHECK (messages >= 0),
+    start_at timestamptz,                       -- when start_equity was seen: deposits since are no gain
+    seen_at timestamptz,                        -- when equity was
+    PRIMARY KEY (book, day)
+);
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.risk_day FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.risk_day FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+-- Each time a loss stopped a book: from then on losses are measured anew, and trading waits for a person.
+CREATE TABLE trading.risk_trip (
+    book text NOT NULL,
+    as_of timestamptz NOT NULL,
+    day date NOT NULL,                          -- the risk day
+    gate text NOT NULL CHECK (gate IN ('daily_loss', 'drawdown')),
+    equity numeric NOT NULL,
+    message text NOT NULL,
+    run_id text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (book, as_of)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.risk_trip FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.risk_trip FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.mark (
+    mark_id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book        text        NOT NULL CHECK (book <> ''),
+    as_of       timestamptz NOT NULL CHECK (isfinite(as_of)),
+    run_id      text        NOT NULL,
+    currency    text        NOT NULL,
+    equity      numeric     NOT NULL CHECK (equity <> 'NaN' AND abs(equity) < 'Infinity'),
+    cash        numeric     NOT NULL CHECK (cash <> 'NaN' AND abs(cash) < 'Infinity'),
+    gross       numeric     CHECK (gross >= 0 AND gross < 'Infinity'),
+    net         numeric     CHECK (abs(net) <= gross),
+    open_trades int         CHECK (open_trades >= 0),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((gross IS NULL) = (net IS NULL))
+);
+CREATE INDEX mark_book ON trading.mark (book, as_of, mark_id);
+COMMENT ON TABLE trading.mark IS 'A book at the end of a run, in its own currency; a run that finds the same again adds nothing, the newest of an as_of counts';
+COMMENT ON COLUMN trading.mark.gross IS 'Sum of |quantity x price| of what is held; NULL: a price or a rate was missing';
+COMMENT ON COLUMN trading.mark.net IS 'The same with shorts negative';
+COMMENT ON COLUMN trading.mark.open_trades IS 'Trades that hold something; NULL: from before marks were kept';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.mark FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.mark FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+-- The paper broker ----------------------------------------------------------------------------------------------------
+
+CREATE TABLE paper.account (
+    book text PRIMARY KEY,
+    currency text NOT NULL,
+    deposited numeric NOT NULL,
+    cash numeric NOT NULL                       -- deposited + sum(fill.cash) - sum(fill.fee)
+);
+
+CREATE TABLE paper.position (
+    book text NOT NULL REFERENCES paper.account,
+    symbol text NOT NULL,
+    market text NOT NULL,
+    contract text NOT NULL,
+    qty numeric NOT NULL,                       -- signed
+    avg_price numeric NOT NULL,
+    mark numeric,                               -- last close seen
+    fx numeric NOT NULL CHECK (fx > 0),         -- last known: book currency for one unit of the instrument's
+    seen_until timestamptz NOT NULL,            -- bars up to here were replayed
+    PRIMARY KEY (book, symbol, market, contract)
+);
+
+CREATE TABLE paper.orders (
+    broker_order_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL REFERENCES paper.account,
+    client_order_id text NOT NULL,
+    bracket text NOT NULL,                      -- client_order_id of the entry: its orders cancel each other
+    leg text NOT NULL CHECK (leg IN ('ENTRY', 'STOP', 'TARGET', 'EXIT')),
+    symbol text NOT NULL,
+    market text NOT NULL,
+    contract text NOT NULL,
+    side text NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    qty numeric NOT NULL CHECK (qty > 0),
+    price numeric,
+    state text NOT NULL CHECK (state IN ('HELD', 'WORKING', 'FILLED', 'CANCELED', 'REPLACED')),
+    reason text,
+    active_from timestamptz NOT NULL,
+    was numeric,                                -- the price until active_from, where it replaced an order
+    triggered boolean NOT NULL DEFAULT false,   -- a stop on its way out, at market
+    UNIQUE (book, client_order_id)
+);
+CREATE INDEX paper_working ON paper.orders (book) WHERE state IN ('HELD', 'WORKING');
+
+CREATE TABLE paper.fill (
+    exec_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL,
+    client_order_id text NOT NULL,
+    ts timestamptz NOT NULL,
+    qty numeric NOT NULL CHECK (qty > 0),
+    price numeric NOT NULL,
+    fee numeric NOT NULL,
+    cash numeric NOT NULL,
+    FOREIGN KEY (book, client_order_id) REFERENCES paper.orders (book, client_order_id)
+);
+CREATE INDEX paper_fill_order ON paper.fill (book, client_order_id);
+CREATE INDEX paper_fill_since ON paper.fill (book, ts);
+
+CREATE TABLE paper.action (                     -- each event booked once
+    book text NOT NULL,
+    symbol text NOT NULL,
+    market text NOT NULL,
+    contract text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('split', 'dividend')),
+    ts timestamptz NOT NULL,
+    value numeric NOT NULL,
+    before numeric NOT NULL,
+    after numeric NOT NULL,
+    cash numeric NOT NULL,
+    PRIMARY KEY (book, symbol, market, contract, kind, ts)
+);
