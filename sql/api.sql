@@ -1,7 +1,7 @@
 -- Schema api: what dashboards read (Grafana, Metabase, psql). Its views and columns keep their names and meaning;
 -- the tables behind them may change. `alphapivot db reader` makes the role that may read this schema and nothing else.
 --
--- Newest rows are found by one look into the index for each key (a loose index scan): never by a scan of years of bars.
+-- Newest rows are found by one index lookup per key (a loose index scan), never by a scan of years of bars.
 
 CREATE SCHEMA api;
 COMMENT ON SCHEMA api IS 'For dashboards: stable views, every column explained; see docs/dashboards.md';
@@ -15,14 +15,14 @@ LEFT JOIN ops.batch b USING (batch_id)
 WHERE c.scope = 'live';
 COMMENT ON VIEW api.scores IS 'Every live composite score in its current version: filter by symbol and ts';
 COMMENT ON COLUMN api.scores.symbol IS 'The underlying, as config.ini names it';
-COMMENT ON COLUMN api.scores.ts IS 'When the bar that it speaks of was complete';
-COMMENT ON COLUMN api.scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: cannot be known';
+COMMENT ON COLUMN api.scores.ts IS 'End of the bar it scores';
+COMMENT ON COLUMN api.scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: unknown';
 COMMENT ON COLUMN api.scores.raw IS 'The blend of the pillars before gates';
 COMMENT ON COLUMN api.scores.gate IS '0 closed to 1 open';
 COMMENT ON COLUMN api.scores.veto IS 'Reason codes that forbid an entry; NULL: none';
 COMMENT ON COLUMN api.scores.pillars_used IS 'The pillars that counted';
 COMMENT ON COLUMN api.scores.run_id IS 'The run that wrote this version: api.run_history';
-COMMENT ON COLUMN api.scores.written_at IS 'From when on the hub knew this version';
+COMMENT ON COLUMN api.scores.written_at IS 'When the hub first had this version';
 
 CREATE VIEW api.latest_scores AS
 WITH RECURSIVE found AS (
@@ -41,15 +41,15 @@ CROSS JOIN LATERAL (
 LEFT JOIN ops.batch b USING (batch_id);
 COMMENT ON VIEW api.latest_scores IS 'The newest live composite score of each symbol';
 COMMENT ON COLUMN api.latest_scores.symbol IS 'The underlying, as config.ini names it';
-COMMENT ON COLUMN api.latest_scores.ts IS 'When the bar that it speaks of was complete';
-COMMENT ON COLUMN api.latest_scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: cannot be known';
+COMMENT ON COLUMN api.latest_scores.ts IS 'End of the bar it scores';
+COMMENT ON COLUMN api.latest_scores.score IS 'raw x gate: -100 fully short to 100 fully long; NULL: unknown';
 COMMENT ON COLUMN api.latest_scores.raw IS 'The blend of the pillars before gates';
 COMMENT ON COLUMN api.latest_scores.gate IS '0 closed to 1 open';
 COMMENT ON COLUMN api.latest_scores.veto IS 'Reason codes that forbid an entry; NULL: none';
 COMMENT ON COLUMN api.latest_scores.pillars_used IS 'The pillars that counted';
 COMMENT ON COLUMN api.latest_scores.age IS 'Wall-clock time since the bar was complete; weekends count';
 COMMENT ON COLUMN api.latest_scores.run_id IS 'The run that wrote this version: api.run_history';
-COMMENT ON COLUMN api.latest_scores.written_at IS 'From when on the hub knew this version';
+COMMENT ON COLUMN api.latest_scores.written_at IS 'When the hub first had this version';
 
 CREATE VIEW api.explained_composite AS
 SELECT d.book, d.symbol, d.as_of, d.score_ts AS ts, t.pillar, t.interval, t.due, t.score AS signal, t.share, t.scalar,
@@ -59,22 +59,22 @@ CROSS JOIN LATERAL jsonb_to_recordset(coalesce(d.terms, '[]')) AS t (
     pillar text, interval text, due timestamptz, score double precision, share double precision,
     scalar double precision, cap double precision, weight double precision, contribution double precision,
     strength double precision, factor double precision, veto text);
-COMMENT ON VIEW api.explained_composite IS 'The terms of every score that a decision stood on: contributions of a symbol and as_of sum to raw before its clip and rounding';
+COMMENT ON VIEW api.explained_composite IS 'The terms of every score that a decision rests on: contributions of a symbol and as_of sum to raw before its clip and rounding';
 COMMENT ON COLUMN api.explained_composite.book IS 'The account that decided';
 COMMENT ON COLUMN api.explained_composite.symbol IS 'The underlying, as config.ini names it';
-COMMENT ON COLUMN api.explained_composite.as_of IS 'The instant for which was decided';
+COMMENT ON COLUMN api.explained_composite.as_of IS 'The instant of the decision';
 COMMENT ON COLUMN api.explained_composite.ts IS 'The bar of the composite';
-COMMENT ON COLUMN api.explained_composite.pillar IS 'Which trading idea';
-COMMENT ON COLUMN api.explained_composite.interval IS 'On which timeframe';
+COMMENT ON COLUMN api.explained_composite.pillar IS 'The pillar';
+COMMENT ON COLUMN api.explained_composite.interval IS 'Its timeframe';
 COMMENT ON COLUMN api.explained_composite.due IS 'The newest bar of that timeframe that was complete';
-COMMENT ON COLUMN api.explained_composite.signal IS 'The pillar''s own score of that bar, -100 to 100; NULL: not known';
-COMMENT ON COLUMN api.explained_composite.share IS 'The timeframe''s share of the pillar, over those that were fresh';
+COMMENT ON COLUMN api.explained_composite.signal IS 'The pillar''s own score of that bar, -100 to 100; NULL: unknown';
+COMMENT ON COLUMN api.explained_composite.share IS 'The timeframe''s share of the pillar, among those that are fresh';
 COMMENT ON COLUMN api.explained_composite.scalar IS 'Brings the pillar''s typical absolute score to the configured size';
-COMMENT ON COLUMN api.explained_composite.cap IS 'The factor by which the scaled score was held within 100; 1: it was not';
-COMMENT ON COLUMN api.explained_composite.weight IS 'The pillar''s weight, over those that were present';
+COMMENT ON COLUMN api.explained_composite.cap IS 'The factor that limits the scaled score to 100; 1: not limited';
+COMMENT ON COLUMN api.explained_composite.weight IS 'The pillar''s weight, among those present';
 COMMENT ON COLUMN api.explained_composite.contribution IS 'Points: signal x share x scalar x cap x weight; NULL for a pillar that only gates';
 COMMENT ON COLUMN api.explained_composite.strength IS 'How strongly the pillar gates, 0 to 1; NULL: it does not gate';
-COMMENT ON COLUMN api.explained_composite.factor IS 'By what it multiplied raw, 0 to 1';
+COMMENT ON COLUMN api.explained_composite.factor IS 'Its factor on raw, 0 to 1';
 COMMENT ON COLUMN api.explained_composite.veto IS 'The pillar''s own reason code against an entry';
 COMMENT ON COLUMN api.explained_composite.raw IS 'The blend of all pillars, the same in each row of a symbol and as_of';
 COMMENT ON COLUMN api.explained_composite.gate IS 'The product of all factors';
@@ -90,20 +90,20 @@ SELECT book, strategy, symbol, as_of, action, array_to_string(reasons, ', ') AS 
 FROM trading.decision;
 COMMENT ON VIEW api.decisions IS 'Every decision with its reasons: filter by book and as_of';
 COMMENT ON COLUMN api.decisions.book IS 'The account';
-COMMENT ON COLUMN api.decisions.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.decisions.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.decisions.symbol IS 'The underlying, as config.ini names it';
-COMMENT ON COLUMN api.decisions.as_of IS 'The instant for which was decided';
-COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, EXIT, NONE, DENIED';
+COMMENT ON COLUMN api.decisions.as_of IS 'The instant of the decision';
+COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, AMEND, ROLL, EXIT, NONE, DENIED';
 COMMENT ON COLUMN api.decisions.reasons IS 'Reason codes, the deciding one first';
-COMMENT ON COLUMN api.decisions.score IS 'The composite that it stood on; NULL: there was none';
+COMMENT ON COLUMN api.decisions.score IS 'The composite score; NULL: there was none';
 COMMENT ON COLUMN api.decisions.raw IS 'The blend of the pillars before gates';
 COMMENT ON COLUMN api.decisions.gate IS '0 closed to 1 open';
-COMMENT ON COLUMN api.decisions.veto IS 'Reason codes that forbade an entry';
+COMMENT ON COLUMN api.decisions.veto IS 'Reason codes that forbid an entry; NULL: none';
 COMMENT ON COLUMN api.decisions.qty IS 'Planned shares or contracts; NULL: no entry was planned';
-COMMENT ON COLUMN api.decisions.reference IS 'The close on which the plan stood, in the instrument''s quote unit';
+COMMENT ON COLUMN api.decisions.reference IS 'The close that the plan rests on, in the instrument''s quote unit';
 COMMENT ON COLUMN api.decisions.stop IS 'Planned stop price';
 COMMENT ON COLUMN api.decisions.target IS 'Planned target price';
-COMMENT ON COLUMN api.decisions.decided_at IS 'When, by the clock of the run';
+COMMENT ON COLUMN api.decisions.decided_at IS 'Time of the decision by the run''s clock';
 COMMENT ON COLUMN api.decisions.run_id IS 'The run that decided: api.run_history';
 
 CREATE VIEW api.open_trades AS
@@ -127,7 +127,7 @@ LEFT JOIN LATERAL (
 WHERE t.state <> 'CLOSED';
 COMMENT ON VIEW api.open_trades IS 'Trades that are not closed, with their protection and the newest price';
 COMMENT ON COLUMN api.open_trades.book IS 'The account';
-COMMENT ON COLUMN api.open_trades.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.open_trades.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.open_trades.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.open_trades.contract IS 'The futures contract; empty for spot';
 COMMENT ON COLUMN api.open_trades.side IS 'LONG or SHORT';
@@ -139,7 +139,7 @@ COMMENT ON COLUMN api.open_trades.stop IS 'Stop price';
 COMMENT ON COLUMN api.open_trades.target IS 'Target price';
 COMMENT ON COLUMN api.open_trades.last IS 'The newest close of that contract on the base timeframe';
 COMMENT ON COLUMN api.open_trades.last_at IS 'When that bar was complete';
-COMMENT ON COLUMN api.open_trades.currency IS 'Of the instrument: unrealised is in it';
+COMMENT ON COLUMN api.open_trades.currency IS 'Currency of the instrument and of unrealised';
 COMMENT ON COLUMN api.open_trades.unrealised IS 'Profit at the newest close before fees; NULL while pending';
 COMMENT ON COLUMN api.open_trades.to_stop IS 'Distance from last to the stop, as a share of last';
 COMMENT ON COLUMN api.open_trades.to_target IS 'Distance from last to the target, as a share of last';
@@ -151,9 +151,9 @@ CREATE VIEW api.closed_trades AS
 SELECT book, strategy, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price AS exit,
        exit_at, close_reason, realised, fees, trade_id
 FROM trading.trade WHERE state = 'CLOSED';
-COMMENT ON VIEW api.closed_trades IS 'Trades that have ended, and what they brought; one that never entered has qty 0';
+COMMENT ON VIEW api.closed_trades IS 'Closed trades and their results; one that never entered has qty 0';
 COMMENT ON COLUMN api.closed_trades.book IS 'The account';
-COMMENT ON COLUMN api.closed_trades.strategy IS 'One strategy a book';
+COMMENT ON COLUMN api.closed_trades.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.closed_trades.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.closed_trades.contract IS 'The futures contract; empty for spot';
 COMMENT ON COLUMN api.closed_trades.side IS 'LONG or SHORT';
@@ -205,14 +205,14 @@ COMMENT ON COLUMN api.fills.side IS 'BUY or SELL: of the order';
 COMMENT ON COLUMN api.fills.qty IS 'Shares or contracts';
 COMMENT ON COLUMN api.fills.price IS 'In the instrument''s quote unit';
 COMMENT ON COLUMN api.fills.ts IS 'When the bar that filled it was complete, or the broker''s own time';
-COMMENT ON COLUMN api.fills.reference IS 'What was hoped for: a market order''s last close before it, another order''s own price; NULL: not known';
-COMMENT ON COLUMN api.fills.fx IS 'Book currency for one unit of the instrument''s: a spot fill''s own, else as known when the trade was decided';
+COMMENT ON COLUMN api.fills.reference IS 'The expected price: of a market order the last close before it, else the order''s own price; NULL: unknown';
+COMMENT ON COLUMN api.fills.fx IS 'Book currency per unit of the instrument''s: that of a spot fill, else as known when the trade was decided';
 COMMENT ON COLUMN api.fills.commission IS 'In the book''s currency';
-COMMENT ON COLUMN api.fills.slippage IS 'Paid more, or got less, than reference, in the book''s currency; negative: better';
-COMMENT ON COLUMN api.fills.slippage_bps IS 'The same in hundredths of a percent of reference';
+COMMENT ON COLUMN api.fills.slippage IS 'Cost against reference, in the book''s currency; negative: better than reference';
+COMMENT ON COLUMN api.fills.slippage_bps IS 'The same in basis points of reference';
 COMMENT ON COLUMN api.fills.notional IS '|price x quantity| in the book''s currency';
 COMMENT ON COLUMN api.fills.cash IS 'Change of cash before commission: cost for spot, realised profit for futures';
-COMMENT ON COLUMN api.fills.ordered_at IS 'When the order was made';
+COMMENT ON COLUMN api.fills.ordered_at IS 'When the order was created';
 
 CREATE VIEW api.marks AS
 SELECT DISTINCT ON (book, as_of) book, as_of, currency, equity, cash, gross, net, gross / nullif(equity, 0) AS leverage,
@@ -220,14 +220,14 @@ SELECT DISTINCT ON (book, as_of) book, as_of, currency, equity, cash, gross, net
 FROM trading.mark ORDER BY book, as_of, mark_id DESC;
 COMMENT ON VIEW api.marks IS 'Every book at the end of every run: filter by book and as_of';
 COMMENT ON COLUMN api.marks.book IS 'The account, or a backtest''s own';
-COMMENT ON COLUMN api.marks.as_of IS 'The instant for which the run decided';
-COMMENT ON COLUMN api.marks.currency IS 'Of the book: all money here is in it';
-COMMENT ON COLUMN api.marks.equity IS 'Cash and what is held at its last price';
+COMMENT ON COLUMN api.marks.as_of IS 'The instant for which the run decides';
+COMMENT ON COLUMN api.marks.currency IS 'Currency of the book and of all money here';
+COMMENT ON COLUMN api.marks.equity IS 'Cash and positions at their last price';
 COMMENT ON COLUMN api.marks.cash IS 'Cash';
-COMMENT ON COLUMN api.marks.gross IS 'Sum of |quantity x price| of what is held; NULL: a price or a rate was missing';
+COMMENT ON COLUMN api.marks.gross IS 'Sum of |quantity x price| of the positions; NULL: a price or a rate was missing';
 COMMENT ON COLUMN api.marks.net IS 'The same with shorts negative';
 COMMENT ON COLUMN api.marks.leverage IS 'gross / equity';
-COMMENT ON COLUMN api.marks.open_trades IS 'Trades that hold something';
+COMMENT ON COLUMN api.marks.open_trades IS 'Trades with a position';
 COMMENT ON COLUMN api.marks.run_id IS 'The run: api.run_history';
 
 CREATE VIEW api.equity AS
@@ -246,13 +246,13 @@ WINDOW days AS (PARTITION BY book ORDER BY day);
 COMMENT ON VIEW api.equity IS 'Equity of each book by risk day';
 COMMENT ON COLUMN api.equity.book IS 'The account';
 COMMENT ON COLUMN api.equity.day IS 'Risk day';
-COMMENT ON COLUMN api.equity.currency IS 'Of the book: all money here is in it';
+COMMENT ON COLUMN api.equity.currency IS 'Currency of the book and of all money here';
 COMMENT ON COLUMN api.equity.start_equity IS 'The last equity seen before the day began';
 COMMENT ON COLUMN api.equity.equity IS 'The last equity seen on that day';
 COMMENT ON COLUMN api.equity.cash IS 'The last cash seen on that day';
-COMMENT ON COLUMN api.equity.deposits IS 'Put in (positive) or taken out on that day';
-COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, without deposits';
-COMMENT ON COLUMN api.equity.drawdown IS 'earned less its highest so far: 0 or negative';
+COMMENT ON COLUMN api.equity.deposits IS 'Deposits of that day; withdrawals are negative';
+COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, deposits excluded';
+COMMENT ON COLUMN api.equity.drawdown IS 'earned minus its highest so far: 0 or negative';
 
 -- Data and runs -------------------------------------------------------------------------------------------------------
 
@@ -283,17 +283,17 @@ FROM newest n
 LEFT JOIN (
     SELECT symbol, market, count(*) AS issues FROM market.quality_issue WHERE decision IS NULL GROUP BY symbol, market
 ) i USING (symbol, market);
-COMMENT ON VIEW api.data_freshness IS 'The newest bar of each series; which bar is due is the calendar''s affair: alphapivot status';
+COMMENT ON VIEW api.data_freshness IS 'The newest bar of each series; `alphapivot status` also shows which bar is due';
 COMMENT ON COLUMN api.data_freshness.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.data_freshness.market IS 'spot or futures';
 COMMENT ON COLUMN api.data_freshness.interval IS '1m 5m 15m 30m 1h 4h 1d 1w';
 COMMENT ON COLUMN api.data_freshness.contract IS 'The futures contract of the newest bar; empty for spot';
-COMMENT ON COLUMN api.data_freshness.newest IS 'When the newest bar was complete';
+COMMENT ON COLUMN api.data_freshness.newest IS 'End of the newest bar';
 COMMENT ON COLUMN api.data_freshness.close IS 'Its close, in the instrument''s quote unit';
 COMMENT ON COLUMN api.data_freshness.age IS 'Wall-clock time since then; weekends count';
 COMMENT ON COLUMN api.data_freshness.source IS 'The feed, or resampled';
-COMMENT ON COLUMN api.data_freshness.ingested_at IS 'From when on the hub knew it';
-COMMENT ON COLUMN api.data_freshness.open_issues IS 'Quarantined or flagged bars of this symbol and market on which nobody has decided';
+COMMENT ON COLUMN api.data_freshness.ingested_at IS 'When the hub first had it';
+COMMENT ON COLUMN api.data_freshness.open_issues IS 'Quality issues of this symbol and market that nobody has decided';
 
 CREATE VIEW api.run_history AS
 SELECT r.run_id, r.kind, r.scope, r.as_of, r.known_at, r.state, r.attempts, r.message, r.started_at, r.finished_at,
@@ -304,22 +304,22 @@ LEFT JOIN LATERAL (
            sum(value::bigint) FILTER (WHERE key LIKE '% new' OR key LIKE '% changed') AS rows_written
     FROM ops.batch LEFT JOIN LATERAL jsonb_each_text(batch.rows) ON true WHERE batch.run_id = r.run_id
 ) b ON true;
-COMMENT ON VIEW api.run_history IS 'Every run: what it decided for, how it ended, what it wrote';
+COMMENT ON VIEW api.run_history IS 'Every run: its instant, how it ended, what it wrote';
 COMMENT ON COLUMN api.run_history.run_id IS 'Identity of the run, the same on Retry';
 COMMENT ON COLUMN api.run_history.kind IS 'ingest, signals, trade, pipeline, backtest ...';
 COMMENT ON COLUMN api.run_history.scope IS 'live, or the name of a backtest or replay';
-COMMENT ON COLUMN api.run_history.as_of IS 'The instant for which it decided';
-COMMENT ON COLUMN api.run_history.known_at IS 'The instant up to which it read the database';
+COMMENT ON COLUMN api.run_history.as_of IS 'The instant for which it decides';
+COMMENT ON COLUMN api.run_history.known_at IS 'It read the database as of this instant';
 COMMENT ON COLUMN api.run_history.state IS 'running, completed, failed, cancelled, skipped';
 COMMENT ON COLUMN api.run_history.attempts IS '1, and one more for each Retry';
 COMMENT ON COLUMN api.run_history.message IS 'How it ended, in a sentence';
-COMMENT ON COLUMN api.run_history.started_at IS 'Of its first attempt';
-COMMENT ON COLUMN api.run_history.finished_at IS 'Of its last attempt; NULL: it is under way, or died';
+COMMENT ON COLUMN api.run_history.started_at IS 'Start of its first attempt';
+COMMENT ON COLUMN api.run_history.finished_at IS 'End of its last attempt; NULL: it is running, or crashed';
 COMMENT ON COLUMN api.run_history.took IS 'From the first start to the last end';
-COMMENT ON COLUMN api.run_history.steps IS 'Steps that were executed, not found done';
+COMMENT ON COLUMN api.run_history.steps IS 'Steps executed; those found done are not counted';
 COMMENT ON COLUMN api.run_history.rows_written IS 'Rows new or changed in the hub';
-COMMENT ON COLUMN api.run_history.code_version IS 'Of the code that ran';
-COMMENT ON COLUMN api.run_history.config_hash IS 'Of its whole config';
+COMMENT ON COLUMN api.run_history.code_version IS 'Version of the code that ran';
+COMMENT ON COLUMN api.run_history.config_hash IS 'Hash of its whole config';
 
 CREATE VIEW api.steps AS
 SELECT b.batch_id, b.run_id, r.kind, r.as_of, b.step, b.started_at, b.finished_at - b.started_at AS took, b.rows,
@@ -328,25 +328,25 @@ FROM ops.batch b
 JOIN ops.run r USING (run_id)
 LEFT JOIN ops.receipt c USING (run_id, step, inputs_hash);
 COMMENT ON VIEW api.steps IS 'Every execution of a step that was committed';
-COMMENT ON COLUMN api.steps.batch_id IS 'What signals and composites name as their author';
+COMMENT ON COLUMN api.steps.batch_id IS 'Identity of the execution, which signals and composites name';
 COMMENT ON COLUMN api.steps.run_id IS 'The run: api.run_history';
 COMMENT ON COLUMN api.steps.kind IS 'The kind of the run';
-COMMENT ON COLUMN api.steps.as_of IS 'The instant for which the run decided';
+COMMENT ON COLUMN api.steps.as_of IS 'The instant for which the run decides';
 COMMENT ON COLUMN api.steps.step IS 'Such as pillar trend 0';
-COMMENT ON COLUMN api.steps.started_at IS 'When it began to write; what it computed before is not counted';
+COMMENT ON COLUMN api.steps.started_at IS 'When it began to write; the computation before is not counted';
 COMMENT ON COLUMN api.steps.took IS 'Time to write';
 COMMENT ON COLUMN api.steps.rows IS 'Rows new, changed and unchanged, by table, as JSON';
-COMMENT ON COLUMN api.steps.notes IS 'What a person should read';
+COMMENT ON COLUMN api.steps.notes IS 'What the operator should read';
 
 CREATE VIEW api.alerts AS SELECT at, kind, subject, message, sent_at, attempts, failure FROM ops.alert;
-COMMENT ON VIEW api.alerts IS 'What a person was told of, or should have been';
+COMMENT ON VIEW api.alerts IS 'Every alert, received or not';
 COMMENT ON COLUMN api.alerts.at IS 'When it was noticed';
 COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, position break, kill switch, daily loss';
 COMMENT ON COLUMN api.alerts.subject IS 'The run, feed, book or symbol';
 COMMENT ON COLUMN api.alerts.message IS 'What happened and what to do, in a sentence or two';
-COMMENT ON COLUMN api.alerts.sent_at IS 'When somebody received it; NULL: nobody has';
-COMMENT ON COLUMN api.alerts.attempts IS 'How often it was sent';
-COMMENT ON COLUMN api.alerts.failure IS 'Why it was not received, or by whom it was not';
+COMMENT ON COLUMN api.alerts.sent_at IS 'When it was received; NULL: not yet';
+COMMENT ON COLUMN api.alerts.attempts IS 'Number of attempts to send it';
+COMMENT ON COLUMN api.alerts.failure IS 'Why, or by whom, it was not received';
 
 -- Research ------------------------------------------------------------------------------------------------------------
 
@@ -355,15 +355,15 @@ SELECT t.tune_id, t.made_at, t.keys, t.since, t.until, t.engine, t.trials,
        (SELECT count(*) FROM research.tune_trial r WHERE r.tune_id = t.tune_id) AS done,
        t.objective, t.walk_forward, t.folds, t.best, t.inside, t.outside, t.deflated, t.overfit, t.verdict, t.judged_at
 FROM research.tune t;
-COMMENT ON VIEW api.tune_searches IS 'Searches of `alphapivot tune`, and whether they can be believed';
+COMMENT ON VIEW api.tune_searches IS 'Searches by `alphapivot tune`, and their verdicts';
 COMMENT ON COLUMN api.tune_searches.tune_id IS 'Identity of the search';
-COMMENT ON COLUMN api.tune_searches.made_at IS 'When it was asked first';
-COMMENT ON COLUMN api.tune_searches.keys IS 'What was tried, as --set says it';
-COMMENT ON COLUMN api.tune_searches.since IS 'Begin of the period';
+COMMENT ON COLUMN api.tune_searches.made_at IS 'When it was first requested';
+COMMENT ON COLUMN api.tune_searches.keys IS 'The keys that vary, as given to --set';
+COMMENT ON COLUMN api.tune_searches.since IS 'Start of the period';
 COMMENT ON COLUMN api.tune_searches.until IS 'End of the period';
 COMMENT ON COLUMN api.tune_searches.engine IS 'core: the screening engine; full: alphapivot backtest';
-COMMENT ON COLUMN api.tune_searches.trials IS 'How many configs are tried';
-COMMENT ON COLUMN api.tune_searches.done IS 'How many of them are done';
+COMMENT ON COLUMN api.tune_searches.trials IS 'Number of configs to try';
+COMMENT ON COLUMN api.tune_searches.done IS 'Number of configs done';
 COMMENT ON COLUMN api.tune_searches.objective IS 'What was maximised';
 COMMENT ON COLUMN api.tune_searches.walk_forward IS 'anchored or rolling';
 COMMENT ON COLUMN api.tune_searches.folds IS 'Folds of the walk-forward';
@@ -372,31 +372,31 @@ COMMENT ON COLUMN api.tune_searches.inside IS 'Mean objective of the chosen tria
 COMMENT ON COLUMN api.tune_searches.outside IS 'Objective of the chosen trials out of sample, one fold after the other';
 COMMENT ON COLUMN api.tune_searches.deflated IS 'Deflated Sharpe ratio: probability that the best has any skill';
 COMMENT ON COLUMN api.tune_searches.overfit IS 'Probability of backtest overfitting';
-COMMENT ON COLUMN api.tune_searches.verdict IS 'The same in words';
-COMMENT ON COLUMN api.tune_searches.judged_at IS 'When that was said; NULL: it was interrupted, ask again';
+COMMENT ON COLUMN api.tune_searches.verdict IS 'deflated and overfit in words';
+COMMENT ON COLUMN api.tune_searches.judged_at IS 'When the verdict was made; NULL: interrupted, run it again';
 
 CREATE VIEW api.tune_trials AS
 SELECT r.tune_id, r.trial, r.values, r.sharpe, r.growth, r.drawdown, r.trades, r.held, r.halted_at, r.config_hash,
        CASE t.engine WHEN 'full' THEN format('bt-tune%s-%s', r.tune_id, r.trial) END AS book
 FROM research.tune_trial r JOIN research.tune t USING (tune_id);
-COMMENT ON VIEW api.tune_trials IS 'Every config that a search tried, and what came of it';
+COMMENT ON VIEW api.tune_trials IS 'Every config that a search tried, and its result';
 COMMENT ON COLUMN api.tune_trials.tune_id IS 'api.tune_searches';
 COMMENT ON COLUMN api.tune_trials.trial IS 'Its number, from 0';
-COMMENT ON COLUMN api.tune_trials.values IS 'The keys as config.ini writes them';
+COMMENT ON COLUMN api.tune_trials.values IS 'Values of the keys, as in config.ini';
 COMMENT ON COLUMN api.tune_trials.sharpe IS 'Annual Sharpe ratio over the whole period; NULL: it never traded';
 COMMENT ON COLUMN api.tune_trials.growth IS 'Compound annual growth of equity';
 COMMENT ON COLUMN api.tune_trials.drawdown IS 'Largest fall from the highest equity, as a share of it';
 COMMENT ON COLUMN api.tune_trials.trades IS 'Trades entered';
 COMMENT ON COLUMN api.tune_trials.held IS 'Days within which 95 % of them were over';
-COMMENT ON COLUMN api.tune_trials.halted_at IS 'The first loss at its limit';
+COMMENT ON COLUMN api.tune_trials.halted_at IS 'When a loss first reached its limit';
 COMMENT ON COLUMN api.tune_trials.config_hash IS 'Of the whole config of the trial';
-COMMENT ON COLUMN api.tune_trials.book IS 'Where its trades are, with engine full; NULL: the screening engine keeps none';
+COMMENT ON COLUMN api.tune_trials.book IS 'The book of its trades, with engine full; NULL: the screening engine keeps none';
 
 CREATE VIEW api.tune_folds AS
 SELECT tune_id, fold, train_from, train_to, test_from, test_to, trial, inside, outside FROM research.tune_fold;
-COMMENT ON VIEW api.tune_folds IS 'The walk-forward: what was chosen on which days, and how it did on the next';
+COMMENT ON VIEW api.tune_folds IS 'The walk-forward: the trial chosen in training, and how it did in the test after it';
 COMMENT ON COLUMN api.tune_folds.tune_id IS 'api.tune_searches';
-COMMENT ON COLUMN api.tune_folds.fold IS 'From 1 on';
+COMMENT ON COLUMN api.tune_folds.fold IS 'Number of the fold, from 1';
 COMMENT ON COLUMN api.tune_folds.train_from IS 'First day of training';
 COMMENT ON COLUMN api.tune_folds.train_to IS 'Last day of training';
 COMMENT ON COLUMN api.tune_folds.test_from IS 'First day of the test';

@@ -30,23 +30,23 @@ CREATE TABLE market.bar (
     ingested_at   timestamptz       NOT NULL,
     PRIMARY KEY (symbol, market, contract, interval, ts),
     CONSTRAINT bar_spot_has_no_contract CHECK (market = 'futures' OR contract = ''),
-    -- a comparison with a missing price is NULL, which passes: close-only series have no open, high and low
+    -- close-only series have no open, high and low: a comparison with NULL passes
     CONSTRAINT bar_prices_nested CHECK (low <= high AND low <= open AND low <= close AND high >= open AND high >= close)
 );
--- bars arrive nearly in order of time: a window of many symbols reads a stretch of the heap through a tiny index
+-- bars arrive nearly in order of time: a tiny index finds the part of the heap that a window of many symbols reads
 CREATE INDEX bar_ts ON market.bar USING brin (ts) WITH (pages_per_range = 32);
 CREATE INDEX bar_ingested_at ON market.bar USING brin (ingested_at) WITH (pages_per_range = 32);
 
-COMMENT ON TABLE market.bar IS 'One row per symbol, market, contract and interval: the version that is current';
+COMMENT ON TABLE market.bar IS 'One bar per symbol, market, contract, interval and ts, in its current version; written by ingestion';
 COMMENT ON COLUMN market.bar.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN market.bar.contract IS 'A futures contract, such as ESZ3; empty for spot and for a vendor''s continuous ticker';
 COMMENT ON COLUMN market.bar.interval IS '1m 5m 15m 30m 1h 4h 1d 1w';
 COMMENT ON COLUMN market.bar.ts IS 'When the bar was complete';
 COMMENT ON COLUMN market.bar.open IS 'In the instrument''s quote unit; close-only series have no open, high and low';
-COMMENT ON COLUMN market.bar.volume IS 'Shares or contracts; NULL where the feed knows none';
+COMMENT ON COLUMN market.bar.volume IS 'Shares or contracts; NULL where the feed has none';
 COMMENT ON COLUMN market.bar.open_interest IS 'Contracts';
 COMMENT ON COLUMN market.bar.source IS 'The feed, or resampled';
-COMMENT ON COLUMN market.bar.ingested_at IS 'From when on the hub knew this version: written_at of its batch';
+COMMENT ON COLUMN market.bar.ingested_at IS 'When the hub first had this version: written_at of its batch';
 
 CREATE TABLE market.bar_revision (
     LIKE market.bar,
@@ -68,11 +68,11 @@ CREATE TABLE market.series (
     reason      text             NOT NULL DEFAULT '',
     PRIMARY KEY (symbol, market, interval)
 );
-COMMENT ON TABLE market.series IS 'The watermark of each series that a feed brings; a run asks for what comes after it';
+COMMENT ON TABLE market.series IS 'How far each series of a feed has come and how the feed last answered; ingestion requests what comes after. Written in the transactions that write the bars';
 COMMENT ON COLUMN market.series.source IS 'The feed';
-COMMENT ON COLUMN market.series.newest IS 'End of the newest bar that came; of a futures market over all its contracts; NULL: none yet';
-COMMENT ON COLUMN market.series.answered_at IS 'When the feed last answered, be it that there is nothing new';
-COMMENT ON COLUMN market.series.failed_at IS 'When it last did not; it is stale where this is later than answered_at';
+COMMENT ON COLUMN market.series.newest IS 'End of the newest bar, over all contracts of a futures market; NULL: none yet';
+COMMENT ON COLUMN market.series.answered_at IS 'When the feed last answered, also without new bars';
+COMMENT ON COLUMN market.series.failed_at IS 'When the feed last failed; the series is stale where this is later than answered_at';
 
 CREATE TABLE market.quality_issue (
     symbol       text COLLATE "C" NOT NULL CHECK (symbol <> ''),
@@ -95,11 +95,11 @@ CREATE TABLE market.quality_issue (
     CONSTRAINT issue_decided_wholly CHECK (num_nulls(decided_by, decided_at, decision, decision_why) IN (0, 4))
 );
 CREATE INDEX quality_issue_open ON market.quality_issue (symbol, found_at) WHERE decision IS NULL AND ended_at IS NULL;
-COMMENT ON TABLE market.quality_issue IS 'What was quarantined or flagged, why, and who decided what about it';
-COMMENT ON COLUMN market.quality_issue.detail IS 'What, got, expected: a sentence for a person';
-COMMENT ON COLUMN market.quality_issue.bar IS 'The offending row or rows as JSON, as they came';
-COMMENT ON COLUMN market.quality_issue.outcome IS 'quarantined: the bar is not in market.bar; halted: no entries meanwhile; flagged: told, no more';
-COMMENT ON COLUMN market.quality_issue.ended_at IS 'From when on the series passed the check again';
+COMMENT ON TABLE market.quality_issue IS 'Bars that failed a check and series that stop entries: why, and who decided what; written by ingestion and `alphapivot data`';
+COMMENT ON COLUMN market.quality_issue.detail IS 'One sentence: what, got, expected';
+COMMENT ON COLUMN market.quality_issue.bar IS 'The offending rows as JSON, as received';
+COMMENT ON COLUMN market.quality_issue.outcome IS 'quarantined: the bar is not in market.bar; halted: no entries in the instrument until the series passes or someone accepts it; flagged: reported only';
+COMMENT ON COLUMN market.quality_issue.ended_at IS 'When the series passed the check again';
 
 -- Rolls, splits and dividends -----------------------------------------------------------------------------------------
 
@@ -114,9 +114,9 @@ CREATE TABLE market.roll (
     PRIMARY KEY (symbol, ts),
     CONSTRAINT roll_changes_contract CHECK (contract <> previous OR contract = '')
 );
-COMMENT ON TABLE market.roll IS 'Which futures contract is the front one after ts, and the offset of its adjusted prices';
-COMMENT ON COLUMN market.roll.previous IS 'The contract before; empty for the first';
-COMMENT ON COLUMN market.roll.spread IS 'The new contract''s close less the old one''s when the roll was decided';
+COMMENT ON TABLE market.roll IS 'The front contract after ts, and the offset of its adjusted prices; written by ingestion';
+COMMENT ON COLUMN market.roll.previous IS 'The front contract before it; empty for the first';
+COMMENT ON COLUMN market.roll.spread IS 'The new contract''s close minus the old one''s when the roll was decided';
 COMMENT ON COLUMN market.roll."offset" IS 'adjusted = raw + offset, anchored at the first contract, so that history never changes';
 
 CREATE TABLE market.roll_revision (
@@ -138,10 +138,10 @@ CREATE TABLE market.corporate_action (
     ingested_at timestamptz      NOT NULL,
     PRIMARY KEY (symbol, kind, ts)
 );
-COMMENT ON TABLE market.corporate_action IS 'Splits and dividends: bars complete after ts are without what they gave';
-COMMENT ON COLUMN market.corporate_action.ts IS 'The open of the first session ex';
-COMMENT ON COLUMN market.corporate_action.value IS 'split: new shares for one old; dividend: per share, in quoted units, as paid then';
-COMMENT ON COLUMN market.corporate_action.factor IS 'Adjusted prices after ts are multiplied by it, anchored at the first bar, so that history never changes';
+COMMENT ON TABLE market.corporate_action IS 'Splits and dividends of spot markets, in their current version: bars after ts are ex; written by ingestion';
+COMMENT ON COLUMN market.corporate_action.ts IS 'Open of the first session ex';
+COMMENT ON COLUMN market.corporate_action.value IS 'split: new shares per old share; dividend: amount per share in the quote unit, as paid';
+COMMENT ON COLUMN market.corporate_action.factor IS 'Multiplies prices after ts to adjust them, anchored at the first bar, so that history never changes';
 
 CREATE TABLE market.corporate_action_revision (
     LIKE market.corporate_action,
@@ -171,9 +171,9 @@ CREATE TABLE ops.run (
 );
 CREATE INDEX run_started_at ON ops.run (started_at);
 CREATE INDEX run_known_at ON ops.run (known_at);
-COMMENT ON TABLE ops.run IS 'A run is a pure function of as_of, known_at, config and code: frozen at its first attempt';
+COMMENT ON TABLE ops.run IS 'One run: a pure function of as_of, known_at, config and code, which are frozen at its first attempt';
 COMMENT ON COLUMN ops.run.kind IS 'ingest, signals, trade, pipeline, backtest ...';
-COMMENT ON COLUMN ops.run.known_at IS 'The instant up to which it reads the database; NULL until its ingestion is over';
+COMMENT ON COLUMN ops.run.known_at IS 'It reads the database as of this instant; NULL until its ingestion is done';
 COMMENT ON COLUMN ops.run.config IS 'The whole config without secrets';
 
 CREATE TABLE ops.batch (
@@ -190,9 +190,9 @@ CREATE TABLE ops.batch (
 );
 CREATE INDEX batch_run ON ops.batch (run_id, step);
 CREATE INDEX batch_written_at ON ops.batch (written_at);
-COMMENT ON TABLE ops.batch IS 'One execution of one step: what every signal, composite and revision names as its author';
+COMMENT ON TABLE ops.batch IS 'One execution of one step; signals, composites and revisions name the batch that wrote them';
 COMMENT ON COLUMN ops.batch.rows IS 'Rows new, changed and unchanged, by table';
-COMMENT ON COLUMN ops.batch.written_at IS 'Taken under the writers'' lock: from when on the hub knows what this batch wrote; NULL: it wrote no bulk rows';
+COMMENT ON COLUMN ops.batch.written_at IS 'When the hub first had its bulk rows, taken under the writers'' lock; NULL: it wrote none';
 
 CREATE TABLE ops.receipt (
     run_id      text        NOT NULL REFERENCES ops.run,
@@ -204,7 +204,7 @@ CREATE TABLE ops.receipt (
     made_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, step, inputs_hash)
 );
-COMMENT ON TABLE ops.receipt IS 'Proof that a step of a run was done with these inputs; written with its rows, so that a Retry skips it';
+COMMENT ON TABLE ops.receipt IS 'Proof that a step of a run is done for these inputs; written in the transaction of its rows, so that a Retry skips the step';
 
 CREATE TABLE ops.alert (
     key      text        PRIMARY KEY,
@@ -217,34 +217,35 @@ CREATE TABLE ops.alert (
     failure  text        NOT NULL DEFAULT ''
 );
 CREATE INDEX alert_at ON ops.alert (at);
-COMMENT ON TABLE ops.alert IS 'What a person was told of; an alert that nobody received is sent again by the next pass, for a day';
-COMMENT ON COLUMN ops.alert.key IS 'Names the event itself, so that it is told once: lock:17, run:<run_id>:2';
+COMMENT ON TABLE ops.alert IS 'Alerts, one row per event; the next pass sends what nobody received again, for a day';
+COMMENT ON COLUMN ops.alert.key IS 'Identity of the event, so that it is sent once: lock:17, run:<run_id>:2';
 
 CREATE TABLE ops.migration (
     name       text PRIMARY KEY,
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE ops.migration IS 'The files of sql/ that were applied, with the SHA-256 of what they said';
+COMMENT ON TABLE ops.migration IS 'The files of sql/changes that this database has, with their SHA-256; up to 150 the former files of sql/';
 
 -- Retention -----------------------------------------------------------------------------------------------------------
--- Retention: what [retention] lets go, in months that are committed one by one, and a record of what went. TimescaleDB's
--- scheduler calls the same procedure, so that nothing goes there that would stay on plain PostgreSQL.
+
+-- Rows that [retention] does not keep are deleted a month at a time, each month committed. TimescaleDB's scheduler calls the
+-- same procedure, so that it deletes nothing that plain PostgreSQL would keep.
 --
--- What an order leads back to never goes: the bars of its decision and their versions, the composite, the scores, rolls and
--- splits as they were known then. Runs, batches and receipts are never deleted.
+-- What an order leads back to is never deleted: the bars of its decision and their versions, the composite, the scores, rolls
+-- and splits as known then. Runs, batches and receipts are never deleted.
 
 CREATE VIEW ops.traded AS
 SELECT d.symbol, d.as_of, d.decided_at, d.score_ts, d.batch_id, d.run_id,
        d.bars->>'market' AS market, d.bars->>'interval' AS interval,
        tstzrange((d.bars->>'first')::timestamptz, (d.bars->>'last')::timestamptz, '[]') AS span
 FROM trading.decision AS d WHERE EXISTS (SELECT FROM trading.intent AS i WHERE i.decision_id = d.decision_id);
-COMMENT ON VIEW ops.traded IS 'The decisions that led to orders, and the bars that they stood on';
+COMMENT ON VIEW ops.traded IS 'Decisions that led to orders, and the span of bars they rest on';
 
 CREATE VIEW ops.traded_bars AS
 SELECT symbol, market, interval, range_agg(span) AS spans FROM ops.traded
 WHERE NOT lower_inf(span) GROUP BY symbol, market, interval;
-COMMENT ON VIEW ops.traded_bars IS 'The times whose bars, of whichever contract, an order leads back to';
+COMMENT ON VIEW ops.traded_bars IS 'Spans of bars, of any contract, that an order leads back to; retention keeps them';
 
 CREATE TABLE ops.maintenance (
     maintenance_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -253,8 +254,8 @@ CREATE TABLE ops.maintenance (
     before         timestamptz NOT NULL,
     rows           bigint      NOT NULL CHECK (rows >= 0)
 );
-COMMENT ON TABLE ops.maintenance IS 'What retention has deleted, and when';
-COMMENT ON COLUMN ops.maintenance.before IS 'What was older than this went';
+COMMENT ON TABLE ops.maintenance IS 'What retention deleted, and when';
+COMMENT ON COLUMN ops.maintenance.before IS 'Rows older than this were deleted';
 
 CREATE FUNCTION ops.expired(config jsonb)
 RETURNS TABLE (what text, relation regclass, dated name, before timestamptz, condition text) LANGUAGE sql STABLE AS $$
@@ -287,7 +288,7 @@ RETURNS TABLE (what text, relation regclass, dated name, before timestamptz, con
                   ' - make_interval(days => %s))', (config->>'replays')::integer)
     FROM (VALUES ('signals.signal'), ('signals.composite')) AS n (name) WHERE config->>'replays' IS NOT NULL
 $$;
-COMMENT ON FUNCTION ops.expired IS 'For each kind of rows that [retention] lets go: where they are and which they are';
+COMMENT ON FUNCTION ops.expired IS 'For each kind of row that [retention] deletes: its table, and the condition that selects it';
 
 CREATE PROCEDURE ops.retain(job_id integer, config jsonb) LANGUAGE plpgsql AS $$
 DECLARE
@@ -316,4 +317,4 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE ops.retain IS 'Deletes what [retention] lets go; job_id is what TimescaleDB''s scheduler gives';
+COMMENT ON PROCEDURE ops.retain IS 'Deletes what [retention] does not keep; job_id is passed by TimescaleDB''s scheduler';

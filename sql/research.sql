@@ -2,9 +2,9 @@
 
 CREATE SCHEMA research;
 
--- Evaluations: how well each pillar, part, timeframe and the composite foretold what prices did next ------------------
+-- Evaluations ---------------------------------------------------------------------------------------------------------
 
--- Gates foretell no direction: they are measured against how far prices moved, and how far against the composite's side.
+-- Gates predict no direction: they are measured against how far prices moved, and how far against the composite's side.
 
 CREATE TABLE research.evaluation (
     evaluation_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -14,7 +14,7 @@ CREATE TABLE research.evaluation (
     code_version  text        NOT NULL,
     made_at       timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE research.evaluation IS 'One run of `alphapivot evaluate` over the scores of a scope up to as_of';
+COMMENT ON TABLE research.evaluation IS 'One run of `alphapivot evaluate`: how well scores of a scope up to as_of predicted prices';
 
 CREATE TABLE research.evaluation_score (
     evaluation_id   bigint  NOT NULL REFERENCES research.evaluation ON DELETE CASCADE,
@@ -31,14 +31,15 @@ CREATE TABLE research.evaluation_score (
     outcome         text    NOT NULL DEFAULT 'return' CHECK (outcome IN ('return', 'move', 'against')),
     PRIMARY KEY (evaluation_id, subject, outcome, interval, horizon, slice)
 );
-COMMENT ON COLUMN research.evaluation_score.horizon IS 'Bars of the interval over which the following return is taken';
+COMMENT ON TABLE research.evaluation_score IS 'How well each score predicted its outcome: by timeframe, horizon and slice';
+COMMENT ON COLUMN research.evaluation_score.horizon IS 'Bars of the interval over which the outcome is measured';
 COMMENT ON COLUMN research.evaluation_score.slice IS 'all, a symbol, or a year';
-COMMENT ON COLUMN research.evaluation_score.t IS 'Of ic, corrected for overlapping returns and for symbols that move together';
-COMMENT ON COLUMN research.evaluation_score.subject IS 'composite, a pillar (a gating one: its gate), or a part as trend.stack';
+COMMENT ON COLUMN research.evaluation_score.t IS 't-statistic of ic, corrected for overlapping returns and for symbols that move together';
+COMMENT ON COLUMN research.evaluation_score.subject IS 'composite, a pillar (a gating one: its gate), or a part such as trend.stack';
 COMMENT ON COLUMN research.evaluation_score.outcome IS
-    'What followed: the return; or, for gates, its size (move), and the farthest way against the composite''s side in ATR';
+    'return; for gates: move, the size of the return, or against, the farthest move against the composite''s side in ATR';
 COMMENT ON COLUMN research.evaluation_score.ic IS
-    'Rank correlation of score and outcome within symbols; of a gate that is worth something it is negative';
+    'Rank correlation of score and outcome within symbols; negative for a useful gate';
 
 CREATE TABLE research.evaluation_decile (
     evaluation_id bigint   NOT NULL REFERENCES research.evaluation ON DELETE CASCADE,
@@ -53,7 +54,8 @@ CREATE TABLE research.evaluation_decile (
     outcome       text     NOT NULL DEFAULT 'return' CHECK (outcome IN ('return', 'move', 'against')),
     PRIMARY KEY (evaluation_id, subject, outcome, interval, horizon, decile)
 );
-COMMENT ON COLUMN research.evaluation_decile.mean_outcome IS 'Return or its size as a share of the price; against: ATR';
+COMMENT ON TABLE research.evaluation_decile IS 'Mean outcome by decile of each score';
+COMMENT ON COLUMN research.evaluation_decile.mean_outcome IS 'return and move: as a share of the price; against: in ATR';
 
 CREATE TABLE research.evaluation_correlation (
     evaluation_id bigint NOT NULL REFERENCES research.evaluation ON DELETE CASCADE,
@@ -63,11 +65,9 @@ CREATE TABLE research.evaluation_correlation (
     correlation   double precision CHECK (correlation BETWEEN -1.000001 AND 1.000001),
     PRIMARY KEY (evaluation_id, interval, subject, other)
 );
+COMMENT ON TABLE research.evaluation_correlation IS 'Correlations between the scores of two pillars on one timeframe';
 
 -- Backtests -----------------------------------------------------------------------------------------------------------
-
--- Backtests: what was asked, how far it has come, what came of it. Its decisions, orders and fills stand in schema trading
--- under its book, its scores in schema signals under the same name as scope; config and code version in ops.run.
 
 CREATE TABLE research.backtest (
     run_id       text        PRIMARY KEY REFERENCES ops.run,
@@ -88,15 +88,15 @@ CREATE TABLE research.backtest (
     made_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK (since < until)
 );
-COMMENT ON TABLE research.backtest IS 'What each backtest was asked and what came of it; the rest stands under its book';
-COMMENT ON COLUMN research.backtest.book IS 'In trading.*; also the scope of its scores in signals.*, but for the trials of a search, which share theirs: ops.run names it';
-COMMENT ON COLUMN research.backtest.begins IS 'The first instant that counts: before it no score is known';
-COMMENT ON COLUMN research.backtest.done_until IS 'Traded and committed up to here: a killed backtest goes on after it';
-COMMENT ON COLUMN research.backtest.instants IS 'How often it decided';
+COMMENT ON TABLE research.backtest IS 'One backtest: its period and result; its decisions, orders and fills are in schema trading under its book';
+COMMENT ON COLUMN research.backtest.book IS 'Its book in schema trading, and the scope of its scores in schema signals; trials of a search share scores, under the scope in ops.run';
+COMMENT ON COLUMN research.backtest.begins IS 'First instant that counts: no score is known before it';
+COMMENT ON COLUMN research.backtest.done_until IS 'Traded and committed up to here; an interrupted backtest continues after it';
+COMMENT ON COLUMN research.backtest.instants IS 'Number of instants at which it decided';
 COMMENT ON COLUMN research.backtest.net_return IS 'end_equity / start_equity - 1, after all costs';
 COMMENT ON COLUMN research.backtest.max_drawdown IS 'The largest fall from a peak of equity, as a share of the peak';
-COMMENT ON COLUMN research.backtest.digest IS 'Of decisions, orders, fills, trades and equity, without ids and wall-clock times: equal inputs, equal digest';
-COMMENT ON COLUMN research.backtest.seconds IS 'Time by stage';
+COMMENT ON COLUMN research.backtest.digest IS 'Digest of decisions, orders, fills, trades and equity, without ids and wall-clock times: equal inputs, equal digest';
+COMMENT ON COLUMN research.backtest.seconds IS 'Seconds by stage';
 
 CREATE TABLE research.backtest_warning (
     run_id  text    NOT NULL REFERENCES research.backtest ON DELETE CASCADE,
@@ -106,7 +106,7 @@ CREATE TABLE research.backtest_warning (
     message text    NOT NULL,
     PRIMARY KEY (run_id, number)
 );
-COMMENT ON TABLE research.backtest_warning IS 'What a reader of a backtest must know before believing it: survivorship, data, warm-up, halts';
+COMMENT ON TABLE research.backtest_warning IS 'Caveats of a backtest''s result: survivorship, data, warm-up, halts';
 
 -- Reports -------------------------------------------------------------------------------------------------------------
 
@@ -124,17 +124,17 @@ CREATE TABLE research.report (
     UNIQUE (book, digest),
     CHECK (since <= until)
 );
-COMMENT ON TABLE research.report IS 'How a book did up to an instant, as `alphapivot report` found it; the same numbers again are not kept twice';
-COMMENT ON COLUMN research.report.report_id IS 'Its number';
+COMMENT ON TABLE research.report IS 'Performance of a book up to an instant, by `alphapivot report`; identical numbers are stored once';
+COMMENT ON COLUMN research.report.report_id IS 'Identity of the report';
 COMMENT ON COLUMN research.report.book IS 'The account, or a backtest''s own';
 COMMENT ON COLUMN research.report.since IS 'The first mark';
 COMMENT ON COLUMN research.report.until IS 'The last mark';
-COMMENT ON COLUMN research.report.currency IS 'Of the book: all money of the report is in it';
-COMMENT ON COLUMN research.report.config_hash IS 'Of the newest run that decided; NULL: none did';
-COMMENT ON COLUMN research.report.code_version IS 'Of the same run';
-COMMENT ON COLUMN research.report.warnings IS 'What to know before believing it';
-COMMENT ON COLUMN research.report.digest IS 'Of all its numbers';
-COMMENT ON COLUMN research.report.made_at IS 'When it was found first';
+COMMENT ON COLUMN research.report.currency IS 'Currency of the book and of all money in the report';
+COMMENT ON COLUMN research.report.config_hash IS 'Config of the newest run that decided; NULL: none';
+COMMENT ON COLUMN research.report.code_version IS 'Code of the same run';
+COMMENT ON COLUMN research.report.warnings IS 'Caveats';
+COMMENT ON COLUMN research.report.digest IS 'Digest of all its numbers';
+COMMENT ON COLUMN research.report.made_at IS 'When it was first computed';
 
 CREATE TABLE research.report_figure (
     report_id  bigint  NOT NULL REFERENCES research.report ON DELETE CASCADE,
@@ -146,12 +146,12 @@ CREATE TABLE research.report_figure (
     PRIMARY KEY (report_id, name)
 );
 COMMENT ON TABLE research.report_figure IS 'Every figure of a report';
-COMMENT ON COLUMN research.report_figure.report_id IS 'Its report';
+COMMENT ON COLUMN research.report_figure.report_id IS 'The report: research.report';
 COMMENT ON COLUMN research.report_figure.name IS 'Such as sharpe';
-COMMENT ON COLUMN research.report_figure.label IS 'As the page has it';
+COMMENT ON COLUMN research.report_figure.label IS 'As the page shows it';
 COMMENT ON COLUMN research.report_figure.form IS 'money: in the book''s currency; share: 0.01 is one percent; r: multiples of what was risked';
-COMMENT ON COLUMN research.report_figure.value IS 'NULL: it cannot be known';
-COMMENT ON COLUMN research.report_figure.definition IS 'How it is reckoned, and whose definition that is';
+COMMENT ON COLUMN research.report_figure.value IS 'NULL: unknown';
+COMMENT ON COLUMN research.report_figure.definition IS 'How it is computed, and by whose definition';
 
 CREATE TABLE research.report_month (
     report_id bigint NOT NULL REFERENCES research.report ON DELETE CASCADE,
@@ -160,9 +160,9 @@ CREATE TABLE research.report_month (
     PRIMARY KEY (report_id, month)
 );
 COMMENT ON TABLE research.report_month IS 'Returns by month';
-COMMENT ON COLUMN research.report_month.report_id IS 'Its report';
-COMMENT ON COLUMN research.report_month.month IS 'Its first day';
-COMMENT ON COLUMN research.report_month.value IS 'Compounded return, deposits left out';
+COMMENT ON COLUMN research.report_month.report_id IS 'The report: research.report';
+COMMENT ON COLUMN research.report_month.month IS 'First day of the month';
+COMMENT ON COLUMN research.report_month.value IS 'Compounded return, deposits excluded';
 
 CREATE TABLE research.report_trade (
     report_id bigint  NOT NULL REFERENCES research.report ON DELETE CASCADE,
@@ -175,15 +175,15 @@ CREATE TABLE research.report_trade (
     closed    boolean NOT NULL,
     PRIMARY KEY (report_id, trade_id)
 );
-COMMENT ON TABLE research.report_trade IS 'Every trade that entered';
-COMMENT ON COLUMN research.report_trade.report_id IS 'Its report';
+COMMENT ON TABLE research.report_trade IS 'Every trade of a report that entered';
+COMMENT ON COLUMN research.report_trade.report_id IS 'The report: research.report';
 COMMENT ON COLUMN research.report_trade.trade_id IS 'api.closed_trades, api.open_trades';
-COMMENT ON COLUMN research.report_trade.result IS 'After costs; of an open one at its last price';
-COMMENT ON COLUMN research.report_trade.r IS 'result over what was risked; NULL: nothing was';
+COMMENT ON COLUMN research.report_trade.result IS 'After costs, book currency; an open trade at its last price';
+COMMENT ON COLUMN research.report_trade.r IS 'result / amount risked; NULL: nothing was risked';
 COMMENT ON COLUMN research.report_trade.mae IS 'Maximum adverse excursion, in R';
 COMMENT ON COLUMN research.report_trade.mfe IS 'Maximum favourable excursion, in R';
 COMMENT ON COLUMN research.report_trade.days_held IS 'Calendar days from entry to exit, or to the report''s end';
-COMMENT ON COLUMN research.report_trade.closed IS 'Has it left?';
+COMMENT ON COLUMN research.report_trade.closed IS 'True if the trade is closed';
 
 CREATE TABLE research.report_contribution (
     report_id bigint  NOT NULL REFERENCES research.report ON DELETE CASCADE,
@@ -195,14 +195,14 @@ CREATE TABLE research.report_contribution (
     trades    integer NOT NULL CHECK (trades > 0),
     PRIMARY KEY (report_id, kind, name)
 );
-COMMENT ON TABLE research.report_contribution IS 'What each pillar, symbol and side brought: the results of a kind sum to those of all trades';
-COMMENT ON COLUMN research.report_contribution.report_id IS 'Its report';
+COMMENT ON TABLE research.report_contribution IS 'Contribution of each pillar, symbol and side; the results of a kind sum to those of all trades';
+COMMENT ON COLUMN research.report_contribution.report_id IS 'The report: research.report';
 COMMENT ON COLUMN research.report_contribution.kind IS 'pillar, symbol or side';
-COMMENT ON COLUMN research.report_contribution.name IS 'Such as trend, SP500 or LONG; unknown: trades whose decision kept no votes';
-COMMENT ON COLUMN research.report_contribution.result IS 'After costs; a pillar''s: its share of the score at the entry times what the trade brought';
-COMMENT ON COLUMN research.report_contribution.won IS 'Sum of what is positive';
-COMMENT ON COLUMN research.report_contribution.lost IS 'Sum of what is negative';
-COMMENT ON COLUMN research.report_contribution.trades IS 'How many trades it had a part in';
+COMMENT ON COLUMN research.report_contribution.name IS 'Such as trend, SP500 or LONG; unknown: trades whose decision has no terms';
+COMMENT ON COLUMN research.report_contribution.result IS 'After costs; of a pillar: its share of the score at entry times the trade''s result';
+COMMENT ON COLUMN research.report_contribution.won IS 'Sum of the positive results';
+COMMENT ON COLUMN research.report_contribution.lost IS 'Sum of the negative results';
+COMMENT ON COLUMN research.report_contribution.trades IS 'Number of trades it took part in';
 
 CREATE TABLE research.report_cost (
     report_id  bigint  NOT NULL REFERENCES research.report ON DELETE CASCADE,
@@ -214,14 +214,14 @@ CREATE TABLE research.report_cost (
     fills      integer NOT NULL CHECK (fills > 0),
     PRIMARY KEY (report_id, symbol)
 );
-COMMENT ON TABLE research.report_cost IS 'What trading each symbol cost';
-COMMENT ON COLUMN research.report_cost.report_id IS 'Its report';
+COMMENT ON TABLE research.report_cost IS 'Trading costs by symbol, in the book''s currency';
+COMMENT ON COLUMN research.report_cost.report_id IS 'The report: research.report';
 COMMENT ON COLUMN research.report_cost.symbol IS 'The underlying';
 COMMENT ON COLUMN research.report_cost.commission IS 'Fees';
-COMMENT ON COLUMN research.report_cost.slippage IS 'From the open that filled, or an order''s own price, to the price; negative: better';
-COMMENT ON COLUMN research.report_cost.delay IS 'From the close that was decided on to that open; negative: better';
+COMMENT ON COLUMN research.report_cost.slippage IS 'From the open that filled, or the order''s own price, to the fill price; negative: better';
+COMMENT ON COLUMN research.report_cost.delay IS 'From the close of the decision to that open; negative: better';
 COMMENT ON COLUMN research.report_cost.notional IS 'Sum of |price x quantity|';
-COMMENT ON COLUMN research.report_cost.fills IS 'Executions';
+COMMENT ON COLUMN research.report_cost.fills IS 'Number of executions';
 
 -- Searches ------------------------------------------------------------------------------------------------------------
 
@@ -252,8 +252,8 @@ CREATE TABLE research.tune (
     verdict       text,
     judged_at     timestamptz
 );
-COMMENT ON TABLE research.tune IS 'One question to `alphapivot tune`, and how it was judged last';
-COMMENT ON COLUMN research.tune.known_at IS 'All trials read the hub as it was then, also those after an interruption';
+COMMENT ON TABLE research.tune IS 'One search by `alphapivot tune`, and its latest verdict';
+COMMENT ON COLUMN research.tune.known_at IS 'All trials read the hub as of this instant, also those after an interruption';
 
 CREATE TABLE research.tune_trial (
     tune_id     bigint  NOT NULL REFERENCES research.tune ON DELETE CASCADE,
@@ -270,9 +270,10 @@ CREATE TABLE research.tune_trial (
     days        date[]  NOT NULL,
     PRIMARY KEY (tune_id, trial)
 );
-COMMENT ON COLUMN research.tune_trial.values IS 'The keys as config.ini writes them';
-COMMENT ON COLUMN research.tune_trial.held IS 'Days within which 95 % of the trades were over';
-COMMENT ON COLUMN research.tune_trial.returns IS 'Of the equity, from day to day';
+COMMENT ON TABLE research.tune_trial IS 'One config that a search tried, and its result over the whole period';
+COMMENT ON COLUMN research.tune_trial.values IS 'Values of the keys, as in config.ini';
+COMMENT ON COLUMN research.tune_trial.held IS 'Days within which 95 % of the trades closed';
+COMMENT ON COLUMN research.tune_trial.returns IS 'Daily returns of equity';
 
 CREATE TABLE research.tune_fold (
     tune_id    bigint  NOT NULL REFERENCES research.tune ON DELETE CASCADE,
@@ -288,3 +289,4 @@ CREATE TABLE research.tune_fold (
     FOREIGN KEY (tune_id, trial) REFERENCES research.tune_trial ON DELETE CASCADE,
     CHECK (train_from < train_to AND train_to < test_from AND test_from <= test_to)
 );
+COMMENT ON TABLE research.tune_fold IS 'One fold of the walk-forward: the best trial of training, and its objective in training and test';

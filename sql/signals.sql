@@ -1,4 +1,5 @@
--- Schema signals: what the pillars make of the bars. The conventions are those of hub.sql.
+-- Schema signals: scores of pillars, the composites blended from them, and what both are calibrated with.
+-- The conventions are those of hub.sql.
 
 CREATE SCHEMA signals;
 
@@ -15,10 +16,10 @@ CREATE TABLE signals.signal (
     PRIMARY KEY (scope, pillar, symbol, interval, ts)
 );
 CREATE INDEX signal_ts ON signals.signal USING brin (ts) WITH (pages_per_range = 32);
-COMMENT ON TABLE signals.signal IS 'What one pillar says of one symbol on one timeframe';
+COMMENT ON TABLE signals.signal IS 'Score of one pillar for one symbol on one timeframe, in its current version; written by the pillar steps';
 COMMENT ON COLUMN signals.signal.scope IS 'live, or the name of a backtest or replay';
-COMMENT ON COLUMN signals.signal.score IS '-100 fully short to 100 fully long; NULL: cannot be known';
-COMMENT ON COLUMN signals.signal.gate IS '0 closed to 1 open; NULL: the pillar has no gate, or it cannot be known';
+COMMENT ON COLUMN signals.signal.score IS '-100 fully short to 100 fully long; NULL: unknown';
+COMMENT ON COLUMN signals.signal.gate IS '0 closed to 1 open; NULL: the pillar has no gate, or it is unknown';
 COMMENT ON COLUMN signals.signal.veto IS 'A reason code';
 COMMENT ON COLUMN signals.signal.batch_id IS 'The ops.batch that wrote this version';
 
@@ -28,7 +29,7 @@ CREATE TABLE signals.signal_revision (
     superseded_by bigint      NOT NULL,
     PRIMARY KEY (scope, pillar, symbol, interval, ts, batch_id)
 );
-COMMENT ON TABLE signals.signal_revision IS 'Signals as they were; a decision may stand on them';
+COMMENT ON TABLE signals.signal_revision IS 'Former versions of signals; a decision may rest on them';
 
 CREATE TABLE signals.composite (
     scope        text COLLATE "C" NOT NULL CHECK (scope <> ''),
@@ -43,7 +44,7 @@ CREATE TABLE signals.composite (
     PRIMARY KEY (scope, symbol, ts)
 );
 CREATE INDEX composite_ts ON signals.composite USING brin (ts) WITH (pages_per_range = 32);
-COMMENT ON TABLE signals.composite IS 'The blended score of one symbol at one instant: score = raw x gate';
+COMMENT ON TABLE signals.composite IS 'The blended score of one symbol at one instant, in its current version: score = raw x gate; written by the composite step';
 
 CREATE TABLE signals.composite_revision (
     LIKE signals.composite,
@@ -51,7 +52,7 @@ CREATE TABLE signals.composite_revision (
     superseded_by bigint      NOT NULL,
     PRIMARY KEY (scope, symbol, ts, batch_id)
 );
-COMMENT ON TABLE signals.composite_revision IS 'Composites as they were; a decision may stand on them';
+COMMENT ON TABLE signals.composite_revision IS 'Former versions of composites; a decision may rest on them';
 
 CREATE TABLE signals.calibration (
     scope          text COLLATE "C" NOT NULL CHECK (scope <> ''),
@@ -67,7 +68,7 @@ CREATE TABLE signals.calibration (
 );
 COMMENT ON TABLE signals.calibration IS 'Pillar scalars and correlations, fitted at fixed dates from the past only';
 COMMENT ON COLUMN signals.calibration.subject IS 'A pillar, or two as momentum|trend';
-COMMENT ON COLUMN signals.calibration.value IS 'A scalar, or a correlation; 1 where too little was known to fit it';
+COMMENT ON COLUMN signals.calibration.value IS 'A scalar, or a correlation; 1 where the data were too few to fit it';
 
 CREATE TABLE signals.calibration_revision (
     LIKE signals.calibration,
@@ -75,7 +76,7 @@ CREATE TABLE signals.calibration_revision (
     superseded_by bigint      NOT NULL,
     PRIMARY KEY (scope, kind, subject, effective_from, batch_id)
 );
-COMMENT ON TABLE signals.calibration_revision IS 'Calibrations as they were; a decision may stand on them';
+COMMENT ON TABLE signals.calibration_revision IS 'Former versions of calibrations, from before bars were restated; a decision may rest on them';
 
 CREATE TABLE signals.watermark (
     scope    text COLLATE "C" NOT NULL CHECK (scope <> ''),
@@ -87,5 +88,5 @@ CREATE TABLE signals.watermark (
     known_at timestamptz      NOT NULL,
     PRIMARY KEY (scope, pillar, interval, shard)
 );
-COMMENT ON TABLE signals.watermark IS 'Up to when a pillar has scored a shard, and what it knew then; a step goes on from here';
-COMMENT ON COLUMN signals.watermark.hash IS 'Of the pillar''s parameters and code and the shard''s symbols; another hash: score everything';
+COMMENT ON TABLE signals.watermark IS 'How far a pillar has scored a shard, and as of when; its next step continues from here';
+COMMENT ON COLUMN signals.watermark.hash IS 'Hash of the pillar''s parameters, its code and the shard''s symbols; if it differs, everything is scored again';

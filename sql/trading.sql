@@ -1,6 +1,6 @@
--- Schema trading: decisions, orders and money of each book; schema paper: the paper broker's own memory, which plays the
--- remote system and so shares no transaction and no key with `trading`.
--- No row is ever deleted, history is append-only, and every state change of an order is kept: triggers see to it.
+-- Schema trading: decisions, orders and money of each book. Schema paper: the paper broker's own memory; it plays the remote
+-- system, so it shares no transaction and no key with trading.
+-- No row is ever deleted, history is append-only, and every state change of an order is kept: triggers enforce it.
 
 CREATE SCHEMA trading;
 CREATE SCHEMA paper;
@@ -19,25 +19,26 @@ CREATE TABLE trading.decision (
     strategy text NOT NULL,
     symbol text NOT NULL,
     as_of timestamptz NOT NULL,
-    batch_id bigint,                            -- the composite's version; null where there was no composite
+    batch_id bigint,                            -- the composite's version; NULL: there was none
     run_id text NOT NULL,
     action text NOT NULL
         CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
     reasons text[] NOT NULL,
-    gates jsonb NOT NULL,                       -- every gate that was asked: {name: {passed, value, limit}}
+    gates jsonb NOT NULL,                       -- every gate that was checked: {name: {passed, value, limit}}
     score_ts timestamptz,
     score real CHECK (score BETWEEN -100 AND 100), -- NaN sorts above every number, so it fails here too
     raw real CHECK (raw BETWEEN -100 AND 100),
     gate real CHECK (gate BETWEEN 0 AND 1),
     veto text,
-    terms jsonb,                                -- the composite's parts, as the caller computed them
-    bars jsonb NOT NULL,                        -- which bars, by key and version
+    terms jsonb,                                -- the composite's parts, as the run computed them
+    bars jsonb NOT NULL,                        -- the bars it rests on, by key and version
     plan jsonb,                                 -- quantity, prices, distance, what capped it
     decided_at timestamptz NOT NULL,
     stop numeric,                               -- where an AMEND moves the stop
     CHECK (action <> 'DENIED' OR cardinality(reasons) > 0),
     CONSTRAINT decision_amend CHECK ((action = 'AMEND') = (stop IS NOT NULL))
 );
+COMMENT ON TABLE trading.decision IS 'Every decision of a book, HOLD and NONE included: its reasons, gates, score and plan; written by trade runs before any order';
 -- one decision for each version of the composite, and one without; UNIQUE NULLS NOT DISTINCT takes PostgreSQL 15
 CREATE UNIQUE INDEX decision_once ON trading.decision (book, strategy, symbol, as_of, coalesce(batch_id, -1));
 CREATE INDEX ON trading.decision (book, as_of);
@@ -55,10 +56,11 @@ CREATE TABLE trading.intent (
     score real CHECK (score BETWEEN -100 AND 100),
     created_at timestamptz NOT NULL,
     valid_from timestamptz,                     -- the first instant of a session strictly after as_of
-    expires timestamptz,                        -- an entry that was not sent by then is never sent
+    expires timestamptz,                        -- an entry not sent by then is never sent
     UNIQUE (book, strategy, symbol, as_of, action),
     CONSTRAINT intent_score CHECK (action IN ('ROLL', 'EXIT') OR score IS NOT NULL)
 );
+COMMENT ON TABLE trading.intent IS 'The orders that a decision calls for: at most one per symbol, as_of and action';
 CREATE INDEX intent_decided ON trading.intent (book, as_of);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.intent FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.intent FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
@@ -73,7 +75,7 @@ CREATE TABLE trading.position (
     qty numeric NOT NULL,
     PRIMARY KEY (book, symbol, market, contract)
 );
-COMMENT ON TABLE trading.position IS 'What the orders of a book make, signed: of each the fills that were read, or what the broker says of it where that is more, and what splits made of them. Kept by triggers';
+COMMENT ON TABLE trading.position IS 'Positions of a book, signed, kept by triggers: of each order its fills, or the broker''s filled quantity where that is more, and the effect of splits';
 CREATE TRIGGER never_deleted BEFORE DELETE ON trading.position FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.position FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -95,7 +97,7 @@ CREATE TABLE trading.trade (
     side text NOT NULL CHECK (side IN ('LONG', 'SHORT')),
     state text NOT NULL CHECK (state IN ('PENDING', 'OPEN', 'CLOSED')),
     qty numeric NOT NULL CHECK (qty > 0),       -- as ordered
-    reference numeric NOT NULL,                 -- the close on which the decision stood
+    reference numeric NOT NULL,                 -- the close that the decision rests on
     stop numeric NOT NULL,
     target numeric NOT NULL,
     currency text NOT NULL,
@@ -104,7 +106,7 @@ CREATE TABLE trading.trade (
     entry_qty numeric NOT NULL DEFAULT 0 CHECK (entry_qty BETWEEN 0 AND qty),
     entry_price numeric,
     entry_at timestamptz,
-    -- it may exceed entry_qty: at a broker without OCO both legs of a bracket may fill; the excess is locked and flattened
+    -- it may exceed entry_qty: without OCO at the broker both legs of a bracket may fill; the symbol is locked, the excess flattened
     exit_qty numeric NOT NULL DEFAULT 0 CONSTRAINT trade_exit_qty CHECK (exit_qty >= 0),
     exit_price numeric,
     exit_at timestamptz,
@@ -113,15 +115,15 @@ CREATE TABLE trading.trade (
     close_reason text,
     created_at timestamptz NOT NULL,
     -- a roll is two orders of one intent: the old trade leaves, and a new one, linked to it, enters the next contract
-    rolled boolean NOT NULL DEFAULT false,              -- it is on its way out, and the trade that follows it is there
-    rolled_from bigint UNIQUE REFERENCES trading.trade, -- the trade that this one goes on with
+    rolled boolean NOT NULL DEFAULT false,              -- it only exits: the trade that follows it exists
+    rolled_from bigint UNIQUE REFERENCES trading.trade, -- the trade that this one continues
     spread numeric,                                     -- by which stop, target and basis were shifted at the roll
-    spread_at timestamptz,                              -- since when that is the spread of the fills; before, of the closes
+    spread_at timestamptz,                              -- since then it is the spread of the fills, before of the closes
     basis numeric,                                      -- the first trade's entry price, shifted by the rolls since
     opened_at timestamptz,                              -- when the first trade entered
     -- what splits made of it: quantities are of today's shares, as is the entry price
-    adjusted numeric NOT NULL DEFAULT 0,                -- shares that came (or went) without a fill
-    ratio numeric NOT NULL DEFAULT 1 CHECK (ratio > 0), -- today's shares for one of the entry's
+    adjusted numeric NOT NULL DEFAULT 0,                -- shares gained (or lost) without a fill
+    ratio numeric NOT NULL DEFAULT 1 CHECK (ratio > 0), -- today's shares per share at entry
     paid numeric NOT NULL DEFAULT 0,                    -- dividends and cash for fractions, book currency
     adjusted_at timestamptz,                            -- the last split
     CONSTRAINT trade_stop_and_target CHECK ((side = 'LONG' AND stop < target) OR (side = 'SHORT' AND stop > target)),
@@ -129,7 +131,8 @@ CREATE TABLE trading.trade (
     CONSTRAINT trade_closed_is_flat CHECK (state <> 'CLOSED' OR exit_qty = entry_qty),
     CONSTRAINT trade_rolled_from CHECK (rolled_from IS NULL OR (spread IS NOT NULL AND basis IS NOT NULL))
 );
--- one current trade per symbol; those that a roll leaves behind only exit
+COMMENT ON TABLE trading.trade IS 'One position from entry to exit, with its stop and target: prices in the instrument''s quote unit, money in the book''s currency';
+-- one current trade per symbol; those that a roll replaces only exit
 CREATE UNIQUE INDEX trade_one_open ON trading.trade (book, strategy, symbol) WHERE state <> 'CLOSED' AND NOT rolled;
 CREATE INDEX trade_open ON trading.trade (book) WHERE state <> 'CLOSED';
 CREATE INDEX trade_ended ON trading.trade (book, exit_at);
@@ -151,7 +154,7 @@ CREATE TABLE trading.adjustment (
     symbol text NOT NULL,
     kind text NOT NULL CHECK (kind IN ('split', 'dividend')),
     ts timestamptz NOT NULL,                    -- the open of the first session ex
-    value numeric NOT NULL CHECK (value > 0),   -- new shares for one old; or per share, in quoted units
+    value numeric NOT NULL CHECK (value > 0),   -- new shares per old share; or dividend per share, in the quote unit
     before numeric NOT NULL,                    -- the position, signed
     after numeric NOT NULL,
     cash numeric NOT NULL,                      -- book currency
@@ -159,6 +162,7 @@ CREATE TABLE trading.adjustment (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (trade_id, kind, ts)
 );
+COMMENT ON TABLE trading.adjustment IS 'Splits and dividends booked on open trades';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.adjustment FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.adjustment FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -168,6 +172,7 @@ CREATE TABLE trading.lease (
     book text PRIMARY KEY,
     fence bigint NOT NULL
 );
+COMMENT ON TABLE trading.lease IS 'The fence of each book''s executor: a newer executor raises it, and orders written with an older one are refused';
 CREATE TRIGGER never_deleted BEFORE DELETE ON trading.lease FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.lease FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -208,6 +213,7 @@ CREATE TABLE trading.orders (
     CHECK (state <> 'FILLED' OR cum_qty = qty),
     CHECK (state NOT IN ('REJECTED', 'DENIED', 'ABANDONED') OR reason IS NOT NULL)
 );
+COMMENT ON TABLE trading.orders IS 'Orders, written before they are sent; their state follows the broker''s';
 CREATE UNIQUE INDEX orders_one_working ON trading.orders (trade_id, leg) WHERE NOT trading.is_terminal(state);
 CREATE INDEX orders_working ON trading.orders (book) WHERE NOT trading.is_terminal(state);
 CREATE INDEX orders_updated ON trading.orders (book, updated_at);
@@ -291,6 +297,7 @@ CREATE TABLE trading.order_event (
     fence bigint NOT NULL,
     reason text
 );
+COMMENT ON TABLE trading.order_event IS 'Every change of an order''s state, filled quantity and price; written by a trigger';
 CREATE INDEX ON trading.order_event (client_order_id);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.order_event FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.order_event FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
@@ -309,7 +316,7 @@ CREATE TRIGGER record AFTER INSERT OR UPDATE ON trading.orders FOR EACH ROW EXEC
 
 CREATE TABLE trading.fill (
     book text NOT NULL,
-    exec_id text NOT NULL,                      -- the broker's: a fill that arrives twice counts once
+    exec_id text NOT NULL,                      -- the broker's: a fill reported twice counts once
     client_order_id text NOT NULL REFERENCES trading.orders,
     symbol text NOT NULL,
     market text NOT NULL,
@@ -319,9 +326,10 @@ CREATE TABLE trading.fill (
     price numeric NOT NULL,
     fee numeric NOT NULL,                       -- book currency
     cash numeric NOT NULL,                      -- change of cash before the fee, book currency: cost for spot, realised P&L for futures
-    ts timestamptz NOT NULL,                    -- complete time of the bar that filled it, or the broker's own
+    ts timestamptz NOT NULL,                    -- end of the bar that filled it, or the broker's own time
     PRIMARY KEY (book, exec_id)
 );
+COMMENT ON TABLE trading.fill IS 'Executions, as the broker reports them';
 CREATE INDEX ON trading.fill (client_order_id);
 CREATE INDEX fill_since ON trading.fill (book, ts);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.fill FOR EACH ROW EXECUTE FUNCTION trading.refuse();
@@ -350,21 +358,23 @@ CREATE TABLE trading.foreign_order (
     side text,
     qty numeric,
     seen_at timestamptz NOT NULL,
-    what text NOT NULL CHECK (what IN ('adopted', 'cancelled')), -- adopted: it stays, and its symbol is locked
+    what text NOT NULL CHECK (what IN ('adopted', 'cancelled')), -- adopted: left working, its symbol locked
     PRIMARY KEY (book, broker_order_id)
 );
+COMMENT ON TABLE trading.foreign_order IS 'Orders found at the broker that this book never sent';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.foreign_order FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.foreign_order FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 -- Books ---------------------------------------------------------------------------------------------------------------
 
--- A book is one account: brokers net positions, so that two books of one account would take each other's trades for breaks,
--- and a book that wakes up at another account would find nothing of what it holds.
+-- A book has one account of its own: brokers net positions, so that two books on one account would see each other's trades
+-- as breaks, and a book that moves to another account would find none of its positions there.
 CREATE TABLE trading.account (
     book text PRIMARY KEY,
-    number text NOT NULL UNIQUE,                -- the broker's own name of the account
+    number text NOT NULL UNIQUE,                -- the broker's account number
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+COMMENT ON TABLE trading.account IS 'The broker''s account of each book';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.account FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.account FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -374,11 +384,12 @@ CREATE TABLE trading.journal (
     book text NOT NULL,
     run_id text NOT NULL,
     as_of timestamptz NOT NULL,
-    kind text NOT NULL,                         -- such as sent, filled, closed, expired, locked
+    kind text NOT NULL,                         -- sent, filled, closed, expired, locked ...
     symbol text,
     client_order_id text,
-    message text NOT NULL                       -- one sentence for a person
+    message text NOT NULL                       -- one sentence
 );
+COMMENT ON TABLE trading.journal IS 'What happened in a book, one sentence each';
 CREATE INDEX ON trading.journal (book, as_of);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.journal FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.journal FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
@@ -390,8 +401,9 @@ CREATE TABLE trading.control (
     reason text NOT NULL CHECK (reason <> ''),
     by text NOT NULL CHECK (by <> ''),
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    flatten boolean NOT NULL DEFAULT false      -- whatever is open leaves at market
+    flatten boolean NOT NULL DEFAULT false      -- exit every open trade at market
 );
+COMMENT ON TABLE trading.control IS 'The kill switch: every halt and resume, by whom and why; the newest row of a scope counts';
 CREATE INDEX ON trading.control (scope, control_id);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.control FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.control FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
@@ -407,6 +419,7 @@ CREATE TABLE trading.instrument_lock (
     cleared_reason text,
     CHECK ((cleared_at IS NULL) = (cleared_by IS NULL) AND (cleared_at IS NULL) = (cleared_reason IS NULL))
 );
+COMMENT ON TABLE trading.instrument_lock IS 'Symbols in which trading is blocked until someone runs `alphapivot unlock`, and former locks';
 CREATE UNIQUE INDEX instrument_lock_one ON trading.instrument_lock (book, symbol) WHERE cleared_at IS NULL;
 CREATE TRIGGER never_deleted BEFORE DELETE ON trading.instrument_lock FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.instrument_lock FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
@@ -418,6 +431,7 @@ CREATE TABLE trading.book_cash (
     note text NOT NULL,
     PRIMARY KEY (book, at)
 );
+COMMENT ON TABLE trading.book_cash IS 'Deposits and withdrawals, in the book''s currency; written by `alphapivot cash`';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.book_cash FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.book_cash FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -425,18 +439,18 @@ CREATE TABLE trading.risk_day (
     book text NOT NULL,
     day date NOT NULL,
     currency text NOT NULL,
-    start_equity numeric NOT NULL,              -- the last equity seen before the day began
-    equity numeric NOT NULL,                    -- the last seen
+    start_equity numeric NOT NULL,              -- the last equity before the day began
+    equity numeric NOT NULL,                    -- the newest of the day
     cash numeric NOT NULL,
     messages int NOT NULL DEFAULT 0 CHECK (messages >= 0),
-    start_at timestamptz,                       -- when start_equity was seen: deposits since are no gain
-    seen_at timestamptz,                        -- when equity was
+    start_at timestamptz,                       -- when start_equity was seen: deposits after it are not profit
+    seen_at timestamptz,                        -- when equity was seen
     PRIMARY KEY (book, day)
 );
+COMMENT ON TABLE trading.risk_day IS 'Equity of each book by risk day, in its currency: what the loss limits are measured against';
 CREATE TRIGGER never_deleted BEFORE DELETE ON trading.risk_day FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.risk_day FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
--- Each time a loss stopped a book: from then on losses are measured anew, and trading waits for a person.
 CREATE TABLE trading.risk_trip (
     book text NOT NULL,
     as_of timestamptz NOT NULL,
@@ -448,6 +462,7 @@ CREATE TABLE trading.risk_trip (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (book, as_of)
 );
+COMMENT ON TABLE trading.risk_trip IS 'Each time a loss stopped a book: losses are measured from there on, and trading waits for `alphapivot resume`';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.risk_trip FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.risk_trip FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -466,10 +481,10 @@ CREATE TABLE trading.mark (
     CHECK ((gross IS NULL) = (net IS NULL))
 );
 CREATE INDEX mark_book ON trading.mark (book, as_of, mark_id);
-COMMENT ON TABLE trading.mark IS 'A book at the end of a run, in its own currency; a run that finds the same again adds nothing, the newest of an as_of counts';
-COMMENT ON COLUMN trading.mark.gross IS 'Sum of |quantity x price| of what is held; NULL: a price or a rate was missing';
+COMMENT ON TABLE trading.mark IS 'Equity of a book at the end of a run, in its currency: the equity curve. Unchanged figures add no row; the newest row of an as_of counts';
+COMMENT ON COLUMN trading.mark.gross IS 'Sum of |quantity x price| of the positions; NULL: a price or a rate was missing';
 COMMENT ON COLUMN trading.mark.net IS 'The same with shorts negative';
-COMMENT ON COLUMN trading.mark.open_trades IS 'Trades that hold something; NULL: from before marks were kept';
+COMMENT ON COLUMN trading.mark.open_trades IS 'Trades with a position; NULL: unknown, the row was made from a risk day';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.mark FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.mark FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
@@ -481,6 +496,7 @@ CREATE TABLE paper.account (
     deposited numeric NOT NULL,
     cash numeric NOT NULL                       -- deposited + sum(fill.cash) - sum(fill.fee)
 );
+COMMENT ON TABLE paper.account IS 'Accounts of the paper broker: cash in the book''s currency';
 
 CREATE TABLE paper.position (
     book text NOT NULL REFERENCES paper.account,
@@ -489,11 +505,12 @@ CREATE TABLE paper.position (
     contract text NOT NULL,
     qty numeric NOT NULL,                       -- signed
     avg_price numeric NOT NULL,
-    mark numeric,                               -- last close seen
-    fx numeric NOT NULL CHECK (fx > 0),         -- last known: book currency for one unit of the instrument's
-    seen_until timestamptz NOT NULL,            -- bars up to here were replayed
+    mark numeric,                               -- last close
+    fx numeric NOT NULL CHECK (fx > 0),         -- last known: book currency per unit of the instrument's
+    seen_until timestamptz NOT NULL,            -- bars up to here are replayed
     PRIMARY KEY (book, symbol, market, contract)
 );
+COMMENT ON TABLE paper.position IS 'Positions at the paper broker, one per book and contract';
 
 CREATE TABLE paper.orders (
     broker_order_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -510,10 +527,11 @@ CREATE TABLE paper.orders (
     state text NOT NULL CHECK (state IN ('HELD', 'WORKING', 'FILLED', 'CANCELED', 'REPLACED')),
     reason text,
     active_from timestamptz NOT NULL,
-    was numeric,                                -- the price until active_from, where it replaced an order
-    triggered boolean NOT NULL DEFAULT false,   -- a stop on its way out, at market
+    was numeric,                                -- its price until active_from, where it replaces an order
+    triggered boolean NOT NULL DEFAULT false,   -- a stop that was reached and now exits at market
     UNIQUE (book, client_order_id)
 );
+COMMENT ON TABLE paper.orders IS 'Orders at the paper broker, filled by the bars that come after them';
 CREATE INDEX paper_working ON paper.orders (book) WHERE state IN ('HELD', 'WORKING');
 
 CREATE TABLE paper.fill (
@@ -527,10 +545,11 @@ CREATE TABLE paper.fill (
     cash numeric NOT NULL,
     FOREIGN KEY (book, client_order_id) REFERENCES paper.orders (book, client_order_id)
 );
+COMMENT ON TABLE paper.fill IS 'Executions of the paper broker; cash and fee in the book''s currency';
 CREATE INDEX paper_fill_order ON paper.fill (book, client_order_id);
 CREATE INDEX paper_fill_since ON paper.fill (book, ts);
 
-CREATE TABLE paper.action (                     -- each event booked once
+CREATE TABLE paper.action (
     book text NOT NULL,
     symbol text NOT NULL,
     market text NOT NULL,
@@ -543,3 +562,4 @@ CREATE TABLE paper.action (                     -- each event booked once
     cash numeric NOT NULL,
     PRIMARY KEY (book, symbol, market, contract, kind, ts)
 );
+COMMENT ON TABLE paper.action IS 'Splits and dividends that the paper broker booked, each once; cash in the book''s currency';

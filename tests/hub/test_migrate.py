@@ -155,11 +155,11 @@ def test_without_timescaledb_in_the_preload_the_tables_stay_ordinary_and_the_con
     assert hub.migrate() == []
 
 
-def test_every_table_of_the_hub_says_what_it_is(hub):
+def test_every_table_and_view_is_explained(hub):
     with hub.engine.connect() as connection:
         silent = connection.exec_driver_sql(
-            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r'"
-            " AND relnamespace::regnamespace::text IN ('market', 'signals', 'ops')"
-            " AND obj_description(oid, 'pg_class') IS NULL",
+            "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE relkind IN ('r', 'v') AND nspname !~ '^pg_' AND nspname <> 'information_schema'"
+            " AND obj_description(c.oid, 'pg_class') IS NULL",
         ).scalars()
         assert list(silent) == []
