@@ -32,14 +32,12 @@ CREATE TABLE research.evaluation_score (
     PRIMARY KEY (evaluation_id, subject, outcome, interval, horizon, slice)
 );
 COMMENT ON TABLE research.evaluation_score IS 'How well each score predicted its outcome: by timeframe, horizon and slice';
+COMMENT ON COLUMN research.evaluation_score.subject IS 'composite, a pillar (a gating one: its gate), or a part such as trend.stack';
 COMMENT ON COLUMN research.evaluation_score.horizon IS 'Bars of the interval over which the outcome is measured';
 COMMENT ON COLUMN research.evaluation_score.slice IS 'all, a symbol, or a year';
+COMMENT ON COLUMN research.evaluation_score.ic IS 'Rank correlation of score and outcome within symbols; negative for a useful gate';
 COMMENT ON COLUMN research.evaluation_score.t IS 't-statistic of ic, corrected for overlapping returns and for symbols that move together';
-COMMENT ON COLUMN research.evaluation_score.subject IS 'composite, a pillar (a gating one: its gate), or a part such as trend.stack';
-COMMENT ON COLUMN research.evaluation_score.outcome IS
-    'return; for gates: move, the size of the return, or against, the farthest move against the composite''s side in ATR';
-COMMENT ON COLUMN research.evaluation_score.ic IS
-    'Rank correlation of score and outcome within symbols; negative for a useful gate';
+COMMENT ON COLUMN research.evaluation_score.outcome IS 'return; for gates: move, the size of the return, or against, the farthest move against the composite''s side in ATR';
 
 CREATE TABLE research.evaluation_decile (
     evaluation_id bigint   NOT NULL REFERENCES research.evaluation ON DELETE CASCADE,
