@@ -13,9 +13,10 @@ from rich.console import Console
 from alphapivot import cli
 from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
-from alphapivot.hub import Hub, psql, reader
-from alphapivot.hub.migrate import migrate
-from alphapivot.reports import terminal
+from alphapivot.hub import Hub
+from alphapivot.hub.server import psql, reader
+from alphapivot.hub.server.migrate import migrate
+from alphapivot.reports.terminal import terminal
 from tests.hub import catalogs
 
 DUMP = Path(__file__).with_name("at_150.sql.gz")
