@@ -25,6 +25,10 @@ FAST = {  # data that live for one session need not survive a power cut
 numbers = itertools.count()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--rig", metavar="MODULE:FUNCTION", help="run the contract tests over another package's kind")
+
+
 def pytest_terminal_summary(terminalreporter):
     """Where the scenarios of the fault matrix have landed, row by row."""
     rows = defaultdict(Counter)

@@ -79,6 +79,12 @@ def kinds(family: str, kind: str) -> type[Section] | None:
         return registry.get(kind)
 
 
+def names(family: str) -> list[str]:
+    """What ``kind`` may be in the sections of ``family``, installed packages included."""
+    group, registry, _ = KINDS[family]
+    return sorted({*registry, *importlib.metadata.entry_points(group=group).names})
+
+
 def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
     """The digest of a file and the pillars that it defines; imported once for each of its contents."""
     try:

@@ -208,14 +208,15 @@ def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None,
 
 def _kind(name: str, family: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
     """The model of a [feed.NAME] or [broker.NAME] section by its kind; or none, and why."""
-    registry, kind = plugins.KINDS[family][1], found.get("kind")
+    kind = found.get("kind")
     if kind is None:
-        return None, f"[{name}] kind is missing ({' or '.join(registry)})"
+        return None, f"[{name}] kind is missing ({' or '.join(plugins.names(family))})"
     try:
         model = plugins.kinds(family, kind)
     except ConfigError as error:
         return None, f"[{name}] kind = {kind}: {error}"
-    return model, "" if model else f"[{name}] kind = {kind}: no such kind of {family}; {ini.nearest(kind, registry)}"
+    near = ini.nearest(kind, plugins.names(family))
+    return model, "" if model else f"[{name}] kind = {kind}: no such kind of {family}; {near}"
 
 
 def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]:

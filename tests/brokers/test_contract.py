@@ -1,7 +1,7 @@
 """What every broker promises, whatever stands behind it."""
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pandas as pd
@@ -22,45 +22,17 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.paper.broker import Paper
 from alphapivot.config.sections.brokers import AlpacaBroker, PaperBroker
-from alphapivot.config.sections.instrument import Instrument
+from tests import rigs
 from tests.brokers import alpaca_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
+from tests.rigs import KEY, NOW, BrokerRig, instrument
 
-NOW = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
-KEY = ("A", "spot", "")
 D = Decimal
 
 
-@dataclass
-class Bench:
-    """A broker, and what makes its market trade at a price for a day."""
-
-    broker: Broker
-    remote: object = None  # Alpaca's server
-    days: int = 0
-
-    def trade(self, price):
-        self.days += 1
-        ts = NOW + self.days * DAY
-        if isinstance(self.broker, Fake):
-            self.broker.move(KEY, price, at=ts)
-        elif self.remote is not None:
-            self.remote.clock = lambda: ts
-            self.remote.move("A", price)
-        else:
-            row = {"symbol": "A", "market": "spot", "contract": "", "interval": "1d", "ts": ts, "start": ts - DAY}
-            prices = dict.fromkeys(("open", "high", "low", "close"), float(price))
-            self.broker.advance(pd.DataFrame([row | prices | {"volume": 1000.0}]), {"EUR": D(1)})
-
-    def entry(self, i="AP1", qty=10, side="BUY", stop=90, target=120):
-        native = self.broker.caps.native_bracket
-        legs = (Attached(f"{i}S", "STOP", D(stop)), Attached(f"{i}T", "TARGET", D(target))) if native else ()
-        at = NOW + self.days * DAY
-        return OrderSpec(i, i, "ENTRY", *KEY, side, "MARKET", D(qty), at, None, legs, D(1))
-
-    def find(self, i, leg="ENTRY", theirs=None):
-        return self.broker.find([Ref(i, theirs, i[:3], leg)], NOW)[i]
+def pytest_generate_tests(metafunc):
+    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "poor", "unique"])
 
 
 @pytest.fixture
@@ -73,29 +45,32 @@ def alpaca():
     made.close()
 
 
-@pytest.fixture(params=["paper", "alpaca", "poor", "unique"])
+@pytest.fixture
 def bench(request, tmp_path):
+    if theirs := rigs.named(request.param, tmp_path):
+        return theirs
     if request.param == "alpaca":
         remote = request.getfixturevalue("alpaca")
-        return Bench(Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret"), remote)
+
+        def move(price, ts):
+            remote.clock = lambda: ts
+            remote.move("A", price)
+
+        return BrokerRig(Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret"), move)
     if request.param != "paper":
-        return Bench(Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE))
-    hub = request.getfixturevalue("hub")
-    terms = Instrument(
-        symbol="A",
-        spot="a",
-        signal_market="spot",
-        trade_market="spot",
-        currency="EUR",
-        quote_unit="1",
-        multiplier="1",
-        tick="0.01",
-        lot="1",
-        margin="1",
-        tradable=True,
-        calendar="24/7",
+        fake = Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE)
+        return BrokerRig(fake, lambda price, ts: fake.move(KEY, price, at=ts), lambda: fake.set(open=False))
+    terms = instrument("A", "a").model_copy(update={"currency": "EUR", "calendar": "24/7"})
+    paper = Paper(
+        request.getfixturevalue("hub").engine, "contract", PaperBroker(cash=100_000, currency="EUR"), {"A": terms}
     )
-    return Bench(Paper(hub.engine, "contract", PaperBroker(cash=100_000, currency="EUR"), {"A": terms}))
+
+    def replay(price, ts):
+        row = {"symbol": "A", "market": "spot", "contract": "", "interval": "1d", "ts": ts, "start": ts - DAY}
+        prices = dict.fromkeys(("open", "high", "low", "close"), float(price))
+        paper.advance(pd.DataFrame([row | prices | {"volume": 1000.0}]), {"EUR": D(1)})
+
+    return BrokerRig(paper, replay)
 
 
 def test_it_speaks_the_port(bench):
@@ -189,8 +164,8 @@ def test_a_stop_protects_whether_it_came_with_its_entry_or_after(bench):
 
 def test_its_market_says_whether_it_is_open(bench):
     assert bench.broker.session(KEY).open
-    if isinstance(bench.broker, Fake):
-        bench.broker.set(open=False)
+    if bench.close is not None:
+        bench.close()
         assert not bench.broker.session(KEY).open
         assert bench.broker.session(KEY).opens > NOW
 
@@ -201,7 +176,7 @@ def test_a_stop_that_is_replaced_protects_at_the_new_price_only(bench):
         return
     ids = bench.broker.submit(bench.entry()).broker_order_ids
     bench.trade(100)
-    at = NOW + bench.days * DAY
+    at = bench.now
     new = OrderSpec("APN", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), at, D(95), (), D(1))
     answer = bench.broker.replace(Ref("AP1S", ids["AP1S"], "AP1", "STOP"), new)
     assert isinstance(answer, Accepted)

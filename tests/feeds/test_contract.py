@@ -4,31 +4,27 @@ import pandas as pd
 import pytest
 
 from alphapivot.config.sections.feeds import FEEDS, FilesFeed, SimulatedFeed, YahooFeed
-from alphapivot.config.sections.instrument import Instrument
 from alphapivot.feeds.base import ACTIONS, RAW, Request
 from alphapivot.feeds.registry import open_feed
+from tests import rigs
+from tests.rigs import FeedRig, instrument
 
 SINCE = pd.Timestamp("2024-06-25 20:00", tz="UTC").to_pydatetime()
 UNTIL = pd.Timestamp("2024-07-03 16:00", tz="UTC").to_pydatetime()
 EXPECTED = ["2024-06-26 20:00", "2024-06-27 20:00", "2024-06-28 20:00", "2024-07-01 20:00", "2024-07-02 20:00"]
 
 
-def instrument(symbol, spot):
-    terms = {"symbol": symbol, "signal_market": "spot", "trade_market": "spot", "currency": "USD", "calendar": "XNYS"}
-    numbers = {"quote_unit": 1, "multiplier": 1, "tick": "0.01", "lot": 1, "margin": 1, "tradable": True}
-    return Instrument(spot=spot, **terms, **numbers)
+def pytest_generate_tests(metafunc):
+    rigs.parametrize(metafunc, "rig", [*sorted(FEEDS), "files of many"])
 
 
-@pytest.fixture(params=[*sorted(FEEDS), "files of many"])
-def feed(request, tmp_path):
-    """Each feed, able to give two instruments' daily bars of late June and early July 2024, and not a third's."""
+@pytest.fixture
+def rig(request, tmp_path):
+    if theirs := rigs.named(request.param, tmp_path):
+        return theirs
     if request.param == "yahoo":
         url, _ = request.getfixturevalue("yahoo")
-        return (
-            open_feed("yahoo", YahooFeed(base_url=url)),
-            [instrument("B", "GOOD"), instrument("A", "SPLIT")],
-            "NOBODY",
-        )
+        return FeedRig(open_feed("yahoo", YahooFeed(base_url=url)), "GOOD", "SPLIT", "NOBODY")
     if request.param.startswith("files"):
         days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
         for name in ("b", "a"):
@@ -39,77 +35,75 @@ def feed(request, tmp_path):
                 table.loc[table["date"] == "2024-07-05", "split"] = 3  # after until
             table.assign(ticker=name).to_csv(tmp_path / f"{name}.csv", index=False)
         columns = {"split": "split", "dividend": "dividend"}
+        tickers = "b.csv", "a.csv", "nobody.csv"
         if request.param == "files of many":
-            columns["symbol"] = "ticker"
-            section = FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns)
-            return open_feed("files", section), [instrument("B", "*.csv: b"), instrument("A", "*.csv: a")], "*.csv: c"
-        made = open_feed("files", FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns))
-        return made, [instrument("B", "b.csv"), instrument("A", "a.csv")], "nobody.csv"
-    # any ticker will do here; what it cannot give is a market without one
-    return open_feed("simulated", SimulatedFeed()), [instrument("B", "x"), instrument("A", "x")], None
+            columns["symbol"], tickers = "ticker", ("*.csv: b", "*.csv: a", "*.csv: c")
+        section = FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns)
+        return FeedRig(open_feed("files", section), *tickers)
+    # any ticker will do here, nothing is split, and what it cannot give is a market without a ticker
+    return FeedRig(open_feed("simulated", SimulatedFeed()), "x", "x", None, events=False)
 
 
-def ask(feed, since=SINCE, until=UNTIL):
-    source, known, unknown = feed
-    everyone = [known[0], instrument("NONE", unknown), known[1]]
-    return source.fetch([Request(i, "spot", "1d", since, until) for i in everyone])
+def ask(rig, since=SINCE, until=UNTIL):
+    everyone = [instrument("B", rig.b), instrument("NONE", rig.unknown), instrument("A", rig.a)]
+    return rig.feed.fetch([Request(i, "spot", "1d", since, until) for i in everyone])
 
 
-def test_bars_have_the_raw_columns_and_aware_utc_microseconds(feed):
-    bars = ask(feed).bars
+def test_bars_have_the_raw_columns_and_aware_utc_microseconds(rig):
+    bars = ask(rig).bars
     assert list(bars.columns) == RAW
     assert str(bars["ts"].dtype) == "datetime64[us, UTC]"
-    assert set(bars["source"]) == {feed[0].name}
+    assert set(bars["source"]) == {rig.feed.name}
     assert (bars["interval"] == "1d").all()
     assert (bars["contract"] == "").all()
 
 
-def test_bars_are_those_after_since_and_up_to_until_and_none_that_was_not_over(feed):
+def test_bars_are_those_after_since_and_up_to_until_and_none_that_was_not_over(rig):
     # New York closes at 17:00 UTC on 3 July 2024, an hour after until
-    for symbol, bars in ask(feed).bars.groupby("symbol"):
+    for symbol, bars in ask(rig).bars.groupby("symbol"):
         assert [f"{t:%Y-%m-%d %H:%M}" for t in bars["ts"]] == EXPECTED, symbol
 
 
-def test_splits_and_dividends_have_their_columns_and_none_is_of_the_future(feed):
-    found = ask(feed).actions
+def test_splits_and_dividends_have_their_columns_and_none_is_of_the_future(rig):
+    found = ask(rig).actions
     assert list(found.columns) == ACTIONS
     assert str(found["ts"].dtype) == "datetime64[us, UTC]"
     assert (found["ts"] <= UNTIL).all()
-    if feed[0].name != "simulated":  # in whose market nothing is split
+    if rig.events:
         assert set(found["symbol"]) == {"A"}
         assert found.sort_values("ts")[["kind", "value"]].to_numpy().tolist() == [["dividend", 2], ["split", 4]]
 
 
-def test_a_feed_says_after_which_instant_it_knows_all_splits_and_dividends(feed):
-    told = ask(feed).actions_after
-    if feed[0].name == "simulated":
+def test_a_feed_says_after_which_instant_it_knows_all_splits_and_dividends(rig):
+    told = ask(rig).actions_after
+    if not rig.events:
         assert told == {}
         return
     assert set(told) == {"A", "B"}
     assert all(after <= SINCE for after in told.values())
 
 
-def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(feed):
-    bars = ask(feed).bars
+def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(rig):
+    bars = ask(rig).bars
     assert bars["symbol"].drop_duplicates().tolist() == ["B", "A"]
     assert all(part["ts"].is_monotonic_increasing for _, part in bars.groupby("symbol"))
 
 
-def test_an_unknown_symbol_is_a_problem_and_the_others_go_on(feed):
-    found = ask(feed)
+def test_an_unknown_symbol_is_a_problem_and_the_others_go_on(rig):
+    found = ask(rig)
     (problem,) = found.problems
     assert (problem.request.instrument.symbol, problem.transient) == ("NONE", False)
     assert problem.reason
     assert set(found.bars["symbol"]) == {"A", "B"}
 
 
-def test_the_same_question_gets_the_same_answer(feed):
-    pd.testing.assert_frame_equal(ask(feed).bars, ask(feed).bars)
+def test_the_same_question_gets_the_same_answer(rig):
+    pd.testing.assert_frame_equal(ask(rig).bars, ask(rig).bars)
 
 
-def test_where_nothing_is_new_nothing_comes(feed):
+def test_where_nothing_is_new_nothing_comes(rig):
     last = pd.Timestamp(EXPECTED[-1], tz="UTC").to_pydatetime()
-    found = ask(feed, since=last)
+    found = ask(rig, since=last)
     assert found.bars.empty
     assert list(found.bars.columns) == RAW
     assert len(found.problems) == 1
