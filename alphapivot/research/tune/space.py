@@ -21,7 +21,6 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from alphapivot.config import ini
-from alphapivot.config import settings as grammar
 from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
 from pillars.rules.rules import Ruled
@@ -297,6 +296,3 @@ def lines(settings: Settings, keys: Sequence[Key], values: Sequence[str]) -> lis
             f"{key.key} = {text}" if now not in (None, ()) else f"; no {key.key}"
         )
     return [line for section, own in told.items() for line in (f"[{section}]", *own.values())]
-
-
-__all__ = ["Key", "apply", "grammar", "lines", "parse", "sections", "trials"]
