@@ -16,10 +16,10 @@ PROGRESS = (
 )  # how far a run came and how many there were: not what they made
 
 
-# When something was written and by which run: it differs from one fresh database to the next, and says nothing of what
-# was made. `at` is the wall clock of these tables; a decision's bars name the instant up to which they were known.
+# When something was written and by which run differs between fresh databases. `at` is the wall clock of these
+# tables, event_id follows the order of rows on disk; a decision's bars name the instant up to which they were known.
 WRITTEN = ("ingested_at", "superseded_at", "batch_id", "run_id", "found_at", "known_at")
-WRITTEN_IN = {"trading.mark": ["at"], "trading.order_event": ["at"], "trading.journal": ["at"]}
+WRITTEN_IN = {"trading.mark": ["at"], "trading.order_event": ["at", "event_id"], "trading.journal": ["at"]}
 SHOWN = {("trading.decision", "bars"): sql.SQL("(bars - 'known_at')")}
 
 
