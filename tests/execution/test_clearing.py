@@ -1,4 +1,4 @@
-"""What a person clears, and the chain that an order leaves behind."""
+"""Locks, abandoned orders and manual exits, and the trace of an order."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -32,7 +32,7 @@ def make(market, tmp_path):
 
 @pytest.fixture
 def unknown(make):
-    """An entry of which nobody knows whether it arrived."""
+    """An entry that may or may not have reached the broker."""
     book = make()
     book.score(20, 50)
     book.run(20, fault="request lost")
@@ -41,8 +41,8 @@ def unknown(make):
 
 def test_a_lock_is_cleared_by_a_person_with_a_reason_and_trading_goes_on(unknown):
     (entry,) = unknown.orders("ENTRY")
-    what = abandon(unknown.hub, unknown.scope, entry["client_order_id"], "the broker has none", "me", CLOCK)
-    assert what == "ENTRY of A, which was UNKNOWN"
+    message = abandon(unknown.hub, unknown.scope, entry["client_order_id"], "the broker has none", "me", CLOCK)
+    assert message == "ENTRY of A, which was UNKNOWN"
     assert "may or may not" in unlock(unknown.hub, unknown.scope, "A", "abandoned", "me")
     unknown.run(20)
     assert unknown.states() == {"ENTRY": ["ABANDONED"], "STOP": ["CANCELED"], "TARGET": ["CANCELED"]}
@@ -97,12 +97,12 @@ def test_what_a_person_took_out_at_the_broker_is_booked_as_an_exit(make, score, 
     else:
         book.remote.set(by_hand={KEY: D(-sign * taken)})
     book.run(22)
-    assert "our fills make" in book.locks()[0]
-    with pytest.raises(DataError, match="a price is needed, got NaN"):
+    assert "our fills add up to" in book.locks()[0]
+    with pytest.raises(DataError, match="the price must be a finite number, got NaN"):
         by_hand(book.hub, book.broker, book.scope, "A", D("NaN"), "me", CLOCK)
-    told = by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
-    assert told == f"{taken} of trade {book.trades()[0]['trade_id']} left by hand at 99"
-    with pytest.raises(DataError, match="nothing left by hand"):
+    message = by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
+    assert message == f"{taken} of trade {book.trades()[0]['trade_id']} closed by hand at 99"
+    with pytest.raises(DataError, match="no manual exit to book"):
         by_hand(book.hub, book.broker, book.scope, "A", D(99), "me", CLOCK)
     unlock(book.hub, book.scope, "A", "I was it", "me")
     book.run(22)
@@ -117,14 +117,14 @@ def test_what_a_person_took_out_at_the_broker_is_booked_as_an_exit(make, score, 
 
 def test_what_is_not_locked_or_final_or_not_there_is_said(unknown):
     (entry,) = unknown.orders("ENTRY")
-    with pytest.raises(DataError, match=r"'B' is not locked in book .* it has locked A"):
+    with pytest.raises(DataError, match=r"'B' is not locked in book .* locked symbols: A$"):
         unlock(unknown.hub, unknown.scope, "B", "why", "me")
-    with pytest.raises(DataError, match="is no order of book"):
+    with pytest.raises(DataError, match="is not an order of book"):
         abandon(unknown.hub, unknown.scope, "AP", "why", "me", CLOCK)
     abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
     with pytest.raises(DataError, match="is ABANDONED, which is final"):
         abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
-    with pytest.raises(ValueError, match="needs a reason and a name"):
+    with pytest.raises(ValueError, match="a reason and a name are required"):
         unlock(unknown.hub, unknown.scope, "A", " ", "me")
 
 
@@ -132,7 +132,7 @@ def test_no_order_is_abandoned_under_an_executor_at_work(unknown):
     (entry,) = unknown.orders("ENTRY")
     with unknown.hub.dbapi(autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [unknown.scope])
-        with pytest.raises(TradingHalted, match="an executor is at work"):
+        with pytest.raises(TradingHalted, match="an executor is running"):
             abandon(unknown.hub, unknown.scope, entry["client_order_id"], "why", "me", CLOCK)
 
 
@@ -165,11 +165,11 @@ def test_an_order_leads_back_to_its_decision_and_the_bars_that_it_stood_on(make)
     (stop,) = book.orders("STOP")
     chain = dict(trace(book.hub, stop["client_order_id"]))
     assert next(iter(chain)) == f"Order {stop['client_order_id']}"
-    events = chain["What became of it"]
+    events = chain["Order events"]
     assert events["new_state"].tolist() == ["CREATED", "PENDING_NEW", "NEW"]
-    gates = chain["Its gates"].set_index("gate")
+    gates = chain["Gates"].set_index("gate")
     assert gates.loc["score", ["passed", "found", "allowed"]].tolist() == ["yes", "50", "+-30"]
-    (composite,) = chain["The composite that it stood on"].to_dict("records")
+    (composite,) = chain["Composite"].to_dict("records")
     assert (composite["score"], composite["batch_id"]) == (50, book.versions)
     (bars,) = chain["Bars (20 used)"].to_dict("records")
     assert (bars["bars"], bars["last"], bars["sources"], bars["restated_since"]) == (20, at(20), "test", 0)

@@ -1,4 +1,4 @@
-"""The kill switch: the newest word counts, of the book and of all."""
+"""The kill switch: the newest entry counts, per book and for all books."""
 
 import pytest
 

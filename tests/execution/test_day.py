@@ -65,7 +65,7 @@ def test_the_peak_follows_what_was_withdrawn(seen):
     assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"
 
 
-@pytest.mark.parametrize(("amount", "said"), [("0", "other than 0"), ("-200000", "has 100000.00 EUR to withdraw")])
+@pytest.mark.parametrize(("amount", "said"), [("0", "other than 0"), ("-200000", "has 100000.00 EUR free to withdraw")])
 def test_what_cannot_be_paid_is_refused(seen, amount, said):
     with pytest.raises(DataError, match=said):
         paid(seen, 21, amount)

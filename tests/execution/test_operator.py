@@ -1,4 +1,4 @@
-"""The commands that somebody types whom an alert has woken: a real lock, a halt, and what a slip of the hand gives."""
+"""The commands that an operator types after an alert: a real lock, a halt, and typing mistakes."""
 
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from tests.execution.conftest import at, make_settings
 
 @pytest.fixture
 def book(world, tmp_path, monkeypatch):
-    """An entry of which nobody knows whether it arrived, and the commands set on its book."""
+    """An entry that may or may not have reached the broker; the commands use its book."""
     made = Book(world.hub, make_settings({"A": {}}), "poor", tmp_path, at)
     made.score(20, 50)
     made.run(20, fault="request lost")
@@ -27,15 +27,15 @@ def book(world, tmp_path, monkeypatch):
 
 @pytest.fixture
 def type_(capsys):
-    """Types a command: its exit code and what it said."""
+    """Types a command; returns (exit code, output)."""
 
     def typed(*words):
         try:
             code = cli.main(words)
         except SystemExit as stopped:
             code = stopped.code
-        said = capsys.readouterr()
-        return code, " ".join((said.out + said.err).split())
+        output = capsys.readouterr()
+        return code, " ".join((output.out + output.err).split())
 
     return typed
 
@@ -44,7 +44,7 @@ def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symb
     (entry,) = book.orders("ENTRY")
     order, why = entry["client_order_id"], ("--reason", "the broker has none")
     _, status = type_("status")
-    assert status.index("Locked symbols") < status.index("Data in")  # what waits for a person comes first
+    assert status.index("Locked symbols") < status.index("Data in")  # what an operator must resolve comes first
     assert f"order {order} (ENTRY BUY 250) may or may not have reached the broker" in status
     assert "UNKNOWN" in status
     code, locks = type_("locks")
@@ -75,7 +75,7 @@ def test_what_somebody_sold_at_the_broker_is_booked_by_unlock(book, type_, monke
     book.remote.set(by_hand={KEY: Decimal(-250)})
     book.run(23)
     code, said = type_("unlock", "A", "--left-at", "99.5", "--reason", "sold on the phone")
-    assert (code, "250 of trade" in said, "left by hand at 99.5 A may trade again" in said) == (0, True, True)
+    assert (code, "250 of trade" in said, "closed by hand at 99.5 A may trade again" in said) == (0, True, True)
     book.run(23)
     assert (book.trades()[-1]["close_reason"], book.trades()[-1]["exit_price"]) == ("by hand", Decimal("99.5"))
     book.holds()
@@ -86,11 +86,11 @@ def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, m
     order, before = entry["client_order_id"], book.state()
     for words, code, said in (
         (("unlock", "B", "--reason", "x"), 1, "'B' is not locked in book"),
-        (("unlock", "a", "--reason", "x"), 1, "it has locked A"),
+        (("unlock", "a", "--reason", "x"), 1, "locked symbols: A"),
         (("unlock", "A"), 2, "--reason"),
         (("unlock", "A", "--reason", " "), 2, "is empty; say why"),
         (("unlock", "A", "--reasn", "x"), 2, "--reasn is no option of alphapivot unlock; did you mean --reason?"),
-        (("abandon", order[:-1], "--reason", "x"), 1, "is no order of book"),
+        (("abandon", order[:-1], "--reason", "x"), 1, "is not an order of book"),
         (("trace", order[:-1]), 1, "there is no order"),
         (("halt", "--flaten", "--reason", "x"), 2, "did you mean --flatten?"),
     ):
@@ -98,8 +98,8 @@ def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, m
         assert (got, said in told) == (code, True), (words, told)
     monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "another")
     code, told = type_("abandon", order, "--reason", "x")
-    assert (code, "is no order of book 'another'" in told) == (1, True)
-    assert type_("unlock", "A", "--reason", "x") == (1, "'A' is not locked in book 'another'; no symbol is")
+    assert (code, "is not an order of book 'another'" in told) == (1, True)
+    assert type_("unlock", "A", "--reason", "x") == (1, "'A' is not locked in book 'another'; locked symbols: none")
     assert book.state() == before
 
 

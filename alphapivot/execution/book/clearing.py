@@ -1,4 +1,4 @@
-"""What only a person may do: clear a lock, give an order up, book what was traded by hand. Each is kept with a name."""
+"""Operator actions: clear a lock, abandon an order, book a manual exit. Each is recorded with a name."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ RATE = """
 
 def unlock(hub: Hub, book: str, symbol: str, reason: str, by: str) -> str:
     """
-    Lets ``symbol`` trade again; why it was locked. The next run locks it anew where its books still do not agree.
+    Unlocks ``symbol`` and returns the reason of its lock. The next run locks it again if the mismatch remains.
 
-    Raises DataError where it is not locked.
+    Raises DataError if it is not locked.
     """
     _signed(reason, by)
     with hub.engine.begin() as conn:
-        why = conn.execute(
+        lock_reason = conn.execute(
             text(
                 "UPDATE trading.instrument_lock SET cleared_at = clock_timestamp(), cleared_by = :by,"
                 " cleared_reason = :reason WHERE book = :book AND symbol = :symbol AND cleared_at IS NULL"
@@ -39,95 +39,95 @@ def unlock(hub: Hub, book: str, symbol: str, reason: str, by: str) -> str:
             ),
             {"book": book, "symbol": symbol, "reason": reason, "by": by},
         ).scalar()
-        if why is None:
+        if lock_reason is None:
             raise _not_locked(conn, book, symbol)
-        return str(why)
+        return str(lock_reason)
 
 
 def abandon(hub: Hub, book: str, order_id: str, reason: str, by: str, clock: Clock) -> str:
     """
-    Gives up an order whose fate nobody can tell, or that is final at the broker and not here: it is ABANDONED, and the
-    next run protects what is open without it. What it was.
+    Marks an order ABANDONED if its state at the broker cannot be determined, or if it is final there but not here; the
+    next run protects the open position without it. Returns the order's leg, symbol and old state.
 
-    Raises DataError for an order that is not there or is final, TradingHalted while an executor is at work.
+    Raises DataError if the order does not exist or is final, TradingHalted while an executor is running.
     """
     _signed(reason, by)
     with hub.engine.begin() as conn:
         _alone(conn, book)
-        found = conn.execute(
+        order = conn.execute(
             text("SELECT state, leg, symbol FROM trading.orders WHERE book = :book AND client_order_id = :id"),
             {"book": book, "id": order_id},
         ).one_or_none()
-        if found is None or found.state in TERMINAL:
-            what = "is no order of" if found is None else f"is {found.state}, which is final, in"
-            raise DataError(f"{order_id!r} {what} book {book!r}; `alphapivot status` lists those that work")
+        if order is None or order.state in TERMINAL:
+            problem = "is not an order of" if order is None else f"is {order.state}, which is final, in"
+            raise DataError(f"{order_id!r} {problem} book {book!r}; `alphapivot status` lists the working orders")
         fence = ledger.raise_fence(conn, book)
-        news = {"client_order_id": order_id, "state": "ABANDONED", "reason": f"{reason} ({by})"}
-        orders.set_orders(conn, [news], fence, clock.now())
-        return f"{found.leg} of {found.symbol}, which was {found.state}"
+        update = {"client_order_id": order_id, "state": "ABANDONED", "reason": f"{reason} ({by})"}
+        orders.set_orders(conn, [update], fence, clock.now())
+        return f"{order.leg} of {order.symbol}, which was {order.state}"
 
 
 def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by: str, clock: Clock) -> str:
     """
-    Books as an exit, at ``price`` in quoted units, what a person took out of the open spot trade in ``symbol`` at the
-    broker: as much as its position lacks. The next run cancels or resizes what protected it. What it was.
+    Books an exit at ``price``, in quoted units, for the part of the open spot trade in ``symbol`` that was closed
+    manually at the broker: the quantity by which the broker's position falls short. The next run cancels or resizes the
+    protective orders. Returns what was booked.
 
-    Raises DataError where that is not what has happened, TradingHalted while an executor is at work.
+    Raises DataError if the positions do not show a manual exit, TradingHalted while an executor is running.
     """
     if not price.is_finite():
-        raise DataError(f"a price is needed, got {price}")
-    theirs, now = broker.positions(), clock.now()
+        raise DataError(f"the price must be a finite number, got {price}")
+    broker_positions, now = broker.positions(), clock.now()
     with hub.engine.begin() as conn:
         _alone(conn, book)
         if symbol not in ledger.locks(conn, book):
             raise _not_locked(conn, book, symbol)
-        found = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and t["state"] == "OPEN"]
-        if not found or found[0]["market"] != "spot":
-            raise DataError(f"book {book!r} has no open spot trade in {symbol!r} from which anything could have left")
-        (trade,) = found
+        trades = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and t["state"] == "OPEN"]
+        if not trades or trades[0]["market"] != "spot":
+            raise DataError(f"book {book!r} has no open spot trade in {symbol!r}: there is no manual exit to book")
+        (trade,) = trades
         key, sign = (symbol, trade["market"], trade["contract"]), 1 if trade["side"] == "LONG" else -1
-        ours, held = ledger.positions(conn, book).get(key, NONE), theirs.get(key, NONE)
-        gone = (ours - held) * sign
-        if not NONE < gone <= ours * sign or trade["exiting"]:
-            works = ", and an exit works already" if trade["exiting"] else ""
+        ours, held = ledger.positions(conn, book).get(key, NONE), broker_positions.get(key, NONE)
+        exited = (ours - held) * sign
+        if not NONE < exited <= ours * sign or trade["exiting"]:
+            working = ", and an exit is already working" if trade["exiting"] else ""
             raise DataError(
-                f"{symbol}: our fills make {ours:f}, the broker holds {held:f}{works}: nothing left by hand"
+                f"{symbol}: our fills add up to {ours:f}, the broker holds {held:f}{working}: no manual exit to book"
             )
         fx = conn.execute(text(RATE), {"intent_id": trade["intent_id"]}).scalar_one()
-        same = {name: trade[name] for name in ("symbol", "market", "contract")} | {"book": book, "qty": gone}
+        common = {name: trade[name] for name in ("symbol", "market", "contract")} | {"book": book, "qty": exited}
         version = trade["exits"] + 1
-        mine = {
+        ident = {
             "client_order_id": orders.order_id(
                 book, trade["strategy"], symbol, trade["as_of"], "EXIT", version=version
             ),
             "side": "SELL" if sign == 1 else "BUY",
         }
-        row = {name: trade[name] for name in ("trade_id", "intent_id", "as_of")} | same | mine
+        row = {name: trade[name] for name in ("trade_id", "intent_id", "as_of")} | common | ident
         row |= {"leg": "EXIT", "version": version, "kind": "MARKET", "state": "FILLED", "reason": "by hand"}
-        row |= {"cum_qty": gone, "avg_price": price, "active_from": now, "attempts": 0, "created_at": now}
+        row |= {"cum_qty": exited, "avg_price": price, "active_from": now, "attempts": 0, "created_at": now}
         ledger.insert(conn, "orders", [row | {"updated_at": now, "fence": ledger.raise_fence(conn, book)}])
-        cash = sign * gone * price * trade["multiplier"] * trade["quote_unit"] * fx
-        fill = {"exec_id": f"by hand {mine['client_order_id']}", "price": price, "fee": 0, "cash": cash, "ts": now}
-        ledger.insert(conn, "fill", [same | mine | fill])
-        what = f"{gone:f} of trade {trade['trade_id']} left by hand at {price:f}"
-        line = ("filled", symbol, mine["client_order_id"], f"{what} ({by})")
+        cash = sign * exited * price * trade["multiplier"] * trade["quote_unit"] * fx
+        fill = {"exec_id": f"by hand {ident['client_order_id']}", "price": price, "fee": 0, "cash": cash, "ts": now}
+        ledger.insert(conn, "fill", [common | ident | fill])
+        message = f"{exited:f} of trade {trade['trade_id']} closed by hand at {price:f}"
+        line = ("filled", symbol, ident["client_order_id"], f"{message} ({by})")
         ledger.note(conn, [line], book=book, run_id="by hand", as_of=now, now=now)
-        return what
+        return message
 
 
 def _not_locked(conn: Connection, book: str, symbol: str) -> DataError:
-    locked = ", ".join(ledger.locks(conn, book))
-    others = f"it has locked {locked}" if locked else "no symbol is"
-    return DataError(f"{symbol!r} is not locked in book {book!r}; {others}")
+    symbols = ", ".join(ledger.locks(conn, book))
+    return DataError(f"{symbol!r} is not locked in book {book!r}; locked symbols: {symbols or 'none'}")
 
 
 def _alone(conn: Connection, book: str) -> None:
-    """The book's lock until the transaction ends."""
+    """Takes the book's lock until the transaction ends."""
     query = text("SELECT pg_try_advisory_xact_lock(hashtext('alphapivot.trade'), hashtext(:book))")
     if not conn.execute(query, {"book": book}).scalar():
-        raise TradingHalted(f"an executor is at work on book {book!r}: try again when its run is over")
+        raise TradingHalted(f"an executor is running on book {book!r}: try again when its run has ended")
 
 
 def _signed(reason: str, by: str) -> None:
     if not reason.strip() or not by.strip():
-        raise ValueError(f"this needs a reason and a name, got reason {reason!r} by {by!r}")
+        raise ValueError(f"a reason and a name are required, got reason {reason!r} by {by!r}")

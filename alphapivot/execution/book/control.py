@@ -1,6 +1,6 @@
 """
-The kill switch: who stopped or resumed trading, when and why. The newest word for a book counts; ``*`` speaks for
-all but backtests (``bt-...``), which trade no money and must come out the same on any day.
+The kill switch: who stopped or resumed trading, when and why. The newest entry for a book counts; ``*`` applies to all
+books but backtests (``bt-...``), which trade no money and must be reproducible.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NEWEST = """
 @dataclass(frozen=True)
 class Control:
     """
-    What is allowed: ACTIVE all, REDUCE_ONLY and HALTED nothing that adds exposure; exits and protection always.
-    ``flatten``: whatever is open leaves at market.
+    The state of trading. ACTIVE: everything is allowed; REDUCE_ONLY and HALTED: nothing that adds exposure, but exits
+    and protection. ``flatten``: every open trade exits at market.
     """
 
     state: ControlState
@@ -40,32 +40,32 @@ class Control:
 
 
 def state(conn: Connection | psycopg.Connection, book: str) -> Control:
-    """The stricter of what was last said of ``book`` and of all books; ACTIVE where nothing was."""
-    asked = {"book": book}
+    """The stricter of the newest entries for ``book`` and for all books; ACTIVE if there is none."""
+    parameters = {"book": book}
     row: Any
     if isinstance(conn, psycopg.Connection):
-        row = conn.execute(NEWEST.replace(":book", "%(book)s"), asked).fetchone()
+        row = conn.execute(NEWEST.replace(":book", "%(book)s"), parameters).fetchone()
     else:
-        row = conn.execute(text(NEWEST), asked).one_or_none()
+        row = conn.execute(text(NEWEST), parameters).one_or_none()
     return Control("ACTIVE", "never halted", "nobody", None) if row is None else Control(*row)
 
 
 def halt(hub: Hub, book: str, reason: str, by: str, *, reduce_only: bool = False, flatten: bool = False) -> Control:
     """
-    No entries in ``book`` (``*``: in any) until somebody resumes; the next run cancels those that rest. Stops stay
-    where they are; with ``flatten`` it leaves every trade at market. A run in progress obeys too.
+    Blocks entries in ``book`` (``*``: in all) until someone resumes; the next run cancels resting entries. Stops stay
+    in place; with ``flatten`` the next run exits every trade at market. A run in progress obeys too.
     """
-    return _say(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by, flatten=flatten)
+    return _set(hub, book, "REDUCE_ONLY" if reduce_only else "HALTED", reason, by, flatten=flatten)
 
 
 def resume(hub: Hub, book: str, reason: str, by: str) -> Control:
-    """Allows entries again. A halt of all books (``*``) is resumed by its own name only."""
-    return _say(hub, book, "ACTIVE", reason, by)
+    """Allows entries again. A halt of all books (``*``) is lifted only by resuming ``*``."""
+    return _set(hub, book, "ACTIVE", reason, by)
 
 
-def _say(hub: Hub, book: str, new: ControlState, reason: str, by: str, *, flatten: bool = False) -> Control:
+def _set(hub: Hub, book: str, new: ControlState, reason: str, by: str, *, flatten: bool = False) -> Control:
     if not reason.strip() or not by.strip():
-        raise ValueError(f"a change of the kill switch needs a reason and a name, got reason {reason!r} by {by!r}")
+        raise ValueError(f"the kill switch needs a reason and a name, got reason {reason!r} by {by!r}")
     with hub.engine.begin() as conn:
         conn.execute(
             text(

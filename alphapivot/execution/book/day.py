@@ -1,4 +1,4 @@
-"""The risk day's equity and messages, and what was paid into a book or out of it: losses are measured without."""
+"""The risk day's equity and messages, and deposits and withdrawals, which do not count as profit or loss."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def open_day(conn: Connection, book: str, day: date, account: Account, at: datetime) -> Decimal:
     """
-    Notes today's equity and cash, as seen ``at``; the equity with which the day began: the last one seen before it, and
-    what was deposited since less what was withdrawn, which is neither gain nor loss.
+    Records today's equity and cash as of ``at``. Returns the equity at the start of the day: the last one seen before
+    it, plus deposits and less withdrawals since.
     """
     upsert = """
         INSERT INTO trading.risk_day AS r (book, day, currency, start_equity, start_at, equity, cash, seen_at)
@@ -41,23 +41,24 @@ def open_day(conn: Connection, book: str, day: date, account: Account, at: datet
 
 
 def count_messages(conn: Connection, book: str, day: date, messages: int) -> bool:
-    """Adds to the day's messages; False where the day has not been opened yet."""
+    """Adds to the day's message count; False if the day is not open yet."""
     query = "UPDATE trading.risk_day SET messages = messages + :n WHERE book = :book AND day = :day"
     return conn.execute(text(query), {"book": book, "day": day, "n": messages}).rowcount > 0
 
 
 def pay(hub: Hub, broker: Broker, book: str, amount: Decimal, note: str, at: datetime) -> Account:
     """
-    Records a deposit, or a withdrawal below zero, in the book's currency; into a simulated account it is also paid. The
-    account afterwards. DataError for nothing, and for more than a simulated account has.
+    Records a deposit, or a withdrawal if negative, in the book's currency; a simulated account is also credited or
+    debited. Returns the account afterwards. Raises DataError for an amount of 0, and for a withdrawal above the free
+    funds of a simulated account.
     """
     if not amount.is_finite() or amount == 0:
-        raise DataError(f"an amount other than 0 is needed, got {amount}")
+        raise DataError(f"the amount must be a finite number other than 0, got {amount}")
     if not note.strip():
         raise DataError("a payment needs a note, such as its reference")
     account = broker.account()
     if isinstance(broker, Replaying) and account.free + amount < 0:
-        raise DataError(f"book {book!r} has {account.free:.2f} {account.currency} to withdraw, got {-amount:f}")
+        raise DataError(f"book {book!r} has {account.free:.2f} {account.currency} free to withdraw, got {-amount:f}")
     query = "INSERT INTO trading.book_cash (book, at, amount, note) VALUES (:book, :at, :amount, :note)"
     with hub.engine.begin() as conn:
         conn.execute(text(query), {"book": book, "at": at, "amount": amount, "note": note})

@@ -1,4 +1,4 @@
-"""To what a book is exposed, by symbol and by group, against its limits; entries that are pending count. Reads only."""
+"""A book's exposure, by symbol and by group, against its limits; pending entries count. Read only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
-# what a roll leaves behind is counted as what follows it, until that is in
+# a rolled trade counts as its successor until that is filled
 NOTIONALS = f"""
     SELECT t.symbol, t.side, t.currency, abs(coalesce(b.close, t.entry_price, t.reference))
            * CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty + e.pending ELSE t.qty END
@@ -37,9 +37,9 @@ _Parts = list[tuple[Decimal | None, Decimal | None]]  # gross and net, in the bo
 
 def exposures(hub: Hub, settings: Settings, at: datetime) -> pd.DataFrame:
     """
-    exposure (gross, net, then each group and each symbol, the largest first), gross, net, used (the share of the equity
-    that was last seen), allowed (None: no limit). In the book's currency at the newest close up to ``at``; null without
-    a rate for it.
+    Columns: exposure (gross, net, then each group and each symbol, largest first), gross, net, used (share of the last
+    equity seen), allowed (None: no limit). Amounts in the book's currency at the newest close up to ``at``; null
+    without an fx rate.
     """
     book, interval, risk = settings.execution.book, settings.timeframes.base, settings.risk
     with hub.engine.connect() as conn:
@@ -49,31 +49,31 @@ def exposures(hub: Hub, settings: Settings, at: datetime) -> pd.DataFrame:
     if seen is None:
         return pd.DataFrame(columns=columns)
     rates = _rates(hub, settings, {r.currency for r in rows}, seen.currency, at)
-    everything: _Parts = []
+    book_parts: _Parts = []
     parts: dict[str, dict[str, _Parts]] = {"group": {}, "symbol": {}}
     for row in rows:
         rate = rates.get(row.currency)
         gross = None if rate is None else row.notional * rate
         part = gross, gross if gross is None or row.side == "LONG" else -gross
-        everything.append(part)
+        book_parts.append(part)
         group = settings.instruments[row.symbol].group if row.symbol in settings.instruments else ""
         for by, name in (("group", group), ("symbol", row.symbol)):
             if name:
                 parts[by].setdefault(name, []).append(part)
-    gross, net = _total(everything)
+    gross, net = _total(book_parts)
     lines = [
         ("gross", gross, net, _used(gross, seen.equity), risk.max_gross_exposure),
         ("net", gross, net, _used(net, seen.equity), risk.max_net_exposure),
     ]
     for by, limit in (("group", risk.max_group_exposure), ("symbol", risk.max_symbol_exposure)):
-        found = [(f"{by} {name}", *_total(mine)) for name, mine in parts[by].items()]
-        found.sort(key=lambda line: (-(line[1] or 0), line[0]))
-        lines += [(name, gross, net, _used(gross, seen.equity), limit) for name, gross, net in found]
+        totals = [(f"{by} {name}", *_total(amounts)) for name, amounts in parts[by].items()]
+        totals.sort(key=lambda line: (-(line[1] or 0), line[0]))
+        lines += [(name, gross, net, _used(gross, seen.equity), limit) for name, gross, net in totals]
     return pd.DataFrame(lines, columns=columns, dtype=object)
 
 
 def _total(parts: _Parts) -> tuple[Decimal | None, Decimal | None]:
-    """Gross and net; what is not known makes the sums unknown."""
+    """(gross, net); None if any part is unknown."""
     gross, net = [g for g, _ in parts if g is not None], [n for _, n in parts if n is not None]
     return (sum(gross, Decimal(0)), sum(net, Decimal(0))) if len(gross) == len(parts) else (None, None)
 
@@ -83,16 +83,14 @@ def _used(amount: Decimal | None, equity: Decimal) -> Decimal | None:
 
 
 def _rates(hub: Hub, settings: Settings, currencies: set[str], home: str, at: datetime) -> dict[str, Decimal]:
-    """currency -> the book's for one unit of it, by the newest closes of the pairs."""
+    """currency -> book currency per unit, from the newest closes of the currency pairs."""
     foreign, interval = currencies - {home}, settings.timeframes.base
     pairs = sorted({p for c in foreign for p in (c + home, home + c)} & set(settings.instruments))
     if not pairs:
         return {home: Decimal(1)}
-    found = stored.window(
-        hub, pairs, "spot", interval, after=at - quotes.lookback(interval, 1), until=at, known_at=None
-    )
+    bars = stored.window(hub, pairs, "spot", interval, after=at - quotes.lookback(interval, 1), until=at, known_at=None)
     return quotes.rates(
-        found,
+        bars,
         sorted(foreign),
         home,
         as_of=at,

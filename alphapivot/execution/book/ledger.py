@@ -1,8 +1,7 @@
 """
-All SQL of schema ``trading``. Rows go in and out in bulk: the number of statements does not grow with the number of
-symbols.
+SQL of schema ``trading``, in bulk: the number of statements does not grow with the number of symbols.
 
-Rows travel as JSON and PostgreSQL reads them with the table's own row type, so that a Decimal arrives as it left.
+Rows travel as JSON and PostgreSQL parses them with the table's own row type, so that Decimals stay exact.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def insert(conn: Connection, table: str, rows: Sequence[Row], returning: str = "
 
 
 def raise_fence(conn: Connection, book: str) -> int:
-    """A number that no earlier executor of this book has; the earlier ones' writes are refused from the commit on."""
+    """A fence higher than any earlier executor's of this book; earlier executors' writes fail from the commit on."""
     return int(
         conn.execute(
             text(
@@ -59,25 +58,25 @@ def raise_fence(conn: Connection, book: str) -> int:
 
 
 def claim_account(conn: Connection, book: str, number: str) -> tuple[str, str]:
-    """The account of ``book``, from now on ``number`` where it had none; and the book that has ``number``."""
-    made = "INSERT INTO trading.account (book, number) VALUES (:book, :number) ON CONFLICT DO NOTHING"
-    asked = {"book": book, "number": number}
-    conn.execute(text(made), asked)
+    """Returns (the account of ``book``, which becomes ``number`` if it had none; the book that owns ``number``)."""
+    insert_account = "INSERT INTO trading.account (book, number) VALUES (:book, :number) ON CONFLICT DO NOTHING"
+    parameters = {"book": book, "number": number}
+    conn.execute(text(insert_account), parameters)
     query = "SELECT book, number FROM trading.account WHERE book = :book OR number = :number"
-    found = {row.book: row.number for row in conn.execute(text(query), asked)}
-    return found.get(book, number), next((b for b, n in found.items() if n == number), book)
+    numbers = {row.book: row.number for row in conn.execute(text(query), parameters)}
+    return numbers.get(book, number), next((b for b, n in numbers.items() if n == number), book)
 
 
 def last_as_of(conn: Connection, book: str) -> datetime | None:
     """The newest instant for which this book has decided."""
-    found: datetime | None = conn.execute(
+    newest: datetime | None = conn.execute(
         text("SELECT max(as_of) FROM trading.decision WHERE book = :book"), {"book": book}
     ).scalar_one()
-    return found
+    return newest
 
 
 def strategies(conn: Connection, book: str) -> set[str]:
-    """Whose trades this book holds: one strategy's, or somebody changed [execution] strategy."""
+    """The strategies of the book's open trades; more than one only if [execution] strategy was changed."""
     return set(
         conn.execute(
             text("SELECT DISTINCT strategy FROM trading.trade WHERE book = :book AND state <> 'CLOSED'"), {"book": book}
@@ -86,7 +85,7 @@ def strategies(conn: Connection, book: str) -> set[str]:
 
 
 def decided(conn: Connection, book: str, strategy: str, as_of: datetime) -> set[tuple[str, int | None]]:
-    """(symbol, batch_id) of the decisions that were made for ``as_of``."""
+    """(symbol, batch_id) of the decisions recorded for ``as_of``."""
     rows = conn.execute(
         text(
             "SELECT symbol, batch_id FROM trading.decision WHERE book = :book AND strategy = :strategy AND as_of"
@@ -103,15 +102,16 @@ def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict
         SELECT symbol, array_agg(action) AS actions FROM trading.intent
         WHERE book = :book AND strategy = :strategy AND as_of = :as_of GROUP BY symbol
     """
-    found = conn.execute(text(query), {"book": book, "strategy": strategy, "as_of": as_of})
-    return {row.symbol: row.actions for row in found}
+    rows = conn.execute(text(query), {"book": book, "strategy": strategy, "as_of": as_of})
+    return {row.symbol: row.actions for row in rows}
 
 
 def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
-    Trades that are not closed, with their decision's ``as_of``, the entry's id and what it may still fill (``coming``),
-    the number of ``exits`` ordered so far; is one wanted still (``exiting``), does a stop or an exit work at the broker
-    (``protected``)? And the first stop's ``distance`` from the reference, in today's shares.
+    Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it may
+    still fill (``coming``), the number of ``exits`` ordered so far, whether one is pending (``exiting``), whether a
+    stop or an exit is working at the broker (``protected``), and the ``distance`` from the reference to the initial
+    stop, in today's shares.
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
@@ -136,14 +136,14 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
 
 
 def roll_on(conn: Connection, trade_ids: Sequence[int]) -> None:
-    """Marks trades as left behind by a roll: each makes room for the one that follows it."""
+    """Marks trades as rolled, so that each makes room for its successor."""
     if trade_ids:
         query = "UPDATE trading.trade SET rolled = true WHERE trade_id = ANY(:ids)"
         conn.execute(text(query), {"ids": list(trade_ids)})
 
 
 def locks(conn: Connection, book: str) -> dict[str, str]:
-    """symbol -> why it trades no more until a person clears it."""
+    """symbol -> reason of its lock, until someone runs `alphapivot unlock`."""
     rows = conn.execute(
         text("SELECT symbol, reason FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL"),
         {"book": book},
@@ -152,9 +152,9 @@ def locks(conn: Connection, book: str) -> dict[str, str]:
 
 
 def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) -> list[str]:
-    """Locks symbols; those that were not locked before."""
+    """Locks symbols; returns those that were not locked before."""
     rows = [{"book": book, "symbol": symbol, "reason": reason, "at": at} for symbol, reason in reasons.items()]
-    made = conn.execute(
+    locked = conn.execute(
         text(
             "INSERT INTO trading.instrument_lock (book, symbol, reason, at) SELECT book, symbol, reason, at"
             " FROM jsonb_populate_recordset(NULL::trading.instrument_lock, CAST(:rows AS jsonb))"
@@ -162,13 +162,13 @@ def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) 
         ),
         {"rows": dump(rows)},
     )
-    return list(made.scalars())
+    return list(locked.scalars())
 
 
 def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal]:
     """
-    What our orders make, by (symbol, market, contract): the fills that were read, or what the broker says of an order
-    where that is more, and what splits made of them. Flat ones are left out.
+    Positions from our orders, by (symbol, market, contract): the fills read, or an order's filled quantity at the
+    broker if that is larger, adjusted for splits. Flat positions are left out.
     """
     query = "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :book AND qty <> 0"
     rows = conn.execute(text(query), {"book": book})
@@ -177,16 +177,16 @@ def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal
 
 def tripped_on(conn: Connection, book: str) -> date | None:
     """The risk day on which a loss last stopped this book."""
-    found: date | None = conn.execute(
+    day: date | None = conn.execute(
         text("SELECT max(day) FROM trading.risk_trip WHERE book = :book"), {"book": book}
     ).scalar_one()
-    return found
+    return day
 
 
 def fills_since(conn: Connection, book: str, *, late: bool) -> datetime | None:
     """
-    The instant from which fills may concern us: the oldest open trade's decision, or, where fills may come ``late``, an
-    order that ended in the last days and may have filled all the same. None where there is neither.
+    The instant from which fills must be read: the oldest open trade's decision or, if fills may come ``late``, an order
+    that ended in the last days and may still report a fill. None if there is neither.
     """
     query = """
         SELECT least(
@@ -196,14 +196,14 @@ def fills_since(conn: Connection, book: str, *, late: bool) -> datetime | None:
              AND :late AND o.updated_at > (SELECT max(updated_at) FROM trading.orders WHERE book = :book)
                                           - interval '7 days'))
     """
-    found: datetime | None = conn.execute(text(query), {"book": book, "late": late}).scalar_one()
-    return found
+    since: datetime | None = conn.execute(text(query), {"book": book, "late": late}).scalar_one()
+    return since
 
 
 def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[RowMapping]:
     """
-    Writes executions of our orders, by our id or by the broker's, each once; those that were new. Executions of other
-    orders stay out.
+    Writes executions of our orders, matched by our id or by the broker's, each once; returns the new ones. Executions
+    of other orders are ignored.
     """
     query = """
         INSERT INTO trading.fill
@@ -221,10 +221,10 @@ def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[
     if not fills:
         return []
     since = {"book": book, "since": min(f.ts for f in fills)}
-    had = text("SELECT exec_id FROM trading.fill WHERE book = :book AND ts >= :since")
-    known = set(conn.execute(had, since).scalars())
-    news = [vars(f) for f in fills if f.exec_id not in known]
-    return list(conn.execute(text(query), {"book": book, "rows": dump(news)}).mappings()) if news else []
+    recorded = text("SELECT exec_id FROM trading.fill WHERE book = :book AND ts >= :since")
+    recorded_ids = set(conn.execute(recorded, since).scalars())
+    rows = [vars(f) for f in fills if f.exec_id not in recorded_ids]
+    return list(conn.execute(text(query), {"book": book, "rows": dump(rows)}).mappings()) if rows else []
 
 
 def closed_trades_of(conn: Connection, ids: Sequence[str]) -> dict[int, str]:
@@ -238,11 +238,11 @@ def closed_trades_of(conn: Connection, ids: Sequence[str]) -> dict[int, str]:
 
 def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[RowMapping]:
     """
-    Trades as their fills and orders make them; those that changed. ``late``: closed trades with a new fill, which are
-    opened again unless their symbol has another trade by now.
+    Updates trades from their fills and orders; returns those that changed. ``late``: closed trades with a new fill,
+    which are reopened unless their symbol has another open trade by now.
 
-    A trade is closed when it is flat and none of its orders works: what it realised is the cash of its fills less their
-    fees.
+    A trade is closed when it is flat and none of its orders is working; its realised profit is the cash of its fills
+    less their fees.
     """
     query = """
         WITH legs AS (
@@ -285,11 +285,14 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
             close_reason = CASE now.state WHEN 'CLOSED' THEN now.why END
         FROM now WHERE
     """
-    asked = {"book": book, "late": list(late)}
-    # most looks find nothing new, and a look takes no lock
-    if conn.execute(text(f"{query} SELECT FROM trading.trade t, now WHERE {differs} LIMIT 1"), asked).first() is None:
+    parameters = {"book": book, "late": list(late)}
+    # most calls find nothing new, and a plain SELECT takes no lock
+    if (
+        conn.execute(text(f"{query} SELECT FROM trading.trade t, now WHERE {differs} LIMIT 1"), parameters).first()
+        is None
+    ):
         return []
-    return list(conn.execute(text(f"{query} {update} {differs} RETURNING t.*"), asked).mappings())
+    return list(conn.execute(text(f"{query} {update} {differs} RETURNING t.*"), parameters).mappings())
 
 
 def note(
@@ -301,7 +304,7 @@ def note(
     as_of: datetime,
     now: datetime,
 ) -> None:
-    """Journal lines: (kind, symbol, client_order_id, message)."""
+    """Writes journal lines: (kind, symbol, client_order_id, message)."""
     common = {"at": now, "book": book, "run_id": run_id, "as_of": as_of}
     insert(
         conn,

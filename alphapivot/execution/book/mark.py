@@ -1,4 +1,4 @@
-"""What the book is worth at the end of a run, for its equity curve; in its own currency."""
+"""The book's value at the end of a run, for its equity curve; in the book's currency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alphapivot.brokers.base import Account
     from alphapivot.execution.run.session import Session
 
-SAME_AGAIN_IS_NOT_KEPT = """
+INSERT_CHANGED = """
     INSERT INTO trading.mark (book, as_of, run_id, currency, equity, cash, gross, net, open_trades)
     SELECT n.book, n.as_of, n.run_id, n.currency, n.equity, n.cash, n.gross, n.net, n.open_trades
     FROM jsonb_populate_recordset(NULL::trading.mark, CAST(:rows AS jsonb)) n
@@ -32,23 +32,23 @@ SAME_AGAIN_IS_NOT_KEPT = """
 
 def write(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """
-    Marks in one statement: book, as_of, run_id, currency, equity, cash, gross, net, open_trades. What the newest mark
-    of that book and as_of says already is left out, so that a run made again writes nothing.
+    Writes marks in one statement: book, as_of, run_id, currency, equity, cash, gross, net, open_trades. A mark equal to
+    the newest one of its book and as_of is skipped, so that a repeated run writes nothing.
     """
-    conn.execute(text(SAME_AGAIN_IS_NOT_KEPT), {"rows": ledger.dump(list(rows))})
+    conn.execute(text(INSERT_CHANGED), {"rows": ledger.dump(list(rows))})
 
 
 def mark(session: Session) -> None:
-    """The account as this run saw it when it decided, and the exposure of what is held at the end of it."""
+    """Writes the account as seen when the run decided, and the exposure of the positions held at its end."""
     account = session.report.account or session.broker.account()
     with session.hub.engine.begin() as conn:
         held = [t for t in ledger.open_trades(conn, session.book) if t["entry_qty"] != t["exit_qty"]]
         closes = _closes(session, {t["symbol"] for t in held})
         values = [_value(session, trade, closes) for trade in held]
-        known = [v for v in values if v is not None]
+        known_values = [v for v in values if v is not None]
         gross = net = None
-        if len(known) == len(values):
-            gross, net = sum(map(abs, known), Decimal(0)), sum(known, Decimal(0))
+        if len(known_values) == len(values):
+            gross, net = sum(map(abs, known_values), Decimal(0)), sum(known_values, Decimal(0))
         write(conn, [row(session.book, session.run.run_id, session.run.as_of, account, gross, net, len(held))])
 
 
@@ -61,7 +61,7 @@ def row(
     net: Decimal | None = Decimal(0),
     open_trades: int = 0,
 ) -> dict[str, Any]:
-    """A mark; of a book that holds nothing, where nothing else is said."""
+    """A row for ``write``; by default, of a book without positions."""
     return {
         "book": book,
         "as_of": as_of,
@@ -76,18 +76,18 @@ def row(
 
 
 def _closes(session: Session, symbols: set[str]) -> dict[Key, Decimal]:
-    """The newest close of each of their contracts."""
+    """The newest close of each contract of ``symbols``."""
     bars = session.bars
     if bars is None or not symbols:
         return {}
-    mine = bars[bars["symbol"].isin(symbols)].sort_values("ts", kind="stable")
-    keys = zip(*(mine[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
-    closes = dict(zip(keys, mine["close"].tolist(), strict=True))  # the last one stays
+    held_bars = bars[bars["symbol"].isin(symbols)].sort_values("ts", kind="stable")
+    keys = zip(*(held_bars[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
+    closes = dict(zip(keys, held_bars["close"].tolist(), strict=True))  # the newest one wins
     return {key: Decimal(repr(close)) for key, close in closes.items()}
 
 
 def _value(session: Session, trade: Mapping[Any, Any], closes: Mapping[Key, Decimal]) -> Decimal | None:
-    """What is held at its contract's newest close, shorts negative; None without a close or a rate."""
+    """The position's value at its contract's newest close, negative for shorts; None without a close or an fx rate."""
     close = closes.get((trade["symbol"], trade["market"], trade["contract"]))
     rate = session.rates.get(trade["currency"])
     if close is None or rate is None:

@@ -1,4 +1,4 @@
-"""SQL of trading.orders: what was ordered, what became of it, new versions of a leg. Bulk in, bulk out."""
+"""SQL of trading.orders: new orders, their states, new versions of a leg. In bulk."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ FILLED = "coalesce((SELECT sum(f.qty) FROM trading.fill f WHERE f.client_order_i
 
 
 def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *, version: int = 1) -> str:
-    """20 characters that the same decision always gets: a prefix and a hash of what makes the order unique."""
+    """A deterministic id of 20 characters: a prefix and a hash of the fields that make the order unique."""
     key = "\x1f".join((book, strategy, symbol, as_of.astimezone(UTC).isoformat(), leg, str(version)))
     return "AP" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
 
 
 def ref(order: Mapping[Any, Any]) -> Ref:
     """
-    An order by all its names; the row holds ``entry_id`` too. Only a leg's first version went with its entry: a later
-    one that is sought among the entry's legs would find the one that it came after.
+    The Ref of an order row with its ``entry_id``. Only a leg's first version was sent with its entry: looking for a
+    later version among the entry's legs would find the order that it replaced.
     """
     bracket = order["entry_id"] if order["version"] == 1 else order["client_order_id"]
     return Ref(order["client_order_id"], order["broker_order_id"], bracket, order["leg"])
 
 
 def successor(order: Mapping[Any, Any]) -> str:
-    """The id of the order that replaces this one, whoever asks."""
+    """The deterministic id of the order that replaces this one."""
     return order_id(
         order["book"],
         order["strategy"],
@@ -45,8 +45,8 @@ def successor(order: Mapping[Any, Any]) -> str:
 
 def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
-    All orders of the trades that are not closed, the oldest first, each with what has ``filled`` of it, its trade's
-    ``strategy``, ``rolled_from`` and its entry's id (``entry_id``), and the intent's ``expires``.
+    All orders of the trades that are not closed, oldest first, each with its ``filled`` quantity, its trade's
+    ``strategy`` and ``rolled_from``, its entry's id (``entry_id``), and the intent's ``valid_from`` and ``expires``.
     """
     query = f"""
         SELECT o.*, t.strategy, t.rolled_from, e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED}
@@ -61,7 +61,7 @@ def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
 
 
 def ended(conn: Connection, book: str, ids: Sequence[str]) -> list[RowMapping]:
-    """Which of ``ids`` are orders of this book that are final here."""
+    """The orders among ``ids`` that belong to this book and are final in the ledger."""
     query = """
         SELECT o.*, e.client_order_id AS entry_id FROM trading.orders o
         JOIN trading.orders e ON e.trade_id = o.trade_id AND e.leg = 'ENTRY' AND e.version = 1
@@ -71,7 +71,7 @@ def ended(conn: Connection, book: str, ids: Sequence[str]) -> list[RowMapping]:
 
 
 def known(conn: Connection, book: str, broker_ids: Sequence[str]) -> set[str]:
-    """Which of the broker's ids are orders of ours, or foreign ones that were dealt with."""
+    """The subset of the broker's ids that are our orders, or foreign orders already dealt with."""
     query = """
         SELECT broker_order_id FROM trading.orders WHERE book = :book AND broker_order_id = ANY(:ids)
         UNION SELECT broker_order_id FROM trading.foreign_order WHERE book = :book AND broker_order_id = ANY(:ids)
@@ -92,7 +92,8 @@ def brackets(conn: Connection, ids: Sequence[str]) -> list[RowMapping]:
 
 def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetime, now: datetime) -> list[RowMapping]:
     """
-    CREATED -> PENDING_NEW, for one executor only; the orders, as they are now. Commit before the send.
+    Moves orders from CREATED to PENDING_NEW, for one executor only, and returns the updated rows in the order of
+    ``ids``. Commit before sending.
     """
     query = """
         UPDATE trading.orders o
@@ -107,14 +108,14 @@ def claim(conn: Connection, ids: Sequence[str], fence: int, active_from: datetim
         RETURNING o.*
     """
     values = {"ids": list(ids), "fence": fence, "active_from": active_from, "now": now}
-    found = {row["client_order_id"]: row for row in conn.execute(text(query), values).mappings()}
-    return [found[i] for i in ids if i in found]  # in the order in which they were decided
+    claimed = {row["client_order_id"]: row for row in conn.execute(text(query), values).mappings()}
+    return [claimed[i] for i in ids if i in claimed]
 
 
 def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime) -> None:
     """
-    Brings orders to a state: rows of client_order_id, state and, where known, qty, price, cum_qty, avg_price,
-    broker_order_id, reason. Only what differs is written.
+    Updates orders: rows of client_order_id, state and optionally qty, price, cum_qty, avg_price, broker_order_id,
+    reason. Only rows that differ are written.
     """
     query = """
         UPDATE trading.orders o
@@ -136,6 +137,6 @@ def set_orders(conn: Connection, rows: Iterable[Row], fence: int, now: datetime)
 
 
 def add(conn: Connection, rows: Sequence[Row], fence: int, now: datetime) -> None:
-    """New orders, written before anything is sent: CREATED, or SUSPENDED where they are only watched."""
+    """Writes new orders before anything is sent: CREATED, or SUSPENDED if they are only watched."""
     stamp = {"cum_qty": 0, "attempts": 0, "fence": fence, "created_at": now, "updated_at": now}
     insert(conn, "orders", [{**row, **stamp} for row in rows])

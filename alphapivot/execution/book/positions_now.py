@@ -1,4 +1,4 @@
-"""What the limits look at, as the ledger knows it at one as_of: losses, pauses, repeats, and where sessions stand."""
+"""The inputs of the limits from the ledger at one as_of: losses, pauses, repeated entries; and session times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.execution.run.session import Session
 
-# what was deposited (withdrawn) since an equity was seen belongs to it: losses are measured without
+# deposits and withdrawals since an equity was seen are added to it: they are neither profit nor loss
 DAYS = """
     SELECT r.messages,
            (SELECT equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
@@ -61,11 +61,11 @@ MOVED = """
 
 
 def complete(session: Session, conn: Connection, standing: Standing) -> Standing:
-    """``standing`` with what [risk] and [protections] ask for beside the account; only what is asked for is read."""
+    """``standing`` with the further inputs of [risk] and [protections]; reads only what the config uses."""
     risk, protections = session.settings.risk, session.settings.protections
     as_of, book = session.run.as_of, {"book": session.book, "as_of": session.run.as_of}
     day = conn.execute(text(DAYS), {**book, "day": session.day}).one()
-    found = replace(
+    completed = replace(
         standing,
         messages=day.messages,
         day_start_equity=standing.day_start_equity if day.tripped is None else day.tripped,
@@ -73,34 +73,34 @@ def complete(session: Session, conn: Connection, standing: Standing) -> Standing
     )
     if protections.cooldown:
         lost = {r.symbol: r.at for r in conn.execute(text(LOST), book) if r.symbol in session.instruments}
-        found = replace(found, lost=quotes.ages(lost, as_of, session.interval, session.instruments))
+        completed = replace(completed, lost=quotes.ages(lost, as_of, session.interval, session.instruments))
     if protections.stops_in_a_row is not None:
         ended = conn.execute(text(ENDED), {**book, "most": protections.stops_in_a_row}).all()
-        row = list(takewhile(lambda r: r.close_reason == "stop", ended))
-        known = {r.symbol: r.exit_at for r in row[:1] if r.symbol in session.instruments}
-        age = quotes.ages(known, as_of, session.interval, session.instruments)
-        found = replace(found, stops=len(row), last_stop=next(iter(age.values()), 0))
+        stops = list(takewhile(lambda r: r.close_reason == "stop", ended))
+        last_exit = {r.symbol: r.exit_at for r in stops[:1] if r.symbol in session.instruments}
+        age = quotes.ages(last_exit, as_of, session.interval, session.instruments)
+        completed = replace(completed, stops=len(stops), last_stop=next(iter(age.values()), 0))
     if risk.max_repeats is not None:
         sent = conn.execute(text(REPEATS), {**book, "since": as_of - timedelta(hours=risk.repeat_hours)})
-        found = replace(found, repeats={r.symbol: int(r.sent) for r in sent})
-    return found
+        completed = replace(completed, repeats={r.symbol: int(r.sent) for r in sent})
+    return completed
 
 
 def trip(session: Session, conn: Connection, standing: Standing) -> None:
     """
-    A loss at its limit leaves the book REDUCE_ONLY until a person resumes it, once for each as_of; a symbol that was
-    ordered too often is locked, likewise.
+    Sets the book to REDUCE_ONLY until an operator resumes it if a loss reaches its limit, once per as_of; locks symbols
+    whose entries were sent too often.
     """
     risk = session.settings.risk
     if risk.max_repeats is not None:
-        often = {s: n for s, n in standing.repeats.items() if n >= risk.max_repeats}
-        why = f"entries were sent %d times in {risk.repeat_hours:g} hours, the limit is {risk.max_repeats}"
-        session.block(conn, {s: why % n for s, n in often.items()})
-    found = limits.breached(standing, risk)
-    if found is None:
+        repeated = {s: n for s, n in standing.repeats.items() if n >= risk.max_repeats}
+        reason = f"entries were sent %d times in {risk.repeat_hours:g} hours, the limit is {risk.max_repeats}"
+        session.block(conn, {s: reason % n for s, n in repeated.items()})
+    breach = limits.breached(standing, risk)
+    if breach is None:
         return
-    gate, message = found
-    made = conn.execute(
+    gate, message = breach
+    inserted = conn.execute(
         text(
             "INSERT INTO trading.risk_trip (book, as_of, day, gate, equity, message, run_id)"
             " VALUES (:book, :as_of, :day, :gate, :equity, :message, :run_id) ON CONFLICT DO NOTHING RETURNING 1"
@@ -115,44 +115,46 @@ def trip(session: Session, conn: Connection, standing: Standing) -> None:
             "run_id": session.run.run_id,
         },
     ).first()
-    if made is None:
+    if inserted is None:
         return
     if control.state(conn, session.book).state == "ACTIVE":
         conn.execute(
             text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, 'REDUCE_ONLY', :reason, :by)"),
             {"book": session.book, "reason": f"{gate}: {message}", "by": "risk limits"},
         )
-    session.note(conn, [("halted", None, None, f"{gate}: {message}; only a person resumes (alphapivot resume)")])
+    session.note(
+        conn, [("halted", None, None, f"{gate}: {message}; entries are blocked until someone runs `alphapivot resume`")]
+    )
     session.report.notes.append(
-        f"book {session.book!r} is REDUCE_ONLY: {message}; alphapivot resume when that is settled"
+        f"book {session.book!r} is REDUCE_ONLY: {message}; run `alphapivot resume` once that is settled"
     )
 
 
 def move_stops(conn: Connection, moved: Mapping[int, Decimal]) -> None:
-    """Where the stops of trades shall stand from now on; the orders follow."""
+    """Records the new stop prices of trades (trade_id -> price); their orders follow."""
     if moved:
         conn.execute(text(MOVED), {"ids": list(moved), "stops": list(moved.values())})
 
 
 def moments(session: Session, now: datetime) -> dict[str, SessionMoment]:
-    """symbol -> its exchange's time and what is left of its session; empty where nothing asks for it."""
+    """symbol -> its exchange's time and the bars left in its session; empty unless the config uses them."""
     settings = session.settings
     if not settings.entry.windows and not settings.exit.session_end:
         return {}
     as_of = session.run.as_of
-    found: dict[str, SessionMoment] = {}
+    moments_by_symbol: dict[str, SessionMoment] = {}
     for hours, symbols in _by_hours(session.instruments).items():
         today = bar_ends.sessions(hours, as_of - timedelta(microseconds=1), as_of)
         left = 0
         if len(today):
             left = len(bar_ends.bar_ends(hours, session.interval, as_of, today["close"].iloc[-1].to_pydatetime()))
         local = now.astimezone(ZoneInfo(str(schedule.of(hours).zone))).time()
-        found |= dict.fromkeys(symbols, SessionMoment(local, left))
-    return found
+        moments_by_symbol |= dict.fromkeys(symbols, SessionMoment(local, left))
+    return moments_by_symbol
 
 
 def bars_a_year(session: Session) -> dict[str, int]:
-    """symbol -> bars of the base timeframe in the year before as_of, by its calendar."""
+    """symbol -> number of bars of the base timeframe in the year before as_of, by its calendar."""
     as_of = session.run.as_of
     return {
         symbol: len(bar_ends.bar_ends(hours, session.interval, as_of - timedelta(days=365), as_of))
@@ -163,14 +165,14 @@ def bars_a_year(session: Session) -> dict[str, int]:
 
 def streaks(scores: Iterable[tuple[str, float | None]], threshold: float) -> dict[str, int]:
     """
-    symbol -> composites in a row, up to the newest, that are beyond ``threshold`` on the newest one's side.
+    symbol -> consecutive composites, up to the newest, beyond ``threshold`` on the newest one's side.
 
-    ``scores``: (symbol, score), each symbol's newest first.
+    ``scores``: (symbol, score), newest first per symbol.
     """
     rows: dict[str, list[float | None]] = {}
     for symbol, score in scores:
         rows.setdefault(symbol, []).append(score)
-    return {symbol: _streak(found, threshold) for symbol, found in rows.items()}
+    return {symbol: _streak(newest_first, threshold) for symbol, newest_first in rows.items()}
 
 
 def _streak(scores: Sequence[float | None], threshold: float) -> int:
@@ -179,7 +181,7 @@ def _streak(scores: Sequence[float | None], threshold: float) -> int:
 
 
 def _by_hours(instruments: Mapping[str, Instrument]) -> dict[Calendar, list[str]]:
-    found: dict[Calendar, list[str]] = {}
+    symbols_by_hours: dict[Calendar, list[str]] = {}
     for symbol, instrument in instruments.items():
-        found.setdefault(instrument.hours, []).append(symbol)
-    return found
+        symbols_by_hours.setdefault(instrument.hours, []).append(symbol)
+    return symbols_by_hours

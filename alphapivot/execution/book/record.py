@@ -1,4 +1,4 @@
-"""Write ahead of the send: decisions, and what they lead to, in one transaction."""
+"""Write-ahead of decisions and the intents, trades and orders that follow from them, in one transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
 
 
-ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # what makes an intent
+ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # actions that create an intent
 
 
 def record(
@@ -36,15 +36,15 @@ def record(
     held: Mapping[int, Mapping[Any, Any]],
 ) -> None:
     """
-    Writes decisions, and with each entry its intent, trade and three orders (CREATED), with each exit of an open
-    trade its order; with a roll both, and the new trade linked to the old one.
+    Writes the decisions; for each entry also its intent, trade and three orders (CREATED); for each exit of an open
+    trade its order; for a roll both, with the new trade linked to the old one.
 
-    ``times``: symbol -> from when and until when an entry may be sent. ``held``: trade_id -> the ledger's row of the
-    trades that are open. One transaction, before any byte goes to the broker. A unique key that exists already is an
-    error: the caller has read what was decided, and two executors cannot be here at once.
+    ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
+    trade. One transaction, before any byte goes to the broker. A duplicate key is an error: the caller has read the
+    existing decisions, and only one executor runs at a time.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
-    made = ledger.insert(
+    inserted = ledger.insert(
         conn,
         "decision",
         [
@@ -68,7 +68,7 @@ def record(
         ],
         "decision_id, symbol",
     )
-    ids = {row["symbol"]: row["decision_id"] for row in made}
+    ids = {row["symbol"]: row["decision_id"] for row in inserted}
     acting = [d for d in decisions if d.action in ACTING]
     intents = {
         row["symbol"]: row["intent_id"]
@@ -123,7 +123,7 @@ def record(
         ],
         "trade_id, symbol, market, contract",
     )
-    made_orders = []
+    order_rows = []
     for trade in trades:
         _, plan = entries[trade["symbol"]]
         enter, leave = ("BUY", "SELL") if plan.side == "LONG" else ("SELL", "BUY")
@@ -132,7 +132,7 @@ def record(
             ("STOP", leave, "STOP", plan.stop),
             ("TARGET", leave, "LIMIT", plan.target),
         )
-        made_orders += [
+        order_rows += [
             {
                 **trade,
                 "client_order_id": orders.order_id(book, strategy, trade["symbol"], as_of, leg),
@@ -150,9 +150,9 @@ def record(
         if d.action in ("EXIT", "ROLL") and d.trade is not None and d.trade.state == "OPEN":
             row = held[d.trade.trade_id]
             version = row["exits"] + 1
-            # at a roll the id is the old trade's own: the new one has the first exit of this as_of
+            # a roll's exit id uses the old trade's as_of: this as_of's ids belong to the new trade
             decided = row["as_of"] if d.action == "ROLL" else as_of
-            made_orders.append(
+            order_rows.append(
                 {
                     "trade_id": d.trade.trade_id,
                     "symbol": d.symbol,
@@ -181,11 +181,11 @@ def record(
         "created_at": now,
         "updated_at": now,
     }
-    ledger.insert(conn, "orders", [{**stamp, **order} for order in made_orders])
+    ledger.insert(conn, "orders", [{**stamp, **order} for order in order_rows])
 
 
 def _link(decision: Decision) -> dict[str, Any]:
-    """What a rolled trade has from the one before it."""
+    """The columns that link a rolled trade to its predecessor."""
     before, spread = decision.trade, decision.spread
     if before is None or spread is None:
         return dict.fromkeys(("rolled_from", "spread", "basis", "opened_at"))

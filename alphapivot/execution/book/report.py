@@ -1,4 +1,4 @@
-"""What the operator sees of a book: open trades, decisions, closed trades, equity. Reads only; one query each."""
+"""A book's tables for the operator: open trades, decisions, closed trades, equity. Read only; one query each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_DAY = """
                                       WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start
     FROM trading.risk_day r WHERE r.book = :book ORDER BY r.day DESC LIMIT 1
 """
-# of trades t, each contract's newest bar
+# the newest bar of the contract of each trade t
 LAST = """
     LEFT JOIN LATERAL (
         SELECT bar.close::numeric AS close, bar.ts FROM market.bar
@@ -33,11 +33,11 @@ LAST = """
 
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that are not closed, the oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at, stop,
+    Trades that are not closed, oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at, stop,
     target, last, last_at, unrealised, to_stop, to_target.
 
-    Prices in quoted units, ``last`` of the newest bar of ``interval`` up to ``until``; ``unrealised`` in the
-    instrument's currency, null while pending; ``to_stop`` and ``to_target`` as shares of the last price.
+    Prices in quoted units; ``last``: close of the newest bar of ``interval`` up to ``until``; ``unrealised``: in the
+    instrument's currency, null while pending; ``to_stop`` and ``to_target``: distances as shares of the last price.
     """
     return _frame(
         hub,
@@ -61,7 +61,7 @@ def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = 
 
 def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataFrame:
     """
-    The decisions of one instant (the book's last for None), the newest of each symbol, the strongest score first:
+    The decisions of one instant (None: the book's last), the newest of each symbol, strongest score first:
     symbol, action, reasons, score, raw, gate, veto, qty, reference, stop, target, capped_by, gates, terms, as_of,
     batch_id, run_id.
     """
@@ -88,8 +88,8 @@ def decisions(hub: Hub, book: str, *, as_of: datetime | None = None) -> pd.DataF
 
 def closed_trades(hub: Hub, book: str, *, since: datetime | None = None) -> pd.DataFrame:
     """
-    Trades that ended after ``since``, the newest last: trade_id, symbol, contract, side, qty, entry, entry_at, exit,
-    exit_at, close_reason, realised, fees. Those that never entered have no quantity. Money in the book's currency.
+    Trades that ended after ``since``, newest last: trade_id, symbol, contract, side, qty, entry, entry_at, exit,
+    exit_at, close_reason, realised, fees. Trades that never entered have a quantity of 0. Money in the book's currency.
     """
     return _frame(
         hub,
@@ -108,7 +108,7 @@ def closed_trades(hub: Hub, book: str, *, since: datetime | None = None) -> pd.D
 
 
 def equity(hub: Hub, book: str) -> pd.DataFrame:
-    """Equity by risk day, as last seen on it: day, currency, start_equity, equity, cash, messages."""
+    """The last equity seen on each risk day: day, currency, start_equity, equity, cash, messages."""
     return _frame(
         hub,
         "SELECT day, currency, start_equity, equity, cash, messages FROM trading.risk_day WHERE book = :book"
@@ -119,7 +119,7 @@ def equity(hub: Hub, book: str) -> pd.DataFrame:
 
 def working_orders(hub: Hub, book: str) -> pd.DataFrame:
     """
-    Orders that are not final, the oldest first: client_order_id, symbol, contract, leg, side, qty, filled, price,
+    Orders that are not final, oldest first: client_order_id, symbol, contract, leg, side, qty, filled, price,
     state (WAITING: an entry for its market's next session), reason, at.
     """
     return _frame(
@@ -137,9 +137,9 @@ def working_orders(hub: Hub, book: str) -> pd.DataFrame:
 
 def limits_used(hub: Hub, settings: Settings) -> pd.DataFrame:
     """
-    How much of the limits is used, by what was last seen: limit, used, allowed (None: no limit). Losses as shares of
-    equity, deposits and withdrawals left out, and measured as the gates do: anew since a loss last stopped the book.
-    Exposures by ``execution.exposed``.
+    Use of the limits as last seen: limit, used, allowed (None: no limit). Losses are shares of equity without deposits
+    and withdrawals, measured as the gates do: from the last time that a loss stopped the book. For exposures see
+    ``execution.book.exposure``.
     """
     book, risk = settings.execution.book, settings.risk
     trades = open_trades(hub, book, settings.timeframes.base)
@@ -161,7 +161,7 @@ def _lost(start: Any, equity: Any) -> Any:
 
 
 def locks(hub: Hub, book: str) -> pd.DataFrame:
-    """Symbols that trade no more until a person clears them: symbol, reason, at."""
+    """Symbols that are blocked until someone runs `alphapivot unlock`: symbol, reason, at."""
     return _frame(
         hub,
         "SELECT symbol, reason, at FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL ORDER"
@@ -171,14 +171,14 @@ def locks(hub: Hub, book: str) -> pd.DataFrame:
 
 
 def known(hub: Hub, book: str) -> bool:
-    """Was anything ever decided for this book?"""
+    """True if this book has any decision."""
     return bool(
         _frame(hub, "SELECT EXISTS (SELECT FROM trading.decision WHERE book = :book)", book=book)["exists"].iloc[0]
     )
 
 
 def journal(hub: Hub, book: str, *, last: int = 50) -> pd.DataFrame:
-    """The last lines of the journal, the newest last: at, as_of, kind, symbol, client_order_id, message, run_id."""
+    """The last lines of the journal, newest last: at, as_of, kind, symbol, client_order_id, message, run_id."""
     return _frame(
         hub,
         """
@@ -192,7 +192,7 @@ def journal(hub: Hub, book: str, *, last: int = 50) -> pd.DataFrame:
 
 
 def _frame(hub: Hub, query: str, **parameters: Any) -> pd.DataFrame:
-    """Money stays Decimal; instants are UTC."""
+    """The rows of a query; money stays Decimal, instants are UTC."""
     with hub.engine.connect() as conn:
         result = conn.execute(text(query), parameters)
         return pd.DataFrame(result.all(), columns=list(result.keys()))

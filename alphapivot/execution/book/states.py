@@ -1,8 +1,8 @@
 """
-What an observation at the broker proves about an order: pure.
+Order states, and the transition that an observation at the broker proves: pure.
 
 CREATED -> PENDING_NEW -> NEW | REJECTED | UNKNOWN; NEW -> PARTIALLY_FILLED -> FILLED. Unknown is a state, not a
-reject; and what is final at the broker is final here only when all of its fills have been read.
+reject; an order that is final at the broker becomes final here only when all of its fills have been read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from alphapivot.brokers.base import Absent, BrokerOrder
 
 TERMINAL = frozenset({"FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "DENIED", "ABANDONED"})
-WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # rests at the broker, and may fill
-IN_FLIGHT = frozenset({"PENDING_NEW", "UNKNOWN"})  # was perhaps sent: nobody knows
+WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # resting at the broker, may fill
+IN_FLIGHT = frozenset({"PENDING_NEW", "UNKNOWN"})  # may or may not have reached the broker
 
 
 def local(order: Mapping[Any, Any]) -> bool:
-    """Ours alone: committed and never sent, so the broker has nothing of it."""
+    """True if the order was committed and never sent: the broker does not have it."""
     return order["broker_order_id"] is None and (
         order["state"] == "SUSPENDED" or (order["state"] in ("CREATED", "PENDING_CANCEL") and order["attempts"] == 0)
     )
@@ -29,10 +29,10 @@ def observed(
     order: Mapping[Any, Any], found: BrokerOrder | Absent, filled: Decimal, *, proof: bool
 ) -> dict[str, Any] | None:
     """
-    The row that ``found`` makes of an order that is not final; None where it tells nothing new or is a break.
+    Returns the update of a non-final order from ``found``; None if it proves nothing new or is a mismatch.
 
-    ``filled``: the sum of the fills that were read. ``proof``: the broker enforces unique ids, so that an order which
-    is absent now cannot turn up later beside the same id sent again.
+    ``filled``: sum of the fills read. ``proof``: the broker enforces unique ids, so that an absent order cannot turn up
+    later beside the same id sent again.
     """
     state = order["state"]
     if isinstance(found, Absent):
@@ -45,9 +45,9 @@ def observed(
     reason = found.reason or ("rejected by the broker" if new == "REJECTED" else None)
     final = new in TERMINAL and found.cum_qty <= filled
     if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not proof)):
-        new = state  # what was asked for is asked again until it is done or comes too late
+        new = state  # the cancel or replace is requested again until it is done or too late
     elif not final and new in TERMINAL:
-        new = "PARTIALLY_FILLED"  # its fills are still to come
+        new = "PARTIALLY_FILLED"  # its fills have not been read yet
     return _row(order, new, reason) | {
         "cum_qty": cum,
         "avg_price": found.avg_price,

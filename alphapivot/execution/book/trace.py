@@ -1,4 +1,4 @@
-"""One order followed back: events, trade, the decision with all its gates, composite, pillars, bars and the run."""
+"""Traces one order back: events, trade, decision with all its gates, composite, pillars, bars and run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ RUN = """
     WHERE run_id = :run_id
 """
 
-TERMS = (  # of what each pillar of the composite was, as alphapivot/config/sections/instrument.py has them
+TERMS = (  # those of alphapivot.scoring.composite that are shown, one row per pillar
     *("pillar", "interval", "score", "contribution", "weight", "share", "scalar", "factor", "multiplier", "cap"),
     *("gate", "strength", "veto", "ts"),
 )
@@ -76,34 +76,34 @@ Chain = list[tuple[str, pd.DataFrame]]
 
 def trace(hub: Hub, order_id: str, book: str | None = None) -> Chain:
     """
-    (title, table) of each link, from the order (by our id, or by the broker's in ``book``) back to the run. A stop, a
-    target and an exit by rule lead to the decision that opened their trade. Raises DataError for an id that nobody
-    gave, and for a broker's id that several books have where none is named.
+    Returns (title, table) of each step, from the order (by our id, or by the broker's id in ``book``) back to the run.
+    Stops, targets and rule exits lead to the decision that opened their trade. Raises DataError for an unknown id, and
+    for a broker's id that several books have if no book is given.
     """
     with hub.engine.connect() as conn:
         orders = _rows(conn, ORDER, {"id": order_id, "book": book})
         if orders.empty:
-            raise DataError(f"there is no order {order_id!r}: `alphapivot status` lists those that work")
+            raise DataError(f"there is no order {order_id!r}: `alphapivot status` lists the working orders")
         if len(orders) > 1 and orders["client_order_id"].iloc[0] != order_id:
             books = ", ".join(orders["book"])
-            raise DataError(f"order {order_id!r} is one in each of the books {books}: name it by our own id")
+            raise DataError(f"order {order_id!r} exists in each of the books {books}: use our own id (client_order_id)")
         order: dict[Any, Any] = orders.iloc[0].to_dict()
-        found = conn.execute(text(DECISION), {"intent_id": int(order["intent_id"])})
-        decision = dict(found.mappings().one())
+        result = conn.execute(text(DECISION), {"intent_id": int(order["intent_id"])})
+        decision = dict(result.mappings().one())
         gates = [
             (name, "yes" if g["passed"] else "NO", g["value"], g["limit"]) for name, g in decision["gates"].items()
         ]
         plan: Mapping[str, Any] = decision["plan"] or {}
-        made = ("action", "reasons", "score", "raw", "gate", "veto", "decided_at", "run_id")
+        columns = ("action", "reasons", "score", "raw", "gate", "veto", "decided_at", "run_id")
         chain = [
             (f"Order {order['client_order_id']}", _turned(order)),
-            ("What became of it", _rows(conn, EVENTS, order)),
-            ("Its fills", _rows(conn, FILLS, order)),
+            ("Order events", _rows(conn, EVENTS, order)),
+            ("Fills", _rows(conn, FILLS, order)),
             (f"Trade {order['trade_id']}", _turned(_rows(conn, TRADE, order).iloc[0].to_dict())),
-            (f"Decision {decision['decision_id']}", _turned({n: decision[n] for n in made} | dict(plan))),
-            ("Its gates", pd.DataFrame(gates, columns=["gate", "passed", "found", "allowed"])),
-            ("The composite that it stood on", _rows(conn, COMPOSITE, decision)),
-            ("Its pillars", pd.DataFrame(decision["terms"] or [], columns=TERMS)),
+            (f"Decision {decision['decision_id']}", _turned({n: decision[n] for n in columns} | dict(plan))),
+            ("Gates", pd.DataFrame(gates, columns=["gate", "passed", "found", "allowed"])),
+            ("Composite", _rows(conn, COMPOSITE, decision)),
+            ("Pillars", pd.DataFrame(decision["terms"] or [], columns=TERMS)),
         ]
         bars = decision["bars"]
         if bars.get("first"):
@@ -118,6 +118,6 @@ def _rows(conn: Connection, query: str, values: Mapping[Any, Any]) -> pd.DataFra
 
 
 def _turned(row: Mapping[Any, Any]) -> pd.DataFrame:
-    """A row on its side; what is not known is left out."""
-    known = {name: value for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124 - NaN
-    return pd.DataFrame(list(known.items()), columns=["what", "value"], dtype=object)
+    """A row as a two-column table; nulls are left out."""
+    values = {name: value for name, value in row.items() if value is not None and value == value}  # noqa: PLR0124 - NaN
+    return pd.DataFrame(list(values.items()), columns=["field", "value"], dtype=object)

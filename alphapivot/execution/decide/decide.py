@@ -1,8 +1,8 @@
 """
-What to do with every instrument at one as_of: pure, total, in a fixed order, each answer with its reasons.
+Decides what to do with every instrument at one as_of: pure, in a fixed order, each decision with its reasons.
 
-A missing score is no score: it neither opens nor closes. A veto or a closed gate blocks entries and closes nothing,
-unless [exit] on_veto says so.
+A missing score neither opens nor closes a trade. A veto or a closed gate blocks entries and closes nothing, unless
+[exit] on_veto is on.
 """
 
 from __future__ import annotations
@@ -21,38 +21,40 @@ from alphapivot.execution.decide.sizing import carried, limit_price, size, unit_
 
 def decide(facts: Facts, only: Collection[str] | None = None) -> list[Decision]:
     """
-    One Decision for every instrument (of ``only``), the strongest absolute score first, then by symbol; limits are used
-    up in that order. Exposure and free funds count pending entries and those decided here.
+    Returns one Decision per instrument (of ``only``), strongest absolute score first, then by symbol; limits are used
+    up in that order. Exposure and free funds include pending entries and those decided here.
     """
     book = DecisionRound(facts)
     return [book.decide(symbol) for symbol in _strongest(facts.instruments if only is None else only, facts.scores)]
 
 
-def ask_again(facts: Facts, entries: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
+def recheck(facts: Facts, entries: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
     """
-    symbol -> the reasons of the gates that now refuse an entry decided before and not sent yet, the strongest score
-    first; each entry uses up the limits for those after it.
+    Checks entries that were decided earlier and not sent yet against every gate again, strongest score first; each one
+    that passes uses up limits for the next. Returns symbol -> the reasons of the gates that deny it (empty: it passes).
     """
-    others = {symbol: trade for symbol, trade in facts.trades.items() if symbol not in entries}
-    book = DecisionRound(replace(facts, trades=others))
-    return {symbol: book.again(symbol, entries[symbol]) for symbol in _strongest(entries, facts.scores)}
+    other_trades = {symbol: trade for symbol, trade in facts.trades.items() if symbol not in entries}
+    book = DecisionRound(replace(facts, trades=other_trades))
+    return {symbol: book.recheck(symbol, entries[symbol]) for symbol in _strongest(entries, facts.scores)}
 
 
 def _strongest(symbols: Collection[str], scores: Mapping[str, Score]) -> list[str]:
-    """By absolute score, then by name."""
+    """Sorted by absolute score, then by name."""
     strength = {s: abs(scores[s].score or 0.0) if s in scores else 0.0 for s in symbols}
     return sorted(symbols, key=lambda s: (-strength[s], s))
 
 
 @dataclass
 class DecisionRound:
-    """The limits as they are used up from one decision to the next."""
+    """Tracks the limits as they are used up from one decision to the next."""
 
     facts: Facts
     open: int = 0
     exposure: Exposure = field(default_factory=Exposure)
     free: Decimal = Decimal(0)
-    unpriced: list[str] = field(default_factory=list)  # open trades whose exposure nobody can tell: no entry adds to it
+    unpriced: list[str] = field(
+        default_factory=list
+    )  # open trades without an fx rate: their exposure is unknown, so no entries
 
     def __post_init__(self) -> None:
         self.open, self.free = len(self.facts.trades), self.facts.standing.account.free
@@ -65,15 +67,15 @@ class DecisionRound:
             quote = self.facts.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
             each = abs(price) * unit_value(terms, rate)
-            # a roll may end flat
-            leaving = trade.exiting or trade in self.facts.leaving or self._course(trade).action in ("EXIT", "ROLL")
+            # a roll may end flat, so it counts as an exit
+            leaving = trade.exiting or trade in self.facts.leaving or self._next_step(trade).action in ("EXIT", "ROLL")
             held, coming = (trade.qty, trade.coming) if trade.state == "OPEN" else (Decimal(0), trade.qty)
             for qty, unsure in ((held, leaving), (coming, True)):
                 self.exposure.add(trade.symbol, terms.group, trade.side, each * qty, unsure=unsure)
             self.free -= each * coming * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
 
-    def _course(self, trade: OpenTrade) -> LifecycleStep:
-        """What an open trade does next."""
+    def _next_step(self, trade: OpenTrade) -> LifecycleStep:
+        """The next lifecycle step of an open trade."""
         return manage(
             trade,
             self.facts.scores.get(trade.symbol),
@@ -87,50 +89,71 @@ class DecisionRound:
         )
 
     def decide(self, symbol: str) -> Decision:
-        trade, score, quote = (
-            self.facts.trades.get(symbol),
-            self.facts.scores.get(symbol),
-            self.facts.quotes.get(symbol),
-        )
+        trade = self.facts.trades.get(symbol)
         if trade is not None:
-            course = self._course(trade)
-            if course.action == "ROLL":
-                return self._roll(trade, score, quote)
-            return Decision(
-                symbol, course.action, course.reasons, {}, score, quote, trade, None, self.facts.now, stop=course.stop
-            )
+            step = self._next_step(trade)
+            if step.action == "ROLL":
+                return self._roll(trade)
+            return self._decision(symbol, step.action, step.reasons, trade=trade, stop=step.stop)
         if not self.facts.instruments[symbol].tradable:
-            return Decision(symbol, "NONE", ("not_tradable",), {}, score, quote, None, None, self.facts.now)
+            return self._decision(symbol, "NONE", ("not_tradable",))
         gates: dict[str, Gate] = {}
         action, reasons, plan = self._enter(symbol, gates)
-        return Decision(symbol, action, reasons, gates, score, quote, None, plan, self.facts.now)
+        return self._decision(symbol, action, reasons, gates=gates, plan=plan)
 
-    def _roll(self, trade: OpenTrade, score: Score | None, quote: Quote | None) -> Decision:
-        """Into the front contract with all that it has, or out where a gate says no to the new order."""
+    def _decision(
+        self,
+        symbol: str,
+        action: Action,
+        reasons: tuple[str, ...],
+        *,
+        gates: Mapping[str, Gate] | None = None,
+        trade: OpenTrade | None = None,
+        plan: Plan | None = None,
+        stop: Decimal | None = None,
+        spread: Decimal | None = None,
+    ) -> Decision:
+        return Decision(
+            symbol=symbol,
+            action=action,
+            reasons=reasons,
+            gates=gates or {},
+            score=self.facts.scores.get(symbol),
+            quote=self.facts.quotes.get(symbol),
+            trade=trade,
+            plan=plan,
+            decided_at=self.facts.now,
+            stop=stop,
+            spread=spread,
+        )
+
+    def _roll(self, trade: OpenTrade) -> Decision:
+        """Rolls a trade into the front contract with its quantity, stop and target; exits it if a gate denies that."""
         symbol, terms, gates = trade.symbol, self.facts.instruments[trade.symbol], dict[str, Gate]()
+        quote = self.facts.quotes.get(symbol)
         rate, spread = self.facts.fx.get(terms.currency), self.facts.spreads.get(trade.symbol)
-        denied = _ask(
-            gates, self._of_hands(symbol), self._of_price(quote), self._of_rate(symbol, rate), _of_spread(spread)
+        denied = _check(
+            gates, self._of_control(symbol), self._of_price(quote), self._of_rate(symbol, rate), _of_spread(spread)
         )
         if not denied and quote is not None and rate is not None and spread is not None:
             plan = carried(terms, trade, quote.close, spread, rate)
             if plan is not None:
-                reasons, now = ("contract_rolled",), self.facts.now
-                return Decision(symbol, "ROLL", reasons, gates, score, quote, trade, plan, now, spread=spread)
+                reasons = ("contract_rolled",)
+                return self._decision(symbol, "ROLL", reasons, gates=gates, trade=trade, plan=plan, spread=spread)
             denied = ["beyond_stop_or_target"]
-        return Decision(symbol, "EXIT", ("contract_rolled", *denied), gates, score, quote, trade, None, self.facts.now)
+        return self._decision(symbol, "EXIT", ("contract_rolled", *denied), gates=gates, trade=trade)
 
-    def again(self, symbol: str, plan: Plan) -> tuple[str, ...]:
-        """The reasons of the gates that say no to an entry that waits to be sent; else it uses up the limits."""
+    def recheck(self, symbol: str, plan: Plan) -> tuple[str, ...]:
+        """Returns the reasons of the gates that deny a waiting entry; if none does, the entry uses up limits."""
         gates: dict[str, Gate] = {}
         terms, quote, risk = self.facts.instruments[symbol], self.facts.quotes.get(symbol), self.facts.rules.risk
-        found = self._conviction(symbol, gates)
-        if isinstance(found, tuple):
-            return found[1]
-        if (found > 0) != (plan.side == "LONG"):
+        conviction = self._conviction(symbol, gates)
+        if isinstance(conviction, tuple):
+            return conviction[1]
+        if (conviction > 0) != (plan.side == "LONG"):
             return ("reversal",)
         rate = self.facts.fx.get(terms.currency)
-        denied = _ask(
+        denied = _check(
             gates,
             self._of_signal(symbol, self.facts.scores[symbol], plan.side),
             limits.of_book(symbol, self.facts.standing, risk, self.facts.rules.protections),
@@ -144,13 +167,13 @@ class DecisionRound:
         return tuple(denied)
 
     def _enter(self, symbol: str, gates: dict[str, Gate]) -> tuple[Action, tuple[str, ...], Plan | None]:
-        found_conviction = self._conviction(symbol, gates)
-        if isinstance(found_conviction, tuple):
-            return *found_conviction, None
-        conviction, score = found_conviction, self.facts.scores[symbol]
+        conviction = self._conviction(symbol, gates)
+        if isinstance(conviction, tuple):
+            return *conviction, None
+        score = self.facts.scores[symbol]
         side: Direction = "LONG" if conviction > 0 else "SHORT"
         quote, rate = self.facts.quotes.get(symbol), self.facts.fx.get(self.facts.instruments[symbol].currency)
-        denied = _ask(
+        denied = _check(
             gates,
             self._of_signal(symbol, score, side),
             limits.of_book(symbol, self.facts.standing, self.facts.rules.risk, self.facts.rules.protections),
@@ -158,13 +181,13 @@ class DecisionRound:
         )
         if denied or quote is None or quote.atr is None or rate is None:
             return "DENIED", tuple(denied), None
-        found = self._plan(symbol, side, quote, quote.atr, rate=rate, conviction=conviction, gates=gates)
-        if isinstance(found, tuple):
-            return "DENIED", found, None
-        return ("ENTER_LONG" if side == "LONG" else "ENTER_SHORT"), ("score_beyond_threshold",), found
+        plan = self._plan(symbol, side, quote, quote.atr, rate=rate, conviction=conviction, gates=gates)
+        if isinstance(plan, tuple):
+            return "DENIED", plan, None
+        return ("ENTER_LONG" if side == "LONG" else "ENTER_SHORT"), ("score_beyond_threshold",), plan
 
     def _conviction(self, symbol: str, gates: dict[str, Gate]) -> float | tuple[Action, tuple[str, ...]]:
-        """How strongly, and on which side, the pillars want in; or why they do not."""
+        """The signed strength with which the pillars call for an entry, or (action, reasons) if they do not."""
         score = self.facts.scores.get(symbol)
         if score is None or score.raw is None or score.score is None:
             return "DENIED", ("score_missing",)
@@ -172,7 +195,7 @@ class DecisionRound:
         gates["score_age"] = Gate(score.age <= limit, f"{score.age} bars", f"<= {limit} bars")
         if not gates["score_age"].passed:
             return "DENIED", ("score_stale",)
-        # what the pillars want shows in raw: a closed gate makes the score 0, which would pass for indifference
+        # a closed gate sets the score to 0, which would look like a weak signal: raw has the real one
         conviction = score.raw if score.veto is not None or self._closed(score) else score.score
         threshold = self.facts.rules.execution.entry_threshold
         gates["score"] = Gate(abs(conviction) >= threshold, f"{conviction:g}", f"+-{threshold:g}")
@@ -182,40 +205,44 @@ class DecisionRound:
         return score.gate is not None and (score.gate == 0 or score.gate < self.facts.rules.execution.min_gate)
 
     def _of_signal(self, symbol: str, score: Score, side: Direction) -> limits.Checked:
-        """What the pillars say, then a person."""
+        """Gates of the signal, the entry rules and the operator's controls."""
         execution, entry = self.facts.rules.execution, self.facts.rules.entry
         yield "veto", f"veto:{score.veto}", Gate(score.veto is None, score.veto or "none", "none")
         opening = "missing" if score.gate is None else f"{score.gate:g}"
         yield "gate", "gate_closed", Gate(not self._closed(score), opening, f">= {execution.min_gate:g}, not 0")
         if entry.confirm > 1:
-            found, wanted = f"{score.streak} in a row", f">= {entry.confirm}"
-            yield "confirmation", "not_confirmed", Gate(score.streak >= entry.confirm, found, wanted)
+            confirmed = score.streak >= entry.confirm
+            yield (
+                "confirmation",
+                "not_confirmed",
+                Gate(confirmed, f"{score.streak} in a row", f">= {entry.confirm}"),
+            )
         moment = self.facts.moments.get(symbol)
         if moment is not None and entry.windows:
             inside = entry.allows(moment.local)
             yield "window", "outside_window", Gate(inside, f"{moment.local:%H:%M}", ", ".join(entry.windows))
         if moment is not None and self.facts.rules.exit.session_end:
-            left = moment.bars_left != 1  # the next bar is the last: what opens there could not be closed in time
+            left = moment.bars_left != 1  # an entry in the last bar could not be closed before the session ends
             yield "session", "session_ends", Gate(left, f"{moment.bars_left} bars left", "not the last bar")
-        yield from self._of_hands(symbol)
+        yield from self._of_control(symbol)
         allowed = execution.allow_shorts or side == "LONG"
         yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
 
-    def _of_hands(self, symbol: str) -> limits.Checked:
-        """What a person said, and whether the books and the clocks agree."""
+    def _of_control(self, symbol: str) -> limits.Checked:
+        """Clock skew, the kill switch and the instrument's lock."""
         standing = self.facts.standing
         yield "clock", "clock_skew", Gate(standing.skew is None, standing.skew or "in step", "in step")
         yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
         lock = standing.locked.get(symbol)
-        why = "locked"  # its books, where it is neither its data nor its calendar
-        if lock is not None and lock.startswith(("data:", horizon.CODE)):
-            why = lock.partition(": ")[0]
-        yield "lock", why, Gate(lock is None, lock or "none", "none")
+        code = "locked"
+        if lock is not None and lock.startswith(("data:", horizon.CODE)):  # its data or its calendar, not its books
+            code = lock.partition(": ")[0]
+        yield "lock", code, Gate(lock is None, lock or "none", "none")
 
     def _of_market(self, symbol: str, quote: Quote | None, rate: Decimal | None) -> limits.Checked:
-        """A free place, and prices that can be relied on."""
-        places = self.facts.rules.risk.max_open_trades
-        yield "open_trades", "max_open_trades", Gate(self.open < places, str(self.open), f"< {places}")
+        """Number of open trades, a fresh price, an ATR and an fx rate."""
+        limit = self.facts.rules.risk.max_open_trades
+        yield "open_trades", "max_open_trades", Gate(self.open < limit, str(self.open), f"< {limit}")
         yield from self._of_price(quote)
         atr = None if quote is None else quote.atr
         yield "atr", "atr_missing", Gate(atr is not None and atr > 0, "missing" if atr is None else f"{atr:f}", "> 0")
@@ -229,9 +256,9 @@ class DecisionRound:
 
     def _of_rate(self, symbol: str, rate: Decimal | None) -> limits.Checked:
         currency, missing = self.facts.instruments[symbol].currency, "missing"
-        wanted = ", ".join([currency, *(self.facts.instruments[s].currency for s in self.unpriced)])
-        found = missing if rate is None or self.unpriced else f"{rate:f}"
-        yield "fx", "fx_missing", Gate(found != missing, found, f"a rate for {wanted}")
+        currencies = ", ".join([currency, *(self.facts.instruments[s].currency for s in self.unpriced)])
+        value = missing if rate is None or self.unpriced else f"{rate:f}"
+        yield "fx", "fx_missing", Gate(value != missing, value, f"a rate for {currencies}")
 
     def _plan(
         self,
@@ -244,7 +271,7 @@ class DecisionRound:
         conviction: float,
         gates: dict[str, Gate],
     ) -> Plan | tuple[str, ...]:
-        """The entry's size and prices, taken out of what is left of the limits, or the reason codes why not."""
+        """The entry's size and prices, which use up limits; or the reason codes why there is no entry."""
         terms, risk, entry, sizing = (
             self.facts.instruments[symbol],
             self.facts.rules.risk,
@@ -254,7 +281,7 @@ class DecisionRound:
         equity = self.facts.standing.account.equity
         limit = limit_price(side, quote.close, entry.limit_atr * atr, terms.tick) if entry.order == "limit" else None
         volume = None
-        if sizing.max_volume is not None:  # a market whose volume nobody tells takes nothing
+        if sizing.max_volume is not None:  # an unknown volume counts as 0: no entry
             volume = sizing.max_volume * (quote.volume or Decimal(0))
         plan = size(
             terms,
@@ -277,7 +304,7 @@ class DecisionRound:
             return (plan,)
         plan = replace(plan, limit=limit)
         gates["size"] = Gate(passed=True, value=f"{plan.qty:f}", limit=f"capped by {plan.capped_by}")
-        denied = _ask(
+        denied = _check(
             gates,
             limits.of_order(symbol, plan, quote.close, risk=risk),
             limits.of_exposure(symbol, terms.group, plan, self.exposure, equity, risk=risk),
@@ -293,8 +320,8 @@ def _of_spread(spread: Decimal | None) -> limits.Checked:
     yield "spread", "spread_missing", Gate(spread is not None, "missing" if spread is None else f"{spread:f}", "known")
 
 
-def _ask(gates: dict[str, Gate], *checks: Iterator[tuple[str, str, Gate]]) -> list[str]:
-    """Asks every gate and notes what it found; the reasons of those that say no."""
+def _check(gates: dict[str, Gate], *checks: Iterator[tuple[str, str, Gate]]) -> list[str]:
+    """Records every gate in ``gates``; returns the reason codes of those that fail."""
     denied = []
     for check in checks:
         for name, code, gate in check:

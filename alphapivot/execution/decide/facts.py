@@ -1,4 +1,4 @@
-"""What a decision stands on and what it says: plain records, no logic."""
+"""The inputs and outputs of a decision: plain records, no logic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_vol
 class Score:
     """
     A symbol's newest composite. ``age``: completed bars of the base timeframe since ``ts``, by the calendar;
-    ``streak``: composites in a row, this one included, beyond the entry threshold on its side.
+    ``streak``: consecutive composites, this one included, beyond the entry threshold on the same side.
     """
 
     ts: datetime
@@ -41,8 +41,7 @@ class Score:
 @dataclass(frozen=True)
 class Quote:
     """
-    The traded contract at as_of: its last close and Average True Range, in quoted units, and the bars behind
-    them.
+    The traded contract at as_of: its last close and Average True Range, in quoted units, and the bars they come from.
     """
 
     contract: str
@@ -58,7 +57,7 @@ class Quote:
 @dataclass(frozen=True)
 class OpenTrade:
     """
-    A trade that is not closed. PENDING: its entry has not filled. ``age``: completed bars since its decision,
+    A trade that is not closed. PENDING: its entry has not filled. ``age``: completed bars since its decision;
     ``held``: since its entry filled.
     """
 
@@ -69,39 +68,38 @@ class OpenTrade:
     side: Direction
     state: Literal["PENDING", "OPEN"]
     qty: Decimal
-    price: Decimal  # entry price (of a rolled trade the first one's, shifted since); the reference while pending
+    price: Decimal  # entry price (after a roll: the first one, shifted by the spreads); reference while pending
     age: int
-    exiting: bool  # an exit order works already
+    exiting: bool  # an exit order is already working
     held: int = 0
-    stop: Decimal | None = None  # as it works now
+    stop: Decimal | None = None  # current stop price
     target: Decimal | None = None
-    distance: Decimal | None = None  # of the first stop from the reference: one R
-    opened_at: datetime | None = None  # when it entered, be it in a contract before this one
-    coming: Decimal = Decimal(0)  # what the entry of an OPEN trade may still fill: exposure too
+    distance: Decimal | None = None  # from the reference to the initial stop: one R
+    opened_at: datetime | None = None  # when it was first entered, possibly in an earlier contract
+    coming: Decimal = Decimal(0)  # quantity that the entry of an OPEN trade may still fill; counts as exposure
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the whole book looks like before deciding."""
+    """The state of the whole book before deciding."""
 
     account: Account
     day_start_equity: Decimal
     control: ControlState
-    locked: Mapping[str, str] = field(default_factory=dict)  # symbol -> why its books do not agree
+    locked: Mapping[str, str] = field(default_factory=dict)  # symbol -> reason of its lock
     peak_equity: Decimal | None = None  # the highest so far, from which drawdown is measured
     lost: Mapping[str, int] = field(default_factory=dict)  # symbol -> completed bars since its last losing trade ended
-    stops: int = 0  # trades in a row, up to the last one closed, that their stop ended
+    stops: int = 0  # consecutive stop-outs, up to the last closed trade
     last_stop: int = 0  # completed bars since the last of them
     repeats: Mapping[str, int] = field(default_factory=dict)  # symbol -> entries sent within [risk] repeat_hours
     messages: int = 0  # sent to the broker this risk day
-    skew: str | None = None  # why our clock and the broker's cannot both be right
+    skew: str | None = None  # how our clock and the broker's disagree; None: within [execution] max_clock_skew
 
 
 @dataclass(frozen=True)
 class SessionMoment:
     """
-    Where a symbol's session stands: the exchange's own time, and how many bars of this session are still to come
-    (0: it is over).
+    A symbol's place in its session: the exchange's local time, and the bars left in this session (0: it is over).
     """
 
     local: time
@@ -111,13 +109,13 @@ class SessionMoment:
 @dataclass(frozen=True)
 class Plan:
     """
-    An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (lost if the stop fills at its price) in
+    An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (the loss if the stop fills at its price) in
     book currency.
     """
 
     side: Literal["LONG", "SHORT"]
     qty: Decimal
-    reference: Decimal  # the close on which it stands
+    reference: Decimal  # the close or limit price from which it is sized
     stop: Decimal
     target: Decimal
     distance: Decimal  # stop distance before rounding, in quoted units
@@ -126,12 +124,12 @@ class Plan:
     margin: Decimal
     risk: Decimal
     fx: Decimal
-    limit: Decimal | None = None  # a limit entry's price; None: at market
+    limit: Decimal | None = None  # price of a limit entry; None: at market
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The sections of config.ini that decisions follow."""
+    """The sections of config.ini that govern decisions."""
 
     execution: ExecutionSettings
     risk: RiskSettings
@@ -144,13 +142,13 @@ class Rules:
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """
-    All that the decisions of one instant stand on.
+    All inputs of the decisions at one instant.
 
-    ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session's end apply only to those
-    in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and a continuous ticker).
-    ``leaving``: trades that a roll left behind, open beside the ones that follow them. ``fx``: currency -> book
-    currency for one unit of it. ``spreads``: symbol -> by how much stop and target of its trade shift at a roll. A
-    trade whose instrument is not in ``instruments`` is left out: the caller refuses to start.
+    ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session end apply only to symbols
+    in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and continuous tickers).
+    ``leaving``: rolled trades that are still open beside their successors. ``fx``: currency -> book currency per unit.
+    ``spreads``: symbol -> shift of its trade's stop and target at a roll. Every open trade's instrument must be in
+    ``instruments``: the caller refuses to start otherwise.
     """
 
     instruments: Mapping[str, Instrument]
@@ -169,7 +167,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Gate:
-    """One check: did it pass, what was found, what is allowed."""
+    """One check: whether it passed, the value found, the limit."""
 
     passed: bool
     value: str
@@ -179,8 +177,8 @@ class Gate:
 @dataclass(frozen=True)
 class Decision:
     """
-    One instrument's action, why, and what it stood on. ``stop``: where an AMEND moves the stop of its trade;
-    ``spread``: by which a ROLL shifts stop and target.
+    One instrument's action, its reasons and its inputs. ``stop``: the new stop price of an AMEND; ``spread``: the shift
+    of stop and target at a ROLL.
     """
 
     symbol: str

@@ -1,11 +1,11 @@
 """
-How much, and where the stop and the target stand: pure Decimal arithmetic of the traded contract.
+Position size, stop and target: pure Decimal arithmetic in the units of the traded contract.
 
     by risk        risk share x equity / (stop distance x multiplier x quote unit x fx)
     by volatility  target volatility x weight x equity / (annual volatility in price x multiplier x quote unit x fx)
 
 capped by notional, by free funds and by a share of the market's volume; the smallest wins, floored to the lot, and the
-plan says which it was.
+plan records which one it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def unit_value(instrument: Instrument, fx: Decimal) -> Decimal:
-    """Book currency for a price change of one quoted unit in a quantity of one."""
+    """Book currency per one quoted unit of price and one unit of quantity."""
     return instrument.multiplier * instrument.quote_unit * fx
 
 
@@ -30,9 +30,9 @@ def levels(
     side: Literal["LONG", "SHORT"], price: Decimal, distance: Decimal, reward_to_risk: Decimal, tick: Decimal
 ) -> tuple[Decimal, Decimal] | None:
     """
-    Stop and target on the tick, each rounded towards ``price``, so that neither risk nor hoped-for reward grows.
+    Returns (stop, target) on the tick, each rounded towards ``price``, so that neither risk nor expected reward grows.
 
-    None where the tick is too coarse to keep them apart from the price.
+    None if the tick is too coarse to keep them apart from the price.
     """
     if side == "LONG":
         stop = to_tick(price - distance, tick, ROUND_CEILING)
@@ -44,7 +44,7 @@ def levels(
 
 
 def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decimal, tick: Decimal) -> Decimal:
-    """A limit entry's price: ``distance`` better than the close, rounded away from it to the tick."""
+    """The price of a limit entry: ``distance`` better than the close, rounded away from it to the tick."""
     if side == "LONG":
         return to_tick(close - distance, tick, ROUND_FLOOR)
     return to_tick(close + distance, tick, ROUND_CEILING)
@@ -68,69 +68,79 @@ def size(
     scale: Decimal = Decimal(1),
 ) -> Plan | str:
     """
-    The plan of an entry at about ``price``, or the reason code why there is none.
+    Returns the plan of an entry at about ``price``, or the reason code why there is none.
 
-    ``distance``: of the stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
-    ``max_notional``: shares of equity. ``fx``: book currency for one unit of the instrument's. ``target_volatility``:
-    this trade's part of the book's, as a share of equity a year; it needs ``volatility``, the price's annual standard
-    deviation in quoted units. ``max_qty``: what the market's volume allows. ``scale``: of risk and volatility, for
-    sizes that follow the score. Reasons: stop_within_tick, no_equity, volatility_missing, lot_zero, and the name of a
-    cap below which not even a lot fits.
+    ``distance``: from price to stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
+    ``max_notional``: shares of equity. ``fx``: book currency per unit of the instrument's currency.
+    ``target_volatility``: this trade's part of the book's, a share of equity per year; it needs ``volatility``, the
+    price's annual standard deviation in quoted units. ``max_qty``: limit from the market's volume. ``scale``: factor on
+    risk and volatility when the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing,
+    lot_zero, or the name of a cap that leaves less than one lot.
     """
     if equity <= 0:
         return "no_equity"
     if distance <= 0:
         return "stop_within_tick"
-    found = levels(side, price, distance, reward_to_risk, instrument.tick)
-    if found is None:
+    stop_and_target = levels(side, price, distance, reward_to_risk, instrument.tick)
+    if stop_and_target is None:
         return "stop_within_tick"
-    stop, target = found
+    stop, target = stop_and_target
     unit = unit_value(instrument, fx)
     notional = abs(price) * unit  # of a quantity of one
     margin = notional * (1 if instrument.trade_market == "spot" and side == "LONG" else instrument.margin)
-    wanted: dict[CapName, Decimal] = {"risk": scale * risk_per_trade * equity / (distance * unit)}
+    quantities: dict[CapName, Decimal] = {"risk": scale * risk_per_trade * equity / (distance * unit)}
     if target_volatility is not None:
         if volatility is None or volatility <= 0:
             return "volatility_missing"
-        wanted["volatility"] = scale * target_volatility * equity / (volatility * unit)
+        quantities["volatility"] = scale * target_volatility * equity / (volatility * unit)
     if notional:
-        wanted["max_notional"] = max_notional * equity / notional
-        wanted["buying_power"] = max(free, Decimal(0)) / margin
+        quantities["max_notional"] = max_notional * equity / notional
+        quantities["buying_power"] = max(free, Decimal(0)) / margin
     if max_qty is not None:
-        wanted["max_volume"] = max_qty
-    capped_by = min(wanted, key=lambda name: wanted[name])
-    qty = to_tick(wanted[capped_by], instrument.lot, ROUND_FLOOR)
+        quantities["max_volume"] = max_qty
+    capped_by = min(quantities, key=lambda name: quantities[name])
+    qty = to_tick(quantities[capped_by], instrument.lot, ROUND_FLOOR)
     if qty <= 0:
         return "lot_zero" if capped_by in ("risk", "volatility") else capped_by
     return Plan(
-        side,
-        qty,
-        price,
-        stop,
-        target,
-        distance,
-        capped_by,
-        qty * notional,
-        qty * margin,
-        qty * abs(price - stop) * unit,
-        fx,
+        side=side,
+        qty=qty,
+        reference=price,
+        stop=stop,
+        target=target,
+        distance=distance,
+        capped_by=capped_by,
+        notional=qty * notional,
+        margin=qty * margin,
+        risk=qty * abs(price - stop) * unit,
+        fx=fx,
     )
 
 
 def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: Decimal, fx: Decimal) -> Plan | None:
     """
-    How an open trade goes on in the next contract, whose last close is ``close``: its quantity, stop and target as they
-    are, shifted by ``spread``; None where that close is beyond one of them.
+    Returns the plan that carries an open trade into the next contract, whose last close is ``close``: same quantity,
+    stop and target shifted by ``spread``; None if that close is beyond one of them.
     """
     if trade.stop is None or trade.target is None:
         return None
-    out: Literal["BUY", "SELL"] = "SELL" if trade.side == "LONG" else "BUY"
-    stop = inward("STOP", out, trade.stop + spread, instrument.tick)
-    target = inward("TARGET", out, trade.target + spread, instrument.tick)
+    exit_side: Literal["BUY", "SELL"] = "SELL" if trade.side == "LONG" else "BUY"
+    stop = inward("STOP", exit_side, trade.stop + spread, instrument.tick)
+    target = inward("TARGET", exit_side, trade.target + spread, instrument.tick)
     if not min(stop, target) < close < max(stop, target):
         return None
-    notional = abs(close) * trade.qty * unit_value(instrument, fx)
-    distance = trade.distance if trade.distance is not None else abs(close - stop)
-    risk = abs(close - stop) * trade.qty * unit_value(instrument, fx)
-    margin = notional * instrument.margin
-    return Plan(trade.side, trade.qty, close, stop, target, distance, "roll", notional, margin, risk, fx)
+    unit = unit_value(instrument, fx)
+    notional = abs(close) * trade.qty * unit
+    return Plan(
+        side=trade.side,
+        qty=trade.qty,
+        reference=close,
+        stop=stop,
+        target=target,
+        distance=trade.distance if trade.distance is not None else abs(close - stop),
+        capped_by="roll",
+        notional=notional,
+        margin=notional * instrument.margin,
+        risk=abs(close - stop) * trade.qty * unit,
+        fx=fx,
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, text
 
 from alphapivot.execution.book import ledger, orders
-from alphapivot.execution.decide.decide import ask_again
+from alphapivot.execution.decide.decide import recheck
 from alphapivot.execution.decide.facts import Plan
 from alphapivot.execution.market import market
 from alphapivot.execution.run import roll
@@ -93,7 +93,7 @@ def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[int, str]:
     facts, _ = gather(session, priced, fronts)
     with session.hub.engine.connect() as conn:
         plans = dict(conn.execute(text(PLANS), {"ids": [o["trade_id"] for o in waited]}).tuples().all())
-    said = ask_again(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
+    said = recheck(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
     return {o["trade_id"]: ", ".join(said[o["symbol"]]) for o in waited if said[o["symbol"]]}
 
 
