@@ -1,7 +1,7 @@
 """
-What one run is told of the market and its scores: from the hub, or, in a backtest, from what was read beforehand.
+The market data and scores of one run: from the hub or, in a backtest, from data read beforehand.
 
-Both answer alike to the last bit; tests/research/test_backtest_market.py holds them to it.
+Both return the same values to the last bit; tests/research/test_backtest_market.py checks that.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Composite(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The terms of a quote, as ``quotes.quotes`` has them."""
+class QuoteTerms:
+    """The arguments of ``quotes.quotes`` that vary by run, and ``after``: bars later than this are used."""
 
     front: Mapping[str, str]
     after: datetime
@@ -58,63 +58,63 @@ class Asked:
 
 
 class Source(Protocol):
-    """What is known at the run's as_of, and nothing later."""
+    """Data known at the run's as_of, and nothing later."""
 
     def attended(self, holding: Collection[str]) -> Sequence[str]:
-        """The symbols about which there is something to decide, those of ``holding`` among them."""
+        """The symbols with something to decide, including those of ``holding``."""
         ...
 
     def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
-        """The ``most`` newest composites of each symbol, sorted by symbol, the newest first."""
+        """The ``most`` newest composites of each symbol, sorted by symbol, newest first."""
         ...
 
     def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
-        """Bars (market -> symbols) later than ``after`` with their ``start``, sorted by symbol, contract and ts."""
+        """Bars of ``wanted`` (market -> symbols) after ``after``, with ``start``, by symbol, contract and ts."""
         ...
 
-    def quotes(self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
-        """What ``quotes.quotes`` makes of the traded markets' bars later than ``asked.after``."""
+    def quotes(self, symbols: Collection[str], terms: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
+        """``quotes.quotes`` of the traded markets' bars after ``terms.after``."""
         ...
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame: ...
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
-        """Splits and dividends from ``since`` on: a frame of Actions."""
+        """Splits and dividends from ``since`` on, as frame Actions."""
         ...
 
     def halts(self, conn: Connection) -> dict[str, str]:
-        """symbol -> why its data take no entry."""
+        """symbol -> why its data block entries."""
         ...
 
 
 class Stored:
-    """From the hub, as it was known at the run's known_at."""
+    """Reads the hub as known at the run's known_at."""
 
     def __init__(self, hub: Hub, run: RunRef, settings: Settings) -> None:
         self._hub, self._run, self._settings = hub, run, settings
 
     def attended(self, holding: Collection[str]) -> Sequence[str]:  # noqa: ARG002 - the port's signature
-        """All: a decision not to trade is one too, and is kept."""
+        """All: decisions not to trade are recorded too."""
         return list(self._settings.instruments)
 
     def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
-        asked = {"symbols": sorted(symbols), "scope": self._run.scope, "as_of": self._run.as_of, "most": most}
+        parameters = {"symbols": sorted(symbols), "scope": self._run.scope, "as_of": self._run.as_of, "most": most}
         with self._hub.engine.connect() as conn:
-            return [Composite(*row) for row in conn.execute(text(NEWEST), asked)]
+            return [Composite(*row) for row in conn.execute(text(NEWEST), parameters)]
 
     def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
-        read = read_bars(self._hub, self._run, self._settings, wanted, after=after, until=self._run.as_of)
-        return quotes.opened(read, self._settings.timeframes.base, self._settings.instruments)
+        bars = read_bars(self._hub, self._run, self._settings, wanted, after=after, until=self._run.as_of)
+        return quotes.opened(bars, self._settings.timeframes.base, self._settings.instruments)
 
-    def quotes(self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
+    def quotes(self, symbols: Collection[str], terms: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame) -> Quotes:
         wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
         for symbol in symbols:
             wanted[self._settings.instruments[symbol].trade_market].add(symbol)
-        read = read_bars(self._hub, self._run, self._settings, wanted, after=asked.after, until=self._run.as_of)
-        return quotes.quotes(read, rolled, events, **terms_of(asked, self._settings, self._run, self._run.as_of))
+        bars = read_bars(self._hub, self._run, self._settings, wanted, after=terms.after, until=self._run.as_of)
+        return quotes.quotes(bars, rolled, events, **terms_of(terms, self._settings, self._run, self._run.as_of))
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
-        # a roll that was decided at as_of holds for the next bar
+        # a roll decided at as_of applies to the next bar
         return stored.rolls(self._hub, sorted(symbols), until=self._run.as_of, known_at=self._run.known_at)
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
@@ -125,17 +125,17 @@ class Stored:
         return issues.reasons(issues.halted(conn, self._run.known_at))
 
 
-def terms_of(asked: Asked, settings: Settings, run: RunRef, as_of: datetime) -> dict[str, Any]:
-    """The further arguments of ``quotes.quotes``."""
+def terms_of(terms: QuoteTerms, settings: Settings, run: RunRef, as_of: datetime) -> dict[str, Any]:
+    """The keyword arguments of ``quotes.quotes``."""
     return {
-        "front": asked.front,
+        "front": terms.front,
         "instruments": settings.instruments,
         "interval": settings.timeframes.base,
         "atr": settings.execution.atr,
         "as_of": as_of,
         "known_at": run.known_at,
-        "volatility_bars": asked.volatility_bars,
-        "a_year": asked.a_year,
+        "volatility_bars": terms.volatility_bars,
+        "a_year": terms.a_year,
     }
 
 
@@ -148,12 +148,12 @@ def read_bars(
     after: datetime,
     until: datetime,
 ) -> pd.DataFrame:
-    """Bars of the base timeframe, market by market, in (after, until]."""
+    """Bars of ``wanted`` (market -> symbols) in the base timeframe, in (after, until]."""
     base = settings.timeframes.base
-    read = [
+    frames = [
         stored.window(hub, sorted(symbols), market, base, after=after, until=until, known_at=run.known_at)
         for market, symbols in wanted.items()
         if symbols
     ]
-    found = [frame for frame in read if len(frame)]
-    return pd.concat(found, ignore_index=True) if found else Bars.empty()
+    frames = [frame for frame in frames if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else Bars.empty()

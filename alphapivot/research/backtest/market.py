@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from alphapivot.calendar import bar_ends
 from alphapivot.execution.market import quotes
-from alphapivot.execution.market.source import NEWEST, Asked, Composite, read_bars, terms_of
+from alphapivot.execution.market.source import NEWEST, Composite, QuoteTerms, read_bars, terms_of
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import issues
@@ -139,7 +139,7 @@ class BarRange:
         return self._bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
 
     def quotes(
-        self, symbols: Collection[str], asked: Asked, rolled: pd.DataFrame, events: pd.DataFrame
+        self, symbols: Collection[str], asked: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame
     ) -> dict[str, Quote]:
         terms = terms_of(asked, self._settings, self._run, self.as_of)
         changed = set(events["symbol"]) & set(symbols) if len(events) else set()
