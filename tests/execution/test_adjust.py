@@ -169,7 +169,7 @@ def test_a_split_that_became_known_too_late_locks_the_symbol_for_a_person(holdin
     holding.trade(23)
     (lock,) = holding.sql("SELECT symbol, reason FROM trading.instrument_lock")
     assert lock["reason"] == (
-        "a split of 2026-01-22 became known after bars beyond it were traded: adjust the trade by hand"
+        "the split of 2026-01-22 became known after later bars were traded: adjust the trade by hand"
     )
     assert holding.one_trade()["entry_qty"] == 250
 
@@ -207,7 +207,7 @@ def test_a_position_that_a_split_does_not_explain_is_a_break(holding):
     holding.score(22, 50)
     holding.trade(22, broker=Real(open_broker(holding.hub, holding.settings), 3))
     (lock,) = holding.sql("SELECT reason FROM trading.instrument_lock")
-    assert lock["reason"] == "spot: our fills make 250, the broker holds 750"
+    assert lock["reason"] == "spot: our fills add up to 250, the broker holds 750"
 
 
 def test_a_split_is_no_range(world):

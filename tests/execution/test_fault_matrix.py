@@ -639,7 +639,7 @@ def test_row_22_a_position_changed_by_hand_locks_and_is_not_corrected(make, kind
     book.score(22, -50)
     book.run(22)
     assert book.theirs() == before
-    assert "our fills make 250, the broker holds 150" in book.locks()[0]
+    assert "our fills add up to 250, the broker holds 150" in book.locks()[0]
 
 
 @pytest.mark.parametrize("kind", FAKES)
@@ -651,7 +651,7 @@ def test_row_22_an_entry_that_rests_where_the_books_do_not_agree_is_taken_back(m
     book.broker.set(by_hand={KEY: D(-40)})
     book.run(21)
     assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "locked")]
-    assert "our fills make 100, the broker holds 60" in book.locks()[0]
+    assert "our fills add up to 100, the broker holds 60" in book.locks()[0]
     assert [(o["leg"], o["qty"]) for o in book.theirs()] == [("ENTRY", 250), ("STOP", 60)]  # nothing corrects the rest
     book.rests(21)
 
@@ -663,7 +663,7 @@ def test_row_22_where_the_books_do_not_agree_a_missing_stop_is_of_what_is_open_i
     book.end("STOP")
     book.broker.set(by_hand={KEY: D(-taken)})
     book.run(22)
-    assert f"our fills make 250, the broker holds {250 - taken}" in book.locks()[0]
+    assert f"our fills add up to 250, the broker holds {250 - taken}" in book.locks()[0]
     assert [o["qty"] for o in book.orders("STOP") if o["state"] == "NEW"] == protected
     assert [o["leg"] for o in book.theirs()] == ["ENTRY", "STOP", *(["STOP"] if protected else [])]
     book.rests(22)

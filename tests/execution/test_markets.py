@@ -256,8 +256,8 @@ def test_a_position_changed_by_hand_locks_the_symbol(world):
     world.sql("UPDATE paper.position SET qty = qty - 50")
     report = world.trade(22)
     (lock,) = world.sql("SELECT symbol, reason FROM trading.instrument_lock")
-    assert lock == {"symbol": "A", "reason": "spot: our fills make 250, the broker holds 200"}
-    assert report.notes[0] == "A is locked: spot: our fills make 250, the broker holds 200"
+    assert lock == {"symbol": "A", "reason": "spot: our fills add up to 250, the broker holds 200"}
+    assert report.notes[0] == "A is locked: spot: our fills add up to 250, the broker holds 200"
     assert "REDUCE_ONLY" in report.notes[1]  # what is missing is a loss of 5 % of the day's equity
     world.trade(22)
     assert len(world.sql("SELECT FROM trading.instrument_lock")) == 1

@@ -197,7 +197,7 @@ def test_without_its_exit_no_entry_is_sent_and_the_old_trade_keeps_its_stop(roll
     two = trades(rolling)
     assert (two["H6"]["state"], two["M6"]["state"], two["M6"]["entry_qty"]) == ("OPEN", "CLOSED", 0)
     (lock,) = rolling.sql("SELECT reason FROM trading.instrument_lock")
-    assert "the broker refuses its exit (not now)" in lock["reason"]
+    assert "the broker rejected its exit (not now)" in lock["reason"]
     stop = rolling.sql("SELECT qty, price FROM trading.orders WHERE leg = 'STOP' AND state = 'NEW'")
     assert stop == [{"qty": 10, "price": 96}]
 

@@ -40,7 +40,7 @@ def test_an_account_is_one_book_and_a_book_one_account(make):
         second.run(20)
     first.remote.account["account_number"] = "PA3"  # other keys
     before = first.theirs()
-    with pytest.raises(ConfigError, match=f"'{first.scope}' is Alpaca {own}, but these keys open Alpaca PA3: name"):
+    with pytest.raises(ConfigError, match=f"'{first.scope}' trades account Alpaca {own}, but these keys open Alpaca PA3: set"):
         first.run(21)
     assert first.theirs() == before
 

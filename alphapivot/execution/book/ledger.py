@@ -287,10 +287,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
     """
     parameters = {"book": book, "late": list(late)}
     # most calls find nothing new, and a plain SELECT takes no lock
-    if (
-        conn.execute(text(f"{query} SELECT FROM trading.trade t, now WHERE {differs} LIMIT 1"), parameters).first()
-        is None
-    ):
+    probe = text(f"{query} SELECT FROM trading.trade t, now WHERE {differs} LIMIT 1")
+    if conn.execute(probe, parameters).first() is None:
         return []
     return list(conn.execute(text(f"{query} {update} {differs} RETURNING t.*"), parameters).mappings())
 

@@ -52,9 +52,7 @@ class DecisionRound:
     open: int = 0
     exposure: Exposure = field(default_factory=Exposure)
     free: Decimal = Decimal(0)
-    unpriced: list[str] = field(
-        default_factory=list
-    )  # open trades without an fx rate: their exposure is unknown, so no entries
+    unpriced: list[str] = field(default_factory=list)  # open trades without an fx rate: no entry while there are any
 
     def __post_init__(self) -> None:
         self.open, self.free = len(self.facts.trades), self.facts.standing.account.free
@@ -211,12 +209,8 @@ class DecisionRound:
         opening = "missing" if score.gate is None else f"{score.gate:g}"
         yield "gate", "gate_closed", Gate(not self._closed(score), opening, f">= {execution.min_gate:g}, not 0")
         if entry.confirm > 1:
-            confirmed = score.streak >= entry.confirm
-            yield (
-                "confirmation",
-                "not_confirmed",
-                Gate(confirmed, f"{score.streak} in a row", f">= {entry.confirm}"),
-            )
+            value, limit = f"{score.streak} in a row", f">= {entry.confirm}"
+            yield "confirmation", "not_confirmed", Gate(score.streak >= entry.confirm, value, limit)
         moment = self.facts.moments.get(symbol)
         if moment is not None and entry.windows:
             inside = entry.allows(moment.local)

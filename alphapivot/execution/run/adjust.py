@@ -1,8 +1,9 @@
 """
-Splits and dividends on open trades: quantity, entry, stop and target become those of today's shares, once.
+Splits and dividends on open trades: quantity, entry, stop and target are converted to today's shares, once.
 
-A broker that tells what it has booked is believed. Of another one the position shows it: where it holds what the split
-makes of ours, that is no break; where it still holds the old shares, nothing is sent until it has followed.
+The bookings of a broker that reports them are taken as they are. Otherwise the broker's position shows them: if it
+matches ours after the split, that is not a mismatch; if it still holds the old shares, nothing is sent until it has
+been converted.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ ADJUST = """
 Row = Mapping[Any, Any]
 
 
-def told(session: Session) -> list[Booked] | None:
-    """What the broker says that it has booked; None where it never says."""
+def booked_events(session: Session) -> list[Booked] | None:
+    """The events that the broker reports as booked; None if it does not report any."""
     broker = session.broker
     if not isinstance(broker, Replaying):
         return None
@@ -65,10 +66,10 @@ def adjust(
     session: Session, conn: Connection, booked: Sequence[Booked] | None, theirs: Mapping[Key, Decimal]
 ) -> dict[str, str]:
     """
-    Applies what was booked to the trades that were open then, each once, in the caller's transaction and before fills
-    are summed up; symbol -> why nothing may be sent in it until the broker has followed.
+    Applies splits and dividends to the trades that were open at the time, each once, in the caller's transaction and
+    before fills are summed up. Returns symbol -> why nothing may be sent until the broker has booked a split.
 
-    ``booked``: what the broker says; None: ``theirs``, its positions, must show it.
+    ``booked``: the broker's report; None: derived from its positions ``theirs``.
     """
     symbols = sorted({e.key[0] for e in session.events} | {b.event.key[0] for b in booked or ()})
     trades = (
@@ -79,28 +80,28 @@ def adjust(
     fills = conn.execute(text(FILLED), {"ids": [t["trade_id"] for t in trades]}).all()
     waits: dict[str, str] = {}
     for trade in trades:
-        mine = [(f.ts, f.qty) for f in fills if f.trade_id == trade["trade_id"]]
+        trade_fills = [(f.ts, f.qty) for f in fills if f.trade_id == trade["trade_id"]]
         key = (trade["symbol"], trade["market"], trade["contract"])
-        events = [e for e in session.events if e.key == key and _concerns(e, trade, mine)]
+        events = [e for e in session.events if e.key == key and _concerns(e, trade, trade_fills)]
         if booked is not None:
-            found = [b for b in booked if b.event.key == key and _concerns(b.event, trade, mine)]
-            missed = _missed(session, key, [e for e in events if not any(_same(e, b.event) for b in found)])
+            bookings = [b for b in booked if b.event.key == key and _concerns(b.event, trade, trade_fills)]
+            missed = _missed(session, key, [e for e in events if not any(_same(e, b.event) for b in bookings)])
             if missed is not None:
                 session.block(conn, {trade["symbol"]: missed})
         else:
-            shown = _shown(session, trade, mine, events, theirs.get(key, Decimal(0)))
-            if isinstance(shown, str):
-                waits[trade["symbol"]] = shown
+            derived = _derived(session, trade, trade_fills, events, theirs.get(key, Decimal(0)))
+            if isinstance(derived, str):
+                waits[trade["symbol"]] = derived
                 continue
-            found = shown
-        _apply(session, conn, trade, found)
+            bookings = derived
+        _apply(session, conn, trade, bookings)
     return waits
 
 
 def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> set[int]:
     """
-    The trades whose entry was sized in shares from before a split, and rests still or has filled since: a simulated
-    broker cancels such an entry, another one may not. ``trades``: as the ledger has them open.
+    Ids of the open trades whose entry was sized in pre-split shares and is still resting or filled after the split: a
+    simulated broker cancels such an entry, another one may not. ``trades``: the ledger's open trades.
     """
     last: dict[str, datetime] = {}
     for event in session.events:
@@ -119,38 +120,38 @@ def _same(one: Event, other: Event) -> bool:
 
 
 def _concerns(event: Event, trade: Row, fills: Collection[tuple[datetime, Decimal]]) -> bool:
-    """Did the trade hold something when it happened, and is it not done yet?"""
+    """True if the trade had a position at the event and the event is not applied yet."""
     done = f"{event.kind} {event.ts.timestamp():.6f}" in trade["done"]
     return not done and _held(trade, fills, event.ts) != 0
 
 
 def _held(trade: Row, fills: Collection[tuple[datetime, Decimal]], until: datetime) -> Decimal:
-    """Signed, at ``until``."""
+    """The signed position at ``until``."""
     splits: Decimal = trade["adjusted"] * (1 if trade["side"] == "LONG" else -1)
     return splits + sum((qty for at, qty in fills if at <= until), Decimal(0))
 
 
 def _missed(session: Session, key: Key, events: Sequence[Event]) -> str | None:
-    """A split that became known after bars beyond it were traded: what filled since, filled in the wrong shares."""
+    """The lock reason if a split became known after later bars were traded: fills since then are in old shares."""
     bars = session.bars
     if bars is None or not events:
         return None
-    mine = bars[(bars["symbol"] == key[0]) & (bars["market"] == key[1])]
-    late = [e for e in events if e.kind == "split" and (mine["ts"] > e.ts).any()]
+    bars = bars[(bars["symbol"] == key[0]) & (bars["market"] == key[1])]
+    late = [e for e in events if e.kind == "split" and (bars["ts"] > e.ts).any()]
     if not late:
         return None
-    return f"a split of {late[0].ts:%Y-%m-%d} became known after bars beyond it were traded: adjust the trade by hand"
+    return f"the split of {late[0].ts:%Y-%m-%d} became known after later bars were traded: adjust the trade by hand"
 
 
-def _shown(
+def _derived(
     session: Session, trade: Row, fills: Sequence[tuple[datetime, Decimal]], events: Sequence[Event], held: Decimal
 ) -> list[Booked] | str:
-    """The events as our fills and the broker's position ``held`` tell them, or why they cannot be told yet."""
-    found: list[Booked] = []
+    """Bookings derived from our fills and the broker's position ``held``, or the reason why they must wait."""
+    bookings: list[Booked] = []
     lot, rate = session.instruments[trade["symbol"]].lot, session.rates.get(trade["currency"])
     unit = trade["multiplier"] * trade["quote_unit"] * (rate or Decimal(0))
     for number, event in enumerate(sorted(events, key=lambda e: (e.ts, e.kind != "split"))):
-        change = sum((b.after - b.before for b in found), Decimal(0))
+        change = sum((b.after - b.before for b in bookings), Decimal(0))
         before = _held(trade, fills, event.ts) + change
         after = before
         if event.kind == "split":
@@ -159,34 +160,36 @@ def _shown(
             since = sum((qty for at, qty in fills if at > event.ts), Decimal(0))
             after = held - since if last else exact
             if abs(after - exact) >= lot:
-                makes = f"{before:f} before it are {exact:f}"
-                return f"{trade['symbol']}: the broker holds {held:f}, with the split of {event.ts:%Y-%m-%d} {makes}"
+                converted = f"makes {before:f} shares {exact:f}"
+                return f"{trade['symbol']}: the broker holds {held:f}, the split of {event.ts:%Y-%m-%d} {converted}"
             close = _close(session, trade)
             cash = (exact - after) * (close if close is not None else trade["entry_price"] / event.value) * unit
         else:
             cash = before * event.value * unit
-        found.append(Booked(event, before, after, cash.quantize(MICRO)))
-    return found
+        bookings.append(Booked(event, before, after, cash.quantize(MICRO)))
+    return bookings
 
 
 def _close(session: Session, trade: Row) -> Decimal | None:
-    """The newest close."""
+    """The newest close of the trade's instrument."""
     bars = session.bars
-    mine = None if bars is None else bars[(bars["symbol"] == trade["symbol"]) & (bars["market"] == trade["market"])]
-    return None if mine is None or mine.empty else Decimal(repr(float(mine.sort_values("ts")["close"].iloc[-1])))
+    if bars is None:
+        return None
+    bars = bars[(bars["symbol"] == trade["symbol"]) & (bars["market"] == trade["market"])]
+    return None if bars.empty else Decimal(repr(float(bars.sort_values("ts")["close"].iloc[-1])))
 
 
 def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Booked]) -> None:
     if not booked:
         return
-    sign, out = (1, "SELL") if trade["side"] == "LONG" else (-1, "BUY")
+    sign, exit_side = (1, "SELL") if trade["side"] == "LONG" else (-1, "BUY")
     tick = session.instruments[trade["symbol"]].tick
     stop, target = trade["stop"], trade["target"]
     delta, ratio = Decimal(0), Decimal(1)
     for b in booked:
         if b.event.kind == "split":
-            stop = inward("STOP", out, stop / b.event.value, tick)  # type: ignore[arg-type]
-            target = inward("TARGET", out, target / b.event.value, tick)  # type: ignore[arg-type]
+            stop = inward("STOP", exit_side, stop / b.event.value, tick)  # type: ignore[arg-type]
+            target = inward("TARGET", exit_side, target / b.event.value, tick)  # type: ignore[arg-type]
             ratio *= b.event.value
             delta += sign * (b.after - b.before)
     common = {
@@ -205,13 +208,11 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
     row = {"trade_id": trade["trade_id"], "delta": delta, "ratio": ratio, "stop": stop, "target": target}
     row |= {"paid": sum((b.cash for b in booked), Decimal(0)), "ts": max(b.event.ts for b in booked)}
     conn.execute(text(ADJUST), {"rows": ledger.dump([row])})
-    session.note(conn, [("adjusted", trade["symbol"], None, _said(trade, b)) for b in booked])
+    session.note(conn, [("adjusted", trade["symbol"], None, _message(trade, b)) for b in booked])
 
 
-def _said(trade: Row, b: Booked) -> str:
+def _message(trade: Row, b: Booked) -> str:
     if b.event.kind == "dividend":
         return f"trade {trade['trade_id']}: dividend of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
     paid = f", {b.cash:.2f} in cash for the fraction" if b.cash else ""
-    return (
-        f"trade {trade['trade_id']}: split, {b.event.value:f} new for one old: {b.before:f} are {b.after:f} now{paid}"
-    )
+    return f"trade {trade['trade_id']}: split, {b.event.value:f} new for one old: {b.before:f} became {b.after:f}{paid}"

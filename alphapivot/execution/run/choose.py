@@ -1,4 +1,4 @@
-"""One as_of decided and committed: decisions, and all the orders that they lead to, in one transaction."""
+"""Decides one as_of and commits the decisions, with all orders that follow from them, in one transaction."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str], terms: Mapping[str, Any]) -> bool:
-    """Decides what was not decided yet and commits it; is there anything to carry through?"""
+    """Decides the undecided symbols and commits; returns True if there are orders or stops to act on."""
     facts, rows = gather(session, priced, fronts)
     settings, as_of, scores = session.settings, session.run.as_of, facts.scores
     with session.hub.engine.connect() as conn:
-        known = ledger.decided(conn, session.book, settings.execution.strategy, as_of)
+        decided = ledger.decided(conn, session.book, settings.execution.strategy, as_of)
         intents = ledger.intents(conn, session.book, settings.execution.strategy, as_of)
-    undecided = [s for s in session.attended if (s, scores[s].batch_id if s in scores else None) not in known]
+    undecided = [s for s in session.attended if (s, scores[s].batch_id if s in scores else None) not in decided]
     if not undecided:
         return False
     decisions = decide(facts, undecided)
@@ -55,35 +55,35 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
         )
         orders.set_orders(
             conn,
-            [{"client_order_id": i, "state": "PENDING_CANCEL", "reason": why} for i, why in cancels.items()],
+            [{"client_order_id": i, "state": "PENDING_CANCEL", "reason": reason} for i, reason in cancels.items()],
             session.fence,
             facts.now,
         )
         positions_now.move_stops(conn, {d.trade.trade_id: d.stop for d in amended if d.trade and d.stop is not None})
-        told = [*acting, *amended]
-        session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in told])
+        changing = [*acting, *amended]
+        session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in changing])
     session.report.decisions = decisions
-    return bool(told)
+    return bool(changing)
 
 
 def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decision:
-    """At one instant a symbol is entered once and left once, whatever became of it and however its score changes."""
-    done = intents.get(decision.symbol, ())
-    entered = {"ENTER_LONG", "ENTER_SHORT", "ROLL"} & set(done)
+    """Limits each symbol to one entry and one exit per as_of, whatever became of them and however its score changes."""
+    earlier = intents.get(decision.symbol, ())
+    entered = {"ENTER_LONG", "ENTER_SHORT", "ROLL"} & set(earlier)
     if decision.action in ("ENTER_LONG", "ENTER_SHORT") and entered:
         return replace(decision, action="DENIED", reasons=("entered_already",), plan=None)
-    if decision.action == "EXIT" and "EXIT" in done:
+    if decision.action == "EXIT" and "EXIT" in earlier:
         return replace(decision, action="HOLD", reasons=("exited_already",))
     return decision
 
 
 def _times(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime, datetime]]:
-    """symbol -> the first instant of a session after as_of, and the end of the next bar, when there is a new score."""
+    """symbol -> (the first session time at or after as_of, the end of the next bar, when there is a new score)."""
     as_of = session.run.as_of
-    found: dict[Calendar, tuple[datetime, datetime]] = {}
+    times: dict[Calendar, tuple[datetime, datetime]] = {}
     for hours in {session.instruments[symbol].hours for symbol in symbols}:
-        soon = bar_ends.sessions(hours, as_of, as_of + timedelta(days=14))
+        sessions = bar_ends.sessions(hours, as_of, as_of + timedelta(days=14))
         ends = bar_ends.bar_ends(hours, session.interval, as_of, as_of + timedelta(days=21))
-        opens = max(soon["open"].iloc[0].to_pydatetime(), as_of) if len(soon) else as_of
-        found[hours] = opens, ends[0].to_pydatetime() if len(ends) else as_of
-    return {symbol: found[session.instruments[symbol].hours] for symbol in symbols}
+        opens = max(sessions["open"].iloc[0].to_pydatetime(), as_of) if len(sessions) else as_of
+        times[hours] = opens, ends[0].to_pydatetime() if len(ends) else as_of
+    return {symbol: times[session.instruments[symbol].hours] for symbol in symbols}

@@ -1,8 +1,8 @@
 """
-One executor run: lock, fence, reconcile, protect, decide, commit, send, record. Safe to be killed at any instant and
-run again.
+One executor run: lock, fence, reconcile, protect, decide, commit, send, record. Can be killed at any instant and run
+again.
 
-Nothing is sent that was not committed before; what was sent and not recorded is found at the broker by its id.
+Every order is committed before it is sent; an order that was sent but not recorded is found at the broker by its id.
 """
 
 from __future__ import annotations
@@ -51,41 +51,50 @@ def trade(
     pause: Callable[[float], None] = time.sleep,
 ) -> TradeReport:
     """
-    Brings the book of [execution] to where the scores known at ``run.as_of`` want it; without ``decide_too`` it only
-    carries through what was decided: entries that wait for the open, protection, exits.
+    Trades the book of [execution] on the scores known at ``run.as_of``; without ``decide_too`` it only acts on earlier
+    decisions: entries that wait for the open, protection, exits.
 
-    ``fx``: currency -> book currency for one unit; what it lacks is taken from instruments named as pairs (EURUSD).
-    ``terms``: symbol -> what made its composite, kept with the decision. ``broker``: instead of the configured one.
-    With the same inputs again it sends nothing and writes nothing but the fence. Raises ConfigError when a trade is
-    open in an instrument that config.ini has no more, Unavailable when the database or the broker is lost.
+    ``fx``: currency -> book currency per unit; missing rates come from instruments named as pairs (EURUSD). ``terms``:
+    symbol -> the terms of its composite, recorded with the decision. ``broker``: replaces the configured one.
+    Idempotent: a second call with the same inputs sends no orders and writes only the fence. Raises ConfigError if a
+    trade is open in an instrument that is no longer in config.ini, Unavailable if the database or the broker is lost.
     """
     book = settings.execution.book
     report = TradeReport(run.run_id, book, run.as_of)
     with _only_executor(hub, book) as lock:
         if lock is None:
             report.busy = True
-            report.notes.append(f"another executor is at work on book {book!r}: nothing was done")
+            report.notes.append(f"another executor is running on book {book!r}: nothing was done")
             return report
         with hub.engine.begin() as conn:
             fence = ledger.raise_fence(conn, book)
             last = ledger.last_as_of(conn, book)
-            others = ledger.strategies(conn, book) - {settings.execution.strategy}
-        if others:
+            other_strategies = ledger.strategies(conn, book) - {settings.execution.strategy}
+        if other_strategies:
             raise ConfigError(
-                f"book {book!r} holds open trades of strategy {', '.join(sorted(others))}, but [execution] strategy is "
-                f"{settings.execution.strategy}: a broker nets positions, so each strategy needs a book of its own"
+                f"book {book!r} holds open trades of strategy {', '.join(sorted(other_strategies))}, but [execution]"
+                f" strategy is {settings.execution.strategy}: a broker nets positions, so each strategy needs a book of its own"
             )
         if last is not None and run.as_of < last:
             report.stale = True
             report.notes.append(
                 f"book {book!r} has decided for {last.isoformat()}, which is later than {run.as_of.isoformat()}:"
-                f" nothing was done"
+                " nothing was done"
             )
             return report
         broker = broker or open_broker(hub, settings)
         _fits(broker, settings)
         session = Session(
-            hub, run, settings, clock, broker, lock, fence, report, Stored(hub, run, settings), pause=pause
+            hub=hub,
+            run=run,
+            settings=settings,
+            clock=clock,
+            broker=broker,
+            lock=lock,
+            fence=fence,
+            report=report,
+            source=Stored(hub, run, settings),
+            pause=pause,
         )
         go(session, fx or {}, terms or {}, decide_too=decide_too)
     return report
@@ -93,38 +102,39 @@ def trade(
 
 @contextmanager
 def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
-    """A connection of its own that holds the book's lock as long as it lives; None when another executor has it."""
+    """A connection that holds the book's lock while it is open; None if another executor has the lock."""
     conn = hub.dbapi(autocommit=True)
     try:
         yield conn if locked(conn, book) else None
     finally:
-        # a server at work may notice a closed connection only after the next run has come
+        # a busy server may notice a closed connection only after the next run has started
         with suppress(psycopg.Error):
             conn.execute("SELECT pg_advisory_unlock_all()")
         conn.close()
 
 
 def locked(conn: psycopg.Connection, book: str) -> bool:
-    """Takes the book's lock, which lasts as long as the connection; False when another executor has it."""
+    """Takes the book's lock for the life of the connection; False if another executor has it."""
     row = conn.execute("SELECT pg_try_advisory_lock(hashtext('alphapivot.trade'), hashtext(%s))", [book]).fetchone()
     return row is not None and bool(row[0])
 
 
 def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *, decide_too: bool = True) -> None:
-    """One as_of of a book whose lock and fence the session holds: what ``trade`` does, and a backtest at every bar."""
+    """Runs one as_of of a book whose lock and fence the session holds; a backtest calls it at every bar."""
     with session.hub.engine.connect() as conn:
         trades = ledger.open_trades(conn, session.book)
-    gone = sorted({t["symbol"] for t in trades} - set(session.instruments))
-    if gone:
+    missing = sorted({t["symbol"] for t in trades} - set(session.instruments))
+    if missing:
         raise ConfigError(
-            f"book {session.book!r} has open trades in {', '.join(gone)}, but config.ini has no [instrument.*] for them"
+            f"book {session.book!r} has open trades in {', '.join(missing)}, but config.ini has no [instrument.*] for"
+            " them"
         )
     account = session.broker.account()
     session.home = account.currency
     _one_book(session, account)
     session.skew = _skew(session, account)
     held = {t["symbol"] for t in trades}
-    # between decisions only what is open is looked at
+    # between decisions only open trades are managed
     session.attended = session.source.attended(held) if decide_too else sorted(held)
     session.bars = market.read(session)
     session.rates = market.rates(session, session.bars, fx)
@@ -136,67 +146,67 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
         session.broker.advance(session.bars, session.rates, session.events)
     reconcile(session)
     try:
-        apart = broken(session)
+        mismatched = broken(session)
         foreign(session)
-    except Unavailable:  # what is open is protected all the same; entries wait for a run that knows all
+    except Unavailable:  # open trades are still protected; entries wait for a run with all facts
         settle(session, session.apart)
         raise
-    _carry_through(session, apart)
+    _carry_through(session, mismatched)
 
     if decide_too:
         fronts, priced = market.priced(session)
         if choose(session, priced, fronts, terms):
-            _carry_through(session, apart)
+            _carry_through(session, mismatched)
     else:
-        _, rows = stand(session)  # losses are watched between decisions too
+        _, rows = stand(session)  # loss limits apply between decisions too
         if trail(session, rows):
-            settle(session, apart)
+            settle(session, mismatched)
     naked(session)
     mark(session)
 
 
-def _carry_through(session: Session, apart: set[str]) -> None:
-    """Exits and protection first, then the entries; twice, for one that is proven never to have arrived."""
-    settle(session, apart)
+def _carry_through(session: Session, mismatched: set[str]) -> None:
+    """Exits and protection, then entries; twice, so that an entry that provably did not arrive is sent again."""
+    settle(session, mismatched)
     for _ in range(2):
         if not send_entries(session):
             return
         reconcile(session)
-        settle(session, apart)
+        settle(session, mismatched)
 
 
 def _fits(broker: Broker, settings: Settings) -> None:
-    """ConfigError where a stop would be missing from one session's end to the next one's open, and a trade not."""
+    """Raises ConfigError if trades could stay open overnight without a working stop."""
     caps = broker.caps
     if not (caps.stop_survives_session or caps.stop_outside_hours or settings.exit.session_end):
         raise ConfigError(
-            f"stops at [broker.{settings.execution.broker}] end with the session, and can be placed again only when the"
-            " next one is open: set [exit] session_end = yes, so that nothing is held in between"
+            f"stops at [broker.{settings.execution.broker}] end with the session and can be placed again only in the"
+            " next one: set [exit] session_end = yes, so that no trade is held in between"
         )
 
 
 def _one_book(session: Session, account: Account) -> None:
-    """ConfigError where the account is another book's, or another one than this book's."""
+    """Raises ConfigError if the account belongs to another book, or if this book belongs to another account."""
     if account.number is None:
         return
     with session.hub.engine.begin() as conn:
-        own, owner = ledger.claim_account(conn, session.book, account.number)
+        book_account, owner = ledger.claim_account(conn, session.book, account.number)
     if owner != session.book:
         raise ConfigError(
             f"{account.number} is the account of book {owner!r}, and a broker nets positions: book {session.book!r}"
             " needs an account of its own"
         )
-    if own != account.number:
+    if book_account != account.number:
         raise ConfigError(
-            f"book {session.book!r} is {own}, but these keys open {account.number}: name another [execution] book for"
-            " another account"
+            f"book {session.book!r} trades account {book_account}, but these keys open {account.number}: set another"
+            " [execution] book for another account"
         )
 
 
 def _skew(session: Session, account: Account) -> str | None:
-    at, now, most = account.at, session.clock.now(), session.settings.execution.max_clock_skew
-    if at is None or abs((at - now).total_seconds()) <= most:
+    at, now, limit = account.at, session.clock.now(), session.settings.execution.max_clock_skew
+    if at is None or abs((at - now).total_seconds()) <= limit:
         return None
-    why = f"our clock says {now.isoformat()}, the broker's {at.isoformat()}: over {most:g} s, so no entry"
-    session.report.notes.append(why)
-    return why
+    message = f"our clock is at {now.isoformat()}, the broker's at {at.isoformat()}: over {limit:g} s apart, no entries"
+    session.report.notes.append(message)
+    return message

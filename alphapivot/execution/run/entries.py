@@ -1,8 +1,8 @@
 """
-Entries that are committed and not sent: sent where their market takes orders, and asked about again if they waited.
+Sends committed entries once their market takes orders, after checking those that waited again.
 
-Between the decision and the open a book may have lost too much, another trade may have taken the room, a pillar may
-have changed its mind: what waited is asked by every gate anew before it goes.
+Between the decision and the open the book may have hit a loss limit, another trade may have used up the limits, or a
+score may have changed: a waiting entry passes every gate again before it is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from alphapivot.execution.run.gather import gather
 from alphapivot.execution.run.send import send
 from alphapivot.execution.run.session import Session
 
-PLAN_WORDS = ("side", "capped_by")
+TEXT_FIELDS = ("side", "capped_by")
 PLANS = """
     SELECT t.trade_id, d.plan FROM trading.trade t JOIN trading.intent i USING (intent_id)
     JOIN trading.decision d USING (decision_id) WHERE t.trade_id = ANY(:ids)
@@ -31,8 +31,8 @@ PLANS = """
 
 def send_entries(session: Session) -> bool:
     """
-    Sends the entries that are committed and not sent, where their market takes orders; the others wait. One whose time
-    is over, whose symbol was locked meanwhile, or to which a gate says no by now is never sent. Did anything change?
+    Sends the committed entries whose market takes orders; the others wait. An entry that has expired, whose symbol is
+    locked, or that a gate now denies is never sent. Returns True if anything changed.
     """
     now = session.clock.now()
     with session.hub.engine.connect() as conn:
@@ -41,67 +41,68 @@ def send_entries(session: Session) -> bool:
         if not waiting:
             return False
         locked = ledger.locks(conn, session.book)
-        leaves = roll.ready(conn, [o["trade_id"] for o in waiting if o["rolled_from"] is not None])
+        rolled_qty = roll.ready(conn, [o["trade_id"] for o in waiting if o["rolled_from"] is not None])
     split = {e.key[0]: e.ts for e in session.events if e.kind == "split"}
-    over: dict[int, tuple[str, str]] = {}
+    ended: dict[int, tuple[str, str]] = {}
     ready: list[RowMapping] = []
     for order in waiting:
         trade_id, symbol = order["trade_id"], order["symbol"]
         if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
-            over[trade_id] = "EXPIRED", "not_sent_in_time"
+            ended[trade_id] = "EXPIRED", "not_sent_in_time"
         elif symbol in locked or symbol in session.apart:
-            over[trade_id] = "DENIED", "locked"
+            ended[trade_id] = "DENIED", "locked"
         elif symbol in split and split[symbol] >= order["as_of"]:
-            over[trade_id] = "DENIED", "split"  # it was sized in other shares
-        elif trade_id in leaves and leaves[trade_id] == 0:
-            over[trade_id] = "DENIED", "nothing_to_roll"
-        elif trade_id in leaves and leaves[trade_id] is None:
-            session.report.notes.append(f"the roll of {symbol} waits: its old contract is still to be left")
+            ended[trade_id] = "DENIED", "split"  # it was sized in pre-split shares
+        elif trade_id in rolled_qty and rolled_qty[trade_id] == 0:
+            ended[trade_id] = "DENIED", "nothing_to_roll"
+        elif trade_id in rolled_qty and rolled_qty[trade_id] is None:
+            session.report.notes.append(f"the roll of {symbol} waits for the exit from its old contract")
         elif session.is_open((symbol, order["market"], order["contract"])):
             ready.append(order)
         else:
             session.report.notes.append(f"the entry in {symbol} waits: its market is closed")
-    denied = _denied(session, [o for o in ready if o["as_of"] < session.run.as_of and o["trade_id"] not in leaves])
-    over |= {trade_id: ("DENIED", reason) for trade_id, reason in denied.items()}
-    ready = [o for o in ready if o["trade_id"] not in over]
+    denied = _denied(session, [o for o in ready if o["as_of"] < session.run.as_of and o["trade_id"] not in rolled_qty])
+    ended |= {trade_id: ("DENIED", reason) for trade_id, reason in denied.items()}
+    ready = [o for o in ready if o["trade_id"] not in ended]
     with session.hub.engine.begin() as conn:
-        _end(session, conn, rows, over)
-        resized = [o for o in ready if leaves.get(o["trade_id"], o["qty"]) != o["qty"]]
-        less = [
-            {"client_order_id": o["client_order_id"], "state": "CREATED", "qty": leaves[o["trade_id"]]} for o in resized
+        _end(session, conn, rows, ended)
+        resized = [o for o in ready if rolled_qty.get(o["trade_id"], o["qty"]) != o["qty"]]
+        updates = [
+            {"client_order_id": o["client_order_id"], "state": "CREATED", "qty": rolled_qty[o["trade_id"]]}
+            for o in resized
         ]
-        orders.set_orders(conn, less, session.fence, now)
+        orders.set_orders(conn, updates, session.fence, now)
     if ready:
         send(session, [o["client_order_id"] for o in ready])
-    return bool(ready or over)
+    return bool(ready or ended)
 
 
-def _end(session: Session, conn: Connection, rows: Sequence[RowMapping], over: dict[int, tuple[str, str]]) -> None:
-    """Entries that are never sent, and the legs that belong to them."""
-    ends = [o for o in rows if o["trade_id"] in over and o["state"] == "CREATED"]
-    states = [dict(zip(("state", "reason"), over[o["trade_id"]], strict=True)) for o in ends]
-    named = [{"client_order_id": o["client_order_id"]} | s for o, s in zip(ends, states, strict=True)]
-    orders.set_orders(conn, named, session.fence, session.clock.now())
-    session.note(conn, [_over(o, *over[o["trade_id"]]) for o in ends if o["leg"] == "ENTRY"])
+def _end(session: Session, conn: Connection, rows: Sequence[RowMapping], ended: dict[int, tuple[str, str]]) -> None:
+    """Ends entries that will never be sent, with their legs. ``ended``: trade_id -> (state, reason)."""
+    unsent = [o for o in rows if o["trade_id"] in ended and o["state"] == "CREATED"]
+    states = [dict(zip(("state", "reason"), ended[o["trade_id"]], strict=True)) for o in unsent]
+    updates = [{"client_order_id": o["client_order_id"]} | s for o, s in zip(unsent, states, strict=True)]
+    orders.set_orders(conn, updates, session.fence, session.clock.now())
+    session.note(conn, [_line(o, *ended[o["trade_id"]]) for o in unsent if o["leg"] == "ENTRY"])
 
 
 def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[int, str]:
-    """trade_id -> the reasons of the gates that say no now."""
+    """trade_id -> the reasons of the gates that now deny the entry."""
     if not waited:
         return {}
     fronts, priced = market.priced(session)
     facts, _ = gather(session, priced, fronts)
     with session.hub.engine.connect() as conn:
         plans = dict(conn.execute(text(PLANS), {"ids": [o["trade_id"] for o in waited]}).tuples().all())
-    said = recheck(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
-    return {o["trade_id"]: ", ".join(said[o["symbol"]]) for o in waited if said[o["symbol"]]}
+    reasons = recheck(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
+    return {o["trade_id"]: ", ".join(reasons[o["symbol"]]) for o in waited if reasons[o["symbol"]]}
 
 
 def _plan(stored: dict[str, Any]) -> Plan:
-    """As it was decided; amounts are kept as text."""
-    amounts: dict[str, Any] = {n: Decimal(v) for n, v in stored.items() if v is not None and n not in PLAN_WORDS}
-    return Plan(**amounts, **{n: stored[n] for n in PLAN_WORDS})
+    """The plan as decided; amounts are stored as text."""
+    amounts: dict[str, Any] = {n: Decimal(v) for n, v in stored.items() if v is not None and n not in TEXT_FIELDS}
+    return Plan(**amounts, **{n: stored[n] for n in TEXT_FIELDS})
 
 
-def _over(order: RowMapping, state: str, reason: str) -> tuple[str, str, str, str]:
+def _line(order: RowMapping, state: str, reason: str) -> tuple[str, str, str, str]:
     return state.lower(), order["symbol"], order["client_order_id"], f"the entry was not sent: {reason}"

@@ -1,4 +1,4 @@
-"""What decisions and gates stand on, read once: scores, the account and its losses, what is open and how it stands."""
+"""Reads the facts of a decision: scores, the account and its losses, open trades."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ if TYPE_CHECKING:
 
 
 def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
-    """The account, its losses and pauses, and the trades that are open; a loss at its limit stops the book here."""
+    """Returns the account with its losses and pauses, and the open trades; a loss at its limit stops the book here."""
     account = session.broker.account()
     session.report.account = account
     with session.hub.engine.begin() as conn:
         start = day.open_day(conn, session.book, session.day, account, session.run.as_of)
         session.count(conn)
-        # a market whose data went wrong, or whose next sessions are unknown, takes no entry, as one whose books differ
+        # bad data or unknown future sessions block entries like a lock
         ended = horizon.closed(session.instruments, session.run.as_of)
         locked = session.source.halts(conn) | ended | ledger.locks(conn, session.book)
-        now = Standing(account, start, session.control().state, locked, skew=session.skew)
-        book = positions_now.complete(session, conn, now)
-        positions_now.trip(session, conn, book)
+        standing = Standing(
+            account=account,
+            day_start_equity=start,
+            control=session.control().state,
+            locked=locked,
+            skew=session.skew,
+        )
+        standing = positions_now.complete(session, conn, standing)
+        positions_now.trip(session, conn, standing)
         rows = ledger.open_trades(conn, session.book)
-    return book, rows
+    return standing, rows
 
 
 def gather(
     session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str]
 ) -> tuple[Facts, dict[int, RowMapping]]:
-    """All that a decision asks of the hub and of the broker; and the ledger's rows of the open trades, by trade_id."""
+    """Returns the facts of a decision, and the ledger's rows of the open trades by trade_id."""
     scores = _scores(session)
     standing, rows = stand(session)
     settings, now = session.settings, session.clock.now()
-    waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as what follows them
+    waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as their successors
     by_id = {trade.trade_id: trade for trade in open_trades(session, rows)}
     trades = {t["symbol"]: by_id[t["trade_id"]] for t in rows if not t["rolled"]}
     facts = Facts(
@@ -52,7 +58,12 @@ def gather(
         trades=trades,
         standing=standing,
         rules=Rules(
-            settings.execution, settings.risk, settings.entry, settings.exit, settings.sizing, settings.protections
+            execution=settings.execution,
+            risk=settings.risk,
+            entry=settings.entry,
+            exit=settings.exit,
+            sizing=settings.sizing,
+            protections=settings.protections,
         ),
         fronts=fronts,
         fx=session.rates,
@@ -65,41 +76,41 @@ def gather(
 
 
 def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]:
-    """The ledger's rows of open trades as the rules see them, in the same order."""
+    """The ledger's rows of open trades as OpenTrade, in the same order."""
     as_of, interval, instruments = session.run.as_of, session.interval, session.instruments
     decided: dict[str, dict[str, datetime]] = {}
     entered: dict[str, dict[str, datetime]] = {}
-    for t in rows:  # by generation, for a symbol has a second trade while it rolls
+    for t in rows:  # by generation, since a symbol has two trades while it rolls
         generation = "old" if t["rolled"] else "current"
         decided.setdefault(generation, {})[t["symbol"]] = t["as_of"]
         if t["opened_at"] or t["entry_at"]:
             entered.setdefault(generation, {})[t["symbol"]] = t["opened_at"] or t["entry_at"]
     age = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in decided.items()}
     held = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in entered.items()}
-    found = []
+    trades = []
     for t in rows:
         generation = "old" if t["rolled"] else "current"
-        found.append(
+        trades.append(
             OpenTrade(
-                t["trade_id"],
-                t["symbol"],
-                t["market"],
-                t["contract"],
-                t["side"],
-                t["state"],
-                t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"],
-                t["basis"] or t["entry_price"] or t["reference"],
-                age[generation][t["symbol"]],
-                t["exiting"],
-                held.get(generation, {}).get(t["symbol"], 0),
-                t["stop"],
-                t["target"],
-                t["distance"],
-                t["opened_at"] or t["entry_at"],
-                t["coming"] if t["state"] == "OPEN" else Decimal(0),
+                trade_id=t["trade_id"],
+                symbol=t["symbol"],
+                market=t["market"],
+                contract=t["contract"],
+                side=t["side"],
+                state=t["state"],
+                qty=t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"],
+                price=t["basis"] or t["entry_price"] or t["reference"],
+                age=age[generation][t["symbol"]],
+                exiting=t["exiting"],
+                held=held.get(generation, {}).get(t["symbol"], 0),
+                stop=t["stop"],
+                target=t["target"],
+                distance=t["distance"],
+                opened_at=t["opened_at"] or t["entry_at"],
+                coming=t["coming"] if t["state"] == "OPEN" else Decimal(0),
             )
         )
-    return found
+    return trades
 
 
 def _scores(session: Session) -> dict[str, Score]:
@@ -108,4 +119,16 @@ def _scores(session: Session) -> dict[str, Score]:
     streak = positions_now.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)
     newest = {r.symbol: r for r in reversed(rows)}
     age = quotes.ages({s: r.ts for s, r in newest.items()}, session.run.as_of, session.interval, session.instruments)
-    return {s: Score(r.ts, r.score, r.raw, r.gate, r.veto, r.batch_id, age[s], streak[s]) for s, r in newest.items()}
+    return {
+        symbol: Score(
+            ts=row.ts,
+            score=row.score,
+            raw=row.raw,
+            gate=row.gate,
+            veto=row.veto,
+            batch_id=row.batch_id,
+            age=age[symbol],
+            streak=streak[symbol],
+        )
+        for symbol, row in newest.items()
+    }

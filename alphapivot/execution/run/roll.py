@@ -1,9 +1,9 @@
 """
-A roll is two orders: the old trade's exit, and the entry of the trade that goes on in the next contract.
+A roll is two orders: the old trade's exit, and the entry of the new trade in the next contract.
 
-The exit goes first. The entry is sent once the broker has the exit, for as much as that takes out: where the old stop
-was faster there is nothing to go on with. Each trade has its own stop meanwhile. What fills alone stands alone: out and
-not in is flat, in and not out is two protected trades of which the old one keeps leaving.
+The exit goes first. The entry is sent once the broker has accepted the exit, for the exit's quantity; if the old stop
+has filled first, there is nothing to roll. Each trade has its own stop meanwhile. If only the exit fills, the book is
+flat; if only the entry fills, both trades are protected and the old one keeps exiting.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ SHIFT = """
 
 def ready(conn: Connection, trade_ids: Sequence[int]) -> dict[int, Decimal | None]:
     """
-    Of trades that go on with another one and were not sent yet: trade_id -> the quantity that the other one's exit
-    takes out, 0 where it ended in another way; None while that is to be seen.
+    For rolled trades whose entry was not sent yet: trade_id -> the quantity of the old trade's roll exit; 0 if the old
+    trade ended otherwise; None while that is undecided.
     """
     if not trade_ids:
         return {}
@@ -67,18 +67,18 @@ def ready(conn: Connection, trade_ids: Sequence[int]) -> dict[int, Decimal | Non
 
 def shift(session: Session, conn: Connection) -> None:
     """
-    Once both legs have filled: stop, target and basis stand where the spread of the two fills puts them, in place of
-    that of the closes.
+    Once both legs have filled, moves stop, target and basis from the spread of the closes to the spread of the fills.
     """
     rows: list[dict[str, Any]] = []
     for t in conn.execute(text(BOTH_FILLED), {"book": session.book}):
         spread = t.entry_price - t.left_at
-        out: Literal["BUY", "SELL"] = "SELL" if t.side == "LONG" else "BUY"
-        tick, more = session.instruments[t.symbol].tick, spread - t.spread
-        stop, target = inward("STOP", out, t.stop + more, tick), inward("TARGET", out, t.target + more, tick)
+        exit_side: Literal["BUY", "SELL"] = "SELL" if t.side == "LONG" else "BUY"
+        tick, change = session.instruments[t.symbol].tick, spread - t.spread
+        stop = inward("STOP", exit_side, t.stop + change, tick)
+        target = inward("TARGET", exit_side, t.target + change, tick)
         row = {"trade_id": t.trade_id, "stop": stop, "target": target, "spread": spread}
         rows.append(row | {"spread_at": session.clock.now()})
     if rows:
         conn.execute(text(SHIFT), {"rows": ledger.dump(rows)})
-        told = [f"trade {r['trade_id']}: rolled at a spread of {r['spread']:f}, stop {r['stop']:f}" for r in rows]
-        session.note(conn, [("rolled", None, None, message) for message in told])
+        messages = [f"trade {r['trade_id']}: rolled at a spread of {r['spread']:f}, stop {r['stop']:f}" for r in rows]
+        session.note(conn, [("rolled", None, None, message) for message in messages])

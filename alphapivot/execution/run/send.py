@@ -1,4 +1,4 @@
-"""Sending committed orders: claim and commit, send, record the answer."""
+"""Sends committed orders: claim and commit, send, record the reply."""
 
 from __future__ import annotations
 
@@ -25,77 +25,80 @@ from alphapivot.execution.book import control, orders
 from alphapivot.execution.run.session import Session
 
 CHUNK = 25  # orders claimed and recorded together
-ATTEMPTS = 4  # of an order that a run sends while the broker throttles or is not reached
+ATTEMPTS = 4  # per order and run, while the broker throttles or cannot be reached
 LONGEST_PAUSE = 30.0  # seconds
 
 
 def send(session: Session, ids: Sequence[str]) -> None:
     """
-    Claims, sends and records orders that are CREATED, a chunk at a time; those that the broker throttles or that never
-    left are tried again after a pause, a few times.
+    Claims, sends and records orders that are CREATED, in chunks; orders that the broker throttled or that were not sent
+    are retried after a pause, a few times.
     """
-    left = list(ids)
+    unsent = list(ids)
     for attempt in range(ATTEMPTS):
-        waits = [w for first in range(0, len(left), CHUNK) for w in _chunk(session, left[first : first + CHUNK])]
-        left = [i for i, _ in waits]
-        if not left or attempt == ATTEMPTS - 1:
+        waits = [w for first in range(0, len(unsent), CHUNK) for w in _chunk(session, unsent[first : first + CHUNK])]
+        unsent = [i for i, _ in waits]
+        if not unsent or attempt == ATTEMPTS - 1:
             return
         session.pause(min(max(2.0**attempt, *(seconds for _, seconds in waits)), LONGEST_PAUSE))
 
 
 def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
-    """Those to try again, and how long the broker wants to be left alone."""
+    """Sends one chunk; returns (id, seconds to wait) of the orders to retry."""
     with session.hub.engine.begin() as conn:
         legs = orders.brackets(conn, ids)
         claimed = orders.claim(conn, ids, session.fence, session.run.as_of, session.clock.now())
     rows: list[dict[str, Any]] = []
-    lines, again, messages = [], [], 0
+    lines, retries, messages = [], [], 0
     for number, order in enumerate(claimed):
-        mine = [o for o in legs if o["trade_id"] == order["trade_id"]]
+        trade_legs = [o for o in legs if o["trade_id"] == order["trade_id"]]
         i, symbol = order["client_order_id"], order["symbol"]
         refusal = session.refusal(order["leg"])
         if refusal is not None:
-            rows += [{"client_order_id": o, "state": "DENIED", "reason": refusal} for o in _with_legs(order, mine)]
+            rows += [
+                {"client_order_id": o, "state": "DENIED", "reason": refusal} for o in _with_legs(order, trade_legs)
+            ]
             lines.append(("denied", symbol, i, f"not sent: {refusal}"))
             continue
         try:
-            answer = _believed(session, order, mine, session.broker.submit(spec(session, order, mine)))
-        except TradingHalted as error:  # the account does not let us in: nothing has arrived, nothing more will
+            reply = session.broker.submit(spec(session, order, trade_legs))
+            reply = _verified(session, order, trade_legs, reply)
+        except TradingHalted as error:  # the account refuses access: nothing has arrived, nothing more will
             rows += [{"client_order_id": o["client_order_id"], "state": "CREATED"} for o in claimed[number:]]
             control.halt(session.hub, session.book, str(error), "alphapivot")
             lines.append(("halted", symbol, i, str(error)))
             session.report.notes.append(f"book {session.book} is halted: {error}")
             break
         messages += 1
-        rows += _answered(order, answer, mine)
-        lines.append((type(answer).__name__.lower(), symbol, i, _said(order, answer)))
-        if isinstance(answer, Accepted):
+        rows += _updates(order, reply, trade_legs)
+        lines.append((type(reply).__name__.lower(), symbol, i, _message(order, reply)))
+        if isinstance(reply, Accepted):
             session.report.sent.append(i)
         else:
-            session.report.notes.append(_said(order, answer))
-        if isinstance(answer, Throttled | NotSent):
-            again.append((i, answer.retry_after if isinstance(answer, Throttled) else 0.0))
+            session.report.notes.append(_message(order, reply))
+        if isinstance(reply, Throttled | NotSent):
+            retries.append((i, reply.retry_after if isinstance(reply, Throttled) else 0.0))
     with session.hub.engine.begin() as conn:
         orders.set_orders(conn, rows, session.fence, session.clock.now())
         session.count(conn, messages)
         session.note(conn, lines)
-    return again
+    return retries
 
 
-def _believed(session: Session, order: RowMapping, legs: Sequence[RowMapping], answer: Answer) -> Answer:
+def _verified(session: Session, order: RowMapping, legs: Sequence[RowMapping], reply: Answer) -> Answer:
     """
-    A no to an id that was sent before is looked up before it is believed: the answer to the first send may be what was
-    lost, and the order lives.
+    Looks up an order whose id was sent before and is now rejected: the reply to the first send may have been lost, and
+    the order may exist.
     """
-    if not isinstance(answer, Rejected) or order["attempts"] < 2:
-        return answer
-    asked = [orders.ref({**o, "entry_id": legs[0]["entry_id"]}) for o in legs]
+    if not isinstance(reply, Rejected) or order["attempts"] < 2:
+        return reply
+    refs = [orders.ref({**o, "entry_id": legs[0]["entry_id"]}) for o in legs]
     try:
-        seen = session.broker.find([r for r in asked if r.client_order_id in _with_legs(order, legs)], order["as_of"])
+        seen = session.broker.find([r for r in refs if r.client_order_id in _with_legs(order, legs)], order["as_of"])
     except Unavailable as error:
         return Unknown(str(error))
     if isinstance(seen.get(order["client_order_id"]), Absent):
-        return answer
+        return reply
     return Accepted({i: found.broker_order_id for i, found in seen.items() if isinstance(found, BrokerOrder)})
 
 
@@ -106,49 +109,49 @@ def _with_legs(order: RowMapping, legs: Sequence[RowMapping]) -> list[str]:
 
 
 def spec(session: Session, order: Mapping[Any, Any], legs: Sequence[RowMapping], **changes: Any) -> OrderSpec:
-    """The order as sent, with ``changes`` of its row; an entry takes its legs along where the broker holds them."""
+    """The order to send, with ``changes`` to its row; an entry carries its legs if the broker has native brackets."""
     row = {**order, **changes}
     bracket = row["leg"] == "ENTRY" and session.broker.caps.native_bracket
     attached = tuple(
         Attached(o["client_order_id"], o["leg"], o["price"]) for o in legs if bracket and o["leg"] in ("STOP", "TARGET")
     )
     return OrderSpec(
-        row["client_order_id"],
-        legs[0]["entry_id"],
-        row["leg"],
-        row["symbol"],
-        row["market"],
-        row["contract"],
-        row["side"],
-        row["kind"],
-        row["qty"],
-        row["active_from"],
-        row["price"],
-        attached,
-        session.rates.get(session.instruments[row["symbol"]].currency),
+        client_order_id=row["client_order_id"],
+        bracket=legs[0]["entry_id"],
+        leg=row["leg"],
+        symbol=row["symbol"],
+        market=row["market"],
+        contract=row["contract"],
+        side=row["side"],
+        kind=row["kind"],
+        qty=row["qty"],
+        active_from=row["active_from"],
+        price=row["price"],
+        attached=attached,
+        fx=session.rates.get(session.instruments[row["symbol"]].currency),
         reduce_only=row["leg"] != "ENTRY" and session.broker.caps.reduce_only,
     )
 
 
-def _answered(order: RowMapping, answer: Answer, legs: Sequence[RowMapping]) -> list[dict[str, Any]]:
-    """The states that an answer proves: of the order, and of the legs that came with it."""
-    mine, *attached = _with_legs(order, legs)
-    match answer:
+def _updates(order: RowMapping, reply: Answer, legs: Sequence[RowMapping]) -> list[dict[str, Any]]:
+    """The order states that a reply proves: of the order and of its attached legs."""
+    order_id, *attached = _with_legs(order, legs)
+    match reply:
         case Accepted(ids):
-            return [{"client_order_id": mine, "state": "NEW", "broker_order_id": ids.get(mine)}] + [
+            return [{"client_order_id": order_id, "state": "NEW", "broker_order_id": ids.get(order_id)}] + [
                 {"client_order_id": i, "state": "SUSPENDED", "broker_order_id": ids[i]} for i in attached if i in ids
             ]
         case Rejected(reason):
-            return [{"client_order_id": mine, "state": "REJECTED", "reason": reason}] + [
+            return [{"client_order_id": order_id, "state": "REJECTED", "reason": reason}] + [
                 {"client_order_id": i, "state": "CANCELED", "reason": "entry rejected"} for i in attached
             ]
         case Throttled() | NotSent():
-            return [{"client_order_id": mine, "state": "CREATED"}]
+            return [{"client_order_id": order_id, "state": "CREATED"}]
         case Duplicate() | Unknown():
-            return [{"client_order_id": mine, "state": "UNKNOWN"}]  # the reconciliation that follows looks it up
+            return [{"client_order_id": order_id, "state": "UNKNOWN"}]  # looked up by the next reconciliation
 
 
-def _said(order: RowMapping, answer: Answer) -> str:
-    why = getattr(answer, "reason", "")
-    what = f"{order['leg']} {order['side']} {order['qty']:f} {order['symbol']} {order['contract']}".rstrip()
-    return f"{what}: {type(answer).__name__}" + (f", {why}" if why else "")
+def _message(order: RowMapping, reply: Answer) -> str:
+    reason = getattr(reply, "reason", "")
+    terms = f"{order['leg']} {order['side']} {order['qty']:f} {order['symbol']} {order['contract']}".rstrip()
+    return f"{terms}: {type(reply).__name__}" + (f", {reason}" if reason else "")

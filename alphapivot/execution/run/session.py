@@ -1,4 +1,4 @@
-"""What the parts of one executor run share: where they work, with which fence, and what they tell a person."""
+"""The state that the parts of one executor run share, and its report."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class TradeReport:
-    """What a run did, for a person and for the caller."""
+    """What a run did, for the operator and for the caller."""
 
     run_id: str
     book: str
     as_of: datetime
     busy: bool = False  # another executor has the book; nothing was done
     stale: bool = False  # the book has decided for a later instant; nothing was done
-    decisions: list[Decision] = field(default_factory=list)  # those made now: none when they stood already
+    decisions: list[Decision] = field(default_factory=list)  # made by this run; empty if they existed already
     sent: list[str] = field(default_factory=list)  # client_order_ids that the broker accepted
     fills: int = 0
     closed: int = 0
@@ -49,7 +49,7 @@ class TradeReport:
 
 @dataclass
 class Session:
-    """One run that holds its book's lock on ``lock``, a connection of its own. ``rates``: currency -> the account's."""
+    """One run that holds its book's lock on connection ``lock``. ``rates``: currency -> account currency per unit."""
 
     hub: Hub
     run: RunRef
@@ -63,15 +63,15 @@ class Session:
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     pause: Callable[[float], None] = time.sleep
     home: str = ""  # the account's currency
-    skew: str | None = None  # why the broker's clock and ours cannot both be right
-    attended: Sequence[str] = ()  # the symbols about which there is something to decide
+    skew: str | None = None  # message if the broker's clock and ours differ too much
+    attended: Sequence[str] = ()  # symbols with something to decide
     bars: pd.DataFrame | None = None  # of the run's window, each with its ``start``
     rolls: pd.DataFrame | None = None
     actions: pd.DataFrame | None = None  # splits and dividends of the window
-    events: Sequence[Event] = ()  # the same, of what is held
-    priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once they were made
-    apart: set[str] = field(default_factory=set)  # symbols in which nothing is sent: the broker follows a split yet
-    uncounted: int = 0  # messages of this run that wait for the risk day to be opened
+    events: Sequence[Event] = ()  # the same, of held symbols only
+    priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once computed
+    apart: set[str] = field(default_factory=set)  # symbols blocked until the broker has booked a split
+    uncounted: int = 0  # messages sent before the risk day was opened
     _hours: dict[Key, bool] = field(default_factory=dict)
 
     @property
@@ -93,8 +93,8 @@ class Session:
 
     def control(self) -> control.Control:
         """
-        The kill switch as it stands now, asked on the connection that holds the lock: where that is lost somebody else
-        may be at work, and the run ends with Unavailable before its next send.
+        The current kill switch, read on the connection that holds the lock. Raises Unavailable if that connection is
+        lost: another executor may have started, so the run ends before its next send.
         """
         try:
             return control.state(self.lock, self.book)
@@ -104,47 +104,47 @@ class Session:
             ) from error
 
     def alive(self) -> None:
-        """Raises Unavailable where the lock is lost; asked before each message to the broker."""
+        """Raises Unavailable if the lock is lost; called before each message to the broker."""
         self.control()
 
     def refusal(self, leg: str) -> str | None:
-        """Why an order may not be sent now, as a reason code; asked before each. Exits and protection always may."""
-        word = self.control().state
+        """The reason code that blocks an order now, or None; called before each send. Exits and protection pass."""
+        state = self.control().state
         if leg != "ENTRY":
             return None
-        if word != "ACTIVE":
-            return word.lower()
+        if state != "ACTIVE":
+            return state.lower()
         return "clock_skew" if self.skew is not None else None
 
     def is_open(self, key: Key) -> bool:
-        """Does its market take orders now, or the broker in its place?"""
+        """True if the market takes orders now, or the broker queues them."""
         if key not in self._hours:
             self._hours[key] = self.broker.caps.queues_for_open or self.broker.session(key).open
         return self._hours[key]
 
     def touched(self, trade: Mapping[Any, Any]) -> bool:
-        """Has a bar that opened after the entry reached the target?"""
+        """True if a bar that opened after the entry reached the target."""
         if trade["entry_at"] is None or self.bars is None:
             return False
         bars = self.bars
         key = (trade["symbol"], trade["market"], trade["contract"])
-        mine = (bars["symbol"] == key[0]) & (bars["market"] == key[1]) & (bars["contract"] == key[2])
-        since = bars[mine & (bars["start"] >= max(trade["entry_at"], trade["adjusted_at"] or trade["entry_at"]))]
+        of_contract = (bars["symbol"] == key[0]) & (bars["market"] == key[1]) & (bars["contract"] == key[2])
+        since = bars[of_contract & (bars["start"] >= max(trade["entry_at"], trade["adjusted_at"] or trade["entry_at"]))]
         target = float(trade["target"])
         return bool((since["high"] >= target).any() if trade["side"] == "LONG" else (since["low"] <= target).any())
 
     def block(self, conn: Connection, reasons: Mapping[str, str]) -> None:
-        """Locks symbols until a person clears them: symbol -> why."""
+        """Locks symbols (symbol -> reason) until someone runs `alphapivot unlock`."""
         fresh = ledger.lock(conn, self.book, reasons, self.clock.now()) if reasons else []
         self.note(conn, [("locked", symbol, None, reasons[symbol]) for symbol in fresh])
         self.report.notes += [f"{symbol} is locked: {reasons[symbol]}" for symbol in fresh]
 
     def count(self, conn: Connection, messages: int = 0) -> None:
-        """Messages to the broker, orders, replacements and cancels alike, are kept with the risk day."""
+        """Adds messages to the broker (orders, replaces, cancels) to the risk day's count."""
         self.uncounted += messages
         if self.uncounted and day.count_messages(conn, self.book, self.day, self.uncounted):
             self.uncounted = 0
 
     def note(self, conn: Connection, lines: Sequence[tuple[str, str | None, str | None, str]]) -> None:
-        """Journal lines: (kind, symbol, client_order_id, message)."""
+        """Writes journal lines: (kind, symbol, client_order_id, message)."""
         ledger.note(conn, lines, book=self.book, run_id=self.run.run_id, as_of=self.run.as_of, now=self.clock.now())

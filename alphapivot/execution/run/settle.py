@@ -1,4 +1,4 @@
-"""What has been decided is carried through: protection and exits, step by step until all is done."""
+"""Carries out decisions: protection and exits, step by step until nothing is left to do."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from alphapivot.execution.run.reconcile import reconcile, successor_row
 from alphapivot.execution.run.send import send, spec
 from alphapivot.execution.run.session import Session
 
-ROUNDS = 8  # looks at the broker in one run, at most: what is open then is taken up by the next
+ROUNDS = 8  # reconciliations per run, at most; the next run continues
 
 Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, what to do
 
 
 def settle(session: Session, broken: set[str]) -> None:
     """
-    Does what each trade needs next and reads what came of it, until all is done. In ``broken`` it only takes back what
-    would add to a position of which nobody can tell, and protects what is certain of it.
+    Executes each trade's next steps and reconciles, until none is left. In the symbols of ``broken``, whose positions
+    do not match, it only cancels entries and protects the quantity that both sides agree on.
     """
-    asked: set[str] = set()
-    for look in range(ROUNDS):
+    requested: set[str] = set()
+    for attempt in range(ROUNDS):
         steps = _steps(session, broken)
         if not steps:
             return
         if all(isinstance(a, Lock) for _, _, a in steps):
-            _do(session, steps)  # for a person: another look finds nothing else
+            _execute(session, steps)  # only locks for an operator: another round would find the same
             return
         changes = {a.order["client_order_id"] for _, _, a in steps if isinstance(a, Cancel | Replace)}
-        if len(steps) == len(changes) and changes <= asked:  # the broker needs time
-            session.pause(0.2 * 2**look)
-        asked |= changes
-        _do(session, steps)
+        if len(steps) == len(changes) and changes <= requested:  # the broker needs time
+            session.pause(0.2 * 2**attempt)
+        requested |= changes
+        _execute(session, steps)
         reconcile(session)
 
 
@@ -55,36 +55,38 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         for order in orders.of_open_trades(conn, session.book) if trades else []:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
-        strange = outgrown(session, conn, trades)
+        presplit = outgrown(session, conn, trades)
     if not trades:
         return []
-    word, overdue = session.control(), _overdue(session, by_trade, trades)
+    switch, overdue = session.control(), _overdue(session, by_trade, trades)
     steps: list[Step] = []
     for trade in trades:
-        mine = by_trade[trade["trade_id"]]
-        resting = [o for o in mine if o["leg"] == "ENTRY" and o["state"] in WORKING]
+        trade_orders = by_trade[trade["trade_id"]]
+        resting = [o for o in trade_orders if o["leg"] == "ENTRY" and o["state"] in WORKING]
         if trade["symbol"] in broken:
-            known = "split" if trade["symbol"] in session.apart else "locked"
-            asked_for = [o for o in mine if o["leg"] == "ENTRY" and o["state"] == "PENDING_CANCEL" and not local(o)]
-            steps += [(trade, mine, Cancel(o, o["reason"] or known)) for o in (*resting, *asked_for)]
-            steps += [(trade, mine, a) for a in _least(session, trade, mine)]
+            reason = "split" if trade["symbol"] in session.apart else "locked"
+            pending = [
+                o for o in trade_orders if o["leg"] == "ENTRY" and o["state"] == "PENDING_CANCEL" and not local(o)
+            ]
+            steps += [(trade, trade_orders, Cancel(o, o["reason"] or reason)) for o in (*resting, *pending)]
+            steps += [(trade, trade_orders, a) for a in _minimal_stop(session, trade, trade_orders)]
             continue
         is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
-        touched = any(o["leg"] == "TARGET" and local(o) for o in mine) and session.touched(trade)
-        actions = plan(trade, mine, session.broker.caps, is_open=is_open, touched=touched)
-        why = "flatten" if word.flatten else "split" if trade["trade_id"] in strange else None
-        if why is not None:
-            actions = _out(trade, mine, why, session.run.as_of, is_open=is_open) or actions
-        asked = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
-        if word.state != "ACTIVE" or trade["trade_id"] in overdue:  # what rests would add exposure
-            why = "entry_expired" if word.state == "ACTIVE" else word.state.lower()
-            actions += [Cancel(o, why) for o in resting if o["client_order_id"] not in asked]
-        steps += [(trade, mine, a) for a in actions]
+        touched = any(o["leg"] == "TARGET" and local(o) for o in trade_orders) and session.touched(trade)
+        actions = plan(trade, trade_orders, session.broker.caps, is_open=is_open, touched=touched)
+        exit_reason = "flatten" if switch.flatten else "split" if trade["trade_id"] in presplit else None
+        if exit_reason is not None:
+            actions = _leave(trade, trade_orders, exit_reason, session.run.as_of, is_open=is_open) or actions
+        cancelled = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
+        if switch.state != "ACTIVE" or trade["trade_id"] in overdue:  # a resting entry would add exposure
+            reason = "entry_expired" if switch.state == "ACTIVE" else switch.state.lower()
+            actions += [Cancel(o, reason) for o in resting if o["client_order_id"] not in cancelled]
+        steps += [(trade, trade_orders, a) for a in actions]
     return [step for step in steps if not _unseen(step[-1])]
 
 
 def _unseen(action: Action) -> bool:
-    """Asks to cancel what the broker shows nothing of: there is nothing to cancel until it turns up."""
+    """True for the cancel of an order that the broker does not show: nothing to cancel until it turns up."""
     return (
         isinstance(action, Cancel)
         and action.order["state"] == "PENDING_CANCEL"
@@ -92,16 +94,16 @@ def _unseen(action: Action) -> bool:
     )
 
 
-def _least(session: Session, trade: RowMapping, mine: Sequence[RowMapping]) -> list[Action]:
+def _minimal_stop(session: Session, trade: RowMapping, trade_orders: Sequence[RowMapping]) -> list[Action]:
     """
-    Where the books do not agree and no stop is there: one of what is open in both, which is right for either. Not
-    before a split was followed: nobody can tell its price.
+    A missing stop for a mismatched position: sized for the smaller of both positions, so that it fits either. None
+    until the broker has booked a split, since its price is unknown.
     """
     key = (trade["symbol"], trade["market"], trade["contract"])
-    leaving = any(o["leg"] == "EXIT" and o["state"] not in TERMINAL for o in mine)
-    if trade["state"] != "OPEN" or leaving or trade["symbol"] in session.apart:
+    exiting = any(o["leg"] == "EXIT" and o["state"] not in TERMINAL for o in trade_orders)
+    if trade["state"] != "OPEN" or exiting or trade["symbol"] in session.apart:
         return []
-    actions = plan(trade, mine, session.broker.caps, is_open=session.is_open(key), touched=False)
+    actions = plan(trade, trade_orders, session.broker.caps, is_open=session.is_open(key), touched=False)
     stops: list[Place | Send] = [
         a
         for a in actions
@@ -114,7 +116,7 @@ def _least(session: Session, trade: RowMapping, mine: Sequence[RowMapping]) -> l
 
 
 def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], trades: Sequence[RowMapping]) -> set[int]:
-    """The trades of which a part has filled, and whose limit entry has waited for the rest longer than it may."""
+    """Ids of the open trades whose partially filled limit entry has waited too long for the rest."""
     waiting = {
         t["symbol"]: t
         for t in trades
@@ -125,38 +127,42 @@ def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], tra
         return set()
     stamps = {symbol: t["as_of"] for symbol, t in waiting.items()}
     age = quotes.ages(stamps, session.run.as_of, session.interval, session.instruments)
-    most = patience(session.settings.execution, session.settings.entry)
-    return {t["trade_id"] for symbol, t in waiting.items() if age[symbol] > most}
+    limit = patience(session.settings.execution, session.settings.entry)
+    return {t["trade_id"] for symbol, t in waiting.items() if age[symbol] > limit}
 
 
-def _out(trade: RowMapping, mine: Sequence[RowMapping], why: str, as_of: datetime, *, is_open: bool) -> list[Action]:
-    """The operator wants out, or it was entered by mistake: no entry goes on, and what is open leaves at market."""
-    live = {o["leg"]: o for o in mine if o["state"] not in TERMINAL}
-    entry, open_qty = live.get("ENTRY"), position(trade, mine)
+def _leave(
+    trade: RowMapping, trade_orders: Sequence[RowMapping], reason: str, as_of: datetime, *, is_open: bool
+) -> list[Action]:
+    """Steps that flatten a trade: cancel its entry, then exit the open quantity at market."""
+    live = {o["leg"]: o for o in trade_orders if o["state"] not in TERMINAL}
+    entry, open_qty = live.get("ENTRY"), position(trade, trade_orders)
     if entry is not None and entry["state"] != "PENDING_CANCEL" and entry["broker_order_id"] is not None:
-        return [Cancel(entry, why)]
+        return [Cancel(entry, reason)]
     if open_qty <= 0 or "EXIT" in live or not is_open:
         return []
-    tried = [o for o in mine if o["leg"] == "EXIT" and o["state"] == "REJECTED" and o["active_from"] >= as_of]
-    if tried:  # not again in this run: its protection goes on
+    rejected = [
+        o for o in trade_orders if o["leg"] == "EXIT" and o["state"] == "REJECTED" and o["active_from"] >= as_of
+    ]
+    if rejected:  # no retry in this run: keep its protection
         return []
-    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, why)]
+    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, reason)]
 
 
-def _do(session: Session, steps: Sequence[Step]) -> None:
-    """All that is wanted is committed first; then it is asked of the broker, and the answers are recorded."""
+def _execute(session: Session, steps: Sequence[Step]) -> None:
+    """Commits all steps first, then sends them to the broker and records the replies."""
     with session.hub.engine.begin() as conn:
         placed = _commit(session, conn, steps)
         session.count(conn, sum(isinstance(action, Cancel | Replace) for _, _, action in steps))
-    for _, mine, action in steps:
+    for _, trade_orders, action in steps:
         try:
             if isinstance(action, Cancel):
                 session.alive()
                 session.broker.cancel(orders.ref(action.order))
             elif isinstance(action, Replace):
                 session.alive()
-                _replace(session, mine, action)
-        except Unavailable as error:  # the others' protection goes on; this one is asked again
+                _replace(session, trade_orders, action)
+        except Unavailable as error:  # the other trades go on; this step is repeated
             session.report.notes.append(str(error))
         except TradingHalted as error:
             control.halt(session.hub, session.book, str(error), "alphapivot")
@@ -166,41 +172,41 @@ def _do(session: Session, steps: Sequence[Step]) -> None:
 
 
 def _commit(session: Session, conn: Connection, steps: Sequence[Step]) -> list[str]:
-    """Writes what is wanted; the ids of what is to be sent."""
-    wanted: list[dict[str, Any]] = []
+    """Writes the steps to the ledger; returns the ids of the orders to send."""
+    updates: list[dict[str, Any]] = []
     new: list[dict[str, Any]] = []
     to_send: list[str] = []
     locks: dict[str, str] = {}
-    for trade, mine, action in steps:
+    for trade, trade_orders, action in steps:
         match action:
             case Place():
-                new.append(_row(session, trade, mine, action))
-                # an exit waits until what rests beside it has ended
+                new.append(_row(session, trade, trade_orders, action))
+                # an exit waits until the orders resting beside it have ended
                 to_send += [] if action.held or action.leg == "EXIT" else [new[-1]["client_order_id"]]
             case Send(order, qty, price):
-                wanted.append(
+                updates.append(
                     {"client_order_id": order["client_order_id"], "state": "CREATED", "qty": qty, "price": price}
                 )
                 to_send.append(order["client_order_id"])
             case Cancel(order, reason):
-                wanted.append(
+                updates.append(
                     {"client_order_id": order["client_order_id"], "state": "PENDING_CANCEL", "reason": reason}
                 )
             case Drop(order, reason):
-                wanted.append({"client_order_id": order["client_order_id"], "state": "CANCELED", "reason": reason})
+                updates.append({"client_order_id": order["client_order_id"], "state": "CANCELED", "reason": reason})
             case Replace(order):
-                wanted.append({"client_order_id": order["client_order_id"], "state": "PENDING_REPLACE"})
-            case Lock(why):
-                locks[trade["symbol"]] = why
+                updates.append({"client_order_id": order["client_order_id"], "state": "PENDING_REPLACE"})
+            case Lock(reason):
+                locks[trade["symbol"]] = reason
     now = session.clock.now()
-    orders.set_orders(conn, wanted, session.fence, now)
+    orders.set_orders(conn, updates, session.fence, now)
     orders.add(conn, new, session.fence, now)
     session.block(conn, locks)
     return to_send
 
 
-def _row(session: Session, trade: RowMapping, mine: Sequence[RowMapping], place: Place) -> dict[str, Any]:
-    version = 1 + max((o["version"] for o in mine if o["leg"] == place.leg), default=0)
+def _row(session: Session, trade: RowMapping, trade_orders: Sequence[RowMapping], place: Place) -> dict[str, Any]:
+    version = 1 + max((o["version"] for o in trade_orders if o["leg"] == place.leg), default=0)
     strategy, as_of = trade["strategy"], trade["as_of"]
     return {
         **{name: trade[name] for name in ("trade_id", "intent_id", "book", "symbol", "market", "contract")},
@@ -218,20 +224,20 @@ def _row(session: Session, trade: RowMapping, mine: Sequence[RowMapping], place:
     }
 
 
-def _replace(session: Session, mine: Sequence[RowMapping], action: Replace) -> None:
+def _replace(session: Session, trade_orders: Sequence[RowMapping], action: Replace) -> None:
     order, now = action.order, session.clock.now()
     changes: dict[str, Any] = {"client_order_id": orders.successor(order), "qty": action.qty, "price": action.price}
-    answer = session.broker.replace(
-        orders.ref(order), spec(session, order, mine, **changes, active_from=session.run.as_of)
+    reply = session.broker.replace(
+        orders.ref(order), spec(session, order, trade_orders, **changes, active_from=session.run.as_of)
     )
     with session.hub.engine.begin() as conn:
-        if isinstance(answer, Accepted):
-            done = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
-            orders.set_orders(conn, [done], session.fence, now)
-            theirs = answer.broker_order_ids.get(changes["client_order_id"])
-            row = successor_row(order, found=None, **changes, broker_order_id=theirs)
+        if isinstance(reply, Accepted):
+            update = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
+            orders.set_orders(conn, [update], session.fence, now)
+            broker_order_id = reply.broker_order_ids.get(changes["client_order_id"])
+            row = successor_row(order, found=None, **changes, broker_order_id=broker_order_id)
             orders.add(conn, [row | {"active_from": session.run.as_of}], session.fence, now)
-        elif isinstance(answer, Rejected | Throttled | NotSent):
-            back = {"client_order_id": order["client_order_id"], "state": "NEW"}
-            orders.set_orders(conn, [back], session.fence, now)
-            session.report.notes.append(f"{order['leg']} of {order['symbol']} stays as it is: {answer}")
+        elif isinstance(reply, Rejected | Throttled | NotSent):
+            update = {"client_order_id": order["client_order_id"], "state": "NEW"}
+            orders.set_orders(conn, [update], session.fence, now)
+            session.report.notes.append(f"{order['leg']} of {order['symbol']} was not replaced: {reply}")

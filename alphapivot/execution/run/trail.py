@@ -1,4 +1,4 @@
-"""Stops between decisions: on each completed bar they follow the price, as [exit] says, and never away from it."""
+"""Moves stops between decisions: on each completed bar, as [exit] says, only ever towards the price."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def trail(session: Session, rows: Sequence[RowMapping]) -> bool:
-    """Moves the stops of the open trades ``rows`` where a bar that is complete allows it; did any move?"""
+    """Moves the stops of the open trades ``rows`` if a completed bar allows it; returns True if any moved."""
     exits, execution = session.settings.exit, session.settings.execution
     if exits.break_even is None and exits.trail_atr is None:
         return False
@@ -25,14 +25,14 @@ def trail(session: Session, rows: Sequence[RowMapping]) -> bool:
     moved, lines = {}, []
     for trade in open_trades(session, [t for t in rows if not t["rolled"]]):
         quote = priced.get(trade.symbol)
-        fits = quote is not None and quote.contract == trade.contract and quote.age <= execution.max_score_age
-        if quote is None or not fits or trade.exiting:
+        usable = quote is not None and quote.contract == trade.contract and quote.age <= execution.max_score_age
+        if quote is None or not usable or trade.exiting:
             continue
-        found = better_stop(trade, quote, tick=session.instruments[trade.symbol].tick, exits=exits)
-        if found is not None:
-            why, stop = found
+        amendment = better_stop(trade, quote, tick=session.instruments[trade.symbol].tick, exits=exits)
+        if amendment is not None:
+            reason, stop = amendment
             moved[trade.trade_id] = stop
-            lines.append(("amended", trade.symbol, None, f"trade {trade.trade_id}: stop to {stop:f}, {why}"))
+            lines.append(("amended", trade.symbol, None, f"trade {trade.trade_id}: stop to {stop:f}, {reason}"))
     with session.hub.engine.begin() as conn:
         positions_now.move_stops(conn, moved)
         session.note(conn, lines)

@@ -1,4 +1,4 @@
-"""Is there anything to manage now: is a trade open or an entry waiting, and does its market trade?"""
+"""Checks whether there is anything to manage now: an open trade or a waiting entry whose market is open."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RESTS = """
     SELECT EXISTS (SELECT FROM trading.orders WHERE book = :book AND leg = 'ENTRY' AND attempts > 0
                    AND NOT trading.is_terminal(state))
 """
-AFTERWARDS = timedelta(minutes=10)  # after a close its last fills are still to be read
+AFTERWARDS = timedelta(minutes=10)  # time after a close to read its last fills
 
 
 def idle(hub: Hub, settings: Settings, at: datetime) -> str:
     """
-    Why there is nothing to manage at ``at``; empty where there is something: a market that trades, or, at any hour, an
-    entry that rests at the broker of a book that was halted.
+    Returns why there is nothing to manage at ``at``; empty if there is something: an open trade whose market is open
+    or, at any hour, a resting entry of a halted book.
     """
     book = settings.execution.book
     with hub.engine.connect() as conn:
@@ -37,14 +37,14 @@ def idle(hub: Hub, settings: Settings, at: datetime) -> str:
         return f"nothing is open in book {book}"
     if rests:
         return ""
-    known = [settings.instruments[s].hours for s in symbols if s in settings.instruments]
-    if len(known) < len(symbols) or any(_trades(hours, at) for hours in set(known)):
+    calendars = [settings.instruments[s].hours for s in symbols if s in settings.instruments]
+    if len(calendars) < len(symbols) or any(_is_open(hours, at) for hours in set(calendars)):
         return ""
     return f"the markets of what is open in book {book} are closed: {', '.join(symbols)}"
 
 
-def _trades(hours: schedule.Calendar, at: datetime) -> bool:
-    found = schedule.of(hours)
-    now, late = bar_ends.naive(at), np.timedelta64(AFTERWARDS)
-    last = int(np.searchsorted(found.starts, now, "right")) - 1
-    return last >= 0 and bool(now <= found.ends[last] + late)
+def _is_open(hours: schedule.Calendar, at: datetime) -> bool:
+    sessions = schedule.of(hours)
+    now, grace = bar_ends.naive(at), np.timedelta64(AFTERWARDS)
+    last = int(np.searchsorted(sessions.starts, now, "right")) - 1
+    return last >= 0 and bool(now <= sessions.ends[last] + grace)
