@@ -1,8 +1,8 @@
 """
-The Broker port: what every account must be able to do, in which words it answers.
+The Broker port: the methods and reply types of every broker.
 
-No SDK exception leaves an adapter. An answer that proves nothing is Unknown, never Rejected; only a failure to
-connect is NotSent. An account that no longer lets us in (401) is TradingHalted: a person decides, nothing was done.
+No SDK exception leaves an adapter. An inconclusive reply is Unknown, never Rejected; only a failure to connect is
+NotSent. An account that refuses access (401) raises TradingHalted: nothing was done, and an operator must act.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ class Attached:
 @dataclass(frozen=True)
 class OrderSpec:
     """
-    One order as it is sent. Prices are the traded contract's own, on its tick; quantities are multiples of its lot.
+    One order to send. Prices are those of the traded contract, on its tick; quantities are multiples of its lot.
 
-    ``bracket`` is the entry's client_order_id: an EXIT that names it takes the place of the bracket's stop and target
-    when it fills, so that the position is never without protection. ``attached`` are the entry's stop and target
-    (native brackets).
+    ``bracket``: the entry's client_order_id; an EXIT that names it replaces the bracket's stop and target when it
+    fills, so that the position is always protected. ``attached``: the entry's stop and target (native brackets).
     """
 
     client_order_id: str
@@ -64,11 +63,11 @@ class OrderSpec:
     side: Side
     kind: Kind
     qty: Decimal
-    active_from: datetime  # no bar that opened earlier fills it
+    active_from: datetime  # bars that opened earlier do not fill it
     price: Decimal | None = None
     attached: tuple[Attached, ...] = ()
-    fx: Decimal | None = None  # account's currency for one unit of the instrument's, for a simulated broker
-    reduce_only: bool = False  # never opens or turns a position; where the broker has it (caps)
+    fx: Decimal | None = None  # account currency per unit of the instrument's currency, for simulated brokers
+    reduce_only: bool = False  # never opens or reverses a position; if the broker supports it (caps)
 
     @property
     def key(self) -> Key:
@@ -78,8 +77,8 @@ class OrderSpec:
 @dataclass(frozen=True)
 class Ref:
     """
-    An order by all its names: ours, the broker's where it is known, and the entry that brought it, ``bracket`` (some
-    brokers give the attached legs no client id: they are found through it); its own id where it was sent by itself.
+    All ids of an order: ours, the broker's if known, and ``bracket``: the id of the entry that it was attached to (some
+    brokers give attached legs no client id, so they are found through it), or its own id if it was sent by itself.
     """
 
     client_order_id: str
@@ -90,26 +89,26 @@ class Ref:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The broker has it. ``broker_order_ids``: ours -> the broker's, attached legs included."""
+    """The broker has the order. ``broker_order_ids``: our id -> the broker's id, including attached legs."""
 
     broker_order_ids: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A definite no; nothing rests at the broker."""
+    """Definitely refused; nothing is resting at the broker."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """The id is known already: look it up, it lives or has lived."""
+    """The id is already in use: look the order up, it exists or has existed."""
 
 
 @dataclass(frozen=True)
 class Throttled:
-    """Too many messages; nothing rests at the broker."""
+    """Too many messages; nothing is resting at the broker."""
 
     retry_after: float  # seconds
 
@@ -123,7 +122,7 @@ class NotSent:
 
 @dataclass(frozen=True)
 class Unknown:
-    """No proof either way."""
+    """The order may or may not have reached the broker."""
 
     reason: str
 
@@ -134,7 +133,7 @@ Answer = Accepted | Rejected | Duplicate | Throttled | NotSent | Unknown
 @dataclass(frozen=True)
 class BrokerOrder:
     """
-    An order as the broker sees it now. ``client_order_id`` is ours also for a leg to which the broker gave none, and
+    An order's current state at the broker. ``client_order_id``: our id, also for a leg that has none at the broker;
     empty for an order that is not ours.
     """
 
@@ -144,7 +143,7 @@ class BrokerOrder:
     cum_qty: Decimal
     avg_price: Decimal | None
     reason: str | None = None
-    qty: Decimal | None = None  # a native leg's follows its entry's fills; None: as it was sent
+    qty: Decimal | None = None  # a native leg follows its entry's fills; None: as sent
     key: Key | None = None
     side: Side | None = None
     price: Decimal | None = None
@@ -152,18 +151,17 @@ class BrokerOrder:
 
 @dataclass(frozen=True)
 class Absent:
-    """The broker proves that it never had such an order."""
+    """Proof that the broker never received the order."""
 
 
 @dataclass(frozen=True)
 class BrokerFill:
     """
-    One execution. ``cash``: the change of cash before the fee in the account's currency; for futures the realised
-    P&L.
+    One execution. ``cash``: change of cash before the fee, in account currency; for futures the realised P&L.
     """
 
     exec_id: str
-    client_order_id: str  # empty where the broker names the order by ``broker_order_id`` alone
+    client_order_id: str  # empty if the broker gives only ``broker_order_id``
     qty: Decimal
     price: Decimal
     fee: Decimal
@@ -174,19 +172,19 @@ class BrokerFill:
 
 @dataclass(frozen=True)
 class Account:
-    """In the account's currency. ``free`` is what new cost and margin may take."""
+    """Balances in the account's currency. ``free``: available for new cost and margin."""
 
     currency: str
     cash: Decimal
     equity: Decimal
     free: Decimal
-    at: datetime | None = None  # the broker's own clock when it answered, where it tells
-    number: str | None = None  # the broker's own name of the account; None: no other book can have it
+    at: datetime | None = None  # the broker's clock at its reply, if reported
+    number: str | None = None  # the broker's account number; None: the account belongs to this book alone
 
 
 @dataclass(frozen=True)
 class Hours:
-    """Is this market open for orders now? ``opens``: when it next will be, None where that is not known."""
+    """Whether a market is open for orders now. ``opens``: its next opening; None if unknown."""
 
     open: bool
     opens: datetime | None = None
@@ -194,26 +192,26 @@ class Hours:
 
 @dataclass(frozen=True)
 class Caps:
-    """What a broker can do by itself; what it cannot, the executor does for it."""
+    """The broker's capabilities; the executor does the rest itself."""
 
     idempotent_submit: bool  # enforces unique client ids, so an absent order may be sent again
     id_max_len: int
     native_bracket: bool  # an entry carries its stop and target
-    bracket_on_partial: bool = False  # the legs protect from the entry's first fill on, sized by its fills
-    exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and takes their place when it fills
-    atomic_replace: bool = False  # ``replace`` leaves no moment without the order
+    bracket_on_partial: bool = False  # legs work from the entry's first fill on, sized by its fills
+    exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and replaces them when it fills
+    atomic_replace: bool = False  # ``replace`` never leaves a gap without the order
     reduce_only: bool = False
     queues_for_open: bool = False  # takes orders while the market is closed, for the next open
-    stop_survives_session: bool = True  # without this and the next, a book must be flat by the session's end
+    stop_survives_session: bool = True  # if this and the next are False, a book must be flat at the session's end
     stop_outside_hours: bool = False  # a stop may be placed while the market is closed
-    late_fills: bool = True  # an execution may be told after its order has ended
+    late_fills: bool = True  # an execution may be reported after its order is final
 
 
 @runtime_checkable
 class Broker(Protocol):
     """
-    One account. Every method raises Unavailable when the broker cannot be reached, except ``submit`` and
-    ``replace``, which answer; every method raises TradingHalted where the account does not let us in.
+    One account. Every method raises Unavailable if the broker cannot be reached, except ``submit`` and ``replace``,
+    which return NotSent or Unknown; every method raises TradingHalted if the account refuses access.
     """
 
     caps: Caps
@@ -221,32 +219,32 @@ class Broker(Protocol):
     def account(self) -> Account: ...
 
     def positions(self) -> dict[Key, Decimal]:
-        """Signed quantities; flat ones are left out."""
+        """Signed quantities; flat positions are left out."""
         ...
 
     def open_orders(self) -> list[BrokerOrder]:
-        """All that are not final, other people's included."""
+        """All orders that are not final, including those that are not ours."""
         ...
 
     def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
-        """By client_order_id: each one's order, or the *proof* that there is none sent at or after ``since``."""
+        """client_order_id -> its order, or Absent as *proof* that none was sent at or after ``since``."""
         ...
 
     def fills(self, since: datetime) -> list[BrokerFill]:
-        """Executions at or after ``since``, in the order in which they happened."""
+        """Executions at or after ``since``, oldest first."""
         ...
 
     def submit(self, spec: OrderSpec) -> Answer: ...
 
     def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
         """
-        Accepted: ``ref`` is REPLACED and ``spec`` (same leg, another quantity or price, a new client_order_id) works
-        in its place. Rejected: ``ref`` is as it was. Only where caps.atomic_replace.
+        Accepted: ``ref`` is REPLACED and ``spec`` (same leg, new quantity or price, new client_order_id) works in its
+        place. Rejected: ``ref`` is unchanged. Only with caps.atomic_replace.
         """
         ...
 
     def cancel(self, ref: Ref) -> None:
-        """Asks for it; what came of it is read by ``find``. An order that is final already is left alone."""
+        """Requests a cancel; ``find`` reports the result. A final order is left alone."""
         ...
 
     def session(self, key: Key) -> Hours: ...
@@ -254,7 +252,7 @@ class Broker(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """Before the session that opens at ``ts``. ``value``: new shares for one old, or paid per share in quoted units."""
+    """Takes effect before the session opening at ``ts``. ``value``: new shares per old, or quoted units per share."""
 
     key: Key
     kind: Literal["split", "dividend"]
@@ -264,7 +262,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Booked:
-    """An event as an account has booked it: the signed position ``before`` and ``after``, and the change of cash."""
+    """An event as booked by an account: the signed position ``before`` and ``after``, and the change of cash."""
 
     event: Event
     before: Decimal
@@ -274,23 +272,23 @@ class Booked:
 
 @runtime_checkable
 class Replaying(Protocol):
-    """A simulated broker, whose only clock is the bars that it is shown."""
+    """A simulated broker whose only clock is the bars passed to ``advance``."""
 
     def watching(self) -> dict[Key, datetime]:
-        """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
+        """Contract with a position or a resting order -> the instant up to which its bars were replayed."""
         ...
 
     def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal], events: Sequence[Event] = ()) -> int:
         """
-        Replays the bars (of the frame Bars, with ``start``) that it has not seen, and books the splits and dividends
-        between them; the number of fills.
+        Replays new bars (frame Bars with ``start``) and books the splits and dividends between them. Returns the number
+        of fills.
         """
         ...
 
     def booked(self, since: datetime) -> list[Booked]:
-        """The splits and dividends at or after ``since`` that it has booked."""
+        """The splits and dividends booked at or after ``since``."""
         ...
 
     def pay(self, conn: Connection, amount: Decimal) -> None:
-        """A deposit, or a withdrawal below zero, in the caller's transaction."""
+        """Books a deposit, or a withdrawal if negative, in the caller's transaction."""
         ...

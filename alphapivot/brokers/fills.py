@@ -1,7 +1,7 @@
 """
-The paper broker's fill rules, pure and exact: one bar and one bracket's orders in, what happens out.
+The paper broker's fill rules, pure and exact: from one bar and one bracket's orders to fills and cancels.
 
-The numbers are those of the design's execution.md. Prices are Decimal and lie on the tick.
+Rule numbers are those of docs/execution.md. Prices are Decimal, on the tick.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ WAYS_OUT: tuple[Leg, ...] = ("EXIT", "STOP", "TARGET")
 @dataclass(frozen=True)
 class Bar:
     """
-    A bar of the traded contract: opened at ``start``, complete at ``ts``. A missing price is None; so is an
-    unknown volume.
+    A bar of the traded contract: opened at ``start``, complete at ``ts``. Missing prices and volume are None.
     """
 
     start: datetime
@@ -39,9 +38,9 @@ class Bar:
 @dataclass(frozen=True)
 class Resting:
     """
-    An order at the broker. A HELD leg wakes up when its entry fills; MARKET orders have no price, an entry with a
-    price is a limit. ``qty``: what remains of it; of a working stop or target, what there is to protect. ``was``: the
-    price that stands until ``active_from``, where the order replaced another. ``triggered``: a stop on its way out, at
+    An order at the broker. A HELD leg becomes active when its entry fills; MARKET orders have no price, an entry with a
+    price is a limit. ``qty``: the remaining quantity; of a working stop or target, the position that it protects.
+    ``was``: the price of the order that it replaced, valid until ``active_from``. ``triggered``: a stop that exits at
     market.
     """
 
@@ -56,7 +55,7 @@ class Resting:
     triggered: bool = False
 
     def price_at(self, start: datetime) -> Decimal | None:
-        """What it asks of a bar that opened at ``start``."""
+        """The price that applies to a bar opened at ``start``."""
         return self.was if self.was is not None and start < self.active_from else self.price
 
 
@@ -74,7 +73,7 @@ class Canceled:
 
 
 def slipped(price: Decimal, side: Side, bps: Decimal, tick: Decimal) -> Decimal:
-    """Rule 5: ``bps`` of |price| against us, then rounded against us to the tick."""
+    """Rule 5: slippage of ``bps`` of |price| against us, then rounded against us to the tick."""
     if side == "BUY":
         return to_tick(price + abs(price) * bps / BPS, tick, ROUND_CEILING)
     return to_tick(price - abs(price) * bps / BPS, tick, ROUND_FLOOR)
@@ -90,11 +89,12 @@ def step(
     room: Decimal | None = None,
 ) -> list[Filled | Canceled]:
     """
-    What one bar does to one bracket (an entry, its stop and target, and perhaps an exit at market), in order.
+    Returns the fills and cancels of one bar on one bracket (entry, stop, target and possibly a market exit), in order.
 
-    Rules 1 to 7: no fill on a bar with zero volume or a missing price; no bar that opened before an order became
-    active fills it; an open beyond the stop cancels the entry; a limit entry's own bar takes no profit. ``strict``: a
-    take-profit needs a price beyond its own. ``room``: the most that one fill may take of this bar; the rest stays.
+    Rules 1 to 7: no fill on a bar with zero volume or a missing price; a bar that opened before an order became active
+    does not fill it; an open beyond the stop cancels the entry; a limit entry's take-profit cannot fill in the entry's
+    own bar. ``strict``: a take-profit needs a price beyond its own. ``room``: the largest quantity per fill in this
+    bar; the rest stays.
     """
     if bar.open is None or bar.high is None or bar.low is None or bar.volume == 0 or (room is not None and room <= 0):
         return []
@@ -103,29 +103,29 @@ def step(
     entry, stop = leg.get("ENTRY"), leg.get("STOP")
     position = max((o.qty for o in leg.values() if o.leg in ("STOP", "TARGET") and o.state == "WORKING"), default=NONE)
     if entry is None:
-        # a held leg without an entry: the account is out of step, and nothing fills by guess
+        # a held leg without an entry: the account is inconsistent, so nothing fills
         held = any(order.state == "HELD" for order in leg.values())
         return [] if held else _leave(leg, bar, position, tick=tick, bps=slippage_bps, strict=strict, room=room)
     if bar.start < entry.active_from:
         return []
-    limit = None if stop is None else stop.price_at(bar.start)
-    gone = limit is not None and _beyond(bar.open, limit, entry.side)
-    if gone and not position:
+    stop_price = None if stop is None else stop.price_at(bar.start)
+    open_beyond_stop = stop_price is not None and _beyond(bar.open, stop_price, entry.side)
+    if open_beyond_stop and not position:
         return [Canceled(o, "open_beyond_stop") for o in (entry, stop, leg.get("TARGET")) if o is not None]
-    price = None if gone else _entered(entry, bar, tick=tick, bps=slippage_bps)
+    price = None if open_beyond_stop else _entered(entry, bar, tick=tick, bps=slippage_bps)
     if price is None:
         return _leave(leg, bar, position, tick=tick, bps=slippage_bps, strict=strict, room=room)
-    qty = _most(entry.qty, room)
+    qty = _capped(entry.qty, room)
     if qty == entry.qty:
         del leg["ENTRY"]
     if entry.price is not None:
-        leg.pop("TARGET", None)  # where in a limit entry's bar it was reached, nobody knows
-    left = _leave(leg, bar, position + qty, tick=tick, bps=slippage_bps, strict=strict, room=room)
+        leg.pop("TARGET", None)  # the order of prices within a limit entry's bar is unknown
+    exits = _leave(leg, bar, position + qty, tick=tick, bps=slippage_bps, strict=strict, room=room)
     target = next((o for o in orders if o.leg == "TARGET"), None)
-    flat = any(isinstance(event, Filled) and event.qty == position + qty for event in left)
+    flat = any(isinstance(event, Filled) and event.qty == position + qty for event in exits)
     if flat and target is not None and "TARGET" not in leg:
-        left.append(Canceled(target, "stop_filled"))
-    return [Filled(entry, price, qty), *left]
+        exits.append(Canceled(target, "stop_filled"))
+    return [Filled(entry, price, qty), *exits]
 
 
 def _leave(
@@ -138,36 +138,36 @@ def _leave(
     strict: bool,
     room: Decimal | None,
 ) -> list[Filled | Canceled]:
-    """The one order that takes ``position``, or a part of it, out of the market; what rests in vain is cancelled."""
+    """The fill that closes ``position`` or a part of it; resting orders that became pointless are cancelled."""
     exit_, stop, target = (leg.get(name) for name in WAYS_OUT)
     if not position or bar.open is None:
         return []
-    done: tuple[Resting, Decimal] | None = None
+    fill: tuple[Resting, Decimal] | None = None
     if exit_ is not None and bar.start >= exit_.active_from and not (stop is not None and stop.triggered):
-        done = exit_, slipped(bar.open, exit_.side, bps, tick)  # 1; the open comes before all else
-    done = done or _stopped(stop, bar, tick=tick, bps=bps)  # 4: the stop first
-    done = done or _reached(target, bar, beyond=tick if strict else NONE)
-    if done is None:
+        fill = exit_, slipped(bar.open, exit_.side, bps, tick)  # rule 1: the open comes first
+    fill = fill or _stopped(stop, bar, tick=tick, bps=bps)  # rule 4: the stop before the target
+    fill = fill or _reached(target, bar, beyond=tick if strict else NONE)
+    if fill is None:
         return []
-    order, price = done
-    qty = _most(position, room)
-    vain = [leg.get("ENTRY"), *((exit_, stop, target) if qty == position else ())]
-    why = f"{order.leg.lower()}_filled"
-    return [Filled(order, price, qty), *(Canceled(o, why) for o in vain if o is not None and o is not order)]
+    order, price = fill
+    qty = _capped(position, room)
+    pointless = [leg.get("ENTRY"), *((exit_, stop, target) if qty == position else ())]
+    reason = f"{order.leg.lower()}_filled"
+    return [Filled(order, price, qty), *(Canceled(o, reason) for o in pointless if o is not None and o is not order)]
 
 
 def _prices(bar: Bar) -> tuple[Decimal, Decimal, Decimal]:
     if bar.open is None or bar.high is None or bar.low is None:
-        raise ValueError(f"the bar complete at {bar.ts} lacks a price: nothing fills on it")
+        raise ValueError(f"the bar complete at {bar.ts} lacks a price: it cannot fill orders")
     return bar.open, bar.high, bar.low
 
 
-def _most(qty: Decimal, room: Decimal | None) -> Decimal:
+def _capped(qty: Decimal, room: Decimal | None) -> Decimal:
     return qty if room is None else min(qty, room)
 
 
 def _entered(entry: Resting, bar: Bar, *, tick: Decimal, bps: Decimal) -> Decimal | None:
-    """Rule 1, or a limit where the bar reaches it, at its price or at a better open; a limit has no slippage."""
+    """Rule 1 at market; a limit fills if the bar reaches it, at its price or a better open, without slippage."""
     opened, high, low = _prices(bar)
     if entry.price is None:
         return slipped(opened, entry.side, bps, tick)
@@ -177,7 +177,7 @@ def _entered(entry: Resting, bar: Bar, *, tick: Decimal, bps: Decimal) -> Decima
 
 
 def _stopped(stop: Resting | None, bar: Bar, *, tick: Decimal, bps: Decimal) -> tuple[Resting, Decimal] | None:
-    """Rule 2: a stop triggers where the bar reaches it, and fills there or at a worse open."""
+    """Rule 2: a stop triggers if the bar reaches it, and fills at its price or a worse open."""
     price = None if stop is None else stop.price_at(bar.start)
     if stop is None or price is None:
         return None
@@ -191,7 +191,7 @@ def _stopped(stop: Resting | None, bar: Bar, *, tick: Decimal, bps: Decimal) -> 
 
 def _reached(target: Resting | None, bar: Bar, *, beyond: Decimal) -> tuple[Resting, Decimal] | None:
     """
-    Rule 3: a take-profit fills where the bar reaches it, or at a better open; a limit has no slippage. Where prices
+    Rule 3: a take-profit fills at its price if the bar reaches it, or at a better open, without slippage. If prices
     must trade ``beyond`` it, it fills at its own price.
     """
     price = None if target is None else target.price_at(bar.start)
@@ -204,5 +204,5 @@ def _reached(target: Resting | None, bar: Bar, *, beyond: Decimal) -> tuple[Rest
 
 
 def _beyond(price: Decimal, stop: Decimal, entry: Side) -> bool:
-    """Would the stop trigger at once?"""
+    """True if the stop would trigger at once."""
     return price <= stop if entry == "BUY" else price >= stop

@@ -1,7 +1,7 @@
 """
-How far an order may go: paper (no real money), shadow (computed and journalled, never sent), live (two keys turned).
+Trading modes: paper (no real money), shadow (orders computed and journalled, never sent), live (real money).
 
-Real money needs `mode = live` in config.ini and ALPHAPIVOT_LIVE=<book> in the environment of the process that trades.
+Live needs both `mode = live` in config.ini and ALPHAPIVOT_LIVE=<book> in the environment of the process that trades.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers.base import Absent, Account, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
-from alphapivot.brokers.wrapper import Through
+from alphapivot.brokers.wrapper import BrokerWrapper
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LIVE = "ALPHAPIVOT_LIVE"
 
 
-class Shadow(Through):
-    """A real account that is read and never written: this book holds nothing there, whatever else the account holds."""
+class Shadow(BrokerWrapper):
+    """A real account, read only: this book has no orders or positions there, whatever else the account holds."""
 
     def account(self) -> Account:
-        return replace(super().account(), number=None)  # another book may trade what this one looks at
+        return replace(super().account(), number=None)  # another book may trade this account
 
     def positions(self) -> dict[Key, Decimal]:
         return {}
@@ -51,7 +51,7 @@ class Shadow(Through):
 
 
 def allow(settings: Settings, environ: Mapping[str, str]) -> None:
-    """ConfigError unless the mode fits the broker, and real money was asked for twice."""
+    """Raises ConfigError unless the mode fits the broker, and live mode is confirmed in the environment."""
     execution = settings.execution
     broker = settings.brokers[execution.broker]
     real = broker.real_money
@@ -67,11 +67,11 @@ def allow(settings: Settings, environ: Mapping[str, str]) -> None:
         return
     if not real:
         raise ConfigError(
-            f"[execution] mode = live, but {place} is no live account: set mode = paper, or account = live"
+            f"[execution] mode = live, but {place} is not a live account: set mode = paper, or account = live"
         )
     if environ.get(LIVE) != execution.book:
-        found = f"is {environ[LIVE]!r}" if LIVE in environ else "is not set"
+        actual = f"is {environ[LIVE]!r}" if LIVE in environ else "is not set"
         raise ConfigError(
-            f"real money needs a second word: {LIVE} {found}; start with {LIVE}={execution.book} if you mean it, or set"
-            " [execution] mode = shadow to see what would be ordered"
+            f"live trading needs a confirmation: {LIVE} {actual}; start with {LIVE}={execution.book} if you mean it, or"
+            " set [execution] mode = shadow to see what would be ordered"
         )

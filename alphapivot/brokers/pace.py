@@ -1,4 +1,4 @@
-"""A message throttle of our own: no broker is told more than so many things a second, whatever is asked for."""
+"""Our own limit on messages per second to a broker."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from alphapivot.brokers.base import Answer, Broker, OrderSpec, Ref
-from alphapivot.brokers.wrapper import Through
+from alphapivot.brokers.wrapper import BrokerWrapper
 
 
-class Paced(Through):
-    """``broker``, whose orders, replacements and cancels are 1 / ``per_second`` apart; reads are not held up."""
+class Paced(BrokerWrapper):
+    """Spaces orders, replaces and cancels at least 1 / ``per_second`` seconds apart; reads are not delayed."""
 
     def __init__(
         self,

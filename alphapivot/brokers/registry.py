@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """ConfigError for an account that ``open_broker`` would refuse, before a run begins; sends no request."""
+    """Raises ConfigError for an account that ``open_broker`` would refuse; sends no request."""
     modes.allow(settings, environ)
     section = settings.brokers[settings.execution.broker]
     if not section.simulated:
@@ -25,7 +25,7 @@ def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Broker:
-    """The account that [execution] broker names, as far as [execution] mode lets orders go."""
+    """Opens the account of [execution] broker, restricted by [execution] mode and [risk] messages_per_second."""
     modes.allow(settings, environ)
     section = settings.brokers[settings.execution.broker]
     broker: Broker = pkgutil.resolve_name(section.opens)(hub, settings)

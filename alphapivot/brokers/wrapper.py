@@ -1,4 +1,4 @@
-"""A broker seen through another: what wraps one overrides what it changes."""
+"""Base class of brokers that wrap another one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from decimal import Decimal
 from alphapivot.brokers.base import Absent, Account, Answer, Broker, BrokerFill, BrokerOrder, Hours, Key, OrderSpec, Ref
 
 
-class Through:
-    """The Broker port, as ``broker`` answers it."""
+class BrokerWrapper:
+    """The Broker port, delegated to ``broker``; subclasses override what they change."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

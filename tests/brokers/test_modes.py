@@ -40,7 +40,7 @@ def config(tmp_path, mode, account, url="https://example.invalid"):
         ("live", "live", {"ALPHAPIVOT_LIVE": "paper"}, "ALPHAPIVOT_LIVE is 'paper'"),
         ("live", "live", {"ALPHAPIVOT_LIVE": "yes"}, "ALPHAPIVOT_LIVE is 'yes'"),
         ("live", "live", {"ALPHAPIVOT_LIVE": "real"}, None),
-        ("live", "paper", {"ALPHAPIVOT_LIVE": "real"}, "is no live account"),
+        ("live", "paper", {"ALPHAPIVOT_LIVE": "real"}, "is not a live account"),
     ],
 )
 def test_real_money_needs_the_file_and_the_environment_to_agree(tmp_path, mode, account, environ, mistake):
@@ -58,7 +58,7 @@ def test_the_refusal_comes_before_the_broker_is_even_opened(tmp_path):
 
 
 def test_a_simulated_account_has_nothing_to_shadow():
-    for mode, mistake in (("shadow", "is simulated"), ("live", "is no live account")):
+    for mode, mistake in (("shadow", "is simulated"), ("live", "is not a live account")):
         loaded = read.load(ROOT / "demo.ini", {}, {"execution.mode": mode})
         with pytest.raises(ConfigError, match=mistake):
             allow(loaded, {"ALPHAPIVOT_LIVE": "demo"})

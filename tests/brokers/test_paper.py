@@ -59,23 +59,23 @@ def state(paper, name):
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
-        ({"symbol": "B"}, r"B is no \[instrument"),
+        ({"symbol": "B"}, r"config.ini has no \[instrument.B\]"),
         ({"qty": D(15)}, "15 is not a multiple of the lot 10"),
         ({"qty": D(0)}, "not a multiple of the lot"),
         ({"qty": D(-10)}, "not a multiple of the lot"),
         ({"kind": "LIMIT", "price": D("99.99")}, "99.99 are not on the tick 0.05"),
         ({"attached": (Attached("AP1S", "STOP", D("90.01")),)}, "90.01 are not on the tick"),
         ({"kind": "STOP", "price": D(90)}, "got STOP"),
-        ({"fx": None}, "no rate from EUR into the account's currency is known"),
+        ({"fx": None}, "no fx rate from EUR into the account's currency"),
         ({"leg": "EXIT", "side": "SELL"}, "there is nothing to exit"),
     ],
 )
-def test_what_cannot_be_traded_is_refused_with_its_reason_and_rests_nowhere(paper, changes, why):
-    answer = paper.submit(bracket(**changes))
-    assert isinstance(answer, Rejected)
-    assert re.search(why, answer.reason)
+def test_what_cannot_be_traded_is_refused_with_its_reason_and_rests_nowhere(paper, changes, reason):
+    reply = paper.submit(bracket(**changes))
+    assert isinstance(reply, Rejected)
+    assert re.search(reason, reply.reason)
     assert paper.open_orders() == []
 
 
@@ -84,7 +84,7 @@ def test_the_same_account_is_there_after_a_restart_and_its_currency_cannot_chang
     day(paper, 1, 100)
     again = opened(hub, cash=5)  # what was deposited at first stays
     assert (again.positions(), again.account().cash) == ({KEY: 100}, 90_000)
-    with pytest.raises(ConfigError, match="is kept in EUR"):
+    with pytest.raises(ConfigError, match="is in EUR, but"):
         opened(hub, currency="USD")
 
 
@@ -130,7 +130,7 @@ def test_a_stop_replaced_after_it_filled_in_part_protects_the_rest(hub):
     off = replace(spec, client_order_id="APM", price=D("85.01"))
     assert "not on the tick" in paper.replace(Ref("APN", None, "AP1", "STOP"), off).reason
     gone = replace(spec, client_order_id="APM")
-    assert "does not work: REPLACED" in paper.replace(Ref("AP1S", None, "AP1", "STOP"), gone).reason
+    assert "is not working: REPLACED" in paper.replace(Ref("AP1S", None, "AP1", "STOP"), gone).reason
 
 
 def test_what_is_owned_is_paid_for_and_a_short_sets_its_margin_aside(hub, paper):

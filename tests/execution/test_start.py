@@ -33,14 +33,15 @@ def make(hub, tmp_path):
 def test_an_account_is_one_book_and_a_book_one_account(make):
     first, second = make("alpaca"), make("alpaca")
     first.run(20)
-    own, second.remote.account["account_number"] = first.remote.account["account_number"], "PA2"
+    number, second.remote.account["account_number"] = first.remote.account["account_number"], "PA2"
     second.run(20)
-    second.remote.account["account_number"] = own
-    with pytest.raises(ConfigError, match=f"Alpaca {own} is the account of book '{first.scope}', and a broker nets"):
+    second.remote.account["account_number"] = number
+    with pytest.raises(ConfigError, match=f"Alpaca {number} is the account of book '{first.scope}', and a broker nets"):
         second.run(20)
     first.remote.account["account_number"] = "PA3"  # other keys
     before = first.theirs()
-    with pytest.raises(ConfigError, match=f"'{first.scope}' trades account Alpaca {own}, but these keys open Alpaca PA3: set"):
+    refusal = f"'{first.scope}' trades account Alpaca {number}, but these keys open Alpaca PA3: set"
+    with pytest.raises(ConfigError, match=refusal):
         first.run(21)
     assert first.theirs() == before
 

@@ -1,4 +1,4 @@
-"""Alpaca's JSON rows in the port's words. What lacks a field or holds no number is an answer that cannot be read."""
+"""Converts Alpaca's JSON rows into the port's types. A missing field or an invalid number raises Unavailable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATES: dict[str, OrderState] = {
     "pending_review": "NEW",
     "stopped": "NEW",
     "calculated": "NEW",
-    "done_for_day": "NEW",  # good till cancelled: it works again tomorrow
+    "done_for_day": "NEW",  # good till cancelled: it works again the next day
     "partially_filled": "PARTIALLY_FILLED",
     "filled": "FILLED",
     "held": "SUSPENDED",
@@ -33,7 +33,7 @@ STATES: dict[str, OrderState] = {
 }
 FINAL = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED")
 KINDS = {"MARKET": "market", "LIMIT": "limit", "STOP": "stop"}
-LEGS = {"STOP": "stop", "TARGET": "limit"}  # the type by which a bracket's leg is told
+LEGS = {"STOP": "stop", "TARGET": "limit"}  # leg -> Alpaca's order type of a bracket's leg
 
 
 @contextmanager
@@ -45,24 +45,24 @@ def reading(what: str) -> Iterator[None]:
 
 
 def order(row: Json, client_order_id: str, key: Callable[[str], Key]) -> BrokerOrder:
-    """``key``: what a ticker is called here."""
+    """``key``: function from Alpaca's ticker to our key."""
     with reading("order"):
         state = STATES.get(row["status"])
         if state is None:
-            raise Unavailable(f"order {row['id']} is in Alpaca's state {row['status']!r}, which is not known here")
+            raise Unavailable(f"order {row['id']} has an unknown Alpaca status: {row['status']!r}")
         price = row.get("stop_price") or row.get("limit_price")
-        done = Decimal(row.get("filled_qty") or 0)
+        filled = Decimal(row.get("filled_qty") or 0)
         return BrokerOrder(
-            client_order_id,
-            str(row["id"]),
-            "PARTIALLY_FILLED" if state == "NEW" and done else state,
-            done,
-            Decimal(row["filled_avg_price"]) if row.get("filled_avg_price") else None,
-            f"Alpaca: {row['status']}" if state in ("REJECTED", "EXPIRED") else None,
-            Decimal(row["qty"]) if row.get("qty") else None,
-            key(row["symbol"]),
-            "BUY" if row["side"] == "buy" else "SELL",
-            Decimal(price) if price else None,
+            client_order_id=client_order_id,
+            broker_order_id=str(row["id"]),
+            state="PARTIALLY_FILLED" if state == "NEW" and filled else state,
+            cum_qty=filled,
+            avg_price=Decimal(row["filled_avg_price"]) if row.get("filled_avg_price") else None,
+            reason=f"Alpaca: {row['status']}" if state in ("REJECTED", "EXPIRED") else None,
+            qty=Decimal(row["qty"]) if row.get("qty") else None,
+            key=key(row["symbol"]),
+            side="BUY" if row["side"] == "buy" else "SELL",
+            price=Decimal(price) if price else None,
         )
 
 
@@ -73,7 +73,7 @@ def flat(rows: Sequence[Json]) -> Iterator[Json]:
 
 
 def leg(entry: Json, leg: str) -> Json | None:
-    """The bracket's first stop or target; what replaced it later has an id of ours."""
+    """The bracket's original stop or target; its later replacements have our ids."""
     legs = [row for row in entry.get("legs") or () if row.get("type") == LEGS[leg]]
     return next((row for row in legs if not row.get("replaces")), None)
 
@@ -87,19 +87,19 @@ def price(spec: OrderSpec) -> dict[str, str]:
 def fill(row: Json) -> BrokerFill:
     qty, price = Decimal(row["qty"]), Decimal(row["price"])
     return BrokerFill(
-        row["id"],
-        "",
-        qty,
-        price,
-        Decimal(0),  # Alpaca books fees by the day, not by the fill
-        -qty * price if row["side"] == "buy" else qty * price,
-        datetime.fromisoformat(row["transaction_time"]).astimezone(UTC),
-        row["order_id"],
+        exec_id=row["id"],
+        client_order_id="",
+        qty=qty,
+        price=price,
+        fee=Decimal(0),  # Alpaca books fees by the day, not by the fill
+        cash=-qty * price if row["side"] == "buy" else qty * price,
+        ts=datetime.fromisoformat(row["transaction_time"]).astimezone(UTC),
+        broker_order_id=row["order_id"],
     )
 
 
 def ours(row: Json) -> str:
-    """The client id where it is one of ours; legs carry ids that Alpaca made up."""
+    """The client id if it is one of ours, else empty; Alpaca generates the ids of legs."""
     name = str(row.get("client_order_id", ""))
     return name if name.startswith("AP") else ""
 

@@ -1,8 +1,8 @@
 """
-Alpaca's wire: the SDK's HTTP client with what it does silently turned off, and what each failure on it proves.
+Alpaca's HTTP client: the SDK's client without its silent behaviour, and the meaning of each failure.
 
-The SDK repeats 429 and 504 by itself, waits for ever, and raises while it reads an HTML error page. So: no repeats, a
-time-out of ours, JSON as it stands on the wire, and every exception made one of the port's words.
+The SDK retries 429 and 504 by itself, has no time-out, and raises while parsing an HTML error page. So: no retries, our
+own time-out, raw JSON, and every exception mapped to a reply of the port.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import AlpacaBroker
 
 Json = dict[str, Any]
-KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"  # as Alpaca's own tools name them
+KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"  # the names that Alpaca's own tools use
 PAGE = 500  # the most orders that Alpaca returns at once
 FAILURES = (APIError, requests.RequestException, ValueError)
 
 
 class Session(requests.Session):
-    """One time-out for every request, which nobody can forget; remembers the broker's clock."""
+    """Applies one time-out to every request; remembers the broker's clock."""
 
     def __init__(self, timeout: float) -> None:
         super().__init__()
@@ -47,46 +47,46 @@ class Session(requests.Session):
 
 
 class Wire:
-    """What is read is a dict or a list, or Unavailable; what is sent gets one of the port's answers."""
+    """Reads return a dict or a list, or raise Unavailable; sends return a reply of the port."""
 
     def __init__(self, settings: AlpacaBroker, key: str, secret: str) -> None:
         live = settings.account == "live"
         self._client = TradingClient(key, secret, paper=not live, raw_data=True, url_override=settings.base_url)
-        self._client._retry = 0  # noqa: SLF001 - retry_attempts = 0 is read as "three times"
+        self._client._retry = 0  # noqa: SLF001 - retry_attempts = 0 means three retries
         self.session = Session(settings.timeout)
-        self._client._session = self.session  # noqa: SLF001 - there is no other way to a time-out
+        self._client._session = self.session  # noqa: SLF001 - there is no other way to set a time-out
 
     @property
     def at(self) -> datetime | None:
-        """The broker's clock at its last answer."""
+        """The broker's clock at its last reply."""
         return self.session.at
 
-    def read(self, path: str, asked: Mapping[str, str] | None = None, *, many: bool = False) -> Any:
+    def read(self, path: str, query: Mapping[str, str] | None = None, *, many: bool = False) -> Any:
         try:
-            found = self._client.get(path, dict(asked or {}))
+            reply = self._client.get(path, dict(query or {}))
         except FAILURES as error:
             raise unavailable(path, error) from None
-        if not isinstance(found, list if many else dict):
-            raise Unavailable(f"Alpaca's answer to {path} cannot be read: {str(found)[:200]!r}")
-        return found
+        if not isinstance(reply, list if many else dict):
+            raise Unavailable(f"Alpaca's reply to {path} cannot be read: {str(reply)[:200]!r}")
+        return reply
 
-    def one(self, path: str, asked: Mapping[str, str] | None = None) -> Json | None:
-        """An order, or None where Alpaca says that there is none."""
+    def one(self, path: str, query: Mapping[str, str] | None = None) -> Json | None:
+        """An order, or None if Alpaca replies 404."""
         try:
-            found = self._client.get(path, dict(asked or {}))
+            reply = self._client.get(path, dict(query or {}))
         except FAILURES as error:
             refused = refusal(error)
             if refused is not None and refused[0] == 404:
                 return None
             raise unavailable(path, error) from None
-        if not isinstance(found, dict) or "id" not in found:
-            raise Unavailable(f"Alpaca's answer to {path} cannot be read: {str(found)[:200]!r}")
-        return found
+        if not isinstance(reply, dict) or "id" not in reply:
+            raise Unavailable(f"Alpaca's reply to {path} cannot be read: {str(reply)[:200]!r}")
+        return reply
 
-    def pages(self, asked: Mapping[str, str]) -> list[Json]:
-        """All orders of a listing, the oldest first: the next page begins after the last one's submission."""
+    def pages(self, filters: Mapping[str, str]) -> list[Json]:
+        """All orders of a listing, oldest first; each page starts after the last submission of the one before."""
         rows: list[Json] = []
-        query = {**asked, "direction": "asc", "limit": str(PAGE)}
+        query = {**filters, "direction": "asc", "limit": str(PAGE)}
         while True:
             page = self.read("/orders", query, many=True)
             seen = {row.get("id") for row in rows}
@@ -97,31 +97,31 @@ class Wire:
             query["after"] = page[-1]["submitted_at"]
 
     def send(self, method: str, path: str, data: Json) -> Json | Answer:
-        """The order as Alpaca took it, or what its failure proves."""
+        """The order as Alpaca accepted it, or the reply that its failure proves."""
         try:
-            found = self._client.post(path, data) if method == "POST" else self._client.patch(path, data)
+            reply = self._client.post(path, data) if method == "POST" else self._client.patch(path, data)
         except FAILURES as error:
-            return answer(error)
-        if isinstance(found, dict) and found.get("client_order_id") == data["client_order_id"] and "id" in found:
-            return found
-        return Unknown(f"Alpaca's answer to {path} cannot be read: {str(found)[:200]!r}")
+            return reply_of(error)
+        if isinstance(reply, dict) and reply.get("client_order_id") == data["client_order_id"] and "id" in reply:
+            return reply
+        return Unknown(f"Alpaca's reply to {path} cannot be read: {str(reply)[:200]!r}")
 
-    def cancel(self, what: str, order_id: str) -> None:
+    def cancel(self, client_order_id: str, order_id: str) -> None:
         try:
             self._client.delete(f"/orders/{order_id}")
         except FAILURES as error:
             refused = refusal(error)
-            if refused is None or refused[0] not in (404, 422):  # 422: final already, which ``find`` will tell
-                raise unavailable(f"cancel {what}", error) from None
+            if refused is None or refused[0] not in (404, 422):  # 422: already final, as ``find`` will show
+                raise unavailable(f"cancel {client_order_id}", error) from None
 
 
 def refusal(error: Exception) -> tuple[int, str] | None:
-    """(status, message) of an answer in Alpaca's own words; None for anything else, which proves nothing."""
+    """(status, message) of an error reply from Alpaca itself; None for anything else, which proves nothing."""
     if not isinstance(error, APIError) or error.status_code is None:
         return None
     try:
-        found = json.loads(str(error))
-        return int(error.status_code), str(found["message"])
+        body = json.loads(str(error))
+        return int(error.status_code), str(body["message"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -133,37 +133,36 @@ def _status(error: Exception) -> int | None:
 def unavailable(what: str, error: Exception) -> Unavailable | TradingHalted:
     if _status(error) == 401 or (_status(error) == 403 and "access key" in str(error)):
         return TradingHalted(
-            f"Alpaca does not know these keys ({' '.join(str(error).split())[:200]});"
-            f" put valid ones into {KEY} and {SECRET}"
+            f"Alpaca rejects these keys ({' '.join(str(error).split())[:200]}); put valid ones into {KEY} and {SECRET}"
         )
-    told = refusal(error)
-    why = (
-        f"{told[0]}, {told[1]}"
-        if told
+    refused = refusal(error)
+    reason = (
+        f"{refused[0]}, {refused[1]}"
+        if refused
         else f"{_status(error) or type(error).__name__}: {' '.join(str(error).split())[:200]}"
     )
-    return Unavailable(f"Alpaca, {what}: {why}")
+    return Unavailable(f"Alpaca, {what}: {reason}")
 
 
-def answer(error: Exception) -> Answer:
-    """What a failed send proves. Only a connection that was never made proves that nothing was sent."""
+def reply_of(error: Exception) -> Answer:
+    """The reply that a failed send proves. Only a failure to connect proves that nothing was sent."""
     if isinstance(error, requests.ConnectionError) and _never_connected(error):
         return NotSent(f"no connection to Alpaca: {type(error).__name__}")
-    status, told = _status(error), refusal(error)
+    status, refused = _status(error), refusal(error)
     if status == 401 or (status == 403 and "access key" in str(error)):
         raise unavailable("order", error)
     if status == 429 and isinstance(error, APIError):
         header = error.response.headers.get("Retry-After") if error.response is not None else None
         return Throttled(retry_after.seconds(header, 1.0))
-    if told is not None and told[0] == 422 and "client_order_id must be unique" in told[1]:
+    if refused is not None and refused[0] == 422 and "client_order_id must be unique" in refused[1]:
         return Duplicate()
-    if told is not None and told[0] in (400, 403, 404, 422):
-        return Rejected(f"Alpaca: {told[1]}")
+    if refused is not None and refused[0] in (400, 403, 404, 422):
+        return Rejected(f"Alpaca: {refused[1]}")
     return Unknown(f"Alpaca: {status or type(error).__name__}, {' '.join(str(error).split())[:200]}")
 
 
 def _never_connected(error: requests.ConnectionError) -> bool:
-    """Was the failure before the first byte: no name, no route, refused, or no connection in time?"""
+    """True if the failure came before the first byte: no name, no route, refused, or a connect time-out."""
     if isinstance(error, requests.ConnectTimeout):
         return True
     cause = getattr(error.args[0] if error.args else None, "reason", None)

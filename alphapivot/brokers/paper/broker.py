@@ -1,8 +1,8 @@
 """
-The paper broker: native brackets, exact fill rules, its own persistent memory (schema ``paper``).
+The paper broker: native brackets, exact fill rules, its own storage (schema ``paper``).
 
-It plays a remote system: it commits by itself, never in the caller's transaction. Bars are its only clock: ``advance``
-replays those that it has not seen, all instruments in time order.
+It simulates a remote system: it commits by itself, never in the caller's transaction. Bars are its only clock:
+``advance`` replays new bars, all instruments in time order.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ class Paper:
             ).scalar_one()
         if currency != settings.currency:
             raise ConfigError(
-                f"paper book {book!r} is kept in {currency}, but [broker.*] currency says {settings.currency}; "
-                "name another [execution] book for another currency"
+                f"paper book {book!r} is in {currency}, but [broker.*] currency is {settings.currency}; "
+                "set another [execution] book for another currency"
             )
 
-    # what every broker answers
+    # the Broker port
 
     def account(self) -> Account:
         with self._engine.connect() as conn:
@@ -94,7 +94,7 @@ class Paper:
             terms = self._memory.terms(p.symbol)
             value = p.value(terms)
             equity += value
-            # owned spot is paid for in full; for all else its margin is set aside
+            # a long spot position is paid in full; anything else reserves its margin
             free -= value if p.market == "spot" and p.qty > 0 else p.margin(terms)
         return Account(currency, cash, equity, free + equity - cash)
 
@@ -105,10 +105,10 @@ class Paper:
     def open_orders(self) -> list[BrokerOrder]:
         return self._memory.orders("o.state IN ('HELD', 'WORKING')", {})
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - all are kept
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - all orders are kept
         ids = [r.client_order_id for r in refs]
-        found = {o.client_order_id: o for o in self._memory.orders("o.client_order_id = ANY(:ids)", {"ids": ids})}
-        return {i: found.get(i, Absent()) for i in ids}
+        orders = {o.client_order_id: o for o in self._memory.orders("o.client_order_id = ANY(:ids)", {"ids": ids})}
+        return {i: orders.get(i, Absent()) for i in ids}
 
     def fills(self, since: datetime) -> list[BrokerFill]:
         with self._engine.connect() as conn:
@@ -133,7 +133,7 @@ class Paper:
             return Unknown(str(error))
 
     def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
-        """The price changes for bars that open from ``spec.active_from`` on; the quantity follows the bracket's."""
+        """The new price applies to bars that open from ``spec.active_from`` on; the quantity follows the bracket."""
         try:
             conn = self._engine.connect()
         except Unavailable as error:
@@ -145,11 +145,11 @@ class Paper:
             return Unknown(str(error))
 
     def session(self, key: Key) -> Hours:  # noqa: ARG002 - the port's signature
-        """It takes orders at any time and fills them at the next open."""
+        """Orders are taken at any time and filled at the next open."""
         return Hours(open=True)
 
     def cancel(self, ref: Ref) -> None:
-        """An entry takes its held legs with it."""
+        """Cancels an order; an entry together with its held legs."""
         with self._engine.begin() as conn:
             conn.execute(
                 text(
@@ -160,15 +160,15 @@ class Paper:
                 {"book": self._book, "id": ref.client_order_id},
             )
 
-    # what only the paper broker needs
+    # the Replaying port
 
     def watching(self) -> dict[Key, datetime]:
-        """Contracts with a position or a resting order -> the instant up to which their bars were replayed."""
+        """Contract with a position or a resting order -> the instant up to which its bars were replayed."""
         with self._engine.connect() as conn:
             return {key: p.seen_until for key, p in self._memory.positions(conn).items()}
 
     def booked(self, since: datetime) -> list[Booked]:
-        """The splits and dividends at or after ``since`` of which it held something."""
+        """The splits and dividends booked at or after ``since``."""
         with self._engine.connect() as conn:
             rows = conn.execute(
                 text(
@@ -184,10 +184,10 @@ class Paper:
 
     def advance(self, bars: pd.DataFrame, fx: Mapping[str, Decimal], events: Sequence[Event] = ()) -> int:
         """
-        Replays every bar of ``bars`` (Bars and its ``start``) that was not seen yet; the number of fills. Before the
-        first bar after one of ``events`` it is booked, once.
+        Replays the new bars of ``bars`` (frame Bars with ``start``) and returns the number of fills. Each of ``events``
+        is booked once, before the first bar after it.
 
-        ``fx``: currency -> the account's currency for one unit of it; where one is missing the last known rate stands.
+        ``fx``: currency -> account currency per unit; without one the last known rate is kept.
         """
         with self._engine.begin() as conn:
             cash = conn.execute(
@@ -205,22 +205,23 @@ class Paper:
                 rate = fx.get(self._memory.terms(key[0]).currency)
                 if rate is not None:
                     replay.positions[key] = replace(p, fx=rate)
-            news = _news(bars, {key: p.seen_until for key, p in before.items()})
-            # a split comes before a dividend of the same morning, which is per share as traded then
-            coming: dict[Key, list[Event]] = defaultdict(list)
+            new_bars = _new_bars(bars, {key: p.seen_until for key, p in before.items()})
+            # a split precedes a dividend of the same morning, which is per new share
+            pending: dict[Key, list[Event]] = defaultdict(list)
             for event in sorted(events, key=lambda e: (e.ts, e.kind != "split")):
                 if event.key in before and event.ts >= before[event.key].seen_until:
-                    coming[event.key].append(event)
-            for at, instant in itertools.groupby(news, key=lambda row: cast("datetime", row.ts)):
-                fresh = {(str(row.symbol), str(row.market), str(row.contract)): row for row in instant}
-                for key in [k for k in fresh if k in coming]:
-                    while coming[key] and coming[key][0].ts < at:
-                        replay.book(coming[key].pop(0))
-                # what leaves frees the margin that what enters at the same open needs
-                for key in sorted(fresh, key=lambda key: not replay.leaves(key)):
-                    replay.bar(key, fresh[key])
+                    pending[event.key].append(event)
+            for at, instant in itertools.groupby(new_bars, key=lambda row: cast("datetime", row.ts)):
+                latest = {(str(row.symbol), str(row.market), str(row.contract)): row for row in instant}
+                for key in [k for k in latest if k in pending]:
+                    while pending[key] and pending[key][0].ts < at:
+                        replay.book(pending[key].pop(0))
+                # exits first: they free the margin for entries at the same open
+                for key in sorted(latest, key=lambda key: not replay.has_exit(key)):
+                    replay.bar(key, latest[key])
                 replay.settle()
-            changed = [p for key, p in replay.positions.items() if p != before[key]]  # a rate moves without a bar too
+            # an fx rate changes without a bar too
+            changed = [p for key, p in replay.positions.items() if p != before[key]]
             if changed or replay.fills or replay.orders:
                 self._memory.write(conn, replay, changed)
         return len(replay.fills)
@@ -230,23 +231,23 @@ class Paper:
         conn.execute(text(query), {"n": amount, "book": self._book})
 
 
-def _news(bars: pd.DataFrame, seen: Mapping[Key, datetime]) -> list[Any]:
-    """The rows of ``bars`` that were not ``seen`` yet, by ts, symbol, market and contract."""
+def _new_bars(bars: pd.DataFrame, seen: Mapping[Key, datetime]) -> list[Any]:
+    """The rows of ``bars`` later than ``seen``, by ts, symbol, market and contract."""
     if not seen:
         return []
     recent = bars[bars["ts"] > min(seen.values())]
     keys = zip(*(recent[name].tolist() for name in ("symbol", "market", "contract")), strict=True)
-    news = [
+    rows = [
         (row.ts, key, row)
         for key, row in zip(keys, recent.itertuples(index=False), strict=True)
         if key in seen and cast("datetime", row.ts) > seen[key]
     ]
-    return [row for *_, row in sorted(news, key=lambda found: found[:2])]
+    return [row for *_, row in sorted(rows, key=lambda item: item[:2])]
 
 
 def open_paper(hub: Hub, settings: Settings) -> Paper:
     """The paper account of [execution] book."""
     broker = settings.brokers[settings.execution.broker]
     if not isinstance(broker, PaperBroker):
-        raise ConfigError(f"[broker.{settings.execution.broker}] is no paper account, but {broker.kind}")
+        raise ConfigError(f"[broker.{settings.execution.broker}] is not a paper account but {broker.kind}")
     return Paper(hub.engine, settings.execution.book, broker, settings.instruments)

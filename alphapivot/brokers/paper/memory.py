@@ -1,4 +1,4 @@
-"""What the paper broker keeps between two runs (schema ``paper``): its positions, its orders, what a replay changed."""
+"""The paper broker's storage between runs (schema ``paper``): positions, orders and the changes of a replay."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
 
 
-SEEN: dict[str, OrderState] = {
+STATES: dict[str, OrderState] = {
     "HELD": "SUSPENDED",
     "WORKING": "NEW",
     "FILLED": "FILLED",
     "CANCELED": "CANCELED",
     "REPLACED": "REPLACED",
 }
-# orders o, each with what has filled of it and at which average price
+# orders o, each with its filled quantity and average price
 ORDERS = """
     paper.orders o LEFT JOIN LATERAL (
         SELECT sum(qty) AS done, trim_scale(sum(qty * price) / sum(qty)) AS price
@@ -35,7 +35,7 @@ ORDERS = """
 
 
 class Memory:
-    """One book's rows; ``instruments`` are the terms on which they are read."""
+    """The rows of one book; ``instruments``: symbol -> terms."""
 
     def __init__(self, engine: Engine, book: str, instruments: Mapping[str, Instrument]) -> None:
         self._engine, self.book, self.instruments = engine, book, instruments
@@ -49,7 +49,7 @@ class Memory:
         return self.instruments[symbol]
 
     def positions(self, conn: Connection) -> dict[Key, Position]:
-        """Those with a quantity or a resting order."""
+        """The positions with a quantity or a resting order."""
         rows = conn.execute(
             text(
                 "SELECT book, symbol, market, contract, qty, avg_price, mark, fx, seen_until FROM paper.position"
@@ -61,11 +61,10 @@ class Memory:
             ),
             {"book": self.book},
         )
-        found = [Position(*row) for row in rows]
-        return {(p.symbol, p.market, p.contract): p for p in found}
+        return {(p.symbol, p.market, p.contract): p for p in (Position(*row) for row in rows)}
 
     def resting(self, conn: Connection) -> dict[Key, dict[str, list[Order]]]:
-        """Contract -> bracket -> its resting orders."""
+        """contract -> bracket -> its resting orders."""
         rows = conn.execute(
             text(
                 "SELECT symbol, market, contract, bracket, o.qty, coalesce(f.done, 0) AS done,"
@@ -91,22 +90,35 @@ class Memory:
             )
             return [
                 BrokerOrder(
-                    i,
-                    b,
-                    "PARTIALLY_FILLED" if s == "WORKING" and done else SEEN[s],
-                    done,
-                    at,
-                    why,
+                    client_order_id=client_order_id,
+                    broker_order_id=broker_order_id,
+                    state="PARTIALLY_FILLED" if state == "WORKING" and filled else STATES[state],
+                    cum_qty=filled,
+                    avg_price=avg_price,
+                    reason=reason,
+                    qty=qty,
+                    key=(symbol, market, contract),
+                    side=side,
+                    price=price,
+                )
+                for (
+                    client_order_id,
+                    broker_order_id,
+                    state,
+                    filled,
+                    avg_price,
+                    reason,
                     qty,
-                    (symbol, market, contract),
+                    symbol,
+                    market,
+                    contract,
                     side,
                     price,
-                )
-                for i, b, s, done, at, why, qty, symbol, market, contract, side, price in rows
+                ) in rows
             ]
 
     def write(self, conn: Connection, replay: Replay, positions: list[Position]) -> None:
-        """All that a replay changed, in five statements."""
+        """Writes the changes of a replay, in at most five statements."""
         if replay.booked:
             rows = [
                 {"book": self.book, "kind": b.event.kind, "ts": b.event.ts, "value": b.event.value}
@@ -145,7 +157,7 @@ class Memory:
                 ),
                 {
                     "book": self.book,
-                    "rows": as_json([{"client_order_id": i, **changed} for i, changed in replay.orders.items()]),
+                    "rows": as_json([{"client_order_id": i, **changes} for i, changes in replay.orders.items()]),
                 },
             )
         conn.execute(
@@ -160,5 +172,5 @@ class Memory:
 
 
 def as_json(rows: list[dict[str, Any]]) -> str:
-    """Decimals and instants as text, which PostgreSQL reads exactly."""
+    """JSON with Decimals and instants as text, which PostgreSQL parses exactly."""
     return json.dumps(rows, default=str, allow_nan=False)

@@ -1,4 +1,4 @@
-"""One pass of the paper broker over new bars: what fills and cancels, and what that does to cash and positions."""
+"""One pass of the paper broker over new bars: fills, cancels, cash and positions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import PaperBroker
     from alphapivot.config.sections.instrument import Instrument
 
-MICRO = Decimal("0.000001")  # money is kept to it, so that sums are exact
+MICRO = Decimal("0.000001")  # money is rounded to this, so that sums are exact
 
 
 @dataclass(frozen=True)
 class Position:
-    """A signed quantity of one contract at its average price, and what is known of its market."""
+    """A signed quantity of one contract at its average price, with the last price and fx rate."""
 
     book: str
     symbol: str
@@ -37,7 +37,7 @@ class Position:
     seen_until: datetime
 
     def unit(self, terms: Instrument) -> Decimal:
-        """Account's currency for a price change of one quoted unit in a quantity of one."""
+        """Account currency per one quoted unit of price and one unit of quantity."""
         return terms.multiplier * terms.quote_unit * self.fx
 
     def unrealised(self, terms: Instrument) -> Decimal:
@@ -45,14 +45,14 @@ class Position:
         return (self.qty * (mark - self.avg_price) * self.unit(terms)).quantize(MICRO)
 
     def value(self, terms: Instrument) -> Decimal:
-        """What it adds to cash to make equity: for futures the open profit, for spot what it would sell for."""
+        """Its part of equity besides cash: for futures the open profit, for spot the market value."""
         if self.market == "futures":
             return self.unrealised(terms)
         mark = self.avg_price if self.mark is None else self.mark
         return (self.qty * mark * self.unit(terms)).quantize(MICRO)
 
     def margin(self, terms: Instrument) -> Decimal:
-        """Initial margin at the last price; spot that is owned is paid for and needs none."""
+        """Initial margin at the last price; a long spot position is paid in full and needs none."""
         if self.market == "spot" and self.qty > 0:
             return Decimal(0)
         mark = self.avg_price if self.mark is None else self.mark
@@ -60,8 +60,8 @@ class Position:
 
     def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
         """
-        The position after a fill: a larger one averages its price, a smaller one keeps it, one turned round
-        starts anew.
+        The position after a fill: an increase averages the price, a decrease keeps it, a reversal starts at the fill's
+        price.
         """
         signed = qty if side == "BUY" else -qty
         total = self.qty + signed
@@ -74,7 +74,7 @@ class Position:
         return replace(self, qty=total, avg_price=average)
 
     def realised(self, side: Side, qty: Decimal, price: Decimal) -> Decimal:
-        """Price change times the quantity that this fill closes; zero where it opens."""
+        """Price change times the quantity that this fill closes; zero if it opens."""
         signed = qty if side == "BUY" else -qty
         if self.qty * signed >= 0:
             return Decimal(0)
@@ -84,7 +84,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Order:
-    """``qty``: in all, of a leg as far as its entry has filled; ``done``: filled of it."""
+    """``qty``: total quantity, of a leg as far as its entry has filled; ``done``: filled quantity."""
 
     qty: Decimal
     rests: Resting
@@ -92,12 +92,12 @@ class Order:
 
     @property
     def left(self) -> Resting:
-        """As it rests now, with what remains of it."""
+        """The resting order with the remaining quantity."""
         return replace(self.rests, qty=self.qty - self.done)
 
 
 class Replay:
-    """One pass over new bars: what fills and cancels, and what that does to cash and positions."""
+    """Collects the fills and the changes of orders, cash and positions of one pass over new bars."""
 
     def __init__(
         self,
@@ -107,15 +107,10 @@ class Replay:
         positions: dict[Key, Position],
         resting: Mapping[Key, dict[str, list[Order]]],
     ) -> None:
-        self._settings, self._terms, self.cash, self.positions, self._resting = (
-            settings,
-            terms,
-            cash,
-            positions,
-            resting,
-        )
+        self._settings, self._terms, self._resting = settings, terms, resting
+        self.cash, self.positions = cash, positions
         self.fills: list[dict[str, Any]] = []
-        self.orders: dict[str, dict[str, Any]] = {}  # those that changed: state, reason, qty, price, was, triggered
+        self.orders: dict[str, dict[str, Any]] = {}  # changed orders: state, reason, qty, price, was, triggered
         self.booked: list[Booked] = []
 
     def bar(self, key: Key, row: Any) -> None:
@@ -134,12 +129,12 @@ class Replay:
             brackets[bracket] = self._bracket(key, orders, bar, terms.tick, room)
         self.positions[key] = replace(self.positions[key], mark=bar.close, seen_until=bar.ts)
 
-    def leaves(self, key: Key) -> bool:
-        """Does an exit rest in this contract?"""
+    def has_exit(self, key: Key) -> bool:
+        """True if an exit is resting in this contract."""
         return any(o.rests.leg == "EXIT" for orders in self._resting.get(key, {}).values() for o in orders)
 
     def book(self, event: Event) -> None:
-        """Rule 10: a split transforms quantity, entry, stop and target, a fraction is paid out; a dividend is cash."""
+        """Rule 10: a split converts quantity, entry, stop and target and pays out fractions; a dividend is cash."""
         held, terms = self.positions[event.key], self._terms[event.key]
         unit, after, paid = held.unit(terms), held.qty, held.qty * event.value
         if event.kind == "split":
@@ -157,7 +152,7 @@ class Replay:
             self.booked.append(Booked(event, held.qty, after, cash))
 
     def _split(self, order: Order, value: Decimal, terms: Instrument) -> Order | None:
-        """An order in new shares; None for one that is cancelled: an entry was sized for the old ones."""
+        """The order in new shares; None if it is cancelled, as an entry is: it was sized in old shares."""
         rests = order.rests
         if rests.leg == "ENTRY" or rests.state == "HELD":
             self._note(order, "CANCELED", "split")
@@ -170,14 +165,14 @@ class Replay:
             None if p is None else inward(rests.leg, rests.side, p / value, terms.tick)
             for p in (rests.price, rests.was)
         )
-        made = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
-        self._note(made, "WORKING", None)
-        return made
+        converted = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
+        self._note(converted, "WORKING", None)
+        return converted
 
     def settle(self) -> None:
         """
-        Rule 9, once all bars of an instant are in: while equity is below the maintenance margin of what is not on its
-        way out, the largest loser's stop goes to market and fills at its contract's next open.
+        Rule 9, after all bars of an instant: while equity is below the maintenance margin of the positions that are not
+        exiting, the largest loser's stop is triggered and fills at its contract's next open.
         """
         if self._settings.maintenance_margin is None:
             return
@@ -205,7 +200,7 @@ class Replay:
         return called
 
     def _bracket(self, key: Key, orders: list[Order], bar: Bar, tick: Decimal, room: Decimal | None) -> list[Order]:
-        """What remains of a bracket after the bar."""
+        """Applies the bar to a bracket; returns the orders that remain."""
         settings = self._settings
         now = {o.rests.client_order_id: o for o in orders}
         for event in step(
@@ -220,11 +215,11 @@ class Replay:
             if isinstance(event, Canceled):
                 self._note(now.pop(name), "CANCELED", event.reason)
                 continue
-            refused = self._fill(key, event.order, event, bar.ts)
-            if refused is not None:
+            rejection = self._fill(key, event.order, event, bar.ts)
+            if rejection is not None:
                 for o in now.values():
                     if o.rests.leg == "ENTRY" or o.rests.state == "HELD":
-                        self._note(o, "CANCELED", refused)
+                        self._note(o, "CANCELED", rejection)
                 return [o for o in now.values() if o.rests.leg != "ENTRY" and o.rests.state != "HELD"]
             filled = now[name] = replace(now[name], done=now[name].done + event.qty)
             for other in [o for o in now.values() if o.rests.leg != "ENTRY" and o is not filled]:
@@ -232,29 +227,29 @@ class Replay:
             if filled.done == filled.qty:
                 self._note(now.pop(name), "FILLED", None)
             else:
-                triggered = filled.rests.leg == "STOP"  # what is left of it goes at market
+                triggered = filled.rests.leg == "STOP"  # the rest of a stop exits at market
                 now[name] = replace(filled, rests=replace(filled.rests, triggered=triggered))
                 self._note(now[name], "WORKING", None)
         return list(now.values())
 
     def _resized(self, other: Order, event: Filled) -> Order:
-        """A leg after its entry or its sibling filled: it protects what there is."""
+        """A leg after its entry or its sibling filled, resized to the position."""
         if event.order.leg == "ENTRY":
             before = Decimal(0) if other.rests.state == "HELD" else other.qty
-            made = replace(other, qty=before + event.qty, rests=replace(other.rests, state="WORKING"))
+            resized = replace(other, qty=before + event.qty, rests=replace(other.rests, state="WORKING"))
         else:
-            made = replace(other, qty=other.qty - event.qty)
-        if made.qty <= made.done:
-            return other  # nothing is left to protect: it is cancelled next
-        self._note(made, "WORKING", None)
-        return made
+            resized = replace(other, qty=other.qty - event.qty)
+        if resized.qty <= resized.done:
+            return other  # nothing left to protect: it is cancelled next
+        self._note(resized, "WORKING", None)
+        return resized
 
     def _note(self, order: Order, state: Literal["WORKING", "FILLED", "CANCELED"], reason: str | None) -> None:
         rests = order.rests
-        said = self.orders.get(rests.client_order_id, {}).get("reason")
+        earlier_reason = self.orders.get(rests.client_order_id, {}).get("reason")
         self.orders[rests.client_order_id] = {
             "state": state,
-            "reason": reason or said,
+            "reason": reason or earlier_reason,
             "qty": order.qty,
             "price": rests.price,
             "was": rests.was,
@@ -262,7 +257,7 @@ class Replay:
         }
 
     def _fill(self, key: Key, order: Resting, event: Filled, ts: datetime) -> str | None:
-        """Books a fill, or says why an entry cannot be paid for."""
+        """Books a fill and returns None, or returns the reason code if an entry cannot be paid for."""
         terms, position, settings = self._terms[key], self.positions[key], self._settings
         unit = position.unit(terms)
         fee = abs(event.qty * event.price) * unit * settings.fee_bps / BPS
@@ -276,8 +271,8 @@ class Replay:
         if order.leg == "ENTRY" and position.market == "spot" and order.side == "BUY" and self.cash + cash - fee < 0:
             return "insufficient_cash"
         if order.leg == "ENTRY" and settings.maintenance_margin is not None:
-            others = sum((p.margin(self._terms[k]) for k, p in self.positions.items() if k != key), Decimal(0))
-            if others + after.margin(terms) > self.equity() - fee:
+            other_margin = sum((p.margin(self._terms[k]) for k, p in self.positions.items() if k != key), Decimal(0))
+            if other_margin + after.margin(terms) > self.equity() - fee:
                 return "insufficient_margin"
         self.cash += cash - fee
         self.positions[key] = after

@@ -1,4 +1,4 @@
-"""Which orders the paper broker takes, and how they come to rest: in the caller's transaction."""
+"""Accepts or rejects new orders and replaces of the paper broker, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ THIS = "(book, symbol, market, contract) = (:book, :symbol, :market, :contract)"
 
 
 def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
-    """A new order rests with the legs that came with it, or is refused."""
+    """Accepts an order with its attached legs, or rejects it."""
     conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": memory.book})
     where = {"book": memory.book, "bracket": spec.bracket, "id": spec.client_order_id, "qty": spec.qty}
-    known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :id")
-    if conn.execute(known, where).first() is not None:
+    duplicate = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :id")
+    if conn.execute(duplicate, where).first() is not None:
         return Duplicate()
     position = dict(zip(("symbol", "market", "contract"), spec.key, strict=True)) | {"book": memory.book}
     fx = spec.fx or conn.execute(text(f"SELECT fx FROM paper.position WHERE {THIS}"), position).scalar()
-    no = wrong(memory, spec, fx)
-    if no is None and spec.leg == "EXIT" and not _protected(conn, where):
-        no = f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit"
-    if no is not None or fx is None:
-        return Rejected(no or "no rate into the account's currency")
+    rejection = rejection_of(memory, spec, fx)
+    if rejection is None and spec.leg == "EXIT" and not _protected(conn, where):
+        rejection = f"bracket {spec.bracket} has no working stop of {spec.qty}: there is nothing to exit"
+    if rejection is not None or fx is None:
+        return Rejected(rejection or "no fx rate into the account's currency")
 
-    other: Side = "SELL" if spec.side == "BUY" else "BUY"
+    leg_side: Side = "SELL" if spec.side == "BUY" else "BUY"
     common = position | {"bracket": spec.bracket, "qty": spec.qty, "active_from": spec.active_from}
     rows = [
         common
@@ -43,11 +43,12 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
         }
     ]
     rows += [
-        common | {"client_order_id": a.client_order_id, "leg": a.leg, "side": other, "price": a.price, "state": "HELD"}
+        common
+        | {"client_order_id": a.client_order_id, "leg": a.leg, "side": leg_side, "price": a.price, "state": "HELD"}
         for a in spec.attached
     ]
     columns = ", ".join(rows[0])
-    made = conn.execute(
+    inserted = conn.execute(
         text(
             f"INSERT INTO paper.orders ({columns}) SELECT {columns}"
             " FROM jsonb_populate_recordset(NULL::paper.orders, CAST(:rows AS jsonb))"
@@ -55,8 +56,8 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
         ),
         {"rows": as_json(rows)},
     )
-    ids = {row[0]: row[1] for row in made}
-    # a flat position has seen nothing that concerns the new order; a held one goes on from where it was
+    ids = {row[0]: row[1] for row in inserted}
+    # a flat position skips to the order's start; an open one continues from its last bar
     conn.execute(
         text(
             "INSERT INTO paper.position AS p (book, symbol, market, contract, qty, avg_price, fx, seen_until)"
@@ -70,7 +71,7 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
 
 
 def _protected(conn: Connection, where: Mapping[str, Any]) -> bool:
-    """Does a stop of this quantity work in this bracket?"""
+    """True if a stop of this quantity is working in this bracket."""
     query = text(
         f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
         " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
@@ -79,11 +80,11 @@ def _protected(conn: Connection, where: Mapping[str, Any]) -> bool:
 
 
 def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
-    """``spec`` takes the place of ``ref``, with what has not filled of it."""
+    """Replaces ``ref`` with ``spec``, for the unfilled quantity."""
     conn.execute(text("SELECT FROM paper.account WHERE book = :book FOR UPDATE"), {"book": memory.book})
     ids = {"book": memory.book, "id": ref.client_order_id, "new": spec.client_order_id}
-    known = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :new")
-    if conn.execute(known, ids).first() is not None:
+    duplicate = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :new")
+    if conn.execute(duplicate, ids).first() is not None:
         return Duplicate()
     terms = memory.terms(spec.symbol)
     if spec.price is None or to_tick(spec.price, terms.tick) != spec.price:
@@ -92,8 +93,8 @@ def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
         text("SELECT state FROM paper.orders WHERE book = :book AND client_order_id = :id"), ids
     ).scalar_one_or_none()
     if state not in ("HELD", "WORKING"):
-        return Rejected(f"order {ref.client_order_id} does not work: {state or 'unknown'}")
-    made = conn.execute(
+        return Rejected(f"order {ref.client_order_id} is not working: {state or 'unknown'}")
+    broker_order_id = conn.execute(
         text(
             "WITH old AS (UPDATE paper.orders SET state = 'REPLACED'"
             "  WHERE book = :book AND client_order_id = :id RETURNING *)"
@@ -106,20 +107,20 @@ def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
         ),
         {**ids, "price": spec.price, "state": state, "active_from": spec.active_from},
     ).scalar_one()
-    return Accepted({spec.client_order_id: made})
+    return Accepted({spec.client_order_id: broker_order_id})
 
 
-def wrong(memory: Memory, spec: OrderSpec, fx: Decimal | None) -> str | None:
-    """Why an order cannot be taken, or None."""
+def rejection_of(memory: Memory, spec: OrderSpec, fx: Decimal | None) -> str | None:
+    """Why an order cannot be accepted, or None."""
     terms = memory.instruments.get(spec.symbol)
     if terms is None:
-        return f"{spec.symbol} is no [instrument.*]"
+        return f"config.ini has no [instrument.{spec.symbol}]"
     if fx is None:
-        return f"no rate from {terms.currency} into the account's currency is known"
+        return f"no fx rate from {terms.currency} into the account's currency"
     if spec.kind != "MARKET" and (spec.kind, spec.leg) != ("LIMIT", "ENTRY"):
-        return f"exits are MARKET orders here, entries MARKET or LIMIT, got {spec.kind}"
+        return f"exits must be MARKET orders, entries MARKET or LIMIT, got {spec.kind}"
     if spec.qty <= 0 or spec.qty % terms.lot:
         return f"quantity {spec.qty} is not a multiple of the lot {terms.lot}"
     prices = [leg.price for leg in spec.attached] + ([] if spec.price is None else [spec.price])
-    off = [str(price) for price in prices if to_tick(price, terms.tick) != price]
-    return f"prices {', '.join(off)} are not on the tick {terms.tick}" if off else None
+    off_tick = [str(price) for price in prices if to_tick(price, terms.tick) != price]
+    return f"prices {', '.join(off_tick)} are not on the tick {terms.tick}" if off_tick else None

@@ -73,7 +73,8 @@ def trade(
         if other_strategies:
             raise ConfigError(
                 f"book {book!r} holds open trades of strategy {', '.join(sorted(other_strategies))}, but [execution]"
-                f" strategy is {settings.execution.strategy}: a broker nets positions, so each strategy needs a book of its own"
+                f" strategy is {settings.execution.strategy}: a broker nets positions, so each strategy needs a book of"
+                " its own"
             )
         if last is not None and run.as_of < last:
             report.stale = True
