@@ -1,4 +1,4 @@
-"""A small Alpaca on a local port: its wire format, its manners with orders, and the faults that a wire can have."""
+"""A small Alpaca on a local port: its wire format, its order handling, and network faults."""
 
 import json
 import re
@@ -40,7 +40,7 @@ class Alpaca:
         self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
         self.account |= {"account_number": f"PA{uuid.uuid4().hex[:10].upper()}"}
         self.open, self.clock = True, lambda: datetime.now(UTC)
-        self.lock = threading.RLock()  # one request after another changes the books
+        self.lock = threading.RLock()  # requests change the orders one at a time
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -110,7 +110,7 @@ class Alpaca:
         return self.answer(handler, status, found)
 
     def lands(self):
-        """A late request arrives: what it would be told."""
+        """Handles a late request; returns the reply that it would get."""
         return self.late.pop()()
 
     def until_it_gives_up(self, handler):
@@ -152,7 +152,7 @@ class Alpaca:
         if method == "GET" and path == "/orders:by_client_order_id":
             name = asked["client_order_id"]
             row = next((o for o in self.orders.values() if o["client_order_id"] == name), None)
-            return self.found(row and {**row, "legs": None})  # this address rolls nothing up
+            return self.found(row and {**row, "legs": None})  # this address does not nest legs
         if method == "POST" and path == "/orders":
             return self.new(body)
         row = self.orders.get(path.rpartition("/")[2])
@@ -163,7 +163,7 @@ class Alpaca:
         if row["status"] not in OPEN:
             return 422, {"code": 42210000, "message": f'order is already in "{row["status"]}" state'}
         if method == "DELETE":
-            for order in self.group(row):  # of a group all that is open, whichever is cancelled
+            for order in self.group(row):  # cancelling one order cancels all open orders of its group
                 if order["status"] in OPEN:
                     order["status"] = "canceled"
             return 204, None
@@ -195,7 +195,7 @@ class Alpaca:
         return 200, entry
 
     def free(self, ticker, side):
-        """Of a position, what no open order holds that would leave it; None where the order leaves none."""
+        """The quantity of a position not reserved by open exit orders; None if the order is not an exit."""
         held = self.positions.get(ticker, Decimal(0))
         if not held or (held > 0) != (side == "sell"):
             return None
@@ -260,10 +260,10 @@ class Alpaca:
             rows = rows[[a["id"] for a in rows].index(asked["page_token"]) + 1 :]
         return rows[: int(asked["page_size"])]
 
-    # what the market does
+    # the market
 
     def fill(self, row, price, qty=None):
-        """Fills an order, whole or in part; a bracket wakes when its entry is whole, and ends when a leg is."""
+        """Fills an order in full or in part; a bracket's legs wait for the whole entry, and end with one fill."""
         qty = Decimal(qty or row["qty"])
         before, done = Decimal(row["filled_qty"]), Decimal(row["filled_qty"]) + qty
         average = (Decimal(row["filled_avg_price"] or 0) * before + Decimal(price) * qty) / done
@@ -286,7 +286,7 @@ class Alpaca:
                 leg["status"] = "canceled"
 
     def move(self, ticker, price, most=None):
-        """The price trades at ``price``: what it reaches fills there, ``most`` of each order at once."""
+        """Trades at ``price``: the orders that it reaches fill there, at most ``most`` of each at once."""
         with self.lock:
             self.prices[ticker] = Decimal(price)
             for row in list(self.orders.values()):

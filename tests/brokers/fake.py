@@ -1,6 +1,6 @@
 """
-A broker of our own with few gifts: it enforces no unique ids (a tag is for look-up only), has no brackets, no OCO, no
-reduce-only and no atomic replace. Its memory is a file, so that it outlives a killed client; a price moves it.
+Our own broker with few capabilities: no unique ids (a tag is for look-up only), no brackets, no OCO, no reduce-only and
+no atomic replace. Its state is a file, so that it outlives a killed client; prices drive it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from alphapivot.brokers.base import (
 
 FINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 POOR = Caps(idempotent_submit=False, id_max_len=20, native_bracket=False)
-UNIQUE = replace(POOR, idempotent_submit=True)  # the same, but it knows an id when it sees it again
+UNIQUE = replace(POOR, idempotent_submit=True)  # the same, but it recognises a repeated id
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Memory:
     prices: dict = field(default_factory=dict)
     orders: list = field(default_factory=list)  # (BrokerOrder, kind)
     fills: list = field(default_factory=list)
-    by_hand: dict = field(default_factory=dict)  # a position that somebody took or gave away
+    by_hand: dict = field(default_factory=dict)  # positions changed manually
 
 
 class Fake:
-    """The Broker port over a file. ``move`` is its market."""
+    """The Broker port over a file; ``move`` moves its market."""
 
     def __init__(self, file: Path, now: datetime | None = None, caps: Caps = POOR) -> None:
         self.file, self.caps = file, caps
@@ -70,8 +70,8 @@ class Fake:
         return [o for o, _ in self._read().orders if o.state not in FINAL]
 
     def find(self, refs, since):
-        known = {o.client_order_id: o for o, _ in self._read().orders}
-        return {r.client_order_id: known.get(r.client_order_id, Absent()) for r in refs}
+        orders = {o.client_order_id: o for o, _ in self._read().orders}
+        return {r.client_order_id: orders.get(r.client_order_id, Absent()) for r in refs}
 
     def fills(self, since):
         return [f for f in self._read().fills if f.ts >= since]
@@ -107,10 +107,10 @@ class Fake:
         m = self._read()
         return Hours(m.open, None if m.open else m.now + timedelta(hours=1))
 
-    # its market
+    # the market
 
     def move(self, key, price, *, at=None, most=None):
-        """The price trades at ``price``: what it reaches fills there, ``most`` of each order at once."""
+        """Trades at ``price``: the orders that it reaches fill there, at most ``most`` of each at once."""
         with self._change() as m:
             m.now = at or m.now
             m.prices[key] = price = Decimal(price)
@@ -139,7 +139,7 @@ class Fake:
                 for o, k in m.orders
             ]
 
-    # its memory
+    # the state
 
     def _read(self) -> Memory:
         return pickle.loads(self.file.read_bytes())  # noqa: S301 - our own file

@@ -1,4 +1,4 @@
-"""Alpaca through its real SDK, against a server that speaks its wire format and has the faults that a wire can have."""
+"""Alpaca through its real SDK, against a server with its wire format and network faults."""
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ def broker(server):
 
 @contextmanager
 def patience(broker, fault):
-    """Short where no answer will come, long where one does, however busy the machine is."""
+    """A short time-out if no reply will come, a long one otherwise, however busy the machine is."""
     usual, broker._wire.session.timeout = (
         broker._wire.session.timeout,
         0.3 if fault in ("lost", "never", "late") else 60,
@@ -121,7 +121,7 @@ def test_quantities_and_prices_travel_as_text_and_a_bracket_brings_the_ids_of_it
     (entry,) = [o for o in server.orders.values() if o["legs"]]
     target, stop = entry["legs"]
     assert answer == Accepted({"AP1": entry["id"], "AP1S": stop["id"], "AP1T": target["id"]})
-    assert stop["client_order_id"] != "AP1S"  # Alpaca makes them up
+    assert stop["client_order_id"] != "AP1S"  # Alpaca generates them
 
 
 def test_a_fraction_of_a_share_is_good_for_the_day_only(broker, server):
@@ -174,7 +174,7 @@ def test_more_orders_than_a_page_are_listed_and_none_twice(broker, server):
     assert len(server.requests) - before == 3  # pages, not one request for each order
 
 
-# What a fault on the wire comes to -----------------------------------------------------------------------------------
+# Replies to network faults -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_a_fault_is_never_more_than_what_it_proves(broker, server, fault, answer
     with patience(broker, fault):
         got = broker.submit(bracket())
     assert type(got) is answer
-    assert server.requests.count("POST /v2/orders") == 1  # nothing was repeated behind our back
+    assert server.requests.count("POST /v2/orders") == 1  # nothing was retried silently
     seen = found(broker, ref())["AP1"]
     assert isinstance(seen, Absent) is not lives
-    # 15: the same id again is told as a duplicate where it lives, and taken where it does not
+    # 15: a repeated id is a duplicate if the order exists, and accepted otherwise
     assert type(broker.submit(bracket())) is (Duplicate if lives else Accepted)
     assert sum(o["client_order_id"] == "AP1" for o in server.orders.values()) == 1
 
@@ -291,9 +291,9 @@ def test_a_read_that_fails_is_unavailable_and_never_an_empty_answer(broker, serv
         "find": lambda: found(broker, ref()),
     }
     server.fault("GET", fault)
-    with patience(broker, fault), pytest.raises(Unavailable, match="Alpaca"):  # it waits no longer than we said
+    with patience(broker, fault), pytest.raises(Unavailable, match="Alpaca"):  # it waits no longer than the time-out
         calls.get(call, getattr(broker, call, None))()
-    assert len(server.requests) == 1  # and repeats nothing
+    assert len(server.requests) == 1  # and does not retry
 
 
 def test_a_look_up_that_fails_proves_no_absence(broker, server):
@@ -389,7 +389,7 @@ def test_a_cancel_takes_held_legs_along_and_leaves_final_orders_alone(broker, se
     broker.submit(bracket())
     broker.cancel(ref())
     assert {o["status"] for o in server.orders.values()} == {"canceled"}
-    broker.cancel(ref())  # 19: refused, since it is final; ``find`` tells what came of it
+    broker.cancel(ref())  # 19: refused, since it is final; ``find`` returns the result
     broker.cancel(ref("APnever", of="APnever"))
     for fault in ("500", "never", "429"):
         server.fault("DELETE", fault)

@@ -1,4 +1,4 @@
-"""What every broker promises, whatever stands behind it."""
+"""The contract of the Broker port, for every broker."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def alpaca():
-    """Alpaca's end of the wire."""
+    """Alpaca's server."""
     made = alpaca_server.Alpaca()
     made.clock = lambda: NOW
     made.account |= dict.fromkeys(("cash", "equity", "non_marginable_buying_power"), "100000")
@@ -111,7 +111,7 @@ def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
 
 
 def named(bench, theirs):
-    """Our id of an order that a fill names by the broker's."""
+    """Our id of the order of a fill that has only the broker's id."""
     return theirs and bench.find("AP1").broker_order_id == theirs and "AP1"
 
 
@@ -201,7 +201,7 @@ def test_a_bracket_leaves_by_one_leg_and_the_other_is_cancelled(bench):
     assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"SUSPENDED"}
     bench.trade(100)
     assert {bench.find(f"AP1{leg[0]}", leg).state for leg in ("STOP", "TARGET")} == {"NEW"}
-    assert len(bench.broker.open_orders()) == 2  # the entry is final, and rests no more
+    assert len(bench.broker.open_orders()) == 2  # the entry is final
     bench.trade(111)
     assert (bench.find("AP1T", "TARGET").state, bench.find("AP1S", "STOP").state) == ("FILLED", "CANCELED")
     assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])

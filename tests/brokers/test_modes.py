@@ -1,4 +1,4 @@
-"""How far an order may go: real money has to be asked for twice, and a shadow sends nothing."""
+"""Trading modes: live mode needs a second confirmation, and shadow mode sends nothing."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The paper broker as an account: what it refuses, what it keeps, and what it says when its memory is lost."""
+"""The paper broker as an account: rejections, storage, and replies when its storage is lost."""
 
 import re
 from dataclasses import replace
@@ -82,7 +82,7 @@ def test_what_cannot_be_traded_is_refused_with_its_reason_and_rests_nowhere(pape
 def test_the_same_account_is_there_after_a_restart_and_its_currency_cannot_change(hub, paper):
     paper.submit(bracket())
     day(paper, 1, 100)
-    again = opened(hub, cash=5)  # what was deposited at first stays
+    again = opened(hub, cash=5)  # the first deposit stays
     assert (again.positions(), again.account().cash) == ({KEY: 100}, 90_000)
     with pytest.raises(ConfigError, match="is in EUR, but"):
         opened(hub, currency="USD")
@@ -159,7 +159,7 @@ def test_a_memory_that_cannot_be_reached_was_not_sent_and_one_that_is_lost_is_un
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
 
-        monkeypatch.setattr(taking, "wrong", lose)  # in the middle of the order
+        monkeypatch.setattr(taking, "rejection_of", lose)  # in the middle of the order
         assert isinstance(paper.submit(bracket()), Unknown)
         monkeypatch.undo()
         assert paper.open_orders() == []

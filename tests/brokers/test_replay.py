@@ -1,4 +1,4 @@
-"""What a replayed bar does to cash and positions: rules 6, 9 and 10 by hand, at their very edges."""
+"""Effects of a replayed bar on cash and positions: rules 6, 9 and 10 by hand, at their limits."""
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def stop(side="SELL", qty=10, price=50, state="WORKING"):
         (10, 100, "BUY", 30, 104, 40, 103, 0),  # (1,000 + 3,120) / 40
         (10, 100, "SELL", 4, 110, 6, 100, 40),
         (10, 100, "SELL", 10, 90, 0, 0, -100),
-        (10, 100, "SELL", 15, 110, -5, 110, 100),  # turned round: ten are closed, five begin anew
+        (10, 100, "SELL", 15, 110, -5, 110, 100),  # reversed: ten are closed, five are opened
         (0, 0, "SELL", 10, 100, -10, 100, 0),
         (-10, 100, "SELL", 10, 90, -20, 95, 0),
         (-10, 100, "BUY", 4, 90, -6, 100, 40),

@@ -1,4 +1,4 @@
-"""One book at one broker, how to run it, to strike its run down, and what must hold at rest."""
+"""One book at one broker: runs it, kills its runs, and checks the invariants at rest."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ STORED = (
 )
 PAPER = ("account", "position", "orders", "fill")
 MONEY = ("cash", "equity", "non_marginable_buying_power")
-NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # what differs between two equal books
+NAMES = ("book", "scope", "fence", "batch_id", "terms", "at", "ts")  # columns that differ between two equal books
 numbers = itertools.count(1)
 
 
-# positions from all that a book ever did
+# positions from a book's whole history
 WHOLE = """
     SELECT symbol, market, contract, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS qty
     FROM (
@@ -73,13 +73,13 @@ WHOLE = """
 
 @cache
 def eye(url: str, process: int) -> Hub:
-    """A connection that nobody's run shares."""
+    """A connection that no run shares."""
     return Hub(url)
 
 
 @dataclass
 class Book:
-    """A book of its own in a shared database, at a broker of its own."""
+    """A separate book in a shared database, at its own broker."""
 
     hub: Hub
     settings: Any
@@ -90,8 +90,8 @@ class Book:
     versions: int = 0
     faults: dict = field(default_factory=dict)
     pauses: list = field(default_factory=list)
-    asked: Counter = field(default_factory=Counter)  # what the last run asked of the broker
-    counted: bool = True  # a scenario of its own, and no twin that only shows the points of a run
+    asked: Counter = field(default_factory=Counter)  # calls of the last run to the broker
+    counted: bool = True  # False for a twin that only shows the points of a run
     timeout: float = 60
     remote: Any = None
 
@@ -110,7 +110,7 @@ class Book:
         self.broker = self.client(self.hub)
 
     def client(self, hub: Hub) -> Any:
-        """A connection to the broker, as each run makes its own."""
+        """A new connection to the broker, as each run makes its own."""
         if self.kind == "paper":
             return open_broker(hub, self.settings)
         if self.kind == "alpaca":
@@ -126,7 +126,7 @@ class Book:
         if self.kind == "alpaca":
             self.remote.close()
 
-    # what happens
+    # events
 
     def score(self, day: int, value: float, symbol: str = "A") -> None:
         self.versions = next(numbers)  # a batch makes one composite
@@ -142,7 +142,7 @@ class Book:
         )
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
-        """The broker's market; the paper broker's are the bars."""
+        """Moves the broker's market; the paper broker's market is the bars."""
         if self.kind == "alpaca":
             self.remote.clock = lambda: self.at(day)
             self.remote.move(symbol, price, **options)
@@ -161,28 +161,28 @@ class Book:
                 row["status"] = state.lower()
 
     def witness(self, name: str, *args: Any) -> None:
-        """I3, I12: what is asked of the broker stands committed, as another connection sees it, and may be asked."""
+        """I3, I12: each message to the broker is committed, as seen by another connection, and allowed."""
         with eye(self.hub.url, os.getpid()).engine.connect() as conn:
-            found = conn.execute(
+            state = conn.execute(
                 text("SELECT state FROM trading.orders WHERE (book, client_order_id) = (:b, :i)"),
                 {"b": self.scope, "i": args[0].client_order_id},
             ).scalar()
-            word = control.state(conn, self.scope).state
+            switch = control.state(conn, self.scope).state
         if name == "cancel":
-            assert found in (None, "PENDING_CANCEL", *TERMINAL), f"I3: cancel of {args[0]}, which is {found}"
+            assert state in (None, "PENDING_CANCEL", *TERMINAL), f"I3: cancel of {args[0]}, which is {state}"
             return
-        wanted = "PENDING_NEW" if name == "submit" else "PENDING_REPLACE"
-        assert found == wanted, f"I3: {name} of {args[0]}, which is {found or 'not committed'}"
+        expected = "PENDING_NEW" if name == "submit" else "PENDING_REPLACE"
+        assert state == expected, f"I3: {name} of {args[0]}, which is {state or 'not committed'}"
         if name == "submit" and args[0].leg == "EXIT" and self.kind != "paper":
-            mine = self.sql(
+            resting = self.sql(
                 "SELECT o.* FROM trading.orders o JOIN trading.orders x USING (trade_id) WHERE x.client_order_id = :i"
                 " AND o.leg IN ('STOP', 'TARGET') AND o.broker_order_id IS NOT NULL"
                 " AND NOT trading.is_terminal(o.state)",
                 i=args[0].client_order_id,
             )
-            assert not mine, f"I8: an exit is sent while {[(o['leg'], o['state']) for o in mine]} may fill"
+            assert not resting, f"I8: an exit is sent while {[(o['leg'], o['state']) for o in resting]} may fill"
         adds = name == "submit" and args[0].leg == "ENTRY"
-        assert not adds or word == "ACTIVE", f"I12: an entry is sent while the book is {word}"
+        assert not adds or switch == "ACTIVE", f"I12: an entry is sent while the book is {switch}"
 
     def run(self, day: int, *, fault: str | None = None, points: Points | None = None, hub: Hub | None = None, **where):
         hub = hub or self.hub
@@ -199,7 +199,7 @@ class Book:
                 late()
 
     def killed(self, day: int, at: int) -> str | None:
-        """Runs in a forked child that is killed at a point; its name, or None where the run has no such point."""
+        """Runs in a forked child that is killed at a point; returns the point's name, or None if there is none."""
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -214,9 +214,9 @@ class Book:
                 with points.watch(hub):
                     self.run(day, points=points, hub=hub)
                 os._exit(0)
-            except Unavailable:  # what the fault was for
+            except Unavailable:  # expected from the fault
                 os._exit(0)
-            except BaseException:  # noqa: BLE001 - it is told below
+            except BaseException:  # noqa: BLE001 - it is reported below
                 traceback.print_exc()
             finally:
                 os._exit(1)
@@ -230,8 +230,8 @@ class Book:
 
     def disconnected(self, day: int, at: int, *, untold: bool = False) -> str | None:
         """
-        Runs, and the database ends the connection in use at a point (the lock's, at a message to the broker);
-        ``untold``: what was to be committed there is, and nobody is told.
+        Runs while the database ends the connection in use at a point (the lock's, at a message to the broker);
+        ``untold``: the commit at that point succeeds, but its reply is lost.
         """
         with Hub(self.hub.url) as hub:
             held: list[psycopg.Connection] = []
@@ -258,14 +258,14 @@ class Book:
         return points.seen[at - 1] if len(points.seen) >= at else None
 
     def let_go(self) -> None:
-        """The server takes a moment to see that a client is gone: until then the next executor would find it busy."""
+        """Waits until the server has seen that the client is gone; until then the book would be busy."""
         query = "SELECT pg_try_advisory_xact_lock(hashtext('alphapivot.trade'), hashtext(:b)) AS free"
         until = time.monotonic() + 60
         while not self.sql(query, b=self.scope)[0]["free"]:
             assert time.monotonic() < until, "the lock of a dead executor is still held"
             time.sleep(0.01)
 
-    # what is there
+    # queries
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         with self.hub.engine.begin() as conn:
@@ -282,10 +282,10 @@ class Book:
         ]
 
     def states(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        states: dict[str, list[str]] = {}
         for o in self.orders():
-            found.setdefault(o["leg"], []).append(o["state"])
-        return found
+            states.setdefault(o["leg"], []).append(o["state"])
+        return states
 
     def locks(self) -> list[str]:
         rows = self.sql(
@@ -303,13 +303,13 @@ class Book:
         return self.sql("SELECT * FROM trading.trade WHERE book = :b ORDER BY trade_id", b=self.scope)
 
     def theirs(self) -> list[dict[str, Any]]:
-        """Every order that the broker ever had."""
+        """Every order that the broker ever received."""
         if self.kind == "paper":
             return self.sql(
                 "SELECT client_order_id AS id, leg, state, qty FROM paper.orders WHERE book = :b", b=self.scope
             )
         legs = {o["client_order_id"]: o["leg"] for o in self.orders()}
-        if self.kind == "alpaca":  # it makes up the ids of a bracket's legs
+        if self.kind == "alpaca":  # Alpaca generates the ids of a bracket's legs
             ours = {o["broker_order_id"]: o["client_order_id"] for o in self.orders()}
             rows = [
                 (ours.get(o["id"], o["client_order_id"]), o["status"], Decimal(o["qty"]))
@@ -323,7 +323,7 @@ class Book:
         return self.broker.positions().get((symbol, *KEY[1:]), Decimal(0))
 
     def outcome(self) -> str:
-        """Where the book has landed, in a few words."""
+        """The state of the book in a few words."""
         entries, trades = self.orders("ENTRY"), self.trades()
         if self.locks():
             return "unknown, locked" if any(o["state"] == "UNKNOWN" for o in self.orders()) else "locked"
@@ -337,8 +337,8 @@ class Book:
 
     def fingerprint(self) -> str:
         """
-        All that the next run can see, without what differs between two equal books: from equal fingerprints it does
-        the same.
+        Everything that the next run can see, without what differs between two equal books: equal fingerprints lead to
+        the same next run.
         """
         rows = [
             (
@@ -367,7 +367,7 @@ class Book:
         ]
 
     def state(self) -> list[str]:
-        """All that a run could change, but the fence."""
+        """Everything that a run can change, except the fence."""
         tables = ("orders", "trade", "decision", "intent", "fill", "instrument_lock", "journal", "risk_day")
         rows = [
             str(r) for t in tables for r in self.sql(f"SELECT t::text FROM trading.{t} t WHERE book = :b", b=self.scope)
@@ -375,7 +375,7 @@ class Book:
         return sorted(rows) + sorted(map(str, self.theirs()))
 
     def holds(self, *, locked: bool = False) -> None:
-        """The invariants of execution.md that can be seen at rest."""
+        """Checks the invariants of docs/execution.md that are visible at rest."""
         theirs, rows = self.theirs(), {o["client_order_id"]: o for o in self.orders()}
         ids = [o["id"] for o in theirs]
         assert len(ids) == len(set(ids)), "I2: an id was sent twice"
@@ -395,33 +395,33 @@ class Book:
             " WHERE book = :b GROUP BY 1",
             b=self.scope,
         )
-        made = {o["symbol"]: o["q"] for o in ours if o["q"]}
-        for symbol in {*made, *held} - barred:
-            assert made.get(symbol, 0) == held.get(symbol, 0), f"I1: our fills do not make the position in {symbol}"
+        booked = {o["symbol"]: o["q"] for o in ours if o["q"]}
+        for symbol in {*booked, *held} - barred:
+            assert booked.get(symbol, 0) == held.get(symbol, 0), f"I1: our fills are not the position in {symbol}"
         running = self.sql(
             "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :b AND qty <> 0 ORDER BY 1, 2, 3",
             b=self.scope,
         )
-        assert running == self.sql(WHOLE, b=self.scope), "positions as they run are not the sum of what was done"
+        assert running == self.sql(WHOLE, b=self.scope), "the running positions are not the sum of the history"
         for trade in self.trades():
             if trade["symbol"] in barred:
                 continue
-            mine = [o for o in rows.values() if o["trade_id"] == trade["trade_id"]]
+            legs = [o for o in rows.values() if o["trade_id"] == trade["trade_id"]]
             sign = 1 if trade["side"] == "LONG" else -1
             left = trade["entry_qty"] - trade["exit_qty"]
-            assert left >= 0, "I8: an exit turned the position round"
-            live = [o for o in mine if o["state"] in ("NEW", "PARTIALLY_FILLED")]
+            assert left >= 0, "I8: an exit reversed the position"
+            live = [o for o in legs if o["state"] in ("NEW", "PARTIALLY_FILLED")]
             if trade["state"] == "OPEN" and not any(o["leg"] == "EXIT" for o in live):
                 stops = [o["qty"] - o["cum_qty"] for o in live if o["leg"] == "STOP"]
                 assert stops == [left], "I6: the stop is not the position"
                 assert held.get(trade["symbol"], 0) * sign == left
             if trade["state"] == "CLOSED":
-                assert not live, "I7: flat, and an exit works"
+                assert not live, "I7: flat, and an exit is working"
         denied = [o for o in rows.values() if o["state"] == "DENIED" and not o["reason"]]
         assert denied == [], "I14"
 
     def rests(self, day: int) -> None:
-        """I10: the same again sends nothing and writes nothing."""
+        """I10: a repeated run sends nothing and writes nothing."""
         before = self.state()
         self.run(day)
         after = self.state()

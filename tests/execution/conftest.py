@@ -1,4 +1,4 @@
-"""A small market written straight into the hub, and a book that trades it day by day."""
+"""A small market written directly into the hub, and a book that trades it day by day."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -157,7 +157,7 @@ class World:
         return row
 
     def state(self):
-        """Every row of trading and paper but the fence, which each run raises."""
+        """Every row of trading and paper except the fence, which each run raises."""
         names = self.sql(
             "SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE schemaname IN ('trading', 'paper')"
             " AND tablename <> 'lease' ORDER BY 1"
@@ -166,8 +166,8 @@ class World:
 
     def holds(self):
         """
-        The book's invariants at rest: the ledger agrees with the broker, cash adds up, what is open is
-        protected once.
+        Checks the book's invariants at rest: the ledger matches the broker, cash adds up, each open trade has exactly
+        one stop.
         """
         assert self.sql("SELECT * FROM trading.instrument_lock") == []
         ours = self.sql(
@@ -202,9 +202,9 @@ class World:
 @pytest.fixture
 def world(hub):
     """One instrument, A, at 100 with a daily range of 2: ATR 2, so a stop 4 away, a target 8 away, 250 to buy."""
-    made = World(hub, make_settings({"A": {}}))
-    made.calm(range(1, 21))
-    return made
+    world = World(hub, make_settings({"A": {}}))
+    world.calm(range(1, 21))
+    return world
 
 
 @pytest.fixture

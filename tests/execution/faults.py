@@ -1,6 +1,6 @@
 """
-Every way to disturb a run: a SIGKILL or a lost database connection at its n-th point (before each commit, after each,
-before and after each message to the broker), and a broker that answers badly.
+Every way to disturb a run: a SIGKILL or a lost database connection at its n-th point (before and after each commit and
+each message to the broker), and bad replies of the broker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MESSAGES = ("submit", "cancel", "replace")
 
 
 class Points:
-    """Counts the points of a run, and strikes at one of them."""
+    """Counts the points of a run and calls ``strike`` at one of them."""
 
     def __init__(self, strike_at: int = 0, strike: Callable[[Any], None] | None = None) -> None:
         self.seen: list[str] = []
@@ -53,7 +53,7 @@ class Faulty:
     nth: int = 1
     times: int = 1
     leg: str | None = None
-    witness: Callable[..., None] | None = None  # looks at each message before it goes
+    witness: Callable[..., None] | None = None  # checks each message before it is sent
     late: list = field(default_factory=list)
     asked: Counter = field(default_factory=Counter)
     calls: int = 0
@@ -72,24 +72,24 @@ class Faulty:
             spoilt = name == self.method and (self.leg is None or args[0].leg == self.leg)
             self.calls += spoilt
             bad = spoilt and self.nth <= self.calls < self.nth + self.times
-            answer = self._spoilt(inner, *args) if bad and self.fault else inner(*args)
+            reply = self._spoilt(inner, *args) if bad and self.fault else inner(*args)
             if name in MESSAGES:
                 self.points.pass_(f"after {name}")
-            return answer
+            return reply
 
         return call
 
     def _spoilt(self, inner: Callable[..., Any], *args: Any) -> Any:
-        done, answer = FAULTS[self.fault]
-        found = inner(*args) if done else None
+        arrives, reply = FAULTS[self.fault]
+        result = inner(*args) if arrives else None
         if self.fault == "request late":
             self.late.append(lambda: inner(*args))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer(found) if callable(answer) else answer
+        if isinstance(reply, Exception):
+            raise reply
+        return reply(result) if callable(reply) else reply
 
 
-# what comes of a call: does it reach the broker, and what comes back
+# fault -> (whether the call reaches the broker, the reply)
 FAULTS: dict[Any, tuple[bool, Any]] = {
     "accepted, answer lost": (True, Unknown("timed out")),
     "request lost": (False, Unknown("timed out")),
@@ -101,6 +101,6 @@ FAULTS: dict[Any, tuple[bool, Any]] = {
     "duplicate": (True, Duplicate()),
     "unreachable": (False, Unavailable("no answer")),
     "done, unreachable": (True, Unavailable("no answer")),
-    "twice and shuffled": (True, lambda found: [*reversed(found), *found]),
+    "twice and shuffled": (True, lambda fills: [*reversed(fills), *fills]),
     "withheld": (True, lambda _: []),
 }

@@ -1,4 +1,4 @@
-"""Splits and dividends with a trade open (fault 33), worked out by hand; and an ATR that takes neither for a range."""
+"""Splits and dividends on an open trade (fault 33), worked out by hand; and an ATR that ignores both."""
 
 from decimal import Decimal
 
@@ -133,7 +133,7 @@ def test_a_crash_after_the_broker_booked_a_split_books_it_once(holding):
     real = open_broker(holding.hub, holding.settings)
 
     class Dies:
-        """Booked by the broker, and the plug pulled before the ledger hears of it."""
+        """Booked by the broker, then killed before the ledger records it."""
 
         caps = real.caps
 
@@ -175,7 +175,7 @@ def test_a_split_that_became_known_too_late_locks_the_symbol_for_a_person(holdin
 
 
 class Real:
-    """An account that books splits by itself and does not say so: its position is all that shows it."""
+    """An account that books splits without reporting them: only its position shows them."""
 
     def __init__(self, paper, factor=1):
         self.paper, self.factor, self.caps = paper, factor, paper.caps
@@ -191,7 +191,7 @@ class Real:
 
 @pytest.mark.parametrize(("factor", "qty"), [(1, 250), (4, 1000)])
 def test_a_real_brokers_own_adjustment_is_no_break_nor_is_its_delay(holding, factor, qty):
-    """Before it has followed nothing is sent; afterwards stop and target are those of the new shares."""
+    """Nothing is sent until it has booked the split; then stop and target are in new shares."""
     holding.action(21, "split", 4, hour=9)
     holding.calm([22], close=25, spread=0.25)
     holding.score(22, 50)

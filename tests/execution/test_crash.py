@@ -1,4 +1,4 @@
-"""Pulling the plug: a real process is killed in mid-run, and the next run leaves what an undisturbed one would have."""
+"""A real process is killed in mid-run, and the next run ends as an undisturbed one would."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ class DyingBroker:
 
 
 class DyingClock(SimulatedClock):
-    """Every look at the clock may be the last: there is one before each commit of the engine."""
+    """Kills at any reading of the clock: there is one before each commit of the engine."""
 
     left: int = 0
 
@@ -47,7 +47,7 @@ class DyingClock(SimulatedClock):
 
 
 def killed(world, run, *, broker=None, looks=0):
-    """Runs in a forked child; was it killed?"""
+    """Runs in a forked child; True if it was killed."""
     child = os.fork()
     if child == 0:
         try:
@@ -135,7 +135,7 @@ def test_an_entry_that_was_never_sent_expires_at_the_next_instant(two):
     two.trade(23)
     assert two.orders()["B", "ENTRY"] == ("EXPIRED", None)
     assert two.one_trade("B")["close_reason"] == "not_sent_in_time"
-    # an exit is still wanted: it is sent now, and fills at the next open
+    # the exit is still due: it is sent now, and fills at the next open
     assert two.orders()["A", "EXIT"] == ("NEW", None)
     two.calm([24], symbol="A")
     two.trade(24)
@@ -144,7 +144,7 @@ def test_an_entry_that_was_never_sent_expires_at_the_next_instant(two):
 
 
 def test_two_executors_at_once_trade_once(two):
-    """The second ends cleanly, saying so."""
+    """The second ends cleanly and reports it."""
     run = RunRef("both", "live", two.runs[0].as_of.replace(day=23), None, "hash")
     gate, reports = threading.Barrier(4), []
 
@@ -176,7 +176,7 @@ def test_a_held_lock_means_busy(two):
 
 
 class HaltingBroker:
-    """The configured broker; somebody throws the kill switch right after the first entry went out."""
+    """The configured broker; the kill switch is set right after the first entry is sent."""
 
     def __init__(self, hub, settings):
         self._hub, self._broker = hub, open_broker(hub, settings)
@@ -200,7 +200,7 @@ def test_a_kill_switch_thrown_in_mid_run_stops_the_entries_that_are_left_and_no_
         (r["symbol"], r["leg"]): (r["state"], r["reason"])
         for r in two.sql("SELECT * FROM trading.orders ORDER BY created_at")
     }
-    # the one that was sent already rests, and is taken back
+    # the entry that was sent is resting, and is cancelled
     assert sorted(states[s, "ENTRY"] for s in "BC") == [("CANCELED", "halted"), ("DENIED", "halted")]
     assert states["A", "EXIT"][0] == "NEW"
     assert len(report.sent) == 2

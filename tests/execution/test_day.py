@@ -24,7 +24,7 @@ def paid(world, day, amount):
 
 @pytest.fixture
 def seen(world):
-    """A book that was looked at on days 20 and 21."""
+    """A book that ran on days 20 and 21."""
     stored = world.settings.stored()
     stored["risk"] |= {"max_drawdown": "0.2"}
     world.settings = Settings.restore(stored)
@@ -73,7 +73,7 @@ def test_what_cannot_be_paid_is_refused(seen, amount, said):
 
 
 def test_the_messages_of_a_day_are_its_orders_and_its_cancels(world, tmp_path):
-    """Also those that went before the day's first look at the account."""
+    """Including those sent before the day's first reading of the account."""
     book = Book(world.hub, world.settings, "unique", tmp_path, at)
     book.score(20, 50)
     book.run(20)  # the entry

@@ -1,4 +1,4 @@
-"""Decisions: every action and every reason, from hand-made standings."""
+"""Decisions: every action and every reason, from hand-made facts."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What waits for the open is asked by every gate again before it is sent; `manage` does so, and decides nothing."""
+"""Entries that wait for the open pass every gate again before they are sent; `manage` does so without deciding."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ D = Decimal
 
 
 class ByHours:
-    """The paper broker with an exchange before it: closed, it takes no orders."""
+    """The paper broker behind an exchange that takes no orders while it is closed."""
 
     def __init__(self, world):
         self.paper, self.open = open_broker(world.hub, world.settings), False
@@ -186,7 +186,7 @@ def test_there_is_nothing_to_manage_while_the_market_is_closed(new_world, hour, 
     assert watch.idle(world.hub, world.settings, now).startswith(why)
     assert bool(watch.idle(world.hub, world.settings, now)) == bool(why)
     control.halt(world.hub, "paper", "in the night", "me")
-    assert watch.idle(world.hub, world.settings, now) == ""  # the entry that rests is to be taken back
+    assert watch.idle(world.hub, world.settings, now) == ""  # the resting entry must be cancelled
 
 
 @pytest.mark.parametrize(("hour", "idle"), [(17, False), (20, True)])
@@ -211,7 +211,7 @@ def test_on_a_half_day_the_market_closes_early(new_world, hour, idle):
 
 
 def test_a_bar_after_lunch_opened_after_lunch():
-    """Tokyo rests from 11:30 to 12:30, in UTC from 2:30 to 3:30."""
+    """Tokyo has a break from 11:30 to 12:30, in UTC from 2:30 to 3:30."""
     terms = {"symbol": "T", "spot": "t", "signal_market": "spot", "trade_market": "spot", "currency": "JPY"}
     terms |= {"quote_unit": "1", "multiplier": "1", "tick": "1", "lot": "100", "margin": "1", "tradable": True}
     ends = ["01:00", "02:00", "02:30", "04:30", "05:30", "06:30"]

@@ -1,4 +1,4 @@
-"""What the operator sees of a book's exposure, by hand: held and pending, by symbol and by group, in its currency."""
+"""A book's exposure, worked out by hand: held and pending, by symbol and by group, in its currency."""
 
 from decimal import Decimal
 

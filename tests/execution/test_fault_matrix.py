@@ -1,9 +1,9 @@
 """
-The fault matrix of the design's execution.md, its rows by number; then every point of a run, struck by SIGKILL or by
-the loss of the database, times what a broker may answer to the run that recovers. A seeded sample unless ``-m slow``.
+The fault matrix of docs/execution.md, row by row; then every point of a run, hit by SIGKILL or by the loss of the
+database, combined with each bad reply of the broker to the recovering run. A seeded sample unless ``-m slow``.
 
-``poor`` and ``unique`` are a broker of ours that has no brackets; ``alpaca`` is Alpaca's adapter and its SDK, over a
-local wire; ``paper`` is the paper broker.
+``poor`` and ``unique`` are our own broker without brackets; ``alpaca`` is Alpaca's adapter with its SDK, against a
+local server; ``paper`` is the paper broker.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from tests.execution.conftest import World, at, make_settings
 from tests.execution.faults import Points
 
 D = Decimal
-LATER = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("unique", "alpaca")]  # they stand between the others
+LATER = [
+    pytest.param(kind, marks=pytest.mark.slow) for kind in ("unique", "alpaca")
+]  # their behaviour lies between the others
 ALL = ("poor", *LATER, "paper")
-KNOWING = ("unique", "alpaca", "paper")  # they know an id again
+KNOWING = ("unique", "alpaca", "paper")  # they recognise a repeated id
 FAKES = ("poor", LATER[0])
 
 
@@ -45,7 +47,7 @@ def market(server, template):
 
 @pytest.fixture
 def landed(request):
-    """Counts where a row's scenarios land: a table at the end of the session, from all of its processes."""
+    """Counts the outcomes of a row's scenarios, for a table at the end of the session, from all its processes."""
     row = re.search(r"row_(\d+)", request.node.name)
     found = Counter()
     yield found
@@ -143,7 +145,7 @@ def test_row_03_crash_after_pending_new_before_the_send(make, kind):
 def test_row_04_crash_after_the_send_before_the_record(make, kind):
     book = killed_entry(make, kind, "after submit")
     assert book.states()["ENTRY"] == ["PENDING_NEW"]
-    sent = [(o["state"], o["qty"]) for o in book.theirs()]  # whose they are is not known here yet
+    sent = [(o["state"], o["qty"]) for o in book.theirs()]  # not recorded here as ours yet
     book.run(20)
     assert book.states()["ENTRY"] == ["NEW"]
     assert [(o["state"], o["qty"]) for o in book.theirs()] == sent
@@ -167,7 +169,11 @@ def test_row_06_crash_between_stop_and_take_profit(make, kind):
     book = entered(make(kind))
     assert book.killed(21, moment(seen, "after submit")) == "after submit"
     book.run(21)
-    assert book.states() == {"ENTRY": ["FILLED"], "STOP": ["NEW"], "TARGET": ["CREATED"]}  # ours alone to watch
+    assert book.states() == {
+        "ENTRY": ["FILLED"],
+        "STOP": ["NEW"],
+        "TARGET": ["CREATED"],
+    }  # watched by the executor only
     book.holds()
 
 
@@ -186,7 +192,7 @@ def test_row_07_crash_between_cancel_and_replace(make, kind):
 
 
 def moved(book, stop=98):
-    """Protected, and its stop is to follow."""
+    """A protected trade whose stop must be moved."""
     book.score(20, 50)
     book.run(20)
     book.price(21, 100)
@@ -265,7 +271,7 @@ def test_row_10_the_request_lands_late(make, kind):
     book.run(20)
     assert book.states()["ENTRY"] == ["NEW"]
     assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
-    book.holds(locked=kind == "poor")  # where it was locked, a person clears it
+    book.holds(locked=kind == "poor")  # if it was locked, an operator unlocks it
 
 
 def path(book):
@@ -285,7 +291,7 @@ def test_row_11_what_proves_nothing_is_unknown_never_rejected(make, kind):
     book = make(kind)
     book.score(20, 50)
     book.run(20, fault="request lost", times=9)
-    assert book.states()["ENTRY"] == (["UNKNOWN"] if kind == "poor" else ["CREATED"])  # absent by proof: to be sent
+    assert book.states()["ENTRY"] == (["UNKNOWN"] if kind == "poor" else ["CREATED"])  # provably absent: to be sent
     assert path(book)[:3] == ["CREATED", "PENDING_NEW", "UNKNOWN"]
     assert (book.theirs(), "REJECTED" in path(book)) == ([], False)
     book.holds(locked=kind == "poor")
@@ -296,7 +302,7 @@ def test_row_11_what_proves_nothing_is_unknown_never_rejected(make, kind):
 
 @pytest.mark.parametrize("lands", [False, True])
 def test_row_11_what_the_broker_shows_nothing_of_is_asked_to_be_cancelled_when_it_turns_up(make, lands):
-    """By a decision against an entry of which nobody can tell; found by the state machine."""
+    """By a decision against an entry whose state is unknown; found by the state machine."""
     book = make("poor")
     book.score(20, 50)
     book.run(20, fault="request lost")
@@ -304,7 +310,7 @@ def test_row_11_what_the_broker_shows_nothing_of_is_asked_to_be_cancelled_when_i
     book.run(20)
     assert book.states()["ENTRY"] == ["PENDING_CANCEL"]
     book.holds(locked=True)
-    book.rests(20)  # nothing is asked again, so no message is counted
+    book.rests(20)  # nothing is requested again, so no message is counted
     if lands:
         names = ("client_order_id", "client_order_id", "leg", "symbol", "market", "contract", "side", "kind", "qty")
         (entry,) = book.orders("ENTRY")
@@ -318,7 +324,7 @@ def test_row_11_what_the_broker_shows_nothing_of_is_asked_to_be_cancelled_when_i
 
 @pytest.mark.parametrize("fault", ["500", "502", "503", "504", "html", "empty", "truncated", "dropped"])
 def test_row_11_on_the_wire(make, fault):
-    """All but 503 come after the order was taken: it must be found again, legs and all."""
+    """All but 503 come after the order was accepted: it must be found again with its legs."""
     book = make("alpaca")
     book.score(20, 50)
     book.remote.fault("POST /v2/orders", fault)
@@ -344,7 +350,7 @@ def test_row_08_to_10_on_the_wire(make, fault):
     assert path(book)[:3] == ["CREATED", "PENDING_NEW", "UNKNOWN"]
     assert path(book)[-1] == "NEW"
     if fault == "late":
-        assert book.remote.lands()[0] == 422  # its id is taken
+        assert book.remote.lands()[0] == 422  # its id is in use
     assert sorted(o["leg"] for o in book.theirs()) == ["ENTRY", "STOP", "TARGET"]
     book.price(21, 100)
     book.run(21)
@@ -359,7 +365,7 @@ def test_row_12_and_14_on_the_wire(make, fault, state):
     book.remote.fault("POST /v2/orders", fault, 8)
     book.run(20)
     assert (book.states()["ENTRY"], book.theirs()) == ([state], [])
-    assert book.pauses == ([3, 3, 4] * 2 if fault == "429" else [])  # what the broker asks for, at least
+    assert book.pauses == ([3, 3, 4] * 2 if fault == "429" else [])  # at least what the broker requests
     book.remote.faults.clear()
     book.run(20)
     assert book.states()["ENTRY"] == (["NEW"] if fault == "429" else ["REJECTED"])
@@ -378,7 +384,7 @@ def test_row_13_on_the_wire(make):
 
 @pytest.mark.parametrize("fault", [None, ("DELETE", "500"), ("POST", "503"), ("POST", "500")])
 def test_row_17_on_the_wire_a_bracket_that_filled_in_part_is_cancelled_and_what_filled_is_protected(make, fault):
-    """Alpaca's legs sleep until the entry is whole."""
+    """Alpaca's legs are held until the entry has filled in full."""
     book = make("alpaca")
     book.score(20, 50)
     book.run(20)
@@ -413,7 +419,7 @@ def test_row_21_on_the_wire_a_stop_that_is_refused_means_out_at_market(make):
     book = make("alpaca")
     book.score(20, 50)
     book.run(20)
-    book.price(21, 100, most=100)  # the bracket dies with its rest, so the stop is sent anew
+    book.price(21, 100, most=100)  # the bracket is cancelled with the rest, so a new stop is sent
     book.remote.fault("POST /v2/orders", "422")
     book.run(21)
     assert [(o["leg"], o["state"]) for o in book.orders() if o["leg"] == "EXIT"] == [("EXIT", "NEW")]
@@ -462,7 +468,7 @@ def test_row_14_a_definite_no_is_rejected_and_not_tried_again(make, kind):
 def test_row_14_a_no_to_a_second_attempt_is_looked_up_before_it_is_believed(make, kind):
     book = make(kind)
     book.score(20, 50)
-    book.run(20, fault="request late", times=2)  # both are on their way, and both arrive: the second to a no
+    book.run(20, fault="request late", times=2)  # both are in flight, and both arrive: the second is rejected
     assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
     book.run(20, fault="refused")
     assert book.states()["ENTRY"] == ["NEW"]
@@ -491,7 +497,7 @@ def test_row_16_what_is_filled_is_final_only_when_its_fills_are_read(make, kind)
     book = entered(make(kind))
     book.run(21, fault="withheld", method="fills", times=99)
     assert book.states()["ENTRY"] == ["PARTIALLY_FILLED"]
-    assert book.states()["STOP"] == ["NEW"]  # what the order says has filled is protected all the same
+    assert book.states()["STOP"] == ["NEW"]  # the order's filled quantity is protected
     book.run(21)
     assert book.states()["ENTRY"] == ["FILLED"]
     book.holds()
@@ -565,7 +571,7 @@ def peaks(server, template):
 def test_row_19_a_take_profit_of_ours_waits_for_the_end_of_the_stop_and_takes_what_is_left(make, peaks, kind, faster):
     """The witness in tests/execution/book.py sees that no exit is sent beside a stop."""
     book = opened(make(kind, hub=peaks))
-    if faster:  # 100 of 250 are stopped out while the cancel is on its way
+    if faster:  # 100 of 250 are stopped out while the cancel is in flight
         cancel = book.broker.cancel
         book.broker.cancel = lambda ref: (book.broker.move(KEY, 96, at=at(22), most=100), cancel(ref))
     book.price(22, 107)
@@ -603,7 +609,7 @@ def test_row_20_both_legs_fill_and_the_excess_is_flattened_and_locked(make, kind
     book.score(22, -50)
     book.run(22)
     book.price(23, 100)  # the exit
-    with book.broker._change() as memory:  # the stop, which it had called cancelled, filled as well
+    with book.broker._change() as memory:  # the stop, reported as cancelled, filled as well
         ((n, stop),) = [(n, o) for n, (o, kind) in enumerate(memory.orders) if kind == "STOP"]
         memory.orders[n] = (stop.__class__(**{**vars(stop), "state": "NEW"}), "STOP")
     book.broker.move(KEY, 95, at=at(23))
@@ -652,7 +658,7 @@ def test_row_22_an_entry_that_rests_where_the_books_do_not_agree_is_taken_back(m
     book.run(21)
     assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("CANCELED", "locked")]
     assert "our fills add up to 100, the broker holds 60" in book.locks()[0]
-    assert [(o["leg"], o["qty"]) for o in book.theirs()] == [("ENTRY", 250), ("STOP", 60)]  # nothing corrects the rest
+    assert [(o["leg"], o["qty"]) for o in book.theirs()] == [("ENTRY", 250), ("STOP", 60)]  # the rest is not corrected
     book.rests(21)
 
 
@@ -847,7 +853,7 @@ def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
 
 @pytest.mark.parametrize("halted", [False, True])
 def test_row_31_on_the_wire_nothing_is_queued_overnight(make, halted):
-    """Alpaca would take it for the open: there it could be neither halted nor asked about again."""
+    """Alpaca would queue it for the open: there it could be neither halted nor checked again."""
     book = make("alpaca")
     book.score(20, 50)
     book.remote.open = False
@@ -921,7 +927,7 @@ def held_until(book, day):
 
 
 def struck_everywhere(start, day, every, check):
-    """A run of a day is struck at its points (each ``every``-th) in every way, and the next one brings it to an end."""
+    """Hits a day's run at each ``every``-th point in every way; the next run completes it."""
     twin = held_until(start(), day)
     many = len(points(twin, day))
     for which, how in enumerate(HOWS):
@@ -969,7 +975,7 @@ def test_row_33_a_split_that_is_struck_anywhere_is_booked_once(make, splits, eve
 
 
 def later(book, day, price):
-    """A day has come, and nothing of ours has traded yet."""
+    """A new day without any trade of ours yet."""
     if book.kind == "alpaca":
         book.remote.clock = lambda: at(day)
         book.remote.prices["A"] = D(price)
@@ -980,14 +986,14 @@ def later(book, day, price):
 @pytest.mark.parametrize("kind", ["unique", "alpaca"])
 @pytest.mark.parametrize("most", [None, 100])
 def test_row_33_an_entry_that_rests_when_a_split_comes_is_cancelled_and_decided_anew(make, splits, kind, most):
-    """A real broker tells nothing of splits; 100 of the 250 may have filled before it, and are 400 then."""
+    """A real broker does not report splits; 100 of the 250 may have filled before it, and become 400."""
     book = make(kind, hub=splits)
     book.score(20, 50)
     book.run(20)
     if most:
         book.price(21, 100, most=most)
     later(book, 22, 25)
-    if most and kind == "unique":  # Alpaca follows at once, this one by hand
+    if most and kind == "unique":  # Alpaca converts at once, this broker by hand
         book.remote.set(by_hand={KEY: D(300)})
     elif most:
         book.remote.positions["A"] = D(400)
@@ -1060,7 +1066,7 @@ def test_row_34_a_stop_that_ended_with_the_session_is_placed_again(make, kind):
 
 
 def happens(book, day):
-    """What market and scores do before the run of a day: entered on 20, protected on 21, left on 22, flat on 23."""
+    """Market and scores before a day's run: entered on 20, protected on 21, exited on 22, flat on 23."""
     book.price(day, 100)
     for on, value in ((20, 50), (22, -50), (23, 0)):
         if day == on:
@@ -1071,7 +1077,7 @@ HOWS = ("killed", "disconnected", "untold")
 
 
 def struck(book, day, how, n):
-    """The story up to a run of one day that is struck at its n-th point; the point's name."""
+    """Plays the days up to a run that is hit at its n-th point; returns the point's name."""
     for d in range(20, day):
         happens(book, d)
         book.run(d)
@@ -1082,7 +1088,7 @@ def struck(book, day, how, n):
 
 
 def recovered(book, day, fault=None, method="submit"):
-    """The rest of the story, the first run of which has a broker that answers badly; where it landed."""
+    """Plays the remaining days, the first with a bad reply of the broker; returns the outcome."""
     book.run(day, fault=fault, method=method)
     asked = set(book.asked)
     for d in range(day, 24):
@@ -1090,7 +1096,7 @@ def recovered(book, day, fault=None, method="submit"):
             happens(book, d)
         book.run(d)
         if book.locks():
-            # whatever else: nothing was sent twice, and what is not known is not acted on
+            # in any case: nothing was sent twice, and unknown states are not acted on
             book.holds(locked=True)
             assert book.kind == "poor"
             assert any("may or may not" in why for why in book.locks()), book.locks()
@@ -1138,7 +1144,7 @@ RECOVERIES = (
 
 
 def possible(kind, fault, method):
-    """A broker that knows no ids has no duplicates."""
+    """A broker that does not enforce ids reports no duplicates."""
     return (None, method) if (kind, fault) == ("poor", "duplicate") else (fault, method)
 
 
@@ -1196,11 +1202,11 @@ def send_before_commit(monkeypatch):
 
 
 def a_5xx_is_a_reject(monkeypatch):
-    right = send._answered
-    wrong = lambda order, answer, legs: right(  # noqa: E731 - one mutation, one line
-        order, Rejected(answer.reason) if isinstance(answer, Unknown) else answer, legs
+    right = send._updates
+    wrong = lambda order, reply, legs: right(  # noqa: E731 - one mutation, one line
+        order, Rejected(reply.reason) if isinstance(reply, Unknown) else reply, legs
     )
-    monkeypatch.setattr(send, "_answered", wrong)
+    monkeypatch.setattr(send, "_updates", wrong)
 
 
 def no_reconcile(monkeypatch):
@@ -1247,7 +1253,7 @@ def test_row_24_four_executors_at_once_send_nothing_twice(make, rounds):
 
 
 def together(book, day):
-    """Four processes execute at one instant, each on connections of its own; those that come too late say so."""
+    """Four processes execute at one instant, each on its own connections; the late ones report busy."""
     start, children = multiprocessing.Barrier(4), []
     for _ in range(4):
         child = os.fork()

@@ -191,7 +191,7 @@ def test_a_daily_loss_leaves_the_book_reduce_only_until_a_person_resumes_it(worl
     assert control.state(world.hub.dbapi(), "paper").state == "REDUCE_ONLY"
     assert "REDUCE_ONLY" in " ".join(report.notes)
     used = limits_used(world.hub, world.settings).set_index("limit")["used"]
-    assert used["loss of the day"] == 0  # anew, as the gates measure it; why it stopped, the kill switch says
+    assert used["loss of the day"] == 0  # measured from the stop on, as the gates do; the kill switch has the reason
     before = world.state()
     world.trade(22)
     assert world.state() == before  # once, not again for each run
@@ -200,7 +200,7 @@ def test_a_daily_loss_leaves_the_book_reduce_only_until_a_person_resumes_it(worl
     world.trade(23)
     world.bar(24, 96, 97, 95, 96)
     world.score(24, 50)
-    assert reasons(world.trade(24)) == ("reduce_only",)  # another day, and still nobody has said yes
+    assert reasons(world.trade(24)) == ("reduce_only",)  # another day, and still nobody has resumed
     control.resume(world.hub, "paper", "looked into it", "a person")
     world.bar(25, 96, 97, 95, 96)
     world.score(25, 50)
@@ -297,7 +297,7 @@ def test_an_order_takes_at_most_its_share_of_a_bars_volume_and_the_rest_waits(ne
         world.trade(day)
         filled.append(world.one_trade()["entry_qty"])
         (stop,) = world.sql("SELECT qty FROM paper.orders WHERE leg = 'STOP' AND state = 'WORKING'")
-        assert stop["qty"] == filled[-1]  # what there is, is protected
+        assert stop["qty"] == filled[-1]  # the filled quantity is protected
     assert filled == [100, 200, 250]
     world.bar(24, 95, 96, 94, 95, volume=600)  # the stop of 96: 60 at the open
     world.bar(25, 90, 91, 89, 90, volume=0)  # nothing trades

@@ -1,4 +1,4 @@
-"""What becomes of an open trade: each rule off or on, by hand-made trades."""
+"""Lifecycle rules of an open trade, each off and on, on hand-made trades."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, time
@@ -102,7 +102,7 @@ def test_a_trade_ends_for_the_first_reason_that_holds(changes, expected):
         (LONG, 104, {"break_even": 1}, ("break_even", D(100))),
         (LONG, 106, {"break_even": "1.5"}, ("break_even", D(100))),
         (LONG, 106, {}, None),
-        (replace(LONG, stop=D(100)), 106, {"break_even": 1}, None),  # it stands there already
+        (replace(LONG, stop=D(100)), 106, {"break_even": 1}, None),  # it is there already
         (replace(LONG, distance=None), 106, {"break_even": 1}, None),
         (SHORT, 96, {"break_even": 1}, ("break_even", D(100))),
         (SHORT, "96.01", {"break_even": 1}, None),
@@ -135,7 +135,7 @@ def test_an_amendment_is_a_decision_and_an_exit_comes_before_it():
     exits = {"break_even": 1}
     assert course(at=quote(104), exits=exits) == ("AMEND", "break_even", D(100))
     assert course(at=quote(104), exits=exits, found=score(-50)) == ("EXIT", "reversal")
-    assert course(at=quote(104, age=2), exits=exits) == ("HOLD", "already_open")  # a price of the past moves nothing
+    assert course(at=quote(104, age=2), exits=exits) == ("HOLD", "already_open")  # a stale price moves nothing
     assert course(at=Quote("OTHER", NOW, D(104), D(2), 0), exits=exits) == ("HOLD", "already_open")
 
 

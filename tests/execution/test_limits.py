@@ -106,7 +106,7 @@ def test_an_entry_is_not_balanced_by_a_trade_that_is_left_at_the_same_instant():
 
 
 def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
-    pending = replace(held("B", qty=250), state="PENDING")  # 25,000 that the broker may refuse yet
+    pending = replace(held("B", qty=250), state="PENDING")  # 25,000 that the broker may still reject
     found = ask({"A": -60.0}, trades=[pending, held("C", "SHORT", 50)], risk={"max_net_exposure": D("0.2999")})
     assert [(d.symbol, d.reasons) for d in found if d.action == "DENIED"] == [("A", ("net_exposure",))]  # -30,000
     found = ask({"A": -60.0, "B": 50.0, "C": -40.0}, risk={"max_net_exposure": D("0.3")})
@@ -131,13 +131,13 @@ def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
         ({"trades": [held("B")], "risk": {"max_net_exposure": D("0.3499")}}, "net_exposure"),
         ({"trades": [held("B", "SHORT")], "risk": {"max_net_exposure": D("0.15")}}, None),  # 25,000 - 10,000
         ({"trades": [held("B", "SHORT", 600)], "risk": {"max_net_exposure": D("0.1")}}, None),  # -60,000 -> -35,000
-        # what is leaving may be gone when the entry fills, so it balances nothing: 25,000, or 15,000
+        # a pending exit never offsets other exposure: 25,000, or 15,000
         (
             {"trades": [replace(held("B", "SHORT"), exiting=True)], "risk": {"max_net_exposure": D("0.2499")}},
             "net_exposure",
         ),
         ({"trades": [replace(held("B", "SHORT"), exiting=True)], "risk": {"max_net_exposure": D("0.25")}}, None),
-        # and until it is gone it adds: 25,000 + 10,000
+        # and it counts until it has filled: 25,000 + 10,000
         ({"trades": [replace(held("B"), exiting=True)], "risk": {"max_net_exposure": D("0.3499")}}, "net_exposure"),
         (
             {"risk": {"max_group_exposure": D("0.3")}, "groups": {"A": "g", "B": "g"}, "trades": [held("B")]},
@@ -145,7 +145,7 @@ def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
         ),
         ({"risk": {"max_group_exposure": D("0.35")}, "groups": {"A": "g", "B": "g"}, "trades": [held("B")]}, None),
         ({"risk": {"max_group_exposure": D("0.3")}, "groups": {"A": "g", "B": "h"}, "trades": [held("B")]}, None),
-        ({"risk": {"max_group_exposure": D("0.1")}}, None),  # what is in no group shares no limit
+        ({"risk": {"max_group_exposure": D("0.1")}}, None),  # without a group there is no group limit
         ({"risk": {"max_drawdown": D("0.1")}, "standing": replace(STANDING, peak_equity=D(111_111))}, None),
         ({"risk": {"max_drawdown": D("0.1")}, "standing": replace(STANDING, peak_equity=D(111_112))}, "drawdown"),
         ({"risk": {"max_drawdown": D("0.1")}}, None),
@@ -247,8 +247,8 @@ def test_the_score_scales_the_size_only_where_that_is_asked_for():
 @pytest.mark.parametrize(
     ("trade", "qty"),
     [
-        (replace(held("B", qty=900), state="PENDING"), 100),  # 90,000 of 100,000 are spoken for
-        (held("B", qty=900), 250),  # paid already: the broker's free funds know it
+        (replace(held("B", qty=900), state="PENDING"), 100),  # 90,000 of 100,000 are reserved
+        (held("B", qty=900), 250),  # paid already: included in the broker's free funds
         (replace(held("B", qty=300), coming=D(600)), 250),  # 60,000 of 100,000
         (replace(held("B", qty=100), coming=D(900)), 100),
     ],

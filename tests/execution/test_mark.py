@@ -1,4 +1,4 @@
-"""The equity curve: each run leaves what the book was worth, once; what a fill cost is told beside it."""
+"""The equity curve: each run records the book's value once; and the cost of fills."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def test_the_daily_loss_limit_counts_from_the_last_equity_of_the_day_before(new_
     assert decisions["B"] == ("DENIED", ("daily_loss",))
     world.calm([23], symbol="B")
     world.score(23, 90, symbol="B")
-    # the next day's loss is none, but trading waits for a person
+    # no loss on the next day, but trading waits for an operator
     assert {d.symbol: d.reasons for d in world.trade(23).decisions}["B"] == ("reduce_only",)
     control.resume(world.hub, "paper", "looked into it", "a person")
     world.calm([24], symbol="B")

@@ -15,14 +15,14 @@ from tests.execution.conftest import at, make_settings
 @pytest.fixture
 def book(world, tmp_path, monkeypatch):
     """An entry that may or may not have reached the broker; the commands use its book."""
-    made = Book(world.hub, make_settings({"A": {}}), "poor", tmp_path, at)
-    made.score(20, 50)
-    made.run(20, fault="request lost")
+    book = Book(world.hub, make_settings({"A": {}}), "poor", tmp_path, at)
+    book.score(20, 50)
+    book.run(20, fault="request lost")
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", world.hub.url)
-    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", made.scope)
+    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", book.scope)
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CHECKOUT / "config.ini"))
     monkeypatch.setattr(terminal, "console", Console(width=200))
-    return made
+    return book
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def type_(capsys):
 
 def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symbol_unlocked(book, type_):
     (entry,) = book.orders("ENTRY")
-    order, why = entry["client_order_id"], ("--reason", "the broker has none")
+    order, reason = entry["client_order_id"], ("--reason", "the broker has none")
     _, status = type_("status")
     assert status.index("Locked symbols") < status.index("Data in")  # what an operator must resolve comes first
     assert f"order {order} (ENTRY BUY 250) may or may not have reached the broker" in status
@@ -52,10 +52,10 @@ def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symb
     _, chain = type_("trace", order)
     assert f"Order {order}" in chain
     assert "PENDING_NEW UNKNOWN" in chain
-    code, said = type_("abandon", order, *why)
-    assert (code, f"{order} is abandoned: ENTRY of A, which was UNKNOWN" in said) == (0, True)
-    code, said = type_("unlock", "A", *why)
-    assert (code, said.startswith("A may trade again; it was locked because order")) == (0, True)
+    code, output = type_("abandon", order, *reason)
+    assert (code, f"{order} is abandoned: ENTRY of A, which was UNKNOWN" in output) == (0, True)
+    code, output = type_("unlock", "A", *reason)
+    assert (code, output.startswith("A may trade again; it was locked because order")) == (0, True)
     assert type_("locks")[1].startswith(f"Locked symbols of book {book.scope}")
     assert "Locked symbols" not in type_("status")[1]
     book.run(20)
@@ -64,7 +64,7 @@ def test_an_order_whose_fate_nobody_knows_is_found_traced_abandoned_and_its_symb
 
 
 def test_what_somebody_sold_at_the_broker_is_booked_by_unlock(book, type_, monkeypatch):
-    monkeypatch.setattr("alphapivot.brokers.open_broker", lambda *_: book.broker)
+    monkeypatch.setattr("alphapivot.brokers.registry.open_broker", lambda *_: book.broker)
     (entry,) = book.orders("ENTRY")
     type_("abandon", entry["client_order_id"], "--reason", "none there")
     type_("unlock", "A", "--reason", "none there")
@@ -74,8 +74,8 @@ def test_what_somebody_sold_at_the_broker_is_booked_by_unlock(book, type_, monke
         book.run(day)
     book.remote.set(by_hand={KEY: Decimal(-250)})
     book.run(23)
-    code, said = type_("unlock", "A", "--left-at", "99.5", "--reason", "sold on the phone")
-    assert (code, "250 of trade" in said, "closed by hand at 99.5 A may trade again" in said) == (0, True, True)
+    code, output = type_("unlock", "A", "--left-at", "99.5", "--reason", "sold on the phone")
+    assert (code, "250 of trade" in output, "closed by hand at 99.5 A may trade again" in output) == (0, True, True)
     book.run(23)
     assert (book.trades()[-1]["close_reason"], book.trades()[-1]["exit_price"]) == ("by hand", Decimal("99.5"))
     book.holds()
@@ -84,7 +84,7 @@ def test_what_somebody_sold_at_the_broker_is_booked_by_unlock(book, type_, monke
 def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, monkeypatch):
     (entry,) = book.orders("ENTRY")
     order, before = entry["client_order_id"], book.state()
-    for words, code, said in (
+    for words, code, message in (
         (("unlock", "B", "--reason", "x"), 1, "'B' is not locked in book"),
         (("unlock", "a", "--reason", "x"), 1, "locked symbols: A"),
         (("unlock", "A"), 2, "--reason"),
@@ -94,19 +94,19 @@ def test_a_slip_of_the_hand_changes_nothing_and_names_the_nearest(book, type_, m
         (("trace", order[:-1]), 1, "there is no order"),
         (("halt", "--flaten", "--reason", "x"), 2, "did you mean --flatten?"),
     ):
-        got, told = type_(*words)
-        assert (got, said in told) == (code, True), (words, told)
+        got, output = type_(*words)
+        assert (got, message in output) == (code, True), (words, output)
     monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "another")
-    code, told = type_("abandon", order, "--reason", "x")
-    assert (code, "is not an order of book 'another'" in told) == (1, True)
+    code, output = type_("abandon", order, "--reason", "x")
+    assert (code, "is not an order of book 'another'" in output) == (1, True)
     assert type_("unlock", "A", "--reason", "x") == (1, "'A' is not locked in book 'another'; locked symbols: none")
     assert book.state() == before
 
 
 def test_a_halt_names_its_book_and_database_and_status_says_who_and_why(book, type_, monkeypatch):
-    code, said = type_("halt", "--flatten", "--reason", "woken up")
-    assert (code, f"book {book.scope} in " in said, "leaves every trade at market" in said) == (0, True, True)
-    assert "is it the one that you mean?" not in said
+    code, output = type_("halt", "--flatten", "--reason", "woken up")
+    assert (code, f"book {book.scope} in " in output, "leaves every trade at market" in output) == (0, True, True)
+    assert "is it the one that you mean?" not in output
     word = type_("status")[1].split("Locked")[0]
     assert word.startswith(f"Kill switch of book {book.scope}: HALTED (every trade leaves at market) (woken up), by ")
     assert "is active again" in type_("resume", "--reason", "it was nothing")[1]

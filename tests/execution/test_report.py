@@ -1,4 +1,4 @@
-"""What the operator sees of a book, after trades that opened, closed and were refused."""
+"""The operator's tables of a book after trades that opened, closed and were denied."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""What [retention] takes away, and what it leaves whatever its age: an order leads back to all that it stood on."""
+"""Data that [retention] deletes, and data that it keeps at any age: all that the trace of an order needs."""
 
 from __future__ import annotations
 

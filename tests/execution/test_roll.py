@@ -1,4 +1,4 @@
-"""The roll of an open futures trade (fault 32): two linked orders, stop and target shifted, whatever happens."""
+"""The roll of an open futures trade (fault 32): two linked orders, stop and target shifted, under every fault."""
 
 from decimal import Decimal
 
@@ -160,7 +160,7 @@ PULLED = KeyboardInterrupt("the plug")
 def test_a_crash_between_the_legs_ends_in_one_trade_in_the_new_contract(rolling, when, leg):
     with pytest.raises(KeyboardInterrupt):
         rolling.trade(22, broker=Faulty(rolling, (when, leg, PULLED)))
-    rolling.trade(22)  # the plug back in
+    rolling.trade(22)  # connected again
     bars(rolling, 23, 101, 104)
     rolling.trade(23)
     two = trades(rolling)
@@ -189,7 +189,7 @@ def test_an_entry_that_the_broker_refuses_leaves_the_book_flat(rolling):
 
 
 def test_without_its_exit_no_entry_is_sent_and_the_old_trade_keeps_its_stop(rolling):
-    """The broker refuses the exit: the old contract stays protected, a person is told, nothing is doubled."""
+    """The broker rejects the exit: the old contract stays protected and locked, and nothing is doubled."""
     rolling.trade(22, broker=Faulty(rolling, ("before", "EXIT", Rejected("not now"))))
     assert rolling.orders()["A", "ENTRY"] != ("NEW", None)
     bars(rolling, 23, 101, 104)
@@ -203,7 +203,7 @@ def test_without_its_exit_no_entry_is_sent_and_the_old_trade_keeps_its_stop(roll
 
 
 def test_what_fills_alone_stands_alone(rolling):
-    """No bar of the new contract comes: the old one is left, the entry is given up when it waited too long."""
+    """Without bars of the new contract the old one is exited, and the entry expires."""
     rolling.trade(22)
     rolling.calm([23], market="futures", contract="H6", close=101)
     rolling.score(23, 50)

@@ -40,7 +40,7 @@ def test_a_shadow_decides_and_journals_as_if_and_sends_nothing(shadow):
     told = shadow.sql("SELECT kind FROM trading.journal WHERE book = :b ORDER BY journal_id", b=shadow.scope)
     assert {"decided", "rejected"} <= {row["kind"] for row in told}
     assert {name.split()[0] for name in shadow.remote.requests} == {"GET"}
-    assert shadow.locks() == []  # what others hold there is none of its business
+    assert shadow.locks() == []  # other positions there do not concern it
 
 
 def test_a_shadow_rests_and_goes_on_the_next_day(shadow):

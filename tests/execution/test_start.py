@@ -1,4 +1,4 @@
-"""What an executor refuses at its start, and orders at the broker that it never sent."""
+"""Refusals at an executor's start, and orders at the broker that it never sent."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -97,7 +97,7 @@ def test_what_is_open_is_protected_also_where_positions_cannot_be_read_and_no_en
 
 
 def foreign(book):
-    """Somebody else's order at the same account; its id there."""
+    """Someone else's order at the same account; returns its id there."""
     if book.kind == "alpaca":
         order = {"client_order_id": "by-hand", "symbol": "A", "qty": "3", "side": "buy", "type": "limit"}
         return book.remote.new(order | {"limit_price": "90"})[1]["id"]
@@ -126,7 +126,7 @@ def test_an_order_that_is_not_ours_is_adopted_it_stays_and_its_symbol_is_locked_
         b=book.scope,
     )
     book.run(20)
-    assert book.locks() == []  # a person has seen it
+    assert book.locks() == []  # an operator has seen it
     (kept,) = book.sql("SELECT what, qty, side FROM trading.foreign_order WHERE book = :b", b=book.scope)
     assert (kept["what"], kept["qty"], kept["side"]) == ("adopted", 3, "BUY")
 

@@ -44,7 +44,7 @@ LIMITS = {"max_gross_exposure": "0.6", "max_net_exposure": "0.3", "max_symbol_ex
 
 @pytest.fixture(scope="module")
 def market(server, template):
-    """Calm bars for brokers that have a market of their own; wild ones for the paper broker, whose market they are."""
+    """Calm bars for brokers with their own market; wild ones for the paper broker, whose market they are."""
     with (
         Hub(server.database("calm", template=template)) as calm,
         Hub(server.database("wild", template=template)) as wild,
@@ -133,7 +133,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.book.orders())
     @rule(pick=st.integers(0, 10**6), what=st.sampled_from(["revive", "shrink", "too much", "old fence", "second leg"]))
     def an_executor_with_a_defect_writes(self, pick, what):
-        """I4, I5: whatever the code does, the tables let none of it in."""
+        """I4, I5: the tables reject all of it, whatever the code does."""
         rows = self.book.orders()
         order = rows[pick % len(rows)]
         fits = {
@@ -182,7 +182,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def exposure_is_within_its_limits_whenever_something_was_added(self):
-        """I13, pending included, at the prices of the decision, asked of the broker and of what is still to be sent."""
+        """I13, pending included, at decision prices, from the broker and from unsent orders."""
         entered = self.book.sql(
             "SELECT count(*) AS n FROM trading.intent WHERE book = :b AND action LIKE 'ENTER%'", b=self.book.scope
         )[0]["n"]
@@ -199,7 +199,7 @@ class Life(RuleBasedStateMachine):
             assert max(map(abs, exposure.values()), default=0) <= single, f"I13: {exposure}"
 
     def exposure(self, symbols):
-        """symbol -> signed notional of what is held and of the entries that are not over, at the newest close."""
+        """symbol -> signed notional of positions and live entries, at the newest close."""
         found = {}
         for symbol in symbols:
             pending = sum(
@@ -216,7 +216,7 @@ class Life(RuleBasedStateMachine):
         return found
 
     def at_rest(self):
-        """The next undisturbed run, and what holds after it."""
+        """The next undisturbed run, and the invariants after it."""
         assert not self.book.run(self.day).busy
         self.book.holds(locked=bool(self.book.locks()))
         if self.kind != "poor":

@@ -1,4 +1,4 @@
-"""What the tables themselves refuse, whatever the code does."""
+"""Constraints of the tables, independent of the code."""
 
 from datetime import UTC, datetime
 
