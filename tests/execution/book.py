@@ -375,7 +375,7 @@ class Book:
         return sorted(rows) + sorted(map(str, self.theirs()))
 
     def holds(self, *, locked: bool = False) -> None:
-        """Checks the invariants of docs/execution.md that are visible at rest."""
+        """Checks the invariants (I1 to I14) that are visible at rest."""
         theirs, rows = self.theirs(), {o["client_order_id"]: o for o in self.orders()}
         ids = [o["id"] for o in theirs]
         assert len(ids) == len(set(ids)), "I2: an id was sent twice"

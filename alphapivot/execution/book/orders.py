@@ -70,7 +70,7 @@ def ended(conn: Connection, book: str, ids: Sequence[str]) -> list[RowMapping]:
     return list(conn.execute(text(query), {"book": book, "ids": list(ids)}).mappings())
 
 
-def known(conn: Connection, book: str, broker_ids: Sequence[str]) -> set[str]:
+def handled(conn: Connection, book: str, broker_ids: Sequence[str]) -> set[str]:
     """The subset of the broker's ids that are our orders, or foreign orders already dealt with."""
     query = """
         SELECT broker_order_id FROM trading.orders WHERE book = :book AND broker_order_id = ANY(:ids)

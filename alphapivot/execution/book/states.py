@@ -26,33 +26,33 @@ def local(order: Mapping[Any, Any]) -> bool:
 
 
 def observed(
-    order: Mapping[Any, Any], found: BrokerOrder | Absent, filled: Decimal, *, proof: bool
+    order: Mapping[Any, Any], seen: BrokerOrder | Absent, filled: Decimal, *, proof: bool
 ) -> dict[str, Any] | None:
     """
-    Returns the update of a non-final order from ``found``; None if it proves nothing new or is a mismatch.
+    Returns the update of a non-final order from ``seen``; None if it proves nothing new or is a mismatch.
 
     ``filled``: sum of the fills read. ``proof``: the broker enforces unique ids, so that an absent order cannot turn up
     later beside the same id sent again.
     """
     state = order["state"]
-    if isinstance(found, Absent):
+    if isinstance(seen, Absent):
         if state in IN_FLIGHT and order["leg"] != "TARGET":
             return _row(order, "CREATED" if proof else "UNKNOWN", None)
         if state == "PENDING_CANCEL" and proof and order["broker_order_id"] is None:
             return _row(order, "CANCELED", None)
         return None
-    new, cum = found.state, max(found.cum_qty, filled, order["cum_qty"])
-    reason = found.reason or ("rejected by the broker" if new == "REJECTED" else None)
-    final = new in TERMINAL and found.cum_qty <= filled
+    new, cum = seen.state, max(seen.cum_qty, filled, order["cum_qty"])
+    reason = seen.reason or ("rejected by the broker" if new == "REJECTED" else None)
+    final = new in TERMINAL and seen.cum_qty <= filled
     if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not proof)):
         new = state  # the cancel or replace is requested again until it is done or too late
     elif not final and new in TERMINAL:
         new = "PARTIALLY_FILLED"  # its fills have not been read yet
     return _row(order, new, reason) | {
         "cum_qty": cum,
-        "avg_price": found.avg_price,
-        "broker_order_id": found.broker_order_id,
-        "qty": found.qty,
+        "avg_price": seen.avg_price,
+        "broker_order_id": seen.broker_order_id,
+        "qty": seen.qty,
     }
 
 

@@ -52,7 +52,7 @@ def reconcile(session: Session) -> None:
             updates[order["client_order_id"]] = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
         changes = [updates[i] for o in live if _differs(o, updates.get(i := o["client_order_id"]))]
         orders.set_orders(conn, changes, session.fence, now)
-        orders.add(conn, [successor_row(o, found) for o, found in replaced], session.fence, now)
+        orders.add(conn, [successor_row(o, successor) for o, successor in replaced], session.fence, now)
         waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
         changed = ledger.roll_up(conn, session.book, late)
@@ -61,7 +61,7 @@ def reconcile(session: Session) -> None:
         session.block(conn, _mismatches(live, seen, updates) | dict.fromkeys(late.values(), LATE))
         session.note(conn, [*map(_filled, added), *(_closed(t) for t in changed if t["state"] == "CLOSED")])
     session.apart = set(waits)
-    session.report.notes += [why for why in waits.values() if why not in session.report.notes]
+    session.report.notes += [reason for reason in waits.values() if reason not in session.report.notes]
     session.report.fills += len(added)
     session.report.closed += sum(t["state"] == "CLOSED" for t in changed)
 
@@ -89,12 +89,12 @@ def _differs(order: RowMapping, update: Mapping[str, Any] | None) -> bool:
     return update is not None and any(update.get(name) not in (None, order[name]) for name in COMPARED)
 
 
-def _exists(found: BrokerOrder | Absent | None) -> bool:
-    return isinstance(found, BrokerOrder)
+def _exists(seen: BrokerOrder | Absent | None) -> bool:
+    return isinstance(seen, BrokerOrder)
 
 
-def successor_row(order: Mapping[Any, Any], found: BrokerOrder | Absent | None, **changes: Any) -> dict[str, Any]:
-    """The row of an order's next version, with the broker's id, quantity and price if ``found``."""
+def successor_row(order: Mapping[Any, Any], seen: BrokerOrder | Absent | None, **changes: Any) -> dict[str, Any]:
+    """The row of an order's next version, with the broker's id, quantity and price if ``seen``."""
     copied = ("trade_id", "intent_id", "leg", "book", "symbol", "market", "contract", "side", "kind", "as_of")
     row = {
         **{name: order[name] for name in copied},
@@ -107,9 +107,9 @@ def successor_row(order: Mapping[Any, Any], found: BrokerOrder | Absent | None, 
         "reason": None,
         "broker_order_id": None,
     }
-    if isinstance(found, BrokerOrder):  # its state and fills are read in the next reconciliation
-        row |= {"broker_order_id": found.broker_order_id, "qty": found.qty or row["qty"]}
-        row["price"] = row["price"] if found.price is None else found.price
+    if isinstance(seen, BrokerOrder):  # its state and fills are read in the next reconciliation
+        row |= {"broker_order_id": seen.broker_order_id, "qty": seen.qty or row["qty"]}
+        row["price"] = row["price"] if seen.price is None else seen.price
     return row | changes
 
 
@@ -148,10 +148,10 @@ def _differences(session: Session) -> dict[str, str]:
     with session.hub.engine.connect() as conn:
         ours = ledger.positions(conn, session.book)
     return {
-        symbol: f"{market} {contract}: our fills add up to {mine:f}, the broker holds {held:f}".replace(" :", ":")
+        symbol: f"{market} {contract}: our fills add up to {expected:f}, the broker holds {held:f}".replace(" :", ":")
         for symbol, market, contract in sorted(set(ours) | set(theirs))
         if symbol not in session.apart
-        and (mine := ours.get((symbol, market, contract), Decimal(0)))
+        and (expected := ours.get((symbol, market, contract), Decimal(0)))
         != (held := theirs.get((symbol, market, contract), Decimal(0)))
     }
 
@@ -170,7 +170,7 @@ def foreign(session: Session) -> None:
         ended = {
             o["client_order_id"]: o for o in orders.ended(conn, session.book, [o.client_order_id for o in unexpected])
         }
-        handled = orders.known(conn, session.book, [o.broker_order_id for o in unexpected])
+        handled = orders.handled(conn, session.book, [o.broker_order_id for o in unexpected])
         strangers = [o for o in unexpected if o.client_order_id not in ended and o.broker_order_id not in handled]
         cancel = session.settings.execution.foreign_orders == "cancel"
         action, at = ("cancelled" if cancel else "adopted"), session.clock.now()

@@ -99,7 +99,7 @@ def _verified(session: Session, order: RowMapping, legs: Sequence[RowMapping], r
         return Unknown(str(error))
     if isinstance(seen.get(order["client_order_id"]), Absent):
         return reply
-    return Accepted({i: found.broker_order_id for i, found in seen.items() if isinstance(found, BrokerOrder)})
+    return Accepted({i: o.broker_order_id for i, o in seen.items() if isinstance(o, BrokerOrder)})
 
 
 def _with_legs(order: RowMapping, legs: Sequence[RowMapping]) -> list[str]:

@@ -235,7 +235,7 @@ def _replace(session: Session, trade_orders: Sequence[RowMapping], action: Repla
             update = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
             orders.set_orders(conn, [update], session.fence, now)
             broker_order_id = reply.broker_order_ids.get(changes["client_order_id"])
-            row = successor_row(order, found=None, **changes, broker_order_id=broker_order_id)
+            row = successor_row(order, seen=None, **changes, broker_order_id=broker_order_id)
             orders.add(conn, [row | {"active_from": session.run.as_of}], session.fence, now)
         elif isinstance(reply, Rejected | Throttled | NotSent):
             update = {"client_order_id": order["client_order_id"], "state": "NEW"}
