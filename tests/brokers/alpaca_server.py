@@ -74,7 +74,7 @@ class Alpaca:
 
     def serve(self, handler, body):  # noqa: C901, PLR0911 - one case for each fault
         parts = urlsplit(handler.path)
-        asked = {k: v[0] for k, v in parse_qs(parts.query).items()}
+        query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         name = f"{handler.command} {parts.path}"
         self.requests.append(name)
         self.bodies.append(body)
@@ -83,15 +83,15 @@ class Alpaca:
             self.faults.remove(next(f for f in self.faults if re.search(f[0], name)))
         if kind in SAID:
             status, message = SAID[kind]
-            told = {"code": status * 100_000 + 10_000, "message": message}
-            return self.answer(handler, status, told, {"Retry-After": self.retry_after})
+            error = {"code": status * 100_000 + 10_000, "message": message}
+            return self.answer(handler, status, error, {"Retry-After": self.retry_after})
         if kind == "503":
             return self.answer(handler, 503, HTML, {"Content-Type": "text/html"})
         if kind in ("never", "late"):
             if kind == "late":
-                self.late.append(lambda: self.act(handler.command, parts.path, asked, body))
+                self.late.append(lambda: self.act(handler.command, parts.path, query, body))
             return self.until_it_gives_up(handler)
-        status, found = self.act(handler.command, parts.path, asked, body)
+        status, reply = self.act(handler.command, parts.path, query, body)
         if kind == "lost":
             return self.until_it_gives_up(handler)
         if kind == "dropped":
@@ -104,10 +104,10 @@ class Alpaca:
         if kind == "empty":
             return self.answer(handler, 200, b"")
         if kind == "truncated":
-            text = json.dumps(found).encode()
+            text = json.dumps(reply).encode()
             handler.close_connection = True
             return self.answer(handler, 200, text[: len(text) // 2], {"Content-Length": str(len(text))})
-        return self.answer(handler, status, found)
+        return self.answer(handler, status, reply)
 
     def lands(self):
         """Handles a late request; returns the reply that it would get."""
@@ -130,7 +130,7 @@ class Alpaca:
         with self.lock:
             return self.acted(*request)
 
-    def acted(self, method, path, asked, body):  # noqa: C901, PLR0911, PLR0912 - one case for each address
+    def acted(self, method, path, query, body):  # noqa: C901, PLR0911, PLR0912 - one case for each address
         path = path.removeprefix("/v2")
         if method == "GET" and path == "/account":
             return 200, self.account
@@ -146,11 +146,11 @@ class Alpaca:
             }
             return 200, {"timestamp": now.isoformat(), "is_open": self.open, **times}
         if method == "GET" and path == "/account/activities/FILL":
-            return 200, self.list_fills(asked)
+            return 200, self.list_fills(query)
         if method == "GET" and path == "/orders":
-            return 200, self.list_orders(asked)
+            return 200, self.list_orders(query)
         if method == "GET" and path == "/orders:by_client_order_id":
-            name = asked["client_order_id"]
+            name = query["client_order_id"]
             row = next((o for o in self.orders.values() if o["client_order_id"] == name), None)
             return self.found(row and {**row, "legs": None})  # this address does not nest legs
         if method == "POST" and path == "/orders":
@@ -159,7 +159,7 @@ class Alpaca:
         if row is None:
             return self.found(None)
         if method == "GET":
-            return self.found(row if asked.get("nested") == "true" else {**row, "legs": None})
+            return self.found(row if query.get("nested") == "true" else {**row, "legs": None})
         if row["status"] not in OPEN:
             return 422, {"code": 42210000, "message": f'order is already in "{row["status"]}" state'}
         if method == "DELETE":
@@ -179,8 +179,8 @@ class Alpaca:
             return 422, {"code": 40010001, "message": "client_order_id must be unique"}
         free = self.free(body["symbol"], body["side"])
         if free is not None and Decimal(body["qty"]) > free:
-            told = f"insufficient qty available for order (requested: {body['qty']}, available: {free:f})"
-            return 403, {"code": 40310000, "message": told}
+            message = f"insufficient qty available for order (requested: {body['qty']}, available: {free:f})"
+            return 403, {"code": 40310000, "message": message}
         entry = self.order(body, "new")
         if body.get("order_class") == "bracket":
             side = "sell" if body["side"] == "buy" else "buy"
@@ -244,21 +244,21 @@ class Alpaca:
                 parent["legs"].append(made)
         return 200, made
 
-    def list_orders(self, asked):
-        after = datetime.fromisoformat(asked.get("after", "2000-01-01T00:00:00Z"))
-        legs = {leg["id"] for o in self.orders.values() for leg in o["legs"] or []} if asked.get("nested") else set()
+    def list_orders(self, query):
+        after = datetime.fromisoformat(query.get("after", "2000-01-01T00:00:00Z"))
+        legs = {leg["id"] for o in self.orders.values() for leg in o["legs"] or []} if query.get("nested") else set()
         rows = [o for o in self.orders.values() if o["id"] not in legs]
         rows = [o for o in rows if datetime.fromisoformat(o["submitted_at"]) > after]
-        if asked.get("status", "open") == "open":
+        if query.get("status", "open") == "open":
             rows = [o for o in rows if o["status"] in OPEN or any(leg["status"] in OPEN for leg in o["legs"] or [])]
-        return sorted(rows, key=lambda o: o["submitted_at"])[: int(asked.get("limit", 50))]
+        return sorted(rows, key=lambda o: o["submitted_at"])[: int(query.get("limit", 50))]
 
-    def list_fills(self, asked):
-        after = datetime.fromisoformat(asked["after"])
+    def list_fills(self, query):
+        after = datetime.fromisoformat(query["after"])
         rows = [a for a in self.activities if datetime.fromisoformat(a["transaction_time"]) > after]
-        if "page_token" in asked:
-            rows = rows[[a["id"] for a in rows].index(asked["page_token"]) + 1 :]
-        return rows[: int(asked["page_size"])]
+        if "page_token" in query:
+            rows = rows[[a["id"] for a in rows].index(query["page_token"]) + 1 :]
+        return rows[: int(query["page_size"])]
 
     # the market
 

@@ -78,7 +78,7 @@ def ref(name="AP1", leg="ENTRY", of="AP1", broker_id=None):
     return Ref(name, broker_id, of, leg)
 
 
-def found(broker, *refs):
+def look_up(broker, *refs):
     return broker.find(list(refs), BEGAN)
 
 
@@ -132,12 +132,12 @@ def test_a_fraction_of_a_share_is_good_for_the_day_only(broker, server):
 def test_an_order_and_its_legs_are_followed_from_the_first_fill_to_the_last(broker, server):
     ids = broker.submit(bracket()).broker_order_ids
     refs = [ref(i, leg, broker_id=ids[i]) for i, leg in (("AP1", "ENTRY"), ("AP1S", "STOP"), ("AP1T", "TARGET"))]
-    assert [o.state for o in found(broker, *refs).values()] == ["NEW", "SUSPENDED", "SUSPENDED"]
+    assert [o.state for o in look_up(broker, *refs).values()] == ["NEW", "SUSPENDED", "SUSPENDED"]
     server.fill(server.orders[ids["AP1"]], "100.10", 4)
-    seen = found(broker, *refs)
+    seen = look_up(broker, *refs)
     assert (seen["AP1"].state, seen["AP1"].cum_qty, seen["AP1"].avg_price) == ("PARTIALLY_FILLED", 4, D("100.10"))
     server.fill(server.orders[ids["AP1"]], "100.30", 6)
-    seen = found(broker, *refs)
+    seen = look_up(broker, *refs)
     assert (seen["AP1"].state, seen["AP1"].avg_price) == ("FILLED", D("100.22"))
     assert (seen["AP1S"].state, seen["AP1S"].price, seen["AP1S"].qty, seen["AP1S"].side) == (
         "NEW",
@@ -147,7 +147,7 @@ def test_an_order_and_its_legs_are_followed_from_the_first_fill_to_the_last(brok
     )
     assert broker.positions() == {("APPLE", "spot", ""): D(10)}
     server.fill(server.orders[ids["AP1S"]], "96.05")
-    seen = found(broker, *refs)
+    seen = look_up(broker, *refs)
     assert [o.state for o in seen.values()] == ["FILLED", "FILLED", "CANCELED"]
     assert broker.positions() == {}
     cash = [(f.broker_order_id, f.qty, f.cash) for f in broker.fills(BEGAN)]
@@ -170,7 +170,7 @@ def test_more_orders_than_a_page_are_listed_and_none_twice(broker, server):
     orders = broker.open_orders()
     assert len(orders) == len({o.client_order_id for o in orders}) == 1_203
     before = len(server.requests)
-    assert len(found(broker, *(ref(f"AP{i}") for i in range(1_203)))) == 1_203
+    assert len(look_up(broker, *(ref(f"AP{i}") for i in range(1_203)))) == 1_203
     assert len(server.requests) - before == 3  # pages, not one request for each order
 
 
@@ -203,7 +203,7 @@ def test_a_fault_is_never_more_than_what_it_proves(broker, server, fault, answer
         got = broker.submit(bracket())
     assert type(got) is answer
     assert server.requests.count("POST /v2/orders") == 1  # nothing was retried silently
-    seen = found(broker, ref())["AP1"]
+    seen = look_up(broker, ref())["AP1"]
     assert isinstance(seen, Absent) is not lives
     # 15: a repeated id is a duplicate if the order exists, and accepted otherwise
     assert type(broker.submit(bracket())) is (Duplicate if lives else Accepted)
@@ -233,9 +233,9 @@ def test_an_order_that_is_still_on_its_way_at_alpaca_rests(broker, server):
         ("done_for_day", "NEW"),
     ):
         row["status"] = status
-        assert found(broker, ref())["AP1"].state == state
+        assert look_up(broker, ref())["AP1"].state == state
     row |= {"status": "new", "filled_qty": "3", "filled_avg_price": "100"}
-    assert found(broker, ref())["AP1"].state == "PARTIALLY_FILLED"  # whatever it is called
+    assert look_up(broker, ref())["AP1"].state == "PARTIALLY_FILLED"  # whatever it is called
 
 
 def test_a_partial_fill_that_is_then_cancelled_keeps_what_filled(broker, server):
@@ -243,7 +243,7 @@ def test_a_partial_fill_that_is_then_cancelled_keeps_what_filled(broker, server)
     (row, *_) = server.orders.values()
     server.fill(row, "100", 4)
     broker.cancel(ref())
-    seen = found(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET"))
+    seen = look_up(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET"))
     assert [(o.state, o.cum_qty) for o in seen.values()] == [("CANCELED", 4), ("CANCELED", 0), ("CANCELED", 0)]
     assert broker.positions() == {("APPLE", "spot", ""): D(4)}
 
@@ -257,14 +257,14 @@ def test_a_request_that_lands_late_makes_one_order(broker, server):
     server.fault("POST /v2/orders", "late")  # 10
     with patience(broker, "late"):
         assert isinstance(broker.submit(order()), Unknown)
-    assert isinstance(found(broker, ref())["AP1"], Absent)  # true at that moment, which is why the same id goes again
+    assert isinstance(look_up(broker, ref())["AP1"], Absent)  # true at that moment, which is why the same id goes again
     assert isinstance(broker.submit(order()), Accepted)
     status, _ = server.lands()
     assert (status, len(server.orders)) == (422, 1)
 
 
 def test_keys_that_are_not_let_in_stop_trading_and_are_never_shown(broker, server):
-    for call in (broker.account, broker.positions, lambda: broker.submit(order()), lambda: found(broker, ref())):
+    for call in (broker.account, broker.positions, lambda: broker.submit(order()), lambda: look_up(broker, ref())):
         server.fault(".", "401")  # 13
         with pytest.raises(TradingHalted, match="APCA_API_KEY_ID") as error:
             call()
@@ -277,7 +277,7 @@ def test_only_a_connection_that_was_never_made_proves_that_nothing_was_sent(serv
     assert isinstance(gone.submit(order()), NotSent)
     nowhere = Alpaca(AlpacaBroker(base_url="http://alpaca.invalid", timeout=60), {"APPLE": "AAPL"}, "key", "secret")
     assert isinstance(nowhere.submit(order()), NotSent)
-    for call in (gone.account, gone.open_orders, lambda: gone.fills(BEGAN), lambda: found(gone, ref())):
+    for call in (gone.account, gone.open_orders, lambda: gone.fills(BEGAN), lambda: look_up(gone, ref())):
         with pytest.raises(Unavailable, match="Alpaca"):
             call()
 
@@ -288,7 +288,7 @@ def test_a_read_that_fails_is_unavailable_and_never_an_empty_answer(broker, serv
     calls = {
         "fills": lambda: broker.fills(BEGAN),
         "session": lambda: broker.session(("APPLE", "spot", "")),
-        "find": lambda: found(broker, ref()),
+        "find": lambda: look_up(broker, ref()),
     }
     server.fault("GET", fault)
     with patience(broker, fault), pytest.raises(Unavailable, match="Alpaca"):  # it waits no longer than the time-out
@@ -300,8 +300,8 @@ def test_a_look_up_that_fails_proves_no_absence(broker, server):
     for fault in ("500", "html", "empty"):
         server.fault("by_client_order_id", fault)
         with pytest.raises(Unavailable):
-            found(broker, ref("APgone"))
-    assert isinstance(found(broker, ref("APgone"))["APgone"], Absent)
+            look_up(broker, ref("APgone"))
+    assert isinstance(look_up(broker, ref("APgone"))["APgone"], Absent)
 
 
 @pytest.mark.parametrize("status", ["new", "weird_new_state"])
@@ -310,10 +310,10 @@ def test_a_state_that_nobody_knows_is_not_guessed(broker, server, status):
     (row,) = server.orders.values()
     row["status"] = status
     if status == "new":
-        assert found(broker, ref())["AP1"].state == "NEW"
+        assert look_up(broker, ref())["AP1"].state == "NEW"
     else:
         with pytest.raises(Unavailable, match="weird_new_state"):
-            found(broker, ref())
+            look_up(broker, ref())
 
 
 @pytest.mark.parametrize("field", ["cash", "equity", "currency"])
@@ -330,7 +330,7 @@ def test_legs_are_found_through_their_entry_when_the_answer_that_named_them_was_
     server.fault("POST", "lost")
     with patience(broker, "lost"):
         assert isinstance(broker.submit(bracket()), Unknown)
-    seen = found(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET"))
+    seen = look_up(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET"))
     assert {i: (o.state, o.price) for i, o in seen.items()} == {
         "AP1": ("NEW", None),
         "AP1S": ("SUSPENDED", D("96.10")),
@@ -339,7 +339,9 @@ def test_legs_are_found_through_their_entry_when_the_answer_that_named_them_was_
 
 
 def test_legs_of_an_entry_that_never_was_are_absent(broker):
-    assert all(isinstance(o, Absent) for o in found(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET")).values())
+    assert all(
+        isinstance(o, Absent) for o in look_up(broker, ref(), ref("AP1S", "STOP"), ref("AP1T", "TARGET")).values()
+    )
 
 
 def filled(broker, server):
@@ -354,10 +356,10 @@ def test_a_stop_is_replaced_in_one_step_and_keeps_its_place_in_the_bracket(broke
     answer = broker.replace(ref("AP1S", "STOP", broker_id=ids["AP1S"]), new)
     assert isinstance(answer, Accepted)
     assert server.bodies[-1] == {"qty": "10", "client_order_id": "APS2", "stop_price": "99.95"}
-    seen = found(broker, ref("AP1S", "STOP", broker_id=ids["AP1S"]), ref("APS2", "STOP"))
+    seen = look_up(broker, ref("AP1S", "STOP", broker_id=ids["AP1S"]), ref("APS2", "STOP"))
     assert (seen["AP1S"].state, seen["APS2"].state, seen["APS2"].price) == ("REPLACED", "NEW", D("99.95"))
     server.fill(server.orders[answer.broker_order_ids["APS2"]], "99.90")
-    assert found(broker, ref("AP1T", "TARGET", broker_id=ids["AP1T"]))["AP1T"].state == "CANCELED"
+    assert look_up(broker, ref("AP1T", "TARGET", broker_id=ids["AP1T"]))["AP1T"].state == "CANCELED"
 
 
 @pytest.mark.parametrize(
@@ -370,7 +372,7 @@ def test_a_replacement_that_fails_says_what_is_proven(broker, server, fault, ans
     with patience(broker, fault):
         assert type(broker.replace(ref("AP1S", "STOP", broker_id=ids["AP1S"]), new)) is answer
     assert server.requests.count(f"PATCH /v2/orders/{ids['AP1S']}") == 1
-    seen = found(broker, ref("AP1S", "STOP", broker_id=ids["AP1S"]), ref("APS2", "STOP"))
+    seen = look_up(broker, ref("AP1S", "STOP", broker_id=ids["AP1S"]), ref("APS2", "STOP"))
     replaced = seen["AP1S"].state == "REPLACED"
     assert replaced is (answer is Unknown)
     assert (not replaced) or seen["APS2"].state == "NEW"

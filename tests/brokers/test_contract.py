@@ -88,9 +88,9 @@ def test_an_empty_account_has_its_cash_and_nothing_else(bench):
 def test_what_it_accepts_it_finds_by_our_id_and_lists_as_open(bench):
     answer = bench.broker.submit(bench.entry())
     assert isinstance(answer, Accepted)
-    found = bench.find("AP1")
-    assert (found.state, found.cum_qty, found.qty, found.key, found.side) == ("NEW", 0, 10, KEY, "BUY")
-    assert found.broker_order_id == answer.broker_order_ids["AP1"]
+    order = bench.find("AP1")
+    assert (order.state, order.cum_qty, order.qty, order.key, order.side) == ("NEW", 0, 10, KEY, "BUY")
+    assert order.broker_order_id == answer.broker_order_ids["AP1"]
     assert "AP1" in {o.client_order_id for o in bench.broker.open_orders()}
 
 
@@ -106,8 +106,8 @@ def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
     assert "AP1" in (fill.client_order_id, named(bench, fill.broker_order_id))
     assert (fill.qty, fill.price, fill.cash) == (10, 100, -1000)
     assert bench.broker.account().cash == 100_000 - 1000 - fill.fee
-    found = bench.find("AP1")
-    assert (found.state, found.cum_qty, found.avg_price) == ("FILLED", 10, 100)
+    order = bench.find("AP1")
+    assert (order.state, order.cum_qty, order.avg_price) == ("FILLED", 10, 100)
 
 
 def named(bench, theirs):
@@ -152,9 +152,9 @@ def test_a_stop_protects_whether_it_came_with_its_entry_or_after(bench):
     if not bench.broker.caps.native_bracket:
         stop = OrderSpec("AP1S", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
         assert isinstance(bench.broker.submit(stop), Accepted)
-    found = bench.find("AP1S", "STOP")
-    assert isinstance(found, BrokerOrder)
-    assert (found.state, found.qty, found.price) == ("NEW", 10, 90)
+    order = bench.find("AP1S", "STOP")
+    assert isinstance(order, BrokerOrder)
+    assert (order.state, order.qty, order.price) == ("NEW", 10, 90)
     bench.trade(95)
     assert bench.broker.positions() == {KEY: 10}
     bench.trade(88)

@@ -45,12 +45,12 @@ def protected(bracket):
     return [replace(order, state="WORKING") for order in bracket[1:]]
 
 
-def told(events):
+def outcomes(events):
     return [(e.order.leg, float(e.price)) if isinstance(e, Filled) else (e.order.leg, e.reason) for e in events]
 
 
 def test_an_entry_fills_at_the_next_open():
-    assert told(step(long_bracket(), bar(101, 103, 99, 102), tick=TICK)) == [("ENTRY", 101)]
+    assert outcomes(step(long_bracket(), bar(101, 103, 99, 102), tick=TICK)) == [("ENTRY", 101)]
 
 
 def test_no_bar_that_opened_before_the_order_was_active_fills_it():
@@ -84,12 +84,12 @@ def test_no_fill_on_a_bar_with_a_missing_price():
     ],
 )
 def test_stop_and_target_fill_at_their_price_or_at_a_gapped_open(bracket, prices, expected):
-    assert told(step(protected(bracket), bar(*prices), tick=TICK)) == expected
+    assert outcomes(step(protected(bracket), bar(*prices), tick=TICK)) == expected
 
 
 def test_the_entry_bar_can_hit_the_stop():
     events = step(long_bracket(), bar(100, 111, 94, 100), tick=TICK)
-    assert told(events) == [("ENTRY", 100), ("STOP", 95), ("TARGET", "stop_filled")]
+    assert outcomes(events) == [("ENTRY", 100), ("STOP", 95), ("TARGET", "stop_filled")]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_an_open_at_or_beyond_the_stop_cancels_the_entry_and_its_legs(bracket, o
 def test_an_exit_at_market_goes_first_and_takes_both_legs_with_it():
     orders = [*protected(long_bracket()), Resting("x", "EXIT", "SELL", None, T)]
     events = step(orders, bar(93, 94, 90, 91), tick=TICK)
-    assert told(events) == [("EXIT", 93), ("STOP", "exit_filled"), ("TARGET", "exit_filled")]
+    assert outcomes(events) == [("EXIT", 93), ("STOP", "exit_filled"), ("TARGET", "exit_filled")]
 
 
 def test_an_exit_that_is_not_active_yet_leaves_the_stop_in_place():
     orders = [*protected(long_bracket()), Resting("x", "EXIT", "SELL", None, T + DAY)]
-    assert told(step(orders, bar(93, 94, 90, 91), tick=TICK)) == [
+    assert outcomes(step(orders, bar(93, 94, 90, 91), tick=TICK)) == [
         ("STOP", 93),
         ("EXIT", "stop_filled"),
         ("TARGET", "stop_filled"),
@@ -131,13 +131,13 @@ def test_an_exit_that_is_not_active_yet_leaves_the_stop_in_place():
 def test_a_limit_entry_fills_where_the_bar_reaches_it_or_at_a_better_open_without_slippage(side, prices, expected):
     bracket = long_bracket("90", "130") if side == "BUY" else short_bracket("110", "70")
     orders = [replace(bracket[0], price=D(98)), *bracket[1:]]
-    assert told(step(orders, bar(*prices), tick=TICK, slippage_bps=D(10))) == expected
+    assert outcomes(step(orders, bar(*prices), tick=TICK, slippage_bps=D(10))) == expected
 
 
 @pytest.mark.parametrize(("start", "expected"), [(T, 97), (T - timedelta(microseconds=1), 95)])
 def test_a_replaced_stop_holds_from_the_bar_that_opens_when_it_became_active(start, expected):
     stop = Resting("s", "STOP", "SELL", D(97), T, was=D(95))
-    assert told(step([stop], bar(100, 101, 94, 95, start=start), tick=TICK)) == [("STOP", expected)]
+    assert outcomes(step([stop], bar(100, 101, 94, 95, start=start), tick=TICK)) == [("STOP", expected)]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_replaced_stop_holds_from_the_bar_that_opens_when_it_became_active(sta
 def test_a_strict_target_needs_a_tick_beyond_it_and_fills_at_its_price(bracket, prices, fills):
     events = step(protected(bracket), bar(*prices), tick=TICK, strict=True)
     price = float(bracket[2].price)
-    assert told(events) == ([("TARGET", price), ("STOP", "target_filled")] if fills else [])
+    assert outcomes(events) == ([("TARGET", price), ("STOP", "target_filled")] if fills else [])
 
 
 def test_legs_without_their_entry_stay_held():

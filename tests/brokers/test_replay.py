@@ -34,17 +34,17 @@ def replay(held, *, cash=100_000, orders=(), given=None, **settings):
     resting = defaultdict(lambda: defaultdict(list))
     if orders:
         resting[next(iter(positions))]["b"] = [Order(o.qty, o) for o in orders]
-    found = given or {key: terms(key[1]) for key in positions}
-    return Replay(PaperBroker(cash=1, currency="EUR", **settings), found, D(cash), positions, resting)
+    terms_by_key = given or {key: terms(key[1]) for key in positions}
+    return Replay(PaperBroker(cash=1, currency="EUR", **settings), terms_by_key, D(cash), positions, resting)
 
 
-def show(made, o, high=None, low=None, close=None, volume=None):
-    key = next(iter(made.positions))
-    made.bar(
+def show(run, o, high=None, low=None, close=None, volume=None):
+    key = next(iter(run.positions))
+    run.bar(
         key, SimpleNamespace(start=T, ts=T + DAY, open=o, high=high or o, low=low or o, close=close or o, volume=volume)
     )
-    made.settle()
-    return made.positions[key]
+    run.settle()
+    return run.positions[key]
 
 
 def entry(side="BUY", qty=10, price=None):

@@ -90,7 +90,7 @@ class Book:
     versions: int = 0
     faults: dict = field(default_factory=dict)
     pauses: list = field(default_factory=list)
-    asked: Counter = field(default_factory=Counter)  # calls of the last run to the broker
+    requests: Counter = field(default_factory=Counter)  # calls of the last run to the broker
     counted: bool = True  # False for a twin that only shows the points of a run
     timeout: float = 60
     remote: Any = None
@@ -194,7 +194,7 @@ class Book:
                 hub, run, self.settings, SimulatedClock(self.at(day)), broker=broker, pause=self.pauses.append
             )
         finally:
-            self.asked = broker.asked
+            self.requests = broker.requests
             for late in broker.late:
                 late()
 

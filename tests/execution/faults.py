@@ -55,7 +55,7 @@ class Faulty:
     leg: str | None = None
     witness: Callable[..., None] | None = None  # checks each message before it is sent
     late: list = field(default_factory=list)
-    asked: Counter = field(default_factory=Counter)
+    requests: Counter = field(default_factory=Counter)
     calls: int = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -64,7 +64,7 @@ class Faulty:
             return inner
 
         def call(*args: Any) -> Any:
-            self.asked[name] += 1
+            self.requests[name] += 1
             if name in MESSAGES and self.witness is not None:
                 self.witness(name, *args)
             if name in MESSAGES:

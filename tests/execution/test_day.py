@@ -52,8 +52,8 @@ def test_a_deposit_hides_no_loss(seen):
     assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"  # of 110,000 that is less than 5 %
     seen.sql("UPDATE paper.account SET cash = cash - 500")
     seen.trade(22)
-    found = control.state(seen.hub.engine.connect(), "paper")
-    assert (found.state, found.reason.partition(":")[0]) == ("REDUCE_ONLY", "daily_loss")
+    switch = control.state(seen.hub.engine.connect(), "paper")
+    assert (switch.state, switch.reason.partition(":")[0]) == ("REDUCE_ONLY", "daily_loss")
 
 
 def test_the_peak_follows_what_was_withdrawn(seen):

@@ -115,7 +115,7 @@ def test_a_score_at_the_negative_threshold_enters_short():
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("given", "expected"),
     [
         (score(29.9), ("NONE", "score_below_threshold")),
         (score(0.0), ("NONE", "score_below_threshold")),
@@ -129,8 +129,8 @@ def test_a_score_at_the_negative_threshold_enters_short():
         (score(5, veto="illiquid"), ("NONE", "score_below_threshold")),
     ],
 )
-def test_a_score_that_does_not_lead_to_an_entry_says_why(found, expected):
-    assert one(found, instruments={"A": instrument("A")}) == expected
+def test_a_score_that_does_not_lead_to_an_entry_says_why(given, expected):
+    assert one(given, instruments={"A": instrument("A")}) == expected
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_all_reasons_are_given_at_once():
 
 
 @pytest.mark.parametrize(
-    ("trade", "found", "expected"),
+    ("trade", "given", "expected"),
     [
         (opened(), score(80), ("HOLD", "already_open")),
         (opened(), score(-10), ("HOLD", "already_open")),  # at the threshold, not beyond it
@@ -200,8 +200,8 @@ def test_all_reasons_are_given_at_once():
         (opened(state="PENDING", age=1), score(-80), ("EXIT", "reversal")),
     ],
 )
-def test_an_open_trade_is_held_or_left(trade, found, expected):
-    assert one(found, trades=[trade], instruments={"A": instrument("A")}) == expected
+def test_an_open_trade_is_held_or_left(trade, given, expected):
+    assert one(given, trades=[trade], instruments={"A": instrument("A")}) == expected
 
 
 def test_a_halt_does_not_keep_a_trade_from_being_closed():
@@ -209,27 +209,29 @@ def test_a_halt_does_not_keep_a_trade_from_being_closed():
 
 
 def test_the_strongest_score_goes_first_then_the_symbol():
-    found = ask(
+    decisions = ask(
         {"C": score(40), "A": score(-90), "D": None, "B": score(40)}, instruments={s: instrument(s) for s in "DCBA"}
     )
-    assert [d.symbol for d in found] == ["A", "B", "C", "D"]
+    assert [d.symbol for d in decisions] == ["A", "B", "C", "D"]
 
 
 def test_places_are_given_to_the_strongest_and_open_trades_count():
     small = RISK.model_copy(update={"max_notional": D("0.1")})
-    found = ask({s: score(v) for s, v in zip("ABCD", (40, 90, 70, 50), strict=True)}, trades=[opened("A")], risk=small)
-    assert {d.symbol: d.action for d in found} == {"A": "HOLD", "B": "ENTER_LONG", "C": "ENTER_LONG", "D": "DENIED"}
-    assert found[2].symbol == "D"
-    assert found[2].reasons == ("max_open_trades",)
+    decisions = ask(
+        {s: score(v) for s, v in zip("ABCD", (40, 90, 70, 50), strict=True)}, trades=[opened("A")], risk=small
+    )
+    assert {d.symbol: d.action for d in decisions} == {"A": "HOLD", "B": "ENTER_LONG", "C": "ENTER_LONG", "D": "DENIED"}
+    assert decisions[2].symbol == "D"
+    assert decisions[2].reasons == ("max_open_trades",)
 
 
 def test_gross_exposure_counts_open_pending_and_new_entries_long_and_short_alike():
     risk = RISK.model_copy(update={"max_gross_exposure": D("0.6"), "max_open_trades": 9})
     trades = [opened("A", qty=D(50)), opened("B", "SHORT", state="PENDING", age=0, qty=D(50))]  # 10,000
-    found = ask(
+    decisions = ask(
         {"A": score(50), "B": score(-50), "C": score(90), "D": score(-80), "E": score(70)}, trades=trades, risk=risk
     )
-    by = {d.symbol: d for d in found}
+    by = {d.symbol: d for d in decisions}
     # 250 x 100 each: 35,000, 60,000, then no more
     assert (by["C"].action, by["D"].action, by["E"].reasons) == ("ENTER_LONG", "ENTER_SHORT", ("gross_exposure",))
 
@@ -244,8 +246,8 @@ def test_free_funds_are_used_up_from_entry_to_entry():
 
 def test_an_open_trade_whose_currency_has_no_rate_stops_all_entries():
     instruments = {"A": instrument("A", currency="JPY"), "B": instrument("B")}
-    found = ask({"A": score(5), "B": score(90)}, instruments=instruments, trades=[opened("A")])
-    assert {d.symbol: (d.action, d.reasons) for d in found} == {
+    decisions = ask({"A": score(5), "B": score(90)}, instruments=instruments, trades=[opened("A")])
+    assert {d.symbol: (d.action, d.reasons) for d in decisions} == {
         "A": ("HOLD", ("already_open",)),
         "B": ("DENIED", ("fx_missing",)),
     }
@@ -275,12 +277,12 @@ def test_every_instrument_gets_one_answer_with_a_reason_and_limits_hold(rows, st
     scores = {s: Score(NOW, v, r, g, veto, 1, age) for s, (v, r, g, veto, age, _, _) in zip(symbols, rows, strict=True)}
     trades = [opened(s, side) for s, (*_, side, _) in zip(symbols, rows, strict=True) if side]
     quotes = {s: QUOTE for s, (*_, priced) in zip(symbols, rows, strict=True) if priced}
-    found = ask(scores, trades=trades, quotes=quotes, standing=replace(STANDING, control=state))
-    assert sorted(d.symbol for d in found) == symbols
-    assert all(d.reasons for d in found)
-    entries = [d for d in found if d.action.startswith("ENTER")]
+    decisions = ask(scores, trades=trades, quotes=quotes, standing=replace(STANDING, control=state))
+    assert sorted(d.symbol for d in decisions) == symbols
+    assert all(d.reasons for d in decisions)
+    entries = [d for d in decisions if d.action.startswith("ENTER")]
     assert all(d.plan and d.trade is None for d in entries)
-    assert all(d.trade for d in found if d.action in ("HOLD", "EXIT"))
+    assert all(d.trade for d in decisions if d.action in ("HOLD", "EXIT"))
     assert not entries or (state == "ACTIVE" and len(entries) + len(trades) <= RISK.max_open_trades)
     open_notional = sum(t.qty * 100 for t in trades)
     assert not entries or open_notional + sum(d.plan.notional for d in entries) <= RISK.max_gross_exposure * RICH.equity

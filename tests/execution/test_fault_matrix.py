@@ -49,10 +49,10 @@ def market(server, template):
 def landed(request):
     """Counts the outcomes of a row's scenarios, for a table at the end of the session, from all its processes."""
     row = re.search(r"row_(\d+)", request.node.name)
-    found = Counter()
-    yield found
+    outcomes = Counter()
+    yield outcomes
     if row:
-        request.node.user_properties += [("landed", [row[1], where, n]) for where, n in found.items()]
+        request.node.user_properties += [("landed", [row[1], where, n]) for where, n in outcomes.items()]
 
 
 @pytest.fixture
@@ -863,8 +863,8 @@ def test_row_31_on_the_wire_nothing_is_queued_overnight(make, halted):
         control.halt(book.hub, book.scope, "in the night", "me")
     book.remote.open = True
     book.run(20)
-    told = ("DENIED", "halted") if halted else ("NEW", None)
-    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [told]
+    expected = ("DENIED", "halted") if halted else ("NEW", None)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [expected]
     assert bool(book.theirs()) is not halted
     book.holds()
 
@@ -1090,7 +1090,7 @@ def struck(book, day, how, n):
 def recovered(book, day, fault=None, method="submit"):
     """Plays the remaining days, the first with a bad reply of the broker; returns the outcome."""
     book.run(day, fault=fault, method=method)
-    asked = set(book.asked)
+    calls = set(book.requests)
     for d in range(day, 24):
         if d > day:
             happens(book, d)
@@ -1101,7 +1101,7 @@ def recovered(book, day, fault=None, method="submit"):
             assert book.kind == "poor"
             assert any("may or may not" in why for why in book.locks()), book.locks()
             book.rests(d)
-            return f"{book.kind}: unknown, locked, for a person", asked
+            return f"{book.kind}: unknown, locked, for an operator", calls
         book.holds()
         if d == day:
             book.rests(d)
@@ -1110,23 +1110,23 @@ def recovered(book, day, fault=None, method="submit"):
     assert never or (trade["entry_qty"], trade["exit_qty"], trade["state"]) == (250, 250, "CLOSED")
     assert book.held() == 0
     book.close()
-    return f"{book.kind}: {'refused' if never else 'as if undisturbed'}", asked
+    return f"{book.kind}: {'refused' if never else 'as if undisturbed'}", calls
 
 
 @pytest.fixture(scope="module")
 def lengths(market, tmp_path_factory):
     """A function from a kind of broker to the number of points of an undisturbed run of each day."""
-    found = {}
+    counts = {}
 
     def measured(kind):
-        if kind not in found:
+        if kind not in counts:
             book = Book(market, make_settings({"A": {}}), kind, tmp_path_factory.mktemp("lengths"), at)
-            found[kind] = {}
+            counts[kind] = {}
             for day in (20, 21, 22, 23):
                 happens(book, day)
-                found[kind][day] = len(points(book, day))
+                counts[kind][day] = len(points(book, day))
             book.close()
-        return found[kind]
+        return counts[kind]
 
     return measured
 
@@ -1180,12 +1180,12 @@ def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, leng
                 landed[f"{kind}: left as another point had left it"] += 1
                 book.close()
                 continue
-            where, asked = recovered(book, day)
-            states[left] = how, n, asked
+            where, calls = recovered(book, day)
+            states[left] = how, n, calls
             landed[where] += 1
-    for how, n, asked in states.values():
+    for how, n, calls in states.values():
         for fault, method in RECOVERIES[1:]:
-            if method in asked and possible(kind, fault, method)[0] is not None:
+            if method in calls and possible(kind, fault, method)[0] is not None:
                 book = make(kind)
                 struck(book, day, how, n)
                 landed[recovered(book, day, fault, method)[0]] += 1

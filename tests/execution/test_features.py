@@ -230,12 +230,12 @@ def test_a_symbol_rests_after_a_loss(world):
     enter(world)
     world.bar(22, 97, 98, 95, 96)  # stopped out
     world.score(22, 50)
-    found = [reasons(world.trade(22))]
+    denials = [reasons(world.trade(22))]
     for day in (23, 24):
         world.bar(day, 96, 97, 95, 96)
         world.score(day, 50)
-        found.append(reasons(world.trade(day)))
-    assert found == [("cooldown",), ("cooldown",), ("score_beyond_threshold",)]
+        denials.append(reasons(world.trade(day)))
+    assert denials == [("cooldown",), ("cooldown",), ("score_beyond_threshold",)]
 
 
 def test_stops_in_a_row_give_the_whole_book_a_pause(new_world):
@@ -245,11 +245,11 @@ def test_stops_in_a_row_give_the_whole_book_a_pause(new_world):
     world.calm(range(1, 26), symbol="B")
     enter(world)
     world.bar(22, 97, 98, 95, 96)
-    found = []
+    denials = []
     for day in (22, 23, 24):
         world.score(day, 50, symbol="B")
-        found.append(reasons(world.trade(day), "B"))
-    assert found == [("stops_in_a_row",), ("stops_in_a_row",), ("score_beyond_threshold",)]
+        denials.append(reasons(world.trade(day), "B"))
+    assert denials == [("stops_in_a_row",), ("stops_in_a_row",), ("score_beyond_threshold",)]
 
 
 def test_the_same_entry_again_and_again_is_locked_until_a_person_unlocks_it(world):

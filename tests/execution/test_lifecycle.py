@@ -51,10 +51,10 @@ def quote(close, atr="2", age=0):
     return Quote("", NOW, D(str(close)), D(atr), age)
 
 
-def course(trade=LONG, found=None, at=None, *, exits=None, entry=None, front="", bars_left=5):
-    made = manage(
+def course(trade=LONG, given=None, at=None, *, exits=None, entry=None, front="", bars_left=5):
+    step = manage(
         trade,
-        score(50) if found is None else found,
+        score(50) if given is None else given,
         at,
         front=front,
         tick=D("0.01"),
@@ -63,7 +63,7 @@ def course(trade=LONG, found=None, at=None, *, exits=None, entry=None, front="",
         entry=EntrySettings(**(entry or {})),
         exits=ExitSettings(**(exits or {})),
     )
-    return (made.action, *made.reasons) if made.stop is None else (made.action, *made.reasons, made.stop)
+    return (step.action, *step.reasons) if step.stop is None else (step.action, *step.reasons, step.stop)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def course(trade=LONG, found=None, at=None, *, exits=None, entry=None, front="",
         ({}, ("HOLD", "already_open")),
         ({"trade": replace(LONG, exiting=True), "front": "NEW"}, ("HOLD", "exit_working")),
         ({"front": "NEW"}, ("EXIT", "contract_rolled")),
-        ({"found": score(-10.5)}, ("EXIT", "reversal")),
-        ({"found": score(-10.5), "exits": {"on_reversal": False}}, ("HOLD", "already_open")),
-        ({"found": score(-10.5, age=2)}, ("HOLD", "already_open", "score_stale")),
-        ({"found": score(50, veto="gap")}, ("HOLD", "already_open")),
-        ({"found": score(50, veto="gap"), "exits": {"on_veto": True}}, ("EXIT", "veto:gap")),
-        ({"found": score(50, veto="gap", age=2), "exits": {"on_veto": True}}, ("HOLD", "already_open", "score_stale")),
+        ({"given": score(-10.5)}, ("EXIT", "reversal")),
+        ({"given": score(-10.5), "exits": {"on_reversal": False}}, ("HOLD", "already_open")),
+        ({"given": score(-10.5, age=2)}, ("HOLD", "already_open", "score_stale")),
+        ({"given": score(50, veto="gap")}, ("HOLD", "already_open")),
+        ({"given": score(50, veto="gap"), "exits": {"on_veto": True}}, ("EXIT", "veto:gap")),
+        ({"given": score(50, veto="gap", age=2), "exits": {"on_veto": True}}, ("HOLD", "already_open", "score_stale")),
         ({"exits": {"max_bars": 5}}, ("HOLD", "already_open")),
         ({"exits": {"max_bars": 4}}, ("EXIT", "time_stop")),
         ({"exits": {"max_bars": 4}, "trade": replace(LONG, state="PENDING", age=1)}, ("HOLD", "already_open")),
@@ -134,14 +134,14 @@ def test_a_trailing_stop_is_rounded_towards_the_price_and_so_never_grows_the_ris
 def test_an_amendment_is_a_decision_and_an_exit_comes_before_it():
     exits = {"break_even": 1}
     assert course(at=quote(104), exits=exits) == ("AMEND", "break_even", D(100))
-    assert course(at=quote(104), exits=exits, found=score(-50)) == ("EXIT", "reversal")
+    assert course(at=quote(104), exits=exits, given=score(-50)) == ("EXIT", "reversal")
     assert course(at=quote(104, age=2), exits=exits) == ("HOLD", "already_open")  # a stale price moves nothing
     assert course(at=Quote("OTHER", NOW, D(104), D(2), 0), exits=exits) == ("HOLD", "already_open")
 
 
 def test_a_missing_score_does_not_keep_the_stop_from_following():
     missing = Score(NOW, None, None, None, None, 1, 0)
-    assert course(at=quote(104), exits={"break_even": 1}, found=missing) == ("AMEND", "break_even", D(100))
+    assert course(at=quote(104), exits={"break_even": 1}, given=missing) == ("AMEND", "break_even", D(100))
 
 
 @given(
@@ -155,8 +155,8 @@ def test_over_any_path_the_stop_only_ever_comes_nearer_and_stays_behind_the_clos
     exits = ExitSettings(trail_atr=D(trail), break_even=None if even is None else D(even))
     up = 1 if trade.side == "LONG" else -1
     for close in (D(c) / 100 for c in closes):
-        found = better_stop(trade, quote(close), tick=D(tick), exits=exits)
-        if found is not None:
-            assert trade.stop * up < found[1] * up < close * up
-            assert found[1] % D(tick) == 0
-            trade = replace(trade, stop=found[1])
+        amendment = better_stop(trade, quote(close), tick=D(tick), exits=exits)
+        if amendment is not None:
+            assert trade.stop * up < amendment[1] * up < close * up
+            assert amendment[1] % D(tick) == 0
+            trade = replace(trade, stop=amendment[1])

@@ -107,10 +107,10 @@ def test_an_entry_is_not_balanced_by_a_trade_that_is_left_at_the_same_instant():
 
 def test_an_entry_is_not_balanced_by_one_that_may_never_fill():
     pending = replace(held("B", qty=250), state="PENDING")  # 25,000 that the broker may still reject
-    found = ask({"A": -60.0}, trades=[pending, held("C", "SHORT", 50)], risk={"max_net_exposure": D("0.2999")})
-    assert [(d.symbol, d.reasons) for d in found if d.action == "DENIED"] == [("A", ("net_exposure",))]  # -30,000
-    found = ask({"A": -60.0, "B": 50.0, "C": -40.0}, risk={"max_net_exposure": D("0.3")})
-    assert [(d.symbol, d.action) for d in found] == [("A", "ENTER_SHORT"), ("B", "ENTER_LONG"), ("C", "DENIED")]
+    decisions = ask({"A": -60.0}, trades=[pending, held("C", "SHORT", 50)], risk={"max_net_exposure": D("0.2999")})
+    assert [(d.symbol, d.reasons) for d in decisions if d.action == "DENIED"] == [("A", ("net_exposure",))]  # -30,000
+    decisions = ask({"A": -60.0, "B": 50.0, "C": -40.0}, risk={"max_net_exposure": D("0.3")})
+    assert [(d.symbol, d.action) for d in decisions] == [("A", "ENTER_SHORT"), ("B", "ENTER_LONG"), ("C", "DENIED")]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_every_gate_that_was_asked_is_told_also_when_it_lets_pass():
 
 def test_what_one_entry_takes_of_a_group_the_next_one_lacks():
     groups = {"A": "metal", "B": "metal", "C": "energy"}
-    found = ask({"A": 90, "B": 80, "C": 70}, groups=groups, risk={"max_group_exposure": D("0.4")})
-    assert [(d.symbol, d.action) for d in found] == [("A", "ENTER_LONG"), ("B", "DENIED"), ("C", "ENTER_LONG")]
+    decisions = ask({"A": 90, "B": 80, "C": 70}, groups=groups, risk={"max_group_exposure": D("0.4")})
+    assert [(d.symbol, d.action) for d in decisions] == [("A", "ENTER_LONG"), ("B", "DENIED"), ("C", "ENTER_LONG")]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_what_one_entry_takes_of_a_group_the_next_one_lacks():
 )
 def test_a_loss_at_its_limit_stops_the_book(equity, peak, limit, expected):
     standing = replace(STANDING, account=replace(STANDING.account, equity=equity), peak_equity=peak)
-    found = breached(standing, RiskSettings(**RISK, max_drawdown=limit))
-    assert (found and found[0]) == expected
+    breach = breached(standing, RiskSettings(**RISK, max_drawdown=limit))
+    assert (breach and breach[0]) == expected
 
 
 def test_a_limit_entry_waits_at_a_better_price_and_is_sized_and_protected_from_there():
@@ -261,8 +261,8 @@ def test_what_pending_entries_will_cost_is_free_no_more(trade, qty):
 def test_what_an_entry_that_filled_in_part_may_still_fill_is_exposure():
     trade, limit = held("B", qty=100), {"max_gross_exposure": D("0.4")}  # 40,000, and A takes 25,000
     for coming, action in ((50, "ENTER_LONG"), (51, "DENIED")):
-        found = ask({"A": 50.0}, trades=[replace(trade, coming=D(coming))], risk=limit)
-        assert [(d.symbol, d.action) for d in found] == [("A", action), ("B", "HOLD")]
+        decisions = ask({"A": 50.0}, trades=[replace(trade, coming=D(coming))], risk=limit)
+        assert [(d.symbol, d.action) for d in decisions] == [("A", action), ("B", "HOLD")]
 
 
 @pytest.mark.parametrize(("age", "action"), [(0, "ENTER_LONG"), (1, "ENTER_LONG"), (2, "DENIED")])

@@ -79,8 +79,8 @@ def test_working_orders_and_limits_are_those_of_the_open_trades(book):
 
 
 def test_the_journal_tells_the_story_in_order(book):
-    told = report.journal(book.hub, "paper")
-    assert told["kind"].tolist() == [
+    journal = report.journal(book.hub, "paper")
+    assert journal["kind"].tolist() == [
         "decided",
         "decided",
         "accepted",
@@ -90,7 +90,7 @@ def test_the_journal_tells_the_story_in_order(book):
         "filled",
         "closed",
     ]
-    assert told["message"].tolist()[-1] == "trade 1 closed by stop: -1051.00 after fees"
+    assert journal["message"].tolist()[-1] == "trade 1 closed by stop: -1051.00 after fees"
     assert report.journal(book.hub, "paper", last=1)["kind"].tolist() == ["closed"]
 
 

@@ -144,12 +144,12 @@ class Faulty:
             if isinstance(answer, BaseException):
                 raise answer
             return answer
-        found = self.paper.submit(spec)
+        reply = self.paper.submit(spec)
         if spec.leg == leg:
             if isinstance(answer, BaseException):
                 raise answer
             return answer
-        return found
+        return reply
 
 
 PULLED = KeyboardInterrupt("the plug")

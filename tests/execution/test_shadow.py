@@ -37,8 +37,8 @@ def test_a_shadow_decides_and_journals_as_if_and_sends_nothing(shadow):
     assert [(o["state"], o["qty"], o["reason"]) for o in shadow.orders("ENTRY")] == [
         ("REJECTED", 250, "shadow: computed and journalled, not sent")
     ]
-    told = shadow.sql("SELECT kind FROM trading.journal WHERE book = :b ORDER BY journal_id", b=shadow.scope)
-    assert {"decided", "rejected"} <= {row["kind"] for row in told}
+    rows = shadow.sql("SELECT kind FROM trading.journal WHERE book = :b ORDER BY journal_id", b=shadow.scope)
+    assert {"decided", "rejected"} <= {row["kind"] for row in rows}
     assert {name.split()[0] for name in shadow.remote.requests} == {"GET"}
     assert shadow.locks() == []  # other positions there do not concern it
 

@@ -32,7 +32,7 @@ def instrument(**changes):
 
 
 def plan(terms, **changes):
-    asked = {
+    arguments = {
         "side": "LONG",
         "price": D(100),
         "distance": D(4),
@@ -43,7 +43,7 @@ def plan(terms, **changes):
         "max_notional": D(100),
         "fx": D(1),
     }
-    return size(terms, **(asked | changes))
+    return size(terms, **(arguments | changes))
 
 
 def test_a_plain_equity():
@@ -229,10 +229,10 @@ def test_sizing_never_exceeds_risk_or_caps_and_stays_on_tick_and_lot(
 
 @given(st.sampled_from(["LONG", "SHORT"]), prices, distances)
 def test_levels_that_a_coarse_tick_would_merge_are_refused(side, price, distance):
-    found = levels(side, price, distance, D(1), D(100))
-    if found is not None:
-        assert abs(price - found[0]) <= distance
-        assert abs(price - found[1]) <= distance
+    stop_and_target = levels(side, price, distance, D(1), D(100))
+    if stop_and_target is not None:
+        assert abs(price - stop_and_target[0]) <= distance
+        assert abs(price - stop_and_target[1]) <= distance
 
 
 FUTURE = {"futures": "F", "signal_market": "futures", "trade_market": "futures", "margin": D("0.1")}
@@ -242,11 +242,17 @@ def test_a_volatility_target_for_a_future_in_yen():
     # 20 % x 10 % of 1,000,000 EUR is 20,000 EUR a year. The index moves 7,650 points a year, 1,000 JPY a point, 165 JPY
     # a euro: a contract moves 46,363.64 EUR: 0.431 contracts, floored to none
     terms = instrument(**FUTURE, currency="JPY", multiplier=D(1000), tick=D(5))
-    asked = {"price": D(38_250), "distance": D(617), "equity": D(1_000_000), "fx": 1 / D(165), "volatility": D(7_650)}
-    assert plan(terms, **asked, target_volatility=D("0.02")) == "lot_zero"
+    arguments = {
+        "price": D(38_250),
+        "distance": D(617),
+        "equity": D(1_000_000),
+        "fx": 1 / D(165),
+        "volatility": D(7_650),
+    }
+    assert plan(terms, **arguments, target_volatility=D("0.02")) == "lot_zero"
     # the mini contract has a tenth of the multiplier: 4.31 -> 4, where 1 % risk would take 26
     mini = instrument(**FUTURE, currency="JPY", multiplier=D(100), tick=D(5))
-    p = plan(mini, **asked, target_volatility=D("0.02"))
+    p = plan(mini, **arguments, target_volatility=D("0.02"))
     assert (p.qty, p.capped_by) == (4, "volatility")
 
 

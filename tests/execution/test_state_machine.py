@@ -1,7 +1,7 @@
 """
 A book lives through anything, in any order: days, scores, partial fills, lost answers, kills, a lost database, halts,
 stops that end by themselves, a person who clears locks, an old executor that writes after a newer one. Whatever came
-before, after the next run the invariants hold. I3 and I12 are asked at each message (tests/execution/book.py).
+before, after the next run the invariants hold. I3 and I12 are checked at each message (tests/execution/book.py).
 """
 
 import random
@@ -200,7 +200,7 @@ class Life(RuleBasedStateMachine):
 
     def exposure(self, symbols):
         """symbol -> signed notional of positions and live entries, at the newest close."""
-        found = {}
+        notionals = {}
         for symbol in symbols:
             pending = sum(
                 (o["qty"] - o["cum_qty"]) * (1 if o["side"] == "BUY" else -1)
@@ -212,8 +212,8 @@ class Life(RuleBasedStateMachine):
                 s=symbol,
                 at=at(self.day),
             )[0]["close"]
-            found[symbol] = (self.book.held(symbol) + pending) * Decimal(repr(close))
-        return found
+            notionals[symbol] = (self.book.held(symbol) + pending) * Decimal(repr(close))
+        return notionals
 
     def at_rest(self):
         """The next undisturbed run, and the invariants after it."""
@@ -247,40 +247,42 @@ def test_whatever_happens_the_invariants_hold_after_the_next_run(market, tmp_pat
     )
 
 
-def until_told(book, day, told, many):
+def until_reported(book, day, reported, many):
     for _ in range(many + 1):
-        if len(told) < many:
+        if len(reported) < many:
             book.run(day)
-    assert len(told) == many, f"{len(told)} of {many} fills are told, and no run asks for more: {book.orders()}"
+    assert len(reported) == many, (
+        f"{len(reported)} of {many} fills are reported, and no run requests more: {book.orders()}"
+    )
 
 
 def lived(market, folder, prices, order, step):
     """
-    An entry and an exit, each filled in as many parts as there are ``prices``; their fills are told in ``order``,
-    ``step`` more at each run. What the trade came to.
+    An entry and an exit, each filled in as many parts as there are ``prices``; their fills are reported in ``order``,
+    ``step`` more at each run. Returns the resulting trade.
     """
     book = Book(market["unique"], make_settings({"A": {}}), "unique", folder, at)
-    told, fills = [], type(book.remote).fills
+    reported, fills = [], type(book.remote).fills
 
     def some(since):
-        found = {f.exec_id: f for f in fills(book.remote, since)}
-        new = [i for i in found if i not in told]
-        told.extend([new[n] for n in order if n < len(new)][:step])
-        return [found[i] for i in told if i in found]
+        by_id = {f.exec_id: f for f in fills(book.remote, since)}
+        new = [i for i in by_id if i not in reported]
+        reported.extend([new[n] for n in order if n < len(new)][:step])
+        return [by_id[i] for i in reported if i in by_id]
 
     book.remote.fills = some
     book.score(20, 50)
     book.run(20)
     for number, price in enumerate(prices):
         book.price(21, price, most=None if number == len(prices) - 1 else 40)
-    until_told(book, 21, told, len(prices))
+    until_reported(book, 21, reported, len(prices))
     book.holds()
     book.score(22, -50)
     book.run(22)
     for number, price in enumerate(prices):
         book.price(23, price, most=None if number == len(prices) - 1 else 30)
     book.score(23, 0)
-    until_told(book, 23, told, 2 * len(prices))
+    until_reported(book, 23, reported, 2 * len(prices))
     book.run(23)
     book.holds()
     book.rests(23)
