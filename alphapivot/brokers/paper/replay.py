@@ -120,7 +120,7 @@ class Replay:
             for p in (row.open, row.high, row.low, row.close)
         )
         volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
-        bar = Bar(row.start, row.ts, o, h, low, cast("Decimal", close), volume)
+        bar = Bar(start=row.start, ts=row.ts, open=o, high=h, low=low, close=cast("Decimal", close), volume=volume)
         share, room = self._settings.max_volume_share, None
         if share is not None and volume is not None:
             room = to_tick(share * volume, terms.lot, ROUND_FLOOR)

@@ -172,7 +172,7 @@ def _protect(
     elif placeable and stop["state"] in WORKING and _differs(stop, qty, trade["stop"]):
         yield Replace(stop, filled(stop) + qty, trade["stop"]) if caps.atomic_replace else Cancel(stop)
     if target is None and trade["target"] is not None and "EXIT" not in live:
-        yield Place("TARGET", _exit_side(trade), "LIMIT", qty, trade["target"], held=True)
+        yield Place(leg="TARGET", side=_exit_side(trade), kind="LIMIT", qty=qty, price=trade["target"], held=True)
     elif target is not None and caps.atomic_replace and target["state"] in WORKING:
         moved = _differs(target, qty, trade["target"])
         yield from [Replace(target, filled(target) + qty, trade["target"])] if moved else []
@@ -185,7 +185,7 @@ def _new_stop(
     stop, last_exit = _newest(orders, "STOP"), _newest(orders, "EXIT")
     if not stop or stop["state"] != "REJECTED":
         if placeable:
-            yield Place("STOP", _exit_side(trade), "STOP", qty, trade["stop"])
+            yield Place(leg="STOP", side=_exit_side(trade), kind="STOP", qty=qty, price=trade["stop"])
     elif last_exit and last_exit["state"] == "REJECTED":
         yield Lock(f"trade {trade['trade_id']} is open, and the broker rejected both its stop and its exit")
     elif is_open and not exiting:
@@ -205,7 +205,7 @@ def _overshot(trade: Row, exits: Sequence[Row], excess: Decimal, *, is_open: boo
     if same_side:
         yield from (Drop(o, "overshot") if local(o) else Cancel(o) for o in same_side if o["state"] not in IN_FLIGHT)
     elif is_open and not exits:
-        yield Place("EXIT", closing_side, "MARKET", excess, None, "both_legs_filled")
+        yield Place(leg="EXIT", side=closing_side, kind="MARKET", qty=excess, price=None, reason="both_legs_filled")
     elif is_open:
         yield from (Send(o, excess) for o in exits if o["state"] == "CREATED")
 
@@ -222,7 +222,7 @@ def _end_leg(order: Row, orders: Sequence[Row]) -> Action:
 
 
 def _market(trade: Row, qty: Decimal, reason: str) -> Place:
-    return Place("EXIT", _exit_side(trade), "MARKET", qty, None, reason)
+    return Place(leg="EXIT", side=_exit_side(trade), kind="MARKET", qty=qty, price=None, reason=reason)
 
 
 def _exit_side(trade: Row) -> Side:

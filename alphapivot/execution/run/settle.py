@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from alphapivot.brokers.base import Accepted, NotSent, Rejected, Throttled
+from alphapivot.brokers.base import Accepted, NotSent, Rejected, Side, Throttled
 from alphapivot.errors import TradingHalted, Unavailable
 from alphapivot.execution.book import control, ledger, orders
 from alphapivot.execution.book.states import TERMINAL, WORKING, local
@@ -146,7 +146,8 @@ def _leave(
     ]
     if rejected:  # no retry in this run: keep its protection
         return []
-    return [Place("EXIT", "SELL" if trade["side"] == "LONG" else "BUY", "MARKET", open_qty, None, reason)]
+    side: Side = "SELL" if trade["side"] == "LONG" else "BUY"
+    return [Place(leg="EXIT", side=side, kind="MARKET", qty=open_qty, price=None, reason=reason)]
 
 
 def _execute(session: Session, steps: Sequence[Step]) -> None:
