@@ -1,7 +1,7 @@
 """
 The market data and scores of one run: from the hub or, in a backtest, from data read beforehand.
 
-Both return the same values to the last bit; tests/research/test_backtest_market.py checks that.
+Both return the same values to the last bit; tests/research/test_backtest_engine.py checks that.
 """
 
 from __future__ import annotations
