@@ -69,7 +69,7 @@ def test_a_wait_for_another_writer_is_told(hub, capsys, monkeypatch):
         time.sleep(0.5)
     other.join(10)
     told = capsys.readouterr().err
-    assert told == "waiting for a write to the database that is under way; " + write.CANCEL + "\n"
+    assert told == "waiting for another write to the database to finish; " + write.CANCEL + "\n"
 
 
 def test_a_wait_for_another_process_is_told_with_its_end(hub, capsys, monkeypatch):

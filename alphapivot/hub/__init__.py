@@ -1,8 +1,8 @@
 """
-The hub: the one database through which all components meet.
+The hub: the one database that all components share.
 
-``connect()`` gives this process's Hub: ALPHAPIVOT_DATABASE__URL, else ``[database] url`` of the config file, else the
-embedded server, which starts by itself. Nothing connects at import.
+``connect()`` returns this process's Hub: ALPHAPIVOT_DATABASE__URL, else ``[database] url`` of the config file, else the
+embedded server, which starts on demand. Nothing connects at import.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from alphapivot.frames import Frame
     from alphapivot.hub.bulk.read import Readers
 
-WORKERS = 10  # connections of one process: as many threads as work at once (see embedded.SETTINGS for the sum)
-STATEMENT_TIMEOUT = "10min"  # a Prefect time-out does not end a thread that waits for the database; this does
+WORKERS = 10  # connections per process, one per thread that works at once (embedded.SETTINGS adds them up)
+STATEMENT_TIMEOUT = "10min"  # a Prefect timeout does not end a thread that waits for the database; this does
 OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT} -c timezone=UTC -c lock_timeout=2min"
 
 
 class Hub:
-    """One database: ``engine`` (SQLAlchemy, psycopg 3) for statements, ``read`` for bulk. Its repr hides secrets."""
+    """One database: ``engine`` (SQLAlchemy, psycopg 3) for statements, ``read`` for bulk reads. repr hides secrets."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -51,21 +51,21 @@ class Hub:
             keepalives_idle=30,
         )
         self.engine = sqlalchemy.create_engine(
-            "postgresql+psycopg://",  # the address stays in `creator`, so that no repr and no error can show it
+            "postgresql+psycopg://",  # the URL stays in `creator`, so that no repr or error can show it
             creator=self.dbapi,
             pool_size=WORKERS,
             max_overflow=0,
             pool_timeout=120,
             pool_pre_ping=True,
         )
-        event.listen(self.engine, "handle_error", self._replaced, retval=True)
+        event.listen(self.engine, "handle_error", self._translate, retval=True)
         self._readers: Readers | None = None
-        self.shared = Shared()  # reads of what cannot change any more
-        self.common = Shared(keep=16)  # what all symbols have in common: a short column for each pillar and timeframe
-        self._making = threading.Lock()
+        self.shared = Shared()  # reads whose result can no longer change
+        self.common = Shared(keep=16)  # values common to all symbols: a short column per pillar and timeframe
+        self._readers_lock = threading.Lock()
 
     def dbapi(self, **options: Any) -> psycopg.Connection:
-        """A connection of its own, outside the pool: for advisory locks that must not outlive their holder."""
+        """A new connection outside the pool: for advisory locks that must not outlive their holder."""
         try:
             return psycopg.connect(self._conninfo, **options)
         except psycopg.OperationalError as error:
@@ -77,7 +77,7 @@ class Hub:
         where: sql.Composable | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """The rows of a frame's table, in no order, with the frame's dtypes (NULL numbers are NaN)."""
+        """The rows of a frame's table, unordered, with the frame's dtypes (NULL numbers are NaN)."""
         from alphapivot.hub.bulk import read  # noqa: PLC0415 - ADBC and Arrow take a second to import
 
         return self.query(read.select(frame, where, columns))
@@ -92,37 +92,37 @@ class Hub:
         """This hub's ADBC connections."""
         from alphapivot.hub.bulk import read  # noqa: PLC0415 - as above
 
-        with self._making:
+        with self._readers_lock:
             if self._readers is None:
                 self._readers = read.Readers(self._conninfo, self.unavailable)
         return self._readers
 
     def migrate(self) -> list[str]:
-        """Applies what is new in sql/; returns the names of the files. Raises ConfigError: see ``hub.migrate``."""
-        from alphapivot.hub.server import migrate, restrain  # noqa: PLC0415 - only who migrates needs them
+        """Applies the new files in sql/; returns their names. Raises ConfigError: see ``hub.server.migrate``."""
+        from alphapivot.hub.server import migrate, restrain  # noqa: PLC0415 - only a migration needs them
 
         with self.errors(), self.dbapi(autocommit=True) as connection:
-            restrain.restrain(connection)  # before we wait for a lock that it may hold
-            connection.execute("SET statement_timeout = 0")  # to move years of bars into a hypertable takes its time
+            restrain.restrain(connection)  # before we wait for a lock that the reader may hold
+            connection.execute("SET statement_timeout = 0")  # moving years of bars into a hypertable takes long
             return migrate.migrate(connection)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns the driver's operational errors into Unavailable, for code that works beneath SQLAlchemy."""
+        """Turns the driver's operational errors into Unavailable, for code that bypasses SQLAlchemy."""
         try:
             yield
         except psycopg.OperationalError as error:
             raise self.unavailable(error) from error
 
     def unavailable(self, error: BaseException) -> Unavailable:
-        """What a person reads when the database cannot be reached or does not answer."""
+        """The error for a database that is unreachable or does not answer."""
         return Unavailable(
-            f"the database {self} does not answer: {_reason(error)}. Does it run, and is it the one that is meant "
-            "(`alphapivot db url`)? Without [database] url the embedded server starts by itself",
+            f"the database {self} does not answer: {_reason(error)}. Is the server running, and is this the right "
+            "database (`alphapivot db url`)? Without [database] url the embedded server starts automatically",
         )
 
     def close(self) -> None:
-        """Gives back every connection."""
+        """Closes every connection."""
         self.engine.dispose()
         if self._readers is not None:
             self._readers.close()
@@ -134,24 +134,24 @@ class Hub:
         self.close()
 
     def __repr__(self) -> str:
-        known = psycopg.conninfo.conninfo_to_dict(self.url)
-        return f"{known.get('dbname', '')} at {known.get('host', 'localhost')}:{known.get('port', 5432)}"
+        parts = psycopg.conninfo.conninfo_to_dict(self.url)
+        return f"{parts.get('dbname', '')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
 
-    def _replaced(self, context: ExceptionContext) -> Unavailable | None:
-        """What SQLAlchemy raises in place of the driver's error: None leaves its own."""
-        if context.is_pre_ping:  # the pool itself replaces the connection
+    def _translate(self, context: ExceptionContext) -> Unavailable | None:
+        """What SQLAlchemy raises in place of the driver's error; None keeps SQLAlchemy's own."""
+        if context.is_pre_ping:  # the pool replaces the connection itself
             return None
         original = context.original_exception
         return self.unavailable(original) if isinstance(original, psycopg.OperationalError) else None
 
 
 def connect() -> Hub:
-    """This process's Hub, made once for each address; the schema is up to date. Raises Unavailable, ConfigError."""
+    """This process's Hub, created once per URL, with its schema up to date. Raises Unavailable, ConfigError."""
     return _connect(address(), os.getpid())
 
 
 def address() -> str:
-    """Where the hub of this process is; the embedded server is started, its database made, nothing migrated."""
+    """The hub's URL. Starts the embedded server and creates its database where needed; migrates nothing."""
     section = read.database()
     return section.url.get_secret_value() if section.url else _embedded(section.name)
 
@@ -172,7 +172,9 @@ def _embedded(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _address(name: str, _folder: Path, _since: int | None) -> str:  # each step asks: look again only at another server
+def _address(
+    name: str, _folder: Path, _since: int | None
+) -> str:  # called by each step: look again only when the server has changed
     from alphapivot.hub.server import embedded  # noqa: PLC0415 - needless where a url is configured
 
     return embedded.start().database(name)

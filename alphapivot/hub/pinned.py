@@ -1,9 +1,8 @@
 """
-A hub whose every statement goes through one connection, in one transaction that lasts until ``commit``.
+A hub that sends every statement through one connection, in one transaction that lasts until ``commit``.
 
-For work that nobody else sees before it is done, such as a backtest: no connection is fetched and given back for each
-statement, no commit waits for the disk, what cannot have changed is not asked again, and what breaks off has never
-happened since the last ``commit``.
+For work that nobody else sees before it is done, such as a backtest: no pool checkout per statement, no commit that
+waits for the disk, no repeated query whose result cannot have changed; an abort rolls back to the last ``commit``.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class PinnedConnection:
-    """The one connection, as an Engine would give it: to close it or to end its transaction does nothing."""
+    """The one connection, as an Engine would return it: closing it or ending its transaction does nothing."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
-        self._remembered = Remembered(conn)
-        self.execute = self._remembered.execute
-        self.forget = self._remembered.forget
+        cache = Remembered(conn)
+        self.execute = cache.execute
+        self.forget = cache.forget
 
     def begin(self) -> AbstractContextManager[PinnedConnection]:
         return nullcontext(self)
@@ -42,41 +41,41 @@ class PinnedConnection:
 
 
 class OneConnection:
-    """Stands where an Engine is expected."""
+    """Takes the place of an Engine."""
 
-    def __init__(self, lent: PinnedConnection) -> None:
-        self._lent = lent
+    def __init__(self, pinned: PinnedConnection) -> None:
+        self._pinned = pinned
 
     def connect(self) -> PinnedConnection:
-        return self._lent
+        return self._pinned
 
     def begin(self) -> PinnedConnection:
-        return self._lent
+        return self._pinned
 
 
 class Pinned(Hub):
-    """The hub at ``url`` on one connection of its own; its locks end with it. Bulk reads see what is committed."""
+    """The hub at ``url`` on one dedicated connection, which holds its locks. Bulk reads see committed rows only."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._pool = self.engine
         self._conn = self._pool.connect()
-        self._conn.execute(text("SET SESSION synchronous_commit = off"))  # what a lost server forgets is made again
-        self._lent = PinnedConnection(self._conn)
-        self.engine = cast("Engine", OneConnection(self._lent))
+        self._conn.execute(text("SET SESSION synchronous_commit = off"))  # a crash loses only what can be recomputed
+        self._pinned = PinnedConnection(self._conn)
+        self.engine = cast("Engine", OneConnection(self._pinned))
 
     @property
     def driver(self) -> psycopg.Connection:
-        """The connection beneath, in the same transaction."""
+        """The driver's connection, in the same transaction."""
         return cast("psycopg.Connection", self._conn.connection.driver_connection)
 
     def commit(self) -> None:
-        """All since the last commit stays."""
+        """Commits everything since the last commit."""
         self._conn.commit()
-        self._lent.forget()  # what others may write too, such as the kill switch
+        self._pinned.forget()  # others may have written too, such as the kill switch
 
     def close(self) -> None:
-        """Gives up what was not committed."""
+        """Rolls back what was not committed."""
         self._conn.close()
         self.engine = self._pool
         super().close()

@@ -1,8 +1,7 @@
 """
-Reads whose answer cannot have changed are answered from memory: until a statement of this connection writes to one of
-their tables, or everything is forgotten.
+A query cache: results are reused until a statement of this connection writes to one of their tables, or ``forget``.
 
-For a connection that alone writes what is read through it, such as a backtest's: its book is locked.
+Only for a connection that is the sole writer of the tables read through it, such as a backtest's: its book is locked.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ if TYPE_CHECKING:
 
 TABLE = re.compile(r"\b((?:trading|paper)\.[a-z_]+)\b(?!\()")
 WRITTEN = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+((?:trading|paper)\.[a-z_]+)")
-WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|SET|TRUNCATE)\b")
-# an answer may change by itself, or for a table of which others write
-CHANGING = re.compile(r"\bpg_|clock_timestamp|now\(|\b(?:market|signals|ops|research|api)\.")
+MODIFIES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|SET|TRUNCATE)\b")
+# results that may change without a write of ours: functions of time, tables with other writers
+VOLATILE = re.compile(r"\bpg_|clock_timestamp|now\(|\b(?:market|signals|ops|research|api)\.")
 
-TRIGGERED = {"trading.orders", "trading.fill", "trading.trade"}  # whose writes trading.position follows
+TRIGGERED = {"trading.orders", "trading.fill", "trading.trade"}  # their triggers write trading.position
 
 
 @lru_cache(maxsize=512)
 def _tables(query: str) -> tuple[frozenset[str], frozenset[str] | None]:
-    """The tables that a statement writes to; those that it reads, None where its answer may not be kept."""
+    """The tables that a statement writes; the tables it reads, or None where its result may not be cached."""
     written = frozenset(WRITTEN.findall(query))
     written |= {"trading.position"} if written & TRIGGERED else set()
-    if written or WRITES.search(query) or CHANGING.search(query):
+    if written or MODIFIES.search(query) or VOLATILE.search(query):
         return written, None
     return written, frozenset(TABLE.findall(query))
 
 
 class Remembered:
-    """Executes statements on ``conn``, or knows their answer."""
+    """Executes statements on ``conn``, or returns their cached results."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
-        self._answers: dict[tuple[str, str], FrozenResult[Any]] = {}
-        self._stand_on: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        self._results: dict[tuple[str, str], FrozenResult[Any]] = {}
+        self._keys_of: dict[str, set[tuple[str, str]]] = defaultdict(set)  # table -> results that read it
 
     def execute(self, statement: TextClause, parameters: Any = None, **options: Any) -> Result[Any]:
         """As ``Connection.execute``."""
@@ -51,25 +50,26 @@ class Remembered:
         written, read = _tables(query)
         if read is None:
             result = self._conn.execute(statement, parameters, **options)
-            if len(WRITTEN.findall(query)) > 1 or result.rowcount:  # of several only the last one's rows are counted
+            if len(WRITTEN.findall(query)) > 1 or result.rowcount:  # of several writes only the last is counted
                 self._forget(written)
             return result
         key = query, _key(parameters)
-        known = self._answers.get(key)
-        if known is None:
-            known = self._answers[key] = self._conn.execute(statement, parameters, **options).freeze()
+        cached = self._results.get(key)
+        if cached is None:
+            cached = self._results[key] = self._conn.execute(statement, parameters, **options).freeze()
             for table in read:
-                self._stand_on[table].add(key)
-        return known()
+                self._keys_of[table].add(key)
+        return cached()
 
     def forget(self) -> None:
-        self._answers.clear()
-        self._stand_on.clear()
+        """Drops every cached result."""
+        self._results.clear()
+        self._keys_of.clear()
 
     def _forget(self, tables: frozenset[str]) -> None:
         for table in tables:
-            for key in self._stand_on.pop(table, ()):
-                self._answers.pop(key, None)
+            for key in self._keys_of.pop(table, ()):
+                self._results.pop(key, None)
 
 
 def _key(parameters: Mapping[str, Any] | None) -> str:

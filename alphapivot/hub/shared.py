@@ -1,4 +1,4 @@
-"""What several threads ask for at once is made once: the pillars of a run, each in its thread, read the same bars."""
+"""Computes once what several threads request at once: the pillars of a run, each in its thread, read the same bars."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any
 
 class Shared:
     """
-    Results by key, made by whoever asks first while the others wait; of an error nobody but its maker knows.
+    Results by key, computed by the first caller while the others wait; an error reaches only the caller that computed.
 
-    Nothing is held beyond its last user, but for the ``keep`` newest: memory is what the askers hold anyway. A key must
-    say all that the result depends on, and nobody may write into what they are given.
+    Weak references: a result lives as long as a caller holds it, the ``keep`` newest longer. A key must cover all that
+    the result depends on, and callers must not modify what they get.
     """
 
     def __init__(self, keep: int = 0) -> None:
         self._lock = threading.Lock()
-        self._made: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._making: weakref.WeakValueDictionary[Hashable, _Turn] = weakref.WeakValueDictionary()
-        self._kept: deque[Any] = deque(maxlen=keep)
+        self._results: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
+        self._turns: weakref.WeakValueDictionary[Hashable, _Turn] = weakref.WeakValueDictionary()
+        self._newest: deque[Any] = deque(maxlen=keep)
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
-            turn = self._making.setdefault(key, _Turn())
+            turn = self._turns.setdefault(key, _Turn())
         with turn.lock:
-            found = self._made.get(key)
-            if found is None:
-                found = make()
-                self._made[key] = found
-                self._kept.append(found)
-            return found
+            result = self._results.get(key)
+            if result is None:
+                result = make()
+                self._results[key] = result
+                self._newest.append(result)
+            return result
 
 
 class _Turn:
-    """A lock that can be held weakly."""
+    """A lock that can be referenced weakly."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

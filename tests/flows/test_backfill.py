@@ -179,7 +179,7 @@ def tells_that_it_is_gone():
             break
         time.sleep(0.1)
     assert state == "failed"
-    assert "without a word" in count(hub, "SELECT message FROM ops.run WHERE kind = 'backfill'")
+    assert "its process died" in count(hub, "SELECT message FROM ops.run WHERE kind = 'backfill'")
 
 
 def test_two_processes_never_work_at_one_backfill(environ, in_pieces):

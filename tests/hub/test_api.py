@@ -115,7 +115,7 @@ def test_a_long_transaction_of_the_reader_ends_with_our_next_command_and_a_short
     hub.migrate()
     assert alive(as_reader)
     with hub.dbapi(autocommit=True) as ours, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "LONGEST", "0 seconds")
+        patch.setattr(restrain, "LONGEST", "0 seconds")
         assert restrain.restrain(ours) == 1
     assert not alive(as_reader)
 

@@ -24,7 +24,7 @@ OLDER = Path("/usr/lib/postgresql/15/bin")
 
 
 def fill(hub: Hub) -> dict:
-    """Bars, and a restatement of them; what the hub then holds."""
+    """Writes bars and a restatement of them; returns the digests of all tables."""
     run = ops.begin_run(
         hub, "r", kind="test", scope="live", as_of=datetime.now(UTC), config={}, config_hash="", code_version=""
     )
@@ -84,9 +84,9 @@ def older(home_root):
     if not (OLDER / "initdb").exists():
         pytest.skip(f"there is no PostgreSQL 15 in {OLDER}")
     folder = home_root / "older"
-    user = next((known for known in pwd.getpwall() if known.pw_name == "postgres"), None)
+    user = next((user for user in pwd.getpwall() if user.pw_name == "postgres"), None)
     if user is None or os.geteuid() != 0:
-        pytest.skip("to run it as user postgres takes root and such a user")
+        pytest.skip("running it as user postgres takes root and such a user")
     folder.mkdir()
     shutil.chown(folder, user.pw_uid, user.pw_gid)
     with socket.socket() as probe:

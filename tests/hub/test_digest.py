@@ -1,4 +1,4 @@
-"""Digests tell what was made, not when: the same market and config give the same ones in every fresh database."""
+"""Digests depend on results, not on when: equal market and config give equal digests in every fresh database."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
 
 @pytest.fixture
 def two(server_url, template, monkeypatch):
-    """What two databases hold after the same session."""
+    """The URLs of two databases and their digests after the same session."""
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
-    held, urls = [], [server_url("digest", template=template) for _ in range(2)]
+    digests, urls = [], [server_url("digest", template=template) for _ in range(2)]
     for url in urls:
         monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", url)
         replay.session(process.configure(), datetime.fromisoformat("2025-04-03T23:30:00Z"))
         with Hub(url) as hub:
-            held.append(digest.tables(hub))
-    return urls, held
+            digests.append(digest.tables(hub))
+    return urls, digests
 
 
 def test_the_same_session_has_the_same_digests_in_two_databases_and_another_value_has_not(two):
     urls, (first, second) = two
     assert first["trading.decision"].rows == 4
-    assert {name: (held.rows, held.digest) for name, held in first.items()} == {
-        name: (held.rows, held.digest) for name, held in second.items()
+    assert {name: (table.rows, table.digest) for name, table in first.items()} == {
+        name: (table.rows, table.digest) for name, table in second.items()
     }
-    assert first["market.bar"].whole != second["market.bar"].whole  # which were written at another time
+    assert first["market.bar"].whole != second["market.bar"].whole  # they were written at different times
     with Hub(urls[1]) as hub:
         with hub.dbapi(autocommit=True) as connection:
             connection.execute(

@@ -1,4 +1,4 @@
-"""The embedded server: started by whoever needs it, shared, and safe from those who die."""
+"""The embedded server: started on demand, shared, and independent of the process that started it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(not ROOT, reason="only root drops to another user")
 
 @pytest.fixture
 def folder(home_root, request):
-    """A home of its own, whose server is stopped in the end."""
+    """A separate home, whose server is stopped at the end."""
     folder = home_root / f"own-{os.getpid()}-{request.node.name[:40]}" / "postgres"
     yield folder
     if folder.exists():
@@ -206,7 +206,7 @@ def test_the_connections_of_all_parts_fit(server):
 
 def test_a_home_that_cannot_be_made_is_an_error_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unavailable, match=r"cannot be made: .*ALPHAPIVOT_HOME"):
+    with pytest.raises(Unavailable, match=r"cannot be created: .*ALPHAPIVOT_HOME"):
         embedded.start(tmp_path / "file" / "postgres")
 
 

@@ -1,4 +1,4 @@
-"""One connection to the hub for a process: found by itself, mended by itself, and silent about its password."""
+"""A process's hub: found automatically, reconnecting, and silent about its password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alphapivot.hub.tables import ops
 
 
 def kill_connections(hub):
-    """As a restart of the server, or a firewall, does."""
+    """Does what a restart of the server or a firewall does."""
     with psycopg.connect(hub.url, autocommit=True) as other:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         other.execute(f"SELECT pg_terminate_backend(pid) {others}")
@@ -119,7 +119,7 @@ def test_connect_gives_one_migrated_hub_for_an_address(server_url, monkeypatch):
 
 
 def test_connect_starts_the_embedded_server_where_no_url_is_configured(home_root):
-    """In a process of its own, for a hub is kept for a process's life."""
+    """In its own process, since a hub is cached for a process's life."""
     checkout = Path(__file__).parents[2]
     home = home_root / "connects"
     code = (

@@ -1,4 +1,4 @@
-"""A database of one's own: real roles on real servers, of every PostgreSQL that this machine has."""
+"""The user's own database: real roles on real servers, of every PostgreSQL on this machine."""
 
 from __future__ import annotations
 

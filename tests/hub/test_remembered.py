@@ -1,4 +1,4 @@
-"""Reads that cannot have changed are answered from memory: against the same statements on a plain connection."""
+"""The query cache returns what a plain connection would."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IDLE = text("UPDATE trading.lease SET fence = fence + 1 WHERE book = 'nobody'")
 
 
 @pytest.fixture
-def asked(hub):
-    """A pinned hub, and the statements that have reached its server."""
+def pinned(hub):
+    """A pinned hub, and the statements that reach its server."""
     with Pinned(hub.url) as desk:
-        seen = []
-        event.listen(desk._pool, "before_cursor_execute", lambda *a: seen.append(a[2]))
-        yield desk, seen
+        statements = []
+        event.listen(desk._pool, "before_cursor_execute", lambda *a: statements.append(a[2]))
+        yield desk, statements
 
 
 def fence(desk, book="b"):
@@ -32,24 +32,24 @@ def write(desk, statement=RAISE, **parameters):
         conn.execute(statement, parameters)
 
 
-def test_a_read_is_asked_once_until_its_table_is_written(asked):
-    desk, seen = asked
+def test_a_read_is_asked_once_until_its_table_is_written(pinned):
+    desk, statements = pinned
     write(desk, book="b")
-    seen.clear()
+    statements.clear()
     assert [fence(desk) for _ in range(3)] == [1, 1, 1]
-    assert len(seen) == 1
+    assert len(statements) == 1
     assert fence(desk, "other") is None
-    assert len(seen) == 2  # another book is another question
+    assert len(statements) == 2  # another book is another query
     write(desk, IDLE)
     assert fence(desk) == 1
-    assert len(seen) == 3  # that wrote nothing
+    assert len(statements) == 3  # IDLE wrote nothing
     write(desk, book="b")
     assert [fence(desk), fence(desk)] == [2, 2]
-    assert len(seen) == 5
+    assert len(statements) == 5
 
 
-def test_what_others_may_have_written_is_asked_again_after_a_commit(asked, hub):
-    desk, _ = asked
+def test_what_others_may_have_written_is_asked_again_after_a_commit(pinned, hub):
+    desk, _ = pinned
     write(desk, book="b")
     assert fence(desk) == 1
     desk.commit()

@@ -1,4 +1,4 @@
-"""From where a pillar scores again: what is restated counts, but not volume that still settles."""
+"""Where rescoring starts: restated bars count, except volume that still settles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bars():
 
 @pytest.fixture
 def again(hub):
-    """Scored once, then written with one bar changed: the instant after which scores are made again."""
+    """A function that writes the bars with one changed after a first scoring; it returns where rescoring starts."""
     run = ops.begin_run(hub, "r", kind="test", scope="live", as_of=NOW, config={}, config_hash="", code_version="")
     with ops.batch(hub, run, "ingest", "1", {}) as batch:
         batch.write(Bars, bars())

@@ -1,4 +1,4 @@
-"""What several threads ask for at once is made once, and not held for longer than they hold it."""
+"""What several threads request at once is computed once, and held no longer than they hold it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def frame():
 
 
 def test_what_several_threads_ask_for_at_once_is_made_once():
-    shared, made, asked = Shared(), [], threading.Barrier(6)
+    shared, calls, barrier = Shared(), [], threading.Barrier(6)
 
     def make():
-        made.append(1)
+        calls.append(1)
         return frame()
 
-    def ask(_):
-        asked.wait(timeout=60)
-        found = shared.get("bars", make)
-        asked.wait(timeout=60)  # everybody holds it until all have it
-        return found
+    def get(_):
+        barrier.wait(timeout=60)
+        result = shared.get("bars", make)
+        barrier.wait(timeout=60)  # everyone holds it until all have it
+        return result
 
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(ask, range(6)))
-    assert len(made) == 1
-    assert all(f is found[0] for f in found)
+        results = list(pool.map(get, range(6)))
+    assert len(calls) == 1
+    assert all(result is results[0] for result in results)
 
 
 def test_another_question_does_not_wait_for_the_first():
@@ -61,18 +61,18 @@ def test_an_error_is_its_makers_own_and_the_next_one_tries_again():
 
 @pytest.mark.parametrize("keep", [0, 2])
 def test_nothing_but_the_newest_is_held_beyond_its_last_user(keep):
-    shared, made = Shared(keep), []
+    shared, calls = Shared(keep), []
 
     def make():
-        made.append(1)
+        calls.append(1)
         return frame()
 
     held = shared.get("held", make)
     for key in ("a", "b", "c"):
         shared.get(key, make)
     gc.collect()
-    before = len(made)
+    before = len(calls)
     assert shared.get("held", make) is held
     for key in ("c", "b", "a"):
         shared.get(key, make)
-    assert len(made) - before == 3 - keep
+    assert len(calls) - before == 3 - keep

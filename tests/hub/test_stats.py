@@ -1,4 +1,4 @@
-"""What the hub holds, series by series."""
+"""The statistics of each stored series."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
 The TimescaleDB branch, on a server that preloads it: ALPHAPIVOT_TEST_TIMESCALE names its maintenance database, as in
-``postgresql://postgres@127.0.0.1:5432/postgres``. TimescaleDB is in no package registry, so that elsewhere this skips.
+``postgresql://postgres@127.0.0.1:5432/postgres``. Skips elsewhere, since no package registry has TimescaleDB.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgr
         with hub.dbapi(autocommit=True) as connection:
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('market.bar') AS c")
         days = (pd.Timestamp.now("UTC") - pd.Timestamp("2016-01-01", tz="UTC")).days
-        gone = retention.maintain(hub, Retention(bars={"1d": days}, columnstore=200))
+        deleted = retention.maintain(hub, Retention(bars={"1d": days}, columnstore=200))
         left = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
-        assert gone["bars of 1d"] == 800 - len(left) > 300
+        assert deleted["bars of 1d"] == 800 - len(left) > 300
         assert abs(left["ts"].min() - pd.Timestamp("2016-01-01", tz="UTC")) < pd.Timedelta(days=2)
         retain, *columns = sorted(jobs(hub), key=lambda job: job[0] != "retain")
         assert (retain[0], retain[2]) == ("retain", {"bars": {"1d": days}})
@@ -133,14 +133,14 @@ def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgr
         }
         # the scheduler's call does the same
         with hub.dbapi(autocommit=True) as connection:
-            terms = Jsonb({"bars": {"1d": days - 100}})
+            config = Jsonb({"bars": {"1d": days - 100}})
             (job,) = connection.execute(
                 "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'retain'"
             ).fetchone()
-            connection.execute("SELECT alter_job(%s, config => %s)", [job, terms])
+            connection.execute("SELECT alter_job(%s, config => %s)", [job, config])
             connection.execute(f"CALL run_job({job})")
         later = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
         assert later["ts"].min() - left["ts"].min() == pd.Timedelta(days=100)
-        # what is taken out of the config is taken out of the scheduler
+        # a policy removed from the config is removed from the scheduler
         retention.maintain(hub, Retention())
         assert {name for name, *_ in jobs(hub)} == {"policy_compression"}

@@ -1,4 +1,4 @@
-"""Upserts: what is new is inserted, what differs is replaced and kept, what is equal stays untouched."""
+"""Upserts: new rows are inserted, changed ones replaced and kept, equal ones untouched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ numbers = itertools.count()
 
 
 def frame_of(frame, rows):
-    """Rows as tuples -> a frame with the right dtypes (batch_id, which the hub sets, left out)."""
+    """Tuples as a frame with the right dtypes, without batch_id, which the hub sets."""
     empty = frame.empty()
     names = [name for name in empty if name != "batch_id"]
     return pd.DataFrame(rows, columns=names).astype(empty.dtypes[names])
@@ -195,7 +195,7 @@ def test_rolls_are_versioned_and_read_as_known(hub, run):
 
 
 def test_nothing_appears_later_before_a_frozen_known_at(hub):
-    """A writer is at work when known_at is asked for: the freeze waits for it; one that comes later is dated later."""
+    """The freeze of known_at waits for a writer in progress; a later writer gets a later date."""
     run, reader = begin(hub, "writer"), begin(hub, "reader")
     wrote, frozen, order = threading.Event(), threading.Event(), []
 
@@ -234,7 +234,7 @@ def test_a_clock_that_was_set_back_puts_no_row_before_a_frozen_known_at(hub, run
 
 
 def test_writers_of_the_same_rows_at_once_lose_no_version(hub):
-    """Every value that was ever written is either current or kept, and the versions of a bar follow one another."""
+    """Every value ever written is either current or kept, and the versions of a bar follow one another."""
     rounds, writers = 12, 3
     start = threading.Barrier(writers)
     failed = []
@@ -271,7 +271,7 @@ def test_writers_of_the_same_rows_at_once_lose_no_version(hub):
 
 
 def test_a_row_that_changes_between_two_statements_of_a_merge_is_kept_all_the_same(hub):
-    """A trigger holds one writer up after it has kept what it means to replace; another then changes an equal row."""
+    """A trigger stops one writer after it has kept the rows it will replace; another then changes an equal row."""
     one, other = begin(hub, "one"), begin(hub, "other")
     write(hub, one, Bars, [bar(1, 10.0), bar(2, 20.0)])
     with hub.engine.begin() as conn:

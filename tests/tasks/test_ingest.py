@@ -210,7 +210,7 @@ def test_a_quarantined_bar_waits_for_a_person_whose_word_is_kept(step):
     hub = hubs.connect()
     waiting = issues.show(hub, "ALPHA")
     assert waiting["check_name"].tolist() == ["wrong scale"]
-    with pytest.raises(DataError, match="needs its reason"):
+    with pytest.raises(DataError, match="needs a reason"):
         verdict.decide(step.settings, waiting, "accepted", by="ann", why=" ")
     assert len(bars_of("ALPHA")) == count
     assert verdict.decide(step.settings, waiting, "accepted", by="ann", why="they quote in pence now") == 1

@@ -1,9 +1,9 @@
 """
-A frame as PostgreSQL's binary COPY stream, made of whole numpy columns.
+A frame as PostgreSQL's binary COPY stream, encoded from whole numpy columns.
 
-The format gives each row its number of fields, and each field its length (-1: NULL) and its bytes. Rows with the same
-NULLs and the same text lengths therefore look alike, byte for byte in place: they are one structured array. A million
-bars fall into a handful of such layouts.
+The format stores each row's number of fields, and each field's length (-1: NULL) and bytes. Rows with the same NULLs
+and the same text lengths therefore have the same layout: they are one structured array. A million bars fall into a
+handful of layouts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-ROWS = 1 << 16  # encoded at a time: about 10 MB of bars
+ROWS = 1 << 16  # encoded at once: about 10 MB of bars
 EPOCH = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01
 WIRE = {"f": ">f", "i": ">i"}
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text column: each row's number in ``words``, or -1 for NULL."""
+    """A text column: ``codes`` index into ``words``, -1 is NULL."""
 
     codes: npt.NDArray[np.int64]
     words: list[bytes]
@@ -37,7 +37,7 @@ class Text:
     @classmethod
     def of(cls, column: pd.Series) -> Text:
         texts = pa.array(column, from_pandas=True)
-        if isinstance(texts, pa.ChunkedArray):  # a frame that was put together of several
+        if isinstance(texts, pa.ChunkedArray):  # a concatenated frame
             texts = texts.combine_chunks()
         encoded = texts.dictionary_encode()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -45,26 +45,26 @@ class Text:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Each word's bytes; the last, -1, is NULL's, so that it is also that of code -1."""
+        """The byte length of each word; the last, -1, is NULL's, which code -1 indexes."""
         return np.array([*map(len, self.words), -1], dtype=np.int64)
 
     def values(self, rows: npt.NDArray[np.int64]) -> Any:
-        """The bytes of rows that are equally long."""
+        """The bytes of ``rows``, whose texts have the same length."""
         codes = self.codes[rows]
-        used, places = np.unique(codes, return_inverse=True)
-        return np.array([self.words[code] for code in used])[places]
+        unique, places = np.unique(codes, return_inverse=True)
+        return np.array([self.words[code] for code in unique])[places]
 
 
 Column = Text | npt.NDArray[Any]
 
 
 def columns(df: pd.DataFrame) -> dict[str, Column]:
-    """The frame's columns as numbers: texts with their words, instants in PostgreSQL's microseconds."""
+    """The frame's columns as numbers: texts as codes and words, instants in PostgreSQL's microseconds."""
     return {str(name): _column(df[name]) for name in df}
 
 
 def stream(data: dict[str, Column]) -> Iterator[bytes | memoryview]:
-    """The columns as a COPY stream, some ten thousand rows a piece."""
+    """The columns as a COPY stream, at most ROWS rows per chunk."""
     layout = _layout(data)
     yield HEADER
     for start in range(0, len(layout), ROWS):
@@ -84,7 +84,7 @@ def _column(column: pd.Series) -> Column:
 
 
 def _layout(data: dict[str, Column]) -> npt.NDArray[np.int64]:
-    """A number for each row, the same for rows that look alike."""
+    """A number for each row, equal for rows with the same layout."""
     layout = np.zeros(len(next(iter(arrays(data)))), dtype=np.int64)
     for column in data.values():
         if isinstance(column, Text):
@@ -105,7 +105,7 @@ def arrays(data: dict[str, Column]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _records(data: dict[str, Column], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
-    """Rows that look alike, as they go over the wire."""
+    """The wire format of ``rows``, which have the same layout."""
     fields: list[tuple[str, str]] = [("fields", ">i2")]
     values: dict[str, Any] = {}
     lengths: dict[str, int] = {}

@@ -1,10 +1,10 @@
 """
-The merge of an upsert: rows that were copied into a temporary table go into the table, and what they replace is kept.
+The merge of an upsert: moves rows from a temporary table into the table, and keeps the versions that they replace.
 
-Not one INSERT ... ON CONFLICT DO UPDATE: that replaces whatever row is there when it comes to it, also one that
-another writer put there a moment ago and that no earlier statement could have kept; and it locks, hence rewrites,
-unchanged rows. Instead: look; lock and keep what will be replaced; replace it; insert what is new. When another writer
-came in between, the numbers of rows do not agree or a key is there twice, and the merge is done again on what is there.
+Not a single INSERT ... ON CONFLICT DO UPDATE: that replaces whatever row it meets, even one that another writer has
+just inserted and that no earlier statement could have kept; and it locks, hence rewrites, unchanged rows. Instead:
+count; lock and keep the rows to be replaced; replace them; insert the new ones. If another writer comes in between, row
+counts differ or a key exists twice, and the merge starts again.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ KEEP = """
     INSERT INTO {revision} ({all}, superseded_at, superseded_by)
     SELECT {old}, {moment}, {batch} FROM {changes} AS i JOIN {table} AS t ON {same} AND {changed_place} WHERE {differ}
     ORDER BY {old_keys} FOR UPDATE OF t
-"""  # in the order of the keys, so that two writers wait for each other rather than deadlock
+"""  # in key order, so that two writers wait for each other instead of deadlocking
 REPLACE = "UPDATE {table} AS t SET {new} FROM {changes} AS i WHERE {same} AND {changed_place} AND ({differ})"
 INSERT = """
     INSERT INTO {table} ({all}) SELECT {all} FROM {incoming} AS i
     WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {same} AND {place})
 """
-# TimescaleDB locks no row of a chunk in its columnstore: it becomes rows again, until the policy converts it once more
+# TimescaleDB cannot lock rows in its columnstore: the chunk becomes rows again until the policy converts it back
 IN_COLUMNS = """
     SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks
     WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = {name}::regclass
@@ -54,12 +54,12 @@ IN_COLUMNS = """
 """
 
 
-class _Overtaken(Exception):  # noqa: N818 - it is no error: the merge is done again
+class _Overtaken(Exception):  # noqa: N818 - not an error: the merge starts again
     """Another writer changed the same rows between two statements."""
 
 
 def incoming(cursor: psycopg.Cursor, frame: type[Frame]) -> sql.Identifier:
-    """Makes an empty temporary table for the rows of an upsert."""
+    """Creates an empty temporary table for the rows of an upsert; returns its name."""
     cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")
     create = sql.SQL("CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA")
     cursor.execute(create.format(names(columns(frame)), sql.Identifier(*frame.table().split("."))))
@@ -76,10 +76,10 @@ def run(
     batch_id: int,
 ) -> tuple[int, int, int]:
     """
-    Merges the ``rows`` rows of ``incoming``, which lie between the instants of ``place`` and were written at
-    ``instant``; returns how many were new, changed and unchanged.
+    Merges the ``rows`` rows of ``incoming``, whose ts lie within ``place`` and which are dated ``instant``; returns how
+    many were new, changed and unchanged.
 
-    A dated row begins after the one that it supersedes, even when its writer took the instant earlier than the other.
+    A dated row begins after the one it supersedes, even if its writer took its instant first.
     """
     dated, keys = frame in DATED, frame.keys()
     values = [name for name in frame.columns() if name not in {*keys, "batch_id"}]
@@ -96,7 +96,7 @@ def run(
         "incoming": sql.Identifier("incoming"),
         "revision": sql.Identifier(schema, f"{name}_revision"),
         "same": sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(key)) for key in keys),
-        # the join alone would not tell the planner (nor TimescaleDB, which chunks) where to look
+        # the join alone would not tell the planner where to look, nor TimescaleDB which chunks
         "place": _between(*map(sql.Literal, place)),
         "changed_place": _between(*map(sql.Literal, place)),
         "differ": sql.SQL(" OR ").join(
@@ -119,11 +119,11 @@ def run(
         try:
             with cursor.connection.transaction():
                 execute(LOOK)
-                found, changed, *ends = _row(cursor)
+                existing, changed, *ends = _row(cursor)
                 if changed:
                     _replace(execute, parts, frame, rows, changed)
-                if found < rows:
-                    _check(execute(INSERT) == rows - found)
+                if existing < rows:
+                    _check(execute(INSERT) == rows - existing)
         except (_Overtaken, psycopg.errors.UniqueViolation):
             continue
         except psycopg.errors.FeatureNotSupported:
@@ -133,14 +133,14 @@ def run(
             for (chunk,) in cursor.fetchall():
                 cursor.execute("SELECT decompress_chunk(%s::regclass)", [chunk])
             continue
-        return rows - found, changed, found - changed
+        return rows - existing, changed, existing - changed
     raise Unavailable(f"other writers keep changing the same rows of {frame.table()}; try again")
 
 
 def _replace(
     execute: Callable[[str], int], parts: dict[str, sql.Composable], frame: type[Frame], rows: int, changed: int
 ) -> None:
-    """Keeps and replaces the rows that differ; a table of them alone is cheaper than to join all twice more."""
+    """Keeps and replaces the rows that differ; where few do, a table of them is cheaper than two more full joins."""
     few = rows > MANY and changed < rows / 4
     if few:
         execute(NARROW)
@@ -171,5 +171,5 @@ def names(columns: Iterable[str], alias: str | None = None) -> sql.Composed:
 
 def _row(cursor: psycopg.Cursor) -> tuple[Any, ...]:
     row = cursor.fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has a row
+    assert row is not None  # noqa: S101 - an aggregate always returns a row
     return row

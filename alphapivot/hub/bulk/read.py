@@ -1,4 +1,4 @@
-"""Bulk reads: PostgreSQL's binary COPY through ADBC into Arrow, and from there into a frame's dtypes."""
+"""Bulk reads: PostgreSQL's binary COPY through ADBC into Arrow, then into a frame's dtypes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from alphapivot.frames import Frame
 
-KEEP = 4  # idle ADBC connections of a process; to connect takes as long as a small read
+KEEP = 4  # idle ADBC connections per process; connecting takes as long as a small read
 
 
 class Readers:
-    """The ADBC connections of one hub: each serves one thread at a time, and a few are kept for the next read."""
+    """The ADBC connections of one hub: each serves one thread at a time, a few are kept for reuse."""
 
     def __init__(self, conninfo: str, unavailable: Callable[[BaseException], Exception]) -> None:
         self._conninfo = conninfo
@@ -28,7 +28,7 @@ class Readers:
         self._idle: list[Any] = []
 
     def fetch(self, query: str) -> pa.Table:
-        """One query's rows, in one snapshot. A kept connection that was lost meanwhile is replaced."""
+        """The rows of one query, in one snapshot. Replaces kept connections that were lost."""
         while self._idle:
             connection = self._idle.pop()
             try:
@@ -68,7 +68,7 @@ def select(
     columns: Sequence[str] | None = None,
     table: str | None = None,
 ) -> sql.Composed:
-    """SELECT the frame's columns (or some of them) from its table (or another that has them)."""
+    """SELECT the frame's columns (or ``columns``) from its table (or ``table``)."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns or frame.columns()))
     source = sql.Identifier(*(table or frame.table()).split("."))
     condition = where or sql.SQL("true")
@@ -76,13 +76,13 @@ def select(
 
 
 def query(readers: Readers, statement: sql.Composable) -> pd.DataFrame:
-    """What ``statement`` selects; the columns' dtypes follow from the table's types."""
+    """The rows that ``statement`` selects; dtypes follow from the types of its columns."""
     table = readers.fetch(statement.as_string(None))
-    # zero-copy where Arrow's memory is a column's already; split_blocks keeps pandas from copying it into one block
+    # zero-copy where Arrow's memory already is a column's; split_blocks keeps pandas from copying it into one block
     df: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
     return df
 
 
 def _lost(error: AdbcError) -> bool:
-    """Is it the connection or the server, and not the query? (08: connection, 53: resources, 57: shutdown, timeout.)"""
+    """True if the connection or the server failed, not the query (08: connection, 53: resources, 57: shutdown)."""
     return not error.sqlstate or error.sqlstate[:2] in {"08", "53", "57"}

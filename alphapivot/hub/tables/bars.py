@@ -1,4 +1,4 @@
-"""Bars as a run may see them: a window of time, as they were known at an instant."""
+"""Bars, rolls and actions as a run may see them: a window of time, as known at an instant."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def window(
 ) -> pd.DataFrame:
     """
     The bars complete after ``after`` (None: from the first) and up to ``until``, as the hub knew them at ``known_at``
-    (None: as they are now), sorted by (symbol, contract, ts): a frame of Bars, or these ``columns`` of it.
+    (None: now), sorted by (symbol, contract, ts): a frame of Bars, or these ``columns`` of it.
     """
     where = [
         sql.SQL("symbol = ANY({})").format(sql.Literal(list(symbols))),
@@ -43,33 +43,33 @@ def window(
     ]
     if after is not None:
         where.append(sql.SQL("ts > {}").format(sql.Literal(after)))
-    # what all rows have in common need not come over the wire: a column of text costs as much as two of numbers
-    same = {"market": market, "interval": interval} | ({} if market == "futures" else {"contract": ""})
-    sent = [name for name in columns if name not in same]
-    statement = known(Bars, sql.SQL(" AND ").join(where), known_at, sent)
+    # constant columns are not sent over the wire: a text column costs as much as two of numbers
+    constants = {"market": market, "interval": interval} | ({} if market == "futures" else {"contract": ""})
+    selected = [name for name in columns if name not in constants]
+    statement = known(Bars, sql.SQL(" AND ").join(where), known_at, selected)
 
-    def asked() -> pd.DataFrame:
-        found = hub.query(statement)
-        rows = np.zeros(len(found), np.int64)
-        found = found.assign(**{name: pd.array([text], dtype="str").take(rows) for name, text in same.items()})
+    def fetch() -> pd.DataFrame:
+        bars = hub.query(statement)
+        rows = np.zeros(len(bars), np.int64)
+        bars = bars.assign(**{name: pd.array([text], dtype="str").take(rows) for name, text in constants.items()})
         order = ("contract",) if market == "futures" and "contract" in columns else ()
-        return ordered(found[list(columns)], "symbol", *order)
+        return ordered(bars[list(columns)], "symbol", *order)
 
-    # what was known at an instant stays so: pillars that ask at the same time are given the same frame
-    return asked() if known_at is None else hub.shared.get((statement.as_string(None), *columns), asked)
+    # bars as known at an instant never change: pillars that read at the same time share one frame
+    return fetch() if known_at is None else hub.shared.get((statement.as_string(None), *columns), fetch)
 
 
 def first(hub: Hub, symbols: Sequence[str], interval: str) -> datetime | None:
-    """Just before the oldest stored bar of any of ``symbols`` was complete; None: there is none."""
+    """The instant just before the oldest stored bar of any of ``symbols`` was complete; None without bars."""
     with hub.engine.connect() as conn:
-        found = conn.exec_driver_sql(
+        oldest = conn.exec_driver_sql(
             "SELECT min(ts) FROM market.bar WHERE symbol = ANY(%s) AND interval = %s", (list(symbols), interval)
         ).scalar_one()
-    return None if found is None else found - timedelta(microseconds=1)
+    return None if oldest is None else oldest - timedelta(microseconds=1)
 
 
 def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
-    """The rolls up to ``until``, as the hub knew them at ``known_at``, sorted by (symbol, ts): a frame of Rolls."""
+    """The rolls up to ``until`` as known at ``known_at``, sorted by (symbol, ts): a frame of Rolls."""
     where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
     return ordered(hub.query(known(Rolls, where, known_at)), "symbol")
 
@@ -83,8 +83,7 @@ def actions(
     known_at: datetime | None,
 ) -> pd.DataFrame:
     """
-    The splits and dividends from ``since`` (None: all) and up to ``until``, as the hub knew them at ``known_at``: a
-    frame of Actions.
+    The splits and dividends from ``since`` (None: all) up to ``until``, as known at ``known_at``: a frame of Actions.
     """
     where = sql.SQL("symbol = ANY({}) AND ts <= {}").format(sql.Literal(list(symbols)), sql.Literal(until))
     if since is not None:
@@ -96,8 +95,8 @@ def known(
     frame: type[Frame], where: sql.Composable, known_at: datetime | None, columns: Sequence[str] | None = None
 ) -> sql.Composed:
     """
-    SELECT a dated frame's rows (or some columns of them) as the hub knew them at ``known_at``: the current ones that
-    are as old, and the versions that were superseded only later.
+    SELECT a dated frame's rows (or ``columns`` of them) as the hub knew them at ``known_at``: the current rows ingested
+    by then, and the versions superseded only later.
     """
     if known_at is None:
         return read.select(frame, where, columns)

@@ -1,4 +1,4 @@
-"""Fitted scalars and correlations as they are stored: a few rows a quarter, by scope, kind, subject, effective_from."""
+"""Stored scalars and correlations: a few rows a quarter, by scope, kind, subject and effective_from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPLACE = f"""
 
 
 def read(hub: Hub, scope: str, until: datetime) -> pd.DataFrame:
-    """What is in force up to ``until``: COLUMNS, in no order."""
+    """The calibrations effective up to ``until``: COLUMNS, unordered."""
     query = text(
         f"SELECT {', '.join(COLUMNS)} FROM signals.calibration WHERE scope = :scope AND effective_from <= :until"
     )
@@ -37,7 +37,7 @@ def read(hub: Hub, scope: str, until: datetime) -> pd.DataFrame:
 
 
 def write(batch: Batch, scope: str, fitted: pd.DataFrame) -> None:
-    """Writes COLUMNS in the batch's transaction; what a row replaces is kept, an equal one stays untouched."""
+    """Writes COLUMNS in the batch's transaction; keeps replaced versions, leaves equal rows untouched."""
     rows = [
         {str(k): v for k, v in row.items()} | {"scope": scope, "batch_id": batch.batch_id}
         for row in fitted[COLUMNS].to_dict("records")

@@ -1,4 +1,4 @@
-"""Has anything changed? Row counts and digests of all that the pipeline makes, for the eye and for tests."""
+"""Row counts and digests of the pipeline's tables: they show, and test, whether anything has changed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,29 @@ PROGRESS = (
     "signals.watermark",
     "trading.lease",
     "market.series",
-)  # how far a run came and how many there were: not what they made
+)  # a run's progress, not its results
 
 
-# When something was written and by which run differs between fresh databases. `at` is the wall clock of these
-# tables, event_id follows the order of rows on disk; a decision's bars name the instant up to which they were known.
+# When and by which run a row was written differs between databases and is not a result. `at` is wall-clock time in
+# these tables, event_id follows the order of rows on disk; a decision's bars hold their known_at.
 WRITTEN = ("ingested_at", "superseded_at", "batch_id", "run_id", "found_at", "known_at")
 WRITTEN_IN = {"trading.mark": ["at"], "trading.order_event": ["at", "event_id"], "trading.journal": ["at"]}
 SHOWN = {("trading.decision", "bars"): sql.SQL("(bars - 'known_at')")}
 
 
 @dataclass(frozen=True)
-class Held:
-    """``digest`` is of what was made: the same market and config give it on every machine; ``whole`` is of all."""
+class TableDigest:
+    """``digest`` covers the results: equal market and config give the same on any machine; ``whole`` covers all."""
 
     rows: int
     digest: str
     whole: str
 
 
-def tables(hub: Hub) -> dict[str, Held]:
-    """
-    Table -> what it holds, by name. The order of rows does not matter; ``ops`` and PROGRESS are left out, for they log
-    every run.
-    """
+def tables(hub: Hub) -> dict[str, TableDigest]:
+    """Table -> its TableDigest, whatever the order of rows. ``ops`` and PROGRESS are left out: they log every run."""
     with hub.errors(), hub.dbapi() as connection:
-        found = connection.execute(
+        columns_of = connection.execute(
             "SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text ORDER BY a.attnum)"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid"
             " WHERE n.nspname = ANY(%s) AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped GROUP BY 1",
@@ -47,17 +44,17 @@ def tables(hub: Hub) -> dict[str, Held]:
         query = sql.SQL(" UNION ALL ").join(
             sql.SQL("SELECT {}, count(*), {}, {} FROM {} AS t").format(
                 sql.Literal(name),
-                _digest(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(_made(name, columns)))),
+                _digest(sql.SQL("ROW({})::text").format(sql.SQL(", ").join(_results(name, columns)))),
                 _digest(sql.SQL("t::text")),
                 sql.Identifier(*name.split(".")),
             )
-            for name, columns in found
+            for name, columns in columns_of
             if name not in PROGRESS
         )
-        return {name: Held(*held) for name, *held in sorted(connection.execute(query).fetchall())}
+        return {name: TableDigest(*row) for name, *row in sorted(connection.execute(query).fetchall())}
 
 
-def _made(table: str, columns: list[str]) -> list[sql.Composable]:
+def _results(table: str, columns: list[str]) -> list[sql.Composable]:
     left_out = {*WRITTEN, *WRITTEN_IN.get(table, [])}
     return [SHOWN.get((table, name), sql.Identifier(name)) for name in columns if name not in left_out]
 

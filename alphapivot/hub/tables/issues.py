@@ -1,4 +1,4 @@
-"""What the quality gates found: what stops an instrument, what waits for a person, and what a person decided."""
+"""Quality issues: those that halt an instrument, those that await a decision, and the decisions made."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reasons(halts: Iterable[Halt]) -> dict[str, str]:
 
 
 def accepted(hub: Hub, new: pd.DataFrame) -> pd.DataFrame:
-    """(key columns, check_name) of what a person has accepted in the series and times of ``new`` Bars."""
+    """(key columns, check_name) of the issues that someone has accepted in the series and times of ``new`` Bars."""
     columns = [*Bars.keys(), "check_name"]
     if new.empty:
         return pd.DataFrame(columns=columns)
@@ -55,12 +55,12 @@ def accepted(hub: Hub, new: pd.DataFrame) -> pd.DataFrame:
     )
     span = {"first": new["ts"].min(), "last": new["ts"].max(), "symbols": list(new["symbol"].unique())}
     with hub.engine.connect() as connection:
-        found = pd.DataFrame(connection.execute(query, span).all(), columns=columns)
-    return found.astype({"ts": "datetime64[us, UTC]"})
+        rows = pd.DataFrame(connection.execute(query, span).all(), columns=columns)
+    return rows.astype({"ts": "datetime64[us, UTC]"})
 
 
 def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
-    """Ends the halts of (symbol, market, check) that pass again."""
+    """Ends the halts of the (symbol, market, check) in ``passing``."""
     if passing:
         symbols, markets, checks = (list(column) for column in zip(*passing, strict=True))
         conn.execute(
@@ -75,29 +75,29 @@ def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
 
 
 def show(hub: Hub, symbol: str | None = None, *, everything: bool = False) -> pd.DataFrame:
-    """What was quarantined, halted or flagged, newest first; without ``everything`` only what waits for a person."""
-    waits = "decision IS NULL AND ended_at IS NULL AND outcome <> 'flagged'"
+    """The quarantined, halted and flagged bars, newest first; without ``everything`` only undecided issues."""
+    undecided = "decision IS NULL AND ended_at IS NULL AND outcome <> 'flagged'"
     query = text(
         "SELECT symbol, market, contract, interval, ts, check_name, outcome, detail, bar, found_at, ended_at, decision,"
         " decided_by, decision_why FROM market.quality_issue WHERE (symbol = :symbol OR CAST(:symbol AS text) IS NULL)"
-        f" AND (:everything OR ({waits})) ORDER BY ts DESC, symbol, market, contract, check_name LIMIT 10000"
+        f" AND (:everything OR ({undecided})) ORDER BY ts DESC, symbol, market, contract, check_name LIMIT 10000"
     )
     with hub.engine.connect() as connection:
-        found = connection.execute(query, {"symbol": symbol, "everything": everything}).mappings().all()
+        rows = connection.execute(query, {"symbol": symbol, "everything": everything}).mappings().all()
     names = "symbol market contract interval ts check_name outcome detail bar found_at ended_at decision"
-    return pd.DataFrame(found, columns=[*names.split(), "decided_by", "decision_why"])
+    return pd.DataFrame(rows, columns=[*names.split(), "decided_by", "decision_why"])
 
 
 def decide(conn: Connection, chosen: pd.DataFrame, decision: str, *, by: str, why: str) -> None:
-    """Records what a person decided of the issues in ``chosen`` (their key columns), and why; the last word counts."""
+    """Records a decision and its reason on the issues in ``chosen`` (their key columns); the last one counts."""
     if not why.strip():
-        raise DataError("a decision needs its reason: --why '...'")
+        raise DataError("a decision needs a reason: --why '...'")
     statement = text(
         "UPDATE market.quality_issue SET decision = :decision, decided_by = :by, decision_why = :why,"
         " decided_at = clock_timestamp() WHERE (symbol, market, contract, interval, ts, check_name)"
         " = (:symbol, :market, :contract, :interval, :ts, :check_name)"
     )
     keys = chosen[[*SERIES, "ts", "check_name"]].to_dict(orient="records")
-    told: dict[str, Any] = {"decision": decision, "by": by, "why": why}
+    verdict: dict[str, Any] = {"decision": decision, "by": by, "why": why}
     if keys:
-        conn.execute(statement, [{str(k): v for k, v in key.items()} | told for key in keys])
+        conn.execute(statement, [{str(k): v for k, v in key.items()} | verdict for key in keys])

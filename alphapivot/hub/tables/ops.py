@@ -1,4 +1,4 @@
-"""Runs, batches and receipts: what was done, with what, and the proof that keeps a Retry from doing it twice."""
+"""Runs, batches and receipts: what was done, with what inputs, and the proof that keeps a Retry from repeating it."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class Batch:
-    """One execution of one step while it lasts; ``conn`` is the transaction of its rows, its record, its receipt."""
+    """One execution of one step in progress; ``conn`` is the transaction of its rows, its record and its receipt."""
 
     conn: Connection
     batch_id: int
     rows: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    receipt: Receipt | None = None  # there once the batch is committed
+    receipt: Receipt | None = None  # set once the batch is committed
 
     def write(self, frame: type[Frame], df: pd.DataFrame) -> write.Written:
         """Upserts the rows of a frame, and counts them for the receipt."""
         written = write.upsert(self.conn, frame, df, self.batch_id)
-        for what, count in dataclasses.asdict(written).items():
-            name = f"{frame.table()} {what}"
+        for outcome, count in dataclasses.asdict(written).items():
+            name = f"{frame.table()} {outcome}"
             self.rows[name] = self.rows.get(name, 0) + count
         return written
 
     def withdraw(self, frame: type[Frame], rows: pd.DataFrame) -> None:
-        """Takes the rows with these keys out of a dated frame's table, into its revisions; counts them too."""
-        if gone := withdraw.withdraw(self.conn, frame, rows, self.batch_id):
-            self.rows[f"{frame.table()} withdrawn"] = gone
+        """Moves the rows with these keys from a dated frame's table to its revisions, and counts them."""
+        if count := withdraw.withdraw(self.conn, frame, rows, self.batch_id):
+            self.rows[f"{frame.table()} withdrawn"] = count
 
     def note(self, text: str) -> None:
-        """A sentence for the person who reads the receipt."""
+        """Adds a sentence to the receipt."""
         self.notes.append(text)
 
 
@@ -65,8 +65,8 @@ def begin_run(
     code_version: str,
 ) -> RunRef:
     """
-    Records a run, or a new attempt at it, and returns it as it was frozen at its first attempt: a Retry decides for the
-    same instant with the same config, whatever the file says by then. ``config`` holds no secrets.
+    Records a run or a new attempt at it, and returns it as frozen at its first attempt: a Retry decides for the same
+    instant with the same config, whatever the file says by then. ``config`` holds no secrets.
     """
     _aware(as_of)
     with hub.engine.begin() as conn:
@@ -81,26 +81,26 @@ def begin_run(
 
 
 def attempted(hub: Hub, run_id: str) -> tuple[str, datetime] | None:
-    """The state of a run and when its first attempt began; None: there was none."""
+    """The state of a run and when its first attempt began; None if there was none."""
     with hub.engine.connect() as conn:
         row = conn.exec_driver_sql("SELECT state, started_at FROM ops.run WHERE run_id = %s", (run_id,)).one_or_none()
     return (row.state, row.started_at) if row else None
 
 
 def load_run(hub: Hub, run_id: str) -> tuple[RunRef, dict[str, Any]]:
-    """A run and its config, as they were frozen. Raises DataError when there is no such run."""
+    """A run and its config, as frozen. Raises DataError if there is no such run."""
     with hub.engine.connect() as conn:
         row = conn.exec_driver_sql(
             "SELECT run_id, scope, as_of, known_at, config_hash, config FROM ops.run WHERE run_id = %s",
             (run_id,),
         ).one_or_none()
     if row is None:
-        raise DataError(f"there is no run {run_id} in ops.run of {hub!r}: is this its database?")
+        raise DataError(f"there is no run {run_id} in ops.run of {hub!r}: is this the right database?")
     return RunRef(*row[:5]), row[5]
 
 
 def newest_run(hub: Hub, kind: str, scope: str, *, but: str) -> RunRef | None:
-    """The run of this kind and scope with the newest as_of, skipped ones and the run ``but`` left out."""
+    """The run of this kind and scope with the newest as_of, except skipped runs and the run ``but``."""
     with hub.engine.connect() as conn:
         row = conn.exec_driver_sql(
             "SELECT run_id, scope, as_of, known_at, config_hash FROM ops.run"
@@ -112,11 +112,11 @@ def newest_run(hub: Hub, kind: str, scope: str, *, but: str) -> RunRef | None:
 
 def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
     """
-    Fixes the instant up to which the run reads, and returns the run with it. The step that calls this has a receipt, so
-    that a Retry keeps the instant, unless its ingestion was done again.
+    Fixes known_at, the instant up to which the run reads, and returns the run with it. The calling step has a receipt,
+    so that a Retry keeps the instant unless its ingestion was repeated.
 
-    Waits for the writers that are at work: once the instant is fixed, nothing dated before it appears any more. It lies
-    after all that was written before, also when the machine's clock has been set back.
+    Waits for writers in progress: once the instant is fixed, no row dated before it appears. It is later than every
+    earlier write, even if the machine's clock has been set back.
     """
     with hub.engine.begin() as conn:
         write.wait(conn)
@@ -132,9 +132,9 @@ def freeze_known_at(hub: Hub, run: RunRef) -> RunRef:
 
 def set_known_at(hub: Hub, run: RunRef, known_at: datetime) -> RunRef:
     """
-    Fixes a past instant as the one up to which the run reads: for runs that are made again.
+    Fixes a past instant as the run's known_at, for runs that are reproduced.
 
-    Waits for the writers that are at work: one of them may have dated its rows before it.
+    Waits for writers in progress: one of them may have dated its rows before it.
     """
     with hub.engine.begin() as conn:
         write.wait(conn)
@@ -152,7 +152,7 @@ def finish_run(hub: Hub, run_id: str, state: str, message: str = "") -> None:
 
 
 def finish_lost(hub: Hub, ended: dict[str, tuple[str, str]]) -> None:
-    """Records how runs ended whose process died without a word: run_id -> (state, message). Finished ones stay."""
+    """Records how runs ended whose process died: run_id -> (state, message). Finished runs stay as they are."""
     with hub.engine.begin() as conn:
         for run_id, (state, message) in ended.items():
             conn.exec_driver_sql(
@@ -163,7 +163,7 @@ def finish_lost(hub: Hub, ended: dict[str, tuple[str, str]]) -> None:
 
 
 def find_receipt(hub: Hub, run: RunRef, step: str, inputs_hash: str) -> Receipt | None:
-    """The receipt of a step that this run did with these inputs, marked ``unchanged``; None: it is still to do."""
+    """The receipt, marked ``unchanged``, if this run has done the step with these inputs; else None."""
     with hub.engine.connect() as conn:
         row = conn.exec_driver_sql(
             "SELECT run_id, step, inputs_hash, batch_id, rows, notes FROM ops.receipt"
@@ -172,7 +172,15 @@ def find_receipt(hub: Hub, run: RunRef, step: str, inputs_hash: str) -> Receipt 
         ).one_or_none()
     if row is None:
         return None
-    return Receipt(row.run_id, row.step, row.inputs_hash, row.batch_id, row.rows, tuple(row.notes), unchanged=True)
+    return Receipt(
+        run_id=row.run_id,
+        step=row.step,
+        inputs_hash=row.inputs_hash,
+        batch_id=row.batch_id,
+        rows=row.rows,
+        notes=tuple(row.notes),
+        unchanged=True,
+    )
 
 
 @contextmanager
@@ -188,8 +196,8 @@ def batch(
     """
     One execution of a step: rows, ``ops.batch`` and ``ops.receipt`` in one transaction, rolled back on any exception.
 
-    ``code_version`` where it differs from the run's (a step that is done again after its code was mended). Do the slow
-    work (fetching, computing) before: while it writes, the batch holds up whoever fixes a known_at.
+    ``code_version``: if it differs from the run's (a step repeated after its code was fixed). Do the slow work
+    (fetching, computing) before: a batch that writes blocks every run that fixes its known_at.
     """
     with hub.engine.begin() as conn:
         batch_id = conn.exec_driver_sql(
@@ -202,19 +210,26 @@ def batch(
         current = Batch(conn, batch_id)
         yield current
         _close(conn, current, run, step, inputs_hash)
-    current.receipt = Receipt(run.run_id, step, inputs_hash, batch_id, current.rows, tuple(current.notes))
+    current.receipt = Receipt(
+        run_id=run.run_id,
+        step=step,
+        inputs_hash=inputs_hash,
+        batch_id=batch_id,
+        rows=current.rows,
+        notes=tuple(current.notes),
+    )
 
 
-def _close(conn: Connection, done: Batch, run: RunRef, step: str, inputs_hash: str) -> None:
+def _close(conn: Connection, current: Batch, run: RunRef, step: str, inputs_hash: str) -> None:
     conn.exec_driver_sql(
         "UPDATE ops.batch SET rows = %s, finished_at = clock_timestamp() WHERE batch_id = %s",
-        (Jsonb(done.rows), done.batch_id),
+        (Jsonb(current.rows), current.batch_id),
     )
     try:
         conn.exec_driver_sql(
             "INSERT INTO ops.receipt (run_id, step, inputs_hash, batch_id, rows, notes)"
             " VALUES (%s, %s, %s, %s, %s, %s)",
-            (run.run_id, step, inputs_hash, done.batch_id, Jsonb(done.rows), done.notes),
+            (run.run_id, step, inputs_hash, current.batch_id, Jsonb(current.rows), current.notes),
         )
     except IntegrityError as error:
         raise Unavailable(f"{step} of run {run.run_id} was just done by another executor: try again") from error

@@ -1,4 +1,4 @@
-"""What ingestion asks of the hub: how far each series has come, how its feed answers, and the bars to build upon."""
+"""SQL of ingestion: each series' watermark, the state of its feed, and the stored bars to build on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Key = tuple[str, str, str]  # symbol, market, interval
 
 @dataclass(frozen=True)
 class Mark:
-    """The watermark of a series: of a futures market over all its contracts."""
+    """The watermark of a series; for a futures market over all its contracts."""
 
     source: str
     newest: datetime | None
 
 
 def marks(hub: Hub, symbols: list[str]) -> dict[Key, Mark]:
-    """The watermarks of the series that feeds have brought or failed to bring, for these symbols."""
+    """The watermarks of these symbols' series that a feed has delivered or failed to deliver."""
     query = text("SELECT symbol, market, interval, source, newest FROM market.series WHERE symbol = ANY(:symbols)")
     with hub.engine.connect() as connection:
         rows = connection.execute(query, {"symbols": symbols})
@@ -34,12 +34,12 @@ def marks(hub: Hub, symbols: list[str]) -> dict[Key, Mark]:
 
 
 def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
-    """The ends of the newest bars that feeds brought; series without any are left out."""
+    """The ends of the newest bars that feeds delivered; series without bars are left out."""
     return {key: mark.newest for key, mark in marks(hub, symbols).items() if mark.newest}
 
 
 def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
-    """The end of each symbol's first stored day of any futures contract; those without one are left out."""
+    """symbol -> end of the first stored daily bar of any futures contract; symbols without one are left out."""
     query = text(
         "SELECT symbol, min(ts) AS first FROM market.bar WHERE symbol = ANY(:symbols) AND market = 'futures'"
         " AND contract <> '' AND interval = '1d' GROUP BY symbol"
@@ -48,8 +48,8 @@ def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
         return {row.symbol: row.first for row in connection.execute(query, {"symbols": symbols})}
 
 
-def answered(conn: Connection, source: str, asked: Iterable[Key], new: pd.DataFrame) -> None:
-    """Moves the watermarks to the newest of the ``new`` Bars, in the transaction that writes them; never back."""
+def answered(conn: Connection, source: str, keys: Iterable[Key], new: pd.DataFrame) -> None:
+    """Moves the watermarks of ``keys`` up to the newest ``new`` Bars, never back, in the transaction of ``conn``."""
     newest = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
     statement = text(
         "INSERT INTO market.series AS s (symbol, market, interval, source, newest, answered_at)"
@@ -57,13 +57,13 @@ def answered(conn: Connection, source: str, asked: Iterable[Key], new: pd.DataFr
         " ON CONFLICT (symbol, market, interval) DO UPDATE SET source = excluded.source,"
         " newest = greatest(s.newest, excluded.newest), answered_at = excluded.answered_at, reason = ''"
     )
-    rows = [_row(key, source) | {"newest": newest.get(key)} for key in asked]
+    rows = [_row(key, source) | {"newest": newest.get(key)} for key in keys]
     if rows:
         conn.execute(statement, rows)
 
 
 def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:
-    """Records that a feed did not answer, in a transaction of its own: what is there stays as it is, and is stale."""
+    """Records that a feed did not answer, in its own transaction: the stored bars stay and are stale."""
     statement = text(
         "INSERT INTO market.series AS s (symbol, market, interval, source, failed_at, reason)"
         " VALUES (:symbol, :market, :interval, :source, clock_timestamp(), :reason)"
@@ -74,7 +74,7 @@ def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:
 
 
 def unanswered(hub: Hub) -> pd.DataFrame:
-    """Series whose feed did not answer when it was last asked: since when, and why. What is stored of them is stale."""
+    """Series whose feed did not answer the last request, with time and reason. Their stored bars are stale."""
     columns = ["symbol", "market", "interval", "source", "failed_at", "reason"]
     query = text(
         f"SELECT {', '.join(columns)} FROM market.series"
@@ -89,11 +89,11 @@ def _row(key: Key, source: str) -> dict[str, object]:
 
 
 def around(hub: Hub, new: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Of each series of ``new`` the stored Bars from ``count`` before its first new one to its last. One query."""
+    """For each series of ``new`` the stored Bars from ``count`` before its first new bar to its last. One query."""
     if new.empty:
         return Bars.empty()
     spans = new.groupby(SERIES)["ts"].agg(["min", "max"]).reset_index()
-    wanted = sql.SQL(", ").join(
+    values = sql.SQL(", ").join(
         sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(v) for v in row))
         for row in zip(
             *(spans[c].tolist() for c in SERIES), spans["min"].dt.to_pydatetime(), spans["max"].dt.to_pydatetime(),
@@ -103,19 +103,19 @@ def around(hub: Hub, new: pd.DataFrame, count: int) -> pd.DataFrame:
     names = sql.SQL(", ").join(sql.Identifier(name) for name in Bars.columns())
     same = sql.SQL(" AND ").join(sql.SQL("b.{0} = w.{0}").format(sql.Identifier(name)) for name in SERIES)
     query = sql.SQL(
-        "SELECT found.* FROM (VALUES {wanted}) AS w (symbol, market, contract, interval, lo, hi), LATERAL"
+        "SELECT found.* FROM (VALUES {values}) AS w (symbol, market, contract, interval, lo, hi), LATERAL"
         " ((SELECT {names} FROM market.bar AS b WHERE {same} AND b.ts < w.lo ORDER BY b.ts DESC LIMIT {count})"
         " UNION ALL SELECT {names} FROM market.bar AS b WHERE {same} AND b.ts BETWEEN w.lo AND w.hi) AS found"
-    ).format(wanted=wanted, names=names, same=same, count=count)
+    ).format(values=values, names=names, same=same, count=count)
     return hub.query(query)
 
 
 def overlaid(hub: Hub, new: pd.DataFrame, starts: pd.Series, until: datetime) -> pd.DataFrame:
     """
-    The stored bars of the feeds (not the resampled ones) of each symbol after its start and up to ``until``, with
-    ``new`` laid over them.
+    Each symbol's stored bars from feeds (not resampled ones) after its start and up to ``until``, overlaid with
+    ``new``.
 
-    ``starts``: symbol -> aware instant, or NaT for all. One query for all symbols.
+    ``starts``: symbol -> aware instant, or NaT for all bars. One query for all symbols.
     """
     where = sql.SQL("source <> 'resampled' AND symbol = ANY({}) AND ts <= {}").format(list(starts.index), until)
     if not starts.isna().any():
@@ -130,7 +130,7 @@ def closes_before(hub: Hub, events: pd.DataFrame, intervals: dict[str, str]) -> 
     """
     symbol, market, ts and close of the newest stored spot bar at or before each event (symbol, ts), if there is one.
 
-    ``intervals``: symbol -> the interval at which its feed brings spot. One query for all.
+    ``intervals``: symbol -> the interval of its feed's spot bars. One query for all.
     """
     query = text(
         "SELECT DISTINCT e.symbol, 'spot' AS market, b.ts, b.close"
@@ -139,13 +139,13 @@ def closes_before(hub: Hub, events: pd.DataFrame, intervals: dict[str, str]) -> 
         " AND b.market = 'spot' AND b.contract = '' AND b.interval = e.interval AND b.ts <= e.ts"
         " ORDER BY b.ts DESC LIMIT 1) AS b"
     )
-    asked = events[["symbol", "ts"]].drop_duplicates()
+    keys = events[["symbol", "ts"]].drop_duplicates()
     parameters = {
-        "symbols": asked["symbol"].tolist(),
-        "intervals": asked["symbol"].map(intervals).tolist(),
-        "instants": [ts.to_pydatetime() for ts in asked["ts"]],
+        "symbols": keys["symbol"].tolist(),
+        "intervals": keys["symbol"].map(intervals).tolist(),
+        "instants": [ts.to_pydatetime() for ts in keys["ts"]],
     }
     with hub.engine.connect() as connection:
         rows = connection.execute(query, parameters).all()
-    found = pd.DataFrame(rows, columns=["symbol", "market", "ts", "close"])
-    return found.astype({"symbol": "str", "market": "str", "ts": "datetime64[us, UTC]", "close": float})
+    closes = pd.DataFrame(rows, columns=["symbol", "market", "ts", "close"])
+    return closes.astype({"symbol": "str", "market": "str", "ts": "datetime64[us, UTC]", "close": float})

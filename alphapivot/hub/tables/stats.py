@@ -1,4 +1,4 @@
-"""What the hub holds: rows, size, span and gaps of each series."""
+"""Statistics of the stored series: rows, size, span and gaps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COLUMNS = ["symbol", "market", "interval", "source", "contracts", "rows", "size"
 
 def series(hub: Hub, settings: Settings) -> pd.DataFrame:
     """
-    One row per series: contracts, rows, share of the table's bytes, first and newest bar, and ``missing``: bars that
-    its calendar has between the two and the series has not (-1: its instrument is not in the config).
+    One row per series: contracts, rows, size (share of the table's bytes), first and newest bar, and ``missing``: bars
+    that its calendar has between the two and the series lacks (-1: its instrument is not in the config).
     """
     query = text(
         "SELECT symbol, market, interval, min(source) AS source, count(DISTINCT contract) AS contracts,"
@@ -31,17 +31,17 @@ def series(hub: Hub, settings: Settings) -> pd.DataFrame:
     size = text("SELECT pg_total_relation_size('market.bar') + coalesce((SELECT sum(pg_total_relation_size(inhrelid))"
                 " FROM pg_inherits WHERE inhparent = 'market.bar'::regclass), 0)")  # fmt: skip
     with hub.engine.connect() as connection:
-        found = pd.DataFrame(connection.execute(query).mappings().all())
+        table = pd.DataFrame(connection.execute(query).mappings().all())
         total = int(connection.execute(size).scalar_one())
-    if found.empty:
+    if table.empty:
         return pd.DataFrame(columns=COLUMNS)
-    found["size"] = (found["rows"] / found["rows"].sum() * total).astype(int)
-    found["missing"] = [
+    table["size"] = (table["rows"] / table["rows"].sum() * total).astype(int)
+    table["missing"] = [
         len(bar_ends.bar_ends(settings.instruments[s].hours, i, first - timedelta(microseconds=1), newest)) - instants
         if s in settings.instruments
         else -1
-        for s, i, first, newest, instants in found[["symbol", "interval", "first", "newest", "instants"]].itertuples(
+        for s, i, first, newest, instants in table[["symbol", "interval", "first", "newest", "instants"]].itertuples(
             index=False, name=None
         )
     ]
-    return found[COLUMNS]
+    return table[COLUMNS]

@@ -1,4 +1,4 @@
-"""How far a step has come: what a pillar last scored, with which parameters, up to when and knowing what."""
+"""Scoring progress: up to which as_of and known_at each pillar has scored, and with which parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alphapivot.hub import Hub
 from alphapivot.hub.tables.ops import Batch
 from alphapivot.runs import RunRef
 
-# the version of market.bar that was known when it was last scored
+# a version of market.bar with the same prices, known when it was last scored
 SAME_PRICES = """
     SELECT FROM market.bar_revision AS r WHERE r.ingested_at <= :known_at AND r.superseded_at > :known_at
     AND (r.symbol, r.market, r.contract) = (bar.symbol, bar.market, bar.contract)
@@ -19,7 +19,7 @@ SAME_PRICES = """
     AND (r.open, r.high, r.low, r.close) IS NOT DISTINCT FROM (bar.open, bar.high, bar.low, bar.close)
 """
 
-# a row that was withdrawn stands among the revisions alone
+# a withdrawn row exists only among the revisions
 SINCE = " UNION ALL SELECT ts FROM {table} WHERE symbol = ANY(:symbols) AND {began} > :known_at AND ts <= :as_of"
 DATED = [
     ("market.roll", "ingested_at"),
@@ -40,7 +40,7 @@ class Key:
 
 
 def composite(scope: str, base: str) -> Key:
-    """The watermark of the composites, which stand on all pillars' signals."""
+    """The watermark of the composites, which depend on all pillars' signals."""
     return Key(scope, "composite", base, 0)
 
 
@@ -48,11 +48,11 @@ def rescore_after(
     hub: Hub, run: RunRef, key: Key, made_by: str, symbols: list[str], volume_settles: timedelta = timedelta(0)
 ) -> datetime | None:
     """
-    Bars after this instant are new or may score differently than when they were last scored; None: all of them.
+    The instant after which bars are new or may score differently than when last scored; None: all of them.
 
-    ``made_by`` is the hash of all that makes scores besides bars (parameters, code); another one means everything. A
-    bar or roll that was restated since counts from its own ts, or, for a roll, from where it took effect; but for a
-    bar of which within ``volume_settles`` nothing changed but its volume: signals that were acted on stay as they are.
+    ``made_by`` is the hash of everything that determines scores besides bars (parameters, code); a new hash means all.
+    A bar or roll restated since then counts from its own ts (a roll from where it took effect), except a bar whose
+    volume alone changed within ``volume_settles``: signals that were acted on stay as they are.
     """
     with hub.engine.connect() as conn:
         mark = conn.execute(
@@ -79,7 +79,7 @@ def rescore_after(
 
 
 def composed_until(hub: Hub, key: Key, made_by: str) -> datetime | None:
-    """Composites later than this are missing or stand on signals that have changed; None: all of them."""
+    """The instant after which composites are missing or depend on changed signals; None: all of them."""
     with hub.engine.connect() as conn:
         mark = conn.execute(
             text(
@@ -94,8 +94,7 @@ def composed_until(hub: Hub, key: Key, made_by: str) -> datetime | None:
 
 def pull_back(batch: Batch, key: Key, after: datetime | None) -> None:
     """
-    Says, in the transaction that writes signals later than ``after``, that composites later than it must be made
-    again.
+    Marks composites later than ``after`` as to be recomputed, in the transaction that writes signals later than it.
     """
     if after is None:
         statement = "DELETE FROM signals.watermark"
@@ -109,10 +108,10 @@ def pull_back(batch: Batch, key: Key, after: datetime | None) -> None:
 
 def advance(batch: Batch, run: RunRef, key: Key, made_by: str) -> None:
     """
-    Records, in the batch's transaction, that all up to run.as_of is scored as of run.known_at.
+    Records, in the batch's transaction, that everything up to run.as_of is scored as of run.known_at.
 
-    A run for an earlier as_of moves the watermark only when it scored with something new: what lies after it must
-    then be scored again.
+    A run for an earlier as_of moves the watermark only if it scored with a new hash: later bars must then be scored
+    again.
     """
     batch.conn.execute(
         text(

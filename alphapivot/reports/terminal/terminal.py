@@ -22,7 +22,7 @@ from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import issues, series
-from alphapivot.hub.tables.digest import Held
+from alphapivot.hub.tables.digest import TableDigest
 from alphapivot.reports import explanation, overview
 from alphapivot.reports.terminal import fit, layout, views
 from alphapivot.runs import RunRef
@@ -166,9 +166,9 @@ def contract(kinds: list[type[Pillar]]) -> bool:
     return good
 
 
-def digests(before: dict[str, Held], after: dict[str, Held]) -> None:
+def digests(before: dict[str, TableDigest], after: dict[str, TableDigest]) -> None:
     """What a run has changed in the database: rows and digest of each table, before and after."""
-    none = Held(0, "", "")
+    none = TableDigest(0, "", "")
     rows = [
         (
             name,
