@@ -140,7 +140,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         fresh,
     )  # fmt: skip
     zero, one = np.zeros(symbols, np.int64), np.ones(symbols)
-    terms = k.Terms(
+    specs = k.Specs(
         np.full(symbols, case.tick), one, one, one, np.ones(symbols, bool), np.ones(symbols, bool), zero - 1, zero,
         zero, np.full(symbols, np.inf), zero + k.NEVER,
     )  # fmt: skip
@@ -157,7 +157,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=FEES, fee_per_contract=0.0, strict=False,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    return engine.Market(names, tuple((name, "") for name in names), table, seen, terms), told, rules
+    return engine.Market(names, tuple((name, "") for name in names), table, seen, specs), told, rules
 
 
 def asked(case: Case, reward: float = REWARD) -> dict[str, Any]:

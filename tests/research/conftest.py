@@ -1,4 +1,4 @@
-"""Random walks with random scores, written straight into the hub: a market in which nobody can know anything."""
+"""Random walks with random scores, written straight into the hub: a market without any edge."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A backtest is what live would have been: the same market run session by session and backtested gives the same trades.
+A backtest equals live trading: the same market run session by session and backtested gives the same trades.
 
 Real PostgreSQL, the real steps, the simulated market with its rolls and splits.
 """
@@ -24,7 +24,7 @@ from tasks.local import backtest, replay
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "configs" / "small.ini"
-# decisions that ask for nothing are kept live, and not in a backtest
+# decisions without an action are stored live, and not in a backtest
 IDLE = {"score_missing", "score_below_threshold", "not_tradable"}
 TICK = timedelta(microseconds=1)
 
@@ -42,7 +42,7 @@ def small(hub_url, monkeypatch):
 
 
 def did(book: str) -> dict[str, list[tuple]]:
-    """All that a book did, table by table, without ids and wall-clock times."""
+    """The records of a book, table by table, without ids and wall-clock times."""
     with hubs.connect().engine.connect() as conn:
         return {
             name: [tuple(row) for row in conn.execute(text(query), {"book": book})]
@@ -108,7 +108,7 @@ PEEKING = GAP.replace(
 
 @pytest.fixture
 def own_pillar(small, tmp_path):
-    """small.ini with a pillar of one's own, on a hub that has the bars."""
+    """small.ini with a user's own pillar, on a hub with the bars."""
 
     def configured(code: str, until: datetime):
         (tmp_path / "mine").mkdir(exist_ok=True)
@@ -130,9 +130,7 @@ def own_pillar(small, tmp_path):
 def test_a_pillar_that_peeks_one_bar_ahead_is_caught_by_the_backtest_itself(own_pillar):
     since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 2, 14, tzinfo=UTC)
     settings = own_pillar(PEEKING, until)
-    with pytest.raises(
-        DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 2025-0\d-\d\d .* mend the pillar"
-    ):
+    with pytest.raises(DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 2025-0\d-\d\d .* fix the pillar"):
         backtest.run(settings, since, until, progress=quiet, book="peek")
     (failed,) = backtests.listed(hubs.connect())
     assert (failed["state"], failed["digest"], failed["done_until"]) == ("failed", None, None)

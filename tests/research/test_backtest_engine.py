@@ -1,4 +1,4 @@
-"""The backtest's machinery over random walks: told bar by bar as the hub tells, repeatable, killable, no oracle."""
+"""The backtest engine over random walks: the same data as the hub's, repeatable, resumable, without lookahead."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_two_processes_do_not_work_on_one_book(walks):
     run, settings = world.begin("bt-busy")
     with world.hub.dbapi(autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(hashtext('alphapivot.trade'), hashtext('bt-busy'))")
-        with pytest.raises(DataError, match="another process is at work on backtest bt-busy"):
+        with pytest.raises(DataError, match="another process is running backtest bt-busy"):
             world.go_on(run, settings)
 
 
@@ -167,7 +167,7 @@ def test_an_entry_that_fills_before_its_score_was_published_is_found(walks):
     prompt = settings.feeds["walk"].model_copy(update={"publication_lag": 0})
     told = settings.model_copy(update={"feeds": {"walk": prompt}})
     world.go_on(run, told)
-    with pytest.raises(DataError, match=r"lookahead: the entry in W00\d decided at .* stands on the score of"):
+    with pytest.raises(DataError, match=r"lookahead: the entry in W00\d decided at .* uses the score of"):
         check.fills(world.hub, settings)
     check.fills(world.hub, told)
 

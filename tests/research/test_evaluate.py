@@ -1,4 +1,4 @@
-"""Do scores foretell anything? Found where an edge was planted, found in no noise, and agreeing with other sources."""
+"""Predictive power of scores: found where an edge is planted, not found in noise, and equal to other sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alphapivot.research.evaluate import statistics
 
 
 def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95, horizon=5):
-    """Slow scores, and prices that follow them with ``edge``; symbols share a part of their moves and scores."""
+    """Slow scores, and prices that follow them with ``edge``; symbols share part of their moves and scores."""
     rng = np.random.default_rng(seed)
     ts = pd.bdate_range("2020-01-01 21:00", periods=bars, tz="UTC").as_unit("us")
     noise = rng.normal(size=(bars, symbols)) * (1 - common) + rng.normal(size=(bars, 1)) * common
@@ -78,7 +78,7 @@ def test_in_noise_nothing_is_found_however_slow_scores_are_and_however_symbols_m
 
 
 def test_without_the_correction_noise_would_look_like_an_edge():
-    """What the correction is for: the naive t of slow scores, overlapping returns and common moves is far too wide."""
+    """Why the correction is needed: slow scores, overlapping returns and common moves make the naive t far too wide."""
     naive = []
     for seed in range(25):
         frame = market(seed, horizon=20).dropna()
@@ -131,7 +131,7 @@ def test_slices_are_symbols_and_years_and_little_data_say_nothing():
 
 
 def test_a_years_slice_of_noise_is_no_reversal():
-    """A score that follows prices, in noise: within a year what is high has the year's gains behind it."""
+    """A score that follows prices, in noise: within a year, high scores come after the year's gains."""
     t = []
     for seed in range(20):
         rng = np.random.default_rng(seed)

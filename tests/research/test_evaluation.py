@@ -1,4 +1,4 @@
-"""`alphapivot evaluate` over a simulated market in the hub: tables, the page, and what is really there."""
+"""`alphapivot evaluate` over a simulated market in the hub: its tables and page against the stored scores."""
 
 from __future__ import annotations
 

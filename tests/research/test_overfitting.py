@@ -73,8 +73,8 @@ def test_what_is_too_short_says_nothing():
     deflated, found = o.deflated_sharpe(few, 0), o.backtest_overfitting(few)
     assert np.isnan(deflated.probability)
     assert np.isnan(found.probability)
-    believed, told = o.verdict(deflated, found, 1.0, 1.0, "sharpe")
+    believed, sentence = o.verdict(deflated, found, 1.0, 1.0, "sharpe")
     assert not believed
-    assert told.startswith("Nothing can be said")
+    assert sentence.startswith("No verdict: the record is too short")
     with pytest.raises(ValueError, match="even number of blocks, got 5"):
         o.backtest_overfitting(few, blocks=5)

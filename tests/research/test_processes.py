@@ -1,4 +1,4 @@
-"""Processes that end with whoever asked for them."""
+"""Processes that end with their parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was interrupted goes on while it is the same question of the same data; else it begins again and says so."""
+"""An interrupted search or backtest resumes if question and data are the same; else it starts again and says so."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def restate(ts):
 
 
 def interrupted(settings, until=AS_OF, **options):
-    """Ctrl-C once the first instants are traded."""
+    """Runs a backtest that gets Ctrl-C once the first instants are traded."""
 
     def progress(done, of, what):
         if 0 < done < of:

@@ -22,7 +22,7 @@ DAYS, BEGIN = 48, 16
 
 @dataclass
 class Both:
-    """What the executor recorded, and what the engine says of the same bars and scores."""
+    """The executor's records, and the screening engine's result for the same bars and scores."""
 
     live: pd.DataFrame
     equity: pd.Series
@@ -35,7 +35,7 @@ class Both:
 
 
 def both(world, days=DAYS, begin=BEGIN):
-    """Reads from the hub what both saw, runs the engine over it, and pairs the two."""
+    """Reads bars and scores from the hub, runs the engine over them, and pairs the two results."""
     settings = world.settings
     composites = pd.DataFrame(
         world.sql("SELECT symbol, ts, score, raw, gate, veto FROM signals.composite ORDER BY symbol, ts")
@@ -69,7 +69,7 @@ def both(world, days=DAYS, begin=BEGIN):
 
 
 def gappy(world, rng, days=DAYS, *, dry=0.05):
-    """Bars with gaps, bars that are missing, bars without volume, a roll; a score for each, now and then vetoed."""
+    """Bars with gaps, missing bars, bars without volume, a roll; a score for each, some vetoed."""
     close = dict.fromkeys(MARKETS, 100.0) | {"EURUSD": 1.25}
     names = ["H0", *(f"H{day}" for day in range(18, days, 4))]
     rolls = {int(name[1:]): number for number, name in enumerate(names) if number}

@@ -16,7 +16,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def planned(bars, rng, reward=2):
-    """A Case of gappy bars, and the same as plans: bar -> side, stop and target as Decimal."""
+    """A Case of bars with gaps, and its plans: bar -> side, stop and target as Decimal."""
     ticks = [np.rint(bars[c].to_numpy() * 100).astype(np.int64)[:, None] for c in ("Open", "High", "Low", "Close")]
     n = len(bars)
     score = np.where(rng.random((n, 1)) < 0.7, rng.choice([-80.0, 80.0], (n, 1)), 0.0)
@@ -31,7 +31,7 @@ def planned(bars, rng, reward=2):
 
 
 def trades_of(case):
-    """(entry bar, exit bar, entry, exit) of the trades that ended; of an open beyond the stop that bar."""
+    """(entry bar, exit bar, entry, exit) of each closed trade; for an open beyond the stop only that bar."""
     market, scores, rules = bench.ours(case, reward=2.0)
     found = engine.simulate(market, scores, rules._replace(on_reversal=False, fee=0.0)).trades()
     found = found[found["reason"] != ""]
@@ -59,7 +59,7 @@ def test_every_trade_is_that_of_the_fill_rules_and_of_backtesting(seed):
 
 
 def vectorbt(case):
-    """The equity after each bar, as vectorbt has it, and how many orders it made."""
+    """vectorbt's equity after each bar, and its number of orders."""
     try:
         found = _peers.ask("_vectorbt.py", **bench.asked(case), times=0)
     except _peers.Missing as missing:

@@ -53,7 +53,7 @@ def newest(hub) -> int:
 def test_each_trial_is_the_backtest_of_its_config_also_for_keys_that_the_screening_engine_leaves_out(market, capsys):
     keys = ["--set", "risk.max_repeats=off,1"]
     assert cli.main(["tune", *PERIOD, *keys, *JUDGED]) == 2
-    assert "leaves out [risk] max_repeats: --engine full takes it" in capsys.readouterr().err
+    assert "leaves out [risk] max_repeats: use --engine full" in capsys.readouterr().err
     assert cli.main(["tune", *PERIOD, *keys, *JUDGED, "--engine", "full"]) == 0
     told = capsys.readouterr().out
     number = newest(market)
@@ -144,7 +144,7 @@ def wait_until(look, child) -> None:
 
 
 def decided(hub) -> int:
-    """At how many instants the trials of the newest search have decided."""
+    """The number of instants at which the trials of the newest search have decided."""
     query = "SELECT coalesce(sum(instants), 0) AS n FROM research.backtest WHERE book LIKE :books"
     return rows(hub, query, books=f"bt-tune{newest(hub)}-%")[0]["n"]
 

@@ -1,4 +1,4 @@
-"""A trial's daily returns of its equity, worked by hand."""
+"""A trial's daily returns from its equity, worked by hand."""
 
 from __future__ import annotations
 

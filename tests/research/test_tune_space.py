@@ -1,4 +1,4 @@
-"""What `--set` may say, and which trials come of it."""
+"""The keys and values of `--set`, and the trials that they give."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alphapivot.config import read
-from alphapivot.config import settings as grammar
+from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
 from alphapivot.research.tune import space
 
@@ -83,9 +83,9 @@ def test_a_range_is_drawn_within_its_ends_and_whole_where_the_key_is(settings):
             "execution.entry_treshold=1",
             "entry_treshold is not a key of [execution] to tune; did you mean entry_threshold?",
         ),
-        ("exection.entry_threshold=1", "exection is no section that can be tuned; did you mean execution?"),
-        ("pillar.tend.slow=1", "pillar.tend is no section that can be tuned; did you mean pillar.trend?"),
-        ("runtime.shards=1,2", "runtime is no section that can be tuned"),
+        ("exection.entry_threshold=1", "exection is not a section to tune; did you mean execution?"),
+        ("pillar.tend.slow=1", "pillar.tend is not a section to tune; did you mean pillar.trend?"),
+        ("runtime.shards=1,2", "runtime is not a section to tune"),
         ("execution.entry_threshold=40,abc", "--set execution.entry_threshold=abc"),
         ("execution.entry_threshold=140", "less than or equal to 100"),
         ("timeframes.base=1h,1d", "base is not a key of [timeframes] to tune"),
@@ -93,9 +93,9 @@ def test_a_range_is_drawn_within_its_ends_and_whole_where_the_key_is(settings):
         ("composite.weights=1", "it is a mapping; tune an entry, such as composite.weights."),
         ("composite.weights.trnd=1", "has no trnd; did you mean trend?"),
         ("composite.weights.trend=1.2", "leave nothing for"),
-        ("execution.atr.trend=1", "is no mapping; write execution.atr"),
-        ("exit.max_bars=9..5", "a range goes from the smaller to the larger"),
-        ("exit.max_bars=a..b", "a range is number..number"),
+        ("execution.atr.trend=1", "is not a mapping; write execution.atr"),
+        ("exit.max_bars=9..5", "write the smaller number first"),
+        ("exit.max_bars=a..b", "write a range as number..number"),
         ("exit.max_bars", "write section.key=values"),
     ],
 )
@@ -146,7 +146,7 @@ def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_t
         written = head + begin + "\n".join([*lines, f"{name} = {value}"]) + "\n" + gap + after
     config.write_text(written)
     assert mine.hash() == read.load(config, environ={}).hash()
-    assert grammar.Settings.restore(mine.stored()).hash() == mine.hash()  # it goes to another process so
+    assert Settings.restore(mine.stored()).hash() == mine.hash()  # the form in which it is sent to another process
 
 
 def test_an_instrument_is_tuned_by_whole_backtests_alone(settings):

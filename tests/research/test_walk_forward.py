@@ -1,4 +1,4 @@
-"""Folds of the walk-forward: what is chosen on never touches what it is judged on."""
+"""Folds of the walk-forward: training never touches the test."""
 
 import itertools
 

@@ -1,9 +1,9 @@
 """
-Could any score have been known when it was acted on? Checked in every backtest, not assumed.
+The lookahead check of every backtest: each score must have been known when it was acted on.
 
-Scores are made in bulk, with the whole history at hand. At sampled instants they are made again from bars cut off
-there, and must agree to the last bit; a pillar that peeks at what comes later cannot. And of every fill: its decision's
-score was published before the decision, and its bar ended after it.
+Scores are computed in bulk, over the whole history. At sampled instants they are recomputed from bars cut off there,
+and must agree to the last bit; those of a pillar that looks ahead do not. For every entry's fill, the decision's score
+must be published by the decision, and the fill's bar must end after it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pillars.base import Pillar
 
 SAMPLES = 8
-LAST = 5  # bars before a cut that are compared: who peeks less far ahead than that is seen in all of them
+LAST = 5  # bars compared before each cut: a pillar that looks ahead differs in the last ones
 EARLY = """
     SELECT f.symbol, f.ts, d.as_of, d.score_ts
     FROM trading.fill f JOIN trading.orders o USING (client_order_id) JOIN trading.intent i USING (intent_id)
@@ -46,41 +46,41 @@ EARLY = """
 
 def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime], samples: int = SAMPLES) -> int:
     """
-    Makes the scores of the bars before some of ``instants`` again without what came later; how many agreed.
+    Recomputes the scores of the bars before some of ``instants`` without later bars; returns how many agreed.
 
-    Raises DataError that names the pillar and the bar of the first that does not.
+    Raises DataError that names the pillar and the bar of the first difference.
     """
-    alike: dict[tuple[str, ...], dict[str, Pillar]] = {}  # pillars that see the same columns are shown the same bars
+    by_inputs: dict[tuple[str, ...], dict[str, Pillar]] = {}  # pillars with the same inputs share one read
     for name, pillar in settings.pillars.items():
-        alike.setdefault(tuple(pillar.inputs), {})[name] = pillar
+        by_inputs.setdefault(tuple(pillar.inputs), {})[name] = pillar
     compared = 0
     for cut in _spread(instants, samples):
         for interval in settings.timeframes.weights:
-            for inputs, pillars in alike.items():
+            for inputs, pillars in by_inputs.items():
                 compared += _compare(hub, run, settings, pillars, inputs, interval, cut)
     return compared
 
 
 def fills(hub: Hub, settings: Settings) -> None:
-    """Raises DataError for an entry that filled before its decision, or stood on a score not yet published."""
+    """Raises DataError for an entry that filled before its decision, or used a score not yet published."""
     lags = json.dumps([{"symbol": s, "lag": f"{wait.total_seconds()} seconds"} for s, wait in lag(settings).items()])
     with hub.engine.connect() as conn:
         row = conn.execute(text(EARLY), {"lags": lags, "book": settings.execution.book}).first()
     if row is not None:
         raise DataError(
-            f"lookahead: the entry in {row.symbol} decided at {row.as_of:%Y-%m-%d %H:%M} UTC stands on the score of "
-            f"{row.score_ts:%Y-%m-%d %H:%M} and filled on the bar of {row.ts:%Y-%m-%d %H:%M}: its score must be "
-            "published by the decision and its fill come after it"
+            f"lookahead: the entry in {row.symbol} decided at {row.as_of:%Y-%m-%d %H:%M} UTC uses the score of "
+            f"{row.score_ts:%Y-%m-%d %H:%M} and filled on the bar of {row.ts:%Y-%m-%d %H:%M}: the score must be "
+            "published by the decision, and the fill must come after it"
         )
 
 
 def _spread(instants: Sequence[datetime], samples: int) -> list[datetime]:
-    """One of each of ``samples`` equal parts, always the same for the same instants."""
+    """One instant of each of ``samples`` equal parts, always the same for the same instants."""
     if len(instants) <= samples:
         return list(instants)
     edges = np.linspace(0, len(instants), samples + 1).astype(int)
-    dice = np.random.default_rng(len(instants))
-    return [instants[int(dice.integers(a, b))] for a, b in itertools.pairwise(edges)]
+    rng = np.random.default_rng(len(instants))
+    return [instants[int(rng.integers(a, b))] for a, b in itertools.pairwise(edges)]
 
 
 def _compare(
@@ -93,21 +93,21 @@ def _compare(
     cut: datetime,
 ) -> int:
     after = cut - LAST * bar_ends.width(interval) - timedelta(days=4)
-    # bars before a pillar's own window change no bit of its scores
+    # bars before a pillar's window do not change its scores
     begin = min(start for p in pillars.values() if (start := windows.begin(p, after, interval)))
     bars = signal_bars(hub, list(settings.instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
     where = sql.SQL("scope = {} AND pillar = ANY({}) AND interval = {} AND ts > {} AND ts <= {}").format(
         run.scope, list(pillars), interval, after, cut
     )
-    said = hub.read(Signals, where)
+    stored = hub.read(Signals, where)
     for name, pillar in pillars.items():
-        again = windows.score(pillar, bars, interval, after=after)
-        _agree(said[said["pillar"] == name], again, name, interval, cut)
-    return len(said)
+        recomputed = windows.score(pillar, bars, interval, after=after)
+        _check_equal(stored[stored["pillar"] == name], recomputed, name, interval, cut)
+    return len(stored)
 
 
-def _agree(said: pd.DataFrame, again: pd.DataFrame, name: str, interval: str, cut: datetime) -> None:
-    both = said.merge(again, on=["symbol", "ts"], how="outer", suffixes=("", "_again"), indicator=True)
+def _check_equal(stored: pd.DataFrame, recomputed: pd.DataFrame, name: str, interval: str, cut: datetime) -> None:
+    both = stored.merge(recomputed, on=["symbol", "ts"], how="outer", suffixes=("", "_again"), indicator=True)
     same = both["_merge"] == "both"
     for column in ("score", "gate"):
         a, b = (both[c].to_numpy(np.float32) for c in (column, f"{column}_again"))
@@ -118,15 +118,15 @@ def _agree(said: pd.DataFrame, again: pd.DataFrame, name: str, interval: str, cu
     first = both[~same].sort_values(["ts", "symbol"]).iloc[0]
     raise DataError(
         f"lookahead: pillar {name!r} scores {first.symbol} {interval} at {first.ts:%Y-%m-%d %H:%M} UTC as "
-        f"{_said(first, '')} when it is shown the whole history, and as {_said(first, '_again')} when it is shown the "
-        f"bars up to {cut:%Y-%m-%d %H:%M} only. A score that changes with what comes later could not have been traded: "
-        f"mend the pillar (`alphapivot pillars test FILE` finds where); this backtest has no result"
+        f"{_describe(first, '')} over the whole history, and as {_describe(first, '_again')} over the bars up to "
+        f"{cut:%Y-%m-%d %H:%M} only. A score that depends on later bars could not have been traded: "
+        f"fix the pillar (`alphapivot pillars test FILE` finds where); this backtest has no result"
     )
 
 
-def _said(row: pd.Series, suffix: str) -> str:
+def _describe(row: pd.Series, suffix: str) -> str:
     score, gate, veto = (row[f"{name}{suffix}"] for name in ("score", "gate", "veto"))
-    words = [] if pd.isna(score) else [f"score {score:g}"]
-    words += [] if pd.isna(gate) else [f"gate {gate:g}"]
-    words += [] if pd.isna(veto) else [f"veto {veto}"]
-    return ", ".join(words) or "unknown"
+    parts = [] if pd.isna(score) else [f"score {score:g}"]
+    parts += [] if pd.isna(gate) else [f"gate {gate:g}"]
+    parts += [] if pd.isna(veto) else [f"veto {veto}"]
+    return ", ".join(parts) or "unknown"

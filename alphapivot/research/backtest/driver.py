@@ -1,9 +1,9 @@
 """
-What would it have done? The engine that trades, at every instant of a stretch of history, on a simulated clock.
+A backtest: runs the trading engine at every instant of a period, on a simulated clock.
 
-Only its surroundings differ: the market is read beforehand (backtest_market), one connection serves all statements, a
-book that a loss has stopped is resumed on the next risk day instead of by a person, and of a row of instants at which
-nothing is open and nothing asks for a trade only the first is run: the others can do nothing else.
+Only the surroundings differ from live: the market is read in advance (``market``), one connection serves all
+statements, a book halted by a loss is resumed on the next risk day instead of by an operator, and of consecutive
+instants with nothing open and no score that triggers a trade only the first is run: the others would do the same.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
 
-Progress = Callable[[int, int, str], None]  # instants done, of how many, what is being done
-AT_ONCE = 200_000  # symbols x instants of a stretch that is read at once
-TOGETHER = 25  # instants between two commits
+Progress = Callable[[int, int, str], None]  # instants done, of how many, current activity
+AT_ONCE = 200_000  # symbols x instants that are read at once
+TOGETHER = 25  # instants per commit
 
 
 @dataclass
@@ -54,14 +54,14 @@ class Timer:
 
 def booked(settings: Settings, book: str) -> Settings:
     """
-    The settings with which a backtest trades: a book of its own, at a paper account. ConfigError where there is none.
+    The settings of a backtest: its own book at a paper account. Raises ConfigError unless the paper broker is clear.
     """
     name = settings.execution.broker
     if not isinstance(settings.brokers[name], PaperBroker):
         papers = sorted(n for n, section in settings.brokers.items() if isinstance(section, PaperBroker))
         if len(papers) != 1:
             raise ConfigError(
-                f"a backtest fills its orders at a [broker.*] of kind paper; [execution] broker is {name}, and "
+                f"a backtest needs a [broker.*] of kind paper; [execution] broker is {name}, and "
                 + (f"there are several: {', '.join(papers)}" if papers else "the config has none")
             )
         name = papers[0]
@@ -73,14 +73,16 @@ def trade(
     hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime], *, timer: Timer, progress: Progress
 ) -> None:
     """
-    Trades the book of ``settings`` at every one of ``instants`` (in their order) that it has not come to yet.
+    Trades the book of ``settings`` at each of ``instants`` (ascending) that it has not traded yet.
 
-    What is done is committed as it goes, with how far it has come: killed and called again, it goes on from there.
-    Raises DataError where another process is at work on the book.
+    Commits as it goes, together with its progress: if killed, a second call resumes from there. Raises DataError if
+    another process is working on the book.
     """
     with Pinned(hub.url) as desk:
         if not engine.locked(desk.driver, settings.execution.book):
-            raise DataError(f"another process is at work on backtest {settings.execution.book}: wait for it, or end it")
+            raise DataError(
+                f"another process is running backtest {settings.execution.book}: wait for it to finish, or end it"
+            )
         book = _Book(desk, run, settings)
         done = backtests.done_until(desk, run)
         first = sum(1 for i in instants if done is not None and i <= done)
@@ -103,23 +105,23 @@ def trade(
 
 
 class _Book:
-    """A book, its paper account, and the fence that no other process raises while the lock is held."""
+    """A book, its paper account, and its fence, which no other process raises while the lock is held."""
 
     def __init__(self, desk: Pinned, run: RunRef, settings: Settings) -> None:
         self._desk, self._run, self._settings = desk, run, settings
         self._broker = open_paper(desk, settings)
-        self._broker.caps = replace(self._broker.caps, late_fills=False)  # nobody is there to give an order up by hand
+        self._broker.caps = replace(self._broker.caps, late_fills=False)  # no operator is there to abandon an order
         self._name = settings.execution.book
         with desk.engine.begin() as conn:
             self._fence = ledger.raise_fence(conn, self._name)
             self.begins = backtests.begins(conn, run)
-        self._stopped = True  # perhaps: asked once
-        self._resting: Session | None = None  # the last one, where nothing was open and nothing asked for
+        self._stopped = True  # possibly, until ``_resume`` has checked
+        self._resting: Session | None = None  # the last session, if nothing was open and no score triggered
         self._marks: list[dict[str, Any]] = []
         self.instants = 0  # since the last commit
 
     def decide(self, bars: BarRange, terms: Terms, as_of: datetime) -> None:
-        """One bar, as a scheduled run would take it; nothing before the first score is known."""
+        """Decides at ``as_of`` as a scheduled run would; does nothing before the first score is known."""
         if self.begins is None:
             if not bars.known:
                 return
@@ -132,15 +134,15 @@ class _Book:
             return
         self.write_marks()
         session = Session(
-            self._desk,
-            run,
-            self._settings,
-            SimulatedClock(as_of),
-            self._broker,
-            self._desk.engine.connect(),
-            self._fence,
-            TradeReport(run.run_id, self._name, as_of),
-            bars,
+            hub=self._desk,
+            run=run,
+            settings=self._settings,
+            clock=SimulatedClock(as_of),
+            broker=self._broker,
+            lock=self._desk.engine.connect(),
+            fence=self._fence,
+            report=TradeReport(run.run_id, self._name, as_of),
+            source=bars,
         )
         engine.go(session, {}, terms.at(bars))
         self._stopped = bool(session.report.notes)
@@ -148,12 +150,12 @@ class _Book:
 
     def _rest(self, last: Session, as_of: datetime) -> None:
         """
-        What a run does after one that found nothing open and no score that asks: it sees the account as it was, on a
-        new risk day it opens the day, and it marks the book.
+        What a run does after one with nothing open and no score that triggers: it sees the account unchanged, opens a
+        new risk day, and marks the book.
         """
         account = last.report.account
         if account is None:
-            raise RuntimeError("a run has seen no account")
+            raise RuntimeError("the last run has no account")
         if limits.risk_day(as_of, self._settings.risk) != last.day:
             last.run = replace(self._run, as_of=as_of)
             with self._desk.engine.begin() as conn:
@@ -161,20 +163,20 @@ class _Book:
         self._marks.append(mark.row(self._name, self._run.run_id, as_of, account))
 
     def write_marks(self) -> None:
-        """Before anybody looks, and before a commit."""
+        """Writes the pending marks; call before anything reads them, and before a commit."""
         if self._marks:
             with self._desk.engine.begin() as conn:
                 mark.write(conn, self._marks)
             self._marks = []
 
     def _resume(self, as_of: datetime) -> None:
-        """A loss stops a book until a person resumes it: here on the risk day after the loss."""
+        """A loss halts a book until an operator resumes it; here it resumes on the next risk day."""
         if not self._stopped:
             return
         with self._desk.engine.begin() as conn:
             tripped = ledger.tripped_on(conn, self._name)
             stopped = tripped is not None and control.state(conn, self._name).state != "ACTIVE"
         if stopped and tripped is not None and limits.risk_day(as_of, self._settings.risk) > tripped:
-            control.resume(self._desk, self._name, "a backtest has nobody to ask: the next risk day", "backtest")
+            control.resume(self._desk, self._name, "a backtest has no operator: the next risk day", "backtest")
             stopped = False
         self._stopped = stopped

@@ -1,7 +1,7 @@
 """
-A stretch of history read once, and told bar by bar: the market of a backtest.
+A range of history, read once and replayed bar by bar: the market of a backtest.
 
-A bar, a roll or a score counts from ``ts`` + its feed's ``publication_lag`` on: what the pipeline would have had.
+A bar, roll or score is known from ``ts`` + its feed's ``publication_lag`` on, as in the pipeline.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Ints = npt.NDArray[np.int64]
 
 class BarRange:
     """
-    The Source of all instants in (``after``, ``until``], asked in their order: move it with ``at``.
+    The Source for all instants in (``after``, ``until``], visited in order: move it with ``at``.
 
-    It attends to the symbols that are held and to those whose newest score may ask for a trade; of the others there is
-    nothing to decide, and nothing is kept.
+    It attends to the symbols that are held and those whose newest score may trigger a trade; the others need no
+    decision and keep no record.
     """
 
     def __init__(self, hub: Hub, run: RunRef, settings: Settings, *, after: datetime, until: datetime) -> None:
@@ -50,11 +50,11 @@ class BarRange:
         lag_of = np.array([lags[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
 
         reach = quotes.lookback(settings.timeframes.base, _needed(settings))
-        wanted: dict[str, set[str]] = {"spot": set(), "futures": set()}
+        by_market: dict[str, set[str]] = {"spot": set(), "futures": set()}
         for symbol, instrument in settings.instruments.items():
             for market in {instrument.trade_market, *(["spot"] if instrument.spot is not None else [])}:
-                wanted[market].add(symbol)
-        bars = read_bars(hub, run, settings, wanted, after=after - reach, until=until)
+                by_market[market].add(symbol)
+        bars = read_bars(hub, run, settings, by_market, after=after - reach, until=until)
         self._bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
         symbols = self._bars["symbol"].map(code).to_numpy(np.int64)
         self._ts = micros(self._bars["ts"])
@@ -84,49 +84,50 @@ class BarRange:
         known = self._score_ts + wait_of[self._score_symbol]
         self._order = np.argsort(known, kind="stable")
         self._score_known = known[self._order]
-        self._told = 0  # scores of the order that are known
+        self._published = 0  # how many scores, in order of publication, are known
         self._newest = np.full(len(self._symbols), -1)  # symbol -> row of its newest score
         self._first = np.searchsorted(self._score_symbol, np.arange(len(self._symbols)))
         strength = np.fmax(np.abs(self._scores["score"]), np.abs(self._scores["raw"]))
-        # stored as 4-byte floats, rounded to 0.01: a little below the threshold is close enough to be asked
-        self._asks = np.nan_to_num(strength) >= settings.execution.entry_threshold - 0.005
+        # scores are stored as 4-byte floats, rounded to 0.01: one just below the threshold may trigger too
+        self._triggers = np.nan_to_num(strength) >= settings.execution.entry_threshold - 0.005
         self._now, self.as_of = np.int64(0), after
-        self.attending: Sequence[str] = ()  # as last asked for
+        self.attending: Sequence[str] = ()  # result of the last call of ``attended``
 
     def at(self, as_of: datetime) -> None:
-        """From now on it tells what is known at ``as_of``, which is later than before."""
+        """Moves on to ``as_of``, which must not be earlier than the last."""
         self.as_of, self._now = as_of, bar_ends.naive(as_of).astype(np.int64)
-        told = int(np.searchsorted(self._score_known, self._now, "right"))
-        rows = self._order[self._told : told]
+        published = int(np.searchsorted(self._score_known, self._now, "right"))
+        rows = self._order[self._published : published]
         np.maximum.at(self._newest, self._score_symbol[rows], rows)
-        self._told = told
+        self._published = published
 
     @property
     def quiet(self) -> bool:
-        """Does no score ask for a trade?"""
+        """True if no newest score may trigger a trade."""
         newest = self._newest[self._newest >= 0]
-        return not self._asks[newest].any()
+        return not self._triggers[newest].any()
 
     @property
     def known(self) -> int:
-        """How many symbols have a score that is a number."""
+        """The number of symbols whose newest raw score is a number."""
         newest = self._newest[self._newest >= 0]
         return int((~np.isnan(self._scores["raw"][newest])).sum())
 
     def attended(self, holding: Collection[str]) -> Sequence[str]:
-        there = np.flatnonzero(self._newest >= 0)
-        asking = there[self._asks[self._newest[there]]]
-        self.attending = sorted({*holding, *(self._symbols[k] for k in asking)} & set(self._symbols))
+        scored = np.flatnonzero(self._newest >= 0)
+        triggering = scored[self._triggers[self._newest[scored]]]
+        self.attending = sorted({*holding, *(self._symbols[k] for k in triggering)} & set(self._symbols))
         return self.attending
 
     def scores(self, symbols: Collection[str], most: int) -> Sequence[Composite]:
-        found = []
+        composites = []
         for symbol in sorted(symbols):
             k = self._symbols.index(symbol)
             newest = int(self._newest[k])
             oldest = max(int(self._first[k]), newest - most + 1)
-            found += [self._composite(symbol, row) for row in range(newest, oldest - 1, -1)] if newest >= 0 else []
-        return found
+            rows = range(newest, oldest - 1, -1) if newest >= 0 else ()
+            composites += [self._composite(symbol, row) for row in rows]
+        return composites
 
     def bars(self, wanted: Mapping[str, Collection[str]], after: datetime) -> pd.DataFrame:
         since = bar_ends.naive(after).astype(np.int64)
@@ -142,47 +143,47 @@ class BarRange:
         self, symbols: Collection[str], asked: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame
     ) -> dict[str, Quote]:
         terms = terms_of(asked, self._settings, self._run, self.as_of)
-        changed = set(events["symbol"]) & set(symbols) if len(events) else set()
+        adjusted = set(events["symbol"]) & set(symbols) if len(events) else set()
         last, series = {}, {}
         after = bar_ends.naive(asked.after)
         for symbol in symbols:
             contract, until = asked.front[symbol], bar_ends.naive(self.as_of - self._lags[symbol])
-            bar = None if symbol in changed else self._tape.last(symbol, contract, after, until)
+            bar = None if symbol in adjusted else self._tape.last(symbol, contract, after, until)
             if bar is not None:
                 last[symbol] = bar
                 series[symbol] = self._tape.series(symbol, contract, after, until) or quotes.NOTHING
-        made = quotes.quoted(last, series, **terms)
-        if changed:
-            spot = {s for s in changed if self._settings.instruments[s].trade_market == "spot"}
-            bars = self.bars({"spot": spot, "futures": changed - spot}, asked.after)
-            made |= quotes.quotes(bars, rolled, events, **terms)
-        return made
+        by_symbol = quotes.quoted(last, series, **terms)
+        if adjusted:
+            spot = {s for s in adjusted if self._settings.instruments[s].trade_market == "spot"}
+            bars = self.bars({"spot": spot, "futures": adjusted - spot}, asked.after)
+            by_symbol |= quotes.quotes(bars, rolled, events, **terms)
+        return by_symbol
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
-        mine = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
-        return self._rolls.take(np.flatnonzero(mine)).reset_index(drop=True)
+        known = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
+        return self._rolls.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
-        mine = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
-        mine &= micros(self._actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
-        return self._actions.take(np.flatnonzero(mine)).reset_index(drop=True)
+        known = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
+        known &= micros(self._actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
+        return self._actions.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
         """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""
         return issues.reasons(halt for halt in self._halts if halt.ts <= self.as_of)
 
     def asking(self) -> pd.DataFrame:
-        """symbol and ts of the scores that may ask for a trade."""
-        return self._stamps(np.flatnonzero(self._asks))
+        """symbol and ts of the scores that may trigger a trade."""
+        return self._stamps(np.flatnonzero(self._triggers))
 
     def coming(self, symbols: Collection[str], most: int) -> pd.DataFrame:
-        """symbol and ts of the newest score of each and of the next ones, ``most`` in all, that ask for no trade."""
+        """symbol and ts of each symbol's newest score and of the next ones that trigger no trade, ``most`` in all."""
         rows = [np.empty(0, np.int64)]
         for k in map(self._symbols.index, symbols):
             newest = self._newest[k]
-            own = np.arange(newest, min(newest + most, len(self._score_symbol)))
+            ahead = np.arange(newest, min(newest + most, len(self._score_symbol)))
             if newest >= 0:
-                rows.append(own[(self._score_symbol[own] == k) & (~self._asks[own] | (own == newest))])
+                rows.append(ahead[(self._score_symbol[ahead] == k) & (~self._triggers[ahead] | (ahead == newest))])
         return self._stamps(np.concatenate(rows))
 
     def _stamps(self, rows: Ints) -> pd.DataFrame:
@@ -195,7 +196,13 @@ class BarRange:
         veto = self._scores["veto"][row]
         ts = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(self._score_ts[row]))
         return Composite(
-            symbol, ts, score, raw, gate, None if pd.isna(veto) else str(veto), int(self._scores["batch_id"][row])
+            symbol=symbol,
+            ts=ts,
+            score=score,
+            raw=raw,
+            gate=gate,
+            veto=None if pd.isna(veto) else str(veto),
+            batch_id=int(self._scores["batch_id"][row]),
         )
 
 
@@ -208,18 +215,18 @@ def lag(settings: Settings) -> dict[str, timedelta]:
 
 
 def score_lag(settings: Settings) -> dict[str, timedelta]:
-    """symbol -> how long after a bar's end its score is known: a score may stand on other symbols' bars too."""
-    own = lag(settings)
+    """symbol -> how long after a bar's end its score is known: a score may depend on other symbols' bars too."""
+    lags = lag(settings)
     crossed = any(pillar.cross_sectional for pillar in settings.pillars.values())
-    return dict.fromkeys(own, max(own.values())) if crossed else own
+    return dict.fromkeys(lags, max(lags.values())) if crossed else lags
 
 
 def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list[datetime]:
-    """When a new score became known in (since, run.as_of], whosever it was: a pipeline that misses no bar runs then."""
+    """The instants in (since, run.as_of] at which any score became known: a pipeline that misses no bar runs then."""
     by_lag: dict[timedelta, list[str]] = {}
     for symbol, wait in score_lag(settings).items():
         by_lag.setdefault(wait, []).append(symbol)
-    found: set[datetime] = set()
+    known: set[datetime] = set()
     with hub.engine.connect() as conn:
         for wait, symbols in by_lag.items():
             rows = conn.execute(
@@ -229,8 +236,8 @@ def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list
                 ),
                 {"scope": run.scope, "symbols": symbols, "since": since - wait, "until": run.as_of - wait},
             )
-            found |= {ts + wait for ts in rows.scalars()}
-    return sorted(found)
+            known |= {ts + wait for ts in rows.scalars()}
+    return sorted(known)
 
 
 def _needed(settings: Settings) -> int:
@@ -242,25 +249,25 @@ def _needed(settings: Settings) -> int:
 def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: datetime) -> pd.DataFrame:
     """Composites in (after - lag, until] and each symbol's newest ones before them, sorted by symbol and ts."""
     begin = after - max(lag(settings).values())
-    asked = {"symbols": sorted(settings.instruments), "scope": run.scope, "as_of": begin}
+    symbols = sorted(settings.instruments)
+    parameters = {"symbols": symbols, "scope": run.scope, "as_of": begin, "most": settings.entry.confirm}
     with hub.engine.connect() as conn:
-        before = [Composite(*row) for row in conn.execute(text(NEWEST), {**asked, "most": settings.entry.confirm})]
-    where = sql.SQL("scope = {} AND ts > {} AND ts <= {} AND symbol = ANY({})").format(
-        run.scope, begin, until, asked["symbols"]
-    )
+        before = [Composite(*row) for row in conn.execute(text(NEWEST), parameters)]
+    where = sql.SQL("scope = {} AND ts > {} AND ts <= {} AND symbol = ANY({})").format(run.scope, begin, until, symbols)
     columns = list(Composite._fields)
-    found = hub.read(Composites, where, columns)[columns]
+    scores = hub.read(Composites, where, columns)[columns]
     if before:
-        earlier = pd.DataFrame(before, columns=columns).astype(found.dtypes.to_dict())
-        found = pd.concat([earlier, found], ignore_index=True)
-    return found.sort_values(["symbol", "ts"], ignore_index=True)
+        earlier = pd.DataFrame(before, columns=columns).astype(scores.dtypes.to_dict())
+        scores = pd.concat([earlier, scores], ignore_index=True)
+    return scores.sort_values(["symbol", "ts"], ignore_index=True)
 
 
 def micros(stamps: pd.Series) -> Ints:
-    made: Ints = bar_ends.naive(stamps).astype("datetime64[us]").astype(np.int64)
-    return made
+    """Instants as microseconds since 1970."""
+    numbers: Ints = bar_ends.naive(stamps).astype("datetime64[us]").astype(np.int64)
+    return numbers
 
 
 def _number(stored: float) -> float | None:
-    """A 4-byte float as the number that was written: its shortest decimals."""
+    """A 4-byte float as the number that was written: its shortest decimals. None for NaN."""
     return None if np.isnan(stored) else float(str(np.float32(stored)))

@@ -1,10 +1,10 @@
 """
-Quotes of any instant of a stretch, from series that were joined once: what ``quotes.quotes`` makes of a window that
-ends there, without a window's copy.
+Quotes at any instant of a bar range, from series joined once: the same as ``quotes.quotes`` of a window that ends
+there, without copying windows.
 
-adjusted = raw + offset never changes its past, so a series of fronts that is cut off is the series of what came before
-the cut. Shares are otherwise: a split changes the prices of all that came before it, so that the bars of a symbol with
-an event are adjusted anew at each instant.
+adjusted = raw + offset never changes its past, so a series of front contracts can simply be cut off at an instant.
+Shares differ: a split changes all earlier prices, so the bars of a symbol with an event are adjusted again at each
+instant.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class PriceTape:
 
     def __init__(self, bars: pd.DataFrame, rolled: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
         traded = bars["symbol"].map({s: i.trade_market for s, i in instruments.items()})
-        mine = bars[bars["market"] == traded]
-        self._ts: Stamps = bar_ends.naive(mine["ts"])
-        self._close = mine["close"].to_numpy(np.float64)
-        self._volume = mine["volume"].to_numpy(np.float64)
-        names, contracts = (mine[c].to_numpy(dtype=object) for c in ("symbol", "contract"))
+        bars = bars[bars["market"] == traded]
+        self._ts: Stamps = bar_ends.naive(bars["ts"])
+        self._close = bars["close"].to_numpy(np.float64)
+        self._volume = bars["volume"].to_numpy(np.float64)
+        names, contracts = (bars[c].to_numpy(dtype=object) for c in ("symbol", "contract"))
         edges = np.flatnonzero(np.r_[True, (names[1:] != names[:-1]) | (contracts[1:] != contracts[:-1]), True])
         self._lines = {
-            (str(names[a]), str(contracts[a])): slice(a, b) for a, b in itertools.pairwise(edges) if len(mine)
+            (str(names[a]), str(contracts[a])): slice(a, b) for a, b in itertools.pairwise(edges) if len(bars)
         }
-        contracted = (mine["contract"] != "").to_numpy()
-        self._plain = dict(quotes.slices(mine[~contracted]))
-        self._joined = dict(quotes.slices(rolls.adjust(mine[contracted], rolled)))
+        contracted = (bars["contract"] != "").to_numpy()
+        self._plain = dict(quotes.slices(bars[~contracted]))
+        self._joined = dict(quotes.slices(rolls.adjust(bars[contracted], rolled)))
 
     def last(self, symbol: str, contract: str, after: np.datetime64, until: np.datetime64) -> Last | None:
-        """The newest bar in (after, until]."""
+        """The newest bar in (after, until]; None without one."""
         rows = self._lines.get((symbol, contract))
         if rows is None:
             return None
@@ -60,8 +60,8 @@ class PriceTape:
         return Last(ts, float(self._close[at]), float(self._volume[at]))
 
     def series(self, symbol: str, contract: str, after: np.datetime64, until: np.datetime64) -> Series | None:
-        """The fronts' bars in (after, until], joined at the rolls; the symbol's own where it has no contracts."""
-        found = (self._joined if contract else self._plain).get(symbol)
-        if found is None:
+        """The front contracts' bars in (after, until], joined at rolls; the symbol's bars if it has no contracts."""
+        whole = (self._joined if contract else self._plain).get(symbol)
+        if whole is None:
             return None
-        return found.part(slice(*np.searchsorted(found.ts, [after, until], "right")))
+        return whole.part(slice(*np.searchsorted(whole.ts, [after, until], "right")))

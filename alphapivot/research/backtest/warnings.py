@@ -1,4 +1,4 @@
-"""What a reader must know before he believes a backtest: about its universe, its data, its warm-up and its costs."""
+"""The warnings of a backtest: about its universe, data, warm-up and costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
 
-Warned = tuple[str, str | None, str]  # code, symbol, sentence
+CodedWarning = tuple[str, str | None, str]  # code, symbol, sentence
 ISSUES = """
     SELECT symbol, outcome, check_name, count(*) AS n, min(ts) AS first, max(ts) AS last FROM market.quality_issue
     WHERE symbol = ANY(:symbols) AND ts > :since AND ts <= :until AND found_at <= :known_at
@@ -46,9 +46,9 @@ SHORT = """
 
 def collect(
     hub: Hub, run: RunRef, settings: Settings, since: datetime, first: datetime, begins: datetime | None
-) -> list[Warned]:
-    """``first``: the first instant of the period; ``begins``: the first that counted."""
-    asked: dict[str, Any] = {
+) -> list[CodedWarning]:
+    """All warnings. ``first``: the first instant of the period; ``begins``: the first with a score."""
+    scope: dict[str, Any] = {
         "symbols": sorted(settings.instruments),
         "since": since,
         "until": run.as_of,
@@ -57,29 +57,29 @@ def collect(
         "book": settings.execution.book,
     }
     with hub.engine.connect() as conn:
-        return [*_universe(settings), *_data(conn, settings, asked, first, begins), *_trading(conn, settings, asked)]
+        return [*_universe(settings), *_data(conn, settings, scope, first, begins), *_trading(conn, settings, scope)]
 
 
-def _universe(settings: Settings) -> Iterator[Warned]:
+def _universe(settings: Settings) -> Iterator[CodedWarning]:
     names = ", ".join(sorted(settings.instruments))
     yield (
         "survivorship",
         None,
         (
             f"the universe was picked by hand today ({names if len(names) < 200 else len(settings.instruments)}): "
-            "what has failed or vanished since is not in it, so results look better than they would have been"
+            "instruments that have failed or vanished since are not in it, so results look better than they were"
         ),
     )
 
 
 def _data(
-    conn: Connection, settings: Settings, asked: dict[str, Any], first: datetime, begins: datetime | None
-) -> Iterator[Warned]:
+    conn: Connection, settings: Settings, scope: dict[str, Any], first: datetime, begins: datetime | None
+) -> Iterator[CodedWarning]:
     if begins is None or begins > first:
         until = f"until {begins:%Y-%m-%d %H:%M} UTC" if begins else "in the whole period"
-        yield "warm_up", None, f"no score was known {until}: that time is left out of all results"
+        yield "warm_up", None, f"no score was known {until}: that time is excluded from all results"
     history = max((p.history for p in settings.pillars.values()), default=0)
-    for row in conn.execute(text(BARS), asked):
+    for row in conn.execute(text(BARS), scope):
         instrument = settings.instruments[row.symbol]
         if row.market not in (instrument.signal_market, instrument.trade_market):
             continue
@@ -88,31 +88,31 @@ def _data(
                 "short_history",
                 row.symbol,
                 (
-                    f"{row.before} bars of {asked['base']} before the period, its pillars look back up to {history}: "
-                    "its first scores stand on less"
+                    f"{row.before} bars of {scope['base']} before the period, but pillars look back up to {history}: "
+                    "the first scores use a shorter history"
                 ),
             )
-        begin = max(asked["since"], row.first)
-        due = len(bar_ends.bar_ends(instrument.hours, asked["base"], begin, asked["until"]))
-        there = row.bars - (row.first > asked["since"])
-        if there < due:
+        begin = max(scope["since"], row.first)
+        due = len(bar_ends.bar_ends(instrument.hours, scope["base"], begin, scope["until"]))
+        stored = row.bars - (row.first > scope["since"])
+        if stored < due:
             yield (
                 "missing_bars",
                 row.symbol,
-                f"{due - there} of {due} bars of {asked['base']} on the {row.market} market are missing",
+                f"{due - stored} of {due} bars of {scope['base']} on the {row.market} market are missing",
             )
-    for row in conn.execute(text(ISSUES), asked):
+    for row in conn.execute(text(ISSUES), scope):
         span = f"{row.first:%Y-%m-%d}" + (f" to {row.last:%Y-%m-%d}" if row.last.date() > row.first.date() else "")
         yield f"data_{row.outcome}", row.symbol, f"{row.n} bars {row.outcome} ({row.check_name}), {span}"
-    for row in conn.execute(text(RESTATED), asked):
+    for row in conn.execute(text(RESTATED), scope):
         yield (
             "restated",
             row.symbol,
-            f"{row.n} bars were restated since they were first stored: the backtest sees the corrected ones",
+            f"{row.n} bars were restated after they were first stored: the backtest uses the corrected ones",
         )
 
 
-def _trading(conn: Connection, settings: Settings, asked: dict[str, Any]) -> Iterator[Warned]:
+def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Iterator[CodedWarning]:
     broker = settings.brokers[settings.execution.broker]
     if isinstance(broker, PaperBroker):
         if not (broker.fee_bps or broker.fee_per_contract):
@@ -120,18 +120,18 @@ def _trading(conn: Connection, settings: Settings, asked: dict[str, Any]) -> Ite
         if not broker.slippage_bps:
             yield "no_slippage", None, f"[broker.{settings.execution.broker}] has no slippage_bps: fills are ideal"
         if broker.max_volume_share is None:
-            yield "no_volume_limit", None, "an order may fill whatever the bar's volume: max_volume_share is not set"
-    shorts = list(conn.execute(text(SHORT), asked).scalars())
+            yield "no_volume_limit", None, "orders fill regardless of the bar's volume: max_volume_share is not set"
+    shorts = list(conn.execute(text(SHORT), scope).scalars())
     if shorts:
-        yield "no_borrowing_cost", None, f"short positions on spot markets cost no borrowing: {', '.join(shorts)}"
-    for row in conn.execute(text(TRIPS), asked):
+        yield "no_borrowing_cost", None, f"short spot positions pay no borrowing cost: {', '.join(shorts)}"
+    for row in conn.execute(text(TRIPS), scope):
         yield (
             "halted",
             None,
-            f"{row.as_of:%Y-%m-%d %H:%M} UTC: {row.message}; live a person resumes, here the next risk day does",
+            f"{row.as_of:%Y-%m-%d %H:%M} UTC: {row.message}; live an operator resumes, here the next risk day does",
         )
-    for row in conn.execute(text(LOCKS), asked):
-        yield "locked", row.symbol, f"since {row.at:%Y-%m-%d %H:%M} UTC, for good: {row.reason}"
-    still = [f"{row.symbol} {row.side}" for row in conn.execute(text(OPEN), asked)]
-    if still:
-        yield "open_at_end", None, f"still open at the end, at their last price: {', '.join(still)}"
+    for row in conn.execute(text(LOCKS), scope):
+        yield "locked", row.symbol, f"since {row.at:%Y-%m-%d %H:%M} UTC, until the end: {row.reason}"
+    positions = [f"{row.symbol} {row.side}" for row in conn.execute(text(OPEN), scope)]
+    if positions:
+        yield "open_at_end", None, f"still open at the end, valued at their last price: {', '.join(positions)}"

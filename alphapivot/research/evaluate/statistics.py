@@ -1,18 +1,18 @@
 """
-Do scores foretell anything? Information coefficients, hit rates, deciles, turnover, correlations; pure.
+Predictive power of scores: information coefficients, hit rates, deciles, turnover, correlations. Pure.
 
-- *Following return*: the change of the adjusted close over the next ``horizon`` bars, over the traded close of the bar.
+- *Following return*: change of the adjusted close over the next ``horizon`` bars, over the traded close of the bar.
 - *ic*: the information coefficient, here the rank correlation of score and following return within each symbol
   (Spearman; Grinold and Kahn, Active Portfolio Management, 1999), averaged over all bars.
-- *t*: the bars of one instant are summed first, for symbols move together, and the variance of that series takes in its
-  autocovariances (Newey and West 1987, Bartlett weights), for following returns overlap: lags of twice the horizon.
+- *t*: the bars of one instant are summed first, as symbols move together, and the variance of that series includes its
+  autocovariances (Newey and West 1987, Bartlett weights), as following returns overlap: lags of twice the horizon.
 - *hit rate*: how often score and following return have the same sign, neither being 0.
-- A gate has no direction: it is measured against the size of the following return (*move*), and against how far prices
-  went against the composite's side within the horizon, in ATR (*against*). A gate that is worth something closes before
-  large moves and before trades that suffer: its ic is negative. It has no hit rate.
+- A gate has no direction: it is measured against the size of the following return (*move*), and the largest move
+  against the composite's side within the horizon, in ATR (*against*). A useful gate closes before large moves and
+  before adverse ones: its ic is negative. It has no hit rate.
 - *turnover*: mean absolute change of the score from bar to bar, over its mean absolute value.
 
-It looks into the future of every bar; that is what it is for. Nothing here leads back into a score.
+Everything here looks into the future of each bar, by design. No score may use it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from pillars.indicators import atr, extremes
 
 Column = npt.NDArray[np.float64]
 MEASURES = ["observations", "ic", "t", "hit_rate", "turnover", "autocorrelation"]
-LEAST = 30  # observations without which nothing is said
+LEAST = 30  # fewer observations give NaN
 
 
 def following(bars: pd.DataFrame, horizon: int) -> pd.Series:
-    """The return of the ``horizon`` bars after each of a panel's bars (no ``offset`` is 0); index as theirs."""
+    """The return over the ``horizon`` bars after each of ``bars`` (without ``offset``: 0); same index."""
     ordered = bars.sort_values(["symbol", "ts"])
     traded = (ordered["close"] - ordered.get("offset", 0.0)).where(lambda price: price > 0)
     later = ordered.groupby("symbol")["close"].shift(-horizon)
@@ -41,29 +41,29 @@ def following(bars: pd.DataFrame, horizon: int) -> pd.Series:
 
 def against(bars: pd.DataFrame, side: pd.Series, horizon: int) -> pd.Series:
     """
-    How far in ATR (of 14 bars) prices go against ``side`` (1 long, -1 short, else NaN) within the next ``horizon`` bars
-    of each of a panel's bars: for long from the close down to the lowest low, 0 where it is above. Index as theirs.
+    The largest move in ATR (of 14 bars) against ``side`` (1 long, -1 short, else NaN) within the ``horizon`` bars after
+    each of ``bars``: for long from the close down to the lowest low, at least 0. Same index.
     """
     ordered = bars.sort_values(["symbol", "ts"])
     panel = Panel.of(ordered)
     high, low = (pd.Series(column, ordered.index) for column in extremes(panel))
-    # the next bars' extremes: a rolling window over the bars turned round, one bar on
+    # extremes of the next bars: a rolling window over the reversed bars, shifted by one
     lowest = low.groupby(ordered["symbol"]).transform(lambda s: s[::-1].rolling(horizon).min()[::-1].shift(-1))
     highest = high.groupby(ordered["symbol"]).transform(lambda s: s[::-1].rolling(horizon).max()[::-1].shift(-1))
     range_ = pd.Series(atr(panel, 14), ordered.index).where(lambda r: r > 0)
     side = side.reindex(ordered.index)
-    way = (ordered["close"] - lowest).where(side > 0, highest - ordered["close"]).where(side.abs() > 0)
-    return (way.clip(lower=0) / range_).reindex(bars.index)
+    adverse = (ordered["close"] - lowest).where(side > 0, highest - ordered["close"]).where(side.abs() > 0)
+    return (adverse.clip(lower=0) / range_).reindex(bars.index)
 
 
 def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.DataFrame:
     """
-    ``scores``: symbol, ts, score, following; one row a bar. MEASURES by ``slice``: all, and if ``sliced`` each symbol
-    and each year.
+    MEASURES by ``slice``: all, and if ``sliced`` each symbol and each year. ``scores``: symbol, ts, score, following;
+    one row a bar.
 
-    NaN where there are fewer than 30 observations, or where score or return never change. Ranks are those among all
-    bars of the symbol, also for a year's slice: within a year a score that follows the market would be high where the
-    year's returns lie behind it, and noise would look like reversal.
+    NaN with fewer than 30 observations, or where score or return never changes. Ranks are taken over all bars of the
+    symbol, also for a year's slice: ranked within a year, a score that follows the market would be high where the
+    year's returns are already past, and noise would look like reversal.
     """
     frame = scores.sort_values(["symbol", "ts"], ignore_index=True)
     known = frame["score"].notna() & frame["following"].notna()
@@ -84,7 +84,7 @@ def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.Da
 
 
 def deciles(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean following return and hit rate by tenth of the score: decile (1: lowest), observations, mean_score, ..."""
+    """By tenth of the score: decile (1: lowest), observations, mean_score, mean_outcome, hit_rate."""
     known = scores.dropna(subset=["score", "following"])
     rank = known["score"].rank(method="average", pct=True).to_numpy(np.float64)
     decile = pd.Series(np.minimum((rank * 10).astype(int) + 1, 10), known.index, name="decile")
@@ -99,14 +99,14 @@ def deciles(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlations(scores: pd.DataFrame) -> pd.DataFrame:
-    """``scores``: symbol, ts, subject, score. Of each two subjects: subject, other, correlation over common bars."""
+    """subject, other, correlation over common bars of each pair. ``scores``: symbol, ts, subject, score."""
     wide = scores.pivot_table(index=["symbol", "ts"], columns="subject", values="score", observed=True)
     matrix = wide.corr(min_periods=LEAST)
     return matrix.rename_axis(columns="other").reset_index().melt("subject", value_name="correlation")
 
 
 def newey_west(series: Column, lags: int) -> float:
-    """The t of a series' mean, its variance with Bartlett-weighted autocovariances; NaN where it does not vary."""
+    """The t of a series' mean, its variance with Bartlett-weighted autocovariances; NaN if it does not vary."""
     count = len(series)
     centred: Column = series - series.mean()
     variance = float(centred @ centred)
@@ -144,7 +144,7 @@ def _hit_rate(score: Column, following: Column) -> float:
 
 
 def _ranks(known: pd.DataFrame, name: str) -> pd.Series:
-    """Ranks within each symbol, from -0.5 to 0.5 about 0."""
+    """Ranks within each symbol, from -0.5 to 0.5, with mean 0."""
     ranks = known.groupby("symbol")[name].rank(pct=True)
     return ranks - ranks.groupby(known["symbol"]).transform("mean")
 

@@ -1,11 +1,11 @@
 """
-The screening engine of `alphapivot tune`: what the paper broker and ``decide`` would do, in one compiled pass.
+The screening engine of `alphapivot tune`: does what the paper broker and ``decide`` would do, in one compiled pass.
 
-It follows ``brokers/fills.py`` and ``execution/decide.py`` trade by trade (tests hold them together): entries at the
-next open, brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls,
-sizing, limits of [risk], pauses, fees, slippage, one account for all. It leaves out what ``left_out`` names, and
-splits and dividends of open trades; money is float. So it chooses between
-configs by the thousand; `alphapivot backtest`, the live code path, confirms the one that is chosen.
+It matches ``brokers/paper/`` and ``execution/decide/`` trade by trade (tests compare them): entries at the next open,
+brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls, sizing,
+limits of [risk], pauses, fees, slippage, one account for all. It leaves out what ``left_out`` names, and splits and
+dividends of open trades; money is float. So it can rank thousands of configs; `alphapivot backtest`, the live code
+path, confirms the chosen one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ OFF = float("inf")
 
 
 class Market(NamedTuple):
-    """What does not change from trial to trial; ``symbols`` are sorted, ``lines`` name symbol and contract."""
+    """Data that all trials share; ``symbols`` are sorted, a line is a (symbol, contract)."""
 
     symbols: tuple[str, ...]
     lines: tuple[tuple[str, str], ...]
     bars: kernel.Bars
     seen: kernel.Seen
-    terms: kernel.Terms
+    specs: kernel.Specs
 
     @property
     def as_of(self) -> pd.DatetimeIndex:
@@ -55,30 +55,30 @@ class Result:
     equity: Floats
     cash: Floats
     gross: Floats
-    halted: datetime | None  # the first loss at its limit, after which a person would have been asked
+    halted: datetime | None  # the first loss at its limit, at which live trading waits for an operator
     _whole: Ints
     _money: Floats
 
     def returns(self) -> Floats:
-        """From instant to instant; the first is 0."""
+        """Returns from instant to instant; the first is 0."""
         before = np.append(self.equity[:1], self.equity[:-1])
         return np.where(before > 0, self.equity / np.where(before > 0, before, 1.0) - 1, 0.0)
 
     @property
     def entered(self) -> int:
-        """Trades whose entry filled."""
+        """The number of trades whose entry filled."""
         return int((self._whole[:, 4] >= 0).sum())
 
     def trades(self) -> pd.DataFrame:
         """
-        One row a decision to enter, in its order: symbol, contract, side, qty, decided_at, stop, target, entry_at,
-        entry, exit_at, exit, reason, fees, realised (after fees). What never filled has no entry, what is open no exit.
+        One row per decision to enter, in order: symbol, contract, side, qty, decided_at, stop, target, entry_at,
+        entry, exit_at, exit, reason, fees, realised (after fees). Entry is missing if it never filled, exit if open.
         """
         from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
         columns, market, n = self._whole.T, self.market, len(self._whole)
-        bars, terms, symbol = market.bars, market.terms, self._whole[:, k.SYMBOL]
-        tick = terms.tick[symbol]
+        bars, specs, symbol = market.bars, market.specs, self._whole[:, k.SYMBOL]
+        tick = specs.tick[symbol]
 
         def instant(rows: Ints) -> pd.DatetimeIndex:
             ts = bars.ts[np.maximum(rows, 0)].astype("datetime64[us]") if n else np.empty(0, "datetime64[us]")
@@ -96,7 +96,7 @@ class Result:
                 "symbol": [market.symbols[s] for s in symbol],
                 "contract": names,
                 "side": np.where(columns[k.SIDE] > 0, "LONG", "SHORT"),
-                "qty": columns[k.LOTS] * terms.lot[symbol],
+                "qty": columns[k.LOTS] * specs.lot[symbol],
                 "decided_at": market.as_of[columns[k.DECIDED]],
                 "stop": price(k.FIRST_STOP, always),
                 "target": price(k.FIRST_TARGET, always),
@@ -112,16 +112,16 @@ class Result:
 
 
 def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Result:
-    """One book from the first instant to the last. It releases the GIL: threads run trials side by side."""
+    """Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    equity, cash, gross, whole, money, halted = k.simulate(market.bars, market.seen, market.terms, scores, rules)
+    equity, cash, gross, whole, money, halted = k.simulate(market.bars, market.seen, market.specs, scores, rules)
     at = None if halted < 0 else market.as_of[halted].to_pydatetime()
     return Result(market, equity, cash, gross, at, whole, money)
 
 
 def left_out(settings: Settings) -> list[str]:
-    """The keys in use of which the core knows nothing: what must go through `alphapivot backtest` instead."""
+    """The config keys in use that this engine ignores: such a config needs `alphapivot backtest`."""
     broker = settings.brokers[settings.execution.broker]
     if not isinstance(broker, PaperBroker):
         return [f"[execution] broker = {settings.execution.broker} ({broker.kind})"]
@@ -139,16 +139,16 @@ def left_out(settings: Settings) -> list[str]:
 
 def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     """
-    The numbers of config.ini. ``stays_halted``: a loss at its limit ends all entries, as live until a person resumes;
-    else the book goes on with the next risk day, as in `alphapivot backtest`.
+    The numbers of config.ini. ``stays_halted``: a loss at its limit ends all entries, as live until an operator
+    resumes; else the book continues on the next risk day, as in `alphapivot backtest`.
 
-    Raises ConfigError where the config asks for what the core leaves out.
+    Raises ConfigError if the config needs what this engine leaves out.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    unknown = left_out(settings)
-    if unknown:
-        raise ConfigError(f"the screening engine leaves out {', '.join(unknown)}: --engine full takes it")
+    unsupported = left_out(settings)
+    if unsupported:
+        raise ConfigError(f"the screening engine leaves out {', '.join(unsupported)}: use --engine full")
     broker: Any = settings.brokers[settings.execution.broker]
     execution, entry, exits = settings.execution, settings.entry, settings.exit
     sizing, risk, pauses = settings.sizing, settings.risk, settings.protections
@@ -156,7 +156,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     slippage = broker.slippage_bps * 10_000
     if slippage != slippage.to_integral_value():
         raise ConfigError(
-            f"slippage_bps = {broker.slippage_bps}: the screening engine takes four decimals of it, --engine full all"
+            f"slippage_bps = {broker.slippage_bps}: the screening engine allows 4 decimals; use --engine full for more"
         )
     return k.Rules(
         cash=float(broker.cash),
@@ -200,18 +200,18 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     )
 
 
-def terms(
+def specs(
     instruments: Sequence[Instrument], max_quantity: Mapping[str, Decimal], halts: Mapping[str, datetime]
-) -> kernel.Terms:
+) -> kernel.Specs:
     """
-    ``instruments`` sorted by symbol; calendars and currencies are numbered in the order of ``numbered``. ``halts``:
-    symbol -> from when on its data take no entry.
+    The specs of ``instruments``, which are sorted by symbol; calendars and currencies have the numbers of ``numbered``.
+    ``halts``: symbol -> instant from which on it takes no entry.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     groups = sorted({i.group for i in instruments} - {""})
     calendars, currencies = numbered(instruments)
-    return k.Terms(
+    return k.Specs(
         tick=_floats(i.tick for i in instruments),
         lot=_floats(i.lot for i in instruments),
         point=_floats(i.multiplier * i.quote_unit for i in instruments),
@@ -229,27 +229,27 @@ def terms(
 
 
 def numbered(instruments: Sequence[Instrument]) -> tuple[list[Any], list[str]]:
-    """The calendars and the currencies of ``instruments``, each once."""
+    """The distinct calendars and currencies of ``instruments``, in the order of their numbers."""
     return list(dict.fromkeys(i.hours for i in instruments)), sorted({i.currency for i in instruments})
 
 
 def scores(composites: pd.DataFrame, threshold: float) -> kernel.Scores:
-    """``composites``: symbol, ts, score, raw, gate, veto, sorted by symbol and ts. ``threshold``: of an entry."""
+    """The scores of ``composites`` (symbol, ts, score, raw, gate, veto; sorted), with streaks beyond ``threshold``."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     score = composites["score"].to_numpy(np.float64)
-    fresh = ~composites.duplicated("symbol").to_numpy()
+    first = ~composites.duplicated("symbol").to_numpy()
     return k.Scores(
-        score,
-        composites["raw"].to_numpy(np.float64),
-        composites["gate"].to_numpy(np.float64),
-        composites["veto"].notna().to_numpy(),
-        streaks(score, fresh, threshold),
+        score=score,
+        raw=composites["raw"].to_numpy(np.float64),
+        gate=composites["gate"].to_numpy(np.float64),
+        veto=composites["veto"].notna().to_numpy(),
+        streak=streaks(score, first, threshold),
     )
 
 
 def streaks(score: Floats, first: npt.NDArray[np.bool_], threshold: float) -> Ints:
-    """How many scores in a row, up to each, are beyond ``threshold`` on its side; ``first``: of its symbol."""
+    """The length of the run up to each score beyond ``threshold`` on one side; ``first``: a symbol begins."""
     with np.errstate(invalid="ignore"):
         side = np.where(score >= threshold, 1, np.where(score <= -threshold, -1, 0))
     at = np.arange(len(score))

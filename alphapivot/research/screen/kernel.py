@@ -1,10 +1,10 @@
 """
-The loop of the screening engine, in machine code: one pass over all bars in time order, cash shared by the portfolio.
+The compiled loop of the screening engine: one pass over all bars in time order, cash shared by the portfolio.
 
-Numbers of ``brokers/fills.py`` and ``execution/decide/decide.py``, in whole ticks and lots; money is
-float here, for nothing of it becomes an order. What a rule means is said there, and what is left out in ``core``.
-Imported only by ``core.simulate``: numba takes a second to load. All in one file, however long: numba's cache sees a
-change of the file that it compiled, not of one that it was made with.
+The arithmetic of ``brokers/paper/`` and ``execution/decide/``, in whole ticks and lots; money is float here, as none of
+it becomes an order. docs/execution.md explains the rules, ``engine.left_out`` names what is left out. Import it lazily:
+numba takes a second to load. One file, however long: numba's cache notices changes in the compiled file only, not in
+files that it imports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-# why a trade ended, or never was one
+# why a trade ended or never began
 STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO = 1, 2, 3, 4, 5, 6
 BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
 REASONS = {
@@ -38,14 +38,14 @@ FEES, MADE = range(2)
 
 
 class Bars(NamedTuple):
-    """One row a bar, in time order. Prices in ticks. ``number``: of its calendar's bars; ``fills``: may an order?"""
+    """One row per bar, in time order. Prices in ticks."""
 
     symbol: Any
     line: Any  # symbol and contract
     start: Any
     ts: Any
-    number: Any
-    fills: Any
+    number: Any  # the bar's number in its calendar
+    fills: Any  # True if an order may fill on it
     open: Any
     high: Any
     low: Any
@@ -56,22 +56,22 @@ class Bars(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a run sees at each instant (axis 0), mostly of each symbol (axis 1)."""
+    """What a run knows at each instant (axis 0), mostly by symbol (axis 1)."""
 
     as_of: Any
     bounds: Any  # bars[bounds[t] : bounds[t + 1]] are new at instant t
     day: Any  # the risk day
-    now: Any  # calendar's bars complete, a column for each calendar
-    fx: Any  # into the book's currency, a column for each currency; NaN: unknown
+    now: Any  # number of complete bars, a column per calendar
+    fx: Any  # into the book's currency, a column per currency; NaN: unknown
     front: Any  # line to trade now
-    quote: Any  # row of its last bar, or -1
+    quote: Any  # row of the front line's last bar, or -1
     quote_age: Any
     score: Any  # row of the newest score, or -1
     score_age: Any
 
 
-class Terms(NamedTuple):
-    """Of each symbol, sorted by name."""
+class Specs(NamedTuple):
+    """The instruments' specifications, sorted by symbol."""
 
     tick: Any
     lot: Any
@@ -83,11 +83,11 @@ class Terms(NamedTuple):
     calendar: Any
     currency: Any
     max_quantity: Any
-    halted_from: Any  # from then on its data take no entry
+    halted_from: Any  # instant from which on it takes no entry
 
 
 class Scores(NamedTuple):
-    """One row a composite. ``streak``: so many in a row beyond the entry threshold."""
+    """One row per composite. ``streak``: how many in a row are beyond the entry threshold."""
 
     score: Any
     raw: Any
@@ -141,13 +141,13 @@ class Rules(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _slipped(price: int, side: int, slippage: int) -> int:
-    """Rule 5, in ticks: against us, and to the next whole one."""
+    """The price after slippage (docs/execution.md, rule 5), in ticks: against us, to the next whole tick."""
     return price + side * (-(-abs(price) * slippage // 100_000_000))
 
 
 @njit(cache=True, nogil=True)
 def _down(value: float, tolerance: float) -> int:
-    """The whole number at or below; one that floats missed by a hair is met."""
+    """The whole number at or below ``value``, or the nearest one if within ``tolerance``."""
     near = np.rint(value)
     return int(near) if abs(value - near) <= tolerance * max(1.0, abs(value)) else int(np.floor(value))
 
@@ -158,8 +158,8 @@ def _up(value: float, tolerance: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
-    """Equity, cash and gross exposure at each instant, the trades' columns, and the instant that halted it (or -1)."""
+def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
+    """Equity, cash and gross exposure at each instant, the trades' columns, and the first instant halted (or -1)."""
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
     whole, money, made = np.zeros((256, 11), np.int64), np.zeros((256, 2)), 0
@@ -171,7 +171,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
     distance, decided_no, filled_no = np.zeros(symbols), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     entry, mark, fx = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols)
     leaving, leave_from = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
-    lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, terms.group.max() + 1 if symbols else 1))
+    lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
     ended = np.zeros(symbols, np.int64)
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
@@ -181,10 +181,10 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
     for t in range(instants):
         for s in range(symbols):
             if state[s]:
-                rate = seen.fx[t, terms.currency[s]]
+                rate = seen.fx[t, specs.currency[s]]
                 if not np.isnan(rate):
                     fx[s] = rate
-        count = 0  # of trades that end among these bars
+        count = 0  # trades that end on these bars
         for row in range(seen.bounds[t], seen.bounds[t + 1]):
             s = bars.symbol[row]
             if not state[s] or bars.line[row] != line[s]:
@@ -193,7 +193,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 mark[s] = bars.close[row]
                 continue
             opened, high, low, start, way = bars.open[row], bars.high[row], bars.low[row], bars.start[row], side[s]
-            unit = terms.point[s] * fx[s]
+            unit = specs.point[s] * fx[s]
             entered_now, why, price = False, 0, 0
             if state[s] == PENDING:
                 if start < active[s]:
@@ -209,17 +209,17 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 else:
                     mark[s] = bars.close[row]
                     continue
-                quantity = lots[s] * terms.lot[s]
-                cost = quantity * at * terms.tick[s] * unit
+                quantity = lots[s] * specs.lot[s]
+                cost = quantity * at * specs.tick[s] * unit
                 fee = abs(cost) * rules.fee
-                if not terms.spot[s]:
+                if not specs.spot[s]:
                     fee += quantity * rules.fee_per_contract * fx[s]
                 elif way > 0 and cash - cost - fee < 0:
                     whole[trade[s], REASON], state[s] = NO_CASH, 0
                     continue
                 cash -= fee
                 money[trade[s], FEES] += fee
-                if terms.spot[s]:
+                if specs.spot[s]:
                     cash -= cost * way
                     money[trade[s], MADE] -= cost * way
                 state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
@@ -239,13 +239,13 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             mark[s] = bars.close[row]
             if not why:
                 continue
-            quantity = lots[s] * terms.lot[s]
-            fee = abs(quantity * price * terms.tick[s] * unit) * rules.fee
-            if terms.spot[s]:
-                got = quantity * price * terms.tick[s] * unit * way
+            quantity = lots[s] * specs.lot[s]
+            fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee
+            if specs.spot[s]:
+                got = quantity * price * specs.tick[s] * unit * way
             else:
                 fee += quantity * rules.fee_per_contract * fx[s]
-                got = quantity * (price - entry[s]) * terms.tick[s] * unit * way
+                got = quantity * (price - entry[s]) * specs.tick[s] * unit * way
             cash += got - fee
             number = trade[s]
             money[number, FEES] += fee
@@ -254,14 +254,14 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             state[s] = 0
             if money[number, MADE] - money[number, FEES] < 0:
                 lost_no[s] = bars.number[row]
-            place = count  # in the order of their ends, then of their decisions
+            place = count  # sorted by end, then by decision
             while place > 0 and (
                 bars.ts[whole[ended[place - 1], EXIT_ROW]] == bars.ts[row] and ended[place - 1] > number
             ):
                 ended[place] = ended[place - 1]
                 place -= 1
             ended[place] = number
-            count += 1  # at most one of each symbol: it is entered again only after a decision
+            count += 1  # at most one per symbol: it is entered again only after a decision
         for i in range(count):
             number = ended[i]
             if whole[number, REASON] == STOP:
@@ -270,26 +270,26 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             else:
                 stops = 0
 
-        # what the account says
+        # the account
         value, free, gross, net, places, unpriced = 0.0, cash, 0.0, 0.0, 0, False
-        longs, shorts = 0.0, 0.0  # entries that have not filled: they balance nothing
+        longs, shorts = 0.0, 0.0  # unfilled entries never offset other exposure
         groups[:] = 0.0
         for s in range(symbols):
             if not state[s]:
                 continue
             places += 1
-            quantity, unit = lots[s] * terms.lot[s], terms.point[s] * fx[s]
+            quantity, unit = lots[s] * specs.lot[s], specs.point[s] * fx[s]
             if state[s] == OPEN:
-                if terms.spot[s]:
-                    own = quantity * side[s] * mark[s] * terms.tick[s] * unit
+                if specs.spot[s]:
+                    held = quantity * side[s] * mark[s] * specs.tick[s] * unit
                 else:
-                    own = quantity * side[s] * (mark[s] - entry[s]) * terms.tick[s] * unit
-                value += own
-                if terms.spot[s] and side[s] > 0:
-                    free -= own
+                    held = quantity * side[s] * (mark[s] - entry[s]) * specs.tick[s] * unit
+                value += held
+                if specs.spot[s] and side[s] > 0:
+                    free -= held
                 else:
-                    free -= abs(quantity * mark[s]) * terms.tick[s] * unit * terms.margin[s]
-            rate = seen.fx[t, terms.currency[s]]
+                    free -= abs(quantity * mark[s]) * specs.tick[s] * unit * specs.margin[s]
+            rate = seen.fx[t, specs.currency[s]]
             if np.isnan(rate):
                 unpriced = True
                 continue
@@ -297,7 +297,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             price = entry[s] if state[s] == OPEN else reference[s]
             if q >= 0 and bars.line[q] == line[s]:
                 price = bars.close[q]
-            notional = abs(price) * terms.tick[s] * quantity * terms.point[s] * rate
+            notional = abs(price) * specs.tick[s] * quantity * specs.point[s] * rate
             gross += notional
             if state[s] == OPEN:
                 net += notional * side[s]
@@ -305,10 +305,10 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 longs += notional
             else:
                 shorts += notional
-            if terms.group[s] >= 0:
-                groups[terms.group[s]] += notional
+            if specs.group[s] >= 0:
+                groups[specs.group[s]] += notional
             if state[s] == PENDING:
-                free -= notional * (1.0 if terms.spot[s] and side[s] > 0 else terms.margin[s])
+                free -= notional * (1.0 if specs.spot[s] and side[s] > 0 else specs.margin[s])
         worth = cash + value
         free += value
         equity[t], held_cash[t], gross_at[t] = worth, cash, gross
@@ -323,18 +323,18 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
         tripped = loss >= rules.daily_loss or fall >= rules.max_drawdown
         if tripped:
             halted, day_start, stopped_day = halted if halted >= 0 else t, worth, day
-        if stopped_day == day:  # what a person has seen is measured anew
+        if stopped_day == day:  # drawdown counts again from the halt
             peak = worth
         barred = stopped_day == day or (halted >= 0 and rules.stays_halted) or unpriced
 
-        # what to do with what is open, and who asks to be let in
+        # exits and amendments of open trades, candidates for entry
         count = 0
         for s in range(symbols):
             r = seen.score[t, s]
-            # most symbols end here: no more is read of them than this
+            # most symbols end here
             if not state[s] and (barred or r < 0 or not abs(scores.score[r]) >= rules.entry_threshold):
                 continue
-            q, now = seen.quote[t, s], seen.now[t, terms.calendar[s]]
+            q, now = seen.quote[t, s], seen.now[t, specs.calendar[s]]
             known = r >= 0 and not np.isnan(scores.raw[r])
             if state[s]:
                 if leaving[s] and state[s] == OPEN:
@@ -365,21 +365,21 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 ):
                     close, way, best = bars.close[q], side[s], stop[s]
                     if rules.break_even > 0:
-                        gain = (close - entry[s]) * way * terms.tick[s]
+                        gain = (close - entry[s]) * way * specs.tick[s]
                         near = entry[s]
                         if gain >= rules.break_even * distance[s] - 1e-12 and (
                             best * way < near * way < close * way and near * way < target[s] * way
                         ):
                             best = near
                     if rules.trail_atr > 0 and bars.atr[q] > 0:
-                        exact = close - way * rules.trail_atr * bars.atr[q] / terms.tick[s]
+                        exact = close - way * rules.trail_atr * bars.atr[q] / specs.tick[s]
                         near = _up(exact, 1e-9) if way > 0 else _down(exact, 1e-9)
                         if best * way < near * way < close * way and near * way < target[s] * way:
                             best = near
                     if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
-            if not known or not terms.tradable[s] or seen.as_of[t] >= terms.halted_from[s]:
+            if not known or not specs.tradable[s] or seen.as_of[t] >= specs.halted_from[s]:
                 continue
             score, gate = scores.score[r], scores.gate[r]
             if score < 0 and not rules.allow_shorts:
@@ -388,14 +388,14 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 continue
             if seen.score_age[t, s] > rules.max_score_age or q < 0 or seen.quote_age[t, s] > rules.max_score_age:
                 continue
-            if not bars.atr[q] > 0 or np.isnan(seen.fx[t, terms.currency[s]]):
+            if not bars.atr[q] > 0 or np.isnan(seen.fx[t, specs.currency[s]]):
                 continue
             if rules.cooldown and now - lost_no[s] < rules.cooldown:
                 continue
             candidates[count], strength[count] = s, -abs(score)
             count += 1
         paused = rules.stops_in_a_row > 0 and stops >= rules.stops_in_a_row
-        if paused and seen.now[t, terms.calendar[stop_symbol]] - stop_no < rules.pause:
+        if paused and seen.now[t, specs.calendar[stop_symbol]] - stop_no < rules.pause:
             count = 0
 
         order = np.argsort(strength[:count], kind="mergesort")
@@ -405,8 +405,8 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             s = candidates[order[i]]
             q, r = seen.quote[t, s], seen.score[t, s]
             way = 1 if scores.score[r] > 0 else -1
-            tick, rate, close = terms.tick[s], seen.fx[t, terms.currency[s]], bars.close[q]
-            unit, price, ask = terms.point[s] * rate, close, NEVER
+            tick, rate, close = specs.tick[s], seen.fx[t, specs.currency[s]], bars.close[q]
+            unit, price, ask = specs.point[s] * rate, close, NEVER
             if rules.limit_atr >= 0:
                 exact = close - way * rules.limit_atr * bars.atr[q] / tick
                 ask = _down(exact, 1e-9) if way > 0 else _up(exact, 1e-9)
@@ -424,18 +424,18 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                     continue
                 wanted = min(wanted, scale * rules.target_volatility * worth / (bars.volatility[q] * unit))
             one = abs(price) * tick * unit
-            share = 1.0 if terms.spot[s] and way > 0 else terms.margin[s]
+            share = 1.0 if specs.spot[s] and way > 0 else specs.margin[s]
             if one > 0:
                 wanted = min(wanted, rules.max_notional * worth / one, max(free, 0.0) / (one * share))
             if rules.max_volume > 0:
                 volume = bars.volume[q]
                 wanted = min(wanted, rules.max_volume * volume if volume > 0 else 0.0)
-            size = _down(wanted / terms.lot[s], 1e-12)
+            size = _down(wanted / specs.lot[s], 1e-12)
             if size <= 0:
                 continue
-            quantity = size * terms.lot[s]
+            quantity = size * specs.lot[s]
             notional = quantity * one
-            if quantity > terms.max_quantity[s] or notional > rules.max_order_notional:
+            if quantity > specs.max_quantity[s] or notional > rules.max_order_notional:
                 continue
             far = max(abs(price - close), abs(floor - close), abs(ceiling - close))
             if far > rules.price_collar * abs(close):
@@ -447,7 +447,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
                 continue
             if abs(after) > rules.max_net * worth and abs(after) >= abs(before):
                 continue
-            group = terms.group[s]
+            group = specs.group[s]
             if group >= 0 and groups[group] + notional > rules.max_group * worth:
                 continue
             places, free, gross = places + 1, free - notional * share, gross + notional
@@ -466,7 +466,7 @@ def simulate(bars: Bars, seen: Seen, terms: Terms, scores: Scores, rules: Rules)
             state[s], side[s], lots[s], line[s], trade[s] = PENDING, way, size, seen.front[t, s], made
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
-            decided_no[s], mark[s], fx[s] = seen.now[t, terms.calendar[s]], close, rate
+            decided_no[s], mark[s], fx[s] = seen.now[t, specs.calendar[s]], close, rate
             leaving[s], leave_from[s] = 0, 0
             made += 1
     return equity, held_cash, gross_at, whole[:made], money[:made], halted

@@ -1,4 +1,4 @@
-"""From bars, rolls and composites to what the screening engine reads: long columns, and what a run sees when."""
+"""Prepares bars, rolls and composites for the screening engine: long columns, and what a run knows at each instant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 YEAR = np.timedelta64(365, "D")
-NOWHERE = -2  # the front contract has no bar at all: neither a line, nor that of nothing
+NOWHERE = -2  # the front contract has no bar at all
 
 
 def build(
@@ -47,48 +47,48 @@ def build(
     The Market of ``instruments`` for runs at ``as_of``, which is sorted.
 
     ``bars``: Bars of the traded markets, all contracts that may be front, and spot of the pairs that convert into
-    ``currency``; from before the first instant, for ATR. ``composites``: symbol and ts, sorted by both. ``risk_days``:
-    a number for each instant that changes with the risk day; each UTC day when absent. ``max_age``: bars after which
-    a rate is no rate. ``lag``, ``score_lag``: symbol -> how long after its bar's end a bar, a score is known.
-    Raises DataError where an instrument has no bar.
+    ``currency``; starting early enough for ATR. ``composites``: symbol and ts, sorted by both. ``risk_days``: a number
+    per instant that changes with the risk day; default: UTC days. ``max_age``: age in bars beyond which an exchange
+    rate is not used. ``lag``, ``score_lag``: symbol -> how long after a bar's end the bar, the score is known.
+    Raises DataError if an instrument has no bar.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     symbols = sorted(instruments)
-    wanted = [instruments[s] for s in symbols]
-    traded = bars["symbol"].map({i.symbol: i.trade_market for i in wanted})
-    own = quotes.opened(bars[bars["market"] == traded], interval, instruments)
-    waits = own["symbol"].map(lambda s: lag.get(s, timedelta(0)))
-    own = own.assign(known=own["ts"] + pd.to_timedelta(waits)).sort_values(
+    ordered = [instruments[s] for s in symbols]
+    traded = bars["symbol"].map({i.symbol: i.trade_market for i in ordered})
+    market_bars = quotes.opened(bars[bars["market"] == traded], interval, instruments)
+    waits = market_bars["symbol"].map(lambda s: lag.get(s, timedelta(0)))
+    market_bars = market_bars.assign(known=market_bars["ts"] + pd.to_timedelta(waits)).sort_values(
         ["known", "ts", "symbol", "contract"], kind="stable", ignore_index=True
     )
-    missing = sorted(set(symbols) - set(own["symbol"]))
+    missing = sorted(set(symbols) - set(market_bars["symbol"]))
     if missing:
         raise DataError(f"no {interval} bar of {', '.join(missing)} is stored: `alphapivot ingest --from ...`")
     instants = bar_ends.naive(as_of)
-    code = pd.Index(symbols).get_indexer(pd.Index(own["symbol"])).astype(np.int64)
-    line, names = pd.factorize(pd.MultiIndex.from_arrays([own["symbol"], own["contract"]]))
-    known, _ = engine.numbered(wanted)
-    ends = _ends(known, interval, min(own["ts"].min(), as_of[0]), as_of[-1])
-    ts, told = bar_ends.naive(own["ts"]), bar_ends.naive(own["known"])
-    calendar = np.array([known.index(i.hours) for i in wanted])
-    number = np.empty(len(own), np.int64)
+    code = pd.Index(symbols).get_indexer(pd.Index(market_bars["symbol"])).astype(np.int64)
+    line, names = pd.factorize(pd.MultiIndex.from_arrays([market_bars["symbol"], market_bars["contract"]]))
+    calendars, _ = engine.numbered(ordered)
+    ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
+    ts, known_at = bar_ends.naive(market_bars["ts"]), bar_ends.naive(market_bars["known"])
+    calendar = np.array([calendars.index(i.hours) for i in ordered])
+    number = np.empty(len(market_bars), np.int64)
     for c, due in enumerate(ends):
         rows = np.flatnonzero(calendar[code] == c)
         number[rows] = np.searchsorted(due, ts[rows], "right")
     now = np.column_stack([np.searchsorted(due, instants, "right") for due in ends]).astype(np.int64)
 
-    tick = np.array([float(i.tick) for i in wanted])[code]
-    prices = {name: own[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
-    volume = own["volume"].to_numpy(np.float64)
+    tick = np.array([float(i.tick) for i in ordered])[code]
+    prices = {name: market_bars[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
+    volume = market_bars["volume"].to_numpy(np.float64)
     whole = ~np.isnan(prices["open"]) & ~np.isnan(prices["high"]) & ~np.isnan(prices["low"])
     ticks = {name: np.rint(np.nan_to_num(column) / tick).astype(np.int64) for name, column in prices.items()}
-    a_year = _a_year(ends, calendar[code], ts) if volatility_bars else np.zeros(len(own), np.int64)
-    ranges, deviations = of_bars(own, line, rolls, atr, volatility_bars, a_year)
+    a_year = _a_year(ends, calendar[code], ts) if volatility_bars else np.zeros(len(market_bars), np.int64)
+    ranges, deviations = of_bars(market_bars, line, rolls, atr, volatility_bars, a_year)
 
     lines = tuple((str(s), str(c)) for s, c in names)
-    front = _fronts(lines, rolls, wanted, instants, lag)
-    quote = _newest(line, told, front, instants)
+    front = _fronts(lines, rolls, ordered, instants, lag)
+    quote = _newest(line, known_at, front, instants)
     score = _newest_score(composites, symbols, instants, score_lag)
     numbers = np.zeros(len(composites), np.int64)
     score_code = pd.Index(symbols).get_indexer(pd.Index(composites["symbol"]))
@@ -97,29 +97,39 @@ def build(
         rows = np.flatnonzero((score_code >= 0) & (calendar[np.maximum(score_code, 0)] == c))
         numbers[rows] = np.searchsorted(due, score_ts[rows], "right")
     current = now[:, calendar]
-    bounds = np.searchsorted(told, instants, "right").astype(np.int64)
+    bounds = np.searchsorted(known_at, instants, "right").astype(np.int64)
     return engine.Market(
-        tuple(symbols),
-        lines,
-        k.Bars(
-            code, line.astype(np.int64), _micros(bar_ends.naive(own["start"])), _micros(ts), number,
-            whole & (volume != 0), ticks["open"], ticks["high"], ticks["low"], ticks["close"],
-            ranges, deviations, volume,
+        symbols=tuple(symbols),
+        lines=lines,
+        bars=k.Bars(
+            symbol=code,
+            line=line.astype(np.int64),
+            start=_micros(bar_ends.naive(market_bars["start"])),
+            ts=_micros(ts),
+            number=number,
+            fills=whole & (volume != 0),
+            open=ticks["open"],
+            high=ticks["high"],
+            low=ticks["low"],
+            close=ticks["close"],
+            atr=ranges,
+            volatility=deviations,
+            volume=volume,
         ),
-        k.Seen(
-            _micros(instants),
-            np.append(bounds[:1], bounds),  # what came before the first run concerns nobody
-            instants.astype("datetime64[D]").astype(np.int64) if risk_days is None else risk_days,
-            now,
-            _fx(bars, instruments, instants, ends, known, currency, max_age),
-            front,
-            quote,
-            np.where(quote >= 0, current - number[quote], 0).astype(np.int32),
-            score,
-            np.where(score >= 0, current - _at(numbers, score), 0).astype(np.int32),
+        seen=k.Seen(
+            as_of=_micros(instants),
+            bounds=np.append(bounds[:1], bounds),  # bars before the first instant affect no order
+            day=instants.astype("datetime64[D]").astype(np.int64) if risk_days is None else risk_days,
+            now=now,
+            fx=_fx(bars, instruments, instants, ends, calendars, currency, max_age),
+            front=front,
+            quote=quote,
+            quote_age=np.where(quote >= 0, current - number[quote], 0).astype(np.int32),
+            score=score,
+            score_age=np.where(score >= 0, current - _at(numbers, score), 0).astype(np.int32),
         ),
-        engine.terms(wanted, max_quantity, halts),
-    )  # fmt: skip
+        specs=engine.specs(ordered, max_quantity, halts),
+    )
 
 
 def _at(values: Ints, rows: npt.NDArray[np.int32]) -> Ints:
@@ -130,19 +140,19 @@ def _micros(at: npt.NDArray[np.datetime64]) -> Ints:
     return at.astype("datetime64[us]").astype(np.int64)
 
 
-def _ends(known: Sequence[Any], interval: str, first: pd.Timestamp, last: pd.Timestamp) -> list[Any]:
-    """The bar ends of each calendar, from a year before the first bar."""
+def _ends(calendars: Sequence[Any], interval: str, first: pd.Timestamp, last: pd.Timestamp) -> list[Any]:
+    """The bar ends of each calendar, from over a year before the first bar."""
     start = (first - timedelta(days=400)).to_pydatetime()
-    return [bar_ends.naive(bar_ends.bar_ends(c, interval, start, last.to_pydatetime())) for c in known]
+    return [bar_ends.naive(bar_ends.bar_ends(c, interval, start, last.to_pydatetime())) for c in calendars]
 
 
 def _a_year(ends: Sequence[Any], calendar: Ints, ts: npt.NDArray[np.datetime64]) -> Ints:
-    """Bars of its calendar in the year up to each bar."""
-    found = np.zeros(len(ts), np.int64)
+    """The number of bar ends of each bar's calendar in the year up to it."""
+    counts = np.zeros(len(ts), np.int64)
     for c, due in enumerate(ends):
         rows = np.flatnonzero(calendar == c)
-        found[rows] = np.searchsorted(due, ts[rows], "right") - np.searchsorted(due, ts[rows] - YEAR, "right")
-    return found
+        counts[rows] = np.searchsorted(due, ts[rows], "right") - np.searchsorted(due, ts[rows] - YEAR, "right")
+    return counts
 
 
 def _fronts(
@@ -152,30 +162,30 @@ def _fronts(
     instants: npt.NDArray[np.datetime64],
     lag: Mapping[str, timedelta],
 ) -> npt.NDArray[np.int32]:
-    """The line to trade after each instant: of the newest roll decided by then."""
+    """The line to trade after each instant (axis 0) by symbol (axis 1): that of the newest roll known by then."""
     place = {name: number for number, name in enumerate(lines)}
     front = np.empty((len(instants), len(instruments)), np.int32)
     ordered = rolls.sort_values(["symbol", "ts"])
     by_symbol = dict(iter(ordered.groupby("symbol"))) if len(ordered) else {}
     for s, instrument in enumerate(instruments):
         front[:, s] = place.get((instrument.symbol, ""), NOWHERE)
-        own = by_symbol.get(instrument.symbol) if instrument.trade_market == "futures" else None
-        if own is None:
+        rolled = by_symbol.get(instrument.symbol) if instrument.trade_market == "futures" else None
+        if rolled is None:
             continue
-        found = np.array([place.get((instrument.symbol, str(c)), NOWHERE) for c in own["contract"]])
-        known = bar_ends.naive(own["ts"]) + np.timedelta64(lag.get(instrument.symbol, timedelta(0)))
+        fronts = np.array([place.get((instrument.symbol, str(c)), NOWHERE) for c in rolled["contract"]])
+        known = bar_ends.naive(rolled["ts"]) + np.timedelta64(lag.get(instrument.symbol, timedelta(0)))
         at = np.searchsorted(known, instants, "right")
-        front[:, s] = np.append(front[0, s], found)[at]
+        front[:, s] = np.append(front[0, s], fronts)[at]
     return front
 
 
 def _newest(
     line: Ints, known: npt.NDArray[np.datetime64], front: npt.NDArray[np.int32], instants: npt.NDArray[np.datetime64]
 ) -> npt.NDArray[np.int32]:
-    """Row of the newest bar of the line to trade at each instant, or -1."""
+    """The row of the newest bar of the front line at each instant (axis 0) by symbol (axis 1), or -1."""
     order = np.argsort(line, kind="stable")
     bounds = np.searchsorted(line[order], np.arange(line.max() + 2))
-    found = np.full(front.shape, -1, np.int32)
+    newest = np.full(front.shape, -1, np.int32)
     for s in range(front.shape[1]):
         for number in np.unique(front[:, s]):
             if number < 0:
@@ -183,8 +193,8 @@ def _newest(
             rows = order[bounds[number] : bounds[number + 1]]
             at = np.searchsorted(known[rows], instants, "right") - 1
             here = front[:, s] == number
-            found[here, s] = np.where(at >= 0, rows[np.maximum(at, 0)], -1)[here]
-    return found
+            newest[here, s] = np.where(at >= 0, rows[np.maximum(at, 0)], -1)[here]
+    return newest
 
 
 def _newest_score(
@@ -196,14 +206,14 @@ def _newest_score(
     names = pd.Index(composites["symbol"])
     code, ts = pd.Index(symbols).get_indexer(names), bar_ends.naive(composites["ts"])
     if len(code) and not ((np.diff(code) > 0) | ((np.diff(code) == 0) & (np.diff(ts) > np.timedelta64(0)))).all():
-        raise DataError("composites should be sorted by symbol and ts, each once, and of the instruments alone")
+        raise DataError("composites must be sorted by symbol and ts, without repeats, and of these instruments only")
     bounds = np.searchsorted(code, np.arange(len(symbols) + 1))
-    found = np.full((len(instants), len(symbols)), -1, np.int32)
+    newest = np.full((len(instants), len(symbols)), -1, np.int32)
     for s in range(len(symbols)):
         known = ts[bounds[s] : bounds[s + 1]] + np.timedelta64(lag.get(symbols[s], timedelta(0)))
         at = np.searchsorted(known, instants, "right") - 1
-        found[:, s] = np.where(at >= 0, bounds[s] + at, -1)
-    return found
+        newest[:, s] = np.where(at >= 0, bounds[s] + at, -1)
+    return newest
 
 
 def _fx(
@@ -211,26 +221,26 @@ def _fx(
     instruments: Mapping[str, Instrument],
     instants: npt.NDArray[np.datetime64],
     ends: Sequence[Any],
-    known: Sequence[Any],
+    calendars: Sequence[Any],
     book: str,
     max_age: int,
 ) -> Floats:
-    """For each instant and currency the ``book`` currency for one unit of it, as ``quotes.rates`` has it."""
+    """For each instant and currency the amount in ``book`` currency of one unit, as in ``quotes.rates``."""
     _, currencies = engine.numbered([instruments[s] for s in sorted(instruments)])
-    found = np.full((len(instants), len(currencies)), np.nan)
+    rates = np.full((len(instants), len(currencies)), np.nan)
     spot = bars[bars["market"] == "spot"]
     for column, currency in enumerate(currencies):
         if currency == book:
-            found[:, column] = 1.0
+            rates[:, column] = 1.0
         for pair, inverted in ((currency + book, False), (book + currency, True)):
-            own = spot[spot["symbol"] == pair].sort_values("ts")
-            if currency == book or pair not in instruments or own.empty:
+            quoted = spot[spot["symbol"] == pair].sort_values("ts")
+            if currency == book or pair not in instruments or quoted.empty:
                 continue
-            ts, close = bar_ends.naive(own["ts"]), own["close"].to_numpy(np.float64)
-            due = ends[known.index(instruments[pair].hours)]
+            ts, close = bar_ends.naive(quoted["ts"]), quoted["close"].to_numpy(np.float64)
+            due = ends[calendars.index(instruments[pair].hours)]
             at = np.searchsorted(ts, instants, "right") - 1
             age = np.searchsorted(due, instants, "right") - np.searchsorted(due, ts[at], "right")
             rate = close[at]
-            good = (at >= 0) & (rate > 0) & (age <= max_age) & np.isnan(found[:, column])
-            found[good, column] = 1 / rate[good] if inverted else rate[good]
-    return found
+            good = (at >= 0) & (rate > 0) & (age <= max_age) & np.isnan(rates[:, column])
+            rates[good, column] = 1 / rate[good] if inverted else rate[good]
+    return rates

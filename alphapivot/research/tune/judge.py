@@ -1,4 +1,4 @@
-"""Which trial is best, how it held out of sample, and whether to believe it."""
+"""Judges a search: the best trial, how it holds out of sample, and whether to believe it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from alphapivot.research.tune.store import Trial
 
 if TYPE_CHECKING:
     from alphapivot.research.tune.overfitting import Deflated, Overfit
-    from alphapivot.research.tune.walkforward import Walked
+    from alphapivot.research.tune.walkforward import FoldResult
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a search is judged: what is best, and how the walk-forward goes. ``embargo`` in days."""
+    """How a search is judged: the objective and the walk-forward. ``embargo`` in days."""
 
     objective: Objective = "sharpe"
     kind: walkforward.Kind = "anchored"
@@ -35,8 +35,11 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Found:
-    """``returns``: days by trials. ``inside``, ``outside``: of the walk-forward. ``believed``: as the verdict says."""
+class SearchResult:
+    """
+    ``returns``: days by trials. ``inside``, ``outside``: the walk-forward's objective in and out of sample.
+    ``believed``: True if the verdict is that the result is credible.
+    """
 
     tune_id: int
     engine: str
@@ -46,7 +49,7 @@ class Found:
     returns: Floats
     scores: Floats  # the objective of each trial over the whole period
     best: int
-    walked: Sequence[Walked]
+    walked: Sequence[FoldResult]
     purge: int
     inside: float
     outside: float
@@ -59,29 +62,32 @@ class Found:
 
 def judge(
     hub: Hub, tune_id: int, engine: str, keys: Sequence[Key], trials: Sequence[Trial], judgement: Judgement
-) -> Found:
-    """What is best, how it held out of sample, and whether to believe it; kept in the hub."""
+) -> SearchResult:
+    """Judges the trials and stores the judgement. Raises DataError if no trial traded."""
     days = trials[0].days
     returns = np.column_stack([t.returns for t in trials])
     year = a_year(days)
     scores = objective(returns, judgement.objective, year)
     best = walkforward.best(scores)
     if best < 0:
-        raise DataError("no trial traded: lower [execution] entry_threshold, or take a longer period")
+        raise DataError("no trial traded: lower [execution] entry_threshold, or use a longer period")
     purge = max(t.held for t in trials)
     folds = walkforward.folds(len(days), judgement.folds, judgement.kind, purge=purge, embargo=judgement.embargo)
     walked, tested, inside = [], [], []
     for fold in folds:
         before = objective(returns[fold.train], judgement.objective, year)
-        own = walkforward.best(before)
-        after = objective(returns[fold.test, own : own + 1], judgement.objective, year) if own >= 0 else [np.nan]
-        walked.append(walkforward.Walked(fold, own, float(before[own]) if own >= 0 else np.nan, float(after[0])))
-        if own >= 0:
-            tested.append(returns[fold.test, own])
-            inside.append(float(before[own]))
+        chosen = walkforward.best(before)
+        traded = chosen >= 0
+        after = objective(returns[fold.test, chosen : chosen + 1], judgement.objective, year) if traded else [np.nan]
+        walked.append(
+            walkforward.FoldResult(fold, chosen, float(before[chosen]) if traded else np.nan, float(after[0]))
+        )
+        if traded:
+            tested.append(returns[fold.test, chosen])
+            inside.append(float(before[chosen]))
     joined = np.concatenate(tested)[:, None] if tested else np.zeros((2, 1))
     outside = float(objective(joined, judgement.objective, year)[0])
-    # the search is deflated as Sharpe ratios whatever was maximised: that is what the literature can say
+    # deflation uses Sharpe ratios whatever the objective: the literature defines no other
     deflated = overfitting.deflated_sharpe(returns, best)
     overfit = overfitting.backtest_overfitting(returns)
     mean_inside = float(np.mean(inside)) if inside else float("nan")
@@ -100,7 +106,22 @@ def judge(
         "verdict": verdict,
     }
     store.judge(hub, tune_id, judged, walked, days)
-    return Found(
-        tune_id, engine, keys, trials, days, returns, scores, best, walked, purge, mean_inside, outside, deflated,
-        overfit, believed, verdict, year,
-    )  # fmt: skip
+    return SearchResult(
+        tune_id=tune_id,
+        engine=engine,
+        keys=keys,
+        trials=trials,
+        days=days,
+        returns=returns,
+        scores=scores,
+        best=best,
+        walked=walked,
+        purge=purge,
+        inside=mean_inside,
+        outside=outside,
+        deflated=deflated,
+        overfit=overfit,
+        believed=believed,
+        verdict=verdict,
+        a_year=year,
+    )

@@ -1,4 +1,4 @@
-"""What is maximised, of daily returns; and a trial made of its equity. Pure."""
+"""Objectives of daily returns, and trials from their equity curves. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from alphapivot.research.tune.store import Trial
 Floats = npt.NDArray[np.float64]
 Objective = Literal["sharpe", "sortino", "calmar", "growth"]
 OBJECTIVES: dict[Objective, str] = {
-    "sharpe": "mean over standard deviation of daily returns, as of a year",
-    "sortino": "mean over downside deviation of daily returns, as of a year",
+    "sharpe": "mean over standard deviation of daily returns, annualised",
+    "sortino": "mean over downside deviation of daily returns, annualised",
     "calmar": "annual growth over the largest drawdown",
     "growth": "compound annual growth",
 }
 
 
 def objective(returns: Floats, name: str, a_year: float) -> Floats:
-    """Of each column of daily returns (days by trials); NaN where it does not vary."""
+    """The objective ``name`` of each column of daily returns (days by trials); NaN where returns do not vary."""
     varies = returns.std(axis=0) > 1e-15
     mean = returns.mean(axis=0)
     if name == "sharpe":
@@ -32,23 +32,23 @@ def objective(returns: Floats, name: str, a_year: float) -> Floats:
     elif name == "sortino":
         spread = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=0))
     else:
-        grown = growth(returns, a_year)
+        annual = growth(returns, a_year)
         if name == "growth":
-            return np.where(varies, grown, np.nan)
-        spread, mean = drawdown(returns), grown / np.sqrt(a_year)  # the factor below is for daily numbers
+            return np.where(varies, annual, np.nan)
+        spread, mean = drawdown(returns), annual / np.sqrt(a_year)  # undoes the factor below, which annualises
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(varies & (spread > 1e-15), mean / spread * np.sqrt(a_year), np.nan)
 
 
 def growth(returns: Floats, a_year: float) -> Floats:
-    """Compound annual growth; -1 where all was lost."""
-    whole = np.prod(1 + np.maximum(returns, -1.0), axis=0)
-    grown: Floats = whole ** (a_year / max(len(returns), 1)) - 1
-    return grown
+    """Compound annual growth; -1 for a total loss."""
+    total = np.prod(1 + np.maximum(returns, -1.0), axis=0)
+    annual: Floats = total ** (a_year / max(len(returns), 1)) - 1
+    return annual
 
 
 def drawdown(returns: Floats) -> Floats:
-    """The largest fall from the highest equity, as a share of it."""
+    """The largest fall from the equity's high so far, as a share of it."""
     worth = np.vstack([np.ones(returns.shape[1]), np.cumprod(1 + returns, axis=0)])
     fall: Floats = (1 - worth / np.maximum.accumulate(worth, axis=0)).max(axis=0)
     return fall
@@ -66,25 +66,34 @@ def summed(
     held: int = 0,
     halted: datetime | None = None,
 ) -> Trial:
-    """A trial of its equity at each instant, from ``cash`` on: the last of each UTC day counts, midnight its end."""
+    """A trial from its equity at each instant and its initial ``cash``; the last instant of each UTC day counts."""
     series = pd.Series(equity, at).groupby(_days(at)).last()
     worth = np.append(cash, series.to_numpy(np.float64))
     returns = np.where(worth[:-1] > 0, worth[1:] / np.where(worth[:-1] > 0, worth[:-1], 1.0) - 1, 0.0)
     days = [ts.date() for ts in series.index]
     column, year = returns[:, None], a_year(days)
     return Trial(
-        number, values, config_hash, float(objective(column, "sharpe", year)[0]), float(growth(column, year)[0]),
-        max(0.0, float(drawdown(column)[0])), trades, held, halted, days, returns,
-    )  # fmt: skip
+        number=number,
+        config=values,
+        config_hash=config_hash,
+        sharpe=float(objective(column, "sharpe", year)[0]),
+        growth=float(growth(column, year)[0]),
+        drawdown=max(0.0, float(drawdown(column)[0])),
+        trades=trades,
+        held=held,
+        halted_at=halted,
+        days=days,
+        returns=returns,
+    )
 
 
 def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
     """
-    Within how many of the days on which anything is decided (``at``: all those instants) 95 % of the trades were over;
-    ``decided`` and ``left``: of each that is over.
+    The number of trading days within which 95 % of the trades end. ``decided``, ``left``: the instants of entry
+    decision and exit of each closed trade. ``at``: all instants of the backtest.
     """
-    lasted = (left - decided).dt.total_seconds().to_numpy(np.float64) / 86_400
-    return walkforward.longest(np.ceil(lasted * _session_share(at)).astype(np.int64))
+    days = (left - decided).dt.total_seconds().to_numpy(np.float64) / 86_400
+    return walkforward.longest(np.ceil(days * _session_share(at)).astype(np.int64))
 
 
 def _days(at: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -93,12 +102,12 @@ def _days(at: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def _session_share(at: pd.DatetimeIndex) -> float:
-    """Days on which anything is decided, of all days."""
+    """Trading days as a share of calendar days."""
     days = _days(at).unique()
     return min(1.0, len(days) / max(1, (days[-1] - days[0]).days + 1))
 
 
 def a_year(days: Sequence[date]) -> float:
-    """How many such days a year has."""
+    """The number of such days per year."""
     span = (days[-1] - days[0]).days + 1
     return 365.25 * len(days) / span if len(days) > 1 else 252.0

@@ -1,4 +1,4 @@
-"""A search as tables of text for the terminal, and as a web page of one file: is it skill or luck?"""
+"""The result of a search: tables of text for the terminal, and a self-contained web page."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from alphapivot.research.tune.overfitting import annual
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from alphapivot.research.tune.judge import Found
+    from alphapivot.research.tune.judge import SearchResult
 
 EXPLAINED = (
-    "In sample is what a config was chosen on, out of sample the days that came after it. Deflated Sharpe ratio: the "
-    "probability that the best trial has any skill, counting how many were tried (Bailey and Lopez de Prado 2014). "
-    "Probability of overfitting: how often the best of one half of the record is below the median in the other half "
+    "In sample: the days on which a config was chosen; out of sample: the days after them. Deflated Sharpe ratio: the "
+    "probability that the best trial has any skill, given how many were tried (Bailey and Lopez de Prado 2014). "
+    "Probability of overfitting: how often the best trial of one half of the record is below the median in the other "
     "(Bailey, Borwein, Lopez de Prado and Zhu 2015)."
 )
 MADE_BY = {
-    "core": "The screening engine made these numbers: `alphapivot backtest` confirms the config that is chosen.",
-    "full": "Each trial is a whole backtest, kept as {books}: `alphapivot backtests` and `alphapivot report` show it.",
+    "core": "These numbers come from the screening engine: confirm the chosen config with `alphapivot backtest`.",
+    "full": "Each trial is a full backtest, stored as {books}: `alphapivot backtests` and `alphapivot report` show it.",
 }
 SHOWN = 10
 
 
-def ranked(found: Found, most: int = SHOWN) -> pd.DataFrame:
-    """The best trials over the whole period, the best first; text in every cell."""
-    order = np.argsort(-np.nan_to_num(found.scores, nan=-np.inf), kind="stable")[:most]
+def ranked(result: SearchResult, most: int = SHOWN) -> pd.DataFrame:
+    """The ``most`` best trials over the whole period, the best first; text in every cell."""
+    order = np.argsort(-np.nan_to_num(result.scores, nan=-np.inf), kind="stable")[:most]
     rows = []
     for place in order:
-        t = found.trials[place]
+        t = result.trials[place]
         numbers = {
             "sharpe": _two(t.sharpe),
             "growth": _percent(t.growth),
@@ -49,18 +49,18 @@ def ranked(found: Found, most: int = SHOWN) -> pd.DataFrame:
     return table if table["halted"].any() else table.drop(columns="halted")
 
 
-def walked(found: Found) -> pd.DataFrame:
+def walked(result: SearchResult) -> pd.DataFrame:
     """The folds of the walk-forward."""
     rows = []
-    for number, w in enumerate(found.walked, 1):
-        train, test = (found.days[s.start : s.stop] for s in (w.fold.train, w.fold.test))
-        values = "" if w.chosen < 0 else ", ".join(f"{k} = {v}" for k, v in found.trials[w.chosen].config.items())
+    for number, w in enumerate(result.walked, 1):
+        train, test = (result.days[s.start : s.stop] for s in (w.fold.train, w.fold.test))
+        values = "" if w.chosen < 0 else ", ".join(f"{k} = {v}" for k, v in result.trials[w.chosen].config.items())
         rows.append(
             {
                 "fold": str(number),
                 "chosen on": f"{train[0]} to {train[-1]}",
                 "tested on": f"{test[0]} to {test[-1]}",
-                "trial": "–" if w.chosen < 0 else str(found.trials[w.chosen].number),
+                "trial": "–" if w.chosen < 0 else str(result.trials[w.chosen].number),
                 "in sample": _two(w.inside),
                 "out of sample": _two(w.outside),
                 "values": values,
@@ -69,55 +69,55 @@ def walked(found: Found) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figures(found: Found) -> pd.DataFrame:
-    """What the search says of itself."""
-    d = found.deflated
+def figures(result: SearchResult) -> pd.DataFrame:
+    """The statistics of the search: what, value."""
+    d = result.deflated
     rows = [
-        ("trials", f"{d.trials}, as good as {d.independent} independent"),
-        ("best Sharpe ratio of a year", _two(annual(d.ratio, found.a_year))),
-        ("expected of the best by luck", _two(annual(d.benchmark, found.a_year))),
+        ("trials", f"{d.trials}, worth {d.independent} independent ones"),
+        ("best Sharpe ratio of a year", _two(annual(d.ratio, result.a_year))),
+        ("expected of the best by chance", _two(annual(d.benchmark, result.a_year))),
         ("deflated Sharpe ratio", _percent(d.probability)),
-        ("probability of overfitting", _percent(found.overfit.probability)),
-        ("in sample, mean of the folds", _two(found.inside)),
-        ("out of sample, all folds joined", _two(found.outside)),
-        ("chosen trial lost out of sample", f"{_percent(found.overfit.loss)} of {len(found.overfit.logits)} splits"),
-        ("purge between training and test", f"{found.purge} days"),
+        ("probability of overfitting", _percent(result.overfit.probability)),
+        ("in sample, mean of the folds", _two(result.inside)),
+        ("out of sample, all folds joined", _two(result.outside)),
+        ("chosen trial lost out of sample", f"{_percent(result.overfit.loss)} of {len(result.overfit.logits)} splits"),
+        ("purge between training and test", f"{result.purge} days"),
     ]
     return pd.DataFrame(rows, columns=["what", "value"])
 
 
-def page(found: Found, objective: str) -> str:
-    """The web page, with the verdict before anything else."""
+def page(result: SearchResult, objective: str) -> str:
+    """The web page, the verdict first."""
     pieces: list[Any] = [
-        found.verdict,
-        ("What the search says of itself", figures(found)),
-        _scatter(found, objective),
-        _logits(found),
-        _luck(found),
-        *_maps(found, objective),
-        ("Walk-forward", walked(found)),
-        (f"The best {min(SHOWN, len(found.trials))} of {len(found.trials)} trials", ranked(found)),
-        f"{EXPLAINED} {made_by(found)}",
+        result.verdict,
+        ("Statistics of the search", figures(result)),
+        _scatter(result, objective),
+        _logits(result),
+        _luck(result),
+        *_maps(result, objective),
+        ("Walk-forward", walked(result)),
+        (f"The best {min(SHOWN, len(result.trials))} of {len(result.trials)} trials", ranked(result)),
+        f"{EXPLAINED} {made_by(result)}",
     ]
-    return charts.page(f"Search {found.tune_id}: {found.days[0]} to {found.days[-1]}", pieces)
+    return charts.page(f"Search {result.tune_id}: {result.days[0]} to {result.days[-1]}", pieces)
 
 
-def made_by(found: Found) -> str:
-    """What stands behind the numbers, and where more of it is seen."""
-    return MADE_BY[found.engine].format(books=f"bt-tune{found.tune_id}-0 to -{len(found.trials) - 1}")
+def made_by(result: SearchResult) -> str:
+    """Which engine made the numbers, and where to see more."""
+    return MADE_BY[result.engine].format(books=f"bt-tune{result.tune_id}-0 to -{len(result.trials) - 1}")
 
 
-def _scatter(found: Found, objective: str) -> go.Figure:
-    """Every trial, mean over the folds: in sample against out of sample; what was chosen stands out."""
-    import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
+def _scatter(result: SearchResult, objective: str) -> go.Figure:
+    """Each trial in sample against out of sample, as means over the folds; the chosen ones stand out."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, only needed to draw
 
     before, after = (
-        np.array([score(found.returns[getattr(w.fold, part)], objective, found.a_year) for w in found.walked])
+        np.array([score(result.returns[getattr(w.fold, part)], objective, result.a_year) for w in result.walked])
         for part in ("train", "test")
     )
     x, y = (np.nanmean(np.where(np.isfinite(v), v, 0.0), axis=0) for v in (before, after))
-    text = [f"trial {t.number}: {', '.join(f'{k}={v}' for k, v in t.config.items())}" for t in found.trials]
-    chosen = [w for w in found.walked if w.chosen >= 0]
+    text = [f"trial {t.number}: {', '.join(f'{k}={v}' for k, v in t.config.items())}" for t in result.trials]
+    chosen = [w for w in result.walked if w.chosen >= 0]
     figure = go.Figure(
         [
             go.Scatter(x=x, y=y, text=text, mode="markers", name="trials, mean of the folds",
@@ -129,44 +129,44 @@ def _scatter(found: Found, objective: str) -> go.Figure:
     )  # fmt: skip
     figure.add_hline(y=0, line={"color": charts.INK, "width": 1})
     figure.update_layout(xaxis={"title": f"{objective} in sample"}, yaxis={"title": f"{objective} out of sample"})
-    return _styled(figure, "In sample against out of sample: below the line what was chosen lost")
+    return _styled(figure, "In sample against out of sample: below the line the choice lost")
 
 
-def _logits(found: Found) -> go.Figure:
+def _logits(result: SearchResult) -> go.Figure:
     import plotly.graph_objects as go  # noqa: PLC0415 - as above
 
-    figure = go.Figure(go.Histogram(x=found.overfit.logits, nbinsx=40, marker={"color": charts.SUM}))
+    figure = go.Figure(go.Histogram(x=result.overfit.logits, nbinsx=40, marker={"color": charts.SUM}))
     figure.add_vline(x=0, line={"color": charts.DOWN, "width": 2})
     figure.update_layout(xaxis={"title": "logit of the rank out of sample"}, yaxis={"title": "splits"})
-    title = f"Probability of overfitting {_percent(found.overfit.probability)}: the splits at or left of 0"
+    title = f"Probability of overfitting {_percent(result.overfit.probability)}: the splits at or left of 0"
     return _styled(figure, title)
 
 
-def _luck(found: Found) -> go.Figure:
-    """The trials' Sharpe ratios, and what the best of as many without skill would show."""
+def _luck(result: SearchResult) -> go.Figure:
+    """The trials' Sharpe ratios, and the one to expect of the best of as many trials without skill."""
     import plotly.graph_objects as go  # noqa: PLC0415 - as above
 
-    ratios = [t.sharpe for t in found.trials if math.isfinite(t.sharpe)]
+    ratios = [t.sharpe for t in result.trials if math.isfinite(t.sharpe)]
     figure = go.Figure(go.Histogram(x=ratios, nbinsx=40, marker={"color": charts.SUM}))
     for value, name, colour in (
-        (found.deflated.benchmark, "expected of the best by luck", charts.DOWN),
-        (found.deflated.ratio, "the best", charts.UP),
+        (result.deflated.benchmark, "expected of the best by chance", charts.DOWN),
+        (result.deflated.ratio, "the best", charts.UP),
     ):
-        at = annual(value, found.a_year)
+        at = annual(value, result.a_year)
         figure.add_vline(x=at, line={"color": colour, "width": 2})
         figure.add_scatter(x=[at], y=[0], mode="lines", line={"color": colour, "width": 2}, name=f"{name} {_two(at)}")
     figure.update_traces(selector={"type": "histogram"}, showlegend=False)
     figure.update_layout(xaxis={"title": "Sharpe ratio of a year"}, yaxis={"title": "trials"})
-    return _styled(figure, f"Deflated Sharpe ratio {_percent(found.deflated.probability)}")
+    return _styled(figure, f"Deflated Sharpe ratio {_percent(result.deflated.probability)}")
 
 
-def _maps(found: Found, objective: str) -> list[go.Figure]:
-    """For each two keys the median objective of the trials with their values: a plateau is worth more than a peak."""
+def _maps(result: SearchResult, objective: str) -> list[go.Figure]:
+    """Heat maps of the median objective by each pair of keys: a plateau is worth more than a peak."""
     import plotly.graph_objects as go  # noqa: PLC0415 - as above
 
-    names = [key.name for key in found.keys]
-    table = pd.DataFrame([dict(t.config) for t in found.trials]).assign(objective=found.scores)
-    for key in found.keys:
+    names = [key.name for key in result.keys]
+    table = pd.DataFrame([dict(t.config) for t in result.trials]).assign(objective=result.scores)
+    for key in result.keys:
         numbers = pd.to_numeric(table[key.name], errors="coerce")
         if key.ranged and len(numbers.unique()) > 8:
             edges = np.linspace(numbers.min(), numbers.max(), 9)
@@ -177,7 +177,7 @@ def _maps(found: Found, objective: str) -> list[go.Figure]:
                 .astype(float)
             )
         table[key.name] = numbers if numbers.notna().all() else table[key.name]
-    made = []
+    maps = []
     if len(names) == 1:
         median = table.groupby(names[0])["objective"].median()
         figure = go.Figure(go.Scatter(x=[str(v) for v in median.index], y=median, mode="lines+markers"))
@@ -188,8 +188,8 @@ def _maps(found: Found, objective: str) -> list[go.Figure]:
         axes = [[f"{v:g}" if isinstance(v, float) else str(v) for v in side] for side in (grid.columns, grid.index)]
         figure = go.Figure(go.Heatmap(z=grid.to_numpy(), x=axes[0], y=axes[1], colorscale="RdYlGn"))
         figure.update_layout(xaxis={"title": a, "type": "category"}, yaxis={"title": b, "type": "category"})
-        made.append(_styled(figure, f"Median {objective} by {a} and {b}"))
-    return made
+        maps.append(_styled(figure, f"Median {objective} by {a} and {b}"))
+    return maps
 
 
 def _styled(figure: go.Figure, title: str) -> go.Figure:

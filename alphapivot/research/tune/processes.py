@@ -1,4 +1,4 @@
-"""A pool of spawned processes that end with whoever asked for them: also by Ctrl-C, by an error, by SIGKILL."""
+"""A pool of spawned processes that end with their parent, even on Ctrl-C, an error or SIGKILL."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from alphapivot.errors import Unavailable
 @contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """
-    At most ``jobs`` of them. An error within the block ends them at once, whatever they do. Raises Unavailable where
-    one has ended by itself.
+    A pool of at most ``jobs`` processes. An error within the block ends them at once. Raises Unavailable if one of them
+    was killed.
     """
     spawn = multiprocessing.get_context("spawn")
-    lives, mine = spawn.Pipe(duplex=False)  # nothing is ever sent: that the other end is closed is what they hear
-    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_attend, initargs=(lives,))
+    theirs, ours = spawn.Pipe(duplex=False)  # nothing is ever sent: the children notice that our end is closed
+    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_attend, initargs=(theirs,))
     try:
         yield pool
         pool.shutdown()
     except BrokenProcessPool as error:
         raise Unavailable(
-            "a process was killed from outside, perhaps for want of memory: the same command goes on, with fewer --jobs"
+            "a process was killed, perhaps for lack of memory: run the same command again, with fewer --jobs"
         ) from error
     finally:
-        mine.close()
+        ours.close()
         pool.shutdown(cancel_futures=True)
-        lives.close()
+        theirs.close()
 
 
 def _attend(parent: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C comes to all: the one who asked decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all: the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,6 +1,6 @@
 """
-Scores for a search, in memory: bars read once as they were known at one instant, signals made once for each set of a
-pillar's parameters, composites once for each way to blend them. By the same functions as the pipeline's steps.
+Scores for a search, in memory: bars are read once as known at one instant, signals computed once per set of a pillar's
+parameters, composites once per way to blend them. Uses the same functions as the pipeline's steps.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Once:
-    """Makes each thing once, also when threads ask at the same time; keeps the last ``most``."""
+class Cache:
+    """Computes each value once, also when threads request it at the same time; keeps the ``most`` last used."""
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
-        self._made: OrderedDict[Hashable, tuple[threading.Lock, list[Any]]] = OrderedDict()
-        self.count = 0  # how many were made
+        self._slots: OrderedDict[Hashable, tuple[threading.Lock, list[Any]]] = OrderedDict()
+        self.count = 0  # values computed
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:
-            own, found = self._made.setdefault(key, (threading.Lock(), []))
-            self._made.move_to_end(key)
-            while len(self._made) > self._most:
-                self._made.popitem(last=False)
-        with own:
-            if not found:
-                found.append(make())
+            lock, slot = self._slots.setdefault(key, (threading.Lock(), []))
+            self._slots.move_to_end(key)
+            while len(self._slots) > self._most:
+                self._slots.popitem(last=False)
+        with lock:
+            if not slot:
+                slot.append(make())
                 self.count += 1
-        return cast("T", found[0])
+        return cast("T", slot[0])
 
 
 class Scorer:
-    """Composites and markets of any Settings that differ from the first only in what can be tuned."""
+    """Composites and markets of any Settings that differ from ``settings`` only in tunable keys."""
 
     def __init__(self, hub: Hub, settings: Settings, *, since: datetime, until: datetime, known_at: datetime) -> None:
         self._hub, self._settings, self._since = hub, settings, since
         self._run = RunRef("tune", "tune", until, known_at, "")
         self._instruments = list(settings.instruments.values())
-        self.signals, self.blends, self.markets = Once(64), Once(8), Once(8)
-        self._bars = Once(64)
+        self.signals, self.blends, self.markets = Cache(64), Cache(8), Cache(8)
+        self._bars = Cache(64)
         with hub.engine.connect() as conn:
             halts = {h.symbol: h.ts for h in sorted(issues.halted(conn, known_at), key=lambda h: h.ts, reverse=True)}
         ends = {symbol: horizon.end(i.hours)[0] for symbol, i in settings.instruments.items()}
@@ -79,7 +79,7 @@ class Scorer:
         return self.blends.get(key, lambda: self._blend(settings))
 
     def market(self, settings: Settings) -> engine.Market:
-        """What the core reads: the same for all trials with the same ATR and volatility."""
+        """The screening engine's market: the same for all trials with the same ATR and volatility."""
         execution, sizing = settings.execution, settings.sizing
         volatility = sizing.volatility_bars if sizing.target_volatility is not None else 0
         risk = settings.risk
@@ -110,8 +110,8 @@ class Scorer:
                         stored.window(self._hub, names, market, base, after=after, until=until, known_at=known_at)
                     )
             rolls = stored.rolls(self._hub, list(settings.instruments), until=until, known_at=known_at)
-            found = [f for f in frames if len(f)]
-            return (pd.concat(found, ignore_index=True) if found else Bars.empty()), rolls
+            filled = [f for f in frames if len(f)]
+            return (pd.concat(filled, ignore_index=True) if filled else Bars.empty()), rolls
 
         bars, rolls = self._bars.get(("traded", base, after), read)
         composites = self.composites(settings)
@@ -142,16 +142,16 @@ class Scorer:
         )
 
     def _instants(self, composites: pd.DataFrame, waits: dict[str, timedelta]) -> pd.DatetimeIndex:
-        """Whenever a new score became known, whosever it was: as `alphapivot backtest` decides."""
+        """The instants at which any new score became known: those at which `alphapivot backtest` decides."""
         known = composites["ts"] + pd.to_timedelta(composites["symbol"].map(waits))
-        found = pd.DatetimeIndex(known.unique()).sort_values()
-        found = found[(found > pd.Timestamp(self._since)) & (found <= pd.Timestamp(self._run.as_of))]
-        if not len(found):
+        instants = pd.DatetimeIndex(known.unique()).sort_values()
+        instants = instants[(instants > pd.Timestamp(self._since)) & (instants <= pd.Timestamp(self._run.as_of))]
+        if not len(instants):
             raise DataError(
                 f"there is no bar between {self._since:%Y-%m-%d} and {self._run.as_of:%Y-%m-%d}: "
-                "`alphapivot db stats` says which are there, `alphapivot ingest --from DAY` brings more"
+                "`alphapivot db stats` lists the stored bars, `alphapivot ingest --from DAY` fetches more"
             )
-        return found
+        return instants
 
     def _blend(self, settings: Settings) -> pd.DataFrame:
         signals = pd.concat([self._signal(settings, name) for name in settings.pillars], ignore_index=True)
@@ -162,14 +162,14 @@ class Scorer:
             dates = calibration.due(settings.composite.calibrate, first, last)
             scores = composite.blended(signals, due, settings.composite, settings.timeframes)
             fitted = calibration.of(calibration.fit(scores, dates, settings.composite), settings.composite)
-        wanted = due[due["ts"] > self._since - timedelta(days=30)]  # scores in a row may begin before
-        made, _ = composite.compose(
-            signals, wanted, settings.composite, settings.timeframes, calibration=fitted, explained=False
+        recent = due[due["ts"] > self._since - timedelta(days=30)]  # a streak of scores may begin before the period
+        composites, _ = composite.compose(
+            signals, recent, settings.composite, settings.timeframes, calibration=fitted, explained=False
         )
-        return made
+        return composites
 
     def _signal(self, settings: Settings, name: str) -> pd.DataFrame:
-        """One pillar's signals on every timeframe, over all that is known."""
+        """One pillar's signals on every timeframe, over all known bars."""
         pillar = settings.pillars[name]
 
         def make() -> pd.DataFrame:
@@ -186,7 +186,7 @@ class Scorer:
         return signal_bars(self._hub, self._instruments, interval, None, run.as_of, run.known_at, inputs=inputs)
 
     def _due(self, settings: Settings) -> pd.DataFrame:
-        """Which bars are due at each base bar of the signal markets."""
+        """The bars due at each base bar of the signal markets."""
         run, frames = self._run, settings.timeframes
         grid = instants(self._hub, self._instruments, frames.base, None, run.as_of, run.known_at)
         by_calendar = list(grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in self._instruments})))
@@ -196,7 +196,7 @@ class Scorer:
             for name, g in by_calendar
         ]
         if not due:
-            raise DataError("no bar is stored: `alphapivot ingest --from DAY` brings some")
+            raise DataError("no bar is stored: `alphapivot ingest --from DAY` fetches some")
         return pd.concat(due, ignore_index=True)
 
 

@@ -1,10 +1,10 @@
 """
-`alphapivot tune`: many configs over one period, each trial a row as soon as it is done, and a verdict on the search.
+`alphapivot tune`: many configs over one period, each trial stored as soon as it is done, and a verdict on the search.
 
-A search is named by the hash of its question (base config, keys, period, seed, engine, code): asked again after an
-interruption it reads the hub as it was known then, makes what is missing, and ends with the same table; where the data
-have changed since, it begins again. How it is judged (objective, folds) is not part of the question, so that judging
-once more runs nothing.
+A search is identified by the hash of its question (base config, keys, period, seed, engine, code). After an
+interruption the same question reads the hub as it was known then, runs the missing trials, and ends with the same
+table; if the data have changed since, it starts again. How a search is judged (objective, folds) is not part of the
+question, so judging it again runs no trial.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import run_locks
 from alphapivot.research.tune import judge, space, store, walkforward
-from alphapivot.research.tune.judge import Found, Judgement
+from alphapivot.research.tune.judge import Judgement, SearchResult
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
 from alphapivot.version import code_version
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 Made = Generator[
     tuple[list[Trial], float], None, None
-]  # trials that got done, and what those under way are worth meanwhile
+]  # finished trials, and the progress of those under way in trials
 Progress = Callable[[float, int], None]  # trials done, of how many
-ENDING = 3.0  # seconds within which the server sees that a search was killed
-LOOK = 1.0  # seconds after which it is asked how far the trials under way are
+ENDING = 3.0  # seconds within which the server notices that a search was killed
+LOOK = 1.0  # seconds between two looks at the progress of trials under way
 
 log = logging.getLogger("alphapivot.tune")
 
 
 @dataclass(frozen=True)
 class Search:
-    """What an engine is asked for: ``chosen`` and ``texts`` are each trial's settings, and its keys as text."""
+    """The request to an engine: ``chosen`` and ``texts`` hold each trial's settings, and its keys as text."""
 
     tune_id: int
     since: datetime
@@ -55,15 +55,15 @@ class Search:
 
 
 class Engine(Protocol):
-    """What makes the trials of a search."""
+    """Runs the trials of a search."""
 
     name: str
 
     def refuse(self, settings: Settings) -> None:
-        """Raises ConfigError where the config asks for what the engine cannot do: before anything is begun."""
+        """Raises ConfigError if the config needs what the engine cannot do; called before anything runs."""
 
     def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
-        """The trials of these numbers, as they get done."""
+        """The trials with these numbers, as they finish."""
 
 
 def run(
@@ -81,38 +81,38 @@ def run(
     jobs: int = 2,
     again: bool = False,
     say: Callable[[str], object] = log.info,
-) -> Found:
+) -> SearchResult:
     """
-    Searches (since, until] with ``engine``. Trials that an earlier call has made of the same data are found; ``say``
-    hears when there are some, and when the data have changed since, so that all begin again.
+    Searches (since, until] with ``engine``. Reuses trials that an earlier call made of the same data; ``say`` reports
+    that, or that the data have changed and all trials run again.
 
-    Raises ConfigError where a key cannot be tuned or the engine leaves out what the config asks for, DataError where
-    there is nothing to trade or the same search runs elsewhere.
+    Raises ConfigError if a key cannot be tuned or the engine cannot do what the config needs, DataError if there is
+    nothing to trade or another process runs the same search.
     """
     if not since < until:
         raise ConfigError(f"--from {since:%Y-%m-%d} is not before --to {until:%Y-%m-%d}")
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least 1")
-    # no period has more days: what is too much of folds for it is said before anything runs
+    # an upper bound on the days of the period: too many folds fail before anything runs
     walkforward.folds((until - since).days + 2, judgement.folds, judgement.kind, purge=0, embargo=judgement.embargo)
     tried = space.trials(keys, count, seed)
     if len(tried) < 2:
-        raise ConfigError("one trial is no search; `alphapivot backtest` runs a single config")
+        raise ConfigError("a search needs at least two trials; `alphapivot backtest` runs a single config")
     chosen = [space.apply(settings, dict(zip(keys, values, strict=True))) for values in tried]
-    for made in chosen:
-        engine.refuse(made)
-    asked = question(settings, keys, tried, since, until, seed, engine.name)
-    with run_locks.held(hub, f"tune {asked['question_hash']}", "this search", patience=ENDING):
-        tune_id, known_at, stale = store.open_(hub, asked, list(settings.instruments), again=again)
+    for config in chosen:
+        engine.refuse(config)
+    row = question(settings, keys, tried, since, until, seed, engine.name)
+    with run_locks.held(hub, f"tune {row['question_hash']}", "this search", patience=ENDING):
+        tune_id, known_at, stale = store.open_(hub, row, list(settings.instruments), again=again)
         done = {t.number for t in store.read(hub, tune_id)}
         if stale is not None:
-            say(f"the data have changed since {stale:%Y-%m-%d %H:%M:%S} UTC, when it was started: starting again")
+            say(f"the data have changed since the search started at {stale:%Y-%m-%d %H:%M:%S} UTC: starting again")
         elif 0 < len(done) < len(tried):
             say(f"resumes after {len(done)} of {len(tried)} trials: the data are unchanged")
         missing = [number for number in range(len(tried)) if number not in done]
         progress(len(done), len(tried))
         if missing:
-            texts = [{key.name: text for key, text in zip(keys, own, strict=True)} for own in tried]
+            texts = [{key.name: text for key, text in zip(keys, values, strict=True)} for values in tried]
             search = Search(tune_id, since, min(until, known_at), known_at, settings, chosen, texts)
             ready = len(done)
             with closing(engine.trials(hub, search, missing, jobs)) as making:
@@ -132,8 +132,8 @@ def question(
     seed: int,
     engine: str,
 ) -> dict[str, Any]:
-    """What a search asks, and its hash: columns of research.tune."""
-    asked = {
+    """The question of a search, and its hash: columns of research.tune."""
+    row = {
         "config_hash": settings.hash(),
         "code_version": code_version(),
         "keys": [f"{k.name}={','.join(k.values) or f'{k.low:g}..{k.high:g}'}" for k in keys],
@@ -143,9 +143,9 @@ def question(
         "engine": engine,
         "trials": len(tried),
     }
-    told = json.dumps([asked, [list(values) for values in tried]], sort_keys=True, default=str)
-    digest = hashlib.sha256(told.encode()).hexdigest()
-    return {**asked, "config": json.dumps(settings.stored()), "question_hash": digest}
+    text = json.dumps([row, [list(values) for values in tried]], sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {**row, "config": json.dumps(settings.stored()), "question_hash": digest}
 
 
 def side_by_side(
@@ -156,8 +156,8 @@ def side_by_side(
     under_way: Callable[[set[int]], float] = lambda _: 0.0,
 ) -> Made:
     """
-    Each of ``numbers`` handed to a pool of ``jobs``, a few more than it has. The first error ends all, and says which
-    values it was.
+    Submits each of ``numbers`` to a pool of ``jobs``, at most twice as many at once. The first error ends all, and
+    names the values of its trial.
     """
     left = iter(numbers)
     running: dict[Future[Trial], int] = {}
@@ -174,11 +174,11 @@ def side_by_side(
 
 
 def _result(future: Future[Trial], number: int, search: Search) -> Trial:
-    told = ", ".join(f"{name} = {text}" for name, text in search.texts[number].items())
+    values = ", ".join(f"{name} = {text}" for name, text in search.texts[number].items())
     try:
         return future.result()
     except AlphaPivotError as error:
-        raise type(error)(f"trial {number} ({told}): {error}") from error
+        raise type(error)(f"trial {number} ({values}): {error}") from error
     except Exception as error:
-        error.add_note(f"in trial {number} ({told})")
+        error.add_note(f"in trial {number} ({values})")
         raise

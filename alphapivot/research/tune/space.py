@@ -1,10 +1,10 @@
 """
-What a search tries: the values that ``--set`` names, one Settings for each trial. Pure.
+The search space: the values that ``--set`` names, one Settings per trial. Pure.
 
-``section.key=a,b,c`` are values, ``section.key=low..high`` a range; an entry of a mapping is a key of its own, such as
-``composite.weights.trend=0.2,0.4``. Values are text as in config.ini and are read by the settings' own models, so that
-what is wrong is told in their words; ``off`` is a key that is left out. Without ``--trials`` every combination is tried
-(a grid), with it a random sample.
+``section.key=a,b,c`` are values, ``section.key=low..high`` is a range; an entry of a mapping is a key of its own, such
+as ``composite.weights.trend=0.2,0.4``. Values are text as in config.ini, parsed by the settings' own models, whose
+error messages are passed on; ``off`` leaves a key out. Without ``--trials`` every combination is tried (a grid), with
+it a random sample.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from pillars.rules.rules import Ruled
 
 SINGLE = ("timeframes", "composite", "execution", "entry", "exit", "sizing", "risk", "protections")
 MANY = {"pillar": "pillars", "rule": "pillars", "broker": "brokers", "instrument": "instruments"}
-ONLY_FULL = ("instrument",)  # families that the screening engine takes as they are
-TERMS = ("tradable", "group", "margin", "lot", "tick", "adjust")  # of an instrument: what is not decided by ingestion
-OFF = "off"  # a key that may be left out is
-# what names things is no number to be tuned
+ONLY_FULL = ("instrument",)  # families that only the full engine tunes
+INSTRUMENT_KEYS = ("tradable", "group", "margin", "lot", "tick", "adjust")  # those that ingestion does not use
+OFF = "off"  # leaves an optional key out
+# names and identities, not parameters to tune
 FIXED = {
     "timeframes": ("base",),
     "execution": ("book", "strategy", "broker", "mode", "foreign_orders", "max_clock_skew"),
 }
 SUMS_TO_ONE = {("composite", "weights"), ("timeframes", "weights")}
-MOST = 20_000  # trials: beyond it a search says nothing but how much was tried
+MOST = 20_000  # trials: beyond it the best is only luck
 
 
 @dataclass(frozen=True)
 class Key:
-    """``section`` as config.ini names it; ``entry`` of a mapping or "". Either ``values`` or a range."""
+    """``section`` as in config.ini; ``entry`` of a mapping, or "". Either ``values`` or a range."""
 
     section: str
     key: str
@@ -68,7 +68,7 @@ class Key:
 
 
 def parse(texts: Sequence[str], settings: Settings, *, engine: str = "core") -> list[Key]:
-    """The keys of ``--set``, for this engine. Raises ConfigError that tells all that is wrong with them."""
+    """The keys of ``--set`` for this engine. Raises one ConfigError with all mistakes."""
     mistakes: list[str] = []
     keys: list[Key] = []
     for text in texts:
@@ -78,28 +78,28 @@ def parse(texts: Sequence[str], settings: Settings, *, engine: str = "core") -> 
             mistakes.append(str(error))
             continue
         if key.name in [k.name for k in keys]:
-            mistakes.append(f"--set {key.name} stands there twice; give all its values in one")
+            mistakes.append(f"duplicate --set {key.name}; give all its values in one")
         else:
             keys.append(key)
     if not texts:
         mistakes.append("nothing to tune: name a key, such as --set execution.entry_threshold=30,40,50")
     if mistakes:
-        raise ConfigError("\n  ".join(["this search cannot be made:", *mistakes]) if len(mistakes) > 1 else mistakes[0])
-    for key in keys:  # each value by itself: a typo is told before hours are spent
+        raise ConfigError("\n  ".join(["this search cannot run:", *mistakes]) if len(mistakes) > 1 else mistakes[0])
+    for key in keys:  # each value alone: a typo must not cost hours
         for text in key.values or (_shown(key.low, whole=key.whole), _shown(key.high, whole=key.whole)):
             try:
                 apply(settings, {key: text})
             except ConfigError as error:
                 mistakes.append(str(error))
     if mistakes:
-        raise ConfigError("\n  ".join(["this search cannot be made:", *mistakes]) if len(mistakes) > 1 else mistakes[0])
+        raise ConfigError("\n  ".join(["this search cannot run:", *mistakes]) if len(mistakes) > 1 else mistakes[0])
     return keys
 
 
 def trials(keys: Sequence[Key], count: int | None, seed: int) -> list[tuple[str, ...]]:
     """
-    The values of each trial, in the order of ``keys``, none twice. All combinations, or ``count`` of them drawn at
-    random: the same ones for the same ``seed``, and the first of a larger count.
+    The values of each trial in the order of ``keys``, without repeats. All combinations, or ``count`` of them drawn at
+    random: the same for the same ``seed``, and the first ones of a larger count.
     """
     ranged = [key.name for key in keys if key.ranged]
     size = math.prod(len(key.values) for key in keys) if not ranged else None
@@ -109,71 +109,73 @@ def trials(keys: Sequence[Key], count: int | None, seed: int) -> list[tuple[str,
         if size is None:
             raise ConfigError(f"{', '.join(ranged)}: a range needs --trials N, or give values such as 0.2,0.3,0.4")
         if size > MOST:
-            raise ConfigError(f"this grid has {size:,} trials; take fewer values, or a sample with --trials N")
+            raise ConfigError(
+                f"this grid has {size:,} trials, at most {MOST:,}; use fewer values, or a sample with --trials N"
+            )
         return list(itertools.product(*(key.values for key in keys)))
     if count > MOST:
         raise ConfigError(f"--trials {count:,}: at most {MOST:,}")
-    rng, found = np.random.default_rng(seed), dict[tuple[str, ...], None]()
+    rng, drawn = np.random.default_rng(seed), dict[tuple[str, ...], None]()
     for _ in range(100 * count):
-        found[tuple(key.draw(rng) for key in keys)] = None
-        if len(found) == count:
+        drawn[tuple(key.draw(rng) for key in keys)] = None
+        if len(drawn) == count:
             break
-    return list(found)
+    return list(drawn)
 
 
 def apply(settings: Settings, values: Mapping[Key, str]) -> Settings:
-    """``settings`` with the values of one trial. Raises ConfigError in the words of the section's model."""
+    """``settings`` with the values of one trial. Raises ConfigError with the message of the section's model."""
     sections: dict[str, dict[Key, str]] = {}
     for key, text in values.items():
         sections.setdefault(key.section, {})[key] = text
-    made = settings
-    for name, own in sections.items():
-        before = _section(made, name)
+    applied = settings
+    for name, texts in sections.items():
+        before = _section(applied, name)
         model = before.pillar if isinstance(before, Ruled) else before
-        given = {key.key: _value(model, key, text) for key, text in own.items() if not key.entry}
-        for mapping in dict.fromkeys(key.key for key in own if key.entry):
-            given[mapping] = _mapping(model, mapping, {k: t for k, t in own.items() if k.key == mapping and k.entry})
-        after = _validated(model, name, given, own)
-        made = _with(made, name, Ruled(pillar=after, rules=before.rules) if isinstance(before, Ruled) else after)
-    return made
+        given = {key.key: _value(model, key, text) for key, text in texts.items() if not key.entry}
+        for mapping in dict.fromkeys(key.key for key in texts if key.entry):
+            given[mapping] = _mapping(model, mapping, {k: t for k, t in texts.items() if k.key == mapping and k.entry})
+        after = _validated(model, name, given, texts)
+        applied = _with(applied, name, Ruled(pillar=after, rules=before.rules) if isinstance(before, Ruled) else after)
+    return applied
 
 
 def _parse(text: str, settings: Settings, engine: str) -> Key:
-    name, equals, wanted = (part.strip() for part in text.partition("="))
-    known = sections(settings)
-    if not equals or not wanted:
+    name, equals, values = (part.strip() for part in text.partition("="))
+    names = sections(settings)
+    if not equals or not values:
         raise ConfigError(f"--set {text}: write section.key=values, such as execution.entry_threshold=30,40,50")
-    section = next((s for s in sorted(known, key=len, reverse=True) if name.startswith(f"{s}.")), None)
+    section = next((s for s in sorted(names, key=len, reverse=True) if name.startswith(f"{s}.")), None)
     if section is None:
         parts = name.split(".")
-        asked = ".".join(parts[: {"rule": 3}.get(parts[0], 2 if parts[0] in MANY else 1)])
-        raise ConfigError(f"--set {name}: {asked} is no section that can be tuned; {ini.nearest(asked, known)}")
+        unknown = ".".join(parts[: {"rule": 3}.get(parts[0], 2 if parts[0] in MANY else 1)])
+        raise ConfigError(f"--set {name}: {unknown} is not a section to tune; {ini.nearest(unknown, names)}")
     if engine == "core" and section.split(".")[0] in ONLY_FULL:
-        raise ConfigError(f"--set {name}: the screening engine takes [{section}] as it is; --engine full tunes it")
+        raise ConfigError(f"--set {name}: the screening engine cannot tune [{section}]; --engine full can")
     key, entry, annotation = _field(name, section, settings)
-    low, dots, high = wanted.partition("..")
+    low, dots, high = values.partition("..")
     if not dots:
-        return Key(section, key, entry, tuple(dict.fromkeys(v.strip() for v in wanted.split(",") if v.strip())))
+        return Key(section, key, entry, tuple(dict.fromkeys(v.strip() for v in values.split(",") if v.strip())))
     try:
         ends = float(low), float(high)
     except ValueError:
-        raise ConfigError(f"--set {name}={wanted}: a range is number..number, such as 0.2..0.6") from None
+        raise ConfigError(f"--set {name}={values}: write a range as number..number, such as 0.2..0.6") from None
     if not ends[0] < ends[1]:
-        raise ConfigError(f"--set {name}={wanted}: a range goes from the smaller to the larger")
+        raise ConfigError(f"--set {name}={values}: write the smaller number first")
     return Key(section, key, entry, (), *ends, whole=not entry and _is_whole(annotation))
 
 
 def _field(name: str, section: str, settings: Settings) -> tuple[str, str, Any]:
-    """The key of a section, the entry of a mapping or "", and what the key may be."""
+    """The key, the entry of a mapping or "", and the key's type annotation."""
     key, _, entry = name.removeprefix(f"{section}.").partition(".")
     model = _section(settings, section)
     model = model.pillar if isinstance(model, Ruled) else model
     fields = {n: field for n, field in type(model).model_fields.items() if n not in FIXED.get(section, ("kind",))}
     if section.startswith("instrument."):
-        fields = {n: fields[n] for n in TERMS}
+        fields = {n: fields[n] for n in INSTRUMENT_KEYS}
     if key not in fields:
         raise ConfigError(
-            f"--set {name}: {key or 'nothing'} is not a key of [{section}] to tune; {ini.nearest(key, fields)}"
+            f"--set {name}: {key or '(empty)'} is not a key of [{section}] to tune; {ini.nearest(key, fields)}"
         )
     now = getattr(model, key)
     if isinstance(now, dict):
@@ -182,7 +184,7 @@ def _field(name: str, section: str, settings: Settings) -> tuple[str, str, Any]:
         if entry not in now:
             raise ConfigError(f"--set {name}: [{section}] {key} has no {entry}; {ini.nearest(entry, now)}")
     elif entry:
-        raise ConfigError(f"--set {name}: [{section}] {key} is no mapping; write {section}.{key}")
+        raise ConfigError(f"--set {name}: [{section}] {key} is not a mapping; write {section}.{key}")
     return key, entry, fields[key].annotation
 
 
@@ -234,7 +236,7 @@ def _value(model: BaseModel, key: Key, text: str) -> Any:
 
 
 def _mapping(model: BaseModel, name: str, entries: Mapping[Key, str]) -> dict[str, Any]:
-    """The mapping with its new entries; where it sums to 1 the entries that are not named share what is left."""
+    """The mapping with its new entries; if it must sum to 1, the other entries are scaled to the rest."""
     now: dict[str, Any] = dict(getattr(model, name))
     given = {key.entry: _number(key, text) for key, text in entries.items()}
     section = next(iter(entries)).section
@@ -243,8 +245,8 @@ def _mapping(model: BaseModel, name: str, entries: Mapping[Key, str]) -> dict[st
     rest = {n: float(v) for n, v in now.items() if n not in given}
     left = 1 - math.fsum(given.values())
     if rest and left <= 1e-9:
-        told = ", ".join(f"{n} {v:g}" for n, v in given.items())
-        raise ConfigError(f"--set {section}.{name}: {told} leave nothing for {', '.join(rest)}: weights sum to 1")
+        given_text = ", ".join(f"{n} {v:g}" for n, v in given.items())
+        raise ConfigError(f"--set {section}.{name}: {given_text} leave nothing for {', '.join(rest)}: weights sum to 1")
     if rest:
         return given | {n: v * left / math.fsum(rest.values()) for n, v in rest.items()}
     return {n: v / math.fsum(given.values()) for n, v in given.items()}
@@ -260,12 +262,12 @@ def _number(key: Key, text: str) -> float:
     return value
 
 
-def _validated(model: BaseModel, name: str, given: Mapping[str, Any], own: Mapping[Key, str]) -> BaseModel:
+def _validated(model: BaseModel, name: str, given: Mapping[str, Any], texts: Mapping[Key, str]) -> BaseModel:
     try:
         return type(model).model_validate({**dict(model), **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        text = next((t for k, t in own.items() if first["loc"] and k.key == first["loc"][0]), None)
+        text = next((t for k, t in texts.items() if first["loc"] and k.key == first["loc"][0]), None)
         place = f"{name}.{first['loc'][0]}" if first["loc"] else name
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(
@@ -285,14 +287,14 @@ def as_text(value: Any) -> str:
 
 
 def lines(settings: Settings, keys: Sequence[Key], values: Sequence[str]) -> list[str]:
-    """What a trial would be in config.ini: whole lines, ready to be copied."""
+    """A trial as lines of config.ini, ready to be copied."""
     chosen = apply(settings, dict(zip(keys, values, strict=True)))
-    told: dict[str, dict[str, str]] = {}
+    by_section: dict[str, dict[str, str]] = {}
     for key in keys:
         model = _section(chosen, key.section)
         now = getattr(model.pillar if isinstance(model, Ruled) else model, key.key)
         text = ", ".join(f"{n}: {v:.6g}" for n, v in now.items()) if isinstance(now, dict) else as_text(now)
-        told.setdefault(key.section, {})[key.key] = (
+        by_section.setdefault(key.section, {})[key.key] = (
             f"{key.key} = {text}" if now not in (None, ()) else f"; no {key.key}"
         )
-    return [line for section, own in told.items() for line in (f"[{section}]", *own.values())]
+    return [line for section, entries in by_section.items() for line in (f"[{section}]", *entries.values())]

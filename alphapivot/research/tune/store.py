@@ -1,4 +1,4 @@
-"""Searches in the hub: the question, a row for each trial as it is done, the folds and the verdict. Schema research."""
+"""Searches in schema research: the question, a row per finished trial, the folds and the verdict."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from alphapivot.hub.bulk import write
 from alphapivot.hub.tables import backtests
 
 if TYPE_CHECKING:
-    from alphapivot.research.tune.walkforward import Walked
+    from alphapivot.research.tune.walkforward import FoldResult
 
 Floats = npt.NDArray[np.float64]
-ASKED = """
+OPEN = """
     INSERT INTO research.tune (question_hash, config, config_hash, code_version, keys, since, until, known_at, seed,
         engine, trials)
     SELECT :question_hash, CAST(:config AS jsonb), :config_hash, :code_version, :keys, :since, :until,
@@ -29,7 +29,7 @@ ASKED = """
         :trials
     ON CONFLICT (question_hash) DO NOTHING
 """
-DONE = """
+ADD = """
     INSERT INTO research.tune_trial (tune_id, trial, values, config_hash, sharpe, growth, drawdown, trades, held,
         halted_at, returns, days)
     VALUES (:tune_id, :trial, CAST(:values AS jsonb), :config_hash, :sharpe, :growth, :drawdown, :trades, :held,
@@ -40,7 +40,7 @@ DONE = """
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one config: its daily returns, and what they say. NaN where nothing can be said."""
+    """The result of one config: its daily returns and their statistics, NaN where undefined."""
 
     number: int
     config: Mapping[str, str]
@@ -59,28 +59,29 @@ def open_(
     hub: Hub, question: Mapping[str, Any], symbols: Sequence[str], *, again: bool
 ) -> tuple[int, datetime, datetime | None]:
     """
-    The search that asks this, made now or found, the instant up to which it reads, and that of an earlier one whose
-    data have changed since: it stays as it is, and another is made. ``again`` forgets the old one.
+    (tune_id, known_at, stale): the search with this question, existing or new, and its known_at. ``stale``: known_at of
+    an earlier search whose data have changed since; it is kept, and a new one replaces it. ``again`` deletes the
+    earlier search.
     """
     with hub.engine.begin() as conn:
-        # nothing dated before known_at may appear after it: as ops.freeze_known_at
+        # as in ops.freeze_known_at: no row dated before known_at may appear after it
         write.wait(conn)
-        named, stale = {"question_hash": question["question_hash"]}, None
+        key, stale = {"question_hash": question["question_hash"]}, None
         if again:
-            conn.execute(text("DELETE FROM research.tune WHERE question_hash = :question_hash"), named)
+            conn.execute(text("DELETE FROM research.tune WHERE question_hash = :question_hash"), key)
         read = text("SELECT tune_id, known_at FROM research.tune WHERE question_hash = :question_hash")
-        old = conn.execute(read, named).one_or_none()
+        old = conn.execute(read, key).one_or_none()
         if old is not None and backtests.newer(conn, old.known_at, min(question["until"], datetime.now(UTC)), symbols):
             stale = old.known_at
             superseded = "UPDATE research.tune SET question_hash = question_hash || ':' || tune_id WHERE tune_id = :id"
             conn.execute(text(superseded), {"id": old.tune_id})
-        conn.execute(text(ASKED), dict(question))
-        found = conn.execute(read, named).one()
-        return int(found.tune_id), found.known_at, stale
+        conn.execute(text(OPEN), dict(question))
+        row = conn.execute(read, key).one()
+        return int(row.tune_id), row.known_at, stale
 
 
 def add(hub: Hub, tune_id: int, trials: Sequence[Trial]) -> None:
-    """Trials that are done, in one transaction."""
+    """Stores finished trials, in one transaction."""
     rows = [
         {
             "tune_id": tune_id,
@@ -100,28 +101,39 @@ def add(hub: Hub, tune_id: int, trials: Sequence[Trial]) -> None:
     ]
     if rows:
         with hub.engine.begin() as conn:
-            conn.execute(text(DONE), rows)
+            conn.execute(text(ADD), rows)
 
 
 def read(hub: Hub, tune_id: int) -> list[Trial]:
-    """The trials that are done, by number."""
+    """The finished trials, by number."""
     with hub.engine.connect() as conn:
         rows = conn.execute(
             text("SELECT * FROM research.tune_trial WHERE tune_id = :id ORDER BY trial"), {"id": tune_id}
         )
         return [
             Trial(
-                r.trial, r.values, r.config_hash, _number(r.sharpe), _number(r.growth), r.drawdown, r.trades, r.held,
-                r.halted_at, r.days, np.array(r.returns, np.float64),
+                number=r.trial,
+                config=r.values,
+                config_hash=r.config_hash,
+                sharpe=_number(r.sharpe),
+                growth=_number(r.growth),
+                drawdown=r.drawdown,
+                trades=r.trades,
+                held=r.held,
+                halted_at=r.halted_at,
+                days=r.days,
+                returns=np.array(r.returns, np.float64),
             )
             for r in rows
-        ]  # fmt: skip
+        ]
 
 
-def judge(hub: Hub, tune_id: int, judged: Mapping[str, Any], walked: Sequence[Walked], days: Sequence[date]) -> None:
-    """The verdict and the folds, in place of those of an earlier judgement."""
+def judge(
+    hub: Hub, tune_id: int, judged: Mapping[str, Any], walked: Sequence[FoldResult], days: Sequence[date]
+) -> None:
+    """Stores the verdict and the folds, replacing those of an earlier judgement."""
     columns = ", ".join(f"{name} = :{name}" for name in judged)
-    known = {name: _known(v) if isinstance(v, float) else v for name, v in judged.items()}
+    values = {name: _known(v) if isinstance(v, float) else v for name, v in judged.items()}
     folds = [
         {
             "tune_id": tune_id,
@@ -139,7 +151,7 @@ def judge(hub: Hub, tune_id: int, judged: Mapping[str, Any], walked: Sequence[Wa
     ]
     with hub.engine.begin() as conn:
         update = f"UPDATE research.tune SET {columns}, judged_at = clock_timestamp() WHERE tune_id = :tune_id"
-        conn.execute(text(update), known | {"tune_id": tune_id})
+        conn.execute(text(update), values | {"tune_id": tune_id})
         conn.execute(text("DELETE FROM research.tune_fold WHERE tune_id = :tune_id"), {"tune_id": tune_id})
         if folds:
             names = ", ".join(folds[0])

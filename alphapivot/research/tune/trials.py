@@ -1,7 +1,7 @@
 """
-Trials by the screening engine: one compiled pass each, in threads, for it releases the GIL.
+Trials by the screening engine: one compiled pass each, in threads, as it releases the GIL.
 
-What trials share (bars, signals, composites) is made once.
+Trials share bars, signals and composites, which are computed once.
 """
 
 from __future__ import annotations
@@ -34,20 +34,19 @@ class Screening:
         scorer = Scorer(hub, search.settings, since=search.since, until=search.until, known_at=search.known_at)
 
         def trial(number: int) -> Trial:
-            made = search.chosen[number]
-            scores = engine.scores(scorer.composites(made), made.execution.entry_threshold)
-            rules = engine.rules(made)
-            result = engine.simulate(scorer.market(made), scores, rules)
-            table = result.trades()
-            over = table.dropna(subset=["entry_at", "exit_at"])
+            settings = search.chosen[number]
+            scores = engine.scores(scorer.composites(settings), settings.execution.entry_threshold)
+            rules = engine.rules(settings)
+            result = engine.simulate(scorer.market(settings), scores, rules)
+            closed = result.trades().dropna(subset=["entry_at", "exit_at"])
             at = result.market.as_of
-            held = objective.held(over["decided_at"], over["exit_at"], at)
+            held = objective.held(closed["decided_at"], closed["exit_at"], at)
             return objective.summed(
-                number, search.texts[number], made.hash(), at, result.equity, rules.cash,
+                number, search.texts[number], settings.hash(), at, result.equity, rules.cash,
                 trades=result.entered, held=held, halted=result.halted,
             )  # fmt: skip
 
-        # those that share their composites come one after the other, so that these need not be kept
+        # trials that share composites run one after the other, so that few composites are kept
         ordered = sorted(numbers, key=lambda n: (_shared(search.chosen[n]), n))
         pool = ThreadPoolExecutor(jobs)
         try:
@@ -58,5 +57,5 @@ class Screening:
 
 def _shared(settings: Settings) -> str:
     parts = settings.composite.model_dump(mode="json"), settings.timeframes.model_dump(mode="json")
-    own = {name: pillar.model_dump(mode="json") for name, pillar in settings.pillars.items()}
-    return json.dumps([own, *parts], sort_keys=True)
+    pillars = {name: pillar.model_dump(mode="json") for name, pillar in settings.pillars.items()}
+    return json.dumps([pillars, *parts], sort_keys=True)
