@@ -155,9 +155,9 @@ def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):
     assert said.returncode == 0, said.stderr
     assert "is halted" in said.stdout
     assert "alphapivot halt --flatten --reason ... adds one" in said.stdout
-    assert "HALTED (every trade leaves at market) (no reason given yet)" in alphapivot("status").stdout
+    assert "HALTED (every trade exits at market) (no reason given yet)" in alphapivot("status").stdout
     assert alphapivot("halt", "--flatten", "--reason", "the feed went mad").returncode == 0
-    assert "HALTED (every trade leaves at market) (the feed went mad)" in alphapivot("status").stdout
+    assert "HALTED (every trade exits at market) (the feed went mad)" in alphapivot("status").stdout
     assert alphapivot("resume", "--reason", "it was one").returncode == 0
 
 

@@ -1,7 +1,7 @@
 """
-What a person should be told of, found in the hub itself: so it does not matter who caused it, or whether he lived on.
+Alerts, found in the hub itself: so it does not matter which process caused them, or whether it still lives.
 
-A pass finds, records and sends; any number of them may run, at any time. Each event has a key and is told once.
+A pass finds, records and sends; any number of passes may run at any time. Each event has a key and is sent once.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ Kind = Literal[
     "kill switch",
     "daily loss",
 ]
-RECENT = "interval '1 day'"  # what is older is no news
-BACKTESTS = "bt-%%"  # their losses wake nobody, and whoever runs one sees how it ends
+RECENT = "interval '1 day'"  # older events send no alert
+BACKTESTS = "bt-%%"  # backtests send no alerts: whoever runs one sees how it ends
 
 log = logging.getLogger("alphapivot.reports.alerts")
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One event. ``key`` names it for ever; ``subject`` is the run, feed, book or symbol."""
+    """One event. ``key`` identifies it for good; ``subject`` is the run, feed, book or symbol."""
 
     key: str
     kind: Kind
@@ -52,20 +52,20 @@ class Alert:
 
 
 def run_key(run_id: str, attempt: int) -> str:
-    """The same for the hub, which knows that a run failed, and for Prefect, which knows that it crashed."""
+    """The key of a run's failure: the same for the hub, which sees failures, and Prefect, which sees crashes."""
     return f"run:{run_id}:{attempt}"
 
 
 def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
-    """What has gone wrong lately, seen from ``now`` (of a simulated market: the end of its last bar)."""
+    """The current alerts as of ``now`` (for a simulated market: the end of its last bar)."""
     return [*_failed_runs(hub), *_stale_feeds(hub, settings, now), *_calendars(settings, now), *_trading(hub, settings)]
 
 
 def tell(hub: Hub, alerts: Iterable[Alert]) -> list[Alert]:
     """
-    Records what is new, and sends what nobody has received yet; returns what was received now.
+    Records new alerts, and sends those not yet received; returns those received now.
 
-    A failure to send is recorded and logged, never raised: the next pass tries again, for a day.
+    A failure to send is recorded and logged, never raised: later passes retry for a day.
     """
     new = [vars(a) | {"message": notify.masked(a.message)} for a in alerts]
     with hub.engine.begin() as conn:
@@ -79,7 +79,7 @@ def tell(hub: Hub, alerts: Iterable[Alert]) -> list[Alert]:
 
 
 def _send(hub: Hub, key: str) -> Alert | None:
-    """One alert in one transaction: another pass that is at it has it locked."""
+    """Sends one alert in one transaction; None if it was not sent, or another pass has it locked."""
     with hub.engine.begin() as conn:
         row = conn.execute(
             text(
@@ -120,30 +120,30 @@ def _failed_runs(hub: Hub) -> list[Alert]:
 
 
 def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
-    """One alert a feed and day, however many of its series are too old to be acted on (``max_score_age``)."""
+    """One alert per feed and day, however many of its series are too old to trade on (``max_score_age``)."""
     base, limit = settings.timeframes.base, settings.execution.max_score_age
     newest = {key: mark.newest for key, mark in series.marks(hub, sorted(settings.instruments)).items()}
-    wanted = {
+    ends = {
         i.symbol: newest.get((i.symbol, i.signal_market, i.source_interval(i.signal_market, base)))
         for i in settings.instruments.values()
     }
-    ages = quotes.ages({s: ts for s, ts in wanted.items() if ts is not None}, now, base, settings.instruments)
+    ages = quotes.ages({s: ts for s, ts in ends.items() if ts is not None}, now, base, settings.instruments)
     alerts = []
     for feed in settings.feeds:
         symbols = [s for s, i in settings.instruments.items() if (i.feed or settings.runtime.feed) == feed]
         late = sorted(s for s in symbols if ages.get(s, limit + 1) > limit)
-        if late and any(wanted[s] for s in symbols):  # a hub that has never been filled is not stale
-            seen = ", ".join(f"{s} ({_day(wanted[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")
+        if late and any(ends[s] for s in symbols):  # a hub that has never been filled is not stale
+            bars = ", ".join(f"{s} ({_day(ends[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")
             message = (
-                f"{len(late)} of {len(symbols)} instruments have no bar within {limit} of the one that is due at "
-                f"{now:%Y-%m-%d %H:%M}Z, so nothing is entered in them. Newest bars: {seen}. See alphapivot status"
+                f"{len(late)} of {len(symbols)} instruments have no bar within {limit} of the one due at "
+                f"{now:%Y-%m-%d %H:%M}Z, so no trade is entered in them. Newest bars: {bars}. See alphapivot status"
             )
             alerts.append(Alert(f"stale:{feed}:{now:%Y-%m-%d}", "feed stale", feed, message))
     return alerts
 
 
 def _calendars(settings: Settings, now: datetime) -> list[Alert]:
-    """Each told twice: two months before a calendar ends, and when it has ended."""
+    """Two alerts per calendar: two months before it ends, and when it has ended."""
     return [
         Alert(f"calendar:{e.calendar}:{e.last}:{'ended' if e.ended else 'ends'}", "calendar ends", e.calendar, str(e))
         for e in horizon.endings(settings.instruments.values(), now)
@@ -151,7 +151,7 @@ def _calendars(settings: Settings, now: datetime) -> list[Alert]:
 
 
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:
-    """Locks, orders of others and the kill switch of every book; the daily loss of the configured one."""
+    """Locks, foreign orders and the kill switch of every book; the daily loss of the configured one."""
     book = settings.execution.book
     locks = text(
         "SELECT lock_id, book, symbol, reason FROM trading.instrument_lock"
@@ -161,7 +161,7 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
         "SELECT control_id, scope, state, reason, by FROM trading.control"
         f" WHERE at > now() - {RECENT} AND scope NOT LIKE '{BACKTESTS}'"
     )
-    others = text(  # those that were adopted have locked their symbol
+    foreign = text(  # adopted ones have locked their symbol
         "SELECT book, broker_order_id, symbol, side, qty FROM trading.foreign_order"
         f" WHERE what = 'cancelled' AND seen_at > now() - {RECENT} AND book NOT LIKE '{BACKTESTS}'"
     )
@@ -175,7 +175,7 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
                 f"lock:{r.lock_id}",
                 "position break",
                 f"{r.symbol} in book {r.book}",
-                f"{r.reason}. {r.symbol} trades no more until a person clears it",
+                f"{r.reason}. Trading in {r.symbol} is blocked until someone runs `alphapivot unlock {r.symbol}`",
             )
             for r in conn.execute(locks)
         ]
@@ -183,11 +183,11 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
             Alert(
                 f"foreign:{r.book}:{r.broker_order_id}",
                 "foreign order",
-                f"{r.symbol or 'a symbol unknown here'} in book {r.book}",
+                f"{r.symbol or 'an unknown symbol'} in book {r.book}",
                 f"order {r.broker_order_id} ({r.side} {r.qty}) rested at the broker, is not ours, and was cancelled as"
                 " [execution] foreign_orders says",
             )
-            for r in conn.execute(others)
+            for r in conn.execute(foreign)
         ]
         alerts += [
             Alert(

@@ -1,7 +1,7 @@
 """
-What `alphapivot check` finds beyond the config itself: the bars in its files, and what its equity can never trade.
+`alphapivot check` beyond the config itself: the bars in its files, and instruments too large for its equity.
 
-Asks no provider and no broker: prices are those of the files and of the hub.
+Contacts no feed and no broker: prices come from the files and the hub.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
-FOUND = ["symbol", "market", "contracts", "bars", "first", "newest"]
+COLUMNS = ["symbol", "market", "contracts", "bars", "first", "newest"]
 
 
 def files(settings: Settings, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """
-    What the files of every feed hold up to ``now``, read as an ingestion would read them: a row a series (FOUND), the
-    bars themselves, and what cannot be read. Raises ConfigError where a feed's folder is missing.
+    (series, bars, problems) in the files of every feed up to ``now``, read as by ingestion: a row per series
+    (COLUMNS), the bars themselves, and what cannot be read. Raises ConfigError if a feed's folder is missing.
     """
-    parts, problems, wanted = [], [], []
+    parts, problems, keys = [], [], []
     for name, section in settings.feeds.items():
-        own = [i for i in settings.instruments.values() if (i.feed or settings.runtime.feed) == name]
-        if not isinstance(section, FilesFeed) or not own:
+        instruments = [i for i in settings.instruments.values() if (i.feed or settings.runtime.feed) == name]
+        if not isinstance(section, FilesFeed) or not instruments:
             continue
         requests = [
             Request(i, market, i.source_interval(market, settings.timeframes.base), None, now)
-            for i in own
+            for i in instruments
             for market in i.markets
         ]
-        wanted += [(r.instrument.symbol, r.market) for r in requests]
+        keys += [(r.instrument.symbol, r.market) for r in requests]
         fetched = open_feed(name, section).fetch(requests)
         parts.append(fetched.bars)
         problems += [f"{p.request}: {p.reason}" for p in fetched.problems]
     bars = pd.concat([Bars.empty()[RAW], *parts], ignore_index=True)
     grouped = bars.groupby(["symbol", "market"])
-    found = grouped["ts"].agg(bars="size", first="min", newest="max").assign(contracts=grouped["contract"].nunique())
-    rows = pd.DataFrame(sorted(wanted), columns=["symbol", "market"]).merge(found.reset_index(), how="left")
-    return rows.fillna({"bars": 0, "contracts": 0})[FOUND], bars, problems
+    counts = grouped["ts"].agg(bars="size", first="min", newest="max").assign(contracts=grouped["contract"].nunique())
+    rows = pd.DataFrame(sorted(keys), columns=["symbol", "market"]).merge(counts.reset_index(), how="left")
+    return rows.fillna({"bars": 0, "contracts": 0})[COLUMNS], bars, problems
 
 
 def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
     """
-    Of each tradable instrument why it can never be entered with this equity, in numbers, and with which it could be.
+    A line for each tradable instrument that can never be entered with this equity, with the equity it needs.
 
-    ``read``: bars of its files, for a hub that has none yet. What has no price yet, and a book whose account was never
-    seen, are left out.
+    ``read``: bars from files, for a hub without bars. Instruments without a price, and a book whose account has never
+    been seen, are left out.
     """
     account = report.equity(hub, settings.execution.book)
     broker = settings.brokers[settings.execution.broker]
@@ -78,9 +78,9 @@ def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
     else:
         return []
     last = {
-        s: found for s, i in settings.instruments.items() if (found := _last(_bars(hub, settings, i, read), settings))
+        s: prices for s, i in settings.instruments.items() if (prices := _last(_bars(hub, settings, i, read), settings))
     }
-    told: list[str] = []
+    lines: list[str] = []
     for symbol in sorted(last):
         instrument = settings.instruments[symbol]
         rate = _rate(instrument.currency, home, {s: close for s, (close, _) in last.items()})
@@ -88,10 +88,11 @@ def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
             continue
         if rate is None:
             pairs = f"{instrument.currency}{home} or {home}{instrument.currency}"
-            told.append(f"{symbol}: no rate from {instrument.currency} to {home}; add [instrument.{pairs}]")
+            lines.append(f"{symbol}: no rate from {instrument.currency} to {home}; add [instrument.{pairs}]")
         else:
-            told += [f"{symbol}: {why}" for why in _too_large(instrument, *last[symbol], rate, equity, home, settings)]
-    return told
+            reasons = _too_large(instrument, *last[symbol], rate, equity, home, settings)
+            lines += [f"{symbol}: {reason}" for reason in reasons]
+    return lines
 
 
 def _too_large(
@@ -112,14 +113,14 @@ def _too_large(
         away = f"{settings.execution.stop_atr:f} ATR ({float(stop):.6g})"
         yield (
             f"one lot of {lot:f} risks {lost:,.2f} {home} at a stop {away} away; [risk] risk_per_trade allows "
-            f"{risk.risk_per_trade * equity:,.2f}: it needs equity of {lost / risk.risk_per_trade:,.0f}, "
-            f"and has {equity:,.0f}"
+            f"{risk.risk_per_trade * equity:,.2f}: equity must be {lost / risk.risk_per_trade:,.0f}, "
+            f"and is {equity:,.0f}"
         )
     for key, share in limits:
         if worth > share * equity:
             yield (
-                f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] {key} allows {share * equity:,.2f}: it needs "
-                f"equity of {worth / share:,.0f}, and has {equity:,.0f}"
+                f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] {key} allows {share * equity:,.2f}: equity "
+                f"must be {worth / share:,.0f}, and is {equity:,.0f}"
             )
     most = risk.max_order_notional
     if most is not None and worth > most:
@@ -136,11 +137,11 @@ def _rate(currency: str, home: str, closes: Mapping[str, Decimal]) -> Decimal | 
 
 
 def _bars(hub: Hub, settings: Settings, instrument: Instrument, read: pd.DataFrame) -> pd.DataFrame:
-    """The newest bars of the base timeframe of what is traded: of its files, where these have them, else of the hub."""
+    """The newest base-timeframe bars of the traded market: from files if they have them, else from the hub."""
     base, market, symbol = settings.timeframes.base, instrument.trade_market, instrument.symbol
-    own = read[read["symbol"] == symbol]
-    if len(own) and instrument.source_interval(market, base) == base:
-        return own[own["market"] == market]
+    from_files = read[read["symbol"] == symbol]
+    if len(from_files) and instrument.source_interval(market, base) == base:
+        return from_files[from_files["market"] == market]
     newest = series.newest(hub, [symbol]).get((symbol, market, instrument.source_interval(market, base)))
     after = newest and newest - quotes.lookback(base, settings.execution.atr) - timedelta(days=1)
     if after is None:
@@ -150,12 +151,12 @@ def _bars(hub: Hub, settings: Settings, instrument: Instrument, read: pd.DataFra
 
 
 def _last(bars: pd.DataFrame, settings: Settings) -> tuple[Decimal, Decimal] | None:
-    """The last close and ATR of the contract with the most volume on the newest bar; None where there are too few."""
+    """The last close and ATR of the contract with the most volume on the newest bar; None with too few bars."""
     if bars.empty:
         return None
     newest = bars[bars["ts"] == bars["ts"].max()].sort_values("volume", na_position="first")
-    own = bars[bars["contract"] == newest["contract"].iloc[-1]].sort_values("ts")
-    whole = own.dropna(subset=["high", "low", "close"]).tail(quotes.SMOOTHING * settings.execution.atr + 1)
+    front = bars[bars["contract"] == newest["contract"].iloc[-1]].sort_values("ts")
+    whole = front.dropna(subset=["high", "low", "close"]).tail(quotes.SMOOTHING * settings.execution.atr + 1)
     high, low, close = (whole[name].to_numpy(np.float64) for name in ("high", "low", "close"))
     if len(whole) <= settings.execution.atr:
         return None

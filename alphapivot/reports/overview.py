@@ -1,4 +1,4 @@
-"""What people look at, as frames: scores with each pillar's contribution, how fresh the data is, the last runs."""
+"""Overview tables as frames: scores with each pillar's contribution, freshness of the data, the last runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alphapivot.scoring.blend import blend
 
 
 def latest(hub: Hub, scope: str = "live") -> RunRef | None:
-    """The newest run that has scored: of the latest as_of, the one started last."""
+    """The newest run with a known_at: of the latest as_of, the one started last. None without one."""
     query = text(
         "SELECT run_id, scope, as_of, known_at, config_hash FROM ops.run WHERE scope = :scope AND known_at IS NOT NULL"
         " ORDER BY as_of DESC, started_at DESC LIMIT 1"
@@ -27,9 +27,8 @@ def latest(hub: Hub, scope: str = "live") -> RunRef | None:
 
 def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     """
-    One row per symbol at its newest composite up to run.as_of: ts, age (base bars due since), one column per pillar
-    with its contribution
-    in points, raw, gate, score, veto; the strongest first.
+    One row per symbol at its newest composite up to run.as_of: ts, fresh (True if no newer base bar is due), one column
+    per pillar with its contribution in points, raw, gate, score, veto; the strongest first.
     """
     after = run.as_of - 20 * bar_ends.width(settings.timeframes.base) - pd.Timedelta(days=10)
     composites, terms = blend(hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of)
@@ -51,8 +50,7 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
 
 def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
     """
-    For each series that config.ini names: bars stored, the newest one, the one due by the calendar, and the open
-    quality issues.
+    For each series in config.ini: stored bars, the newest, the one due by the calendar, and undecided quality issues.
     """
     query = text(
         "SELECT symbol, market, interval, count(*) AS bars, min(ts) AS first, max(ts) AS newest FROM market.bar"
@@ -67,8 +65,8 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
             connection.execute(query).mappings().all(),
             columns=["symbol", "market", "interval", "bars", "first", "newest"],
         )
-        found = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
-    wanted = pd.DataFrame(
+        undecided = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
+    configured = pd.DataFrame(
         [
             (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours)
             for i in settings.instruments.values()
@@ -76,20 +74,20 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
         ],
         columns=["symbol", "market", "interval", "calendar"],
     )
-    wanted["due"] = [
+    configured["due"] = [
         bar_ends.due(c, i, pd.DatetimeIndex([now]))[0]
-        for c, i in zip(wanted["calendar"], wanted["interval"], strict=True)
+        for c, i in zip(configured["calendar"], configured["interval"], strict=True)
     ]
     return (
-        wanted.merge(stored, how="left")
-        .merge(found, how="left")
+        configured.merge(stored, how="left")
+        .merge(undecided, how="left")
         .drop(columns="calendar")
         .sort_values(["symbol", "market"], ignore_index=True)
     )
 
 
 def issues(hub: Hub, count: int = 20) -> pd.DataFrame:
-    """The newest quality issues on which nobody has decided: found_at, symbol, market, interval, ts, check_name, ..."""
+    """The newest undecided quality issues: found_at, symbol, market, interval, ts, check_name, ..."""
     query = text(
         "SELECT found_at, symbol, market, contract, interval, ts, check_name, outcome, detail"
         " FROM market.quality_issue WHERE decision IS NULL ORDER BY found_at DESC, symbol, ts LIMIT :count"
@@ -113,7 +111,7 @@ def equity(hub: Hub, book: str) -> pd.DataFrame:
 
 
 def runs(hub: Hub, count: int = 8) -> pd.DataFrame:
-    """The last runs: kind, as_of, state, attempts, message, when started and how long."""
+    """The last runs: kind, as_of, state, attempts, started_at, took (duration), message."""
     query = text(
         "SELECT kind, as_of, state, attempts, started_at, finished_at - started_at AS took, message FROM ops.run"
         " ORDER BY started_at DESC LIMIT :count"
@@ -126,7 +124,7 @@ def runs(hub: Hub, count: int = 8) -> pd.DataFrame:
 
 
 def notes(hub: Hub) -> list[tuple[str, str]]:
-    """(step, note) of the newest run's receipts, in the order in which the steps ended."""
+    """(step, note) of the newest run's receipts, in the order in which the steps finished."""
     query = text(
         "SELECT step, unnest(notes) FROM ops.receipt"
         " WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1) ORDER BY made_at, step"

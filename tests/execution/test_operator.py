@@ -108,7 +108,7 @@ def test_a_halt_names_its_book_and_database_and_status_says_who_and_why(book, ty
     assert (code, f"book {book.scope} in " in output, "leaves every trade at market" in output) == (0, True, True)
     assert "is it the one that you mean?" not in output
     word = type_("status")[1].split("Locked")[0]
-    assert word.startswith(f"Kill switch of book {book.scope}: HALTED (every trade leaves at market) (woken up), by ")
+    assert word.startswith(f"Kill switch of book {book.scope}: HALTED (every trade exits at market) (woken up), by ")
     assert "is active again" in type_("resume", "--reason", "it was nothing")[1]
     assert "every book in" in type_("halt", "--all", "--reason", "the feed is wrong")[1]
     assert "stays HALTED: the feed is wrong" in type_("resume", "--reason", "for this one")[1]

@@ -22,14 +22,14 @@ def test_the_demo_trades_and_a_second_one_changes_nothing(home_root, server):
     home = home_root / "home"  # the session's server
     first = demo(home)
     assert first.returncode == 0, first.stdout + first.stderr
-    for title in ("Scores at", "Decisions for", "Open trades", "What the hub holds", "Next:"):
+    for title in ("Scores at", "Decisions for", "Open trades", "Tables of the hub", "Next:"):
         assert title in first.stdout
     assert "pipeline: Completed" in first.stdout
     assert "ENTER_" in first.stdout or "HOLD" in first.stdout
 
     second = demo(home)
     assert second.returncode == 0, second.stdout + second.stderr
-    shown = second.stdout.split("What the hub holds")[1].split("pipeline:")[0]
+    shown = second.stdout.split("Tables of the hub")[1].split("pipeline:")[0]
     held = [line for line in shown.splitlines() if line.startswith(("market.", "signals.", "trading.", "paper."))]
     assert len(held) > 10
     assert all(line.rstrip().endswith("unchanged") for line in held), held

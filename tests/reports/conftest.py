@@ -1,4 +1,4 @@
-"""The small market of the execution tests; importlib mode knows no package to import it from."""
+"""The small market of the execution tests; pytest's importlib mode offers no package to import it from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each thing that a person should be told of is found in the hub, told once, and told again while nobody heard it."""
+"""Each alert is found in the hub, sent once, and retried while no receiver has got it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small():
 
 @pytest.fixture
 def received(monkeypatch):
-    """What arrives at a local server that the environment names."""
+    """The messages that arrive at a local server named in the environment."""
     messages = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def write(hub, statement, **values):
 
 
 def bar(hub, instrument, ts):
-    """A bar that a feed brought, and the mark that ingestion leaves of it."""
+    """Writes a bar as from a feed, and its watermark."""
     write(
         hub,
         "INSERT INTO market.bar (symbol, market, contract, interval, ts, close, source, ingested_at)"
@@ -139,6 +139,9 @@ def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, smal
     ]
     assert alerts.tell(hub, found) == found
     assert [m["title"] for m in received] == [f"AlphaPivot: {kind}: {subject}" for kind, subject in kinds(found)]
+    assert received[1]["message"] == (
+        "position 5, fills 3. Trading in GOLD is blocked until someone runs `alphapivot unlock GOLD`"
+    )
     assert "HALTED by ann: rates look odd" in received[2]["message"]
 
     assert alerts.tell(hub, alerts.find(hub, small, NOW)) == [], "each event is told once"
@@ -178,15 +181,15 @@ def test_a_loss_below_the_limit_and_a_withdrawal_are_no_alarm(hub, small):
 
 
 def test_what_nobody_received_is_told_by_the_next_pass(hub, monkeypatch, received):
-    heard = notify.os.environ[notify.URLS]
+    url = notify.os.environ[notify.URLS]
     monkeypatch.setenv(notify.URLS, "json://127.0.0.1:9/")
     event = alerts.Alert("k", "kill switch", "book b", "why")
     assert alerts.tell(hub, [event]) == []
     with hub.engine.connect() as conn:
         sent_at, attempts, failure = conn.execute(text("SELECT sent_at, attempts, failure FROM api.alerts")).one()
     assert (sent_at, attempts) == (None, 1)
-    assert failure == "nobody is told: no answer from json://127.0.0.1"
-    monkeypatch.setenv(notify.URLS, heard)
+    assert failure == "no alert was sent: no answer from json://127.0.0.1"
+    monkeypatch.setenv(notify.URLS, url)
     assert alerts.tell(hub, []) == [event]
     assert len(received) == 1
     with hub.engine.connect() as conn:

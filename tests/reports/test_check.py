@@ -1,4 +1,4 @@
-"""`alphapivot check`: what the files hold, what the equity can never trade, and with which it could."""
+"""`alphapivot check`: the bars in files, the instruments too large for the equity, and the equity that they need."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ calendar = XNYS
 
 
 def bars(path, close, width=2.0):
-    """Thirty days at one price, each with a range of ``width``: the ATR is that."""
+    """Thirty days at one price, each with a range of ``width``, which is the ATR."""
     days = pd.bdate_range("2024-03-04", periods=30)
     half = width / 2
     prices = {"Open": close, "High": close + half, "Low": close - half, "Close": close, "Volume": 5}
@@ -41,7 +41,7 @@ def bars(path, close, width=2.0):
 
 @pytest.fixture
 def checked(tmp_path, hub_url, monkeypatch):
-    """The settings of these instruments, whose files stand in ``prices``; a paper account of 10,000 dollars."""
+    """A function: instruments -> settings, with files in ``prices`` and a paper account of 10,000 dollars."""
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "prices").mkdir()
@@ -90,19 +90,19 @@ def test_what_one_lot_risks_and_is_worth_is_held_against_the_equity_in_numbers(c
     )
     _, read, _ = check.files(settings, datetime(2026, 1, 1, tzinfo=UTC))
     told = check.untradable(hub.connect(), settings, read)
-    has = "and has 10,000"
+    actual = "and is 10,000"
     assert told == [
         (
             "WIDE: one lot of 1 risks 60.00 USD at a stop 1.5 ATR (3) away; [risk] risk_per_trade allows 50.00: "
-            f"it needs equity of 12,000, {has}"
+            f"equity must be 12,000, {actual}"
         ),
         (
             "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_notional allows 5,000.00: "
-            f"it needs equity of 160,000, {has}"
+            f"equity must be 160,000, {actual}"
         ),
         (
             "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_gross_exposure allows 30,000.00: "
-            f"it needs equity of 26,667, {has}"
+            f"equity must be 26,667, {actual}"
         ),
         "YEN: no rate from JPY to USD; add [instrument.JPYUSD or USDJPY]",
     ]
@@ -130,4 +130,4 @@ def test_without_files_prices_are_those_of_the_hub(hub_url, monkeypatch):
     ingest.ingest.fn(runs.begin("ingest", settings, key="x", as_of=datetime(2025, 6, 1, tzinfo=UTC)), "simulated", 0)
     told = check.untradable(hub.connect(), settings, read)
     assert {line.split(":")[0] for line in told} >= {"SP500", "GOLD"}
-    assert all("and has 1,000" in line for line in told)
+    assert all("and is 1,000" in line for line in told)

@@ -1,4 +1,4 @@
-"""The picture of what followed each tenth of a score."""
+"""The picture of mean outcomes by tenth of a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name is never markup: what artifacts and pages show of symbols, reasons and notes is what stands in them."""
+"""A name is never markup: artifacts and pages show symbols, reasons and notes literally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One score taken apart: every number made again from the hub, adding up exactly, in a table, a page and a picture."""
+"""One score explained: every number recomputed from the hub, adding up exactly, in a table, a page and a picture."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ def market(server, template, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stories(market):
+def explanations(market):
     hub, settings, run = market
     return {symbol: explanation.explain(hub, settings, run, symbol, None) for symbol in settings.instruments}
 
 
-def test_steps_add_up_exactly_to_the_stored_score(market, stories):
+def test_steps_add_up_exactly_to_the_stored_score(market, explanations):
     stored = market[0].read(Composites)
-    for symbol, story in stories.items():
-        for lines in (story.lines, story.steps):
+    for symbol, explained in explanations.items():
+        for lines in (explained.lines, explained.steps):
             assert math.fsum(line.effect for line in lines) == lines[-1].total
             running = np.cumsum([line.effect for line in lines])
             np.testing.assert_array_equal(running, [line.total for line in lines])
-        assert story.steps[-1].total == story.lines[-1].total
-        own = stored[(stored["symbol"] == symbol) & (stored["ts"] == story.ts)].iloc[0]
-        assert np.float32(round(story.steps[-1].total, 2)) == own["score"] == np.float32(story.score)
+        assert explained.steps[-1].total == explained.lines[-1].total
+        own = stored[(stored["symbol"] == symbol) & (stored["ts"] == explained.ts)].iloc[0]
+        assert np.float32(round(explained.steps[-1].total, 2)) == own["score"] == np.float32(explained.score)
 
 
-def test_parts_sum_to_the_stored_signal_and_show_the_rule(market, stories):
+def test_parts_sum_to_the_stored_signal_and_show_the_rule(market, explanations):
     signals = market[0].read(Signals).set_index(["pillar", "symbol", "interval", "ts"])["score"]
-    for symbol, story in stories.items():
-        for (pillar, interval), parts in story.parts.items():
+    for symbol, explained in explanations.items():
+        for (pillar, interval), parts in explained.parts.items():
             if not parts:
                 continue  # a gate
             newest = signals.loc[(pillar, symbol, interval)].index.max()
             assert np.clip(sum(parts.values()), -100, 100) == pytest.approx(
                 signals.loc[(pillar, symbol, interval, newest)], abs=0.00501
             )
-        assert story.parts["trend", "1d"]["rule tilt"] == -7
-        assert any(line.label == "trend 1d: rule tilt" and line.effect < 0 for line in story.steps)
+        assert explained.parts["trend", "1d"]["rule tilt"] == -7
+        assert any(line.label == "trend 1d: rule tilt" and line.effect < 0 for line in explained.steps)
 
 
 def test_what_parts_exceed_the_limit_by_is_a_step_of_its_own():
@@ -87,18 +87,18 @@ def test_what_parts_exceed_the_limit_by_is_a_step_of_its_own():
     ]
 
 
-def test_the_picture_has_the_steps_and_ends_at_the_score(stories):
-    for story in stories.values():
-        (bars,) = charts.waterfall(story).data
+def test_the_picture_has_the_steps_and_ends_at_the_score(explanations):
+    for explained in explanations.values():
+        (bars,) = charts.waterfall(explained).data
         moves = [value for value, kind in zip(bars.x, bars.measure, strict=True) if kind == "relative"]
-        assert moves == [line.effect for line in story.steps]
-        assert (bars.y[-1], bars.x[-1]) == ("score", story.steps[-1].total)
+        assert moves == [line.effect for line in explained.steps]
+        assert (bars.y[-1], bars.x[-1]) == ("score", explained.steps[-1].total)
 
 
 def test_the_command_writes_a_page_that_needs_no_network(market, tmp_path, capsys):
     file = tmp_path / "score.html"
     assert cli.main(["explain", "SP500", "--html", str(file)]) == 0
-    assert "The parts" in capsys.readouterr().out
+    assert "Parts: those of a pillar sum to its score" in capsys.readouterr().out
     page = file.read_text()
     assert "trend 1d: rule tilt" in page
     assert "<td>rule tilt</td>" in page
@@ -114,17 +114,17 @@ def test_a_page_that_cannot_be_written_is_told(market, tmp_path, capsys):
 
 
 @pytest.mark.browser
-def test_the_picture_is_drawn(stories, tmp_path):
+def test_the_picture_is_drawn(explanations, tmp_path):
     if not shutil.which("chromium"):
         pytest.skip("there is no chromium")
     file = tmp_path / "score.png"
-    charts.png(charts.waterfall(stories["SP500"]), file)
+    charts.png(charts.waterfall(explanations["SP500"]), file)
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert file.stat().st_size > 20_000
 
 
-def test_without_a_browser_it_is_said_what_to_do(stories, tmp_path, monkeypatch):
+def test_without_a_browser_it_is_said_what_to_do(explanations, tmp_path, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-chrome"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"a PNG needs Chrome or Chromium on this machine; --html needs nothing"):
-        charts.png(charts.waterfall(stories["SP500"]), tmp_path / "score.png")
+        charts.png(charts.waterfall(explanations["SP500"]), tmp_path / "score.png")

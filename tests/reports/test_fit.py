@@ -1,4 +1,4 @@
-"""Tables on narrow terminals: no number is broken, nothing is left out in silence."""
+"""Tables on narrow terminals: no number is broken, no column is dropped silently."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_columns_go_from_the_right_where_none_can_be_spared():
 
 @pytest.fixture
 def printed(monkeypatch):
-    """What a table looks like at a width."""
+    """A function: the output of a table at a width."""
 
     def show(view, width, **options) -> str:
         out = io.StringIO()

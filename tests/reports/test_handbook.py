@@ -1,4 +1,4 @@
-"""The pillars' pages say what the code says."""
+"""The pillars' pages agree with the code."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def test_a_page_shows_the_configured_values_and_their_ranges():
     page = handbook.page("trend", PILLARS, Trend(slow=60))
     assert "| key | value | range | meaning |" in page
     assert "| slow | 60 | > 1, ≤ 1000 | slow EMA, bars |" in page
-    assert "With them a score looks back 660 bars of its timeframe." in page
+    assert "With these values a score looks back 660 bars of its timeframe." in page
     assert "`channel_high`" in page
 
 
 def test_a_page_names_what_a_pillar_reads_of_the_other_market():
-    assert "- `total_interest`: open interest of all futures contracts together" in handbook.page("flow", PILLARS)
-    assert "Read beside" not in handbook.page("trend", PILLARS)
+    page = handbook.page("flow", PILLARS)
+    assert "## Inputs besides the signal market's bars" in page
+    assert "- `total_interest`: open interest of all futures contracts together" in page
+    assert "Inputs besides" not in handbook.page("trend", PILLARS)
 
 
 def test_the_index_tells_scores_from_gates_by_their_first_sentence():

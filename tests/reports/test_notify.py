@@ -1,4 +1,4 @@
-"""Messages arrive at a real HTTP server, and hold no secret; what is not received is said."""
+"""Messages arrive at a real HTTP server and hold no secret; a message that is not received raises an error."""
 
 from __future__ import annotations
 

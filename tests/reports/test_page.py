@@ -1,4 +1,4 @@
-"""The pages of scores and evaluations: in one file, and never wider than the window, a phone's either."""
+"""The pages of scores and evaluations: one file, never wider than the window, on a phone too."""
 
 from __future__ import annotations
 

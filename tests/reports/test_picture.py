@@ -1,4 +1,4 @@
-"""The equity curve: a well-formed picture whose points lie where the numbers say."""
+"""The equity curve: well-formed SVG whose points match the numbers."""
 
 from __future__ import annotations
 

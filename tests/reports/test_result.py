@@ -1,4 +1,4 @@
-"""What came of a book: hand-worked trades on a real database, every figure, and sums that leave nothing over."""
+"""The result of a book: hand-worked trades on a real database, every figure, and sums that add up exactly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at(day):
 
 
 def bar(world, day, *prices, score=None, **where):
-    """One day: its bar, its score if any, its run."""
+    """One day: its bar, its score if given, its run."""
     world.bar(day, *prices, **where)
     if score is not None:
         world.score(day, score)
@@ -33,8 +33,8 @@ def bar(world, day, *prices, score=None, **where):
 
 def traded(world):
     """
-    250 bought at 101 (decided at 100, stop 96, target 108), out at 108; 250 bought at 108, out at 102 by a gap
-    through the stop; then one that is open.
+    Three trades: 250 bought at 101 (decided at 100, stop 96, target 108), out at 108; 250 bought at 108, out at 102 by
+    a gap through the stop; then one that is open.
     """
     world.score(20, 50)
     world.trade(20, terms=TERMS)
@@ -95,9 +95,9 @@ def test_what_trades_brought_is_the_change_of_equity_to_the_last_digit(new_world
     )
     costs = results.costs(found)
     assert sum(costs["commission"]) == sum(f["fee"] for f in world.sql("SELECT fee FROM trading.fill")) > 0
-    # what was paid beyond each order's hope: nothing of it is lost between the two
-    hoped = world.sql("SELECT sum(slippage) AS all FROM api.fills")[0]["all"]
-    assert sum(costs["slippage"]) + sum(costs["delay"]) == pytest.approx(hoped, abs=D("1e-5"))
+    # slippage and delay sum to the whole shortfall
+    shortfall = world.sql("SELECT sum(slippage) AS all FROM api.fills")[0]["all"]
+    assert sum(costs["slippage"]) + sum(costs["delay"]) == pytest.approx(shortfall, abs=D("1e-5"))
     assert found.figures["profit_factor"] < 1
 
 
@@ -199,7 +199,7 @@ def test_a_book_without_trades_has_a_report_too(world):
 
 
 def test_an_unknown_book_is_told_with_those_there_are(world):
-    with pytest.raises(DataError, match="no book 'papr' that a run has marked; books: none yet"):
+    with pytest.raises(DataError, match="no run has marked a book 'papr'; books: none yet"):
         made(world, "papr")
     world.trade(20)
     with pytest.raises(DataError, match=r"books: paper$"):
@@ -227,7 +227,7 @@ def other(world, book, **sections):
 
 
 def test_two_books_are_compared_decision_by_decision(world):
-    """The other one pays 100 bps more, holds a second trade that we never had, and lacks ours of the last day."""
+    """The other book pays 100 bps more, holds a second trade that we never had, and lacks ours of the last day."""
     dear = other(world, "bt-dear")
     broker = dear.brokers["paper"].model_copy(update={"slippage_bps": D(100)})
     dear = dear.model_copy(update={"brokers": {"paper": broker}})

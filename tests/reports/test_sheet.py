@@ -1,4 +1,4 @@
-"""The page of a book: one file that asks nobody for anything, on a desk and on a phone; its picture; its tables."""
+"""The page of a book: one file without network access, on desktop and phone; its picture; its tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "co
 
 @pytest.fixture
 def made(world):
-    """A trade whose stop was moved once and that reached its target; another that is open."""
+    """A world with a trade whose stop moved once and that reached its target, and an open one; and its result."""
     settings = world.settings
     moving = settings.exit.model_copy(update={"break_even": Decimal("0.5")})
     world.settings = settings.model_copy(update={"exit": moving})
@@ -47,7 +47,7 @@ def page(made):
 def test_the_page_loads_nothing_and_shows_every_figure_with_its_definition(made):
     text = page(made)
     assert "default-src 'none'" in text
-    own = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # plotly's own words, and ours
+    own = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # without plotly's script and ours
     assert not re.search(r"https?://", own)
     assert not re.search(r"<script[^>]+src|<link|@import|url\(", own)
     for definition in DEFINITIONS.values():

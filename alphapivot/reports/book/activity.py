@@ -1,4 +1,4 @@
-"""All that one book did, as frames: a constant number of queries, however long it traded. Money stays Decimal."""
+"""The activity of one book as frames: a constant number of queries, however long it traded. Money stays Decimal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MARKS = (
     " WHERE book = :book AND as_of <= :until ORDER BY as_of"
 )
 FLOWS = "SELECT at, amount, note FROM trading.book_cash WHERE book = :book AND at <= :until ORDER BY at"
-# what a roll goes on with was decided when the first of its trades entered
+# a rolled trade's votes are those of the decision behind the first trade of its chain
 TRADES = """
     WITH RECURSIVE begun AS (
         SELECT trade_id, intent_id FROM trading.trade WHERE book = :book AND rolled_from IS NULL
@@ -111,7 +111,7 @@ WARNED = """
     SELECT w.code, w.symbol, w.message FROM research.backtest_warning w JOIN research.backtest b USING (run_id)
     WHERE b.book = :book ORDER BY w.number
 """
-# the bars of each trade: the entry's and the exit's among them
+# the bars of each trade, including the entry's and the exit's
 SPANS = """
     SELECT t.trade_id, b.ts, b.open, b.high, b.low, b.close
     FROM trading.trade t JOIN trading.intent i USING (intent_id) JOIN trading.decision d USING (decision_id)
@@ -130,10 +130,10 @@ AROUND = """
 @dataclass(frozen=True)
 class Book:
     """
-    ``marks``: as_of, equity, ...; ``flows``: at, amount, note. ``trades``: all that were decided, also those that never
-    entered. ``spans``: the bars of each trade. ``stops``: trade_id, as_of, stop, where a stop moved. ``splits``:
-    trade_id, ts, value, of those with the trade open. ``runs``: by config and code. ``issues``: doubts about the data.
-    ``warned``: what a backtest stored.
+    ``marks``: as_of, equity, ...; ``flows``: at, amount, note. ``trades``: all that were decided, including those that
+    never entered. ``spans``: the bars of each trade. ``stops``: trade_id, as_of, stop of each move of a stop.
+    ``splits``: trade_id, ts, value of splits while the trade was open. ``runs``: by config and code. ``issues``: counts
+    of quality issues. ``warned``: a backtest's stored warnings.
     """
 
     name: str
@@ -160,49 +160,48 @@ class Book:
 
 
 def marked(hub: Hub, name: str) -> bool:
-    """True if a run has left a mark of the book; one that never traded has no performance, which is no mistake."""
+    """True if a run has marked the book; a book that never ran has no performance, which is not an error."""
     with hub.engine.connect() as connection:
         query = text("SELECT EXISTS (SELECT FROM trading.mark WHERE book = :book)")
         return bool(connection.execute(query, {"book": name}).scalar())
 
 
 def load(hub: Hub, name: str, until: datetime | None = None) -> Book:
-    """The book as it stood at ``until`` (None: as it stands). Raises DataError where no run has marked such a book."""
-    everything = datetime(9999, 1, 1, tzinfo=UTC)
-    asked: dict[str, Any] = {"book": name, "until": until or everything}
-    marks = _frame(hub, MARKS, **asked)
+    """The book as of ``until`` (None: now). Raises DataError if no run has marked it, or in several currencies."""
+    parameters: dict[str, Any] = {"book": name, "until": until or datetime(9999, 1, 1, tzinfo=UTC)}
+    marks = _frame(hub, MARKS, **parameters)
     if marks.empty:
-        known = ", ".join(dict.fromkeys(_frame(hub, BOOKS)["book"])) or "none yet: `alphapivot run` makes one"
-        raise DataError(f"there is no book {name!r} that a run has marked; books: {known}")
+        books = ", ".join(dict.fromkeys(_frame(hub, BOOKS)["book"])) or "none yet: `alphapivot run` makes one"
+        raise DataError(f"no run has marked a book {name!r}; books: {books}")
     currencies = sorted(set(marks["currency"]))
     if len(currencies) > 1:
-        raise DataError(f"book {name!r} was kept in {', '.join(currencies)}: no sum of these means anything")
-    asked["until"] = until or marks["as_of"].iloc[-1]
+        raise DataError(f"book {name!r} was kept in {', '.join(currencies)}: amounts in these cannot be summed")
+    parameters["until"] = until or marks["as_of"].iloc[-1]
     symbols = list(_frame(hub, SYMBOLS, book=name)["symbol"])
     return Book(
-        name,
-        currencies[0],
-        marks.drop(columns="currency"),
-        _frame(hub, FLOWS, **asked),
-        _frame(hub, TRADES, currency=currencies[0], **asked),
-        _frame(hub, FILLS, **asked),
-        _frame(hub, STOPS, **asked),
-        _frame(hub, SPLITS, **asked),
-        hub.query(_composed(SPANS, **asked)),
-        _frame(hub, RUNS, **asked),
-        symbols,
-        _frame(hub, ISSUES, symbols=symbols, since=marks["as_of"].iloc[0], until=asked["until"]),
-        warned.sentences(_frame(hub, WARNED, book=name).itertuples(index=False, name=None)),
+        name=name,
+        currency=currencies[0],
+        marks=marks.drop(columns="currency"),
+        flows=_frame(hub, FLOWS, **parameters),
+        trades=_frame(hub, TRADES, currency=currencies[0], **parameters),
+        fills=_frame(hub, FILLS, **parameters),
+        stops=_frame(hub, STOPS, **parameters),
+        splits=_frame(hub, SPLITS, **parameters),
+        spans=hub.query(_composed(SPANS, **parameters)),
+        runs=_frame(hub, RUNS, **parameters),
+        symbols=symbols,
+        issues=_frame(hub, ISSUES, symbols=symbols, since=marks["as_of"].iloc[0], until=parameters["until"]),
+        warned=warned.sentences(_frame(hub, WARNED, book=name).itertuples(index=False, name=None)),
     )
 
 
 def closes(hub: Hub, settings: Settings, symbols: Sequence[str], since: datetime, until: datetime) -> pd.DataFrame:
     """
-    Closes of what each of ``symbols`` trades, joined over rolls, splits and dividends: symbol, ts, close, offset.
+    Closes of the traded market of ``symbols``, joined over rolls, splits and dividends: symbol, ts, close, offset.
 
-    Daily ones where the base timeframe is finer and they are stored. What config.ini has no more is left out.
+    Daily closes where stored, if the base timeframe is finer. Symbols no longer in the config are left out.
     """
-    known = {s: settings.instruments[s] for s in symbols if s in settings.instruments}
+    instruments = {s: settings.instruments[s] for s in symbols if s in settings.instruments}
     base = settings.timeframes.base
     fine = bar_ends.width(base) < bar_ends.width("1d")
     for interval in dict.fromkeys(("1d", base) if fine else (base,)):
@@ -210,37 +209,39 @@ def closes(hub: Hub, settings: Settings, symbols: Sequence[str], since: datetime
         raw = [
             stored.window(hub, names, market, interval, after=after, until=until, known_at=None)
             for market in ("spot", "futures")
-            if (names := [s for s, i in known.items() if i.trade_market == market])
+            if (names := [s for s, i in instruments.items() if i.trade_market == market])
         ]
-        found = [r for r in raw if len(r)]
-        if found:
+        filled = [r for r in raw if len(r)]
+        if filled:
             joined = rolls.adjust(
-                pd.concat(found, ignore_index=True), stored.rolls(hub, list(known), until=until, known_at=None)
+                pd.concat(filled, ignore_index=True), stored.rolls(hub, list(instruments), until=until, known_at=None)
             )
-            events = stored.actions(hub, list(known), until=until, known_at=None)
-            return actions.adjust(joined, events, dict.fromkeys(known, "all"))[["symbol", "ts", "close", "offset"]]
+            events = stored.actions(hub, list(instruments), until=until, known_at=None)
+            return actions.adjust(joined, events, dict.fromkeys(instruments, "all"))[
+                ["symbol", "ts", "close", "offset"]
+            ]
     return pd.DataFrame(columns=["symbol", "ts", "close", "offset"])
 
 
 def around(hub: Hub, book: Book, symbol: str, *, margin: int = 40, most: int = 1500) -> pd.DataFrame:
-    """The bars of the contracts of ``symbol`` that were traded, from ``margin`` bars before; the newest ``most``."""
-    own = book.trades[(book.trades["symbol"] == symbol) & (book.trades["entry_qty"] > 0)]
-    width = bar_ends.width(own["interval"].iloc[0])
+    """The bars of the traded contracts of ``symbol``, from ``margin`` bars before the first entry; ``most`` at most."""
+    trades = book.trades[(book.trades["symbol"] == symbol) & (book.trades["entry_qty"] > 0)]
+    width = bar_ends.width(trades["interval"].iloc[0])
     query = _composed(
         AROUND,
         symbol=symbol,
-        market=own["market"].iloc[0],
-        contracts=sorted(set(own["contract"])),
-        interval=own["interval"].iloc[0],
-        since=own["entry_at"].min() - margin * 1.5 * width,
-        until=min(book.until, own["exit_at"].fillna(book.until).max() + margin / 2 * width),
+        market=trades["market"].iloc[0],
+        contracts=sorted(set(trades["contract"])),
+        interval=trades["interval"].iloc[0],
+        since=trades["entry_at"].min() - margin * 1.5 * width,
+        until=min(book.until, trades["exit_at"].fillna(book.until).max() + margin / 2 * width),
         most=most,
     )
     return hub.query(query).sort_values(["contract", "ts"], ignore_index=True)
 
 
 def value(trade: Any) -> Decimal:
-    """What is open of a trade, at its last price, in the book's currency; as the paper broker reckons it."""
+    """A trade's open quantity at its last price, in the book's currency, as the paper broker computes it."""
     last = trade.entry_price if trade.last is None else trade.last
     paid = trade.entry_price if trade.market == "futures" else Decimal(0)
     held = (trade.entry_qty - trade.exit_qty) * (1 if trade.side == "LONG" else -1)
@@ -249,7 +250,7 @@ def value(trade: Any) -> Decimal:
 
 
 def each(table: pd.DataFrame) -> Iterator[Any]:
-    """Its rows as named tuples; their cells are what the columns hold, which no type can tell."""
+    """The rows as named tuples, untyped."""
     return iter(table.itertuples(index=False))
 
 
@@ -262,10 +263,10 @@ def _composed(query: str, **values: Any) -> sql.Composed:
 
 
 def _frame(hub: Hub, query: str, **parameters: Any) -> pd.DataFrame:
-    """Money stays Decimal; instants are UTC."""
+    """The rows of ``query``; money stays Decimal, instants are UTC."""
     with hub.engine.connect() as conn:
         result = conn.execute(text(query), parameters)
-        found = pd.DataFrame(result.all(), columns=list(result.keys()), dtype=object)
-    for name in found.columns.intersection(["as_of", "scored", "at", "ts", "entry_at", "exit_at", "first", "last_at"]):
-        found[name] = pd.to_datetime(found[name], utc=True)
-    return found
+        frame = pd.DataFrame(result.all(), columns=list(result.keys()), dtype=object)
+    for name in frame.columns.intersection(["as_of", "scored", "at", "ts", "entry_at", "exit_at", "first", "last_at"]):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame

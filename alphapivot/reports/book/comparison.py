@@ -1,4 +1,4 @@
-"""One book against another: the same decisions, filled where, and what only one of them has. Pure."""
+"""Compares two books: how the same decisions were filled, and the trades that only one of them has."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
     from alphapivot.reports.book.result import Result
 
-DECISION = ["symbol", "side", "scored"]  # runs need not be at the same instant: what counts is the bar of the score
-KEY = [*DECISION, "turn"]  # a bar may be traded again after a stop
+DECISION = ["symbol", "side", "scored"]  # the bar of the score, as runs need not be at the same instant
+KEY = [*DECISION, "turn"]  # ``turn`` counts: a bar may be traded again after a stop
 OWN = [
     "as_of",
     "trade_id",
@@ -33,12 +33,12 @@ OWN = [
 
 
 @dataclass(frozen=True)
-class Versus:
+class Comparison:
     """
-    ``pairs``: trades that both books entered, by KEY: each column of OWN and ``other_`` of it, then of the other's view
-    of us: entry_ticks, entry_bps, exit_ticks, exit_bps (positive: we paid more or got less), qty_more, result_more.
-    ``missed``: trades that only the other entered, and what became of the decision here (``why``). ``extra``: trades
-    that only we entered. ``since``, ``until``: the period that both cover.
+    ``pairs``: trades that both books entered, by KEY: the columns of OWN, the same of the other book as ``other_...``,
+    and the differences entry_ticks, entry_bps, exit_ticks, exit_bps (positive: we paid more or got less), qty_more,
+    result_more. ``missed``: trades that only the other book entered, with the reason in ``why``. ``extra``: trades that
+    only we entered. ``since``, ``until``: the period that both books cover.
     """
 
     other: str
@@ -49,17 +49,17 @@ class Versus:
     extra: pd.DataFrame
 
 
-def of(hub: Hub, settings: Settings, own: Result, other: str) -> Versus:
-    """``own`` against the book ``other``. Raises DataError where there is none."""
+def of(hub: Hub, settings: Settings, own: Result, other: str) -> Comparison:
+    """``own`` against the book ``other``. Raises DataError if there is no such book."""
     ticks = {symbol: instrument.tick for symbol, instrument in settings.instruments.items()}
     return compare(own, results.make(hub, settings, other), ticks)
 
 
-def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Versus:
+def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Comparison:
     """
-    Trades matched by symbol, side and the bar of the score that was decided on, over the period that both cover.
+    Trades matched by symbol, side and bar of the score, over the period that both books cover. Pure.
 
-    ``ticks``: symbol -> price step; without one a difference in ticks is None.
+    ``ticks``: symbol -> tick size; without it a difference in ticks is None.
     """
     since, until = max(own.book.since, other.book.since), min(own.book.until, other.book.until)
     mine, theirs = (_within(r.trades, since, until) for r in (own, other))
@@ -84,26 +84,26 @@ def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Versus:
     pairs["result_more"] = [a - b for a, b in zip(pairs["result"], pairs["other_result"], strict=True)]
     left, right = (both.loc[both["_merge"] == where, KEY] for where in ("left_only", "right_only"))
     missed = right.merge(theirs, on=KEY)
-    return Versus(
-        other.book.name,
-        since,
-        until,
-        pairs,
-        missed.assign(why=_why(own.book.trades, missed)),
-        left.merge(mine, on=KEY),
+    return Comparison(
+        other=other.book.name,
+        since=since,
+        until=until,
+        pairs=pairs,
+        missed=missed.assign(why=_reasons(own.book.trades, missed)),
+        extra=left.merge(mine, on=KEY),
     )
 
 
 def _within(trades: pd.DataFrame, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-    own = trades[(trades["as_of"] >= since) & (trades["as_of"] <= until)].sort_values(["as_of", "trade_id"])
-    return own.assign(turn=own.groupby(DECISION).cumcount())[[*KEY, *OWN]]
+    inside = trades[(trades["as_of"] >= since) & (trades["as_of"] <= until)].sort_values(["as_of", "trade_id"])
+    return inside.assign(turn=inside.groupby(DECISION).cumcount())[[*KEY, *OWN]]
 
 
-def _why(trades: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
-    """What became of the same decision here: it was taken and its entry never filled, or it was not taken."""
-    never = trades[trades["entry_qty"] == 0]
-    ended = dict(zip(never[DECISION].itertuples(index=False, name=None), never["close_reason"], strict=True))
+def _reasons(trades: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
+    """Why each of ``missed`` is not in ``trades``: its entry never filled, or it was not decided."""
+    unfilled = trades[trades["entry_qty"] == 0]
+    reasons = dict(zip(unfilled[DECISION].itertuples(index=False, name=None), unfilled["close_reason"], strict=True))
     return [
-        f"not filled: {ended[key] or 'still pending'}" if key in ended else "not decided here"
+        f"not filled: {reasons[key] or 'still pending'}" if key in reasons else "not decided here"
         for key in missed[DECISION].itertuples(index=False, name=None)
     ]

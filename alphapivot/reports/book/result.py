@@ -1,4 +1,4 @@
-"""What came of a book: every number of its report, made once, for page, picture, terminal and tables."""
+"""The result of a book: every number of its report, computed once for page, picture, terminal and tables."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CENT = Decimal("0.01")
 class Result:
     """
     ``days``: ``performance.daily``. ``trades``: those that entered, with result (book's currency, after costs), risk
-    (price per unit), r, mae, mfe, days_held, closed. ``fills``: with slippage and delay apart. ``parts``: trade_id,
+    (price per unit), r, mae, mfe, days_held, closed. ``fills``: with slippage and delay separate. ``parts``: trade_id,
     pillar, result. ``held``: growth of buying and holding each instrument, by day. ``unexplained``: change of equity
-    that neither trades, cash nor deposits explain.
+    that no trade and no deposit explains.
     """
 
     book: Book
@@ -48,37 +48,38 @@ class Result:
 
 
 def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None) -> Result:
-    """Raises DataError where there is no such book."""
+    """The result of book ``name`` up to ``until``. Raises DataError if there is no such book."""
     book = books.load(hub, name, until)
     closes = books.closes(hub, settings, book.symbols, book.since, book.until)
     return of(book, closes)
 
 
 def of(book: Book, closes: pd.DataFrame) -> Result:
-    """``closes``: symbol, ts, close, offset of the instruments to compare with. Pure."""
+    """The result of ``book``. ``closes``: symbol, ts, close, offset of the instruments to compare with. Pure."""
     flows = list(zip(book.flows["at"], book.flows["amount"], strict=True))
     days = performance.daily(book.marks, flows)
     trades, fills = _trades(book), _split(book)
-    paid = total(amount for at, amount in flows if book.since < at <= book.until)
-    net = Decimal(book.marks["equity"].iloc[-1] - book.marks["equity"].iloc[0] - paid)
+    deposits = total(amount for at, amount in flows if book.since < at <= book.until)
+    net = Decimal(book.marks["equity"].iloc[-1] - book.marks["equity"].iloc[0] - deposits)
     unexplained = net - total(trades["result"])
-    found = performance.figures(days, trades, fills, {"net": net, "carry": unexplained})
+    figures = performance.figures(days, trades, fills, {"net": net, "carry": unexplained})
     results = dict(zip(trades["trade_id"], trades["result"], strict=True))
     votes = {i: v for i, v in zip(trades["trade_id"], trades["votes"], strict=True) if v}
-    parts = [(i, p, amount) for i, own in performance.by_pillar(results, votes).items() for p, amount in own.items()]
+    shares = performance.by_pillar(results, votes)
+    parts = [(i, pillar, amount) for i, amounts in shares.items() for pillar, amount in amounts.items()]
     return Result(
-        book,
-        days,
-        trades,
-        fills,
-        found,
-        performance.monthly(days),
-        performance.rolling_sharpe(days),
-        pd.DataFrame(parts, columns=["trade_id", "pillar", "result"]),
-        performance.held(closes, book.since, book.until) if len(closes) else pd.DataFrame(),
-        net,
-        unexplained,
-        list(_warnings(book, days, found, unexplained)),
+        book=book,
+        days=days,
+        trades=trades,
+        fills=fills,
+        figures=figures,
+        months=performance.monthly(days),
+        sharpe=performance.rolling_sharpe(days),
+        parts=pd.DataFrame(parts, columns=["trade_id", "pillar", "result"]),
+        held=performance.held(closes, book.since, book.until) if len(closes) else pd.DataFrame(),
+        net=net,
+        unexplained=unexplained,
+        warnings=list(_warnings(book, days, figures, unexplained)),
     )
 
 
@@ -88,20 +89,20 @@ def by(result: Result, key: str) -> pd.DataFrame:
     if key == "pillar":
         table = result.parts.merge(table[["trade_id"]], on="trade_id")
     rows = []
-    for name, own in table.groupby(key, sort=True):
-        amounts = list(own["result"])
+    for name, group in table.groupby(key, sort=True):
+        amounts = list(group["result"])
         won, lost = total(a for a in amounts if a > 0), total(a for a in amounts if a < 0)
-        rows.append((name, total(amounts), won, lost, own["trade_id"].nunique()))
-    made = pd.DataFrame(rows, columns=[key, "result", "won", "lost", "trades"])
-    return made.sort_values(["result", key], ascending=[False, True], ignore_index=True)
+        rows.append((name, total(amounts), won, lost, group["trade_id"].nunique()))
+    results = pd.DataFrame(rows, columns=[key, "result", "won", "lost", "trades"])
+    return results.sort_values(["result", key], ascending=[False, True], ignore_index=True)
 
 
 def costs(result: Result) -> pd.DataFrame:
-    """By symbol, the dearest first: commission, slippage, delay, all; and what they are of the notional, in bps."""
+    """By symbol, the most expensive first: commission, slippage, delay, their sum ``all``, also in bps of notional."""
     columns = ["commission", "slippage", "delay", "notional"]
     rows = [
-        (symbol, *(total(own[name]) for name in columns), len(own))
-        for symbol, own in result.fills.groupby("symbol", sort=True)
+        (symbol, *(total(group[name]) for name in columns), len(group))
+        for symbol, group in result.fills.groupby("symbol", sort=True)
     ]
     table = pd.DataFrame(rows, columns=["symbol", *columns, "fills"])
     table["all"] = table["commission"] + table["slippage"] + table["delay"]
@@ -111,9 +112,9 @@ def costs(result: Result) -> pd.DataFrame:
 
 def against_holding(result: Result) -> pd.DataFrame:
     """The book, then buy and hold of each instrument: total_return, volatility, max_drawdown, sharpe, correlation."""
-    own = result.days["growth"]
-    year = performance.a_year(pd.DatetimeIndex(own.index))
-    wide = pd.concat([own.rename(result.book.name), result.held.reindex(own.index, method="ffill")], axis=1)
+    growth = result.days["growth"]
+    year = performance.a_year(pd.DatetimeIndex(growth.index))
+    wide = pd.concat([growth.rename(result.book.name), result.held.reindex(growth.index, method="ffill")], axis=1)
     returns = wide.pct_change(fill_method=None)
     spread = returns.std()
     table = pd.DataFrame(
@@ -129,25 +130,25 @@ def against_holding(result: Result) -> pd.DataFrame:
 
 
 def _trades(book: Book) -> pd.DataFrame:
-    found = book.trades[book.trades["entry_qty"] > 0].reset_index(drop=True)
-    found["closed"] = found["state"] == "CLOSED"
-    amounts = [t.realised if t.closed else t.cash + books.value(t) for t in each(found)]
-    found["result"] = pd.Series(amounts, dtype=object)
-    found["risk"] = [abs(t.entry_price - t.first_stop) for t in each(found)]
-    staked = [t.risk * t.entry_qty * t.multiplier * t.quote_unit * t.fx if t.risk else None for t in each(found)]
-    found["r"] = pd.Series(
-        [float(a / b) if b else np.nan for a, b in zip(found["result"], staked, strict=True)], dtype=float
+    trades = book.trades[book.trades["entry_qty"] > 0].reset_index(drop=True)
+    trades["closed"] = trades["state"] == "CLOSED"
+    amounts = [t.realised if t.closed else t.cash + books.value(t) for t in each(trades)]
+    trades["result"] = pd.Series(amounts, dtype=object)
+    trades["risk"] = [abs(t.entry_price - t.first_stop) for t in each(trades)]
+    staked = [t.risk * t.entry_qty * t.multiplier * t.quote_unit * t.fx if t.risk else None for t in each(trades)]
+    trades["r"] = pd.Series(
+        [float(a / b) if b else np.nan for a, b in zip(trades["result"], staked, strict=True)], dtype=float
     )
-    until = found["exit_at"].where(found["closed"]).fillna(book.until)
-    found["days_held"] = (until - found["entry_at"]).dt.total_seconds() / 86_400
-    spans = book.spans.merge(found[["trade_id", "exit_at", "closed"]], on="trade_id")
+    until = trades["exit_at"].where(trades["closed"]).fillna(book.until)
+    trades["days_held"] = (until - trades["entry_at"]).dt.total_seconds() / 86_400
+    spans = book.spans.merge(trades[["trade_id", "exit_at", "closed"]], on="trade_id")
     before = spans[~(spans["closed"].astype(bool) & (spans["ts"] >= spans["exit_at"]))]
-    own = found.assign(exit_price=found["exit_price"].where(found["closed"]))
-    return pd.concat([found, performance.excursions(own, _of_todays_shares(before, book.splits))], axis=1)
+    priced = trades.assign(exit_price=trades["exit_price"].where(trades["closed"]))
+    return pd.concat([trades, performance.excursions(priced, _of_todays_shares(before, book.splits))], axis=1)
 
 
 def _of_todays_shares(bars: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Prices as the entry's: those from before a split over its new shares for one old."""
+    """Prices from before a split divided by its ratio (new shares for one old), to compare with the entry's."""
     ratio = pd.Series(1.0, index=bars.index)
     for split in each(splits):
         ratio[(bars["trade_id"] == split.trade_id) & (bars["ts"] <= split.ts)] *= float(split.value)
@@ -155,7 +156,7 @@ def _of_todays_shares(bars: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _split(book: Book) -> pd.DataFrame:
-    """Fills with what they cost: to the open of the bar that filled (delay) and from there (slippage)."""
+    """Fills with their cost split into delay (up to the open of the bar that filled) and slippage (from there)."""
     opens = book.spans[["trade_id", "ts", "open"]].drop_duplicates(["trade_id", "ts"])
     fills = book.fills.astype({"trade_id": "int64"}).merge(opens, on=["trade_id", "ts"], how="left")
     slippage, delay = [], []
@@ -166,48 +167,50 @@ def _split(book: Book) -> pd.DataFrame:
             delay.append(ZERO)
             continue
         against = (f.price - Decimal(repr(f.open))) * (1 if f.side == "BUY" else -1)
-        own = (against * f.notional / abs(f.price)).quantize(performance.MICRO)
-        slippage.append(own)
-        delay.append(ZERO if whole is None else whole - own)
+        slipped = (against * f.notional / abs(f.price)).quantize(performance.MICRO)
+        slippage.append(slipped)
+        delay.append(ZERO if whole is None else whole - slipped)
     return fills.assign(slippage=pd.Series(slippage, dtype=object), delay=pd.Series(delay, dtype=object))
 
 
 def _warnings(
     book: Book,
     days: pd.DataFrame,
-    found: dict[str, float | None],
+    figures: dict[str, float | None],
     unexplained: Decimal,
 ) -> list[str]:
-    said = list(book.warned)
+    warnings = list(book.warned)
     if not book.warned and len(book.runs) and book.runs["afterwards"].any():
-        said.append(
-            "Survivorship: these runs were made after the fact, over a universe that was picked by hand today. What has"
-            " failed or vanished since is not in it, so results look better than they would have been."
+        warnings.append(
+            "Survivorship: these runs were made after the fact, over a universe that was picked by hand today."
+            " Instruments that have failed or vanished since are not in it, so results look better than they were."
         )
     if len(days) < 253:
-        error = found["sharpe_error"]
-        said.append(
+        error = figures["sharpe_error"]
+        warnings.append(
             f"{len(days)} days are few: "
-            + ("no ratio is told" if error is None else f"the Sharpe ratio's standard error is {error:.1f}")
-            + ", and what is said per year is made of less than one."
+            + ("no ratio is shown" if error is None else f"the Sharpe ratio's standard error is {error:.1f}")
+            + ", and annual figures come from less than a year."
         )
     if (days["equity"] <= 0).any():
-        said.append(f"The book was ruined on {days.index[days['equity'] <= 0][0]:%Y-%m-%d}: returns end there.")
-    if found["trades"] is not None and found["trades"] < 30:
-        said.append(f"{found['trades']:.0f} closed trades are few: hit rate and expectancy may be chance.")
+        warnings.append(
+            f"The book lost all equity on {days.index[days['equity'] <= 0][0]:%Y-%m-%d}: returns end there."
+        )
+    if figures["trades"] is not None and figures["trades"] < 30:
+        warnings.append(f"{figures['trades']:.0f} closed trades are few: hit rate and expectancy may be chance.")
     if abs(unexplained) >= CENT:
-        said.append(
-            f"{unexplained:+,.2f} {book.currency} of the change of equity are in no trade and no deposit: interest,"
+        warnings.append(
+            f"{unexplained:+,.2f} {book.currency} of the change of equity belong to no trade and no deposit: interest,"
             " fees or dividends of the account, or trades from before the first mark."
         )
     if len(book.runs) > 1:
-        said.append(
-            f"{len(book.runs)} different configs or code versions made these trades: they are no test of one of them."
+        warnings.append(
+            f"{len(book.runs)} different configs or code versions made these trades: they do not test any one of them."
         )
     if book.warned:
-        return said
+        return warnings
     if len(book.issues):
         kinds = book.issues.groupby("check_name")["count"].sum()
         listed = ", ".join(f"{name} {count}" for name, count in kinds.items())
-        said.append(f"Data quality: {kinds.sum()} bars of this period were flagged or quarantined ({listed}).")
-    return said
+        warnings.append(f"Data quality: {kinds.sum()} bars of this period were flagged or quarantined ({listed}).")
+    return warnings

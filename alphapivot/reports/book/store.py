@@ -1,4 +1,4 @@
-"""The numbers of a report in schema research: in bulk, and once however often they are found."""
+"""Stores a report's numbers in schema research, in bulk; an equal report is stored once."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Rows = list[dict[str, Any]]
 
 
 def keep(hub: Hub, result: Result) -> int:
-    """Writes the report's tables and returns its number; that of the report that says the same, where there is one."""
+    """Writes the report's tables and returns its id; if an equal report is stored, returns that one's."""
     book, tables = result.book, _tables(result)
     head = {"book": book.name, "since": book.since, "until": book.until, "currency": book.currency}
     digest = hashlib.sha256(dump([head, tables, result.warnings]).encode()).hexdigest()[:32]
     runs = book.runs
-    made = {
+    row = {
         **head,
         "config_hash": runs["config_hash"].iloc[0] if len(runs) else None,
         "code_version": runs["code_version"].iloc[0] if len(runs) else None,
@@ -39,14 +39,14 @@ def keep(hub: Hub, result: Result) -> int:
     with hub.engine.begin() as conn:
         number = conn.execute(
             text(
-                f"INSERT INTO research.report ({', '.join(made)}) VALUES ({', '.join(f':{name}' for name in made)})"
+                f"INSERT INTO research.report ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
                 " ON CONFLICT (book, digest) DO NOTHING RETURNING report_id"
             ),
-            made,
+            row,
         ).scalar()
         if number is None:
-            known = "SELECT report_id FROM research.report WHERE book = :book AND digest = :digest"
-            return int(conn.execute(text(known), made).scalar_one())
+            query = "SELECT report_id FROM research.report WHERE book = :book AND digest = :digest"
+            return int(conn.execute(text(query), row).scalar_one())
         for table, rows in tables.items():
             _insert(conn, table, [{"report_id": number, **row} for row in rows])
     return int(number)
@@ -72,7 +72,7 @@ def _tables(result: Result) -> dict[str, Rows]:
 
 
 def _rows(table: pd.DataFrame) -> Rows:
-    """What is not a number is not known."""
+    """The rows as dicts, NaN as None."""
     return [
         {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
         for row in table.to_dict("records")

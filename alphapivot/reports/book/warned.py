@@ -1,27 +1,27 @@
-"""What a backtest warns of, in as many lines as a person reads: what is said of many symbols is said once."""
+"""A backtest's warnings, condensed: many warnings of a kind become one line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-FEW = 4  # of a kind, with a line each
-NAMED = 8  # symbols of more
+FEW = 4  # up to this many of a kind get a line each
+NAMED = 8  # symbols named in a condensed line
 
 
 def lines(warnings: Iterable[tuple[str, str | None, str]]) -> Iterator[tuple[str, str, str]]:
-    """Of (code, symbol, sentence): the same by code, in one line where it is many of a kind."""
+    """(code, symbols, sentence) of each line, from (code, symbol, sentence) of each warning."""
     by_code: dict[str, list[tuple[str, str]]] = {}
     for code, symbol, sentence in warnings:
         by_code.setdefault(code, []).append((symbol or "", sentence))
-    for code, own in by_code.items():
-        if len(own) <= FEW:
-            yield from ((code, symbol, sentence) for symbol, sentence in own)
+    for code, pairs in by_code.items():
+        if len(pairs) <= FEW:
+            yield from ((code, symbol, sentence) for symbol, sentence in pairs)
             continue
-        symbols = list(dict.fromkeys(symbol for symbol, _ in own if symbol))
+        symbols = list(dict.fromkeys(symbol for symbol, _ in pairs if symbol))
         named = ", ".join(symbols[:NAMED]) + (f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else "")
-        yield code, named, f"{len(own)} such, the first: {own[0][1]}"
+        yield code, named, f"{len(pairs)} such warnings, the first: {pairs[0][1]}"
 
 
 def sentences(warnings: Iterable[tuple[str, str | None, str]]) -> list[str]:
-    """The same as text that names its symbols."""
+    """The lines as text, each with its symbols."""
     return [f"{symbols}: {sentence}" if symbols else sentence for _, symbols, sentence in lines(warnings)]

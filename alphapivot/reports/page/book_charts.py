@@ -1,4 +1,4 @@
-"""The charts of a book's report, as plotly figures that fit a phone as well as a desk."""
+"""The charts of a book's report, as plotly figures for desktop and phone."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 INK, FAINT, GRID = "#1c2733", "#6b7a89", "#e8edf1"
 MAIN, UP, DOWN, SECOND, THIRD = "#1f6feb", "#1a9c6b", "#d1495b", "#8a5cd6", "#e08e1b"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-LINES = 11  # instruments that a chart of lines can bear
-BARS = 24  # symbols that a chart of bars can bear
+LINES = 11  # at most so many instruments in a line chart
+BARS = 24  # at most so many symbols in a bar chart
 
 
 def equity(result: Result) -> go.Figure:
-    """Equity without deposits, as growth of the first day's, beside holding all instruments; below, the drawdown."""
+    """Equity without deposits (the first day's, compounded), against holding all instruments; below, the drawdown."""
     days = result.days
     first = float(days["equity"].iloc[0])
     figure = _figure(rows=2, heights=[0.72, 0.28])
-    own = first * days["growth"]
-    figure.add_trace(_line(own, result.book.name, MAIN, width=2.4, form=",.0f"), 1, 1)
+    curve = first * days["growth"]
+    figure.add_trace(_line(curve, result.book.name, MAIN, width=2.4, form=",.0f"), 1, 1)
     if not result.held.empty:
         held = result.held.reindex(days.index, method="ffill").mean(axis=1)
         figure.add_trace(
@@ -46,7 +46,7 @@ def equity(result: Result) -> go.Figure:
 
 
 def rolling(result: Result) -> go.Figure:
-    """The Sharpe ratio of the last quarter, and what was at stake."""
+    """The rolling Sharpe ratio of a quarter, and the exposure."""
     days = result.days
     figure = _figure(rows=2, heights=[0.5, 0.5])
     figure.add_trace(_line(result.sharpe, f"Sharpe of the last {ROLLING} days", SECOND, form=".2f"), 1, 1)
@@ -65,7 +65,7 @@ def rolling(result: Result) -> go.Figure:
 
 
 def contribution(result: Result, key: str) -> go.Figure:
-    """What won and what lost by ``key`` (pillar, symbol, side), and the sum of both; the best on top."""
+    """Wins, losses and their sum by ``key`` (pillar, symbol, side); the best on top."""
     table = results.by(result, key)
     if len(table) > BARS:  # the best and the worst
         table = pd.concat([table.head(BARS // 2), table.tail(BARS // 2)])
@@ -86,7 +86,7 @@ def contribution(result: Result, key: str) -> go.Figure:
 
 
 def excursions(result: Result) -> go.Figure:
-    """How far each trade went against us and for us, in R; the line is where a trade gives back all that it had."""
+    """MAE against MFE of each trade, in R; the vertical line is the stop."""
     figure = go.Figure()
     closed = result.trades["closed"].astype(bool)
     won = result.trades["result"].astype(float) > 0
@@ -95,23 +95,23 @@ def excursions(result: Result) -> go.Figure:
         (closed & ~won, "lost", DOWN, "x"),
         (~closed, "open", MAIN, "circle-open"),
     ):
-        own = result.trades[mask & result.trades["mae"].notna()]
+        trades = result.trades[mask & result.trades["mae"].notna()]
         figure.add_scatter(
-            x=own["mae"], y=own["mfe"], mode="markers", name=label,
+            x=trades["mae"], y=trades["mfe"], mode="markers", name=label,
             marker={"color": colour, "symbol": symbol, "size": 9, "opacity": 0.8},
-            text=[f"{t.symbol} {t.side}: {t.r:+.2f} R" for t in each(own)],
+            text=[f"{t.symbol} {t.side}: {t.r:+.2f} R" for t in each(trades)],
             hovertemplate="%{text}<br>MAE %{x:.2f} R, MFE %{y:.2f} R<extra></extra>",
         )  # fmt: skip
     figure.add_vline(
         x=1, line={"color": DOWN, "width": 1, "dash": "dot"}, annotation_text="stop", annotation_font_color=DOWN
     )
-    figure.update_xaxes(title_text="against us at worst (MAE), R", rangemode="tozero")
-    figure.update_yaxes(title_text="for us at best (MFE), R", rangemode="tozero")
+    figure.update_xaxes(title_text="largest move against us (MAE), R", rangemode="tozero")
+    figure.update_yaxes(title_text="largest move for us (MFE), R", rangemode="tozero")
     return _finish(figure, 380, hover="closest")
 
 
 def outcomes(result: Result) -> go.Figure:
-    """How many closed trades brought how many R."""
+    """Histogram of closed trades by result in R."""
     r = result.trades.loc[result.trades["closed"].astype(bool), "r"].dropna().to_numpy(np.float64)
     figure = go.Figure()
     if len(r):
@@ -129,7 +129,7 @@ def outcomes(result: Result) -> go.Figure:
 
 
 def costs(result: Result) -> go.Figure:
-    """What trading each symbol cost, the dearest first."""
+    """Trading costs by symbol, the most expensive first."""
     table = results.costs(result).head(BARS)
     figure = go.Figure()
     for name, colour in (("commission", MAIN), ("slippage", THIRD), ("delay", SECOND)):
@@ -142,7 +142,7 @@ def costs(result: Result) -> go.Figure:
 
 
 def held(result: Result) -> go.Figure:
-    """The book beside buying and holding each instrument: those that moved most."""
+    """The book against buying and holding the instruments that moved most."""
     figure = go.Figure()
     wide = result.held
     if not wide.empty:
@@ -156,7 +156,7 @@ def held(result: Result) -> go.Figure:
 
 
 def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
-    """Bars of what was traded, with every entry and exit, its stop as it moved, and its target."""
+    """Bars of the traded contracts, with every entry and exit, the moves of the stop, and the target."""
     trades = result.trades[result.trades["symbol"] == symbol].sort_values("entry_at")
     figure = go.Figure()
     shown = _one_after_another(trades, bars)
@@ -176,19 +176,18 @@ def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
         figure.add_scatter(x=x, y=y, mode="lines", name=label, connectgaps=False, hoverinfo="skip",
                            line={"color": colour, "width": 1.4, "dash": "dot", "shape": form})  # fmt: skip
     for good, colour in ((True, UP), (False, DOWN)):
-        own = trades[(trades["result"].astype(float) > 0) == good]
-        x, y = _joined(result, own)
+        x, y = _joined(result, trades[(trades["result"].astype(float) > 0) == good])
         figure.add_scatter(
             x=x, y=y, mode="lines", line={"color": colour, "width": 2}, hoverinfo="skip", showlegend=False
         )
     for side, mark, colour in (("LONG", "triangle-up", UP), ("SHORT", "triangle-down", DOWN)):
-        own = trades[trades["side"] == side]
+        entries = trades[trades["side"] == side]
         figure.add_scatter(
-            x=own["entry_at"], y=own["entry_price"].astype(float), mode="markers", name=f"{side.lower()} entry",
+            x=entries["entry_at"], y=entries["entry_price"].astype(float), mode="markers", name=f"{side.lower()} entry",
             marker={"symbol": mark, "size": 12, "color": colour, "line": {"color": "white", "width": 1}},
-            text=[f"{t.entry_qty:,f} {t.contract}" for t in each(own)],
+            text=[f"{t.entry_qty:,f} {t.contract}" for t in each(entries)],
             hovertemplate="%{text} at %{y}<extra>" + side.lower() + "</extra>",
-            showlegend=bool(len(own)),
+            showlegend=bool(len(entries)),
         )  # fmt: skip
     left = trades[trades["closed"].astype(bool)]
     figure.add_scatter(
@@ -207,16 +206,16 @@ def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
 
 
 def _one_after_another(trades: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
-    """Each contract's bars from where the trades of the one before it had ended."""
+    """The contracts' bars in sequence: each from where the trades of the one before end."""
     spans = trades.groupby("contract").agg(first=("entry_at", "min"), last=("exit_at", "max")).sort_values("first")
-    found, after = [], None
+    pieces, after = [], None
     for number, (contract, span) in enumerate(spans.iterrows()):
-        own = bars[bars["contract"] == contract]
-        own = own if after is None else own[own["ts"] > after]
+        piece = bars[bars["contract"] == contract]
+        piece = piece if after is None else piece[piece["ts"] > after]
         final = number == len(spans) - 1 or pd.isna(span["last"])
-        found.append(own if final else own[own["ts"] <= span["last"]])
+        pieces.append(piece if final else piece[piece["ts"] <= span["last"]])
         after = span["last"]
-    return pd.concat(found, ignore_index=True).sort_values("ts", kind="stable") if found else bars
+    return pd.concat(pieces, ignore_index=True).sort_values("ts", kind="stable") if pieces else bars
 
 
 Points = tuple[list[Any], list[Any]]
@@ -233,21 +232,22 @@ def _levels(result: Result, trades: pd.DataFrame, name: str) -> Points:
 
 
 def _steps(result: Result, trades: pd.DataFrame) -> Points:
-    """The stop of each trade from its first place through every move, with a gap between trades."""
+    """The stop of each trade with every move, with a gap between trades."""
     moves = dict(iter(result.book.stops.groupby("trade_id")))
     x: list[Any] = []
     y: list[Any] = []
     for t in each(trades):
-        own = moves.get(t.trade_id)
-        at = [] if own is None else [max(a, t.entry_at) for a in own["as_of"]]
-        to = [] if own is None else [float(s) for s in own["stop"]]
-        places = [float(t.first_stop), *to]
+        moved = moves.get(t.trade_id)
+        at = [] if moved is None else [max(a, t.entry_at) for a in moved["as_of"]]
+        to = [] if moved is None else [float(s) for s in moved["stop"]]
+        levels = [float(t.first_stop), *to]
         x += [t.entry_at, *at, _end(result, t), None]
-        y += [*places, places[-1], None]
+        y += [*levels, levels[-1], None]
     return x, y
 
 
 def _joined(result: Result, trades: pd.DataFrame) -> Points:
+    """A line from the entry to the exit (or last price) of each trade, with a gap between trades."""
     x: list[Any] = []
     y: list[Any] = []
     for t in each(trades):

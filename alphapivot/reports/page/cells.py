@@ -22,8 +22,8 @@ def html(
     table: pd.DataFrame, wide: str | None = None, *, toned: Collection[str] | None = None, long: bool = False
 ) -> str:
     """
-    A table of text. Columns of numbers stand to the right; ``wide`` may be broken into lines; signs have a colour in
-    ``toned`` (None: everywhere); a ``long`` one scrolls in its place.
+    A table of text as HTML. Columns of numbers are right-aligned; ``wide``: the column that may wrap; ``toned``: the
+    columns whose signs are coloured (None: all); ``long``: the table scrolls in place.
     """
     if table.empty:
         return "<p>none</p>"
@@ -57,15 +57,15 @@ def _tone(cell: Any) -> str:
 
 
 def months(result: Result) -> str:
-    """The table of months as HTML, the colour as deep as the return."""
+    """The table of months as HTML, shaded by return."""
     if result.months.empty:
         return "<p>There is no daily return yet.</p>"
     top = float(result.months.abs().max().max()) or 1.0
     head = "".join(f'<th class="n">{m}</th>' for m in (*MONTHS, "year"))
     rows = []
-    for year, own in result.months.iterrows():
-        cells = "".join(f"<td{_shade(v, top)}>{percent(v)}</td>" for v in own)
-        whole = math.prod(1 + v for v in own.dropna()) - 1
+    for year, returns in result.months.iterrows():
+        cells = "".join(f"<td{_shade(v, top)}>{percent(v)}</td>" for v in returns)
+        whole = math.prod(1 + v for v in returns.dropna()) - 1
         rows.append(f"<tr><th>{year}</th>{cells}<td><b>{percent(whole)}</b></td></tr>")
     return (
         f'<div class="scroll"><table class="months"><thead><tr><th></th>{head}</tr></thead>'

@@ -1,8 +1,8 @@
 """
-Pictures: plotly figures, as a web page of one file that needs no network, or as PNG.
+Plotly figures as a self-contained web page, or as PNG.
 
-Plotly, for one library draws both: pages that answer to the mouse (also those of the tear sheet), and, through kaleido
-and a Chrome or Chromium of the machine, pictures.
+One library draws both: interactive pages (also those of a book's report) and, through kaleido and the machine's Chrome
+or Chromium, pictures.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from alphapivot.reports.explanation import Explanation
 
-# of every page that we write: nothing is loaded, nothing is sent
+# of every page that we write: it loads nothing and sends nothing
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
 UP, DOWN, SUM, INK = "#2a9d6f", "#d1495b", "#3d5a80", "#22303c"
 FIGURE = {"displaylogo": False, "displayModeBar": False, "responsive": True}
-PLACED = {  # a phone has no room beside a chart; its title, which would be cut there, is a heading of the page
+PLACED = {  # a phone has no room beside a chart; the title, which would be cut there, becomes a heading
     "title": None,
     "margin": {"t": 40},
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
@@ -45,12 +45,12 @@ thead { position: sticky; top: 0; background: #fff; }
 
 
 def waterfall(explanation: Explanation) -> go.Figure:
-    """How a score came about, from nothing through the parts of every pillar and the gates; one bar a step."""
-    import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, and only who draws needs it
+    """The waterfall of a score, from 0 through the parts of every pillar and the gates; one bar per step."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, only needed to draw
 
     steps = explanation.steps
     sums = {line.label for line in explanation.lines if line.label == "raw"}
-    # `raw` is a step (the multiplier) and then a sum
+    # `raw` is a step (the multiplier), then a sum
     labels, measures, values = [], [], []
     for line in steps:
         labels.append("multiplier" if line.label in sums else line.label)
@@ -95,14 +95,14 @@ def waterfall(explanation: Explanation) -> go.Figure:
     return figure
 
 
-def explanation(found: Explanation) -> str:
-    """The page of one score: the waterfall, and the numbers behind it."""
-    title = f"{found.symbol} at {views.instant(found.ts)} UTC"
-    return page(title, [waterfall(found), *views.explanation(found).items()])
+def explanation(explained: Explanation) -> str:
+    """The page of one score: the waterfall and its numbers."""
+    title = f"{explained.symbol} at {views.instant(explained.ts)} UTC"
+    return page(title, [waterfall(explained), *views.explanation(explained).items()])
 
 
 def save(path: Path, text: str) -> None:
-    """Writes a page. Raises ConfigError where that is not possible."""
+    """Writes a page. Raises ConfigError if the file cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -110,7 +110,7 @@ def save(path: Path, text: str) -> None:
 
 
 def page(title: str, pieces: Iterable[str | go.Figure | tuple[str, pd.DataFrame]]) -> str:
-    """A web page of one file, which needs no network: paragraphs, figures, and tables of text with their titles."""
+    """A self-contained web page of paragraphs, figures, and tables of text with their titles."""
     body, script = [f"<h1>{html.escape(title)}</h1>"], True
     for piece in pieces:
         if isinstance(piece, str):
@@ -135,7 +135,7 @@ def page(title: str, pieces: Iterable[str | go.Figure | tuple[str, pd.DataFrame]
 
 
 def png(figure: go.Figure, path: Path, *, width: int = 1100) -> None:
-    """Draws a figure into a PNG file. Raises ConfigError where there is no Chrome or Chromium to draw with."""
+    """Draws a figure as a PNG file. Raises ConfigError without Chrome or Chromium."""
     from kaleido.errors import ChromeNotFoundError  # noqa: PLC0415 - as above
 
     try:

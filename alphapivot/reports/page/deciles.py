@@ -1,4 +1,4 @@
-"""What followed each tenth of a score, as a picture: SVG, small bars side by side, one panel for each subject."""
+"""Mean outcomes by tenth of a score as SVG: one panel of bars per subject."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import isnan
 
-WIDTH, HEIGHT, COLUMNS = 220, 130, 4  # of one panel; panels in a row
+WIDTH, HEIGHT, COLUMNS = 220, 130, 4  # of a panel; panels per row
 MARGIN, TITLE = 12, 20
-UP, DOWN, INK, FAINT = "#2f9e6e", "#d9534f", "#888", "#8886"  # readable on light and on dark
+UP, DOWN, INK, FAINT = "#2f9e6e", "#d9534f", "#888", "#8886"  # readable on light and dark
 
 
 def panels(subjects: Mapping[str, Sequence[float]], unit: str) -> str:
     """
-    ``subjects``: title -> ten values, of the lowest tenth first, NaN for none; all drawn to one scale, in ``unit``.
+    ``subjects``: title -> ten values, lowest tenth first, NaN for none; all drawn to one scale, in ``unit``.
     """
     largest = max((abs(v) for values in subjects.values() for v in values if not isnan(v)), default=0.0) or 1.0
     rows = -(-len(subjects) // COLUMNS)

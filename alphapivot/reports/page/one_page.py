@@ -1,4 +1,4 @@
-"""The report of a book on one page, as a figure that is drawn into a picture."""
+"""A book's report on one page, as a figure for a picture."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from alphapivot.reports.book.result import Result
 
 WIDTH, HEIGHT = 1240, 1240
-LONGEST = 165  # letters of a warning on one line
+LONGEST = 165  # characters of a warning on one line
 
 
 def figure(result: Result) -> go.Figure:
-    """Title, what one looks at first, equity, drawdown, months, contributions, outcomes, costs, and the warnings."""
+    """Title, headline figures, equity, drawdown, months, contributions, outcomes and warnings."""
     page = make_subplots(
         rows=4,
         cols=3,
@@ -64,7 +64,7 @@ def figure(result: Result) -> go.Figure:
 
 
 def _months(result: Result) -> go.Heatmap:
-    """The newest six years, each month's return in words and colour."""
+    """A heat map of the monthly returns of the newest six years."""
     table = result.months.tail(6)
     top = float(table.abs().max().max()) if len(table) else 1.0
     shown = table.map(lambda v: "" if v != v else f"{v:+.1%}")  # noqa: PLR0124 - NaN
@@ -77,7 +77,7 @@ def _months(result: Result) -> go.Heatmap:
 
 def _words(page: go.Figure, result: Result) -> None:
     book, days = result.book, result.days.index
-    made = f" · config {book.runs['config_hash'].iloc[0][:12]}" if len(book.runs) else ""
+    config = f" · config {book.runs['config_hash'].iloc[0][:12]}" if len(book.runs) else ""
 
     def write(text: str, x: float, y: float, size: int, colour: str = book_charts.INK) -> None:
         page.add_annotation(
@@ -86,7 +86,7 @@ def _words(page: go.Figure, result: Result) -> None:
         )  # fmt: skip
 
     write(f"<b>Book {escape(book.name)}</b>", -0.03, 230, 28)
-    period = f"{days[0]:%d %b %Y} to {days[-1]:%d %b %Y} · {len(days)} days · {book.currency}{made}"
+    period = f"{days[0]:%d %b %Y} to {days[-1]:%d %b %Y} · {len(days)} days · {book.currency}{config}"
     write(period, -0.03, 190, 13, book_charts.FAINT)
     tones = {"up": book_charts.UP, "down": book_charts.DOWN}
     for number, tile in enumerate(tables.tiles(result)):
@@ -104,6 +104,6 @@ def _words(page: go.Figure, result: Result) -> None:
 
 
 def _broken(text: str) -> str:
-    """Over two lines, where it is long."""
+    """Long text broken into two lines."""
     middle = text.find(" ", 16)
     return text if middle < 0 else f"{text[:middle]}\n{text[middle + 1 :]}"

@@ -1,4 +1,4 @@
-"""The equity curve as a picture: SVG in a data URI, which Prefect's UI and every browser show without a library."""
+"""The equity curve as SVG in a data URI, which Prefect's UI and every browser show without a library."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from datetime import date
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 880, 300, 90, 44, 16, 34
-LINE, FAINT, INK, LOSS = "#2f9e6e", "#8884", "#888", "#d9534f"  # readable on light and on dark
+LINE, FAINT, INK, LOSS = "#2f9e6e", "#8884", "#888", "#d9534f"  # readable on light and dark
 
 
 def equity(days: Sequence[date], earned: Sequence[float], drawdown: Sequence[float], currency: str) -> str:
     """
-    Profit by day as a line, drawdown as an area below its own zero, as SVG.
+    Profit by day as a line, drawdown as an area below zero, as SVG.
 
-    ``earned``: profit since the first day in ``currency``, deposits left out; ``drawdown``: 0 or negative, the same
-    unit. All of one length, at least one day.
+    ``earned``: profit since the first day in ``currency``, without deposits; ``drawdown``: 0 or negative, the same
+    unit. All of equal length, at least one day.
     """
     low, high = min(0.0, *earned, *drawdown), max(0.0, *earned)
     span = (high - low) or 1.0

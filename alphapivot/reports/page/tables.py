@@ -1,4 +1,4 @@
-"""The tables of a book's report: text in every cell, for the page, the terminal and the picture alike."""
+"""The tables of a book's report as text, for the page, the terminal and the picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alphapivot.reports.terminal.views import price
 
 if TYPE_CHECKING:
     from alphapivot.reports.book.activity import Book
-    from alphapivot.reports.book.comparison import Versus
+    from alphapivot.reports.book.comparison import Comparison
     from alphapivot.reports.book.result import Result
 
 NONE = "–"
@@ -29,7 +29,7 @@ class Tile(NamedTuple):
 
 
 def shown(name: str, value: float | None, currency: str) -> str:
-    """A figure of ``performance.DEFINITIONS`` as a person reads it; a dash where it is not known."""
+    """A figure of ``performance.DEFINITIONS`` as text; a dash if unknown."""
     if value is None:
         return NONE
     forms = {
@@ -44,7 +44,7 @@ def shown(name: str, value: float | None, currency: str) -> str:
 
 
 def tiles(result: Result) -> list[Tile]:
-    """What one looks at first."""
+    """The headline figures."""
     f, currency = result.figures, result.book.currency
 
     def text(name: str) -> str:
@@ -71,7 +71,7 @@ def tiles(result: Result) -> list[Tile]:
 
 
 def figures(result: Result) -> pd.DataFrame:
-    """Every figure: of, figure, value, definition."""
+    """Every figure: of (its group), figure, value, definition."""
     currency = result.book.currency
     return pd.DataFrame(
         [
@@ -122,7 +122,7 @@ def trades(result: Result) -> pd.DataFrame:
 
 
 def contribution(result: Result, key: str, most: int = 40) -> pd.DataFrame:
-    """Results by ``key``, the best first, and their sum; of more than ``most`` the best and the worst."""
+    """Results by ``key``, the best first, and their sum; if more than ``most``, only the best and the worst."""
     table = results.by(result, key)
     money = ["result", "won", "lost"]
     rows = [(str(n), *(f"{v:+,.2f}" for v in amounts), f"{k:,}") for n, *amounts, k in each(table)]
@@ -178,13 +178,13 @@ def runs(result: Result) -> pd.DataFrame:
     )
 
 
-def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
-    """(heading, words, table) of what two books made of the same decisions."""
+def versus(against: Comparison, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
+    """(heading, text, table) of each part of the comparison of two books."""
     pairs, missed, extra = against.pairs, against.missed, against.extra
     entry, left = _mean(pairs["entry_bps"]), _mean(pairs["exit_bps"])
     more = total(pairs["result_more"])
     period = f"{_instant(against.since)} to {_instant(against.until)} UTC"
-    words = (
+    summary = (
         f"{period}. {len(pairs)} trades in both books, {len(missed)} in {against.other} only, {len(extra)} in"
         f" {book.name} only. Positive: {book.name} paid more or got less. Mean at entries {_number(entry, '+.2f')} bps,"
         f" at exits {_number(left, '+.2f')} bps; results differ by {more:+,.2f} {book.currency}."
@@ -213,11 +213,11 @@ def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
             "exit, bps", "ended by", f"in {against.other}", "result more",
         ],
     )  # fmt: skip
-    found = [(f"Against {against.other}", words, table)]
+    sections = [(f"Against {against.other}", summary, table)]
     columns = ["symbol", "side", "score of", "qty", "entry", "ended by", "result"]
     for frame, heading, text in (
-        (missed, f"Missed: only in {against.other}", "What became of the decision in this book stands beside it."),
-        (extra, f"Only in {book.name}", "Decisions that the other book did not make, or did not fill."),
+        (missed, f"Missed: only in {against.other}", "The reason why this book lacks the trade is in the last column."),
+        (extra, f"Only in {book.name}", "Decisions that the other book did not make or fill."),
     ):
         if len(frame):
             rows = [
@@ -232,9 +232,9 @@ def versus(against: Versus, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
                 )
                 for t in each(frame)
             ]
-            made = pd.DataFrame(rows, columns=columns)
-            found.append((heading, text, made.assign(here=list(frame["why"])) if "why" in frame else made))
-    return found
+            table = pd.DataFrame(rows, columns=columns)
+            sections.append((heading, text, table.assign(here=list(frame["why"])) if "why" in frame else table))
+    return sections
 
 
 def percent(value: float) -> str:
@@ -242,12 +242,12 @@ def percent(value: float) -> str:
 
 
 def _number(value: Any, form: str) -> str:
-    return NONE if value is None or pd.isna(value) else f"{value + 0:{form}}"  # no minus before a zero
+    return NONE if value is None or pd.isna(value) else f"{value + 0:{form}}"  # + 0: no minus before a zero
 
 
 def _mean(values: pd.Series) -> float | None:
-    known = [float(v) for v in values if v is not None and not pd.isna(v)]
-    return fsum(known) / len(known) if known else None
+    numbers = [float(v) for v in values if v is not None and not pd.isna(v)]
+    return fsum(numbers) / len(numbers) if numbers else None
 
 
 def _instant(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Backtests in the terminal: the list of them, one of them, and what is different between two."""
+"""Backtests in the terminal: the list, one of them, and the differences between two."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ WARNINGS = """
     SELECT code, symbol, message FROM research.backtest_warning
     WHERE run_id = :run_id ORDER BY number
 """
-# what a narrow terminal can spare, in order
+# columns that a narrow terminal omits first, in order
 SPARE = ("seconds", "made at", "code", "config", "equity", "digest", "state")
-MOST = 40  # rows of a table that a person reads
+MOST = 40  # rows shown
 
 
 def table(hub: Hub, *, trials: bool = False) -> None:
-    """All backtests, the newest last; those that searches have made where ``trials`` asks for them."""
+    """Shows all backtests, the newest last; the trials of searches only with ``trials``."""
     every = backtests.listed(hub)
-    found = [row for row in every if trials or not backtests.TRIAL.fullmatch(row["book"])]
-    terminal.show(pd.DataFrame([_line(row) for row in found]).astype(str), "Backtests", SPARE)
-    if len(found) < len(every):
-        searches = sorted({int(m[1]) for row in every if (m := backtests.TRIAL.fullmatch(row["book"]))})
-        told = f"search {searches[0]}" if len(searches) == 1 else f"searches {', '.join(map(str, searches))}"
-        terminal.console.print(f"{len(every) - len(found)} trials of {told} are not shown: --trials")
-    elif not found:
+    shown = [row for row in every if trials or not backtests.TRIAL.fullmatch(row["book"])]
+    terminal.show(pd.DataFrame([_line(row) for row in shown]).astype(str), "Backtests", SPARE)
+    if len(shown) < len(every):
+        numbers = sorted({int(m[1]) for row in every if (m := backtests.TRIAL.fullmatch(row["book"]))})
+        searches = f"search {numbers[0]}" if len(numbers) == 1 else f"searches {', '.join(map(str, numbers))}"
+        terminal.console.print(f"{len(every) - len(shown)} trials of {searches} are not shown: --trials")
+    elif not shown:
         terminal.console.print("none yet: alphapivot backtest --from 2024-01-01 --to 2024-12-31")
 
 
 def show(hub: Hub, book: str) -> None:
-    """One: what was asked, what came of it, what to know before believing it."""
+    """Shows one backtest: request, result and warnings."""
     row = _find(hub, book)
     line = pd.Series(_line(row)).rename_axis("").reset_index(name="value").astype(str)
     terminal.show(line, f"Backtest {row['book']}")
     with hub.engine.connect() as conn:
-        found = [tuple(own) for own in conn.execute(text(WARNINGS), {"run_id": row["run_id"]})]
-    if found:
-        terminal.show(pd.DataFrame(warned.lines(found), columns=["code", "symbol", "message"]), "Before you believe it")
+        warnings = [tuple(warning) for warning in conn.execute(text(WARNINGS), {"run_id": row["run_id"]})]
+    if warnings:
+        terminal.show(pd.DataFrame(warned.lines(warnings), columns=["code", "symbol", "message"]), "Warnings")
 
 
 def compare(hub: Hub, book: str, other: str) -> None:
-    """Which keys of the config differ, and which trades."""
+    """Shows two backtests side by side, and the config keys and trades that differ."""
     one, two = _find(hub, book), _find(hub, other)
     terminal.show(
         pd.DataFrame({"": list(_line(one)), one["book"]: _line(one).values(), two["book"]: _line(two).values()}).astype(
@@ -74,32 +74,32 @@ def compare(hub: Hub, book: str, other: str) -> None:
 
 
 def different(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(section.key, value, other value) of what is not the same in two stored configs."""
+    """(section.key, value, other value) of each difference between two stored configs."""
     a, b = dict(_flat(one)), dict(_flat(two))
     return [(key, a.get(key, "-"), b.get(key, "-")) for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
 
 
 def different_trades(hub: Hub, book: str, other: str) -> pd.DataFrame:
-    """The trades that only one of them made, or that went otherwise: a row of each, named by its book."""
-    made = []
+    """The trades that only one book made or that differ: a row per trade and book."""
+    frames = []
     with hub.engine.connect() as conn:
         for name in (book, other):
             rows = conn.execute(text(TRADES), {"book": name}).mappings().all()
-            made.append(pd.DataFrame(rows).astype(str).assign(book=name))
-    both = pd.concat(made, ignore_index=True)
+            frames.append(pd.DataFrame(rows).astype(str).assign(book=name))
+    both = pd.concat(frames, ignore_index=True)
     if both.empty:
         return both
     alone = ~both.duplicated([c for c in both.columns if c != "book"], keep=False)
-    found = both[alone].sort_values(["as_of", "symbol", "book"], ignore_index=True)
-    return found[["book", *(c for c in found.columns if c != "book")]]
+    trades = both[alone].sort_values(["as_of", "symbol", "book"], ignore_index=True)
+    return trades[["book", *(c for c in trades.columns if c != "book")]]
 
 
 def _find(hub: Hub, book: str) -> RowMapping:
-    known = {row["book"]: row for row in backtests.listed(hub)}
-    name = book if book in known else f"bt-{book}"
-    if name not in known:
-        raise ConfigError(f"there is no backtest {book!r}; {nearest(book, known)}")
-    return known[name]
+    by_book = {row["book"]: row for row in backtests.listed(hub)}
+    name = book if book in by_book else f"bt-{book}"
+    if name not in by_book:
+        raise ConfigError(f"there is no backtest {book!r}; {nearest(book, by_book)}")
+    return by_book[name]
 
 
 def _line(row: RowMapping) -> dict[str, str]:

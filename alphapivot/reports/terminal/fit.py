@@ -1,4 +1,4 @@
-"""A table made to fit the width that there is: what says nothing goes first, then what can be spared."""
+"""Fits a table to the terminal's width: drops empty columns first, then the dispensable ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 GAP = 2  # between columns
-# wrapped at words; all else stays on one line
+# wrapped at words; all other columns stay on one line
 PROSE = frozenset({"reasons", "reason", "message", "detail", "how", "asks"})
 FEW = 2
-PROSE_WIDTH = 24  # that prose wants at least
+PROSE_WIDTH = 24  # minimum for prose
 
 
 def fit(view: pd.DataFrame, width: int, spare: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """
-    The columns of a table of text that fit into ``width`` characters, and the names of those left out although they
-    say something: of ``spare``, the first first, then from the right. Columns without a word (blank, or dashes alone)
-    go before those; the first column, which names the row, and the next FEW stay: they can be wrapped.
+    (the table without the columns that do not fit into ``width`` characters, the names of the non-empty ones dropped).
+
+    Empty columns (blank or dashes only) go first, then those of ``spare`` in order, then from the right. The first
+    column, which names the row, and the next FEW stay: they can wrap.
     """
     hidden: list[str] = []
     if needed(view) > width:
@@ -30,7 +31,7 @@ def fit(view: pd.DataFrame, width: int, spare: Sequence[str] = ()) -> tuple[pd.D
 
 
 def needed(view: pd.DataFrame) -> int:
-    """Characters of the widest line; a heading may be broken at its spaces, and prose be wrapped."""
+    """The width of the widest line in characters; headings may break at spaces, and prose may wrap."""
     return sum(_width(name, view[name]) for name in view.columns) + GAP * max(len(view.columns) - 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""A pillar's page: the idea and the formulas from its docstring, its parameters, and what it offers to rules."""
+"""A pillar's page: idea and formulas from its docstring, its parameters, and the features for rules."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def index(registry: Mapping[str, type[Pillar]]) -> pd.DataFrame:
-    """One line a pillar: its name, what it gives, the history it needs with its default parameters, its question."""
+    """One row per pillar: pillar, gives (score, gate), history (bars, with default parameters), asks (its idea)."""
     rows = [(name, _gives(cls), str(cls().history), _idea(cls)) for name, cls in registry.items()]
     return pd.DataFrame(rows, columns=["pillar", "gives", "history", "asks"])
 
 
 def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | None = None) -> str:
-    """The page of one pillar as Markdown; with the values that ``configured`` has. ConfigError for an unknown name."""
+    """The page of one pillar as Markdown, with the values of ``configured``. ConfigError for an unknown name."""
     if name not in registry:
         raise ConfigError(f"there is no pillar {name}; {nearest(name, registry)}")
     cls = registry[name]
@@ -46,15 +46,15 @@ def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | N
             for key, f in cls.model_fields.items()
         ),
         "",
-        f"With them a score looks back {pillar.history} bars of its timeframe.",
+        f"With these values a score looks back {pillar.history} bars of its timeframe.",
         "",
-        "## Features that rules may name",
+        "## Features for rules",
         "",
         ", ".join(f"`{feature}`" for feature in features),
     ]
     if cls.inputs:
         beside = [f"- `{column}`: {BESIDE[column]}" for column in cls.inputs]
-        lines += ["", "## Read beside the signal market's bars, at their instants", "", *beside]
+        lines += ["", "## Inputs besides the signal market's bars, at the same instants", "", *beside]
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +64,7 @@ def _gives(cls: type[Pillar]) -> str:
 
 
 def _idea(cls: type[Pillar]) -> str:
-    """The first sentence of its docstring."""
+    """The first sentence of the pillar's docstring."""
     text = " ".join((inspect.getdoc(cls) or "").split())
     ends = [at for mark in ".?" if (at := text.find(mark)) >= 0]
     return text[: min(ends) + 1] if ends else text

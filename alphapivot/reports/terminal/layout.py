@@ -1,4 +1,4 @@
-"""How tables leave the process: cut to the terminal's width, whole, or as JSON. The command line sets it once."""
+"""The output format of tables: fitted to the terminal, in full width, or JSON. The command line sets it once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _out: TextIO | None = None  # where JSON goes
 
 
 def as_json() -> None:
-    """From now on each table is a line of JSON on stdout, and everything else goes to stderr."""
+    """Switches to JSON: each table becomes a line on stdout, everything else goes to stderr."""
     global _out
     _out, sys.stdout = sys.stdout, sys.stderr
 
 
 def written(title: str, table: pd.DataFrame) -> bool:
-    """Writes the table where JSON was requested; False where it was not."""
+    """Writes the table as JSON and returns True if JSON was requested, else returns False."""
     if _out is None:
         return False
     print(json.dumps({"table": title, "rows": table.to_dict("records")}, default=str), file=_out, flush=True)

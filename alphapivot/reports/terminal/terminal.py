@@ -28,7 +28,7 @@ from alphapivot.reports.terminal import fit, layout, views
 from alphapivot.runs import RunRef
 from pillars import Pillar
 
-# a pipe or a file has no width: what reads it should get whole lines
+# a pipe or a file has no width: its reader should get whole lines
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 NUMBERS = frozenset("+-–0123456789")
 COLOURS = {
@@ -42,7 +42,7 @@ COLOURS = {
 
 
 def page(markdown: str) -> None:
-    """A page of text: laid out on a terminal, as it is into a pipe or a file."""
+    """Prints Markdown: rendered on a terminal, as it is to a pipe or a file."""
     if console.is_terminal:
         console.print(Markdown(markdown))
     else:
@@ -50,30 +50,30 @@ def page(markdown: str) -> None:
 
 
 def scores(hub: Hub, settings: Settings, run: RunRef | None = None) -> None:
-    """Scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
+    """Shows scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
     if run := run or overview.latest(hub):
-        found = views.scores(overview.scores(hub, settings, run))
-        show(found, f"Scores at {views.instant(run.as_of)} UTC", ["raw", "ts", "gate"])
+        table = views.scores(overview.scores(hub, settings, run))
+        show(table, f"Scores at {views.instant(run.as_of)} UTC", ["raw", "ts", "gate"])
     else:
         console.print("No scores yet: [bold]alphapivot run[/] makes some.")
 
 
 def decisions(hub: Hub, settings: Settings) -> None:
-    """What was decided last, with reasons."""
-    found = report.decisions(hub, settings.execution.book)
-    if len(found):
+    """Shows the last decisions, with reasons."""
+    table = report.decisions(hub, settings.execution.book)
+    if len(table):
         show(
-            views.decisions(found),
-            f"Decisions for {views.instant(found['as_of'].iloc[0])} UTC, book {settings.execution.book}",
+            views.decisions(table),
+            f"Decisions for {views.instant(table['as_of'].iloc[0])} UTC, book {settings.execution.book}",
             ["capped by", "reference"],
         )
 
 
 def trades(hub: Hub, settings: Settings) -> None:
-    """Open trades with stop and target, the last closed ones, and the account."""
+    """Shows open trades with stop and target, the last closed ones, and the account."""
     book = settings.execution.book
-    found = views.open_trades(report.open_trades(hub, book, settings.timeframes.base))
-    show(found, "Open trades", ["to target", "to stop", "state", "last", "contract"])
+    table = views.open_trades(report.open_trades(hub, book, settings.timeframes.base))
+    show(table, "Open trades", ["to target", "to stop", "state", "last", "contract"])
     closed = report.closed_trades(hub, book)
     show(
         views.closed_trades(closed.tail(10)),
@@ -92,23 +92,23 @@ def trades(hub: Hub, settings: Settings) -> None:
 
 
 def status(hub: Hub, settings: Settings) -> None:
-    """The kill switch and locks, data freshness, trades, orders, limits, the last runs."""
+    """Shows the kill switch and locks, data freshness, trades, orders, limits, and the last runs."""
     book = settings.execution.book
     with hub.engine.connect() as connection:
         console.print(f"Kill switch of book {book}: [bold]{escape(views.switch(control.state(connection, book)))}[/]")
     if len(locked := report.locks(hub, book)):
-        show(views.locks(locked), "Locked symbols, until somebody clears them: alphapivot unlock | abandon")
+        show(views.locks(locked), "Locked symbols: clear with alphapivot unlock | abandon")
     run, feed = overview.latest(hub), settings.feeds[settings.runtime.feed]
     now = (
         run.as_of if run and feed.simulated else WallClock().now()
     )  # a simulated market stands still after its last run
     calendars(settings, now)
-    found = views.freshness(overview.freshness(hub, settings, now))
-    show(found, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due", "bars", "newest"])
+    table = views.freshness(overview.freshness(hub, settings, now))
+    show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due", "bars", "newest"])
     if len(stale := series.unanswered(hub)):
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
     if len(waiting := issues.show(hub)):
-        show(views.issues(waiting.head(20)), "Data that waits for a person: alphapivot data show | accept | reject")
+        show(views.issues(waiting.head(20)), "Data that await a decision: alphapivot data show | accept | reject")
     trades(hub, settings)
     show(views.orders(report.working_orders(hub, book)), "Working orders")
     show(views.limits(report.limits_used(hub, settings)), "Limits used")
@@ -120,36 +120,36 @@ def status(hub: Hub, settings: Settings) -> None:
 
 
 def calendars(settings: Settings, now: datetime) -> None:
-    """The calendars that end soon or have ended, and what to do."""
+    """Warns of the calendars that end soon or have ended, with what to do."""
     warn(map(str, horizon.endings(settings.instruments.values(), now)))
 
 
 def warn(warnings: Iterable[str]) -> None:
-    for words in warnings:
-        console.print(f"[bold yellow]warning[/] {escape(words)}", highlight=False)
+    for warning in warnings:
+        console.print(f"[bold yellow]warning[/] {escape(warning)}", highlight=False)
 
 
 def explain(
     hub: Hub, settings: Settings, symbol: str, at: datetime | None, run: RunRef | None = None
 ) -> explanation.Explanation:
-    """The waterfall of one composite score of ``run``, or of the newest: parts, pillars, raw, gates, score."""
+    """Shows the waterfall of one composite score of ``run`` (None: the newest): parts, pillars, raw, gates, score."""
     run = run or overview.latest(hub)
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
-    found = explanation.explain(hub, settings, run, symbol, at)
-    for title, view in views.explanation(found).items():
+    explained = explanation.explain(hub, settings, run, symbol, at)
+    for title, view in views.explanation(explained).items():
         show(view, title)
     verdict(
-        f"score {views.points(found.score) if found.score is not None else 'unknown'}",
-        found.note,
-        good=found.score is not None,
+        f"score {views.points(explained.score) if explained.score is not None else 'unknown'}",
+        explained.note,
+        good=explained.score is not None,
     )
-    return found
+    return explained
 
 
 def contract(kinds: list[type[Pillar]]) -> bool:
-    """What each pillar promises, and whether it keeps it; are all promises kept?"""
-    from pillars.kit.contract import verdicts  # noqa: PLC0415 - only who tests needs it
+    """Shows which promises of the contract each pillar keeps; True if all are kept."""
+    from pillars.kit.contract import verdicts  # noqa: PLC0415 - only needed to test
 
     good = True
     for kind in kinds:
@@ -160,33 +160,33 @@ def contract(kinds: list[type[Pillar]]) -> bool:
             raise ConfigError(
                 f"{kind.name}: every parameter needs a default to be tested; {needed} have none"
             ) from None
-        for promise, told in verdicts(pillar):
-            good &= not told
-            verdict("broken" if told else "  kept", told or f"{pillar.name} {promise}", good=not told)
+        for promise, problem in verdicts(pillar):
+            good &= not problem
+            verdict("broken" if problem else "  kept", problem or f"{pillar.name} {promise}", good=not problem)
     return good
 
 
 def digests(before: dict[str, TableDigest], after: dict[str, TableDigest]) -> None:
-    """What a run has changed in the database: rows and digest of each table, before and after."""
+    """Shows what a run has changed in the database: rows and digest of each table, before and after."""
     none = TableDigest(0, "", "")
     rows = [
         (
             name,
-            f"{held.rows:,}",
-            held.digest,
-            "unchanged" if before.get(name) == held else f"{before.get(name, none).rows:,} rows before",
+            f"{now.rows:,}",
+            now.digest,
+            "unchanged" if before.get(name) == now else f"{before.get(name, none).rows:,} rows before",
         )
-        for name, held in after.items()
-        if held.rows
+        for name, now in after.items()
+        if now.rows
     ]
-    show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "What the hub holds")
+    show(pd.DataFrame(rows, columns=["table", "rows", "digest", "this time"]), "Tables of the hub")
 
 
 def notes(hub: Hub) -> None:
-    """What the steps of the newest run want a person to read: requests without an answer, bars in quarantine."""
-    if found := overview.notes(hub):
-        console.print("[bold]To look at[/]")
-        for step, note in found:
+    """Shows the notes of the newest run's steps: unanswered requests, quarantined bars."""
+    if steps := overview.notes(hub):
+        console.print("[bold]Notes[/]")
+        for step, note in steps:
             console.print(f"  {escape(step)}: {escape(note)}")
         console.print()
 
@@ -208,8 +208,8 @@ def _width(characters: int) -> Iterator[None]:
 
 def show(view: pd.DataFrame, title: str, spare: Sequence[str] = ()) -> None:
     """
-    A table of text, numbers set flush right. Where the terminal is too narrow, columns of ``spare`` go first, then from
-    the right; the first column is never cut.
+    Shows a table of text, numbers right-aligned. If the terminal is too narrow, columns of ``spare`` are dropped first,
+    then from the right; the first column is never dropped.
     """
     if view.empty:
         if not layout.written(title, view):
@@ -225,7 +225,7 @@ def show(view: pd.DataFrame, title: str, spare: Sequence[str] = ()) -> None:
         number = all(str(v)[:1] in NUMBERS for v in view[name])
         prose = name in fit.PROSE
         heading = escape(name if prose else name.replace(" ", "\n"))
-        wrapped = prose or narrow  # but never cut
+        wrapped = prose or narrow  # wrapped, never cut
         side: JustifyMethod = "right" if number else "left"
         table.add_column(heading, justify=side, no_wrap=not wrapped, overflow="fold", vertical="top")
     for row in view.itertuples(index=False):

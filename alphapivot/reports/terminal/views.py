@@ -1,4 +1,4 @@
-"""The tables as a person reads them: text in every cell, for the terminal and for the UI's artifacts alike."""
+"""Tables formatted as text, for the terminal and for the UI's artifacts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 Cell = Callable[[Any], str]
 
 
-MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`*[]~\\"})  # what markdown or HTML would act upon
+MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`*[]~\\"})  # special in Markdown or HTML
 
 
 def escaped(words: Any) -> str:
-    """Text for an artifact that shows as it is, whatever is in it: a name is never markup. One line."""
+    """Text for an artifact, escaped so that it is never markup. One line."""
     text = " ".join(str(words).translate(MARKS).splitlines())
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)  # within a word it marks nothing
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)  # within a word it is not markup
 
 
 def markdown(view: pd.DataFrame, words: str = "") -> str:
-    """A table for an artifact, its cells escaped, under ``words`` as they are; `none` where it is empty."""
+    """A table for an artifact, its cells escaped, below ``words`` unescaped; `none` if it is empty."""
     if view.empty:
         return "none"
     rows: list[Any] = [view.columns, *view.itertuples(index=False)]
@@ -38,7 +38,7 @@ def markdown(view: pd.DataFrame, words: str = "") -> str:
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """``reports.tables.scores``: points with their sign, each pillar's contribution in a column."""
+    """``overview.scores``: points with sign, a column per pillar's contribution."""
     fixed: dict[str, Cell] = {
         "ts": instant,
         "fresh": lambda fresh: "yes" if fresh else "stale",
@@ -59,24 +59,26 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def explanation(found: Explanation) -> dict[str, pd.DataFrame]:
-    """``reports.explanation.explain``: the parts, and the waterfall that they lead to, by title."""
+def explanation(explained: Explanation) -> dict[str, pd.DataFrame]:
+    """``explanation.explain``: title -> table, of the parts and of the waterfall."""
     rows = [
         (pillar, interval, part, points(value))
-        for (pillar, interval), parts in found.parts.items()
+        for (pillar, interval), parts in explained.parts.items()
         for part, value in parts.items()
     ]
-    lines = [(line.label, line.detail, points(line.effect), points(line.total)) for line in found.lines]
+    lines = [(line.label, line.detail, points(line.effect), points(line.total)) for line in explained.lines]
     return {
-        "The parts; those of a pillar sum to its score": pd.DataFrame(
+        "Parts: those of a pillar sum to its score": pd.DataFrame(
             rows, columns=["pillar", "timeframe", "part", "points"]
         ),
-        f"{found.symbol} at {instant(found.ts)} UTC": pd.DataFrame(lines, columns=["term", "how", "effect", "so far"]),
+        f"{explained.symbol} at {instant(explained.ts)} UTC": pd.DataFrame(
+            lines, columns=["term", "how", "effect", "so far"]
+        ),
     }
 
 
 def decisions(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.decisions``: what was decided and why, with the plan of entries."""
+    """``report.decisions``: actions and reasons, with the plan of entries."""
     columns: dict[str, Cell] = {
         "symbol": words,
         "action": words,
@@ -88,7 +90,7 @@ def decisions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def open_trades(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.open_trades``: each with its stop and target, and how far they are."""
+    """``report.open_trades``: each with its stop and target, and the distance to them."""
     columns = {
         "symbol": words,
         "contract": words,
@@ -104,55 +106,55 @@ def open_trades(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def orders(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.working_orders``: what rests, waits or is not known; the id is what `trace` asks for."""
+    """``report.working_orders``: resting, pending and unknown orders; `trace` takes the id."""
     columns = {"client_order_id": words, "symbol": words, "contract": words, "leg": words, "side": words}
     return _shown(
         table, columns | {"qty": quantity, "filled": quantity, "price": price, "state": words, "reason": words}
     )
 
 
-def switch(word: Control) -> str:
-    """The kill switch in a sentence: what, why, by whom and when."""
-    out = " (every trade leaves at market)" if word.flatten else ""
-    said = f", by {word.by}, {instant(word.at)} UTC" if word.at is not None else ""
-    return f"{word.state}{out} ({word.reason}){said}"
+def switch(control: Control) -> str:
+    """The kill switch in a sentence: state, reason, by whom and when."""
+    flatten = " (every trade exits at market)" if control.flatten else ""
+    author = f", by {control.by}, {instant(control.at)} UTC" if control.at is not None else ""
+    return f"{control.state}{flatten} ({control.reason}){author}"
 
 
 def locks(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.locks``: which symbols trade no more, and why."""
+    """``report.locks``: the symbols in which trading is blocked, and why."""
     return _shown(table, {"symbol": words, "reason": words, "at": instant})
 
 
 def anything(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of whatever it may be: instants to the second, numbers without the zeros that they carry."""
+    """Any table: instants to the second, numbers without trailing zeros."""
     return _shown(table, dict.fromkeys(map(str, table.columns), plain))
 
 
 def limits(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.limits_used``."""
+    """``report.limits_used``."""
     return _shown(table, {"limit": words, "used": words, "allowed": words})
 
 
 def exposures(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.exposed.exposures``: shares of equity, and money in the book's currency."""
+    """``exposure.exposures``: shares of equity, and money in the book's currency."""
     columns: dict[str, Cell] = {"exposure": words, "gross": amount, "net": money}
     return _shown(table, columns | {"used": price, "allowed": price})
 
 
 def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
-    """``execution.report.closed_trades``: how each ended and what it brought."""
+    """``report.closed_trades``: exit and result of each."""
     columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}
     return _shown(table, columns | {"exit": price, "exit_at": instant, "close_reason": words, "realised": money})
 
 
 def files(table: pd.DataFrame) -> pd.DataFrame:
-    """``inspection.files``: what each series' files hold."""
+    """``check.files``: the contents of each series' files."""
     columns: dict[str, Cell] = {"symbol": words, "market": words, "bars": quantity, "contracts": quantity}
     return _shown(table, columns | {"first": instant, "newest": instant})
 
 
 def freshness(table: pd.DataFrame) -> pd.DataFrame:
-    """``reports.tables.freshness``: what is there, and what should be."""
+    """``overview.freshness``: the newest stored bar and the one due."""
     late = (table["newest"] < table["due"]) | table["newest"].isna()
     columns = {
         "symbol": words,
@@ -169,26 +171,26 @@ def freshness(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def issues(table: pd.DataFrame) -> pd.DataFrame:
-    """``reports.tables.issues``: what was found odd, and what was done with it."""
+    """``overview.issues``: check, outcome and detail of each."""
     columns: dict[str, Cell] = {"symbol": words, "market": words, "contract": words, "interval": words, "ts": instant}
     return _shown(table, columns | {"check_name": words, "outcome": words, "detail": words})
 
 
 def equity(table: pd.DataFrame) -> pd.DataFrame:
-    """``reports.tables.equity``."""
+    """``overview.equity``."""
     columns: dict[str, Cell] = {"day": words, "equity": amount, "earned": money, "drawdown": money, "deposits": money}
     return _shown(table, columns | {"cash": amount})
 
 
 def series(table: pd.DataFrame) -> pd.DataFrame:
-    """``hub.stats.series``: what is stored, how large it is, and what is missing in it."""
+    """``stats.series``: rows, size, span and missing bars of each."""
     columns: dict[str, Cell] = {"symbol": words, "market": words, "interval": words, "source": words}
     columns |= {"contracts": quantity, "rows": quantity, "size": lambda n: f"{n / 1e6:,.1f} MB", "first": instant}
     return _shown(table, columns | {"newest": instant, "missing": lambda n: "–" if n < 0 else quantity(n)})
 
 
 def runs(table: pd.DataFrame) -> pd.DataFrame:
-    """``reports.tables.runs``."""
+    """``overview.runs``."""
     columns = {"kind": words, "as_of": instant, "state": words, "attempts": quantity, "started_at": instant}
     return _shown(table, columns | {"took": lambda t: f"{t.total_seconds():.1f} s", "message": words})
 
@@ -218,7 +220,7 @@ def amount(value: Any) -> str:
 
 
 def price(value: Any) -> str:
-    """Without the zeros that NUMERIC carries; to 6 decimals, for averages have no end."""
+    """Without the trailing zeros of NUMERIC; to 6 decimals, as averages may have many."""
     return f"{round(Decimal(str(value)), 6).normalize():f}"
 
 
@@ -244,7 +246,7 @@ def words(value: Any) -> str:
 
 
 def _shown(table: pd.DataFrame, columns: dict[str, Cell]) -> pd.DataFrame:
-    """Missing is a dash: it is neither zero nor empty."""
+    """The ``columns`` of the table as text; a missing value is a dash, not zero or blank."""
 
     def cell(form: Cell, value: Any) -> str:
         missing = value is None or (not isinstance(value, list) and pd.isna(value))
