@@ -66,9 +66,9 @@ def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.Da
     year's returns are already past, and noise would look like reversal.
     """
     frame = scores.sort_values(["symbol", "ts"], ignore_index=True)
-    known = frame["score"].notna() & frame["following"].notna()
+    valid = frame["score"].notna() & frame["following"].notna()
     before = frame.groupby("symbol")["score"].shift()
-    ranks = {f"{name}_rank": _ranks(frame[known], name) for name in ("score", "following")}
+    ranks = {f"{name}_rank": _ranks(frame[valid], name) for name in ("score", "following")}
     numbers = frame[["score", "following"]].assign(before=before, **ranks)
     columns = {str(name): column.to_numpy(np.float64) for name, column in numbers.items()}
     instants = pd.factorize(frame["ts"], sort=True)[0]
@@ -85,11 +85,11 @@ def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.Da
 
 def deciles(scores: pd.DataFrame) -> pd.DataFrame:
     """By tenth of the score: decile (1: lowest), observations, mean_score, mean_outcome, hit_rate."""
-    known = scores.dropna(subset=["score", "following"])
-    rank = known["score"].rank(method="average", pct=True).to_numpy(np.float64)
-    decile = pd.Series(np.minimum((rank * 10).astype(int) + 1, 10), known.index, name="decile")
-    hits = _hits(known)
-    grouped = known.assign(hit=hits).groupby(decile)
+    valid = scores.dropna(subset=["score", "following"])
+    rank = valid["score"].rank(method="average", pct=True).to_numpy(np.float64)
+    decile = pd.Series(np.minimum((rank * 10).astype(int) + 1, 10), valid.index, name="decile")
+    hits = _hits(valid)
+    grouped = valid.assign(hit=hits).groupby(decile)
     return grouped.agg(
         observations=("score", "size"),
         mean_score=("score", "mean"),
@@ -117,22 +117,22 @@ def newey_west(series: Column, lags: int) -> float:
 
 def _measures(columns: dict[str, Column], instants: npt.NDArray[np.int64], horizon: int) -> dict[str, float]:
     score, following, before = columns["score"], columns["following"], columns["before"]
-    known = ~np.isnan(score) & ~np.isnan(following)
-    result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": int(known.sum())}
+    valid = ~np.isnan(score) & ~np.isnan(following)
+    result: dict[str, float] = dict.fromkeys(MEASURES, float("nan")) | {"observations": int(valid.sum())}
     if result["observations"] < LEAST:
         return result
-    x, y = (columns[f"{name}_rank"][known] for name in ("score", "following"))
+    x, y = (columns[f"{name}_rank"][valid] for name in ("score", "following"))
     size = np.sqrt(float(x @ x) * float(y @ y))
     if size > 1e-9:  # not a constant
-        product = np.bincount(instants[known], weights=x * y).astype(np.float64)[np.unique(instants[known])]
+        product = np.bincount(instants[valid], weights=x * y).astype(np.float64)[np.unique(instants[valid])]
         result["ic"] = float(np.clip(product.sum() / size, -1.0, 1.0))
         result["t"] = newey_west(product, 2 * horizon)
-    size = np.abs(score[known]).mean()
+    size = np.abs(score[valid]).mean()
     pair = ~np.isnan(score) & ~np.isnan(before)
     now, then = score[pair], before[pair]
     moving = len(now) >= LEAST and now.std() > 0 and then.std() > 0
     return result | {
-        "hit_rate": _hit_rate(score[known], following[known]),
+        "hit_rate": _hit_rate(score[valid], following[valid]),
         "turnover": float(np.abs(now - then).mean() / size) if size > 0 and len(now) else float("nan"),
         "autocorrelation": float(np.corrcoef(now, then)[0, 1]) if moving else float("nan"),
     }
@@ -143,12 +143,12 @@ def _hit_rate(score: Column, following: Column) -> float:
     return float((signs > 0).sum() / (signs != 0).sum()) if (signs != 0).any() else float("nan")
 
 
-def _ranks(known: pd.DataFrame, name: str) -> pd.Series:
+def _ranks(valid: pd.DataFrame, name: str) -> pd.Series:
     """Ranks within each symbol, from -0.5 to 0.5, with mean 0."""
-    ranks = known.groupby("symbol")[name].rank(pct=True)
-    return ranks - ranks.groupby(known["symbol"]).transform("mean")
+    ranks = valid.groupby("symbol")[name].rank(pct=True)
+    return ranks - ranks.groupby(valid["symbol"]).transform("mean")
 
 
-def _hits(known: pd.DataFrame) -> pd.Series:
-    signs = np.sign(known["score"].to_numpy()) * np.sign(known["following"].to_numpy())
-    return pd.Series(np.where(signs != 0, signs > 0, np.nan), known.index)
+def _hits(valid: pd.DataFrame) -> pd.Series:
+    signs = np.sign(valid["score"].to_numpy()) * np.sign(valid["following"].to_numpy())
+    return pd.Series(np.where(signs != 0, signs > 0, np.nan), valid.index)

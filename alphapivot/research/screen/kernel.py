@@ -162,7 +162,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
     """Equity, cash and gross exposure at each instant, the trades' columns, and the first instant halted (or -1)."""
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
-    whole, money, made = np.zeros((256, 11), np.int64), np.zeros((256, 2)), 0
+    whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 2)), 0
     state, side, lots = np.zeros(symbols, np.int8), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     line, trade = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     stop, target, was = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
@@ -192,20 +192,20 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             if not bars.fills[row]:
                 mark[s] = bars.close[row]
                 continue
-            opened, high, low, start, way = bars.open[row], bars.high[row], bars.low[row], bars.start[row], side[s]
+            opened, high, low, start, sign = bars.open[row], bars.high[row], bars.low[row], bars.start[row], side[s]
             unit = specs.point[s] * fx[s]
-            entered_now, why, price = False, 0, 0
+            entered_now, reason, price = False, 0, 0
             if state[s] == PENDING:
                 if start < active[s]:
                     mark[s] = bars.close[row]
                     continue
-                if (opened - stop[s]) * way <= 0:
+                if (opened - stop[s]) * sign <= 0:
                     whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
                     continue
                 if limit[s] == NEVER:
-                    at = _slipped(opened, way, rules.slippage)
-                elif (low <= limit[s]) if way > 0 else (high >= limit[s]):
-                    at = min(opened, limit[s]) if way > 0 else max(opened, limit[s])
+                    at = _slipped(opened, sign, rules.slippage)
+                elif (low <= limit[s]) if sign > 0 else (high >= limit[s]):
+                    at = min(opened, limit[s]) if sign > 0 else max(opened, limit[s])
                 else:
                     mark[s] = bars.close[row]
                     continue
@@ -214,43 +214,43 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                 fee = abs(cost) * rules.fee
                 if not specs.spot[s]:
                     fee += quantity * rules.fee_per_contract * fx[s]
-                elif way > 0 and cash - cost - fee < 0:
+                elif sign > 0 and cash - cost - fee < 0:
                     whole[trade[s], REASON], state[s] = NO_CASH, 0
                     continue
                 cash -= fee
                 money[trade[s], FEES] += fee
                 if specs.spot[s]:
-                    cash -= cost * way
-                    money[trade[s], MADE] -= cost * way
+                    cash -= cost * sign
+                    money[trade[s], MADE] -= cost * sign
                 state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
                 whole[trade[s], ENTRY_ROW], whole[trade[s], ENTRY] = row, at
             barrier = was[s] if start < moved_at[s] else stop[s]
             beyond = 1 if rules.strict else 0
             if leaving[s] and start >= leave_from[s]:
-                why, price = leaving[s], _slipped(opened, -way, rules.slippage)
-            elif (low <= barrier) if way > 0 else (high >= barrier):
-                price = _slipped(min(opened, barrier) if way > 0 else max(opened, barrier), -way, rules.slippage)
-                why = STOP
+                reason, price = leaving[s], _slipped(opened, -sign, rules.slippage)
+            elif (low <= barrier) if sign > 0 else (high >= barrier):
+                price = _slipped(min(opened, barrier) if sign > 0 else max(opened, barrier), -sign, rules.slippage)
+                reason = STOP
             elif not (entered_now and limit[s] != NEVER) and (
-                (high >= target[s] + beyond) if way > 0 else (low <= target[s] - beyond)
+                (high >= target[s] + beyond) if sign > 0 else (low <= target[s] - beyond)
             ):
-                better = max(opened, target[s]) if way > 0 else min(opened, target[s])
-                why, price = TARGET, target[s] if rules.strict else better
+                better = max(opened, target[s]) if sign > 0 else min(opened, target[s])
+                reason, price = TARGET, target[s] if rules.strict else better
             mark[s] = bars.close[row]
-            if not why:
+            if not reason:
                 continue
             quantity = lots[s] * specs.lot[s]
             fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee
             if specs.spot[s]:
-                got = quantity * price * specs.tick[s] * unit * way
+                proceeds = quantity * price * specs.tick[s] * unit * sign
             else:
                 fee += quantity * rules.fee_per_contract * fx[s]
-                got = quantity * (price - entry[s]) * specs.tick[s] * unit * way
-            cash += got - fee
+                proceeds = quantity * (price - entry[s]) * specs.tick[s] * unit * sign
+            cash += proceeds - fee
             number = trade[s]
             money[number, FEES] += fee
-            money[number, MADE] += got
-            whole[number, EXIT_ROW], whole[number, EXIT], whole[number, REASON] = row, price, why
+            money[number, MADE] += proceeds
+            whole[number, EXIT_ROW], whole[number, EXIT], whole[number, REASON] = row, price, reason
             state[s] = 0
             if money[number, MADE] - money[number, FEES] < 0:
                 lost_no[s] = bars.number[row]
@@ -339,23 +339,23 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             if state[s]:
                 if leaving[s] and state[s] == OPEN:
                     continue
-                why = 0
+                reason = 0
                 if line[s] != seen.front[t, s]:
-                    why = ROLLED
+                    reason = ROLLED
                 elif state[s] == PENDING and now - decided_no[s] > rules.patience:
-                    why = EXPIRED
+                    reason = EXPIRED
                 elif rules.max_bars and state[s] == OPEN and now - filled_no[s] >= rules.max_bars:
-                    why = TIME_STOP
+                    reason = TIME_STOP
                 elif known and seen.score_age[t, s] <= rules.max_score_age:
                     if rules.on_veto and scores.veto[r]:
-                        why = VETO
+                        reason = VETO
                     elif rules.on_reversal and -scores.raw[r] * side[s] > rules.exit_threshold:
-                        why = REVERSAL
-                if why:
+                        reason = REVERSAL
+                if reason:
                     if state[s] == PENDING:
-                        whole[trade[s], REASON], state[s] = (why if why == EXPIRED else WITHDRAWN), 0
+                        whole[trade[s], REASON], state[s] = (reason if reason == EXPIRED else WITHDRAWN), 0
                     else:
-                        leaving[s], leave_from[s] = why, seen.as_of[t]
+                        leaving[s], leave_from[s] = reason, seen.as_of[t]
                 elif (
                     state[s] == OPEN
                     and (rules.break_even > 0 or rules.trail_atr > 0)
@@ -363,18 +363,18 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                     and bars.line[q] == line[s]
                     and seen.quote_age[t, s] <= rules.max_score_age
                 ):
-                    close, way, best = bars.close[q], side[s], stop[s]
+                    close, sign, best = bars.close[q], side[s], stop[s]
                     if rules.break_even > 0:
-                        gain = (close - entry[s]) * way * specs.tick[s]
+                        gain = (close - entry[s]) * sign * specs.tick[s]
                         near = entry[s]
                         if gain >= rules.break_even * distance[s] - 1e-12 and (
-                            best * way < near * way < close * way and near * way < target[s] * way
+                            best * sign < near * sign < close * sign and near * sign < target[s] * sign
                         ):
                             best = near
                     if rules.trail_atr > 0 and bars.atr[q] > 0:
-                        exact = close - way * rules.trail_atr * bars.atr[q] / specs.tick[s]
-                        near = _up(exact, 1e-9) if way > 0 else _down(exact, 1e-9)
-                        if best * way < near * way < close * way and near * way < target[s] * way:
+                        exact = close - sign * rules.trail_atr * bars.atr[q] / specs.tick[s]
+                        near = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
+                        if best * sign < near * sign < close * sign and near * sign < target[s] * sign:
                             best = near
                     if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
@@ -404,33 +404,33 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                 break
             s = candidates[order[i]]
             q, r = seen.quote[t, s], seen.score[t, s]
-            way = 1 if scores.score[r] > 0 else -1
+            sign = 1 if scores.score[r] > 0 else -1
             tick, rate, close = specs.tick[s], seen.fx[t, specs.currency[s]], bars.close[q]
             unit, price, ask = specs.point[s] * rate, close, NEVER
             if rules.limit_atr >= 0:
-                exact = close - way * rules.limit_atr * bars.atr[q] / tick
-                ask = _down(exact, 1e-9) if way > 0 else _up(exact, 1e-9)
+                exact = close - sign * rules.limit_atr * bars.atr[q] / tick
+                ask = _down(exact, 1e-9) if sign > 0 else _up(exact, 1e-9)
                 price = ask
             wide = bars.atr[q] * rules.stop_atr
-            exact, hoped = price - way * wide / tick, price + way * wide * rules.reward_to_risk / tick
-            floor = _up(exact, 1e-9) if way > 0 else _down(exact, 1e-9)
-            ceiling = _down(hoped, 1e-9) if way > 0 else _up(hoped, 1e-9)
-            if (price - floor) * way <= 0 or (ceiling - price) * way <= 0:
+            exact, goal = price - sign * wide / tick, price + sign * wide * rules.reward_to_risk / tick
+            floor = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
+            ceiling = _down(goal, 1e-9) if sign > 0 else _up(goal, 1e-9)
+            if (price - floor) * sign <= 0 or (ceiling - price) * sign <= 0:
                 continue
             scale = abs(scores.score[r]) / 100 if rules.size_by_score else 1.0
-            wanted = scale * rules.risk_per_trade * worth / (wide * unit)
+            ideal = scale * rules.risk_per_trade * worth / (wide * unit)
             if rules.target_volatility > 0:
                 if not bars.volatility[q] > 0:
                     continue
-                wanted = min(wanted, scale * rules.target_volatility * worth / (bars.volatility[q] * unit))
+                ideal = min(ideal, scale * rules.target_volatility * worth / (bars.volatility[q] * unit))
             one = abs(price) * tick * unit
-            share = 1.0 if specs.spot[s] and way > 0 else specs.margin[s]
+            share = 1.0 if specs.spot[s] and sign > 0 else specs.margin[s]
             if one > 0:
-                wanted = min(wanted, rules.max_notional * worth / one, max(free, 0.0) / (one * share))
+                ideal = min(ideal, rules.max_notional * worth / one, max(free, 0.0) / (one * share))
             if rules.max_volume > 0:
                 volume = bars.volume[q]
-                wanted = min(wanted, rules.max_volume * volume if volume > 0 else 0.0)
-            size = _down(wanted / specs.lot[s], 1e-12)
+                ideal = min(ideal, rules.max_volume * volume if volume > 0 else 0.0)
+            size = _down(ideal / specs.lot[s], 1e-12)
             if size <= 0:
                 continue
             quantity = size * specs.lot[s]
@@ -441,7 +441,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             if far > rules.price_collar * abs(close):
                 continue
             before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
-            more = net + notional * way
+            more = net + notional * sign
             after = more + longs if abs(more + longs) >= abs(more - shorts) else more - shorts
             if gross + notional > rules.max_gross * worth or notional > rules.max_symbol * worth:
                 continue
@@ -451,22 +451,22 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             if group >= 0 and groups[group] + notional > rules.max_group * worth:
                 continue
             places, free, gross = places + 1, free - notional * share, gross + notional
-            if way > 0:
+            if sign > 0:
                 longs += notional
             else:
                 shorts += notional
             if group >= 0:
                 groups[group] += notional
-            if made == len(whole):
+            if traded == len(whole):
                 whole = np.concatenate((whole, np.zeros_like(whole)))
                 money = np.concatenate((money, np.zeros_like(money)))
-            whole[made, SYMBOL], whole[made, SIDE], whole[made, LOTS], whole[made, DECIDED] = s, way, size, t
-            whole[made, ENTRY_ROW], whole[made, EXIT_ROW] = -1, -1
-            whole[made, FIRST_STOP], whole[made, FIRST_TARGET] = floor, ceiling
-            state[s], side[s], lots[s], line[s], trade[s] = PENDING, way, size, seen.front[t, s], made
+            whole[traded, SYMBOL], whole[traded, SIDE], whole[traded, LOTS], whole[traded, DECIDED] = s, sign, size, t
+            whole[traded, ENTRY_ROW], whole[traded, EXIT_ROW] = -1, -1
+            whole[traded, FIRST_STOP], whole[traded, FIRST_TARGET] = floor, ceiling
+            state[s], side[s], lots[s], line[s], trade[s] = PENDING, sign, size, seen.front[t, s], traded
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
             decided_no[s], mark[s], fx[s] = seen.now[t, specs.calendar[s]], close, rate
             leaving[s], leave_from[s] = 0, 0
-            made += 1
-    return equity, held_cash, gross_at, whole[:made], money[:made], halted
+            traded += 1
+    return equity, held_cash, gross_at, whole[:traded], money[:traded], halted

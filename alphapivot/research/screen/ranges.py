@@ -53,11 +53,11 @@ def _series(bars: pd.DataFrame, code: Ints, atr: int, volatility_bars: int) -> t
     first = np.searchsorted(code, code)  # first row of each bar's series
     before = np.append(0, np.cumsum(whole))[first]
     counted = at + 1 - before
-    known = counted > 0
+    filled = counted > 0
     safe = np.maximum(at, 0)
     if not len(rows):
         return np.full(len(bars), np.nan), np.full(len(bars), np.nan)
-    return np.where(known, kept[safe], np.nan), np.where(known, spread[safe], np.nan)
+    return np.where(filled, kept[safe], np.nan), np.where(filled, spread[safe], np.nan)
 
 
 def wilder(high: Any, low: Any, close: Any, bounds: Any, n: int, back: int) -> Any:
