@@ -169,7 +169,7 @@ class BarRange:
         return self._actions.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
-        """Those that stand to this day hold from their bar on; when one that has ended began and ended, nobody kept."""
+        """Halts still in force, from their bar on; of ended ones the times in the market are not stored."""
         return issues.reasons(halt for halt in self._halts if halt.ts <= self.as_of)
 
     def asking(self) -> pd.DataFrame:
