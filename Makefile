@@ -17,7 +17,7 @@ endif
 IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all ui bench screenshots lint format constraints clean
+.PHONY: help demo test test-all ui bench screenshots docs lint format constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -25,7 +25,7 @@ help: ## this list
 demo: $(READY) ## the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(DEV) ## all tests but the long matrices, some 7 minutes on 2 cores
+test: $(DEV) ## all tests but the long matrices, 15 to 25 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: $(DEV) ## every test
@@ -37,8 +37,12 @@ ui: $(READY) ## Prefect's server and our deployments; prints the address; CONFIG
 bench: $(DEV) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench
 
-screenshots: $(DEV) ## pictures of the UI for README and docs, taken anew in a real browser
+screenshots: $(DEV) ## new pictures of the UI for README and docs, taken in a real browser
 	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser
+
+docs: $(DEV) ## docs/ as a site in build/docs; a broken link fails it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "open build/docs/index.html"
 
 lint: $(DEV) ## ruff and mypy
 	@$(BIN)/ruff check .
