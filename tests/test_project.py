@@ -86,16 +86,30 @@ def test_no_tracked_file_names_a_package_registry_or_a_machine_path():
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_every_make_target_in_the_prose_exists(name):
+@pytest.mark.parametrize(
+    ("name", "least"), [("README.md", {"demo", "ui", "docs"}), ("CONTRIBUTING.md", {"test", "lint"})]
+)
+def test_every_make_target_in_the_prose_exists(name, least):
     text = (ROOT / name).read_text()
     named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^\s*\$? ?make ([a-z-]+)", text, re.MULTILINE))
-    assert named >= {"test"}
+    assert named >= least
     assert named - targets() == set()
 
 
 def test_the_makefile_offers_what_was_promised():
-    assert targets() >= {"demo", "test", "test-all", "ui", "bench", "lint", "format", "clean", "constraints", "help"}
+    assert targets() >= {
+        "demo",
+        "test",
+        "test-all",
+        "ui",
+        "bench",
+        "docs",
+        "lint",
+        "format",
+        "clean",
+        "constraints",
+        "help",
+    }
 
 
 def test_make_without_a_target_shows_them_all():
