@@ -96,6 +96,11 @@ def test_every_page_is_built_and_loads_nothing_from_elsewhere(site):
         assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
+def test_every_picture_is_shown_somewhere():
+    prose = "".join(map(text_of, NAMES))
+    assert [path.name for path in (ROOT / "docs" / "img").iterdir() if f"img/{path.name}" not in prose] == []
+
+
 def anchors(path: Path) -> set[str]:
     return {slugify(title, "-") for title in re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)}
 
