@@ -1,4 +1,4 @@
-"""The Clock port: wall clock live, simulated in demo and backtest. Decisions and gates take ``now`` from it."""
+"""The Clock port: the wall clock in live runs, a simulated one in demo and backtest. Decisions take ``now`` from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time as an aware UTC instant."""
+    """Returns the current time as an aware UTC instant."""
 
     def now(self) -> datetime: ...
 
 
 class WallClock:
-    """The machine's own time."""
+    """The machine's clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -22,7 +22,7 @@ class WallClock:
 
 @dataclass
 class SimulatedClock:
-    """Stands at an instant until it is moved, and only moves forward."""
+    """Stays at one instant until it is advanced; only moves forward."""
 
     instant: datetime
 
@@ -33,10 +33,10 @@ class SimulatedClock:
         return self.instant
 
     def advance(self, to: datetime) -> None:
-        """Moves to ``to``; ValueError for an earlier instant or a naive one."""
+        """Move to ``to``; ValueError for an earlier or a naive instant."""
         if _utc(to) < self.instant:
             raise ValueError(
-                f"a clock does not run backwards: it stands at {self.instant.isoformat()}, got {to.isoformat()}"
+                f"a clock cannot move backwards: it is at {self.instant.isoformat()}, got {to.isoformat()}"
             )
         self.instant = _utc(to)
 

@@ -1,21 +1,21 @@
-"""The few errors of this system, split by their remedy. Messages say what, where, got, expected."""
+"""The errors of this system, split by their remedy. Messages say what, where, got, expected."""
 
 
 class AlphaPivotError(Exception):
-    """The base of all our errors; its text is meant to be shown to a person as it is."""
+    """Base class of all our errors; the text is shown to the user as it is."""
 
 
 class ConfigError(AlphaPivotError):
-    """Fix the file: a wrong, missing or unknown setting. Lists every mistake at once."""
+    """Fix the file: a wrong, missing or unknown setting. Lists all mistakes at once."""
 
 
 class DataError(AlphaPivotError):
-    """Bad or missing data: what it names is quarantined, the rest goes on."""
+    """Bad or missing data: the named part is quarantined, the rest continues."""
 
 
-class Unavailable(AlphaPivotError):  # noqa: N818 - it names a state that passes, not a mistake
+class Unavailable(AlphaPivotError):  # noqa: N818 - a temporary state, not a mistake
     """Try again: a database, feed or broker could not be reached. Tasks retry only this."""
 
 
-class TradingHalted(AlphaPivotError):  # noqa: N818 - it names a state that a person ends
-    """A person decides: the kill switch, a lock or a limit stopped trading."""
+class TradingHalted(AlphaPivotError):  # noqa: N818 - a state that an operator ends
+    """An operator decides: the kill switch, a lock or a limit stopped trading."""

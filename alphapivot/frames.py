@@ -1,7 +1,7 @@
 """
-The bulk frames: the one place for their names, dtypes, units, keys and checks.
+The bulk frames: names, dtypes, units, keys and checks, defined once.
 
-SQL is the source of truth; ``tests/test_frames.py`` holds every model equal to its migrated table.
+SQL is the source of truth; ``tests/test_frames.py`` compares every model with its migrated table.
 Small tables (`ops`, `trading`, `paper`) are plain SQL and have no frame.
 """
 
@@ -18,7 +18,7 @@ PRICES = ("open", "high", "low", "close")
 
 
 class Frame(pa.DataFrameModel):
-    """What every bulk frame is: strict columns in order, one row per key, no infinities."""
+    """Base of all bulk frames: strict columns in order, one row per key, no infinities."""
 
     class Config:
         strict = True
@@ -26,7 +26,7 @@ class Frame(pa.DataFrameModel):
 
     @classmethod
     def table(cls) -> str:
-        """The table's name with its schema, such as ``market.bar``."""
+        """The table name with its schema, such as ``market.bar``."""
         return cast("str", cls.to_schema().name)
 
     @classmethod
@@ -48,12 +48,12 @@ class Bars(Frame):
     One row per symbol, market, contract and interval; prices in quoted units, volume in shares or contracts.
 
     ``ts`` is the instant at which the bar was complete. Close-only series have no open, high and low.
-    ``ingested_at`` is when the hub learned this version; the hub sets it.
+    The hub sets ``ingested_at``, the time at which it stored this version.
     """
 
     symbol: str = pa.Field(metadata=KEY)
     market: str = pa.Field(isin=MARKETS, metadata=KEY)
-    contract: str = pa.Field(metadata=KEY)  # "ESZ3"; empty for spot and for a vendor's continuous ticker
+    contract: str = pa.Field(metadata=KEY)  # "ESZ3"; empty for spot and for a vendor's continuous series
     interval: str = pa.Field(metadata=KEY)  # "5m", "1d": see alphapivot.calendar.bar_ends.INTERVALS
     ts: Instant = pa.Field(metadata=KEY)
     open: float = pa.Field(nullable=True)
@@ -70,17 +70,17 @@ class Bars(Frame):
     @pa.dataframe_check(name="high and low enclose open and close")
     def _nested(cls, df: pd.DataFrame) -> bool:  # noqa: N805
         o, h, low, c = (df[name].to_numpy() for name in PRICES)
-        # comparisons with a missing price are false, so that a close-only bar passes
+        # comparisons with a missing price are false, so a close-only bar passes
         return not ((h < low) | (h < o) | (h < c) | (low > o) | (low > c)).any()
 
 
 class Rolls(Frame):
     """
-    Which futures contract is the front one, and by how much its prices are shifted in the adjusted series.
+    The front contract of each futures market over time, and the offset of its prices in the adjusted series.
 
     Bars complete after ``ts`` come from ``contract``. adjusted = raw + offset, anchored at the first contract (offset 0
-    from 1970-01-01), so that a roll never changes what was known before it. spread = the new contract's close less the
-    old one's when the roll was decided.
+    from 1970-01-01), so a roll never changes earlier adjusted prices. spread = the new contract's close minus the old
+    one's when the roll was decided.
     """
 
     symbol: str = pa.Field(metadata=KEY)
@@ -96,10 +96,10 @@ class Rolls(Frame):
 
 class Actions(Frame):
     """
-    Splits and dividends of spot markets: bars complete after ``ts``, the open of the first session ex, are without it.
+    Splits and dividends of spot markets: bars complete after ``ts``, the open of the ex-date session, trade ex.
 
-    ``value``: new shares for one old, or a dividend per share in quoted units as paid then. ``factor``: what adjusted
-    prices after ``ts`` are multiplied by; anchored at the first bar, so that an event never changes what was before it.
+    ``value``: new shares per old share, or the dividend per share in quoted units as paid. ``factor``: multiplies
+    adjusted prices after ``ts``; anchored at the first bar, so an event never changes earlier adjusted prices.
     """
 
     symbol: str = pa.Field(metadata=KEY)
@@ -114,7 +114,7 @@ class Actions(Frame):
 
 
 class Issues(Frame):
-    """What was quarantined or flagged, and why; ``bar`` is the offending row (or rows) as JSON, as it came."""
+    """Quarantined and flagged bars with the reason; ``bar`` is the offending row (or rows) as JSON, as received."""
 
     symbol: str = pa.Field(metadata=KEY)
     market: str = pa.Field(isin=MARKETS, metadata=KEY)
@@ -123,7 +123,7 @@ class Issues(Frame):
     ts: Instant = pa.Field(metadata=KEY)
     check_name: str = pa.Field(metadata=KEY)
     outcome: str = pa.Field(isin=("quarantined", "flagged", "halted"))
-    detail: str = pa.Field()  # what, got, expected: one sentence for a person
+    detail: str = pa.Field()  # what, got, expected: one sentence
     bar: str = pa.Field()
     source: str = pa.Field()
 
@@ -132,7 +132,7 @@ class Issues(Frame):
 
 
 class Signals(Frame):
-    """What a pillar says of a symbol on a timeframe, score in [-100, 100], gate in [0, 1]; null: unknown."""
+    """A pillar's output for a symbol on a timeframe: score in [-100, 100], gate in [0, 1]; null: unknown."""
 
     scope: str = pa.Field(metadata=KEY)  # "live", or the name of a backtest or replay
     pillar: str = pa.Field(metadata=KEY)
@@ -166,12 +166,12 @@ class Composites(Frame):
 
 
 FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Actions, Issues, Signals, Composites)
-# an upsert keeps what it replaces in <table>_revision
+# an upsert keeps the replaced rows in <table>_revision
 VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions, Signals, Composites})
 
 
 def ordered(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
-    """``df`` by these text columns, then ``ts``: much quicker than PostgreSQL's sort or pandas' own."""
+    """``df`` sorted by these text columns, then ``ts``: much faster than sorting in PostgreSQL or pandas."""
     order = np.zeros(len(df), dtype=np.int64)
     for name in texts:
         codes, words = pd.factorize(df[name])

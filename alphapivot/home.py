@@ -1,4 +1,4 @@
-"""Where everything that the program keeps is on disk: ``ALPHAPIVOT_HOME``, and the folders below it."""
+"""Where the program keeps its files on disk: ``ALPHAPIVOT_HOME`` and the folders below it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import platformdirs
 
-CHECKOUT = Path(__file__).resolve().parent.parent  # sql/, config.ini and prefect.yaml stand here
+CHECKOUT = Path(__file__).resolve().parent.parent  # holds sql/, config.ini and prefect.yaml
 
 
 def home() -> Path:
-    """``ALPHAPIVOT_HOME``; by default the user's data folder, and /var/lib/alphapivot for root."""
+    """``ALPHAPIVOT_HOME``; default: the user's data folder, or /var/lib/alphapivot for root."""
     if chosen := os.environ.get("ALPHAPIVOT_HOME"):
         return Path(chosen).expanduser().absolute()
     if _is_root():
-        return Path("/var/lib/alphapivot")  # root's own home is closed to the unprivileged user that runs the server
+        return Path("/var/lib/alphapivot")  # the unprivileged user that runs the server cannot read root's home
     return Path(platformdirs.user_data_dir("alphapivot", appauthor=False))
 
 
 def postgres() -> Path:
-    """The embedded server: its data, password, log, and (for root) a copy of its binaries."""
+    """Folder of the embedded server: data, password, log, and (for root) a copy of its binaries."""
     return home() / "postgres"
 
 
@@ -30,14 +30,14 @@ def prefect() -> Path:
 
 
 def private(folder: Path) -> Path:
-    """The folder, made if needed, closed to everyone but its owner."""
+    """``folder``, created if needed, with access for its owner only."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
 
 
 def cache() -> Path:
-    """What can be made again: compiled functions, the feeds' caches."""
+    """Folder of what can be rebuilt: compiled functions, the feeds' caches."""
     return home() / "cache"
 
 

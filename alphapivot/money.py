@@ -1,4 +1,4 @@
-"""Exact arithmetic of prices: Decimal, on the tick."""
+"""Exact price arithmetic: Decimal, on the tick."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 
 def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
-    """The multiple of ``tick`` that ``rounding`` leads to."""
+    """``price`` rounded to a multiple of ``tick`` in the direction of ``rounding``."""
     return (price / tick).to_integral_value(rounding) * tick

@@ -1,6 +1,5 @@
 """
-What this process works on: one config file, one database. Set at the front door (command line, flow), found by every
-task.
+The config file and the database of this process: set where it starts (command line, flow), read by every task.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ def configure(
     config: str | Path | None = None, feed: str | None = None, changes: Mapping[str, str] | None = None
 ) -> settings.Settings:
     """
-    Reads the settings and makes their file and database this process's. ``changes``: section.key -> another value.
+    Load the settings, and make their file and database this process's. ``changes``: section.key -> value to override.
 
-    A simulated market gets a database of its own on the embedded server: its prices must never stand among real ones.
+    A simulated market gets its own database on the embedded server: its prices must never mix with real ones.
     """
-    if config := config or os.environ.get("ALPHAPIVOT_CONFIG"):  # absolute: a worker has another working directory
+    if config := config or os.environ.get("ALPHAPIVOT_CONFIG"):  # absolute: a worker's working directory differs
         os.environ["ALPHAPIVOT_CONFIG"] = str(Path(config).expanduser().resolve())
     loaded = read.load(overrides={**(changes or {}), **({"runtime.feed": feed} if feed else {})})
     if os.environ.get("ALPHAPIVOT_DATABASE__NAME") == SIMULATED and "name" in loaded.database.model_fields_set:

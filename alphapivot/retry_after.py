@@ -1,4 +1,4 @@
-"""The header Retry-After of an answer that says "too many requests" (RFC 9110, 10.2.3)."""
+"""The Retry-After header of a "too many requests" response (RFC 9110, 10.2.3)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 
 
 def seconds(header: str | None, otherwise: float, now: datetime | None = None) -> float:
-    """How long to wait: as many seconds as it says, or until the date that it names; ``otherwise`` if it says nothing
-    that can be read. Never below 0."""
+    """Seconds to wait, never below 0: the number in the header, or the time until its date; ``otherwise`` if it is
+    missing or cannot be parsed."""
     text = (header or "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
@@ -17,6 +17,6 @@ def seconds(header: str | None, otherwise: float, now: datetime | None = None) -
         until = parsedate_to_datetime(text)
     except ValueError:
         return otherwise
-    # a date in -0000 comes without a zone: it is UTC all the same
+    # a date in zone -0000 is parsed as naive, but is UTC
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
     return max((until - (now or datetime.now(UTC))).total_seconds(), 0.0)

@@ -1,7 +1,7 @@
 """
-Whatever waits says for what, until when, and how not to: in the run's log, and to whoever typed the command.
+Messages about waiting: for what, until when, and how to stop it. They go to the run's log and to the terminal.
 
-The terminal shows these words although it hides the libraries' own INFO lines.
+The terminal shows them although it hides INFO lines of libraries.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AFTER = 3.0  # seconds after which a wait is worth a word
+AFTER = 3.0  # seconds after which a wait is worth a message
 log = logging.getLogger("alphapivot.waiting")
 log.setLevel(logging.INFO)
 
 
-def say(words: str) -> None:
-    log.info("%s", words)
+def say(message: str) -> None:
+    log.info("%s", message)
 
 
 @contextmanager
-def told(words: str, after: float | None = None) -> Iterator[None]:
-    """Says ``words`` once the block has lasted AFTER (or ``after``) seconds: around a call that waits in silence."""
-    run = contextvars.copy_context()  # of the flow run, whose log it is
-    timer = threading.Timer(AFTER if after is None else after, run.run, [say, words])
+def told(message: str, after: float | None = None) -> Iterator[None]:
+    """Log ``message`` once the block has lasted AFTER (or ``after``) seconds: for calls that wait silently."""
+    run = contextvars.copy_context()  # so that the timer's thread logs to the flow run
+    timer = threading.Timer(AFTER if after is None else after, run.run, [say, message])
     timer.daemon = True
     timer.start()
     try:
@@ -40,7 +40,7 @@ def told(words: str, after: float | None = None) -> Iterator[None]:
 
 @contextmanager
 def on_terminal() -> Iterator[None]:
-    """Within the block, what waits is said on stderr."""
+    """Within the block, messages about waiting also go to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     log.addHandler(handler)
     try:

@@ -1,8 +1,7 @@
 """
-When bars end: exchange sessions, bar ends within them, and resampling to higher timeframes.
+When bars end: exchange sessions and the bar ends within them.
 
-A bar belongs to the first bar end of its calendar at or after its own end, so that every bar counts once. A calendar
-is a name of exchange_calendars, or an instrument's ``Hours``: ``alphapivot.calendar.schedule`` knows both.
+A calendar is a name of exchange_calendars, or an instrument's ``Hours``: ``alphapivot.calendar.schedule`` takes both.
 """
 
 from __future__ import annotations
@@ -36,20 +35,22 @@ SERIES = ["symbol", "market", "contract", "interval"]
 
 
 def width(interval: str) -> timedelta:
-    """How long a full bar of ``interval`` is; ConfigError for an interval that does not exist."""
+    """The length of a full bar of ``interval``; ConfigError for an unknown interval."""
     if interval not in INTERVALS:
         near = difflib.get_close_matches(interval, INTERVALS, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"interval {interval!r} is unknown; allowed are {', '.join(INTERVALS)}; did you mean {near}?")
+        raise ConfigError(
+            f"interval {interval!r} is unknown; expected one of {', '.join(INTERVALS)}; did you mean {near}?"
+        )
     return INTERVALS[interval]
 
 
 def divides(fine: str, coarse: str) -> bool:
-    """Can bars of ``coarse`` be put together from whole bars of ``fine``? An interval divides itself."""
+    """True if bars of ``coarse`` consist of whole bars of ``fine``. An interval divides itself."""
     return width(coarse) % width(fine) == timedelta(0)
 
 
 def naive(at: Any) -> Any:
-    """Aware instants as numpy's naive UTC microseconds; a naive one is an error, for nobody knows what it means."""
+    """Aware instants as numpy's naive UTC microseconds; DataError for naive ones, whose zone is unknown."""
     if type(at) is datetime and at.tzinfo is not None:
         return np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us")
     stamps = pd.DatetimeIndex(at) if pd.api.types.is_list_like(at) else pd.DatetimeIndex([at])
@@ -60,61 +61,61 @@ def naive(at: Any) -> Any:
 
 
 def aware(at: Instants) -> pd.DatetimeIndex:
-    """Numpy's naive UTC instants as an aware index of microseconds."""
+    """Numpy's naive UTC instants as an aware index in microseconds."""
     return pd.DatetimeIndex(at.astype("datetime64[us]"), tz="UTC")
 
 
 def _covered(calendar: Calendar, end: np.datetime64) -> None:
     closes = schedule.of(calendar).closes
     if end > closes[-1]:
-        raise DataError(f"calendar {calendar} is known up to {closes[-1]} UTC, but {end} was asked for")
+        raise DataError(f"calendar {calendar} ends at {closes[-1]} UTC, got {end}; expected an earlier instant")
 
 
 def sessions(calendar: Calendar, start: datetime, end: datetime) -> pd.DataFrame:
-    """The sessions that overlap (start, end]: index is the session's date, columns ``open`` and ``close`` in UTC."""
-    known = schedule.of(calendar)
-    opens, closes = known.opens, known.closes
+    """The sessions that overlap (start, end]: indexed by session date, columns ``open`` and ``close`` in UTC."""
+    timetable = schedule.of(calendar)
+    opens, closes = timetable.opens, timetable.closes
     low, high = naive(start), naive(end)
     _covered(calendar, high)
     part = slice(np.searchsorted(closes, low, "right"), np.searchsorted(opens, high, "left"))
     columns = {"open": aware(opens[part]), "close": aware(closes[part])}
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(known.labels[part], name="session"))
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(timetable.labels[part], name="session"))
 
 
 def session_closes(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When each date's daily bar is complete, in UTC: at its session's close, or at the settlement where hours say so.
 
-    A date without a session gets the end of that day where the exchange is: never before its bar could be known, and
-    no bar end of the calendar, so that the screening finds it.
+    A date without a session gets the end of that day in the exchange's zone: never before its bar could be known, and
+    not a bar end of the calendar, so that screening finds it.
     """
-    days = pd.DatetimeIndex(np.asarray(dates)).normalize()
-    known = schedule.of(calendar)
-    wanted = days.to_numpy().astype("datetime64[us]")
-    at = np.minimum(np.searchsorted(known.labels, wanted), len(known.labels) - 1)
-    return aware(np.where(known.labels[at] == wanted, known.days[at], schedule.local(wanted, schedule.DAY, known.zone)))
+    days = pd.DatetimeIndex(np.asarray(dates)).normalize().to_numpy().astype("datetime64[us]")
+    timetable = schedule.of(calendar)
+    at = np.minimum(np.searchsorted(timetable.labels, days), len(timetable.labels) - 1)
+    midnight = schedule.local(days, schedule.DAY, timetable.zone)
+    return aware(np.where(timetable.labels[at] == days, timetable.days[at], midnight))
 
 
 def session_dates(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """Each date, or where it has no session the date of the next one: of Monday for a Sunday evening's trades."""
-    wanted = pd.DatetimeIndex(np.asarray(dates)).normalize().to_numpy().astype("datetime64[us]")
+    """Each date, or the date of the next session where it has none: Monday for trades of Sunday evening."""
+    days = pd.DatetimeIndex(np.asarray(dates)).normalize().to_numpy().astype("datetime64[us]")
     labels = np.append(schedule.of(calendar).labels, np.datetime64("NaT"))
-    following = labels[np.searchsorted(labels[:-1], wanted)]
-    return pd.DatetimeIndex(np.where(np.isnat(following), wanted, following))
+    following = labels[np.searchsorted(labels[:-1], days)]
+    return pd.DatetimeIndex(np.where(np.isnat(following), days, following))
 
 
 def has_session(calendar: Calendar, ts: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
-    """Does the day on which each bar ended, where the exchange is, have a session? Midnight ends the day before."""
-    known = schedule.of(calendar)
-    days = (ts.tz_convert(known.zone) - pd.Timedelta("1us")).tz_localize(None).normalize()
-    return np.isin(days.to_numpy().astype("datetime64[us]"), known.labels)
+    """True for each bar that ends on a day with a session, in the exchange's zone. Midnight ends the day before."""
+    timetable = schedule.of(calendar)
+    days = (ts.tz_convert(timetable.zone) - pd.Timedelta("1us")).tz_localize(None).normalize()
+    return np.isin(days.to_numpy().astype("datetime64[us]"), timetable.labels)
 
 
 def ends_of(calendar: Calendar, interval: str, starts: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When bars that began at ``starts`` were complete: at the calendar's next bar end (a session's last may be short).
 
-    A bar whose full width passes before any bar of the calendar ends gets that, and the screening flags it.
+    Where no bar of the calendar ends within the full width, it is start + width, and screening flags the bar.
     """
     begun = naive(starts)
     if not len(begun):
@@ -129,7 +130,7 @@ def bar_ends(calendar: Calendar, interval: str, start: datetime, end: datetime) 
     """
     The ends of the calendar's bars in (start, end], UTC, microseconds.
 
-    Intraday bars are anchored at the session's open, and anew at the end of each break; the last one before a break or
+    Intraday bars are anchored at the session's open and again at the end of each break; the last one before a break or
     the close is cut there. ``1d`` ends at the session's close (or settlement), ``1w`` with the week's last session.
     Raises ConfigError for an unknown calendar or interval.
     """
@@ -144,17 +145,17 @@ def ends(calendar: Calendar, interval: str, start: datetime, end: datetime) -> I
 
 
 def ends_between(calendar: Calendar, interval: str, low: np.datetime64, high: np.datetime64) -> Instants:
-    step, known = np.timedelta64(width(interval)), schedule.of(calendar)
+    step, timetable = np.timedelta64(width(interval)), schedule.of(calendar)
     if interval == "1d":
-        ends = known.days
+        ends = timetable.days
     elif interval == "1w":
         # 1970-01-01 was a Thursday; weeks begin on Monday
-        week = (known.labels.astype("datetime64[D]").astype(np.int64) + 3) // 7
-        # the calendar's own last week may go on after it
-        ends = known.days[:-1][week[1:] != week[:-1]]
+        week = (timetable.labels.astype("datetime64[D]").astype(np.int64) + 3) // 7
+        # the calendar may end within its last week
+        ends = timetable.days[:-1][week[1:] != week[:-1]]
     else:
-        part = slice(np.searchsorted(known.ends, low, "right"), np.searchsorted(known.starts, high, "left"))
-        starts, stops = known.starts[part], known.ends[part]
+        part = slice(np.searchsorted(timetable.ends, low, "right"), np.searchsorted(timetable.starts, high, "left"))
+        starts, stops = timetable.starts[part], timetable.ends[part]
         count = -((starts - stops) // step)  # rounded up: the last bar may be short
         stretch = np.repeat(np.arange(len(starts)), count)
         within = np.arange(len(stretch)) - np.repeat(np.cumsum(count) - count, count)
@@ -167,28 +168,28 @@ def due(calendar: Calendar, interval: str, at: datetime) -> pd.Timestamp: ...
 @overload
 def due(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex: ...
 def due(calendar: Calendar, interval: str, at: datetime | pd.DatetimeIndex) -> pd.Timestamp | pd.DatetimeIndex:
-    """The newest bar end at or before ``at``, an instant or an index of them; NaT before the calendar's first bar."""
+    """The latest bar end at or before ``at``, an instant or an index of them; NaT before the calendar's first bar."""
     if not isinstance(at, pd.DatetimeIndex):
         return due(calendar, interval, pd.DatetimeIndex([at]))[0]
-    found = naive(at)
-    known = ~np.isnat(found)
-    wanted = found[known]
-    if not len(wanted):
-        return aware(found)
-    _covered(calendar, wanted.max())
+    instants = naive(at)
+    valid = ~np.isnat(instants)
+    moments = instants[valid]
+    if not len(moments):
+        return aware(instants)
+    _covered(calendar, moments.max())
     opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
-    # ten sessions back there is the end of a week, whatever the holidays
-    first = opens[max(int(np.searchsorted(closes, wanted.min(), "right")) - 10, 0)]
-    ends = ends_between(calendar, interval, first, wanted.max())
-    found[known] = np.append(np.datetime64("NaT"), ends)[np.searchsorted(ends, wanted, "right")]
-    return aware(found)
+    # ten sessions always reach back over a week's end, whatever the holidays
+    first = opens[max(int(np.searchsorted(closes, moments.min(), "right")) - 10, 0)]
+    ends = ends_between(calendar, interval, first, moments.max())
+    instants[valid] = np.append(np.datetime64("NaT"), ends)[np.searchsorted(ends, moments, "right")]
+    return aware(instants)
 
 
 def rows_by_calendar(
     bars: pd.DataFrame, calendars: Mapping[str, Calendar]
 ) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:
-    """(calendar, interval) -> the positions of its rows, so that each calendar is asked once for all its symbols."""
-    found: dict[tuple[Calendar, str], list[npt.NDArray[np.int64]]] = {}
+    """(calendar, interval) -> positions of its rows, so that each calendar is used once for all its symbols."""
+    groups: dict[tuple[Calendar, str], list[npt.NDArray[np.int64]]] = {}
     for (symbol, interval), rows in bars.groupby(["symbol", "interval"], sort=False).indices.items():  # type: ignore[misc]
-        found.setdefault((calendars[symbol], interval), []).append(np.asarray(rows))  # type: ignore[has-type]
-    return {key: np.concatenate(rows) for key, rows in found.items()}
+        groups.setdefault((calendars[symbol], interval), []).append(np.asarray(rows))  # type: ignore[has-type]
+    return {key: np.concatenate(rows) for key, rows in groups.items()}

@@ -1,13 +1,13 @@
 """
-When an instrument trades: a calendar of exchange_calendars with the instrument's own hours laid over it.
+When an instrument trades: a calendar of exchange_calendars with the instrument's own hours applied.
 
-The calendar says on which days there are sessions and which of them are short; ``Hours`` says from when to when, which
-breaks lie within and when a day's bar is complete. A half day stays one: the narrower of the two holds on it.
+The calendar gives the days with sessions and the half days among them; ``Hours`` gives the times, the breaks and when
+the daily bar is complete. On a half day the narrower of the two holds.
 
 Some calendars of exchange_calendars end on a date (XBOM, XSES, XSHG: their holidays are published a year ahead). The
-weekdays after it, up to a year from now, are assumed to be sessions of regular hours: what is open is still priced,
-protected and left there, contracts have deadlines, other instruments go on. Nothing is entered on an assumed session
-(``alphapivot.data.horizon``): a holiday taken for a session costs nothing where nothing is opened.
+weekdays after it, up to a year from now, are assumed to be regular sessions, so that open trades are still priced,
+protected and exited, contracts have deadlines and other instruments continue. No trade is entered on an assumed session
+(``alphapivot.data.horizon``), so a holiday mistaken for a session costs nothing.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 Mask = npt.NDArray[np.bool_]
-Calendar = str | Hours  # a name alone stands for that calendar as it is
+Calendar = str | Hours  # a name: that calendar unchanged
 DAY = 24 * 60
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All sessions of a calendar in order, and the stretches in which the market is open (sessions cut by breaks)."""
+    """All sessions of a calendar in order, and the open periods (sessions cut by breaks)."""
 
-    labels: Instants  # the sessions' dates
+    labels: Instants  # session dates
     opens: Instants
     closes: Instants
     days: Instants  # when each session's daily bar is complete
-    starts: Instants  # of the stretches
+    starts: Instants  # of the open periods
     ends: Instants
     zone: str
-    named: int  # how many of the sessions the calendar names; those after them are assumed
+    named: int  # number of sessions that the calendar names; later ones are assumed
 
 
 @lru_cache
 def get_calendar(name: str, start: str = "1970-01-01") -> Any:
     """
-    A calendar of exchange_calendars, from ``start`` (or as early as it goes) to a year from now.
+    A calendar of exchange_calendars, from ``start`` (or its earliest date) to a year from now.
 
-    Raises ConfigError, with the nearest names, for one that does not exist.
+    Raises ConfigError, with the nearest names, for an unknown name.
     """
     import exchange_calendars as xc  # noqa: PLC0415 - takes most of a second
 
@@ -66,37 +66,39 @@ def get_calendar(name: str, start: str = "1970-01-01") -> Any:
     try:
         return xc.get_calendar(name, start=start)
     except (ValueError, NotImplementedError):
-        try:  # some calendars are known from a later date only
+        try:  # some calendars begin later
             return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
         except (ValueError, NotImplementedError) as error:
             reason = str(error)[:100]
-            raise ConfigError(f"exchange_calendars {xc.__version__} cannot make calendar {name!r}: {reason}") from error
+            raise ConfigError(
+                f"exchange_calendars {xc.__version__} cannot build calendar {name!r}: {reason}"
+            ) from error
 
 
 @lru_cache
 def of(calendar: Calendar) -> Schedule:
-    """The schedule of a calendar or of an instrument's hours; ConfigError where there is no such calendar."""
+    """The schedule of a calendar or of an instrument's hours; ConfigError for an unknown calendar."""
     hours = calendar if isinstance(calendar, Hours) else Hours(calendar)
-    known = get_calendar(hours.calendar)
-    zone, table = hours.zone or str(known.tz), known.schedule
+    base = get_calendar(hours.calendar)
+    zone, table = hours.zone or str(base.tz), base.schedule
     labels, opens, break_starts, break_ends, closes = (
-        np.append(*columns) for columns in zip(_named(table), _assumed(known), strict=True)
+        np.append(*columns) for columns in zip(_named(table), _assumed(base), strict=True)
     )
-    early, late_days = (days.to_numpy().astype("datetime64[us]") for days in (known.early_closes, known.late_opens))
+    early, late_days = (days.to_numpy().astype("datetime64[us]") for days in (base.early_closes, base.late_opens))
     if hours.session:
         opens, closes = _own_hours(
             hours.session, labels, opens, closes, zone, np.isin(labels, early), np.isin(labels, late_days)
         )
-    there = closes > opens
+    valid = closes > opens
     labels, opens, closes, break_starts, break_ends = (
-        column[there] for column in (labels, opens, closes, break_starts, break_ends)
+        column[valid] for column in (labels, opens, closes, break_starts, break_ends)
     )
     if hours.breaks:
         break_starts, break_ends = _own_breaks(hours.breaks, labels, opens, closes, break_starts, break_ends, zone)
     else:
         break_starts, break_ends = break_starts[None], break_ends[None]
     within = ~np.isnat(break_starts) & (break_starts < closes) & (break_ends > opens)
-    # sessions do not overlap, nor do breaks: sorted by themselves, starts and ends pair up
+    # neither sessions nor breaks overlap: starts and ends pair up when each is sorted
     starts = np.sort(np.append(opens, np.minimum(break_ends, closes)[within]))
     ends = np.sort(np.append(closes, np.maximum(break_starts, opens)[within]))
     days = _days(hours.daily_stamp, labels, closes, zone, np.isin(labels, early)) if hours.daily_stamp else closes
@@ -105,31 +107,31 @@ def of(calendar: Calendar) -> Schedule:
 
 
 def _named(table: pd.DataFrame) -> tuple[Instants, ...]:
-    """The calendar's own sessions: labels, opens, starts and ends of breaks, closes."""
+    """The sessions that the calendar names: labels, opens, break starts, break ends, closes."""
     columns = (table[name].dt.tz_convert(None) for name in ("open", "break_start", "break_end", "close"))
     return tuple(column.to_numpy().astype("datetime64[us]") for column in (table.index, *columns))
 
 
-def _assumed(known: Any) -> tuple[Instants, ...]:
-    """As ``_named``, of the weekdays after a calendar that ends on a date; of other calendars none."""
-    last, until = known.schedule.index[-1], pd.Timestamp.now("UTC").tz_localize(None) + pd.DateOffset(years=1)
-    if known.bound_max() is None or last >= until:
+def _assumed(base: Any) -> tuple[Instants, ...]:
+    """As ``_named``, for the weekdays after the end of a calendar that ends on a date; empty for other calendars."""
+    last, until = base.schedule.index[-1], pd.Timestamp.now("UTC").tz_localize(None) + pd.DateOffset(years=1)
+    if base.bound_max() is None or last >= until:
         return (np.empty(0, dtype="datetime64[us]"),) * 5
-    days = pd.date_range(last + pd.Timedelta(days=1), until, freq=pd.offsets.CDay(weekmask=known.weekmask))
+    days = pd.date_range(last + pd.Timedelta(days=1), until, freq=pd.offsets.CDay(weekmask=base.weekmask))
     labels = days.to_numpy().astype("datetime64[us]")
 
     def regular(times: Sequence[tuple[Any, time]] | None, offset: int) -> Instants:
         if times is None:
             return np.full(len(labels), np.datetime64("NaT"), dtype="datetime64[us]")
         _, at = times[-1]
-        return local(labels, at.hour * 60 + at.minute + offset * DAY, str(known.tz))
+        return local(labels, at.hour * 60 + at.minute + offset * DAY, str(base.tz))
 
     return (
         labels,
-        regular(known.open_times, known.open_offset),
-        regular(known.break_start_times, 0),
-        regular(known.break_end_times, 0),
-        regular(known.close_times, known.close_offset),
+        regular(base.open_times, base.open_offset),
+        regular(base.break_start_times, 0),
+        regular(base.break_end_times, 0),
+        regular(base.close_times, base.close_offset),
     )
 
 
@@ -143,7 +145,7 @@ def _own_hours(
         closed = local(labels[rows], end, zone)
         opens[rows] = np.where(late[rows], np.maximum(opened, opens[rows]), opened)
         closes[rows] = np.where(short[rows], np.minimum(closed, closes[rows]), closed)
-    # where hours change to an earlier opening, the last session of the old ones goes first
+    # where hours change to an earlier opening, the last session of the old hours comes first
     opens[1:] = np.maximum(opens[1:], closes[:-1])
     return opens, closes
 
@@ -157,21 +159,21 @@ def _own_breaks(
     ends: Instants,
     zone: str,
 ) -> tuple[Instants, Instants]:
-    """Starts and ends of breaks, a row for each of a day; before the text's first date those of the calendar."""
+    """Starts and ends of breaks, one row for each break of a day; before the text's first date the calendar's."""
     periods = grammar.breaks(text)
     most = max(1, *(len(spans) for _, spans in periods))
-    begun = np.full((most, len(labels)), np.datetime64("NaT"), dtype="datetime64[us]")
-    over = begun.copy()
-    begun[0], over[0] = starts, ends
+    break_starts = np.full((most, len(labels)), np.datetime64("NaT"), dtype="datetime64[us]")
+    break_ends = break_starts.copy()
+    break_starts[0], break_ends[0] = starts, ends
     for rows, (_, spans) in zip(_periods(labels, [since for since, _ in periods]), periods, strict=True):
-        begun[:, rows] = over[:, rows] = np.datetime64("NaT")
+        break_starts[:, rows] = break_ends[:, rows] = np.datetime64("NaT")
         for number, (start, end) in enumerate(spans):
-            for day in (0, -DAY):  # a session that opened the evening before may have its break on that evening
+            for day in (0, -DAY):  # a session that opened the evening before may have its break then
                 a, b = local(labels[rows], start + day, zone), local(labels[rows], end + day, zone)
                 inside = (a < closes[rows]) & (b > opens[rows])
-                begun[number, rows] = np.where(inside, a, begun[number, rows])
-                over[number, rows] = np.where(inside, b, over[number, rows])
-    return begun, over
+                break_starts[number, rows] = np.where(inside, a, break_starts[number, rows])
+                break_ends[number, rows] = np.where(inside, b, break_ends[number, rows])
+    return break_starts, break_ends
 
 
 def _days(text: str, labels: Instants, closes: Instants, zone: str, short: Mask) -> Instants:
@@ -180,16 +182,16 @@ def _days(text: str, labels: Instants, closes: Instants, zone: str, short: Mask)
     for rows, (_, minute) in zip(_periods(labels, [since for since, _ in periods]), periods, strict=True):
         if minute is None:
             continue
-        settled, closed = local(labels[rows], minute, zone), closes[rows]
-        before_close = (settled <= closed)[~short[rows]]
-        # on a half day what is settled within the session is settled at its end
+        settlements, closed = local(labels[rows], minute, zone), closes[rows]
+        before_close = (settlements <= closed)[~short[rows]]
+        # on a half day a settlement within the session moves to its end
         earlier = short[rows] & bool(before_close.mean() > 0.5 if len(before_close) else True)
-        days[rows] = np.where(earlier, np.minimum(settled, closed), settled)
+        days[rows] = np.where(earlier, np.minimum(settlements, closed), settlements)
     return days
 
 
 def _periods(labels: Instants, since: Sequence[date]) -> list[npt.NDArray[np.int64]]:
-    """The sessions of each period; it ends where the next one begins."""
+    """Positions of each period's sessions; a period ends where the next one begins."""
     dates = np.array(since, dtype="datetime64[us]")
     number = np.searchsorted(dates, labels, "right") - 1
     return [np.flatnonzero(number == n) for n in range(len(dates))]
@@ -197,11 +199,11 @@ def _periods(labels: Instants, since: Sequence[date]) -> list[npt.NDArray[np.int
 
 def local(days: Instants, minutes: int, zone: str) -> Instants:
     """
-    ``minutes`` after midnight of each day where the exchange is, in UTC.
+    ``minutes`` after midnight of each day in ``zone``, as UTC.
 
-    Where clocks are put back the first of two equal times; where they are put forward the first that there is.
+    A time that occurs twice (clocks put back) is the first; one that is skipped (put forward) is the next that exists.
     """
     stamps = pd.DatetimeIndex(days + np.timedelta64(minutes, "m"))
     at = stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), dtype=bool), nonexistent="shift_forward")
-    found: Instants = at.tz_convert(None).to_numpy().astype("datetime64[us]")
-    return found
+    instants: Instants = at.tz_convert(None).to_numpy().astype("datetime64[us]")
+    return instants

@@ -83,7 +83,7 @@ def test_a_range_is_open_at_its_start_and_closed_at_its_end():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h", "4h"])
 def test_intraday_ends_are_those_of_exchange_calendars(name, interval):
-    """Its own trading_index, forced to the close, is the oracle."""
+    """The oracle is its trading_index, forced to the close."""
     calendar = schedule.get_calendar(name)
     start, end = pd.Timestamp("2023-10-20"), pd.Timestamp("2023-11-24")
     oracle = calendar.trading_index(
@@ -102,8 +102,8 @@ def test_a_date_without_a_session_ends_with_its_day_at_the_exchange():
 
 
 def test_sessions_are_those_that_overlap_the_range():
-    found = bar_ends.sessions("XNYS", utc("2024-07-02 20:00"), utc("2024-07-05 13:31"))
-    assert [str(d.date()) for d in found.index] == ["2024-07-03", "2024-07-05"]
+    sessions = bar_ends.sessions("XNYS", utc("2024-07-02 20:00"), utc("2024-07-05 13:31"))
+    assert [str(d.date()) for d in sessions.index] == ["2024-07-03", "2024-07-05"]
 
 
 @given(
@@ -114,9 +114,9 @@ def test_sessions_are_those_that_overlap_the_range():
 @settings(max_examples=100, deadline=None)
 def test_what_is_due_is_the_newest_end_that_has_passed(name, interval, at):
     # New York was closed from 11 to 14 September 2001
-    found = bar_ends.due(name, interval, pd.DatetimeIndex([at, at + timedelta(days=3)]))
+    due = bar_ends.due(name, interval, pd.DatetimeIndex([at, at + timedelta(days=3)]))
     everything = bar_ends.bar_ends(name, interval, utc("2001-06-01"), utc("2001-11-30"))
-    assert list(found) == [everything[everything <= t][-1] for t in (at, at + timedelta(days=3))]
+    assert list(due) == [everything[everything <= t][-1] for t in (at, at + timedelta(days=3))]
 
 
 def test_a_bar_stamped_with_its_start_ends_where_the_calendars_bar_does():
@@ -149,7 +149,7 @@ def test_a_calendar_that_does_not_go_back_to_1980_goes_as_far_as_it_does():
 
 
 def test_a_calendar_that_its_library_cannot_make_is_a_mistake_in_the_configuration():
-    with pytest.raises(ConfigError, match=r"exchange_calendars .* cannot make calendar 'XTAE': Special dates"):
+    with pytest.raises(ConfigError, match=r"exchange_calendars .* cannot build calendar 'XTAE': Special dates"):
         schedule.get_calendar("XTAE")
 
 
@@ -159,14 +159,14 @@ def test_an_unknown_calendar_names_its_neighbours():
 
 
 def test_an_unknown_interval_names_its_neighbour():
-    with pytest.raises(ConfigError, match=r"'60m' is unknown; allowed are 1m, 5m, .* did you mean"):
+    with pytest.raises(ConfigError, match=r"'60m' is unknown; expected one of 1m, 5m, .* did you mean"):
         bar_ends.bar_ends("XNYS", "60m", utc("2024-01-01"), utc("2024-01-05"))
 
 
 def test_instants_without_a_zone_and_beyond_the_calendar_are_refused():
     with pytest.raises(DataError, match="time zone"):
         bar_ends.bar_ends("XNYS", "1d", datetime(2024, 1, 1), utc("2024-01-05"))  # noqa: DTZ001 - that is the point
-    with pytest.raises(DataError, match="XNYS is known up to"):
+    with pytest.raises(DataError, match=r"XNYS ends at .* UTC, got 2200-01-05"):
         bar_ends.bar_ends("XNYS", "1d", utc("2024-01-01"), utc("2200-01-05"))
 
 
@@ -195,13 +195,13 @@ def test_a_worked_case():
         volume=[1.0, 2, 4, 8, 16, 32, 64],
         open_interest=[1.0, 2, 3, 4, 5, 6, 7],
     )
-    made = resample.resample(raw, "4h", {"X": "XNYS"}, utc("2024-07-03 17:00"))
-    assert made.drop(columns="ts").to_dict("records") == [
+    coarse = resample.resample(raw, "4h", {"X": "XNYS"}, utc("2024-07-03 17:00"))
+    assert coarse.drop(columns="ts").to_dict("records") == [
         {"symbol": "X", "market": "spot", "contract": "", "interval": "4h", "source": "resampled"}
         | {"open": 10, "high": 15, "low": 8, "close": 9, "volume": 127, "open_interest": 7}
     ]
-    assert texts(made["ts"]) == ["2024-07-03 17:00"]
-    Bars.validate(made)
+    assert texts(coarse["ts"]) == ["2024-07-03 17:00"]
+    Bars.validate(coarse)
 
 
 @st.composite
@@ -210,15 +210,15 @@ def partial_bars(draw):
     fine, coarse = draw(st.sampled_from([("5m", "1h"), ("15m", "4h"), ("1h", "1d"), ("15m", "1w"), ("1d", "1w")]))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    made = []
+    parts = []
     for symbol, calendar in (("A", "XNYS"), ("B", "CMES")):
         ends = bar_ends.bar_ends(calendar, fine, utc("2024-06-24"), utc("2024-07-10"))
         part = bars(ends, symbol=symbol, interval=fine, seed=seed)
         part = part[rng.random(len(part)) < draw(st.sampled_from([0.05, 0.5, 1.0]))]
         part.loc[rng.random(len(part)) < draw(st.sampled_from([0.0, 0.02])), "volume"] = np.nan
         part.loc[rng.random(len(part)) < draw(st.sampled_from([0.0, 0.02])), ["open", "high", "low"]] = np.nan
-        made.append(part)
-    return pd.concat(made).sample(frac=1, random_state=draw(st.integers(0, 99))), fine, coarse
+        parts.append(part)
+    return pd.concat(parts).sample(frac=1, random_state=draw(st.integers(0, 99))), fine, coarse
 
 
 @given(case=partial_bars(), until=st.datetimes(datetime(2024, 6, 25), datetime(2024, 7, 12), timezones=st.just(UTC)))  # noqa: DTZ001
@@ -226,18 +226,18 @@ def partial_bars(draw):
 def test_every_resampled_bar_is_the_calendars_and_is_exactly_its_parts(case, until):
     raw, _, coarse = case
     of = {"A": "XNYS", "B": "CMES"}
-    made = resample.resample(raw, coarse, of, until)
-    Bars.validate(made)
-    assert (made["ts"] <= until).all()
+    resampled = resample.resample(raw, coarse, of, until)
+    Bars.validate(resampled)
+    assert (resampled["ts"] <= until).all()
     for symbol, calendar in of.items():
         ends = bar_ends.bar_ends(calendar, coarse, utc("2024-06-01"), utc("2024-07-20"))
-        own = raw[raw["symbol"] == symbol].sort_values("ts")
-        bar = ends[np.searchsorted(ends, own["ts"])]
-        expected = {end: part for end, part in own.groupby(bar) if end <= until}
-        found = made[made["symbol"] == symbol].set_index("ts")
+        fine = raw[raw["symbol"] == symbol].sort_values("ts")
+        bar = ends[np.searchsorted(ends, fine["ts"])]
+        expected = {end: part for end, part in fine.groupby(bar) if end <= until}
+        actual = resampled[resampled["symbol"] == symbol].set_index("ts")
         # the first bar may be left out (its parts may begin too late), nothing else
-        assert list(found.index) in (sorted(expected), sorted(expected)[1:])
-        for end, got in found.iterrows():
+        assert list(actual.index) in (sorted(expected), sorted(expected)[1:])
+        for end, got in actual.iterrows():
             parts = expected[end]
             assert got["volume"] == pytest.approx(parts["volume"].sum(skipna=False), nan_ok=True)
             assert got["high"] == pytest.approx(parts["high"].max(skipna=False), nan_ok=True)
@@ -268,8 +268,8 @@ def test_a_bar_between_two_sessions_counts_with_the_next():
     ends = bar_ends.bar_ends("XNYS", "1d", utc("2024-07-01"), utc("2024-07-06"))
     early = pd.DatetimeIndex([*ends[:1], pd.Timestamp("2024-07-02 12:00", tz="UTC"), *ends[1:]]).as_unit("us")
     raw = bars(early, interval="1h").assign(volume=1.0)
-    made = resample.resample(raw, "1d", {"X": "XNYS"}, utc("2024-07-06"))
-    assert made["volume"].tolist() == [2.0, 1.0, 1.0]
+    daily = resample.resample(raw, "1d", {"X": "XNYS"}, utc("2024-07-06"))
+    assert daily["volume"].tolist() == [2.0, 1.0, 1.0]
 
 
 def test_no_bars_make_no_bars():

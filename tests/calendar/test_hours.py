@@ -1,4 +1,4 @@
-"""An instrument's own hours laid over a calendar: against exchanges' published hours and exchange_calendars itself."""
+"""An instrument's own hours applied to a calendar: against exchanges' published hours and exchange_calendars itself."""
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,9 @@ def test_a_break_ends_with_the_date_from_which_there_is_none():
 
 def test_monday_begins_on_sunday_evening_and_moves_with_the_clocks():
     # clocks were put forward on 10 March 2024
-    found = bar_ends.sessions(EQUITY_FUTURES, utc("2024-03-08 22:00"), utc("2024-03-11 22:30"))
-    assert [str(d.date()) for d in found.index] == ["2024-03-11", "2024-03-12"]
-    assert texts(found["open"]) == ["2024-03-10 22:00", "2024-03-11 22:00"]
+    sessions = bar_ends.sessions(EQUITY_FUTURES, utc("2024-03-08 22:00"), utc("2024-03-11 22:30"))
+    assert [str(d.date()) for d in sessions.index] == ["2024-03-11", "2024-03-12"]
+    assert texts(sessions["open"]) == ["2024-03-10 22:00", "2024-03-11 22:00"]
     winter = bar_ends.sessions(EQUITY_FUTURES, utc("2024-03-07"), utc("2024-03-07 20:00"))
     assert texts(winter["open"]) == ["2024-03-06 23:00"]
 
@@ -81,8 +81,8 @@ def test_the_national_exchange_of_india_trades_currencies_by_bombays_holidays_un
 
 def test_where_hours_begin_earlier_than_the_old_ones_end_no_instant_is_in_two_sessions():
     changed = Hours("24/5", session="09:00-22:00, 2024-07-10: 18:00-17:00")
-    found = bar_ends.sessions(changed, utc("2024-07-09 09:30"), utc("2024-07-10 16:00"))
-    assert texts(found["open"]) == ["2024-07-09 09:00", "2024-07-09 22:00"]
+    sessions = bar_ends.sessions(changed, utc("2024-07-09 09:30"), utc("2024-07-10 16:00"))
+    assert texts(sessions["open"]) == ["2024-07-09 09:00", "2024-07-09 22:00"]
 
 
 def test_currencies_trade_from_sunday_to_friday_at_five_in_new_york():
@@ -110,10 +110,10 @@ def test_a_day_ends_at_its_settlement_where_hours_say_so():
 def test_what_trades_after_the_settlement_counts_for_the_next_day():
     settled = Hours("CMES", session="17:00-16:00", daily_stamp="settlement 15:00")
     at = bar_ends.bar_ends(settled, "1h", utc("2024-07-08 20:00"), utc("2024-07-10 20:00"))
-    made = resample.resample(bars(at).assign(volume=1.0), "1d", {"X": settled}, utc("2024-07-11"))
-    assert texts(made["ts"]) == ["2024-07-09 20:00", "2024-07-10 20:00"]
+    daily = resample.resample(bars(at).assign(volume=1.0), "1d", {"X": settled}, utc("2024-07-11"))
+    assert texts(daily["ts"]) == ["2024-07-09 20:00", "2024-07-10 20:00"]
     # an hour after the settlement of the day before, and 22 since the evening
-    assert made["volume"].tolist() == [23, 23]
+    assert daily["volume"].tolist() == [23, 23]
 
 
 def test_a_settlement_after_the_close_completes_the_day_also_on_a_half_day():
@@ -124,7 +124,7 @@ def test_a_settlement_after_the_close_completes_the_day_also_on_a_half_day():
 @pytest.mark.parametrize("name", ["XHKG", "XTKS"])
 @pytest.mark.parametrize("interval", ["5m", "30m", "1h", "4h"])
 def test_lunch_breaks_are_those_of_exchange_calendars(name, interval):
-    """Its own trading_index, forced to each break and close, is the oracle."""
+    """The oracle is its trading_index, forced to each break and close."""
     calendar = schedule.get_calendar(name)
     start, end = pd.Timestamp("2023-12-18"), pd.Timestamp("2024-02-16")
     oracle = calendar.trading_index(
@@ -133,8 +133,8 @@ def test_lunch_breaks_are_those_of_exchange_calendars(name, interval):
         force_break_close=True,
         intervals=True,
     ).right
-    found = bar_ends.bar_ends(name, interval, utc("2023-12-18"), utc("2024-02-16 23:00"))
-    assert list(found) == list(oracle)
+    ours = bar_ends.bar_ends(name, interval, utc("2023-12-18"), utc("2024-02-16 23:00"))
+    assert list(ours) == list(oracle)
 
 
 def test_a_lunch_break_of_ones_own_replaces_the_calendars():
@@ -147,21 +147,25 @@ def test_a_lunch_break_of_ones_own_replaces_the_calendars():
 
 
 def test_a_date_without_a_session_belongs_to_the_next_one():
-    found = bar_ends.session_dates("CMES", ["2013-12-13", "2013-12-15", "2013-12-16"])
-    assert [str(d.date()) for d in found] == ["2013-12-13", "2013-12-16", "2013-12-16"]
+    dates = bar_ends.session_dates("CMES", ["2013-12-13", "2013-12-15", "2013-12-16"])
+    assert [str(d.date()) for d in dates] == ["2013-12-13", "2013-12-16", "2013-12-16"]
 
 
 @pytest.mark.parametrize(
     ("check", "text", "message"),
     [
         (hours.sessions, "9-17", "should be hours such as 09:00-17:30"),
-        (hours.sessions, "09:00-25:00", "25:00 is no time of day"),
-        (hours.sessions, "09:00-12:00, 13:00-17:00", "one session a day, got 2"),
+        (hours.sessions, "09:00-25:00", "25:00 is not a time of day"),
+        (
+            hours.sessions,
+            "09:00-12:00, 13:00-17:00",
+            "one session a day, got 2 from .*; write the gap as a break",
+        ),
         (hours.sessions, "2024-01-01: 09:00-17:00, 2020-01-01: 09:00-18:00", "dates must ascend"),
         (hours.sessions, "2024-13-01: 09:00-17:00", "month must be in"),
-        (hours.breaks, "11:00-12:00, 11:30-13:00", "not overlap"),
-        (hours.breaks, "2020-01-01: none, 11:00-12:00", "`none` stands alone"),
-        (hours.daily_stamps, "settlement", "settlement and its time"),
+        (hours.breaks, "11:00-12:00, 11:30-13:00", "must not overlap"),
+        (hours.breaks, "2020-01-01: none, 11:00-12:00", "`none` cannot be combined with breaks"),
+        (hours.daily_stamps, "settlement", "settlement and a time"),
         (hours.daily_stamps, "first", "should be last, or settlement"),
     ],
 )
@@ -182,21 +186,21 @@ def bars(at, interval="1h", symbol="X"):
 clock = st.integers(0, 24 * 12 - 1).map(lambda n: n * 5)
 
 
-def written(minute):
+def hhmm(minute):
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 @st.composite
 def any_hours(draw):
     """Any session with up to two breaks anywhere, another one from a date on, and any settlement."""
-    first, second = (f"{written(draw(clock))}-{written(draw(clock))}" for _ in range(2))
+    first, second = (f"{hhmm(draw(clock))}-{hhmm(draw(clock))}" for _ in range(2))
     edges = sorted(draw(st.lists(clock, min_size=4, max_size=4, unique=True)))
-    pauses = [f"{written(a)}-{written(b)}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    pauses = [f"{hhmm(a)}-{hhmm(b)}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return Hours(
         draw(st.sampled_from(["XNYS", "CMES", "24/7", "24/5", "XHKG", "XBOM"])),
         session=draw(st.sampled_from(["", first, f"{first}, 2024-07-03: {second}", f"2024-07-03: {second}"])),
         breaks=draw(st.sampled_from(["", "none", pauses[0], ", ".join(pauses), f"2024-07-03: {pauses[1]}"])),
-        daily_stamp=draw(st.sampled_from(["", "last", f"settlement {written(draw(clock))}"])),
+        daily_stamp=draw(st.sampled_from(["", "last", f"settlement {hhmm(draw(clock))}"])),
         zone=draw(st.sampled_from(["", "America/New_York"])),
     )
 
@@ -207,15 +211,15 @@ LOW, HIGH = utc("2024-06-24"), utc("2024-07-12")
 @given(own=any_hours())
 @settings(max_examples=40, deadline=None)
 def test_sessions_follow_each_other_and_open_stretches_lie_within_them(own):
-    known = schedule.of(own)
-    assert (known.opens < known.closes).all()
-    assert (known.closes[:-1] <= known.opens[1:]).all()
-    assert (known.starts < known.ends).all()
-    assert (known.ends[:-1] <= known.starts[1:]).all()
-    session = np.searchsorted(known.closes, known.ends)
-    assert (known.opens[session] <= known.starts).all()
-    assert (known.ends <= known.closes[session]).all()
-    assert (np.diff(known.days) > np.timedelta64(0)).all()
+    timetable = schedule.of(own)
+    assert (timetable.opens < timetable.closes).all()
+    assert (timetable.closes[:-1] <= timetable.opens[1:]).all()
+    assert (timetable.starts < timetable.ends).all()
+    assert (timetable.ends[:-1] <= timetable.starts[1:]).all()
+    session = np.searchsorted(timetable.closes, timetable.ends)
+    assert (timetable.opens[session] <= timetable.starts).all()
+    assert (timetable.ends <= timetable.closes[session]).all()
+    assert (np.diff(timetable.days) > np.timedelta64(0)).all()
 
 
 @given(own=any_hours(), pair=st.sampled_from([("5m", "15m"), ("5m", "1h"), ("15m", "4h"), ("30m", "1d"), ("1h", "1w")]))
@@ -225,18 +229,19 @@ def test_whatever_the_hours_no_bar_is_invented_and_volume_adds_up(own, pair):
     at = bar_ends.bar_ends(own, fine, LOW, HIGH)
     raw = bars(at, fine).assign(close=np.arange(len(at)) + 1.0)
     raw = raw.assign(open=raw["close"] - 0.5, high=raw["close"] + 1, low=raw["close"] - 1)
-    made = resample.resample(raw, coarse, {"X": own}, HIGH)
-    Bars.validate(made)
-    wanted = bar_ends.bar_ends(own, coarse, LOW, HIGH)
-    assert set(made["ts"]) <= set(wanted)
-    assert made["ts"].is_monotonic_increasing
-    # from the first bar that is made on, every part is in exactly one bar, but those of the bar that is not over
-    if len(made):
-        begun = at > wanted[wanted.get_loc(made["ts"].iloc[0]) - 1] if made["ts"].iloc[0] != wanted[0] else at > LOW
-        inside = begun & (at <= made["ts"].iloc[-1])
-        assert made["volume"].sum() == inside.sum()
-        assert (made["high"] >= made[["open", "close", "low"]].max(axis=1)).all()
-        assert made["close"].tolist() == [raw["close"][at <= end].iloc[-1] for end in made["ts"]]
+    resampled = resample.resample(raw, coarse, {"X": own}, HIGH)
+    Bars.validate(resampled)
+    expected = bar_ends.bar_ends(own, coarse, LOW, HIGH)
+    assert set(resampled["ts"]) <= set(expected)
+    assert resampled["ts"].is_monotonic_increasing
+    # from the first resampled bar on, every part is in exactly one bar, except parts of the bar that is not over
+    if len(resampled):
+        first = expected.get_loc(resampled["ts"].iloc[0])
+        begun = at > (expected[first - 1] if first else LOW)
+        inside = begun & (at <= resampled["ts"].iloc[-1])
+        assert resampled["volume"].sum() == inside.sum()
+        assert (resampled["high"] >= resampled[["open", "close", "low"]].max(axis=1)).all()
+        assert resampled["close"].tolist() == [raw["close"][at <= end].iloc[-1] for end in resampled["ts"]]
 
 
 @given(own=any_hours(), interval=st.sampled_from(["5m", "1h", "4h", "1d", "1w"]), part=st.floats(0, 1))

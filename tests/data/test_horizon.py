@@ -79,7 +79,7 @@ def test_weekdays_after_the_end_are_sessions_of_regular_hours(name):
 
 def test_a_calendar_without_an_end_assumes_nothing():
     assert schedule.of("XNYS").named == len(schedule.of("XNYS").labels)
-    with pytest.raises(DataError, match="XNYS is known up to"):
+    with pytest.raises(DataError, match="XNYS ends at"):
         bar_ends.due("XNYS", "1d", datetime.now(UTC) + timedelta(days=800))
 
 

@@ -14,11 +14,11 @@ from alphapivot.calendar import expiry, hours
 from alphapivot.calendar.hours import Hours
 from alphapivot.config.sections.base import Day, Mapped, Positive, Section, Zone
 
-SessionText = Annotated[str, AfterValidator(hours.written(hours.sessions))]
-BreaksText = Annotated[str, AfterValidator(hours.written(hours.breaks))]
-StampText = Annotated[str, AfterValidator(hours.written(hours.daily_stamps))]
+SessionText = Annotated[str, AfterValidator(hours.validator(hours.sessions))]
+BreaksText = Annotated[str, AfterValidator(hours.validator(hours.breaks))]
+StampText = Annotated[str, AfterValidator(hours.validator(hours.daily_stamps))]
 Rule = Annotated[str, AfterValidator(expiry.rule)]
-RollFile = Annotated[str, AfterValidator(hours.written(expiry.roll_file))]
+RollFile = Annotated[str, AfterValidator(hours.validator(expiry.roll_file))]
 
 
 class Terms(Section):
