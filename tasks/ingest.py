@@ -115,7 +115,7 @@ def absorb(
     events, odd = actions.realise(found_events, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
     late = _late(judged.bars, known, newest) if backfill else {}
     higher, rolled = derive(hub, settings, judged.bars, instruments, until, splits, late)
-    parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.told(withdrawn)]
+    parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.withdrawal_issues(withdrawn)]
     found = pd.concat(parts, ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))

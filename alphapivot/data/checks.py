@@ -1,9 +1,9 @@
 """
-Quality gates: bars that are well formed, and yet too odd to be believed. Pure; thresholds are those of [quality].
+Implausible bars: well formed, but not credible next to their series. Pure; the thresholds are those of [quality].
 
-A bar far from what its series led to expect (wrong scale, split, spike) is quarantined. A series that has gone wrong
-(a gap, stale prices, no volume, spot and futures a day apart) halts: no entries in that instrument until it mends or a
-person accepts. Each bar is judged by those before it that passed, so that bars one by one fare as bars all at once.
+An implausible bar (wrong scale, split, spike) is quarantined. A series in a bad state (a gap, stale prices, no volume,
+spot and futures a day apart) is halted: no entries in that instrument until it recovers or an operator accepts it. Each
+bar is judged by the earlier bars that passed, so the result is the same bar by bar and all at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ HALTING = ("gap", "stale prices", "zero volume", "time-zone shift")
 
 
 def lookback(checks: Iterable[Quality]) -> int:
-    """How many bars before the first that is judged decide about it."""
-    return max(2 * own.window + 2 for own in checks)
+    """Number of bars before the first judged one that the checks need."""
+    return max(2 * thresholds.window + 2 for thresholds in checks)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """``issues``: a frame of Issues. ``passing``: (symbol, market, check) of the halting checks that now pass."""
+    """``issues``: Issues. ``passing``: (symbol, market, check) of the halting checks that pass now."""
 
     bars: pd.DataFrame  # the new Bars that may be stored
     issues: pd.DataFrame
@@ -52,66 +52,64 @@ def judge(
     past: frozenset[tuple[str, str]] = frozenset(),
 ) -> Judged:
     """
-    Divides ``new`` Bars into what may be stored and what is quarantined, and says which series should halt.
+    Split ``new`` Bars into bars to store and bars to quarantine, and find the series to halt.
 
     ``before``: stored Bars of the same series, ``lookback`` of them before the first new one, and those in between.
-    ``fronts``: symbol -> the contract that is traded: others of a futures market may be as thin as they like.
-    ``accepted``: (key columns, check_name) of what a person has accepted: it fails no more. ``past``: (symbol, market)
-    of series whose newest bars are stored and not among these: a gap of long ago halts nothing today, nor does its end.
+    ``fronts``: symbol -> the traded contract; other contracts of a futures market may be illiquid. ``accepted``: (key
+    columns, check_name) of bars that an operator has accepted: they no longer fail that check. ``past``: (symbol,
+    market) of series whose newest bars are stored and not in ``new``: an old gap neither halts nor reopens them today.
     """
-    kept, found, passing = [new.iloc[:0]], [], []
+    kept, rows, passing = [new.iloc[:0]], [], []
     both = pd.concat([before.assign(fresh=False), new.assign(fresh=True)], ignore_index=True)
     both = both.drop_duplicates(Bars.keys(), keep="last").sort_values(Bars.keys())
-    for own in dict.fromkeys(
-        checks[s] for s in new["symbol"].unique()
-    ):  # mostly one: thresholds are numbers, not columns
-        part = both[both["symbol"].map({s: c == own for s, c in checks.items()})].reset_index(drop=True)
+    for thresholds in dict.fromkeys(checks[s] for s in new["symbol"].unique()):  # usually a single one
+        part = both[both["symbol"].map({s: c == thresholds for s, c in checks.items()})].reset_index(drop=True)
         pardons = _pardons(part, accepted)
-        odd = list(outliers(part, instruments, own, pardons))
+        odd = list(outliers(part, instruments, thresholds, pardons))
         good = part.drop(index=[row for row, _, _ in odd]).reset_index(drop=True)
         states = [
             replace(state, lasting=None) if (state.symbol, state.market) in past else state
-            for state in _states(good, instruments, own, fronts, _pardons(good, accepted))
+            for state in _states(good, instruments, thresholds, fronts, _pardons(good, accepted))
         ]
         kept.append(good.loc[good["fresh"], Bars.columns()])
-        found += [_issue(part.loc[row], name, "quarantined", detail) for row, name, detail in odd]
+        rows += [_issue(part.loc[row], name, "quarantined", detail) for row, name, detail in odd]
         for state in states:
-            told = {r: d for r, d in state.rows.items() if good.loc[r, "fresh"] or r == state.lasting}
-            found += [
+            details = {r: d for r, d in state.rows.items() if good.loc[r, "fresh"] or r == state.lasting}
+            rows += [
                 _issue(good.loc[r], state.check, "halted" if r == state.lasting else "flagged", d)
-                for r, d in told.items()
+                for r, d in details.items()
             ]
         halted = {(s.symbol, s.market, s.check) for s in states if s.lasting is not None}
         series = good.loc[good["fresh"], ["symbol", "market"]].drop_duplicates().itertuples(index=False, name=None)
         passing += [(*s, c) for s in series if s not in past for c in HALTING if (*s, c) not in halted]
-    issues = pd.DataFrame(found, columns=Issues.columns())
+    issues = pd.DataFrame(rows, columns=Issues.columns())
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues}
     return Judged(pd.concat(kept, ignore_index=True), issues.astype(types), sorted(passing))
 
 
 def _pardons(part: pd.DataFrame, accepted: pd.DataFrame) -> Pardons:
-    """What a person has accepted, by its row in ``part``."""
-    found: dict[int, set[str]] = {}
+    """Row in ``part`` -> the checks that an operator has accepted for it."""
+    pardons: dict[int, set[str]] = {}
     if len(accepted):
         at = part[Bars.keys()].reset_index().merge(accepted, on=Bars.keys())
         for row, name in zip(at["index"], at["check_name"], strict=True):
-            found.setdefault(int(row), set()).add(name)
-    return found
+            pardons.setdefault(int(row), set()).add(name)
+    return pardons
 
 
 def as_text(bar: Any) -> str:
-    """A bar as JSON, for people and for ``tasks.verdict``."""
+    """A bar as JSON, for reports and for ``tasks.verdict``."""
     return json.dumps({c: None if pd.isna(bar[c]) else bar[c] for c in Bars.columns()}, default=str)
 
 
 def _issue(row: Any, check: str, outcome: str, detail: str) -> dict[str, Any]:
-    told = {"check_name": check, "outcome": outcome, "detail": detail, "bar": as_text(row), "source": row["source"]}
-    return {c: row[c] for c in Bars.keys()} | told  # noqa: SIM118 - a frame's keys
+    issue = {"check_name": check, "outcome": outcome, "detail": detail, "bar": as_text(row), "source": row["source"]}
+    return {c: row[c] for c in Bars.keys()} | issue  # noqa: SIM118 - a frame's keys
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a series has gone wrong (row -> detail), and the row of it that still stands, if one does."""
+    """Rows at which a series fails a check (row -> detail), and the row whose failure lasts to the end, or None."""
 
     check: str
     symbol: str
@@ -122,92 +120,96 @@ class _State:
 
 @dataclass(frozen=True)
 class _Traded:
-    """The bars of traded series, one series after the other, and what a person accepted of them."""
+    """The bars of the traded series, one series after the other, and the accepted checks."""
 
     bars: pd.DataFrame
-    first: Mask  # of its series
-    factor: Ints  # thresholds in bars are so many times larger within the day
+    first: Mask  # the first bar of its series
+    factor: Ints  # multiplies thresholds that count bars: above 1 for intraday bars
     pardons: Pardons
 
-    def states(self, check: str, at: Mask, lasts: Mask, tell: Callable[[int], str]) -> Iterator[_State]:
-        """``at``: where it went wrong. ``lasts``: where, having gone wrong there, it still is at the series' end."""
+    def states(self, check: str, at: Mask, lasts: Mask, detail: Callable[[int], str]) -> Iterator[_State]:
+        """``at``: the bars that fail. ``lasts``: the bars from which a failure lasts to the end of the series."""
         series = np.cumsum(self.first)
         rows = self.bars.index.to_numpy()
-        where = [int(i) for i in np.flatnonzero(at) if check not in self.pardons.get(int(rows[i]), ())]
-        for number in dict.fromkeys(int(series[i]) for i in where):
-            own = [i for i in where if series[i] == number]
-            bar = self.bars.iloc[own[-1]]
-            lasting = int(rows[own[-1]]) if lasts[own[-1]] else None
-            yield _State(check, bar["symbol"], bar["market"], {int(rows[i]): tell(i) for i in own}, lasting)
+        failures = [int(i) for i in np.flatnonzero(at) if check not in self.pardons.get(int(rows[i]), ())]
+        for number in dict.fromkeys(int(series[i]) for i in failures):
+            positions = [i for i in failures if series[i] == number]
+            bar = self.bars.iloc[positions[-1]]
+            lasting = int(rows[positions[-1]]) if lasts[positions[-1]] else None
+            yield _State(check, bar["symbol"], bar["market"], {int(rows[i]): detail(i) for i in positions}, lasting)
 
 
 def _states(
-    good: pd.DataFrame, instruments: Mapping[str, Instrument], own: Quality, fronts: Mapping[str, str], pardons: Pardons
+    good: pd.DataFrame,
+    instruments: Mapping[str, Instrument],
+    thresholds: Quality,
+    fronts: Mapping[str, str],
+    pardons: Pardons,
 ) -> Iterator[_State]:
-    """Of each traded series what has gone wrong with it; what a person accepted is left out."""
+    """The failed checks of each traded series, without the accepted ones."""
     bars = good[(good["contract"] == "") | (good["contract"] == good["symbol"].map(fronts))]
     if bars.empty:
         return
-    factor = np.where(bars["interval"].isin(["1d", "1w"]), 1, own.intraday)
+    factor = np.where(bars["interval"].isin(["1d", "1w"]), 1, thresholds.intraday)
     traded = _Traded(bars, ~bars.duplicated(SERIES).to_numpy(), factor, pardons)
-    if own.gap_bars:
-        yield from _gaps(traded, instruments, own)
+    if thresholds.gap_bars:
+        yield from _gaps(traded, instruments, thresholds)
     prices = bars[list(PRICES)].to_numpy()
     same = ((prices == np.roll(prices, 1, axis=0)) | np.isnan(prices)).all(axis=1) & ~traded.first
-    told = "unchanged for {} bars, close {:g}; is the feed alive?"
-    yield from _runs(traded, "stale prices", same, own.stale_bars, told)
-    told = "no volume for {} bars, close {:g}; is it still traded?"
-    yield from _runs(traded, "zero volume", (bars["volume"] == 0).to_numpy(), own.zero_volume_bars, told)
-    if own.shift:
-        yield from _shifts(bars[bars["interval"] == "1d"], own, pardons)
+    text = "unchanged for {} bars, close {:g}; is the feed alive?"
+    yield from _runs(traded, "stale prices", same, thresholds.stale_bars, text)
+    text = "no volume for {} bars, close {:g}; is it still traded?"
+    yield from _runs(traded, "zero volume", (bars["volume"] == 0).to_numpy(), thresholds.zero_volume_bars, text)
+    if thresholds.shift:
+        yield from _shifts(bars[bars["interval"] == "1d"], thresholds, pardons)
 
 
-def _gaps(traded: _Traded, instruments: Mapping[str, Instrument], own: Quality) -> Iterator[_State]:
-    """A gap lasts as long as the window on which scores stand holds it."""
+def _gaps(traded: _Traded, instruments: Mapping[str, Instrument], thresholds: Quality) -> Iterator[_State]:
+    """A gap halts as long as it lies within the window of the checks."""
     missing = _missing_bars(traded, instruments)
 
-    def tell(i: int) -> str:
+    def detail(i: int) -> str:
         since, until, interval = (
             traded.bars["ts"].iloc[i - 1],
             traded.bars["ts"].iloc[i],
             traded.bars["interval"].iloc[i],
         )
         days = f"--from {since:%Y-%m-%d} --to {until + pd.Timedelta(days=1):%Y-%m-%d}"
-        what = f"{missing[i]} bars of {interval} are missing after {since:%Y-%m-%d %H:%M}"
-        return f"{what}; `alphapivot ingest {days}` asks again"
+        gap = f"{missing[i]} bars of {interval} are missing after {since:%Y-%m-%d %H:%M}"
+        return f"{gap}; `alphapivot ingest {days}` requests them again"
 
     yield from traded.states(
-        "gap", missing >= own.gap_bars * traded.factor, _bars_to_come(traded.first) < own.window, tell
+        "gap", missing >= thresholds.gap_bars * traded.factor, _bars_to_come(traded.first) < thresholds.window, detail
     )
 
 
-def _runs(traded: _Traded, check: str, true: Mask, count: int, told: str) -> Iterator[_State]:
-    """Runs of ``count`` bars and more are told at their ``count``-th, and last while the newest bar belongs to them."""
+def _runs(traded: _Traded, check: str, true: Mask, count: int, text: str) -> Iterator[_State]:
+    """Runs of at least ``count`` bars, reported at bar ``count``; they last while the newest bar belongs to them."""
     if not count:
         return
     length, to_come = _run_lengths(true, traded.first), _bars_to_come(traded.first)
     at_end, counts = length[np.arange(len(length)) + to_come], count * traded.factor
     close = traded.bars["close"].to_numpy()
     lasts = at_end - length == to_come
-    yield from traded.states(check, length == counts, lasts, lambda i: told.format(counts[i], close[i]))
+    yield from traded.states(check, length == counts, lasts, lambda i: text.format(counts[i], close[i]))
 
 
 def _run_lengths(true: Mask, first: Mask) -> Ints:
-    """How many in a row up to each are true, begun anew in each series."""
+    """The number of true values in a row up to each bar, counted within each series."""
     at = np.arange(len(true))
     broken = np.maximum.accumulate(np.where(~true, at, np.where(first, at - 1, -1)))
     return at - broken
 
 
 def _bars_to_come(first: Mask) -> Ints:
-    """How many bars its series has after each."""
+    """The number of bars after each bar in its series."""
     ends = np.append(np.flatnonzero(first)[1:], len(first))
     to_come: Ints = ends[np.cumsum(first) - 1] - 1 - np.arange(len(first))
     return to_come
 
 
 def _missing_bars(traded: _Traded, instruments: Mapping[str, Instrument]) -> Ints:
-    """How many of the calendar's bars are missing between each bar and the one before it."""
+    """The number of the calendar's bars missing between each bar and the one before it."""
     place = np.zeros(len(traded.bars), dtype=np.int64)
     of = {symbol: i.hours for symbol, i in instruments.items()}
     ts = pd.DatetimeIndex(traded.bars["ts"])
@@ -217,18 +219,18 @@ def _missing_bars(traded: _Traded, instruments: Mapping[str, Instrument]) -> Int
     return np.where(traded.first, 0, place - np.roll(place, 1) - 1)
 
 
-def _shifts(daily: pd.DataFrame, own: Quality, pardons: Pardons) -> Iterator[_State]:
+def _shifts(daily: pd.DataFrame, thresholds: Quality, pardons: Pardons) -> Iterator[_State]:
     """
-    Are spot and futures a day apart? Joined by calendar day, their returns should agree best on the same day.
+    Spot and futures stamped a day apart: joined by calendar day, their returns should correlate best on the same day.
 
-    Told where it begins: correlations over twice the window's days, on the same day against one day off.
+    Reported where it begins; correlations are over twice the window's days, on the same day and one day off.
     """
     day = daily["ts"].dt.floor("D")
     both = daily.assign(day=day, row=daily.index).drop_duplicates(["symbol", "market", "day"], keep="last")
     spot, futures = (both.loc[both["market"] == m, ["symbol", "day", "close", "row"]] for m in ("spot", "futures"))
     joined = spot.merge(futures, on=["symbol", "day"], suffixes=("", "_futures"))
     for symbol, pair in joined.groupby("symbol"):
-        span = 2 * own.window
+        span = 2 * thresholds.window
         if len(pair) <= span:
             continue
         a, b = (
@@ -237,19 +239,20 @@ def _shifts(daily: pd.DataFrame, own: Quality, pardons: Pardons) -> Iterator[_St
         )
         same, later, earlier = (_correlation(a, _moved(b, k), span) for k in (0, 1, -1))
         apart = np.fmax(later, earlier)
-        wrong = apart > same + own.shift
+        wrong = apart > same + thresholds.shift
         rows = pair["row"].to_numpy()
         begins = np.flatnonzero(wrong & ~np.append(False, wrong[:-1]))
-        told = {
-            int(rows[i]): f"over {span} days spot agrees with futures better a day apart (correlation {apart[i]:.2f}) "
-            f"than on the same day ({same[i]:.2f}); the stamps of one may be in another time zone, or name the day "
-            "before: see zone and stamp of its feed, daily_stamp of the instrument"
+        details = {
+            int(rows[i]): f"over {span} days spot correlates with futures better a day apart ({apart[i]:.2f}) "
+            f"than on the same day ({same[i]:.2f}); one of them may have stamps in another time zone, or of the day "
+            "before: check zone and stamp of its feed, and daily_stamp of the instrument"
             for i in begins
             if "time-zone shift" not in pardons.get(int(rows[i]), ())
         }
-        if told:
-            begun = int(rows[begins[-1]])
-            yield _State("time-zone shift", str(symbol), "spot", told, begun if wrong[-1] and begun in told else None)
+        if details:
+            last = int(rows[begins[-1]])
+            lasting = last if wrong[-1] and last in details else None
+            yield _State("time-zone shift", str(symbol), "spot", details, lasting)
 
 
 def _moved(values: Floats, by: int) -> Floats:
@@ -261,16 +264,16 @@ def _moved(values: Floats, by: int) -> Floats:
 
 
 def _correlation(a: Floats, b: Floats, span: int) -> Floats:
-    """Pearson's, over the ``span`` values up to each (NaN before them); pairs with a missing one are left out."""
-    known = ~(np.isnan(a) | np.isnan(b))
-    x, y = np.where(known, a, 0.0), np.where(known, b, 0.0)
+    """Pearson's, over the ``span`` values up to each (NaN before them); pairs with a missing value are skipped."""
+    both = ~(np.isnan(a) | np.isnan(b))
+    x, y = np.where(both, a, 0.0), np.where(both, b, 0.0)
 
     def rolling(values: Floats) -> Floats:
         total = np.append(0.0, np.cumsum(values))
         return np.append(np.full(span - 1, np.nan), total[span:] - total[:-span])
 
-    n, sx, sy = rolling(known.astype(float)), rolling(x), rolling(y)
+    n, sx, sy = rolling(both.astype(float)), rolling(x), rolling(y)
     with np.errstate(invalid="ignore", divide="ignore"):
         covariance = rolling(x * y) - sx * sy / n
-        found: Floats = covariance / np.sqrt((rolling(x * x) - sx**2 / n) * (rolling(y * y) - sy**2 / n))
-    return found
+        correlation: Floats = covariance / np.sqrt((rolling(x * x) - sx**2 / n) * (rolling(y * y) - sy**2 / n))
+    return correlation

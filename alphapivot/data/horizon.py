@@ -1,8 +1,8 @@
 """
-How far the instruments' calendars are known: who takes no entries any more, and who will not soon.
+Where the instruments' calendars end: which instruments take no more entries, now or soon.
 
-What ``calendar.schedule`` assumes after a calendar's last session is good enough to look after what is open, and
-never for a new risk.
+The sessions that ``calendar.schedule`` assumes after a calendar's last one are good enough to manage open trades, but
+not to open new ones.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.instrument import Instrument
 
-WARNED = timedelta(days=62)  # ahead: a release of exchange_calendars may take some weeks
+WARNED = timedelta(days=62)  # ahead of the end: a release of exchange_calendars may take some weeks
 CODE = "calendar_ended"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """A calendar that ends soon or has ended: its last known session, and the instruments that it concerns."""
+    """A calendar that ends soon or has ended: its last session, and its instruments."""
 
     calendar: str
     last: date
@@ -38,20 +38,20 @@ class Ending:
 
     def __str__(self) -> str:
         names = ", ".join(self.symbols[:5]) + (", ..." if len(self.symbols) > 5 else "")
-        found = f"calendar {self.calendar} ({names}) is known to {self.last}"
-        what = (
-            "no entries are made there; open trades are still protected and exited, on assumed weekday sessions"
+        effect = (
+            "no new entries; open trades are still protected and exited, on assumed weekday sessions"
             if self.ended
-            else "after it no entries are made there"
+            else "no new entries after that"
         )
-        return f"{found}: {what}. Upgrade its source: .venv/bin/pip install --upgrade exchange_calendars"
+        upgrade = ".venv/bin/pip install --upgrade exchange_calendars"
+        return f"calendar {self.calendar} ({names}) ends on {self.last}: {effect}. Upgrade it: {upgrade}"
 
 
 def closed(instruments: Mapping[str, Instrument], at: datetime) -> dict[str, str]:
-    """symbol -> why it takes no entry at ``at``: no later session of its calendar is known."""
+    """symbol -> reason, for those that take no entry at ``at`` because their calendar has ended."""
     ends = {symbol: end(i.hours) for symbol, i in instruments.items()}
     return {
-        symbol: f"{CODE}: {instruments[symbol].calendar} is known to {last}"
+        symbol: f"{CODE}: {instruments[symbol].calendar} ended on {last}"
         for symbol, (closes, last) in ends.items()
         if at >= closes
     }
@@ -59,20 +59,20 @@ def closed(instruments: Mapping[str, Instrument], at: datetime) -> dict[str, str
 
 @lru_cache
 def end(calendar: Calendar) -> tuple[datetime, date]:
-    """When the last session that the calendar names closes, and its date."""
-    known = schedule.of(calendar)
-    closes, label = (pd.Timestamp(column[known.named - 1]) for column in (known.closes, known.labels))
+    """The close of the last session that the calendar names, and its date."""
+    timetable = schedule.of(calendar)
+    closes, label = (pd.Timestamp(column[timetable.named - 1]) for column in (timetable.closes, timetable.labels))
     return closes.tz_localize("UTC").to_pydatetime(), label.date()
 
 
 def endings(instruments: Iterable[Instrument], at: datetime) -> list[Ending]:
-    """The calendars that end within two months of ``at``, or have ended, the first one first."""
+    """The calendars that end within two months of ``at`` or have ended, earliest first."""
     symbols: dict[str, list[str]] = defaultdict(list)
     for instrument in instruments:
         symbols[instrument.calendar].append(instrument.symbol)
     ends = sorted((*end(name), name) for name in symbols)
     return [
-        Ending(name, last, tuple(sorted(symbols[name])), ended=at >= closes)
+        Ending(calendar=name, last=last, symbols=tuple(sorted(symbols[name])), ended=at >= closes)
         for closes, last, name in ends
         if at >= closes - WARNED
     ]

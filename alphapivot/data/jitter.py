@@ -1,4 +1,4 @@
-"""Vendors' noise: what differs from the stored bar by less than anyone could trade on is no restatement. Pure."""
+"""Vendor noise: a difference from the stored bar that is too small to trade on is not a restatement. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def settled(
     new: pd.DataFrame, stored: pd.DataFrame, instruments: Mapping[str, Instrument], checks: Mapping[str, Quality]
 ) -> pd.DataFrame:
     """
-    ``new`` Bars, with the stored prices where all four differ from them by at most ``price_noise`` ticks.
+    ``new`` Bars, with the stored prices where all four differ by at most ``price_noise`` ticks.
 
-    Volume and open interest are taken as they come. Only a stored bar of the same source is compared.
+    Volume and open interest are taken from ``new``. Only stored bars of the same source are compared.
     """
     if new.empty or stored.empty:
         return new
@@ -31,7 +31,7 @@ def settled(
     ticks = {s: float(i.tick) * checks[s].price_noise for s, i in instruments.items()}
     allowed = new["symbol"].map(ticks).to_numpy(float)[:, None]
     both_missing = np.isnan(old) & np.isnan(prices)
-    # a tick's fraction of a double: half of 0.01 is not exactly that between two prices
+    # floats: the difference of two prices half a tick apart is not exactly half a tick
     near = both_missing | (np.abs(old - prices) <= allowed * (1 + 1e-9) + 1e-12 * np.abs(prices))
     same = near.all(axis=1) & ~np.isnan(old).all(axis=1)
     return new.assign(**{name: np.where(same, old[:, k], prices[:, k]) for k, name in enumerate(PRICES)})

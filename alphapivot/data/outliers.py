@@ -1,8 +1,8 @@
 """
-Single bars that cannot be believed: a wrong scale, a split that is not adjusted, a spike. Pure.
+Single implausible bars: a wrong scale, an unadjusted split, a spike. Pure.
 
-Each bar is judged by those of its series before it that passed. Vectors find the first suspects of all series at once;
-only from a suspect on is a series walked bar by bar, until what it looks back on holds no quarantined bar any more.
+Each bar is judged by the earlier bars of its series that passed. Vectorised checks find the first suspects of all
+series at once; a series is then walked bar by bar only from a suspect on, until its lookback holds no quarantined bar.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.screen import Quality
 
 DAY = 86_400_000_000  # microseconds
-BREAK = 4 * DAY  # no market rests longer, and a longer gap makes no move more likely
+BREAK = 4 * DAY  # no market closes for longer, and a longer gap makes no move more likely
 NORMAL = 1.4826  # a normal distribution's standard deviation over its median absolute value
-LEVEL, FEWEST_LEVELS = 20, 3  # bars whose median close is the usual price
-FEWEST = 20  # changes from which something can be said of the next
+LEVEL, FEWEST_LEVELS = 20, 3  # bars whose median close is the usual price: at most, at least
+FEWEST = 20  # changes needed to judge the next one
 RATIOS = np.array([1.5, 2, 3, 4, 5, 7, 8, 10, 20])
 SPLITS = np.concatenate([RATIOS, 1 / RATIOS])
-CALM = 0.001  # share of a price: in a market that hardly moves, a smaller change is none
+CALM = 0.001  # share of a price: floor of the usual change, for markets that hardly move
 SCALES = np.array([0.01, 0.1, 10, 100])
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Pardons = Mapping[int, set[str]]  # row -> the checks that a person has accepted for it
+Pardons = Mapping[int, set[str]]  # row -> the checks that an operator has accepted for it
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class _Columns:
     """The bars of many series, one after the other."""
 
     ts: Ints  # microseconds
-    width: Ints  # microseconds, of a bar within the day; a longer one knows no nights
+    width: Ints  # microseconds, of an intraday bar; BREAK for longer ones, which nights do not interrupt
     open: Floats
     close: Floats
-    first: Mask  # of its series
+    first: Mask  # the first bar of its series
     fresh: Mask
-    partner: Floats  # what the other market did over the same time, as a share; NaN where nobody knows
-    floor: Floats  # a tick: a smaller change is none
+    partner: Floats  # return of the other market over the same time; NaN where unknown
+    floor: Floats  # a tick: the smallest change that counts
     spot: Mask
     positive: Mask
 
 
 def outliers(
-    part: pd.DataFrame, instruments: Mapping[str, Instrument], own: Quality, pardons: Pardons
+    part: pd.DataFrame, instruments: Mapping[str, Instrument], thresholds: Quality, pardons: Pardons
 ) -> Iterator[tuple[int, str, str]]:
-    """(row, check, detail) of the fresh bars that cannot be believed."""
+    """(row, check, detail) of the implausible fresh bars."""
     widths = {i: int(bar_ends.width(i) / timedelta(microseconds=1)) for i in part["interval"].unique()}
     widths = {i: width if width < DAY else BREAK for i, width in widths.items()}
     bars = _Columns(
@@ -73,61 +73,62 @@ def outliers(
         spot=(part["market"] == "spot").to_numpy(),
         positive=~part["symbol"].isin([s for s, i in instruments.items() if i.allow_nonpositive]).to_numpy(),
     )
-    suspects = np.flatnonzero(_suspicious(bars, own) & bars.fresh)
+    suspects = np.flatnonzero(_suspicious(bars, thresholds) & bars.fresh)
     ends = np.append(np.flatnonzero(bars.first), len(part))
     for begin, end in pairwise(ends):
         inside = suspects[np.searchsorted(suspects, begin) : np.searchsorted(suspects, end)]
         if len(inside):
-            yield from _walk(bars, range(begin, end), inside, own, pardons)
+            yield from _walk(bars, range(begin, end), inside, thresholds, pardons)
 
 
-def _suspicious(bars: _Columns, own: Quality) -> Mask:
-    """Which bars fail if all before them were good, and neither partner nor person speaks for them?"""
+def _suspicious(bars: _Columns, thresholds: Quality) -> Mask:
+    """The bars that fail if all earlier bars pass, without regard to the other market and to accepted bars."""
     before = np.where(bars.first, np.nan, np.roll(bars.close, 1))
     change = _change(before, bars.close, bars.ts - np.roll(bars.ts, 1), bars.width, bars.positive)
-    usual = _median_before(change, bars.first, own.window, FEWEST)
+    usual = _median_before(change, bars.first, thresholds.window, FEWEST)
     level = _median_before(bars.close, bars.first, LEVEL, FEWEST_LEVELS)
     with np.errstate(invalid="ignore", divide="ignore"):
         floor = np.where(bars.positive, np.maximum(bars.floor / before, CALM), bars.floor)
-        bad = (change / (NORMAL * np.maximum(usual, floor)) > own.spike_z) & (own.spike_z > 0)
-        bad |= _near(bars.close / level, SCALES, own.scale) & bars.positive
+        bad = (change / (NORMAL * np.maximum(usual, floor)) > thresholds.spike_z) & (thresholds.spike_z > 0)
+        bad |= _near(bars.close / level, SCALES, thresholds.scale) & bars.positive
         jump = np.where(np.isnan(bars.open), bars.close, bars.open) / before
-        bad |= _near(jump, SPLITS, own.split) & bars.positive & bars.spot
+        bad |= _near(jump, SPLITS, thresholds.split) & bars.positive & bars.spot
     return np.asarray(bad, dtype=bool)
 
 
 def _median_before(values: Floats, first: Mask, window: int, fewest: int) -> Floats:
-    """The median of the up to ``window`` values before each, in its own series: they are set apart by missing ones."""
+    """The median of up to ``window`` values before each, within its series."""
+    # ``window`` missing values between two series keep them apart
     at = np.arange(len(values)) + np.cumsum(first) * window
     apart = np.full(int(at[-1]) + 1 if len(at) else 0, np.nan)
     apart[at] = values
-    found: Floats = pd.Series(apart).rolling(window, min_periods=fewest).median().shift().to_numpy()[at]
-    return found
+    medians: Floats = pd.Series(apart).rolling(window, min_periods=fewest).median().shift().to_numpy()[at]
+    return medians
 
 
 def _near(ratio: Any, targets: Floats, tolerance: float) -> Mask:
-    """Is the ratio within the tolerance of a target, on a logarithmic scale? A tolerance of 0 turns the check off."""
+    """True where a ratio is within the tolerance of a target, on a log scale. A tolerance of 0 turns the check off."""
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.abs(np.log(np.asarray(ratio, dtype=float))[..., None] - np.log(targets))
     return np.asarray((distance < tolerance).any(axis=-1), dtype=bool)
 
 
 def _walk(
-    bars: _Columns, rows: range, suspects: Ints, own: Quality, pardons: Pardons
+    bars: _Columns, rows: range, suspects: Ints, thresholds: Quality, pardons: Pardons
 ) -> Iterator[tuple[int, str, str]]:
-    """One series from its first suspect on, bar by bar, each judged by those before it that passed."""
-    memory = max(own.window, LEVEL) + 1
+    """Walk one series from its first suspect on, each bar judged by the earlier ones that passed."""
+    memory = max(thresholds.window, LEVEL) + 1
     last_bad, at = -1, int(suspects[0])
     kept: list[int] = list(range(max(rows.start, at - memory), at))
     while at < rows.stop:
-        if at - last_bad > memory or last_bad < 0:  # what is remembered is what the vectors saw: on to the next suspect
+        if at - last_bad > memory or last_bad < 0:  # the lookback is the one of the vectors: skip to the next suspect
             following = suspects[suspects >= at]
             if not len(following):
                 return
             if following[0] > at:
                 at = int(following[0])
                 kept = list(range(max(rows.start, at - memory), at))
-        wrong = _wrong(bars, at, kept, own) if bars.fresh[at] and kept else None
+        wrong = _wrong(bars, at, kept, thresholds) if bars.fresh[at] and kept else None
         if wrong and wrong[0] not in pardons.get(at, ()):
             yield at, *wrong
             last_bad = at
@@ -138,59 +139,60 @@ def _walk(
 
 def _change(before: Any, after: Any, elapsed: Any, width: Any, positive: Any) -> Any:
     """
-    How far from one close to the next, as a share of it (prices that may be negative: in points).
+    The absolute change from one close to the next, as a share of the first (in points where prices may be negative).
 
-    Over a night without bars a random walk goes further, by the square root of the time.
+    Scaled by the square root of the time, since a random walk goes further over a night without bars.
     """
     bars = np.clip(elapsed, width, BREAK) / width
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.abs(after - before) / np.sqrt(bars) / np.where(positive, before, 1)
 
 
-def _wrong(bars: _Columns, at: int, kept: list[int], own: Quality) -> tuple[str, str] | None:
+def _wrong(bars: _Columns, at: int, kept: list[int], thresholds: Quality) -> tuple[str, str] | None:
     close, previous, partner = bars.close[at], bars.close[kept[-1]], bars.partner[at]
     if previous and partner * (close - previous) > 0 and abs(partner) >= abs(close / previous - 1) / 2:
-        return None  # the other market went there too
+        return None  # the other market moved too
     level = float(np.median(bars.close[kept[-LEVEL:]]))
-    if len(kept) >= FEWEST_LEVELS and bars.positive[at] and _near(close / level, SCALES, own.scale):
+    if len(kept) >= FEWEST_LEVELS and bars.positive[at] and _near(close / level, SCALES, thresholds.scale):
         times = SCALES[int(np.abs(np.log(SCALES) - np.log(close / level)).argmin())]
-        return "wrong scale", f"close {close:g} is {times:g} times the usual {level:g}; expected one scale for all"
+        return "wrong scale", f"close {close:g} is {times:g} times the usual {level:g}; expected the same scale"
     begins = close if np.isnan(bars.open[at]) else bars.open[at]
-    if bars.positive[at] and bars.spot[at] and _near(begins / previous, SPLITS, own.split):
+    if bars.positive[at] and bars.spot[at] and _near(begins / previous, SPLITS, thresholds.split):
         ratio = f"{begins / previous:.3g}"
-        return "split", f"it begins at {ratio} times the close before, {previous:g}; a split that is not adjusted?"
-    rows = np.array([*kept[-own.window - 1 :], at])
+        return "split", f"it starts at {ratio} times the previous close, {previous:g}; an unadjusted split?"
+    rows = np.array([*kept[-thresholds.window - 1 :], at])
     from_, to = rows[:-1], rows[1:]
     changes = _change(
         bars.close[from_], bars.close[to], bars.ts[to] - bars.ts[from_], bars.width[to], bars.positive[to]
     )
-    if own.spike_z and len(changes) > FEWEST:
+    if thresholds.spike_z and len(changes) > FEWEST:
         floor = max(bars.floor[at] / previous, CALM) if bars.positive[at] else bars.floor[at]
         z = float(changes[-1] / (NORMAL * max(float(np.median(changes[:-1])), floor)))
-        if z > own.spike_z:
-            return "spike", f"{previous:g} to {close:g} is a robust z-score of {z:.0f}, allowed {own.spike_z:g}"
+        if z > thresholds.spike_z:
+            return "spike", f"{previous:g} to {close:g} is a robust z-score of {z:.0f}, allowed {thresholds.spike_z:g}"
     return None
 
 
 def _partner_changes(part: pd.DataFrame) -> Floats:
-    """For each bar what the symbol's other market did over the same time, as a share; NaN where nobody knows."""
-    found = np.full(len(part), np.nan)
+    """For each bar the return of the symbol's other market over the same time; NaN where unknown."""
+    changes = np.full(len(part), np.nan)
     bars = part[[*SERIES, "ts", "close"]].reset_index(names="row")
     bars["start"] = bars.groupby(SERIES)["ts"].shift()
     for interval, same in bars.groupby("interval"):
         for market, other in (("spot", "futures"), ("futures", "spot")):
-            mine = same[(same["market"] == market) & same["start"].notna()].sort_values("ts")
-            theirs = same.loc[same["market"] == other, ["symbol", "contract", "ts", "close"]].sort_values("ts")
-            if mine.empty or theirs.empty:
+            own_bars = same[(same["market"] == market) & same["start"].notna()].sort_values("ts")
+            partner_bars = same.loc[same["market"] == other, ["symbol", "contract", "ts", "close"]].sort_values("ts")
+            if own_bars.empty or partner_bars.empty:
                 continue
-            how: dict[str, Any] = {
+            merge: dict[str, Any] = {
                 "by": "symbol",
                 "direction": "nearest",
                 "tolerance": bar_ends.width(str(interval)) / 2,
             }
-            after = pd.merge_asof(mine, theirs, on="ts", suffixes=("", "_after"), **how).sort_values("start")
-            theirs = theirs.rename(columns={"ts": "start"})
-            whole = pd.merge_asof(after, theirs, on="start", suffixes=("", "_before"), **how)
+            after = pd.merge_asof(own_bars, partner_bars, on="ts", suffixes=("", "_after"), **merge)
+            after = after.sort_values("start")
+            partner_bars = partner_bars.rename(columns={"ts": "start"})
+            whole = pd.merge_asof(after, partner_bars, on="start", suffixes=("", "_before"), **merge)
             change = whole["close_after"] / whole["close_before"] - 1
-            found[whole["row"]] = change.where(whole["contract_after"] == whole["contract_before"])
-    return found
+            changes[whole["row"]] = change.where(whole["contract_after"] == whole["contract_before"])
+    return changes

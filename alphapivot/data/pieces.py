@@ -1,4 +1,4 @@
-"""A long time cut into what one provider gives at once and one transaction writes at once. Pure."""
+"""A backfill split into pieces that a provider serves in one request and one transaction writes. Pure."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.feeds.base import Limit
 
-TICKERS = 25  # in one piece at most
-BARS = 200_000  # of one piece at most, were the markets always open: what bounds the memory
+TICKERS = 25  # at most in one piece
+BARS = 200_000  # at most in one piece, if markets never closed: bounds the memory
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Bars of some instruments, in all their markets, complete in (since, until]."""
+    """A request for bars of some instruments, in all their markets, complete in (since, until]."""
 
     feed: str
     symbols: tuple[str, ...]
     since: datetime
     until: datetime
-    last: bool  # of these symbols
+    last: bool  # the last piece of these symbols
 
 
 def plan(
     settings: Settings, limits: Mapping[str, Mapping[str, Limit]], start: datetime, end: datetime, now: datetime
 ) -> tuple[list[Piece], list[str]]:
     """
-    The pieces of a backfill, for each batch of instruments in order of time; and what cannot be had, in sentences.
+    The pieces of a backfill, chronological for each batch of instruments; and notes on what the feed cannot deliver.
 
-    ``limits``: feed -> interval -> what its provider gives, seen from ``now``.
+    ``limits``: feed -> interval -> the provider's limits as of ``now``.
     """
     batches: dict[tuple[str, tuple[str, ...]], list[Instrument]] = {}
     for _, instrument in sorted(settings.instruments.items()):
@@ -45,15 +45,15 @@ def plan(
     pieces: list[Piece] = []
     notes: list[str] = []
     for (feed, intervals), instruments in batches.items():
-        known = [limits[feed][i] for i in dict.fromkeys(intervals) if i in limits[feed]]
-        begin = max([start, *(now - limit.reach for limit in known if limit.reach)])
+        feed_limits = [limits[feed][i] for i in dict.fromkeys(intervals) if i in limits[feed]]
+        begin = max([start, *(now - limit.reach for limit in feed_limits if limit.reach)])
         if begin > start:
             names = ", ".join(i.symbol for i in instruments)
-            notes.append(f"{feed} gives {', '.join(dict.fromkeys(intervals))} only from {begin:%Y-%m-%d} on: {names}")
+            notes.append(f"{feed} has {', '.join(dict.fromkeys(intervals))} bars only from {begin:%Y-%m-%d}: {names}")
         a_day = sum(DAY / bar_ends.width(i) for i in intervals)  # bars of one instrument
-        asked = min([limit.request for limit in known if limit.request], default=None)
-        count = min(TICKERS, max(int(BARS / (a_day * (asked or DAY) / DAY)), 1))
-        span = asked or max(BARS / (a_day * count) * DAY, DAY)
+        request = min([limit.request for limit in feed_limits if limit.request], default=None)
+        count = min(TICKERS, max(int(BARS / (a_day * (request or DAY) / DAY)), 1))
+        span = request or max(BARS / (a_day * count) * DAY, DAY)
         for k in range(0, len(instruments), count):
             symbols = tuple(i.symbol for i in instruments[k : k + count])
             since = begin

@@ -1,4 +1,4 @@
-"""Bars of a higher timeframe from finer ones."""
+"""Resampling of bars to a higher timeframe."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def resample(
     """
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
 
-    Only bars that ended by ``until`` and have parts: none is invented. Volumes add up, open interest is the last
-    part's; what one part does not know (its volume; its open, high and low) the whole does not know. The first bar of a
-    series is left out unless its parts begin where it begins, so a window should reach back one coarse bar further than
-    what is wanted of it. A part that comes late restates its bar: the caller resamples again from there.
+    Only bars that ended by ``until`` and have parts. A part belongs to the first bar end at or after its own end.
+    Volumes are summed, open interest is the last part's; a value missing in one part (volume; open, high and low) is
+    missing in the whole. The first bar of a series is left out unless its parts begin where it begins, so pass one
+    coarse bar more than you need. A late part restates its bar: the caller resamples again from there.
 
-    A bar with a split within it (``splits``: rows of Actions) is in shares as they are at its end.
+    A bar with a split within it (``splits``: rows of Actions) is in shares as of its end.
 
     ``calendars``: symbol -> calendar or hours. Raises ConfigError where an interval of ``bars`` does not divide
     ``interval``.
     """
     for fine in bars["interval"].unique():
         if fine == interval or not divides(fine, interval):
-            raise ConfigError(f"bars of {fine} cannot be resampled to {interval}: it is no whole multiple of {fine}")
+            raise ConfigError(f"bars of {fine} cannot be resampled to {interval}: not a whole multiple of {fine}")
     if bars.empty:
         return Bars.empty()
     bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
@@ -64,7 +64,7 @@ def resample(
         column["volume"] = column["volume"] * scale
     high = np.maximum.reduceat(column["high"], starts)
     first = bars.loc[starts, ["symbol", "market", "contract"]]
-    made: pd.DataFrame = first.assign(
+    coarse: pd.DataFrame = first.assign(
         interval=interval,
         ts=aware(ends[starts]),
         open=np.where(np.isnan(high), np.nan, column["open"][starts]),
@@ -75,14 +75,14 @@ def resample(
         open_interest=column["open_interest"][last],
         source="resampled",
     )
-    made = made[whole & (ends[starts] <= naive(until))]
-    return made.reset_index(drop=True)
+    coarse = coarse[whole & (ends[starts] <= naive(until))]
+    return coarse.reset_index(drop=True)
 
 
 def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
-    """For each part that ends at ``ts``: when the first part of its coarse bar ends, and when the coarse bar ends."""
+    """For each part that ends at ``ts``: the end of its coarse bar's first part, and the end of the coarse bar."""
     opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
-    # ten sessions to either side there is the end of a week, whatever the holidays
+    # ten sessions to either side always include the end of a week, whatever the holidays
     low = opens[max(int(np.searchsorted(closes, ts.min())) - 10, 0)]
     high = closes[min(int(np.searchsorted(closes, ts.max())) + 10, len(closes) - 1)]
     ends = np.append(ends_between(calendar, coarse, low, high), np.datetime64("NaT"))

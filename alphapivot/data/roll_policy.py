@@ -1,4 +1,4 @@
-"""How one symbol's contracts roll: the terms of its section, and the files of rolls that it names, read."""
+"""How one symbol's contracts roll: the terms of its section, and the contents of the roll files that it names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """How one symbol's contracts roll: its terms from config.ini, and the files of rolls that it names, read."""
+    """How one symbol's contracts roll."""
 
     by: str = "open_interest"  # or volume, or calendar
     before: int = 0  # sessions
@@ -33,39 +33,39 @@ class Policy:
     first_notice: str | None = None
     last_trade_dates: Mapping[str, str] = field(default_factory=dict)
     first_notice_dates: Mapping[str, str] = field(default_factory=dict)
-    # the contract to be in after the session that ended at each instant, as could be known then; ascending
+    # from the roll files: the contract to hold after the session that ended at each instant, as known then; ascending
     wanted: pd.Series[str] | None = None
 
     def ends(self, contracts: Sequence[str], months: Sequence[int]) -> npt.NDArray[np.datetime64]:
-        """The date of each contract's first notice or last trade, whichever comes first; NaT where neither is known."""
-        found = np.full(len(contracts), NEVER, dtype="datetime64[D]")
-        for text, dates in (
+        """The earlier of each contract's first notice and last trade dates; NaT where neither is known."""
+        dates = np.full(len(contracts), NEVER, dtype="datetime64[D]")
+        for text, named_dates in (
             (self.last_trade, self.last_trade_dates),
             (self.first_notice, self.first_notice_dates),
         ):
             for n, (contract, month) in enumerate(zip(contracts, months, strict=True)):
-                if contract in dates:
-                    found[n] = np.fmin(found[n], np.datetime64(dates[contract], "D"))
+                if contract in named_dates:
+                    dates[n] = np.fmin(dates[n], np.datetime64(named_dates[contract], "D"))
                 elif text is not None:
-                    found[n] = np.fmin(found[n], day(text, month, self.calendar))
-        return found
+                    dates[n] = np.fmin(dates[n], day(text, month, self.calendar))
+        return dates
 
     def deadlines(self, contracts: Sequence[str], months: Sequence[int]) -> Instants:
-        """The end of the last session on which leaving each contract may be decided; NaT where there is none."""
-        known = schedule.of(self.calendar)
+        """The end of the last session on which rolling out of each contract may be decided; NaT without a deadline."""
+        timetable = schedule.of(self.calendar)
         ends = self.ends(contracts, months).astype("datetime64[us]")
-        at = np.searchsorted(known.labels, ends, "right") - 1 - self.before
-        inside = ~np.isnat(ends) & (ends <= known.labels[-1]) & (at >= 0)
-        return np.where(inside, known.days[np.where(inside, at, 0)], NEVER)
+        at = np.searchsorted(timetable.labels, ends, "right") - 1 - self.before
+        inside = ~np.isnat(ends) & (ends <= timetable.labels[-1]) & (at >= 0)
+        return np.where(inside, timetable.days[np.where(inside, at, 0)], NEVER)
 
 
 def policy(instrument: Instrument, feed: object) -> Policy:
-    """What ``instrument`` says of its rolls; its files stand under the root of its ``feed``, a section [feed.*]."""
+    """The roll policy of ``instrument``; its roll files are below the root of ``feed``, the section of its feed."""
     wanted = None
     if instrument.roll_calendar or instrument.roll_followed:
         if not hasattr(feed, "root"):
             raise ConfigError(
-                f"[instrument.{instrument.symbol}] roll_calendar and roll_followed name files, but its feed has none"
+                f"[instrument.{instrument.symbol}] roll_calendar and roll_followed need a feed of kind files"
             )
         wanted = _wanted(instrument, feed)  # type: ignore[arg-type]
     return Policy(
@@ -82,29 +82,29 @@ def policy(instrument: Instrument, feed: object) -> Policy:
 
 def _wanted(instrument: Instrument, feed: FilesFeed) -> pd.Series[str]:
     """
-    The published rolls to their end, then the contract that the source itself took for the front one.
+    The published rolls up to the last one, then the contract that the source itself used as the front one.
 
-    A published roll is known before it comes: it is decided on the last session that ended by its stamp. What a source
-    took is known only when its session is over.
+    A published roll is known in advance: it is decided on the last session that ended by its stamp. The source's front
+    contract is known only after its session.
     """
-    known = schedule.of(instrument.hours)
+    timetable = schedule.of(instrument.hours)
     parts: list[pd.Series[str]] = []
     if instrument.roll_calendar:
         stamps, contracts = _read(instrument, "roll_calendar", feed)
-        at = np.searchsorted(known.days, bar_ends.naive(stamps.tz_localize(feed.zone)), "right") - 1
-        parts.append(contracts.set_axis(bar_ends.aware(known.days[at])))
+        at = np.searchsorted(timetable.days, bar_ends.naive(stamps.tz_localize(feed.zone)), "right") - 1
+        parts.append(contracts.set_axis(bar_ends.aware(timetable.days[at])))
     if instrument.roll_followed:
         stamps, contracts = _read(instrument, "roll_followed", feed)
         ends = bar_ends.session_closes(instrument.hours, bar_ends.session_dates(instrument.hours, stamps))
         table = contracts.set_axis(ends)
         table = table[~table.index.duplicated(keep="last")]
         parts.append(table[table.index > parts[0].index[-1]] if parts else table)
-    found: pd.Series[str] = pd.concat(parts)
-    return found[(found != found.shift()).to_numpy()]
+    wanted: pd.Series[str] = pd.concat(parts)
+    return wanted[(wanted != wanted.shift()).to_numpy()]
 
 
 def _read(instrument: Instrument, key: str, feed: FilesFeed) -> tuple[pd.DatetimeIndex, pd.Series[str]]:
-    """A file's stamps, ascending, and its contracts."""
+    """The timestamps of a roll file, ascending, and its contracts."""
     name, ts, contract = roll_file(getattr(instrument, key))
     path, place = Path(feed.root, name), f"[instrument.{instrument.symbol}] {key}"
     try:

@@ -1,4 +1,4 @@
-"""From new daily bars of futures contracts to the rolls that they decide: what the step of ingestion calls."""
+"""From new daily bars of futures contracts to the rolls that they decide: part of the ingestion step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Rolled:
-    """``rolls`` to write, ``doubts`` about them, and ``withdrawn``: rolls (their keys) that are none any more."""
+    """``rolls`` to write, ``doubts`` about them (Issues), and ``withdrawn``: rolls (their keys) to remove."""
 
     rolls: pd.DataFrame
     doubts: pd.DataFrame
@@ -37,13 +37,12 @@ def roll(
     late: Mapping[str, pd.Timestamp],
 ) -> Rolled:
     """
-    The rolls that the new bars ``daily`` (of 1d; those without a contract pass by) decide.
+    The rolls that the new 1d bars ``daily`` decide; bars without a contract are ignored.
 
-    Decides on the sessions of new bars only: what was decided, or not, on an earlier one was known since. Spreads and
-    doubts look back further, to what is stored.
+    Only sessions of new bars decide: earlier decisions stay. Spreads and doubts also use stored bars.
 
-    ``late``: symbol -> the instant of the first bar that came after later ones had been decided upon, as in a backfill
-    of older years. From there on that symbol's rolls are decided again, as if its bars had come in order.
+    ``late``: symbol -> the instant of its first bar that arrived after decisions on later bars, as in a backfill of
+    older years. From there on that symbol's rolls are decided again, as if its bars had arrived in order.
     """
     daily = daily[daily["contract"] != ""]
     if daily.empty:
@@ -68,12 +67,12 @@ def roll(
     if len(in_order):
         last = stored.rolls(database, symbols, until=until, known_at=None)
         decide(in_order, last, in_order.groupby("symbol")["ts"].min(), until)
-    begun = series.first_contracts(database, list(late))
+    first_bars = series.first_contracts(database, list(late))
     for symbol, first in late.items():
         held = stored.rolls(database, [symbol], until=EVER, known_at=None)
-        kept = held[held["ts"] < first] if begun.get(symbol, first) < first else held[:0]
+        kept = held[held["ts"] < first] if first_bars.get(symbol, first) < first else held[:0]
         decide(daily[daily["symbol"] == symbol], kept, pd.Series({symbol: first}), EVER)
         stale = held[held["ts"] > kept["ts"].max()] if len(kept) else held
         gone.append(stale[~stale["ts"].isin(new[-1]["ts"])])
-    made, told, left = (pd.concat(parts, ignore_index=True) for parts in (new, doubts, gone))
-    return Rolled(made, told, left)
+    new_rolls, issues, withdrawn = (pd.concat(parts, ignore_index=True) for parts in (new, doubts, gone))
+    return Rolled(new_rolls, issues, withdrawn)

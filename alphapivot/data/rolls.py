@@ -1,12 +1,12 @@
 """
-Which futures contract is the front one, and prices that join the contracts without a jump. Pure.
+Which futures contract is the front one, and back-adjusted prices without jumps between contracts. Pure.
 
-A roll is decided on one session's data and holds for the bars after it: by open interest, by volume, or by calendar;
-at the latest so many sessions before the contract's first notice or last trade. It never goes back.
-adjusted = raw + offset is anchored at the first contract, so that no later roll changes a price that was seen before.
+A roll is decided on one session's data and applies to the bars after it: by open interest, by volume, or by calendar,
+at the latest a set number of sessions before the contract's first notice or last trade. It is never reversed.
+adjusted = raw + offset is anchored at the first contract, so that no later roll changes an earlier price.
 
-A vendor's continuous ticker, such as Yahoo's ES=F, has no contracts: nothing here applies to it. Yahoo joins the
-contracts as they are, unadjusted, so that its history jumps at each roll by the spread, which no position ever earned.
+A vendor's continuous series, such as Yahoo's ES=F, has no contracts: nothing here applies to it. Yahoo joins the
+contracts unadjusted, so its history jumps at each roll by the spread, which no position ever earned.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
 MONTHS = "FGHJKMNQUVXZ"  # the exchanges' letters for January to December
 BEGINNING = pd.Timestamp("1970-01-01", tz="UTC")
-LOOKBACK = pd.Timedelta(days=30)  # a spread that is older says nothing of today's
+LOOKBACK = pd.Timedelta(days=30)  # older spreads are not used
 NONE: Mapping[str, Policy] = MappingProxyType({})
 Floats = npt.NDArray[np.float64]
 
 
 def expiry_month(contract: str, listed: datetime) -> int:
     """
-    The month that a contract's id (``SP500-2026H``, ``ESZ3``, ``ESZ23``, ``ES_201312``) names: 12 * year + month - 1.
+    The month in a contract's id (``SP500-2026H``, ``ESZ3``, ``ESZ23``, ``ES_201312``): 12 * year + month - 1.
 
     A year of one or two digits is the first such year whose month is not over when the contract is ``listed`` (its
-    first bar). Raises DataError for an id that names no month.
+    first bar). Raises DataError for an id without a month.
     """
-    if found := re.search(rf"(\d{{4}})([{MONTHS}])$", contract):
-        return int(found[1]) * 12 + MONTHS.index(found[2])
-    if found := re.search(r"(?<!\d)(\d{4})(0[1-9]|1[0-2])(\d{2})?$", contract):
-        return int(found[1]) * 12 + int(found[2]) - 1
-    if found := re.search(rf"([{MONTHS}])(\d{{1,2}}|\d{{4}})$", contract):
-        month, year, century = MONTHS.index(found[1]), int(found[2]), 10 ** len(found[2])
+    if match := re.search(rf"(\d{{4}})([{MONTHS}])$", contract):
+        return int(match[1]) * 12 + MONTHS.index(match[2])
+    if match := re.search(r"(?<!\d)(\d{4})(0[1-9]|1[0-2])(\d{2})?$", contract):
+        return int(match[1]) * 12 + int(match[2]) - 1
+    if match := re.search(rf"([{MONTHS}])(\d{{1,2}}|\d{{4}})$", contract):
+        month, year, century = MONTHS.index(match[1]), int(match[2]), 10 ** len(match[2])
         now = listed.year * 12 + listed.month - 1
         year += (listed.year // century) * century if century < 10_000 else 0
         return (year if year * 12 + month >= now else year + century) * 12 + month
     raise DataError(
-        f"contract {contract!r} names no month; expected an id such as SP500-2026H, ESZ3, ESZ23 or ES_201312"
+        f"contract {contract!r} has no month in its id; expected an id such as SP500-2026H, ESZ3, ESZ23 or ES_201312"
     )
 
 
@@ -66,23 +66,23 @@ def decide(
     """
     The rolls that ``bars`` decide after those in ``last``: new rows of Rolls, sorted by (symbol, ts).
 
-    ``bars``: daily Bars of all futures contracts (resample intraday ones first; others than 1d are an error), from
-    LOOKBACK before the first session that is to decide. ``last``: the rolls so far, or each symbol's newest, or none:
+    ``bars``: daily Bars of all futures contracts (resample intraday ones first; DataError for other intervals), from
+    LOOKBACK before the first session that may decide. ``last``: the rolls so far, or each symbol's newest, or none:
     then a symbol's first contract is at offset 0, from 1970 on. ``policies``: symbol -> how it rolls; by open interest
-    where it has none. ``since``: symbol -> the first session that may decide; any after its last roll when absent.
+    when absent. ``since``: symbol -> the first session that may decide; any after its last roll when absent.
 
-    By open interest or volume, the front contract gives way on a session to the later one that has most of it, if that
-    is more than its own and both have a close, which makes the spread. By calendar, and at the latest on its deadline,
-    it gives way to the nearest later one whose own deadline is not over (or to the one that the calendar names); if the
-    two have no close on that session, the spread is that of the last session on which they had, no longer than LOOKBACK
-    ago. Where there is none the roll waits: ``doubts`` says so.
+    By open interest or volume, the front contract rolls on a session to the later contract that has most of it, if that
+    is more than its own and both have a close, which gives the spread. By calendar, and at the latest on its deadline,
+    it rolls to the nearest later contract whose own deadline is not over (or to the one that the calendar names); if
+    they have no common close on that session, the spread is that of their last common session within LOOKBACK. Without
+    one the roll waits, and ``doubts`` reports it.
     """
-    found: list[tuple[str, pd.Timestamp, str, str, float, float]] = []
+    new_rolls: list[tuple[str, pd.Timestamp, str, str, float, float]] = []
     for market in _markets(bars, policies):
         begin = None if since is None else since.get(market.symbol)
-        found += _decide_one(market, last[last["symbol"] == market.symbol].sort_values("ts"), begin)
+        new_rolls += _decide_one(market, last[last["symbol"] == market.symbol].sort_values("ts"), begin)
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in ("symbol", "ts", "contract", "previous")}
-    return pd.DataFrame(found, columns=Rolls.columns()).astype(types | {"spread": float, "offset": float})
+    return pd.DataFrame(new_rolls, columns=Rolls.columns()).astype(types | {"spread": float, "offset": float})
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +97,17 @@ class _Market:
     volume: Floats
     interest: Floats
     deadlines: pd.DatetimeIndex  # of the contracts
-    wanted: npt.NDArray[np.int64]  # for each session the column that a calendar names, -1 where it names none
+    wanted: npt.NDArray[np.int64]  # for each session the column of the contract that a roll file names, -1: none
 
     def together(self, day: int, front: int) -> npt.NDArray[np.int64]:
-        """For each contract the newest session up to ``day`` on which it and the front one had a close; -1: none."""
+        """For each contract the last session up to ``day`` on which it and the front one had a close; -1: none."""
         lately = int(self.sessions.searchsorted(self.sessions[day] - LOOKBACK))
         closed = ~np.isnan(self.close[lately : day + 1])
         common = closed & closed[:, [front]]
         return np.where(common.any(axis=0), day - common[::-1].argmax(axis=0), -1)
 
     def forced(self, front: int) -> npt.NDArray[np.bool_]:
-        """The sessions on which the front contract must be left, whatever its volume."""
+        """True for the sessions on which the front contract must be rolled, whatever its volume."""
         late = self.sessions >= self.deadlines[front]
         if self.policy.by == "calendar" and self.policy.wanted is not None:
             return np.asarray(late | (self.wanted > front))
@@ -152,21 +152,21 @@ def _decide_one(
         t = int(sessions.searchsorted(newest["ts"], "right"))
         t = t if since is None else max(t, int(sessions.searchsorted(since)))
     while front + 1 < len(contracts):
-        rolls = [found for found in (_led(market, front, t), _left(market, front, t)) if found is not None]
+        rolls = [roll for roll in (_led(market, front, t), _left(market, front, t)) if roll is not None]
         if not rolls:
             return
-        t, following, spread = min(rolls)  # of the same session the one that open interest or volume decides
+        t, following, spread = min(rolls)  # the earlier session; on the same one, open interest or volume decides
         offset -= spread
         yield market.symbol, sessions[t], contracts[following], contracts[front], spread, offset
         front, t = following, t + 1
 
 
 def _led(market: _Market, front: int, t: int) -> tuple[int, int, float] | None:
-    """From session t on, when a later contract leads: (session, contract, spread)."""
+    """The first session from t on with a later contract in the lead: (session, contract, spread), or None."""
     if market.policy.by == "calendar":
         return None
     close, volume, interest = market.close[t:], market.volume[t:], market.interest[t:]
-    # a row for each session from t on, a column for each later contract that closed together with the front one
+    # a row for each session from t on, a column for each later contract; NaN unless the front one closed too
     both = np.where(np.isnan(close[:, [front]]), np.nan, close[:, front + 1 :])
     known = ~np.isnan(interest[:, front]) & (~np.isnan(interest[:, front + 1 :]) & ~np.isnan(both)).any(axis=1)
     if market.policy.by == "volume":
@@ -182,7 +182,7 @@ def _led(market: _Market, front: int, t: int) -> tuple[int, int, float] | None:
 
 
 def _left(market: _Market, front: int, t: int) -> tuple[int, int, float] | None:
-    """From session t on, when the front contract must be left and can be: (session, contract, spread)."""
+    """The first session from t on with a forced roll that is possible: (session, contract, spread), or None."""
     later = np.arange(len(market.contracts)) > front
     for day in (t + np.flatnonzero(market.forced(front)[t:])).tolist():
         common = market.together(day, front)
@@ -198,8 +198,8 @@ def _left(market: _Market, front: int, t: int) -> tuple[int, int, float] | None:
 
 def _first(market: _Market) -> int:
     """
-    The contract to begin with: by calendar the one that it names, or the nearest whose deadline is not over; else the
-    one with most open interest (or volume); the nearest where neither is known. Each among those with a close.
+    The first front contract, among those with a close: by calendar the one that it names, or the nearest whose deadline
+    is not over; else the one with most open interest (or volume); the nearest where neither is known.
     """
     traded = ~np.isnan(market.close[0])
     alive = traded & ~np.asarray(market.sessions[0] >= market.deadlines)
@@ -217,24 +217,27 @@ def _first(market: _Market) -> int:
 
 def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: Mapping[str, Policy]) -> pd.DataFrame:
     """
-    What a person should see of the ``new`` rolls that ``bars`` and ``last`` (as for ``decide``) decided, as Issues.
+    Issues about the ``new`` rolls that ``bars`` and ``last`` (as for ``decide``) decided.
 
-    *roll undecidable*: by calendar or deadline, where volume was known and on no session of LOOKBACK did the new
-    contract lead. *roll impossible*: the front contract's time is over, and none has lately closed together with it.
+    *roll undecidable*: rolled by calendar or deadline, volume is known, and the new contract led on no session within
+    LOOKBACK. *roll impossible*: the front contract is past its deadline, and no later one had a common close with it.
     """
-    found: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for market in _markets(bars, policies):
-        own, before = (rolls[rolls["symbol"] == market.symbol].sort_values("ts") for rolls in (new, last))
+        new_rolls, before = (rolls[rolls["symbol"] == market.symbol].sort_values("ts") for rolls in (new, last))
         index = {contract: n for n, contract in enumerate(market.contracts)}
         for row, previous, contract in zip(
-            market.sessions.get_indexer(pd.DatetimeIndex(own["ts"])), own["previous"], own["contract"], strict=True
+            market.sessions.get_indexer(pd.DatetimeIndex(new_rolls["ts"])),
+            new_rolls["previous"],
+            new_rolls["contract"],
+            strict=True,
         ):
             if row >= 0 and previous in index and contract in index:
-                found += _undecidable(market, index[previous], index[contract], int(row))
-        newest = pd.concat([before["contract"], own["contract"]]).tail(1)
+                rows += _undecidable(market, index[previous], index[contract], int(row))
+        newest = pd.concat([before["contract"], new_rolls["contract"]]).tail(1)
         for contract in newest[newest.isin(list(index))]:
-            found += _impossible(market, index[contract])
-    issues = pd.DataFrame(found, columns=Issues.columns())
+            rows += _impossible(market, index[contract])
+    issues = pd.DataFrame(rows, columns=Issues.columns())
     return issues.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues})
 
 
@@ -252,7 +255,7 @@ def _undecidable(market: _Market, front: int, later: int, row: int) -> Iterator[
         a,
         market.sessions[row],
         "roll undecidable",
-        f"on none of {common} common sessions did {b} trade more than {a}; rolled by its date on "
+        f"{b} traded more than {a} on none of {common} common sessions; rolled by date on "
         f"{market.sessions[row]:%Y-%m-%d}, at the spread of {spread_of:%Y-%m-%d}",
     )
 
@@ -266,8 +269,8 @@ def _impossible(market: _Market, front: int) -> Iterator[tuple[object, ...]]:
             contract,
             since,
             "roll impossible",
-            f"{contract} should be left since {since:%Y-%m-%d}, but within {LOOKBACK.days} days no later contract had "
-            "a close together with it; bring its bars, or name the roll in roll_calendar",
+            f"{contract} is due to roll since {since:%Y-%m-%d}, but no later contract had a close on the same session "
+            f"within {LOOKBACK.days} days; load its bars, or give the roll in roll_calendar",
         )
 
 
@@ -277,20 +280,20 @@ def _issue(market: _Market, contract: str, ts: pd.Timestamp, check: str, detail:
 
 def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:
     """
-    Bars of what was the front contract at their time, prices adjusted, and the ``offset``: adjusted = raw + offset.
+    Bars of the front contract of their time with adjusted prices, and the ``offset``: adjusted = raw + offset.
 
-    Spot, and a vendor's continuous ticker (no contract), pass as they are with offset 0. Any interval; sorted by
-    (symbol, market, interval, ts). A bar of a contract that is not the front one is not part of the answer, nor are a
-    symbol's contracts where no roll was decided. Columns: those of ``bars`` and offset; prices may be negative.
+    Spot, and a vendor's continuous series (no contract), are unchanged with offset 0. Any interval; sorted by (symbol,
+    market, interval, ts). Bars of other contracts are left out, and all contracts of a symbol without rolls. Columns:
+    those of ``bars`` and offset; prices may be negative.
     """
     order = ("symbol", "market", "interval")
     if not (bars["contract"] != "").any():
         return ordered(bars.assign(offset=0.0), *order)
     front = rolls[["symbol", "ts", "contract", "offset"]].rename(columns={"contract": "front"}).sort_values("ts")
-    # a roll holds for the bars after it, not for the one that decided it
+    # a roll applies to the bars after it, not to the one that decided it
     joined = pd.merge_asof(bars.sort_values("ts"), front, on="ts", by="symbol", allow_exact_matches=False)
-    alone = joined["contract"] == ""
-    kept = joined[alone | (joined["contract"] == joined["front"])]
-    offset = kept["offset"].where(kept["contract"] != "", 0.0)
-    prices = {p: kept[p] + offset for p in PRICES if p in kept}
-    return ordered(kept.assign(offset=offset, **prices)[[*bars.columns, "offset"]], *order)
+    uncontracted = joined["contract"] == ""
+    front_bars = joined[uncontracted | (joined["contract"] == joined["front"])]
+    offset = front_bars["offset"].where(front_bars["contract"] != "", 0.0)
+    prices = {p: front_bars[p] + offset for p in PRICES if p in front_bars}
+    return ordered(front_bars.assign(offset=offset, **prices)[[*bars.columns, "offset"]], *order)

@@ -1,8 +1,8 @@
 """
-Screening: raw bars in, clean Bars and Issues out. Pure; nothing is dropped, mended or guessed.
+Screening: raw bars in, clean Bars and Issues out. Pure; nothing is dropped, repaired or guessed.
 
-A bar that cannot be true is quarantined with its reason; one that is odd passes and is flagged. Of bars that came more
-than once and agree one passes, flagged; where they differ nobody knows which is right, and all are quarantined.
+An invalid bar is quarantined with its reason; an odd one passes and is flagged. Identical duplicates: one is kept and
+flagged. Conflicting duplicates: all are quarantined.
 """
 
 from __future__ import annotations
@@ -36,50 +36,50 @@ Row = dict[str, Any]
 class Screened:
     """``len(raw) == len(bars) + quarantined + collapsed``: every row is in one of the three."""
 
-    bars: pd.DataFrame  # Bars, in the order they came
+    bars: pd.DataFrame  # Bars, in the order of the raw ones
     issues: pd.DataFrame  # Issues
-    quarantined: int  # rows that stand only in ``issues``
-    collapsed: int  # further copies of a bar that passed
+    quarantined: int  # rows kept only in ``issues``
+    collapsed: int  # extra copies of a bar that passed
 
 
 def screen(raw: pd.DataFrame, instruments: Mapping[str, Instrument], *, now: datetime) -> Screened:
     """
-    Divides a feed's raw bars into what can be stored and what a person should look at.
+    Split a feed's raw bars into Bars to store and Issues to review.
 
-    ``raw`` has the columns ``alphapivot.feeds.RAW``; prices and volumes may be text. Raises DataError for a symbol that
-    no instrument has and for a missing instant: there a feed broke its promise.
+    ``raw`` has the columns ``alphapivot.feeds.base.RAW``; prices and volumes may be text. Raises DataError for an
+    unknown symbol and for a missing or naive instant: the feed is broken then.
     """
     if raw.empty:
         return Screened(Bars.empty(), Issues.empty(), 0, 0)
     raw = raw.reset_index(drop=True)
-    _hold_promises(raw, instruments)
+    _require_known_and_aware(raw, instruments)
     numbers = pd.DataFrame({c: pd.to_numeric(raw[c], errors="coerce").astype(float) for c in VALUES})
 
-    twice = raw.duplicated(KEYS, keep=False)
-    words = raw[VALUES].where(numbers.isna() & ~_missing(raw)).add_suffix(" text")
-    shown = pd.concat([raw[KEYS], numbers, words], axis=1)[twice]
-    group = shown.groupby(KEYS, sort=False).ngroup()
-    copy = shown.duplicated()
+    repeated = raw.duplicated(KEYS, keep=False)
+    texts = raw[VALUES].where(numbers.isna() & ~_missing(raw)).add_suffix(" text")
+    copies = pd.concat([raw[KEYS], numbers, texts], axis=1)[repeated]
+    group = copies.groupby(KEYS, sort=False).ngroup()
+    copy = copies.duplicated()
     differs = (~copy).groupby(group).transform("sum") > 1
     in_doubt, spare = np.zeros(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
-    in_doubt[shown.index[differs]] = True
-    spare[shown.index[copy & ~differs]] = True
-    found = [
-        _duplicates(raw, group[differs], "quarantined", "bars came for one instant and differ; expected one"),
-        _duplicates(raw, group[~differs], "flagged", "identical bars came for one instant; one was kept"),
+    in_doubt[copies.index[differs]] = True
+    spare[copies.index[copy & ~differs]] = True
+    issue_rows = [
+        _duplicates(raw, group[differs], "quarantined", "conflicting bars for one instant; expected one"),
+        _duplicates(raw, group[~differs], "flagged", "identical bars for one instant; one was kept"),
     ]
 
     bad = in_doubt.copy()
     for check in _checks(raw, numbers, instruments, now):
         failed = check.failed & ~in_doubt & ~spare
-        found.append(_issues(raw, failed, check))
+        issue_rows.append(_issues(raw, failed, check))
         if check.outcome == "quarantined":
             bad |= failed
     bars = pd.concat([raw[KEYS], numbers, raw[["source"]]], axis=1)[~bad & ~spare].reset_index(drop=True)
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in [*KEYS, "source"]}
-    issues = pd.DataFrame([row for rows in found for row in rows], columns=Issues.columns())
+    issues = pd.DataFrame([row for rows in issue_rows for row in rows], columns=Issues.columns())
     issues = issues.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues})
-    # a row may be bad beside its spare copies: those are in the same issue
+    # a bar may fail a check and have spare copies: they are in the same issue
     return Screened(bars.astype(types), issues, int(bad.sum()), int(spare.sum()))
 
 
@@ -88,13 +88,13 @@ class Check:
     name: str
     outcome: str  # "quarantined" or "flagged"
     failed: Mask
-    detail: Callable[[Row], str]  # what, got, expected, of a row that failed
+    detail: Callable[[Row], str]  # what, got, expected, for a row that failed
 
 
 def _checks(
     raw: pd.DataFrame, numbers: pd.DataFrame, instruments: Mapping[str, Instrument], now: datetime
 ) -> list[Check]:
-    """Every check, over all rows at once; comparisons with a missing number are false."""
+    """All checks, each over all rows at once; comparisons with a missing number are false."""
     missing = _missing(raw)
     text = numbers.isna() & ~missing
     o, h, low, c = (numbers[name].to_numpy() for name in PRICES)
@@ -120,14 +120,14 @@ def _checks(
             "missing close",
             "quarantined",
             missing["close"].to_numpy(),
-            lambda _: "there is no close; expected one for every bar",
+            lambda _: "close is missing; expected one for every bar",
         ),
         Check(
             "missing price",
             "quarantined",
             (absent.any(axis=1) & ~absent.all(axis=1)).to_numpy(),
             lambda row: (
-                f"there is no {_names(row, _is_missing, ('open', 'high', 'low'))}; expected all of open, high "
+                f"missing {_names(row, _is_missing, ('open', 'high', 'low'))}; expected all of open, high "
                 "and low, or none for a close-only series"
             ),
         ),
@@ -162,15 +162,16 @@ def _checks(
             "future bar",
             "quarantined",
             late,
-            lambda row: f"the bar ends at {row['ts']}, after now, {pd.Timestamp(now)}; expected a bar that is complete",
+            lambda row: f"the bar ends at {row['ts']}, after now, {pd.Timestamp(now)}; expected a complete bar",
         ),
         Check(
             "no session",
             "quarantined",
             idle,
             lambda row: (
-                f"a day's bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
-                "if it is the evening that begins the next one, [feed.*] join = yes of a files feed joins the two"
+                f"a daily bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
+                "if it is the evening part of the next session, join = yes in the [feed.*] section (kind files) merges "
+                "the two"
             ),
         ),
         Check(
@@ -178,45 +179,45 @@ def _checks(
             "flagged",
             off & ~idle,
             lambda row: (
-                f"the bar ends at {row['ts']}, where no bar of {row['interval']} ends in calendar "
+                f"the bar ends at {row['ts']}, which is not the end of a {row['interval']} bar in calendar "
                 f"{instruments[row['symbol']].hours}"
             ),
         ),
     ]
 
 
-def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
-    """Which of the bars that are ``asked`` about do not end where a bar of their calendar ends?"""
+def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], chosen: Mask) -> Mask:
+    """True for the ``chosen`` bars that do not end at a bar end of their calendar."""
     off = np.zeros(len(raw), dtype=bool)
     ts = pd.DatetimeIndex(raw["ts"])
-    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
-    for (calendar, interval), rows in bar_ends.rows_by_calendar(raw[asked], of).items():
-        at = np.flatnonzero(asked)[rows]
+    hours = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    for (calendar, interval), rows in bar_ends.rows_by_calendar(raw[chosen], hours).items():
+        at = np.flatnonzero(chosen)[rows]
         off[at] = bar_ends.due(calendar, interval, ts[at]) != ts[at]
     return off
 
 
-def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], asked: Mask) -> Mask:
-    """Which of the daily bars that are ``asked`` about ended on a day without a session, as Sunday evening's do?"""
-    found = np.zeros(len(raw), dtype=bool)
-    daily = asked & (raw["interval"] == "1d").to_numpy()
+def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], chosen: Mask) -> Mask:
+    """True for the ``chosen`` daily bars that end on a day without a session, such as a Sunday evening."""
+    sessionless = np.zeros(len(raw), dtype=bool)
+    daily = chosen & (raw["interval"] == "1d").to_numpy()
     ts = pd.DatetimeIndex(raw["ts"])
-    of = {symbol: instrument.hours for symbol, instrument in instruments.items()}
-    for (calendar, _), rows in bar_ends.rows_by_calendar(raw[daily], of).items():
+    hours = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    for (calendar, _), rows in bar_ends.rows_by_calendar(raw[daily], hours).items():
         at = np.flatnonzero(daily)[rows]
-        found[at] = ~bar_ends.has_session(calendar, ts[at])
-    return found
+        sessionless[at] = ~bar_ends.has_session(calendar, ts[at])
+    return sessionless
 
 
-def _hold_promises(raw: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
+def _require_known_and_aware(raw: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
     unknown = sorted(set(raw["symbol"].unique()) - set(instruments))
     if unknown:
         near = difflib.get_close_matches(unknown[0], instruments, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise DataError(f"bars of {', '.join(unknown)} came, but config.ini has no such [instrument.*]{meant}")
+        raise DataError(f"got bars of {', '.join(unknown)}, but config.ini has no such [instrument.*]{meant}")
     if not isinstance(raw["ts"].dtype, pd.DatetimeTZDtype) or raw["ts"].isna().any():
-        got = "some without an instant" if raw["ts"].isna().any() else f"ts as {raw['ts'].dtype}"
-        raise DataError(f"bars of {raw['source'].iloc[0]} came with {got}; expected an aware UTC instant in each")
+        got = "no ts in some rows" if raw["ts"].isna().any() else f"ts as {raw['ts'].dtype}"
+        raise DataError(f"bars of {raw['source'].iloc[0]}: got {got}; expected an aware UTC instant in each row")
 
 
 def _issues(raw: pd.DataFrame, failed: Mask, check: Check) -> list[Row]:
@@ -224,12 +225,12 @@ def _issues(raw: pd.DataFrame, failed: Mask, check: Check) -> list[Row]:
 
 
 def _duplicates(raw: pd.DataFrame, group: pd.Series[int], outcome: str, detail: str) -> list[Row]:
-    """One issue for each instant that came more than once."""
-    made = []
+    """One issue for each duplicated instant."""
+    issues = []
     for index in group.groupby(group).indices.values():
         rows = _rows(raw.loc[group.index[index]])
-        made.append(_issue(rows, "duplicate", outcome, f"{len(rows)} {detail}"))
-    return made
+        issues.append(_issue(rows, "duplicate", outcome, f"{len(rows)} {detail}"))
+    return issues
 
 
 def _issue(rows: list[Row], check: str, outcome: str, detail: str) -> Row:

@@ -1,4 +1,4 @@
-"""When contracts must be left: exchanges' published last days, deadlines in sessions, and files of rolls."""
+"""When contracts expire: exchanges' published last days, deadlines in sessions, and roll files."""
 
 import numpy as np
 import pandas as pd
@@ -58,10 +58,10 @@ def test_the_deadline_lies_so_many_sessions_before_the_earlier_of_notice_and_las
 
 def test_dates_go_before_rules_and_a_contract_without_either_has_no_deadline():
     policy = Policy(calendar="XNYS", last_trade_dates={"A": "2024-07-04"})
-    found = policy.deadlines(["A", "B"], [month("2024-07"), month("2024-08")])
+    deadlines = policy.deadlines(["A", "B"], [month("2024-07"), month("2024-08")])
     # Independence Day has no session: the one before, which closed at 13:00
-    assert found[0] == np.datetime64("2024-07-03T17:00")
-    assert np.isnat(found[1])
+    assert deadlines[0] == np.datetime64("2024-07-03T17:00")
+    assert np.isnat(deadlines[1])
     dated = Policy(calendar="XNYS", last_trade="third friday", last_trade_dates={"A": "2024-07-10"})
     assert [str(d) for d in dated.ends(["A", "B"], [month("2024-07")] * 2)] == ["2024-07-10", "2024-07-19"]
 
@@ -116,7 +116,9 @@ def test_a_file_of_rolls_that_cannot_be_read_says_where_and_what(tmp_path):
     (tmp_path / "rolls.csv").write_text(PUBLISHED + "soon,20240900,20241200\n")
     with pytest.raises(DataError, match=r"rolls.csv, line 4: got soon, expected a date"):
         roll_policy.policy(instrument(**FILES), section)
-    with pytest.raises(ConfigError, match="name files, but its feed has none"):
+    with pytest.raises(
+        ConfigError, match=r"\[instrument.X\] roll_calendar and roll_followed need a feed of kind files"
+    ):
         roll_policy.policy(instrument(**FILES), SimulatedFeed())
 
 

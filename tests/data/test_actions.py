@@ -1,4 +1,4 @@
-"""Splits and dividends: worked by hand, and that they change nothing that was known before them."""
+"""Splits and dividends: cases worked by hand, and that they change nothing before them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -30,15 +30,15 @@ def bars(*close, symbol="A", market="spot", volume=100.0):
     return pd.DataFrame({**fixed, "ts": CLOSES[:n], **prices, "volume": volume, "open_interest": NAN})[Bars.columns()]
 
 
-def found(*rows, symbol="A"):
-    """(kind, the session ex counted from 10 June, value) each."""
-    made = pd.DataFrame(rows, columns=["kind", "session", "value"])
-    ts = pd.DatetimeIndex([OPENS.iloc[n] for n in made["session"]], tz="UTC").as_unit("us")
-    return made.assign(symbol=symbol, ts=ts, source="test")[ACTIONS].astype({"kind": "str", "value": float})
+def fetched(*rows, symbol="A"):
+    """Events from (kind, ex-date session counted from 10 June, value)."""
+    table = pd.DataFrame(rows, columns=["kind", "session", "value"])
+    ts = pd.DatetimeIndex([OPENS.iloc[n] for n in table["session"]], tz="UTC").as_unit("us")
+    return table.assign(symbol=symbol, ts=ts, source="test")[ACTIONS].astype({"kind": "str", "value": float})
 
 
 def realised(prices, *rows):
-    made, issues = actions.realise(found(*rows), prices)
+    made, issues = actions.realise(fetched(*rows), prices)
     assert issues.empty
     return Actions.validate(made)
 
@@ -96,13 +96,13 @@ def test_before_the_first_bar_there_is_nothing_to_join():
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        (("dividend", 1, 120), "a dividend of 120.0 is as much as the price before it, 100.0"),
-        (("split", 1, -2), "a split of -2.0 came; expected a number above 0"),
-        (("dividend", 1, np.inf), "a dividend of inf"),
+        (("dividend", 1, 120), "a dividend of 120.0 is not below the close before it, 100.0; expected less"),
+        (("split", 1, -2), "got a split of -2.0; expected a number above 0"),
+        (("dividend", 1, np.inf), "got a dividend of inf"),
     ],
 )
 def test_an_event_that_cannot_be_is_told_and_changes_nothing(event, why):
-    made, issues = actions.realise(found(event), bars(100, 100))
+    made, issues = actions.realise(fetched(event), bars(100, 100))
     assert made.empty
     Issues.validate(issues)
     assert issues["check_name"].tolist() == ["corporate action"]
@@ -152,10 +152,10 @@ def test_a_week_with_a_split_in_it_is_in_the_shares_of_its_end():
 def test_no_later_event_changes_an_earlier_price_and_changes_are_the_holders(close, rows, cut):
     prices = bars(*close)
     rows = [row for row in rows if row[1] < len(close)]
-    made, _ = actions.realise(found(*rows), prices)
+    made, _ = actions.realise(fetched(*rows), prices)
     seen = adjusted(prices, made)
     early = prices[:cut]
-    then, _ = actions.realise(found(*[row for row in rows if row[1] < cut]), early)
+    then, _ = actions.realise(fetched(*[row for row in rows if row[1] < cut]), early)
     pd.testing.assert_frame_equal(adjusted(early, then), seen[: len(early)])
     # what one share of the day before has become the day after: its new shares and what they were paid
     for n in range(1, len(close)):
@@ -166,7 +166,7 @@ def test_no_later_event_changes_an_earlier_price_and_changes_are_the_holders(clo
         assert seen["close"].iloc[n] / seen["close"].iloc[n - 1] == pytest.approx(grown)
 
 
-# From a file through the steps: a market that splits and pays, and the same one that never did
+# From a file through the steps: a market with a split and a dividend, and the same market without
 
 CONFIG = (Path(__file__).parents[1] / "configs" / "sp500.ini").read_text(encoding="utf-8")
 EX = pd.Timestamp("2024-06-12")  # a Wednesday
@@ -200,7 +200,7 @@ def scored(server_url, template, monkeypatch, tmp_path):
 
 
 def market():
-    """Two years of days, prices with a few binary digits so that a quarter of them is exact."""
+    """Two years of days, prices with few binary digits so that a quarter of a price is exact."""
     days = bar_ends.sessions("XNYS", pd.Timestamp("2022-07-01", tz="UTC"), pd.Timestamp("2024-07-01", tz="UTC")).index
     rng = np.random.default_rng(3)
     close = 400 + np.round(np.cumsum(rng.normal(0, 4, len(days))) * 16) / 16

@@ -1,4 +1,4 @@
-"""Quality gates on prices that markets made, whole and damaged: each check finds its damage and nothing else."""
+"""Plausibility checks on real prices, intact and damaged: each check finds its damage and nothing else."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def euro():
     )
 
 
-def judge(new, terms=SP500, own=USUAL, before=None, fronts=None, accepted=NONE):
+def judge(new, terms=SP500, thresholds=USUAL, before=None, fronts=None, accepted=NONE):
     before = Bars.empty() if before is None else before
     new = new.sort_values(Bars.keys(), ignore_index=True)
-    judged = checks.judge(before, new, {terms.symbol: terms}, {terms.symbol: own}, fronts or {}, accepted)
+    judged = checks.judge(before, new, {terms.symbol: terms}, {terms.symbol: thresholds}, fronts or {}, accepted)
     Issues.validate(judged.issues)
     Bars.validate(judged.bars)
     return judged
@@ -121,7 +121,7 @@ def test_a_bar_that_cannot_be_believed_is_quarantined_and_the_next_is_not(index,
     judged = judge(damaged)
     assert found(judged) == [(check, "quarantined", "2004-03-10")]
     assert len(judged.bars) == len(index) - 1
-    # with its check turned off, and those that would find it too, it passes
+    # with its check and those that would also find it turned off, it passes
     others = {"spike_z": 0, "split": 0, "scale": 0}
     assert judge(damaged, own=Quality(**others)).issues.empty
     alone = Quality(**(others | {off: getattr(USUAL, off)}))
@@ -162,9 +162,9 @@ def test_bars_one_by_one_fare_as_bars_all_at_once(index):
         stored = pd.concat([stored, now.bars], ignore_index=True)
         issues.append(now.issues)
     pd.testing.assert_frame_equal(stored, at_once.bars)
-    told = pd.concat(issues).drop_duplicates(Issues.keys()).sort_values(Issues.keys(), ignore_index=True)
-    pd.testing.assert_frame_equal(told, at_once.issues.sort_values(Issues.keys(), ignore_index=True))
-    assert set(told["check_name"]) == {"wrong scale", "split", "spike", "gap"}
+    reported = pd.concat(issues).drop_duplicates(Issues.keys()).sort_values(Issues.keys(), ignore_index=True)
+    pd.testing.assert_frame_equal(reported, at_once.issues.sort_values(Issues.keys(), ignore_index=True))
+    assert set(reported["check_name"]) == {"wrong scale", "split", "spike", "gap"}
 
 
 def test_a_gap_against_the_calendar_halts_until_the_window_has_passed_it(index):
@@ -214,13 +214,13 @@ def test_spot_that_is_stamped_a_day_off_from_its_futures_is_caught(euro):
     assert "time-zone shift" in set(judged.issues["check_name"])
     early = judged.issues[judged.issues["ts"] < "2019-10-24"]
     assert early[early["check_name"] == "time-zone shift"]["ts"].iloc[0] < pd.Timestamp("2000-06-01", tz="UTC")
-    # to the end of 2015 it is wrong without exception: no entries
+    # to the end of 2015 it is wrong throughout: no entries
     until = pd.concat([part[part["ts"] < "2016"] for part in euro])
     halted = judge(until, EURUSD).issues
     assert ("time-zone shift", "halted") in set(zip(halted["check_name"], halted["outcome"], strict=True))
     off = judge(until, EURUSD, own=Quality(shift=0))
     assert "time-zone shift" not in set(off.issues["check_name"])
-    # moved to where it belongs, it passes (in these years the source was of one mind)
+    # moved to where it belongs, it passes (in these years the source was consistent)
     mended = spot[spot["ts"] < "2005"].assign(ts=lambda s: (s["ts"] - pd.offsets.BDay(1)).astype(s["ts"].dtype))
     right = judge(pd.concat([mended, futures[futures["ts"] < "2005"]]), EURUSD)
     assert "time-zone shift" not in set(right.issues["check_name"])

@@ -42,7 +42,7 @@ calendar = {calendar}
 
 @pytest.fixture(autouse=True)
 def travelling():
-    """Schedules are made for the clock of each test."""
+    """Schedules depend on the clock of each test."""
     for cached in (schedule.of, schedule.get_calendar, end):
         cached.cache_clear()
     yield
@@ -57,24 +57,24 @@ def instrument(calendar, symbol="X", **own):
 
 
 def at(calendar, days, hour=22):
-    """So many days after the last one that the calendar knows, in the evening."""
+    """The evening ``days`` after the last session that the calendar names."""
     return (LAST[calendar] + pd.Timedelta(days=days, hours=hour)).tz_localize("UTC").to_pydatetime()
 
 
 @pytest.mark.parametrize("name", ENDING)
 def test_weekdays_after_the_end_are_sessions_of_regular_hours(name):
     with time_machine.travel(at(name, 5)):
-        known = schedule.of(name)
+        timetable = schedule.of(name)
         # the last full week that is named, and the first one that is assumed, differ in their dates alone
         week = bar_ends.sessions(name, at(name, 0), at(name, 21))
         assert week.index.day_of_week.tolist()[:10] == [
             d.day_of_week for d in pd.bdate_range(LAST[name] + pd.Timedelta(days=1), periods=10)
         ]
-        before = known.closes[known.named - 1] - known.opens[known.named - 1]
-        assert set((known.closes - known.opens)[known.named :]) == {before}
-        assert known.closes[-1] > np.datetime64(at(name, 340).replace(tzinfo=None))
-        minutes = bar_ends.bar_ends(name, "1h", at(name, 0), at(name, 8))
-        assert len(minutes) > 20  # breaks included, where the exchange has one
+        before = timetable.closes[timetable.named - 1] - timetable.opens[timetable.named - 1]
+        assert set((timetable.closes - timetable.opens)[timetable.named :]) == {before}
+        assert timetable.closes[-1] > np.datetime64(at(name, 340).replace(tzinfo=None))
+        hours = bar_ends.bar_ends(name, "1h", at(name, 0), at(name, 8))
+        assert len(hours) > 20  # breaks included, where the exchange has one
 
 
 def test_a_calendar_without_an_end_assumes_nothing():
@@ -88,7 +88,7 @@ def test_no_entry_is_made_from_the_last_known_close_on(name):
     both = {"X": instrument(name), "US": instrument("XNYS", "US")}
     last, _ = end(name)
     assert closed(both, last - timedelta(minutes=1)) == {}
-    assert closed(both, last) == {"X": f"{CODE}: {name} is known to {LAST[name]:%Y-%m-%d}"}
+    assert closed(both, last) == {"X": f"{CODE}: {name} ended on {LAST[name]:%Y-%m-%d}"}
 
 
 @pytest.mark.parametrize("name", ENDING)
@@ -97,7 +97,7 @@ def test_it_is_said_two_months_ahead_and_again_at_the_end(name):
     assert endings(both, at(name, -70)) == []
     (soon,) = endings(both, at(name, -50))
     assert (soon.calendar, soon.symbols, soon.ended) == (name, ("X",), False)
-    assert f"calendar {name} (X) is known to {LAST[name]:%Y-%m-%d}" in str(soon)
+    assert f"calendar {name} (X) ends on {LAST[name]:%Y-%m-%d}: no new entries after that" in str(soon)
     assert "pip install --upgrade exchange_calendars" in str(soon)
     (over,) = endings(both, at(name, 5))
     assert over.ended
@@ -149,7 +149,7 @@ def configured(folder, name, over, monkeypatch, hub_url):
 
 @pytest.mark.parametrize("name", ["XBOM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("XSES", "XSHG"))])
 def test_an_open_trade_is_still_stopped_out_and_the_others_go_on(name, hub_url, tmp_path, monkeypatch, capsys):
-    """The whole pipeline over the end: the stop of what is open is honoured, and it is said what has ended."""
+    """The whole pipeline over the end: the stop of an open trade still works, and the end is reported."""
     over = at(name, 6)
     with time_machine.travel(over):
         settings = configured(tmp_path, name, over, monkeypatch, hub_url)
@@ -158,18 +158,18 @@ def test_an_open_trade_is_still_stopped_out_and_the_others_go_on(name, hub_url, 
             replay.session(settings, at(name, days))
         assert "ENDS" in set(report.open_trades(database, "test", "1d")["symbol"])
         _, receipts = replay.session(settings, over)
-        assert any(f"calendar {name} (ENDS) is known to" in note for r in receipts for note in r.notes)
+        assert any(f"calendar {name} (ENDS) ends on" in note for r in receipts for note in r.notes)
         ended = report.closed_trades(database, "test").set_index("symbol")
         assert ended.loc["ENDS", "close_reason"] == "stop"
         decided = report.decisions(database, "test", as_of=over).set_index("symbol")
         assert decided.loc["GOES", "action"] in ("HOLD", "ENTER_LONG", "AMEND")
         fresh = overview.freshness(database, settings, over).set_index("symbol")
         assert (fresh["newest"] == fresh["due"]).all()
-        told = [a for a in alerts.find(database, settings, over) if a.kind == "calendar ends"]
-        assert [a.subject for a in told] == [name]
+        warnings = [a for a in alerts.find(database, settings, over) if a.kind == "calendar ends"]
+        assert [a.subject for a in warnings] == [name]
         terminal.status(database, settings)
         shown = " ".join(capsys.readouterr().out.split())
-        assert f"warning calendar {name} (ENDS) is known to" in shown
+        assert f"warning calendar {name} (ENDS) ends on" in shown
 
 
 def test_at_the_last_known_close_nothing_is_entered_there(hub_url, tmp_path, monkeypatch):
@@ -202,7 +202,7 @@ last_trade = last session
 
 @pytest.mark.parametrize("name", ["XBOM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("XSES", "XSHG"))])
 def test_a_contract_that_expires_with_its_calendar_is_left_before_it(name, hub_url, tmp_path, monkeypatch):
-    """Its volume stays the larger one to the end: nothing but the deadline says that it must be left."""
+    """Its volume stays the larger one to the end: only the deadline makes it roll."""
     before = LAST[name] - pd.Timedelta(days=9)
     over = at(name, 6)
     with time_machine.travel(over):

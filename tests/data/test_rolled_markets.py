@@ -1,4 +1,4 @@
-"""Real contracts through the step of ingestion: rolls and doubts as the hub keeps them, day by day as all at once."""
+"""Real contracts through the ingestion step: rolls and doubts in the hub, the same day by day and all at once."""
 
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ weights = 1d: 1
 
 @pytest.fixture
 def ingested(server_url, template, monkeypatch, tmp_path):
-    """The hub's Bars, Rolls and Issues after the step of ingestion at each of these instants, on a fresh database."""
+    """The hub's Bars, Rolls and Issues after the ingestion step at each of these instants, on a fresh database."""
 
     def at(folder, files, instants, terms, feed="join = yes"):
         if not (SHARED / folder).is_dir():

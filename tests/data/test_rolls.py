@@ -1,4 +1,4 @@
-"""Rolls and adjusted prices: a hand-worked case, real contracts, and that the future changes no past roll."""
+"""Rolls and adjusted prices: a hand-worked case, real contracts, and that later bars change no earlier roll."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +152,7 @@ def test_a_contracts_id_names_its_month(name, month):
 
 
 def test_an_id_without_a_month_is_an_error_that_shows_what_is_expected():
-    with pytest.raises(DataError, match="contract 'FRONT' names no month; expected an id such as"):
+    with pytest.raises(DataError, match="contract 'FRONT' has no month in its id; expected an id such as"):
         rolls.decide(pd.concat([contract("FRONT", [(9, 1, 1, 1)])]), Rolls.empty())
 
 
@@ -208,7 +208,7 @@ def test_there_is_one_front_bar_for_each_session_and_its_change_is_one_contracts
 
 
 def lean(folder, pattern):
-    """Lean's daily files, one a contract; closes at 23:00 stand for the session's, which is all that rolls ask."""
+    """Lean's daily files, one per contract; all stamped 23:00, which is good enough for rolls."""
     if not (SHARED / folder).is_dir():
         pytest.skip(f"needs the market data in {folder}, beside the checkout")
     parts = [pd.read_csv(p).assign(contract=p.stem) for p in sorted((SHARED / folder).glob(pattern))]
@@ -261,7 +261,7 @@ def test_that_volume_could_not_decide_is_shown_to_a_person():
         ["HSI_201311", "roll undecidable", "flagged"],
     ]
     assert found["detail"].iloc[0] == (
-        "on none of 5 common sessions did HSI_201311 trade more than HSI_201310; rolled by its date on 2013-10-24, "
+        "HSI_201311 traded more than HSI_201310 on none of 5 common sessions; rolled by date on 2013-10-24, "
         "at the spread of 2013-10-24"
     )
 
@@ -284,10 +284,11 @@ def test_a_contract_that_ends_with_none_to_follow_is_shown_to_a_person():
     alone = contract("XZ3", [(d, 100, 9, NAN) for d in (17, 18, 19, 20)])
     decided = rolls.decide(alone, Rolls.empty(), {"X": E_MINI})
     found = rolls.doubts(alone, Rolls.empty(), decided, {"X": E_MINI})
-    # it is told as long as it lasts
+    # it is reported as long as it lasts
     pd.testing.assert_frame_equal(rolls.doubts(alone, decided, Rolls.empty(), {"X": E_MINI}), found)
     assert found["check_name"].tolist() == ["roll impossible"]
-    assert "XZ3 should be left since 2013-12-18, but within 30 days no later contract" in found["detail"].iloc[0]
+    assert "XZ3 is due to roll since 2013-12-18, but no later contract had a close" in found["detail"].iloc[0]
+    assert "within 30 days" in found["detail"].iloc[0]
     assert rolls.doubts(alone, Rolls.empty(), decided, {}).empty
 
 

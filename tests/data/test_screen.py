@@ -1,4 +1,4 @@
-"""Screening: every kind of bad bar, one by one; and that no row is ever lost, whatever comes."""
+"""Screening: every kind of bad bar, one by one; and that no row is ever lost, whatever the input."""
 
 import json
 
@@ -70,9 +70,9 @@ def test_numbers_that_came_as_text_are_numbers():
     [
         ({"close": [10.5, "abc", 12.5]}, "text", "close is 'abc'; expected numbers"),
         ({"volume": ["1", "1,000", "3"]}, "text", "volume is '1,000'; expected numbers"),
-        ({"close": [10.5, None, 12.5]}, "missing close", "there is no close; expected one for every bar"),
-        ({"close": ["10.5", "", "12.5"]}, "missing close", "there is no close; expected one for every bar"),
-        ({"high": [11, np.nan, 13]}, "missing price", "there is no high; expected all of open, high and low, or none"),
+        ({"close": [10.5, None, 12.5]}, "missing close", "close is missing; expected one for every bar"),
+        ({"close": ["10.5", "", "12.5"]}, "missing close", "close is missing; expected one for every bar"),
+        ({"high": [11, np.nan, 13]}, "missing price", "missing high; expected all of open, high and low, or none"),
         ({"high": [11, 9.5, 13]}, "high and low", "low 10.0 to high 9.5 does not enclose open 11.0 and close 11.5"),
         (
             {"close": [10.5, 12.1, 12.5]},
@@ -133,7 +133,7 @@ def test_copies_that_differ_are_all_quarantined():
     assert (screened.quarantined, screened.collapsed) == (3, 0)
     issue = only_issue(screened)
     assert issue["outcome"] == "quarantined"
-    assert issue["detail"] == "3 bars came for one instant and differ; expected one"
+    assert issue["detail"] == "3 conflicting bars for one instant; expected one"
 
 
 def test_a_bar_that_is_not_over_yet_is_quarantined():
@@ -166,12 +166,12 @@ def test_a_days_bar_without_a_session_is_quarantined():
 
 
 def test_an_unknown_symbol_is_an_error_that_names_the_nearest():
-    with pytest.raises(DataError, match=r"bars of AAB came, but config.ini has no such \[instrument.*AAA"):
+    with pytest.raises(DataError, match=r"got bars of AAB, but config.ini has no such \[instrument.*AAA"):
         screen(raw("AAB"), INSTRUMENTS, now=NOW)
 
 
 def test_instants_must_be_known_and_aware():
-    with pytest.raises(DataError, match="without an instant"):
+    with pytest.raises(DataError, match="got no ts in some rows; expected an aware UTC instant"):
         screen(raw(ts=[CLOSES[0], pd.NaT, CLOSES[2]]), INSTRUMENTS, now=NOW)
     with pytest.raises(DataError, match="expected an aware UTC instant"):
         screen(raw(ts=CLOSES.tz_localize(None)), INSTRUMENTS, now=NOW)
@@ -201,12 +201,12 @@ def test_every_row_is_accounted_for_and_what_passes_is_valid(rows):
     assert len(frame) == len(screened.bars) + screened.quarantined + screened.collapsed
     assert not screened.bars.duplicated(Bars.keys()).any()
     assert not screened.issues.duplicated(Issues.keys()).any()
-    # what did not pass can be found again, as it came
-    told = sum(
+    # the rows that did not pass are kept as received
+    in_issues = sum(
         len(bar) if isinstance(bar, list) else 1
         for bar in screened.issues.drop_duplicates(Bars.keys())["bar"].map(json.loads)
     )
-    assert told >= screened.quarantined
+    assert in_issues >= screened.quarantined
     keys = set(map(tuple, frame[Bars.keys()].to_numpy()))
     kept = set(map(tuple, screened.bars[Bars.keys()].to_numpy()))
     assert keys - kept <= set(map(tuple, screened.issues[Bars.keys()].to_numpy()))

@@ -236,7 +236,7 @@ def test_pieces_keep_to_what_the_provider_gives():
     planned, notes = pieces.plan(loaded, {"yahoo": LIMITS}, now - timedelta(days=300), now, now)
     assert min(p.since for p in planned) == now - timedelta(days=29)
     assert all(p.until - p.since <= timedelta(days=7) for p in planned)
-    assert any("yahoo gives 1m only from 2026-05-03 on" in note for note in notes)
+    assert any("yahoo has 1m bars only from 2026-05-03:" in note for note in notes)
     for symbol in loaded.instruments:
         own = [p for p in planned if symbol in p.symbols]
         assert [p.until for p in own[:-1]] == [p.since for p in own[1:]]

@@ -255,7 +255,7 @@ def test_a_dividend_that_the_feed_withdraws_is_none_any_more_and_was_one_then(st
     assert acted(known) == [("01-16", 1.0), ("03-06", 2.0)]
     assert "ALPHA: 1 bars flagged (corporate action)" in receipt.notes
     (issue,) = rows("SELECT detail FROM market.quality_issue WHERE check_name = 'corporate action'")
-    assert "brought a dividend of 2 and brings it no more: withdrawn" in issue.detail
+    assert "no longer reports its dividend of 2: withdrawn; the earlier version is kept" in issue.detail
     # all scores from its day on stand on it
     run = runs.begin("signals", step.settings, key="again", as_of=LATER[1])
     key = watermarks.Key("live", "trend", "1d", 0)
