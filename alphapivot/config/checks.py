@@ -1,4 +1,4 @@
-"""What must hold between the sections of config.ini. Looks only at sections that are valid by themselves."""
+"""Consistency between the sections of config.ini; only looks at sections that are valid by themselves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]:
-    """Every contradiction; ``valid`` are sections by name, ``present`` the names of all in the file."""
+    """All contradictions; ``valid``: sections by name, ``present``: names of all sections in the file."""
     checks = (_timeframes(valid), _composite(valid, present), _instruments(valid, present))
     return [
         *(m for check_ in checks for m in check_),
@@ -38,17 +38,17 @@ def check(valid: Mapping[str, BaseModel], present: Collection[str]) -> list[str]
 
 def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
     timeframes = cast("Timeframes | None", valid.get("timeframes"))
-    leaving = cast("ExitSettings | None", valid.get("exit"))
-    if leaving is not None and leaving.session_end and timeframes is not None and timeframes.base in ("1d", "1w"):
+    exits = cast("ExitSettings | None", valid.get("exit"))
+    if exits is not None and exits.session_end and timeframes is not None and timeframes.base in ("1d", "1w"):
         yield f"[exit] session_end = yes needs an intraday base, but [timeframes] base = {timeframes.base}"
     symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
     named = [(name, "symbols", list(b.names())) for name, b in valid.items() if isinstance(b, BrokerSection)]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
-    for section, key, wanted in named:
-        for symbol in wanted:
+    for section, key, named_symbols in named:
+        for symbol in named_symbols:
             if symbol not in symbols:
-                yield f"[{section}] {key} names {symbol}, which is no [instrument.*]; {nearest(symbol, symbols)}"
+                yield f"[{section}] {key} names {symbol}, which is not an [instrument.*]; {nearest(symbol, symbols)}"
 
 
 def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:
@@ -56,11 +56,11 @@ def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:
     history = max((cast("pillars.Pillar", v).history for n, v in valid.items() if n.startswith("pillar.")), default=0)
     for name, days in cast("Retention", valid["retention"]).bars.items() if "retention" in valid else ():
         if name not in INTERVALS:
-            yield f"[retention] bars name {name}: no such interval; it may be {', '.join(INTERVALS)}"
+            yield f"[retention] bars name {name}: no such interval; expected one of {', '.join(INTERVALS)}"
         elif frames is not None and name in frames.weights:
             needed = (windows.block(history, name) + windows.length(history, name)).days + 1
             if days < needed:
-                yield f"[retention] bars = {name}: {days}: pillars look back {needed} days; expected no less"
+                yield f"[retention] bars = {name}: {days}: pillars look back {needed} days; expected at least that"
 
 
 def _timeframes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
@@ -70,11 +70,11 @@ def _timeframes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
     for name in {timeframes.base: None, **timeframes.weights}:
         place = f"[timeframes] {'base =' if name == timeframes.base else 'weights name'} {name}"
         if name not in INTERVALS:
-            yield f"{place}: no such interval; it may be {', '.join(INTERVALS)}"
+            yield f"{place}: no such interval; expected one of {', '.join(INTERVALS)}"
         elif timeframes.base in INTERVALS and not divides(timeframes.base, name):
             yield f"{place}, which is not a multiple of base = {timeframes.base}"
     if timeframes.base not in timeframes.weights:
-        yield f"[timeframes] weights have no {timeframes.base}, the base; they name {', '.join(timeframes.weights)}"
+        yield f"[timeframes] weights lack the base, {timeframes.base}; they name {', '.join(timeframes.weights)}"
     yield from _sum("timeframes", timeframes.weights)
 
 
@@ -89,24 +89,24 @@ def _composite(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iter
             if name not in configured:
                 yield f"[composite] {key} name {name}, but there is no [pillar.{name}]; {nearest(name, configured)}"
             elif pillar is not None and key != "gates" and not pillar.directional:
-                yield f"[composite] {key} name {name}, which has no direction; it belongs in gates"
+                yield f"[composite] {key} name {name}, which is not directional; put it in gates"
             elif pillar is not None and key == "gates" and not pillar.gating:
-                yield f"[composite] gates name {name}, which has no gate; it belongs in weights"
+                yield f"[composite] gates name {name}, which has no gate; put it in weights"
     for section, rule in valid.items():
         pillar_name = section.split(".")[1] if section.startswith("rule.") else ""
         if pillar_name in configured and cast("Rule", rule).gate is not None and pillar_name not in composite.gates:
-            yield f"[{section}] gate moves nothing unless [composite] gates name {pillar_name}, as in {pillar_name}: 1"
+            yield f"[{section}] gate has no effect unless [composite] gates name {pillar_name}, as in {pillar_name}: 1"
     yield from _sum("composite", composite.weights)
 
 
 def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:
     total = math.fsum(weights.values())
     if not math.isclose(total, 1, abs_tol=1e-9):
-        yield f"[{section}] weights sum to {total:.10g}, not to 1"
+        yield f"[{section}] weights sum to {total:.10g}; expected 1"
 
 
 def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
-    from exchange_calendars import get_calendar_names  # noqa: PLC0415 - 0.6 s that not everyone need wait for
+    from exchange_calendars import get_calendar_names  # noqa: PLC0415 - takes 0.6 s
 
     calendars = get_calendar_names()
     base = cast("Timeframes", valid["timeframes"]).base if "timeframes" in valid else None
@@ -118,12 +118,12 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
             yield from _exists(section, "feed", "feed", instrument.feed, present)
         if instrument.calendar not in calendars:
             near = nearest(instrument.calendar, calendars)
-            near = near if near.startswith("did") else "it may be XNYS, CMES, XEUR, 24/7, ..."
-            yield f"[{section}] calendar = {instrument.calendar}: exchange_calendars does not know it; {near}"
+            near = near if near.startswith("did") else "expected one such as XNYS, CMES, XEUR or 24/7"
+            yield f"[{section}] calendar = {instrument.calendar}: unknown to exchange_calendars; {near}"
         for key in ("signal_market", "trade_market"):
             market = getattr(instrument, key)
             if market not in instrument.markets:
-                yield f"[{section}] {key} = {market}, but the section has no {market} (its ticker)"
+                yield f"[{section}] {key} = {market}, but the section has no {market} key (the ticker)"
         yield from _source_intervals(section, instrument, base)
         yield from _thresholds(section, instrument, valid)
 
@@ -135,7 +135,7 @@ def _thresholds(section: str, instrument: Instrument, valid: Mapping[str, BaseMo
     common = cast("Quality", valid.get("quality", Quality())).model_dump()
     for name, value in instrument.quality.items():
         if name not in common:
-            yield f"[{section}] quality names {name}, which is no key of [quality]; {nearest(name, common)}"
+            yield f"[{section}] quality names {name}, which is not a key of [quality]; {nearest(name, common)}"
             continue
         try:
             Quality.model_validate(common | {name: value})
@@ -148,7 +148,7 @@ def _source_intervals(section: str, instrument: Instrument, base: str | None) ->
     for key in ("spot_interval", "futures_interval"):
         interval = getattr(instrument, key)
         if interval is not None and interval not in INTERVALS:
-            yield f"[{section}] {key} = {interval}: no such interval; it may be {', '.join(INTERVALS)}"
+            yield f"[{section}] {key} = {interval}: no such interval; expected one of {', '.join(INTERVALS)}"
         elif interval is not None and base in INTERVALS and not divides(interval, base):
             yield f"[{section}] {key} = {interval} does not divide [timeframes] base = {base}"
 
@@ -159,7 +159,7 @@ def _names(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator
         yield from _exists("runtime", "feed", "feed", runtime.feed, present)
         symbols = sum(name.startswith("instrument.") for name in present)
         if runtime.shards > symbols > 0:
-            yield f"[runtime] shards = {runtime.shards} are more than the {symbols} instruments"
+            yield f"[runtime] shards = {runtime.shards}: more than the {symbols} instruments"
     if "execution" in valid:
         yield from _exists(
             "execution", "broker", "broker", cast("ExecutionSettings", valid["execution"]).broker, present
@@ -168,5 +168,5 @@ def _names(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator
 
 def _exists(section: str, key: str, family: str, name: str, present: Collection[str]) -> Iterator[str]:
     if f"{family}.{name}" not in present:
-        others = [other.removeprefix(f"{family}.") for other in present if other.startswith(f"{family}.")]
-        yield f"[{section}] {key} = {name}: there is no [{family}.{name}]; {nearest(name, others)}"
+        candidates = [other.removeprefix(f"{family}.") for other in present if other.startswith(f"{family}.")]
+        yield f"[{section}] {key} = {name}: there is no [{family}.{name}]; {nearest(name, candidates)}"

@@ -1,7 +1,7 @@
 """
-Strict INI: text -> sections -> validated models, every mistake a sentence. Knows nothing of what the sections mean.
+Strict INI: text -> sections -> validated models, one message for each mistake; independent of what the sections mean.
 
-Keys keep their case; ``=`` alone separates (mappings are ``a: 1, b: 2``); `` ;`` and `` #`` begin comments.
+Keys keep their case; only ``=`` separates (mappings are ``a: 1, b: 2``); `` ;`` and `` #`` begin comments.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(text: str) -> tuple[Sections, list[str]]:
-    """The sections of ``text`` as they are written, and its mistakes of form, each with its line."""
+    """The sections of ``text`` as written, and its syntax mistakes, each with its line."""
     lines = text.split("\n")
     mistakes: dict[int, str] = {}
     repeated: set[str] = set()
-    while True:  # the parser stops at its first mistake: note it, take that line out and read again
+    while True:  # the parser stops at its first mistake: note it, remove that line and read again
         parser = configparser.ConfigParser(
             interpolation=None,
             delimiters=("=",),
             inline_comment_prefixes=("#", ";"),
             empty_lines_in_values=False,
-            default_section="",  # an ordinary file cannot write it, so that [DEFAULT] is a section like others
+            default_section="",  # cannot occur in a file, so [DEFAULT] is an ordinary section
         )
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # the documented way to keep case
         try:
             parser.read_string("\n".join(lines))
         except configparser.DuplicateSectionError as error:
             number = int(error.lineno or 0)
-            mistakes[number] = f"line {number}: [{error.section}] stands there a second time"
+            mistakes[number] = f"line {number}: duplicate section [{error.section}]"
             lines[number - 1] = f"[{error.section} {number}]"
             repeated.add(f"{error.section} {number}")
         except configparser.DuplicateOptionError as error:
             number = int(error.lineno or 0)
-            mistakes[number] = f"line {number}: [{error.section}] {error.option} stands there a second time"
+            mistakes[number] = f"line {number}: duplicate key {error.option} in [{error.section}]"
             lines[number - 1] = ""
         except configparser.MissingSectionHeaderError as error:
-            mistakes[error.lineno] = f"line {error.lineno} stands before the first [section]"
+            mistakes[error.lineno] = f"line {error.lineno} is before the first [section]"
             lines[error.lineno - 1] = ""
         except configparser.ParsingError as error:
             for number, _ in error.errors:
@@ -59,29 +59,29 @@ def parse(text: str) -> tuple[Sections, list[str]]:
 
 
 def validate(
-    model: type[Model], section: str, found: Mapping[str, str], given: Mapping[str, Any], mistakes: list[str]
+    model: type[Model], section: str, texts: Mapping[str, str], given: Mapping[str, Any], mistakes: list[str]
 ) -> Model | None:
     """
-    ``model`` made of a section's text; what is wrong is appended to ``mistakes`` and None returned.
+    A ``model`` built from a section's ``texts`` by key; or None, with its mistakes appended to ``mistakes``.
 
-    ``given`` are fields that do not come from the section's text and are no keys of it.
+    ``given``: fields that do not come from the file and are not keys of the section.
     """
     before = len(mistakes)
     values: dict[str, Any] = {}
     fields = {name: field for name, field in model.model_fields.items() if name not in given}
-    for key, text in found.items():
+    for key, text in texts.items():
         try:
             if key in fields:
                 values[key] = typed(text, fields[key])
         except ValueError as error:
             mistakes.append(f"[{section}] {key} = {_shown(text, fields[key])}: {error}")
-    unknown = [key for key in found if key not in fields]
+    unknown = [key for key in texts if key not in fields]
     try:
         result = model.model_validate({**values, **given})
     except ValidationError as error:
-        unread = found.keys() - values.keys()  # their mistakes are told already
+        unread = texts.keys() - values.keys()  # their mistakes are already reported
         mistakes += [
-            f"[{section}]{_told(e, fields, found)}"
+            f"[{section}]{_message(e, fields, texts)}"
             for e in error.errors(include_url=False)
             if not e["loc"] or e["loc"][0] not in unread
         ]
@@ -90,32 +90,32 @@ def validate(
 
 
 def hint(field: FieldInfo) -> str:
-    """What a key wants, in words: its description, or the values that it may take."""
+    """What a key expects, in words: its description, or its allowed values."""
     return field.description or " or ".join(allowed(field)) or ("yes or no" if field.annotation is bool else "a value")
 
 
 def allowed(field: FieldInfo) -> list[str]:
-    """The texts that a key may have, where they can be counted."""
+    """The allowed texts of a key that takes a fixed set; else empty."""
     return [value for value in get_args(field.annotation) if isinstance(value, str)]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``did you mean trend?``, or all that is allowed where nothing is near."""
+    """``did you mean trend?``, or all allowed names where none is close."""
     names = list(names)
     near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
     if near:
         return f"did you mean {next(n for n in names if n.lower() == near[0])}?"
-    return f"it may be {', '.join(names)}" if names else "there are none"
+    return f"expected one of {', '.join(names)}" if names else "none is defined"
 
 
 def masked(text: str) -> str:
-    """``text`` without the passwords of any URL in it."""
+    """``text`` with the passwords of all URLs in it masked."""
     text = re.sub(r"(://[^:@/\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _types(annotation: Any) -> list[Any]:
-    """What a value may be: str and NoneType for ``Annotated[str, ...] | None``, dict for ``dict[str, float]``."""
+    """The types of a field: str and NoneType for ``Annotated[str, ...] | None``, dict for ``dict[str, float]``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _types(arguments[0])
@@ -125,7 +125,7 @@ def _types(annotation: Any) -> list[Any]:
 
 
 def typed(text: str, field: FieldInfo) -> Any:
-    """A key's text as what pydantic takes: a mapping or a list where the field is one."""
+    """A key's text as input for pydantic: a mapping or a list where the field is one."""
     types = _types(field.annotation)
     items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
     if dict in types:
@@ -135,15 +135,15 @@ def typed(text: str, field: FieldInfo) -> Any:
             if not (key and colon and value):
                 raise ValueError(f"`{item}` should be name: value, as in a: 1, b: 2")
             if key in mapping:
-                raise ValueError(f"{key} stands there twice")
+                raise ValueError(f"duplicate name {key}")
             mapping[key] = value
         return mapping
     if list in types or tuple in types:
         return items
     if not text:
-        raise ValueError(f"it is empty; give {hint(field)}, or take the line out")
+        raise ValueError(f"empty; expected {hint(field)}, or remove the line")
     if "\n" in text:
-        raise ValueError("an indented line goes on with the value above it; begin keys at the margin")
+        raise ValueError("an indented line continues the value above it; start keys at the margin")
     return text
 
 
@@ -151,8 +151,8 @@ def _shown(text: str, field: FieldInfo) -> str:
     return "***" if SecretStr in _types(field.annotation) else " ".join(text.split())
 
 
-def _told(error: ErrorDetails, fields: Mapping[str, FieldInfo], found: Mapping[str, str]) -> str:
-    """One of pydantic's errors as the end of a sentence that begins with its section."""
+def _message(error: ErrorDetails, fields: Mapping[str, FieldInfo], texts: Mapping[str, str]) -> str:
+    """A pydantic error as the rest of a message that begins with its section."""
     message = error["msg"].removeprefix("Value error, ").split(", unable to ")[0]
     message = message[:1].lower() + message[1:]
     if not error["loc"]:
@@ -166,6 +166,6 @@ def _told(error: ErrorDetails, fields: Mapping[str, FieldInfo], found: Mapping[s
     elif error["type"] == "bool_parsing":
         message = "should be yes or no"
     elif error["type"] == "literal_error":
-        message += f"; {nearest(found.get(key, ''), allowed(field))}"
+        message += f"; {nearest(texts.get(key, ''), allowed(field))}"
     place = "".join(f"{name}: " for name in inner if name != "[key]")
-    return f" {key} = {_shown(found.get(key, ''), field)}: {place}{message}"
+    return f" {key} = {_shown(texts.get(key, ''), field)}: {place}{message}"

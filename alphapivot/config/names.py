@@ -1,8 +1,8 @@
 """
-The names that config.ini gives, and what they may be made of.
+The names in config.ini, and the characters that they may contain.
 
-They go on into artifact keys, tags, file names, environment variables, lists in one text and a broker's order ids: what
-breaks one of these late is refused at once.
+They become parts of artifact keys, tags, file names, environment variables, comma-separated lists and a broker's order
+ids: a name that would break one of these later is rejected when the file is read.
 """
 
 from __future__ import annotations
@@ -13,36 +13,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"), "letters a-z, digits, - and _"
-SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=/&_+-]{0,39}"), "letters a-z, digits and . ^ = / & _ + -"
-GROUP = re.compile(r"\w[\w .,&/()+'-]{0,39}"), "letters, digits, spaces and . , & / ( ) + ' _ -"
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"), "letters a-z, digits, - and _, beginning with a letter or digit"
+SYMBOL = (
+    re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=/&_+-]{0,39}"),
+    "letters a-z, digits and . ^ = / & _ + -, beginning with a letter, digit or ^",
+)
+GROUP = (
+    re.compile(r"\w[\w .,&/()+'-]{0,39}"),
+    "letters, digits, spaces and . , & / ( ) + ' _ -, beginning with a letter, digit or _",
+)
 FAMILIES = {"feed": PLAIN, "broker": PLAIN, "pillar": PLAIN, "rule": PLAIN, "instrument": SYMBOL}
-BACKTEST = "bt-"  # whose losses alert no one
+BACKTEST = "bt-"  # prefix of backtest books, whose losses raise no alert
 
 
 def wrong(name: str, kind: tuple[re.Pattern[str], str] = PLAIN) -> str:
-    """What is wrong with ``name``, as the end of a sentence; empty: nothing."""
+    """What is wrong with ``name``, as the end of a message; empty if it is valid."""
     allowed, words = kind
     if allowed.fullmatch(name):
         return ""
     odd = sorted({repr(c) for c in name if not allowed.fullmatch(f"a{c}")})
-    found = f"got {', '.join(odd)}; " if odd else ""
-    return f"{found}a name is made of {words}, begins with one of the first of these, and has at most 40 of them"
+    got = f"got {', '.join(odd)}; " if odd else ""
+    return f"{got}expected at most 40 characters: {words}"
 
 
 def mistakes(valid: Mapping[str, Any], present: Collection[str]) -> Iterator[str]:
-    """Of the sections ``present``, and of the books, strategies and groups that those in ``valid`` name."""
+    """Invalid names of sections ``present``, and of the books, strategies and groups in the ``valid`` ones."""
     for section in present:
         family, _, name = section.partition(".")
         for part in name.split(".") if family == "rule" else [name]:
-            if family in FAMILIES and (why := wrong(part, FAMILIES[family])):
-                yield f"[{section}] cannot be called so: {why}"
+            if family in FAMILIES and (reason := wrong(part, FAMILIES[family])):
+                yield f"[{section}] has an invalid name: {reason}"
     if (execution := valid.get("execution")) is not None:
         for key in ("book", "strategy"):
-            if why := wrong(getattr(execution, key)):
-                yield f"[execution] {key} = {getattr(execution, key)}: {why}"
+            if reason := wrong(getattr(execution, key)):
+                yield f"[execution] {key} = {getattr(execution, key)}: {reason}"
         if execution.book.startswith(BACKTEST):
-            yield f"[execution] book = {execution.book}: {BACKTEST} begins the names of backtests; give another"
+            yield f"[execution] book = {execution.book}: {BACKTEST} is reserved for backtests; choose another name"
     for section, model in valid.items():
-        if section.startswith("instrument.") and model.group and (why := wrong(model.group, GROUP)):
-            yield f"[{section}] group = {model.group}: {why}"
+        if section.startswith("instrument.") and model.group and (reason := wrong(model.group, GROUP)):
+            yield f"[{section}] group = {model.group}: {reason}"

@@ -1,8 +1,8 @@
 """
 A user's own pillars, feeds and brokers: entry points of installed packages, and for pillars Python files in a folder.
 
-They join the registry before config.ini is validated, keep the same contract as ours (`alphapivot pillars test FILE`),
-and their source is part of what made a score: an edited file is scored anew.
+They join the registry before config.ini is validated, follow the same contract as the built-in ones (`alphapivot
+pillars test FILE`), and their source is hashed with the scoring code: an edited file is scored again.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from alphapivot.config.sections.feeds import FEEDS, FeedSection
 from alphapivot.errors import ConfigError
 
 GROUP = "alphapivot.pillars"
-KINDS: dict[str, tuple[str, dict[str, Any], type[Section]]] = {  # family -> entry points, registry, what each must be
+KINDS: dict[str, tuple[str, dict[str, Any], type[Section]]] = {  # family -> entry point group, registry, base class
     "feed": ("alphapivot.feeds", FEEDS, FeedSection),
     "broker": ("alphapivot.brokers", BROKERS, BrokerSection),
 }
-_own: dict[str, str] = {}  # plug-in in the registry -> digest of its source
+_digests: dict[str, str] = {}  # plug-in in the registry -> digest of its source
 _files: dict[Path, tuple[str, list[type[pillars.Pillar]]]] = {}  # file -> its digest and pillars
 _loading = threading.RLock()  # tasks of one process restore their settings at the same time
 
 
 def load(folder: Path | None, names: Iterable[str]) -> None:
     """
-    Registers the pillars of every file in ``folder``, and for ``names`` that nobody has, entry points of these names.
+    Register the pillars of every file in ``folder``, and the entry points of ``names`` that are not registered.
 
-    Those of another folder leave the registry. Raises ConfigError, with the line, for a file that cannot be imported,
+    Plug-ins loaded before leave the registry. Raises ConfigError, with the line, for a file that cannot be imported,
     and for a name that is taken.
     """
     with _loading:
-        found = [(path, *read(path)) for path in _sources(folder)]
-        for name in [*_own]:
-            del pillars.PILLARS[name], _own[name]
-        for path, digest, kinds in found:
+        files = [(path, *read(path)) for path in _sources(folder)]
+        for name in [*_digests]:
+            del pillars.PILLARS[name], _digests[name]
+        for path, digest, kinds in files:
             for kind in kinds:
                 _register(kind, digest, str(path))
-        wanted = {name for name in names if name not in pillars.PILLARS}
-        for point in importlib.metadata.entry_points(group=GROUP) if wanted else ():
-            if point.name in wanted:
+        missing = {name for name in names if name not in pillars.PILLARS}
+        for point in importlib.metadata.entry_points(group=GROUP) if missing else ():
+            if point.name in missing:
                 kind = _of_entry_point(point)
                 _register(kind, _digest(Path(inspect.getfile(kind))), f"entry point {point.value}")
 
 
 def digest(name: str) -> str | None:
-    """Of the source of a plug-in; None for a pillar of the checkout."""
-    return _own.get(name)
+    """The digest of a plug-in's source; None for a built-in pillar."""
+    return _digests.get(name)
 
 
 def kinds(family: str, kind: str) -> type[Section] | None:
     """
-    The model of the sections of ``family`` (feed or broker) that say ``kind``: ours, or an installed package's.
+    The section model of ``family`` (feed or broker) and ``kind``: built-in, or an installed package's.
 
-    None for an unknown kind. Raises ConfigError for an entry point that cannot be loaded or is something else.
+    None for an unknown kind. Raises ConfigError for an entry point that cannot be loaded or has another type.
     """
     group, registry, base = KINDS[family]
     with _loading:
@@ -86,7 +86,7 @@ def names(family: str) -> list[str]:
 
 
 def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
-    """The digest of a file and the pillars that it defines; imported once for each of its contents."""
+    """The digest of a file and the pillars that it defines; imported again only when its content changes."""
     try:
         now = _digest(path)
     except OSError as error:
@@ -96,24 +96,24 @@ def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
     name = f"alphapivot_plugin_{path.stem}_{now}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file; expected something like my_pillar.py")
+        raise ConfigError(f"{path} is not a Python file; expected something like my_pillar.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks annotations up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        told = f"{type(error).__name__}: {error}"
-        if "non-annotated attribute" in told:  # pydantic's words lead to its own handbook
-            told = (
-                f"{str(error).split('. ')[0]}; expected a parameter with its type, such as fast: int = 10, or, for what"
-                " is none, a property or fixed: ClassVar[int] = 10"
+        reason = f"{type(error).__name__}: {error}"
+        if "non-annotated attribute" in reason:  # pydantic's message refers to its own documentation
+            reason = (
+                f"{str(error).split('. ')[0]}; expected a parameter with its type, such as fast: int = 10, or, for a"
+                " constant, a property or fixed: ClassVar[int] = 10"
             )
-        raise ConfigError(f"{path}{_line(error, path)} cannot be imported: {told}") from error
+        raise ConfigError(f"{path}{_line(error, path)} cannot be imported: {reason}") from error
     kinds = [k for k in vars(module).values() if _is_pillar(k) and k.__module__ == name]
     if not kinds:
         raise ConfigError(
-            f"{path} defines no pillar; expected a class of pillars.base.Pillar with name, history and parts"
+            f"{path} defines no pillar; expected a subclass of pillars.base.Pillar with name, history and parts"
         )
     _files[path] = now, kinds
     return _files[path]
@@ -123,14 +123,16 @@ def _sources(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     if not folder.is_dir():
-        raise ConfigError(f"[plugins] folder = {folder} is no folder")
+        raise ConfigError(f"[plugins] folder = {folder} is not a folder")
     return sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", "test_")))
 
 
 def _of_entry_point(point: importlib.metadata.EntryPoint) -> type[pillars.Pillar]:
     kind = _load(point, GROUP)
     if not _is_pillar(kind):
-        raise ConfigError(f"entry point {point.value} of {GROUP} is no pillar; expected a class of pillars.base.Pillar")
+        raise ConfigError(
+            f"entry point {point.value} of {GROUP} is {kind!r}; expected a subclass of pillars.base.Pillar"
+        )
     return kind  # type: ignore[no-any-return]
 
 
@@ -152,7 +154,7 @@ def _register(kind: type[pillars.Pillar], digest: str, origin: str) -> None:
             f"{origin}: the name {name} of {kind.__name__} is taken by {pillars.PILLARS[name].__module__}"
         )
     pillars.PILLARS[name] = kind
-    _own[name] = digest
+    _digests[name] = digest
 
 
 def _is_pillar(kind: object) -> bool:
@@ -164,7 +166,7 @@ def _digest(path: Path) -> str:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """Where in the file it went wrong."""
+    """The line of the error in the file, as part of a message; empty if unknown."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno},"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -1,7 +1,7 @@
 """
-Reads config.ini: its form, the environment over it, each section by its model, then what must hold between sections.
+Reads config.ini: syntax, overrides from the environment, each section by its model, then consistency between sections.
 
-Nothing is raised before all of it has been looked at: one ConfigError tells every mistake.
+Everything is checked before anything is raised: one ConfigError lists all mistakes.
 """
 
 from __future__ import annotations
@@ -52,23 +52,24 @@ MANY = {
     "broker": "broker.NAME",
 }
 PREFIX = "ALPHAPIVOT_"
-VARIABLES = tuple(  # no keys of the file
+VARIABLES = tuple(  # variables that override no key of the file
     f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
 )
-NEAR = 0.9  # with the prefix, that of two letters exchanged
+NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 
 
 def load(
     path: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, str] = {}
 ) -> Settings:
     """
-    config.ini, over it the ALPHAPIVOT_SECTION__KEY, then ``overrides`` such as {"runtime.feed": "simulated"}.
+    config.ini, overridden by ALPHAPIVOT_SECTION__KEY variables, then by ``overrides`` such as
+    {"runtime.feed": "simulated"}.
 
-    Without a path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of
-    ``runtime.feed`` holds for every instrument, also for one that names its own feed. ConfigError tells all mistakes.
+    Default path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of
+    ``runtime.feed`` applies to every instrument, even one with its own feed. Raises one ConfigError with all mistakes.
     """
     path = _path(path, environ)
-    sections, mistakes = _written(path)
+    sections, mistakes = _read_file(path)
     mistakes += [
         f"[{name}] is not a section; {_nearest_section(name)}"
         for name in sections
@@ -79,16 +80,16 @@ def load(
     mistakes += _apply_overrides(sections, overrides)
 
     valid: dict[str, BaseModel] = {}
-    for name, found in sections.items():
-        model, reason = _model(name, found)
+    for name, texts in sections.items():
+        model, reason = _model(name, texts)
         if model is None:
             mistakes += [reason] if reason else []
             continue
         given = {"symbol": name.partition(".")[2]} if model is instrument.Instrument else {}
-        if (section := ini.validate(model, name, found, given, mistakes)) is not None:
+        if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
             valid[name] = section
     mistakes += [
-        f"[{name}] is missing; it needs {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
+        f"[{name}] is missing; required keys: {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
         for name, model in SINGLE.items()
         if name not in sections and name not in OPTIONAL
     ]
@@ -116,10 +117,10 @@ def load(
 
 
 def database(environ: Mapping[str, str] = os.environ) -> runtime.Database:
-    """[database] alone, so that the hub can be reached whatever the rest of the file says."""
+    """[database] alone, so that the hub can be reached even if the rest of the file is wrong."""
     path = _path(None, environ)
-    sections, mistakes = _written(path)
-    sections = {name: found for name, found in sections.items() if name == "database"}
+    sections, mistakes = _read_file(path)
+    sections = {name: texts for name, texts in sections.items() if name == "database"}
     mistakes += _apply_environment(
         sections, {name: value for name, value in environ.items() if name.upper().startswith(f"{PREFIX}DATABASE_")}
     )
@@ -138,26 +139,26 @@ def _refuse(path: Path, mistakes: list[str]) -> NoReturn:
     raise ConfigError(ini.masked("\n  ".join([f"{shown} cannot be used:", *mistakes]))) from None
 
 
-def _written(path: Path) -> tuple[ini.Sections, list[str]]:
-    """What the file says; a password in it is a mistake even where the environment overrides it."""
+def _read_file(path: Path) -> tuple[ini.Sections, list[str]]:
+    """The file's sections and mistakes; a password in it is a mistake even if the environment overrides it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        _refuse(path, ["there is no such file; name one with --config or ALPHAPIVOT_CONFIG"])
+        _refuse(path, ["no such file; name one with --config or ALPHAPIVOT_CONFIG"])
     except UnicodeDecodeError as error:
         _refuse(path, [f"byte {error.start} is not UTF-8 text"])
     except OSError as error:
-        _refuse(path, [f"it cannot be read: {error.strerror}"])
+        _refuse(path, [f"cannot be read: {error.strerror}"])
     sections, mistakes = _parsed(text)
     sections, mistakes = {name: dict(section) for name, section in sections.items()}, list(mistakes)
     if _has_password(sections.get("database", {}).get("url", "")):
-        mistakes.append("[database] url holds a password; put the whole address into ALPHAPIVOT_DATABASE__URL")
+        mistakes.append("[database] url contains a password; put the whole address into ALPHAPIVOT_DATABASE__URL")
     return sections, mistakes
 
 
 @lru_cache(maxsize=4)
 def _parsed(text: str) -> tuple[ini.Sections, list[str]]:
-    """Each step asks where the database is: 50 ms with 500 instruments."""
+    """Cached, since every step reads [database]: parsing takes 50 ms with 500 instruments."""
     return ini.parse(text)
 
 
@@ -165,12 +166,12 @@ def _has_password(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.password) or "password" in parse_qs(parts.query)
-    except ValueError:  # not an address at all: its model says so
+    except ValueError:  # not an address: the model reports it
         return False
 
 
 def _family(name: str) -> str | None:
-    """``feed`` of ``feed.yahoo``; None for what is no such section."""
+    """``feed`` for ``feed.yahoo``; None for a section without a family."""
     family, dot, rest = name.partition(".")
     if family == "rule" and not re.fullmatch(r"[^.]+\.[^.]+", rest):
         return None
@@ -180,10 +181,10 @@ def _family(name: str) -> str | None:
 def _nearest_section(name: str) -> str:
     family, dot, rest = name.partition(".")
     if dot and family in MANY:
-        return f"it is written [{MANY[family]}]"
+        return f"write it as [{MANY[family]}]"
     near = ini.nearest(family, MANY if dot else SINGLE)
     if not near.startswith("did"):
-        return f"it may be {', '.join([*SINGLE, *MANY.values()])}"
+        return f"expected one of {', '.join([*SINGLE, *MANY.values()])}"
     return near.replace("?", f".{rest}?") if dot else near
 
 
@@ -191,24 +192,24 @@ def _required(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
     return [(key, field) for key, field in model.model_fields.items() if field.is_required()]
 
 
-def _model(name: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
-    """The model of a section; or none, and why ("" for an unknown section, told elsewhere)."""
+def _model(name: str, texts: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
+    """The model of a section; or None and the reason ("" for an unknown section, reported elsewhere)."""
     family, rest = _family(name), name.partition(".")[2]
     if family is None:
         return SINGLE.get(name), ""
     if family == "instrument":
         return instrument.Instrument, ""
     if family == "pillar":
-        known: Mapping[str, type[BaseModel]] = pillars.PILLARS
-        return known.get(rest), f"[{name}] names no pillar; {ini.nearest(rest, known)}"
+        registry: Mapping[str, type[BaseModel]] = pillars.PILLARS
+        return registry.get(rest), f"[{name}]: no such pillar; {ini.nearest(rest, registry)}"
     if family == "rule":
         return Rule, ""
-    return _kind(name, family, found)
+    return _kind(name, family, texts)
 
 
-def _kind(name: str, family: str, found: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
-    """The model of a [feed.NAME] or [broker.NAME] section by its kind; or none, and why."""
-    kind = found.get("kind")
+def _kind(name: str, family: str, texts: Mapping[str, str]) -> tuple[type[BaseModel] | None, str]:
+    """The model of a [feed.NAME] or [broker.NAME] section by its kind; or None and the reason."""
+    kind = texts.get("kind")
     if kind is None:
         return None, f"[{name}] kind is missing ({' or '.join(plugins.names(family))})"
     try:
@@ -220,7 +221,7 @@ def _kind(name: str, family: str, found: Mapping[str, str]) -> tuple[type[BaseMo
 
 
 def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]:
-    """Writes ALPHAPIVOT_SECTION__KEY over the sections; all but letters and digits of a section's name is _ there."""
+    """Apply ALPHAPIVOT_SECTION__KEY to the sections; in the variable, _ stands for what is not a letter or digit."""
     keys: dict[str, list[tuple[str, str]]] = {}
     for name in [*SINGLE, *(n for n in sections if _family(n))]:
         model, _ = _model(name, sections.get(name, {}))
@@ -237,23 +238,24 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
         elif places:
             mistakes.append(f"{variable} could mean {' or '.join(f'[{section}] {key}' for section, key in places)}")
         elif variable.upper().startswith(PREFIX):
-            meant = [known for known in keys if known.replace("__", "_") == variable.upper().replace("__", "_")]
-            if meant or "__" in variable:
-                # compared without the prefix, which would bring all of them near
-                near = ini.nearest(variable[len(PREFIX) :], [known[len(PREFIX) :] for known in meant or keys])
+            spelling = variable.upper().replace("__", "_")
+            candidates = [key for key in keys if key.replace("__", "_") == spelling]
+            if candidates or "__" in variable:
+                # compared without the prefix, which would make all of them near
+                near = ini.nearest(variable[len(PREFIX) :], [key[len(PREFIX) :] for key in candidates or keys])
                 near = near.replace("mean ", f"mean {PREFIX}") if near[:3] == "did" else f"write {PREFIX}SECTION__KEY"
-                mistakes.append(f"{variable} in the environment names no key; {near}")
+                mistakes.append(f"{variable} in the environment matches no key; {near}")
             elif variable.upper() not in VARIABLES and (
-                known := difflib.get_close_matches(variable.upper(), VARIABLES, n=1, cutoff=NEAR)
+                similar := difflib.get_close_matches(variable.upper(), VARIABLES, n=1, cutoff=NEAR)
             ):
-                mistakes.append(f"{variable} in the environment means nothing; did you mean {known[0]}?")
+                mistakes.append(f"{variable} in the environment is unknown; did you mean {similar[0]}?")
     return mistakes
 
 
 def meaningless(environ: Mapping[str, str]) -> list[str]:
-    """Of variables that look like ours, name no key and are near none: a sentence each, for `check` to warn."""
+    """One warning for each variable with our prefix that is not known, for `check`."""
     return [
-        f"{variable} in the environment means nothing; {ini.nearest(variable, [*VARIABLES, f'{PREFIX}SECTION__KEY'])}"
+        f"{variable} in the environment is unknown; {ini.nearest(variable, [*VARIABLES, f'{PREFIX}SECTION__KEY'])}"
         for variable in sorted(environ)
         if variable.startswith(PREFIX) and "__" not in variable and variable not in VARIABLES
     ]
@@ -266,16 +268,16 @@ def _apply_overrides(sections: ini.Sections, overrides: Mapping[str, str]) -> li
         if section in SINGLE or section in sections:
             sections.setdefault(section, {})[key] = value
         else:
-            mistakes.append(f"{place} = {value} names no section; {ini.nearest(section, [*SINGLE, *sections])}")
+            mistakes.append(f"{place} = {value}: no such section; {ini.nearest(section, [*SINGLE, *sections])}")
     if "runtime.feed" in overrides:
-        for name, found in sections.items():
+        for name, texts in sections.items():
             if _family(name) == "instrument":
-                found.pop("feed", None)
+                texts.pop("feed", None)
     return mistakes
 
 
 def _apply_rules(valid: dict[str, BaseModel], sections: ini.Sections, mistakes: list[str]) -> None:
-    """Makes each pillar that has rules a ``Ruled`` one."""
+    """Wrap each pillar that has rules in ``Ruled``."""
     rules: dict[str, dict[str, BaseModel]] = {}
     for section in [name for name in valid if _family(name) == "rule"]:
         _, pillar, name = section.split(".", 2)
@@ -283,19 +285,19 @@ def _apply_rules(valid: dict[str, BaseModel], sections: ini.Sections, mistakes: 
         if pillar not in configured:
             near = ini.nearest(pillar, configured)
             mistakes.append(f"[{section}] is a rule of {pillar}, but there is no [pillar.{pillar}]; {near}")
-        elif (chosen := valid.get(f"pillar.{pillar}")) is not None:
+        elif (model := valid.get(f"pillar.{pillar}")) is not None:
             try:
-                Ruled(pillar=chosen, rules={name: valid[section]})
+                Ruled(pillar=model, rules={name: valid[section]})
             except ValidationError as error:
                 mistakes += [f"[{section}] {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
             else:
                 rules.setdefault(pillar, {})[name] = valid[section]
-    for pillar, own in rules.items():
-        valid[f"pillar.{pillar}"] = Ruled(pillar=valid[f"pillar.{pillar}"], rules=own)
+    for pillar, pillar_rules in rules.items():
+        valid[f"pillar.{pillar}"] = Ruled(pillar=valid[f"pillar.{pillar}"], rules=pillar_rules)
 
 
 def _load_plugins(sections: ini.Sections, environ: Mapping[str, str], path: Path) -> list[str]:
-    """Imports the user's own pillars, before anything is asked about their sections; makes their folder absolute."""
+    """Import the user's own pillars before their sections are read; makes their folder absolute."""
     section = sections.get("plugins", {})
     folder = environ.get(f"{PREFIX}PLUGINS__FOLDER", section.get("folder"))
     if folder:

@@ -1,5 +1,5 @@
 """
-The whole of config.ini as one frozen value: what code reads, what ops.run keeps, and its hash.
+All of config.ini as one frozen value: read by the code, stored in ops.run, and hashed.
 
 ``alphapivot.config.sections`` holds the models of the sections, ``alphapivot.config.read`` reads the file.
 """
@@ -47,7 +47,7 @@ def _section(family: str, name: str, stored: dict[str, Any]) -> Section:
 
 
 def _by_name(values: dict[str, Any]) -> dict[str, Any]:
-    """Stored parameters -> the registered pillars' own classes."""
+    """Stored parameters -> instances of the registered pillar classes."""
     unknown = values.keys() - pillars.PILLARS.keys()
     if unknown:
         raise ValueError(f"no such pillar: {', '.join(sorted(unknown))}")
@@ -61,7 +61,7 @@ def _pillar(kind: type[pillars.Pillar], stored: dict[str, Any]) -> pillars.Pilla
 
 
 class Settings(Section):
-    """The whole of config.ini, frozen."""
+    """All of config.ini, frozen."""
 
     database: Database = Database()
     plugins: Plugins = Plugins()
@@ -84,34 +84,34 @@ class Settings(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_plugins(cls, values: Any) -> Any:
-        """What a run stored names the plug-ins that it needs: another process imports them now."""
+        """Import the plug-ins that the stored settings name: another process may not have them yet."""
         section = values.get("plugins", Plugins())
         plugins.load(Plugins.model_validate(section).folder, values.get("pillars", ()))
         return values
 
     def shard(self, index: int) -> list[Instrument]:
-        """The index-th piece of the universe: symbols sorted, every shards-th one."""
+        """Shard ``index`` of the universe: every shards-th instrument, sorted by symbol."""
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
 
     def checks(self, symbol: str) -> Quality:
-        """[quality] with the instrument's own thresholds over it."""
+        """[quality], overridden by the instrument's own thresholds."""
         return Quality.model_validate(self.quality.model_dump() | self.instruments[symbol].quality)
 
     def stored(self) -> dict[str, Any]:
-        """What ops.run keeps, ready for JSON: all but secrets and the database's address; Decimals as strings."""
+        """The settings as ops.run stores them, ready for JSON: without the database's address; Decimals as strings."""
         return self.model_dump(mode="json", exclude={"database"})
 
     def hash(self) -> str:
-        """SHA-256 of ``stored()``: the same wherever and however often the same settings are read."""
+        """SHA-256 of ``stored()``: the same in every process."""
         return hashlib.sha256(json.dumps(self.stored(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod
     def restore(cls, stored: dict[str, Any]) -> Settings:
-        """The settings that ``stored()`` came from but the database; ConfigError where this code cannot take them."""
+        """The settings behind ``stored()``, except [database]; ConfigError if they do not fit this code."""
         try:
             return cls.model_validate(stored)
         except ValidationError as error:
             wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ConfigError(
-                f"the config stored with this run does not fit the code that runs now; start a new run:\n{wrong}"
+                f"the config stored with this run does not fit the current code; start a new run:\n{wrong}"
             ) from None

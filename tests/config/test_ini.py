@@ -1,4 +1,4 @@
-"""Strict INI: what a file may say, and what is said of what it may not."""
+"""Strict INI: valid files, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Section(BaseModel):
     token: SecretStr | None = None
 
 
-def read(**found):
+def read(**texts):
     mistakes = []
-    return ini.validate(Section, "part", {"size": "3", **found}, {}, mistakes), mistakes
+    return ini.validate(Section, "part", {"size": "3", **texts}, {}, mistakes), mistakes
 
 
 def test_keys_keep_their_case_and_comments_need_a_space():
@@ -45,10 +45,10 @@ def test_every_mistake_of_form_is_told_with_its_line():
     text = "stray = 1\n[a]\nx = 1\nx = 2\nno equals sign\n[b]\ny = 1\n[a]\nz = 1\n"
     sections, mistakes = ini.parse(text)
     assert mistakes == [
-        "line 1 stands before the first [section]",
-        "line 4: [a] x stands there a second time",
+        "line 1 is before the first [section]",
+        "line 4: duplicate key x in [a]",
         "line 5 is neither [section] nor key = value",
-        "line 8: [a] stands there a second time",
+        "line 8: duplicate section [a]",
     ]
     assert sections == {"a": {"x": "1"}, "b": {"y": "1"}}
 
@@ -67,27 +67,30 @@ def test_mappings_lists_and_decimals_are_read_as_written():
 
 
 @pytest.mark.parametrize(
-    ("found", "mistake"),
+    ("texts", "mistake"),
     [
         ({"size": "fifty"}, "[part] size = fifty: input should be a valid integer"),
         ({"size": "1.5"}, "[part] size = 1.5: input should be a valid integer"),
-        ({"size": ""}, "[part] size = : it is empty; give bars, or take the line out"),
+        ({"size": ""}, "[part] size = : empty; expected bars, or remove the line"),
         ({"share": "nan"}, "[part] share = nan: input should be a finite number"),
         ({"on": "maybe"}, "[part] on = maybe: should be yes or no"),
         ({"weights": "a 1"}, "[part] weights = a 1: `a 1` should be name: value, as in a: 1, b: 2"),
-        ({"weights": "a: 1, a: 2"}, "[part] weights = a: 1, a: 2: a stands there twice"),
+        ({"weights": "a: 1, a: 2"}, "[part] weights = a: 1, a: 2: duplicate name a"),
         ({"weights": "a: x"}, "[part] weights = a: x: a: input should be a valid number"),
         ({"weights": "a: inf"}, "[part] weights = a: inf: a: input should be a finite number"),
         ({"sise": "3"}, "[part] sise is not a key of this section; did you mean size?"),
-        ({"zzz": "3"}, "[part] zzz is not a key of this section; it may be size, share, on, weights, names, token"),
+        (
+            {"zzz": "3"},
+            "[part] zzz is not a key of this section; expected one of size, share, on, weights, names, token",
+        ),
         (
             {"size": "3\nshare = 1"},
-            "[part] size = 3 share = 1: an indented line goes on with the value above it; begin keys at the margin",
+            "[part] size = 3 share = 1: an indented line continues the value above it; start keys at the margin",
         ),
     ],
 )
-def test_a_mistake_says_section_key_found_and_allowed(found, mistake):
-    section, mistakes = read(**found)
+def test_a_mistake_says_section_key_found_and_allowed(texts, mistake):
+    section, mistakes = read(**texts)
     assert mistakes == [mistake]
     assert section is None
 

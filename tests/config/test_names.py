@@ -20,26 +20,26 @@ def refused(tmp_path, old, new, environ=None):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (
             "book = test",
             "book = my book",
-            "[execution] book = my book: got ' '; a name is made of letters a-z, digits, - and _",
+            "[execution] book = my book: got ' '; expected at most 40 characters: letters a-z, digits, - and _, ",
         ),
         ("book = test", "book = Bücher", "[execution] book = Bücher: got 'ü'"),
-        ("book = test", "book = bt-mine", "bt- begins the names of backtests"),
+        ("book = test", "book = bt-mine", "bt- is reserved for backtests; choose another name"),
         ("strategy = pivot", "strategy = a/b", "[execution] strategy = a/b: got '/'"),
-        ("[instrument.ALPHA]", "[instrument.AL PHA]", "[instrument.AL PHA] cannot be called so: got ' '"),
-        ("[instrument.ALPHA]", "[instrument.<img src=x>]", "cannot be called so: got ' ', '<', '>'"),
-        ("[instrument.ALPHA]", "[instrument.A|B`C]", "cannot be called so: got '`', '|'"),
+        ("[instrument.ALPHA]", "[instrument.AL PHA]", "[instrument.AL PHA] has an invalid name: got ' '"),
+        ("[instrument.ALPHA]", "[instrument.<img src=x>]", "has an invalid name: got ' ', '<', '>'"),
+        ("[instrument.ALPHA]", "[instrument.A|B`C]", "has an invalid name: got '`', '|'"),
         ("[instrument.ALPHA]", f"[instrument.{'A' * 41}]", "at most 40"),
         ("group = crypto", "group = <b>", "[instrument.BITCOIN] group = <b>: got '<', '>'"),
-        ("[broker.paper]", "[broker.pa.per]", "[broker.pa.per] cannot be called so: got '.'"),
+        ("[broker.paper]", "[broker.pa.per]", "[broker.pa.per] has an invalid name: got '.'"),
     ],
 )
-def test_a_name_that_would_break_a_key_is_refused_with_what_is_allowed(tmp_path, old, new, told):
-    assert told in refused(tmp_path, old, new)
+def test_a_name_that_would_break_a_key_is_refused_with_what_is_allowed(tmp_path, old, new, message):
+    assert message in refused(tmp_path, old, new)
 
 
 @pytest.mark.parametrize("symbol", ["BRK.B", "ES=F", "^GSPC", "EUR/USD", "M&M", "BTC-USD", "005930"])
@@ -57,9 +57,9 @@ def test_symbols_as_vendors_write_them_are_fine(tmp_path, symbol):
     ],
 )
 def test_a_variable_that_matches_nothing_is_told_with_the_nearest(tmp_path, variable, meant):
-    told = refused(tmp_path, "", "", {variable: "60"})
-    assert f"{variable} in the environment" in told
-    assert meant in told
+    message = refused(tmp_path, "", "", {variable: "60"})
+    assert f"{variable} in the environment" in message
+    assert meant in message
 
 
 def test_other_programs_variables_are_left_alone(tmp_path):

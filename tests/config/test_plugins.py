@@ -52,7 +52,7 @@ SECTIONS = "\n[plugins]\nfolder = mine\n\n[pillar.gap]\natr = 20\n\n[rule.gap.wi
 
 @pytest.fixture(autouse=True)
 def registry():
-    """The registry as it was: what one test loads is not there for the next."""
+    """Restores the registry, so that no test sees what another one loaded."""
     yield
     plugins.load(None, ())
     assert set(pillars.PILLARS) == {"trend", "momentum", "flow", "structure", "quality", "risk"}
@@ -60,7 +60,7 @@ def registry():
 
 @pytest.fixture
 def mine(tmp_path):
-    """A folder of one's own beside a config file that names it."""
+    """A plug-in folder beside a config file that names it."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "gap.py").write_text(GAP)
     text = (ROOT / "tests" / "configs" / "small.ini").read_text()
@@ -90,7 +90,7 @@ def test_without_its_folder_it_is_unknown(mine):
     load(mine)
     path = mine / "config.ini"
     path.write_text(path.read_text().replace("[plugins]\nfolder = mine", ""))
-    with pytest.raises(ConfigError, match=r"\[pillar.gap\] names no pillar"):
+    with pytest.raises(ConfigError, match=r"\[pillar.gap\]: no such pillar"):
         read.load(path, {})
 
 
@@ -128,20 +128,20 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
     weights = ",".join(f"{n}:{w!r}" for n, w in load(mine).composite.weights.items())
     monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__WEIGHTS", weights)
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(mine / "config.ini"))
-    found = []
+    changed = []
     for day, factor in (("03", "100"), ("04", "100"), ("07", "40")):
         (mine / "mine" / "gap.py").write_text(GAP.replace("100 * gap", f"{factor} * gap"))
         _, receipts = replay.session(process.configure(), datetime.fromisoformat(f"2025-04-{day}T23:30Z"))
-        own = next(r for r in receipts if r.step == "pillar gap 0")
-        found.append(own.rows["signals.signal changed"])
-    assert found[:2] == [0, 0]
-    assert found[2] > 1000
+        receipt = next(r for r in receipts if r.step == "pillar gap 0")
+        changed.append(receipt.rows["signals.signal changed"])
+    assert changed[:2] == [0, 0]
+    assert changed[2] > 1000
     signals = hubs.connect().read(Signals)
     assert 20 < signals[signals["pillar"] == "gap"]["score"].max() <= 40
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("import nothing_of_this_name", r"gap.py, line 1, cannot be imported: ModuleNotFoundError: No module named"),
         ("x = 1\ny = (", r"gap.py, line 2, cannot be imported: SyntaxError"),
@@ -149,19 +149,19 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
             "from pillars.base import Pillar\nclass Gap(Pillar):\n    history = 20",
             r"gap.py, line 2, .*`history = 20`; expected a parameter with its type, such as fast: int = 10",
         ),
-        ("x = 1", "gap.py defines no pillar; expected a class of pillars.base.Pillar"),
+        ("x = 1", "gap.py defines no pillar; expected a subclass of pillars.base.Pillar"),
         (GAP.replace('"gap"\n', '"trend"\n', 1), "the name trend of Gap is taken by pillars.trend"),
         (GAP.replace('"gap"\n', '"my gap"\n', 1), "Gap has name = 'my gap'; expected a word such as 'gap'"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_with_what_is_wrong(mine, text, told):
+def test_a_file_that_cannot_be_used_is_told_with_what_is_wrong(mine, text, message):
     (mine / "mine" / "gap.py").write_text(text)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load(mine)
 
 
 def test_a_folder_that_is_not_there_is_told(mine):
-    with pytest.raises(ConfigError, match=r"\[plugins\] folder = .*/nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"\[plugins\] folder = .*/nowhere is not a folder"):
         load(mine, ALPHAPIVOT_PLUGINS__FOLDER="nowhere")
 
 
@@ -177,7 +177,7 @@ def test_an_installed_package_offers_a_pillar_by_an_entry_point(mine, tmp_path, 
     loaded = load(mine)
     assert type(loaded.pillars["gap"].pillar).__module__ == "gaps_package"
     assert plugins.digest("gap")
-    # whoever does not ask for it does not get it
+    # a config that does not name it does not load it
     read.load(ROOT / "tests" / "configs" / "small.ini", {})
     assert "gap" not in pillars.PILLARS
 
@@ -194,9 +194,9 @@ def test_the_command_says_at_which_bar_a_pillar_looks_into_the_future(mine, caps
     assert "gap does not look into the future" in capsys.readouterr().out
     file.write_text(PEEKING)
     assert cli.main(["pillars", "test", str(file)]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "gap looks into the future: without what comes after 20" in told
-    assert "it changes part gap of S0 1d 20" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "gap looks into the future: without what comes after 20" in output
+    assert "it changes part gap of S0 1d 20" in output
 
 
 def test_the_command_tells_a_crash_with_its_line(mine, capsys):

@@ -66,7 +66,7 @@ def test_the_environment_overrides_a_rule(load):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             PULLBACK.replace("adx >", "adx14 >"),
@@ -84,16 +84,16 @@ def test_the_environment_overrides_a_rule(load):
         (PULLBACK + "mode = replace", "[rule.trend.pullback] mode = replace: "),
         (PULLBACK + "colour = red", "[rule.trend.pullback] colour is not a key of this section"),
         (PULLBACK + "veto = Too Late", "[rule.trend.pullback] veto = Too Late: should be a reason code"),
-        (PULLBACK + "gate = 0.5", "[rule.trend.pullback] gate moves nothing unless [composite] gates name trend"),
+        (PULLBACK + "gate = 0.5", "[rule.trend.pullback] gate has no effect unless [composite] gates name trend"),
         ("[rule.trend]\nwhen = adx > 1\n", "[rule.trend] is not a section"),
         ("[rule.trend.a.b]\nwhen = adx > 1\nscore = 1", "[rule.trend.a.b] is not a section"),
         (PULLBACK.replace("when", "wehn"), "[rule.trend.pullback] when is missing (a condition over the pillar"),
     ],
 )
-def test_a_mistake_in_a_rule_is_told_where_it_is(load, text, told):
+def test_a_mistake_in_a_rule_is_told_where_it_is(load, text, message):
     with pytest.raises(ConfigError) as error:
         load(text)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_rules_gate_counts_once_the_composite_asks_for_it(load):
@@ -110,12 +110,12 @@ def test_the_examples_of_config_ini_work_and_each_pillar_has_three(load):
     for name, pillar in loaded.pillars.items():
         assert len(pillar.rules) >= 3, name
         plain = pillar.pillar.parts(panel)
-        for rule, what in pillar.rules.items():  # an example that never fires explains nothing
-            made = Ruled(pillar=pillar.pillar, rules={rule: what}).parts(panel)
+        for rule, condition in pillar.rules.items():  # an example that never fires explains nothing
+            fired = Ruled(pillar=pillar.pillar, rules={rule: condition}).parts(panel)
             moved = any(
-                not np.array_equal(made.parts[n], plain.parts.get(n, np.zeros(len(panel.ts))), equal_nan=True)
-                for n in made.parts
+                not np.array_equal(fired.parts[n], plain.parts.get(n, np.zeros(len(panel.ts))), equal_nan=True)
+                for n in fired.parts
             )
-            moved |= what.gate is not None and not np.array_equal(made.gate, plain.gate, equal_nan=True)
-            moved |= what.veto is not None and what.veto in set(made.veto)
+            moved |= condition.gate is not None and not np.array_equal(fired.gate, plain.gate, equal_nan=True)
+            moved |= condition.veto is not None and condition.veto in set(fired.veto)
             assert moved, f"{name}.{rule} never fires"

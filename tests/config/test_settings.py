@@ -47,7 +47,7 @@ def mistakes(load, *changes, **named) -> list[str]:
     return lines
 
 
-# --- the files that stand in the checkout -----------------------------------------------------------------------------
+# --- the files in the checkout ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -107,8 +107,8 @@ def test_every_mistake_is_told_at_once(edit):
         "[pillar.trend] slwo is not a key of this section; did you mean slow?",
         "[risk] daily_loss_limit is missing (a share of equity, such as 0.02)",
         "there is no [broker.NAME] section; at least one is needed",
-        "[timeframes] weights sum to 1.1, not to 1",
-        "[execution] broker = paper: there is no [broker.paper]; there are none",
+        "[timeframes] weights sum to 1.1; expected 1",
+        "[execution] broker = paper: there is no [broker.paper]; none is defined",
     ]
 
 
@@ -120,7 +120,7 @@ def test_every_mistake_is_told_at_once(edit):
             "trnd: 0.35",
             "[composite] weights name trnd, but there is no [pillar.trnd]; did you mean trend?",
         ),
-        ("trend: 0.35", "trend: 0.25", "[composite] weights sum to 0.9, not to 1"),
+        ("trend: 0.35", "trend: 0.25", "[composite] weights sum to 0.9; expected 1"),
         (
             "trend: 0.35, momentum: 0.25, flow: 0.2, structure: 0.2",
             "trend: 0, momentum: 1",
@@ -129,29 +129,29 @@ def test_every_mistake_is_told_at_once(edit):
         (
             "gates = quality: 0.5, ",
             "gates = trend: 0.5, ",
-            "[composite] gates name trend, which has no gate; it belongs in weights",
+            "[composite] gates name trend, which has no gate; put it in weights",
         ),
-        ("base = 1d", "base = 1h", "[timeframes] weights have no 1h, the base; they name 1d, 1w"),
+        ("base = 1d", "base = 1h", "[timeframes] weights lack the base, 1h; they name 1d, 1w"),
         ("1w: 0.3", "5m: 0.3", "[timeframes] weights name 5m, which is not a multiple of base = 1d"),
         (
             "1w: 0.3",
             "1month: 0.3",
-            "[timeframes] weights name 1month: no such interval; it may be 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w",
+            "[timeframes] weights name 1month: no such interval; expected one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w",
         ),
         ("feed = yahoo", "feed = yaho", "[runtime] feed = yaho: there is no [feed.yaho]; did you mean yahoo?"),
         (
             "spot = AAPL",
             "feed = ib\nspot = AAPL",
-            "[instrument.APPLE] feed = ib: there is no [feed.ib]; it may be yahoo, simulated",
+            "[instrument.APPLE] feed = ib: there is no [feed.ib]; expected one of yahoo, simulated",
         ),
-        ("spot = AAPL", "futures = AAPL", "has no spot (its ticker)"),
+        ("spot = AAPL", "futures = AAPL", "has no spot key (the ticker)"),
         (
             "spot = AAPL",
             "spot = AAPL\nspot_interval = 1w",
             "[instrument.APPLE] spot_interval = 1w does not divide [timeframes] base = 1d",
         ),
-        ("calendar = 24/7", "calendar = XNYX", "calendar = XNYX: exchange_calendars does not know it; did you mean"),
-        ("shards = 2", "shards = 40", "[runtime] shards = 40 are more than the 13 instruments"),
+        ("calendar = 24/7", "calendar = XNYX", "calendar = XNYX: unknown to exchange_calendars; did you mean"),
+        ("shards = 2", "shards = 40", "[runtime] shards = 40: more than the 13 instruments"),
         (
             "broker = paper",
             "broker = papr",
@@ -159,14 +159,14 @@ def test_every_mistake_is_told_at_once(edit):
         ),
         ("kind = yahoo", "kind = yaho", "[feed.yahoo] kind = yaho: no such kind of feed; did you mean yahoo?"),
         ("kind = yahoo", "; none", "[feed.yahoo] kind is missing (files or simulated or yahoo)"),
-        ("[pillar.trend]", "[pillar.trned]", "[pillar.trned] names no pillar; did you mean trend?"),
+        ("[pillar.trend]", "[pillar.trned]", "[pillar.trned]: no such pillar; did you mean trend?"),
         (
             "[composite]",
             "[rule.trend]\nwhen = 1\n\n[composite]",
-            "[rule.trend] is not a section; it is written [rule.PILLAR.NAME]",
+            "[rule.trend] is not a section; write it as [rule.PILLAR.NAME]",
         ),
         ("[execution]\n", "[excution]\n", "[excution] is not a section; did you mean execution?"),
-        ("[execution]\n", "[excution]\n", "[execution] is missing; it needs book (the account's name in trading.*"),
+        ("[execution]\n", "[excution]\n", "[execution] is missing; required keys: book (the book's name in trading.*"),
         ("currency = USD\nslipp", "currency = usd\nslipp", "[broker.paper] currency = usd: should be the ISO code"),
         ("start = 2019-01-01", "start = 2019-13-01", "[feed.simulated] start = 2019-13-01: month must be in 1..12"),
         ("start = 2019-01-01", "start = 2019-01-01\nend = 2018-01-01", "end = 2018-01-01 is not after start"),
@@ -178,12 +178,12 @@ def test_every_mistake_is_told_at_once(edit):
     ],
 )
 def test_a_mistake_is_told_where_it_is(edit, old, new, mistake):
-    told = mistakes(edit, (old, new))
-    assert any(mistake in line for line in told), told
+    messages = mistakes(edit, (old, new))
+    assert any(mistake in line for line in messages), messages
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere\.ini cannot be used:\n  there is no such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.ini cannot be used:\n  no such file"):
         read.load(tmp_path / "nowhere.ini", {})
 
 
@@ -242,7 +242,7 @@ def test_an_override_is_checked_like_the_file(edit):
     ],
 )
 def test_a_variable_that_names_no_key_is_a_mistake(edit, variable, near):
-    assert mistakes(edit, environ={variable: "1"}) == [f"{variable} in the environment names no key; {near}"]
+    assert mistakes(edit, environ={variable: "1"}) == [f"{variable} in the environment matches no key; {near}"]
 
 
 def test_our_other_variables_are_no_overrides(edit):
@@ -251,8 +251,8 @@ def test_our_other_variables_are_no_overrides(edit):
 
 def test_a_variable_that_could_mean_two_sections_is_a_mistake(edit):
     feeds = "[feed.a_b]\nkind = simulated\n\n[feed.a-b]\nkind = simulated\n\n[feed.yahoo]"
-    told = mistakes(edit, ("[feed.yahoo]", feeds), environ={"ALPHAPIVOT_FEED_A_B__SEED": "1"})
-    assert told == ["ALPHAPIVOT_FEED_A_B__SEED could mean [feed.a_b] seed or [feed.a-b] seed"]
+    messages = mistakes(edit, ("[feed.yahoo]", feeds), environ={"ALPHAPIVOT_FEED_A_B__SEED": "1"})
+    assert messages == ["ALPHAPIVOT_FEED_A_B__SEED could mean [feed.a_b] seed or [feed.a-b] seed"]
 
 
 def test_the_environment_names_the_file(edit, tmp_path):
@@ -278,8 +278,8 @@ URL = "postgresql://me:hush@db.example.org/desk"
 
 def test_a_password_in_the_file_is_a_mistake_that_is_not_repeated(edit):
     for url in (URL, "postgresql://me@db.example.org/desk?password=hush"):
-        told = mistakes(edit, ("[database]", f"[database]\nurl = {url}"))
-        assert told == ["[database] url holds a password; put the whole address into ALPHAPIVOT_DATABASE__URL"]
+        messages = mistakes(edit, ("[database]", f"[database]\nurl = {url}"))
+        assert messages == ["[database] url contains a password; put the whole address into ALPHAPIVOT_DATABASE__URL"]
 
 
 def test_a_password_is_shown_by_nothing(edit):
@@ -298,14 +298,14 @@ def test_a_password_is_shown_by_nothing(edit):
 
 @pytest.mark.parametrize("url", ["mysql://me:hush@host/db", "me:hush@host", "postgresql//me:hush@host"])
 def test_a_wrong_address_is_refused_without_showing_it(edit, url):
-    told = mistakes(edit, environ={"ALPHAPIVOT_DATABASE__URL": url})
-    assert told == ["[database] url = ***: should be postgresql://user@host/name"]
+    messages = mistakes(edit, environ={"ALPHAPIVOT_DATABASE__URL": url})
+    assert messages == ["[database] url = ***: should be postgresql://user@host/name"]
 
 
 def test_a_password_in_a_line_that_is_no_setting_is_not_shown(edit):
-    told = mistakes(edit, ("[database]", f"[database]\n{URL}?a=b\n{URL}"))
-    assert len(told) == 2
-    assert "hush" not in "".join(told)
+    messages = mistakes(edit, ("[database]", f"[database]\n{URL}?a=b\n{URL}"))
+    assert len(messages) == 2
+    assert "hush" not in "".join(messages)
 
 
 def test_the_address_is_found_though_the_rest_of_the_file_is_wrong(tmp_path):
@@ -321,7 +321,9 @@ def test_the_address_is_found_though_the_rest_of_the_file_is_wrong(tmp_path):
 
 
 def test_an_empty_address_is_a_mistake_and_not_the_embedded_server(edit):
-    assert mistakes(edit, environ={"ALPHAPIVOT_DATABASE__URL": ""})[0].startswith("[database] url = ***: it is empty")
+    assert mistakes(edit, environ={"ALPHAPIVOT_DATABASE__URL": ""})[0].startswith(
+        "[database] url = ***: empty; expected"
+    )
 
 
 # --- what a run keeps -------------------------------------------------------------------------------------------------
@@ -332,7 +334,7 @@ def test_settings_come_back_from_what_a_run_stored(path):
     loaded = read.load(path, {})
     shuffled = json.loads(json.dumps(loaded.stored(), sort_keys=True))
     restored = settings.Settings.restore(shuffled)
-    # where the database is, each machine knows for itself
+    # the database's address is not stored: it belongs to the machine
     assert restored == loaded.model_copy(update={"database": runtime.Database()})
     assert restored.hash() == loaded.hash()
     assert list(restored.composite.weights) == list(loaded.composite.weights)

@@ -1,4 +1,4 @@
-"""The sections of config.ini that speak of trading: each key explained, each example good, contradictions told."""
+"""The trading sections of config.ini: each key explained, each example valid, contradictions reported."""
 
 import re
 from datetime import UTC, datetime, time
@@ -26,9 +26,9 @@ NOT_FOR_USERS = {"base_url", "currency", "kind"}
 
 
 def lines(name):
-    """A section's keys as config.ini writes them, those commented out included."""
-    found = re.search(rf"^(?:# )?\[{re.escape(name)}\].*?(?=^(?:# )?\[|\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
-    return dict(re.findall(r"^(?:# )?([a-z_]+) = ([^;\n]*)", found.group(0), flags=re.MULTILINE))
+    """A section's keys in config.ini, including those commented out."""
+    section = re.search(rf"^(?:# )?\[{re.escape(name)}\].*?(?=^(?:# )?\[|\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"^(?:# )?([a-z_]+) = ([^;\n]*)", section.group(0), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -70,7 +70,7 @@ def test_what_is_off_by_default_is_off_in_the_shipped_files():
         ({"exit.session_end": "yes"}, "[exit] session_end = yes needs an intraday base, but [timeframes] base = 1d"),
         (
             {"risk.max_quantity": "SP50: 3"},
-            "[risk] max_quantity names SP50, which is no [instrument.*]; did you mean SP500?",
+            "[risk] max_quantity names SP50, which is not an [instrument.*]; did you mean SP500?",
         ),
         (
             {"entry.windows": "15:30-09:45"},

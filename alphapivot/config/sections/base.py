@@ -1,4 +1,4 @@
-"""What all sections of config.ini share: frozen, no unknown keys, no defaults that hide a typo; and kinds of values."""
+"""The base class of all sections of config.ini, and the value types that they share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def _in_order(values: dict[str, T]) -> dict[str, T]:
-    # JSONB forgets the order of keys: sums over a mapping must agree bit for bit between the file and ops.run
+    # JSONB does not keep the order of keys, and sums over a mapping must agree bit for bit between file and ops.run
     return dict(sorted(values.items()))
 
 

@@ -13,26 +13,26 @@ from alphapivot.config.sections.base import Mapped, Positive, Section
 
 class BrokerSection(Section):
     """
-    What every broker's section holds, and what its kind is.
+    The keys of every broker's section, and the properties of its kind.
 
-    A kind sets ``opens``, the ``module:function`` that serves it: called with the hub and the settings, it returns the
-    ``alphapivot.brokers.base.Broker`` of [execution] broker. Without a hub it only looks whether it could: ConfigError
-    where it could not, and no request to anyone.
+    A kind sets ``opens``, the ``module:function`` that opens it: called with the hub and the settings, it returns the
+    ``alphapivot.brokers.base.Broker`` of [execution] broker. Without a hub it only checks the settings: ConfigError if
+    it could not open, and no network requests.
     """
 
     opens: ClassVar[str]
-    simulated: ClassVar[bool] = False  # fills come from stored bars, at no hurry
+    simulated: ClassVar[bool] = False  # fills come from stored bars, so nothing is time-critical
 
     kind: str
     currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
 
     @property
     def real_money(self) -> bool:
-        """Whether orders at this account cost money: entries need mode = live and ALPHAPIVOT_LIVE."""
+        """True if orders trade real money: entries then need mode = live and ALPHAPIVOT_LIVE."""
         return not self.simulated
 
     def names(self) -> Iterable[str]:
-        """The symbols that the section names: each must be an [instrument.*]."""
+        """The symbols in the section: each must be an [instrument.*]."""
         return ()
 
 
@@ -45,30 +45,35 @@ class PaperBroker(BrokerSection):
     slippage_bps: Decimal = Field(Decimal(0), ge=0, description="basis points against us on market and stop fills")
     fee_bps: Decimal = Field(Decimal(0), ge=0, description="basis points of notional on every fill")
     fee_per_contract: Decimal = Field(
-        Decimal(0), ge=0, description="on every futures fill, in the instrument's currency"
+        Decimal(0), ge=0, description="fee per contract on every futures fill, in the instrument's currency"
     )
     strict_targets: bool = Field(
-        default=False, description="a take-profit fills only where price trades a tick through it, and at its price"
+        default=False,
+        description="a take-profit fills only when the price trades a tick through it, at its limit price",
     )
     max_volume_share: Positive | None = Field(
-        None, le=1, description="largest share of a bar's volume that one order takes; the rest waits"
+        None, le=1, description="largest share of a bar's volume that one order fills; the rest waits"
     )
     maintenance_margin: Positive | None = Field(
-        None, le=1, description="share of initial margin below which the largest loser is closed; off when absent"
+        None,
+        le=1,
+        description="share of initial margin below which the largest losing position is closed; default: off",
     )
 
 
 class AlpacaBroker(BrokerSection):
-    """The keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
+    """The API keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
 
     opens = "alphapivot.brokers.alpaca.opening:open_alpaca"
 
     kind: Literal["alpaca"] = "alpaca"
-    account: Literal["paper", "live"] = Field("paper", description="which of Alpaca's two environments")
+    account: Literal["paper", "live"] = Field("paper", description="Alpaca's environment")
     base_url: str | None = Field(None, description="another server that speaks Alpaca's format, for tests")
-    timeout: float = Field(10, gt=0, description="seconds for one answer")
+    timeout: float = Field(10, gt=0, description="seconds to wait for a response")
     currency: Literal["USD"] = "USD"
-    symbols: Mapped[str] = Field(default={}, description="our symbol: Alpaca's, where it is not the spot ticker")
+    symbols: Mapped[str] = Field(
+        default={}, description="our symbol: Alpaca's symbol, if it differs from the spot ticker"
+    )
 
     @model_validator(mode="after")
     def _is_known(self) -> AlpacaBroker:
@@ -84,5 +89,5 @@ class AlpacaBroker(BrokerSection):
         return self.symbols
 
 
-# What `kind` may say; installed packages add theirs as entry points of alphapivot.brokers.
+# The values of `kind`; installed packages add theirs as entry points of alphapivot.brokers.
 BROKERS: dict[str, type[BrokerSection]] = {"alpaca": AlpacaBroker, "paper": PaperBroker}

@@ -12,20 +12,20 @@ from alphapivot.config.sections.base import Day, Mapped, Section, Zone
 
 class FeedSection(Section):
     """
-    What every feed's section holds, and what its kind is.
+    The keys of every feed's section, and the properties of its kind.
 
-    A kind sets ``opens``, the ``module:class`` that serves it: called with the feed's name and its section, it returns
-    a ``alphapivot.feeds.base.Feed``.
+    A kind sets ``opens``, the ``module:class`` that opens it: called with the feed's name and its section, it returns
+    an ``alphapivot.feeds.base.Feed``.
     """
 
     opens: ClassVar[str]
-    simulated: ClassVar[bool] = False  # prices that never were: kept apart from real ones
-    waits: ClassVar[bool] = True  # bars that are due may come later: a run waits for them
+    simulated: ClassVar[bool] = False  # made-up prices, kept apart from real ones
+    waits: ClassVar[bool] = True  # bars may be published late: a run waits for those that are due
 
     kind: str
-    overlap: int = Field(5, ge=0, description="bars asked for again at each run, to catch late corrections")
+    overlap: int = Field(5, ge=0, description="bars requested again in each run, to catch late corrections")
     publication_lag: float = Field(
-        0, ge=0, description="minutes from a bar's end until it is published; a younger bar is not asked for"
+        0, ge=0, description="minutes from a bar's end until it is published; younger bars are not requested"
     )
 
     def below(self, folder: Path) -> Self:  # noqa: ARG002 - for kinds that name files
@@ -38,8 +38,8 @@ class YahooFeed(FeedSection):
 
     kind: Literal["yahoo"] = "yahoo"
     base_url: str | None = Field(None, description="another server that speaks Yahoo's format, for tests")
-    timeout: float = Field(20, gt=0, description="seconds for one answer")
-    patience: float = Field(30, ge=0, description="seconds to wait, in all, for a limit on requests to pass")
+    timeout: float = Field(20, gt=0, description="seconds to wait for a response")
+    patience: float = Field(30, ge=0, description="seconds to wait in total when requests are rate-limited")
     start: Day = Field("2010-01-01", description="first day of daily history, ISO date")
 
 
@@ -48,24 +48,22 @@ class FilesFeed(FeedSection):
     waits = False
 
     kind: Literal["files"] = "files"
-    root: Path = Field(description="the folder under which the instruments' tickers name files")
-    zone: Zone = Field(description="time zone of stamps without one, such as Europe/Berlin")
+    root: Path = Field(description="the folder of the files that the instruments' tickers name")
+    zone: Zone = Field(description="time zone of timestamps without one, such as Europe/Berlin")
     stamp: Literal["end", "start", "date"] = Field(
-        description="what a row's time is: the bar's end, its start, or its session's date"
+        description="the meaning of a row's timestamp: the bar's end, its start, or its session's date"
     )
     columns: Mapped[str] = Field(
-        default={}, description="our name: the file's name, such as ts: Date+Time, close: Adj Close"
+        default={}, description="our name: the file's column, such as ts: Date+Time, close: Adj Close"
     )
-    date_format: str | None = Field(None, description="strptime format of stamps that are not ISO 8601")
-    header: str | None = Field(None, description="column names for a file whose header does not fit its rows")
-    zero_volume_is_missing: bool = Field(
-        default=False, description="the feed writes 0 where it knows no volume or open interest"
-    )
+    date_format: str | None = Field(None, description="strptime format of timestamps that are not ISO 8601")
+    header: str | None = Field(None, description="column names for a file whose header does not match its rows")
+    zero_volume_is_missing: bool = Field(default=False, description="0 means that volume or open interest is unknown")
     join: bool = Field(
-        default=False, description="rows of one session, such as Sunday evening's and Monday's, are parts of one bar"
+        default=False, description="merge rows of one session into one bar, such as Sunday evening's and Monday's"
     )
     contracts: Mapped[str] = Field(
-        default={}, description="of contracts side by side in a row: column of its name: column of its close"
+        default={}, description="for several contracts in a row: contract column: close column"
     )
 
     def below(self, folder: Path) -> Self:
@@ -78,14 +76,14 @@ class SimulatedFeed(FeedSection):
     waits = False
 
     kind: Literal["simulated"] = "simulated"
-    seed: int = Field(7, description="the market that is simulated")
+    seed: int = Field(7, description="seed of the random numbers; another seed is another market")
     start: Day = Field("2019-01-01", description="first day, ISO date")
-    end: Day | None = Field(None, description="last day, ISO date; the market simply goes on when absent")
+    end: Day | None = Field(None, description="last day, ISO date; default: none")
     edge: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="noise alone (0), or so much of a standard deviation the way of the last 20 sessions",
+        description="pure noise with a planted trend: correlation with the last 20 sessions, 0 for none",
     )
 
     @model_validator(mode="after")
@@ -95,5 +93,5 @@ class SimulatedFeed(FeedSection):
         return self
 
 
-# What `kind` may say; installed packages add theirs as entry points of alphapivot.feeds.
+# The values of `kind`; installed packages add theirs as entry points of alphapivot.feeds.
 FEEDS: dict[str, type[FeedSection]] = {"files": FilesFeed, "simulated": SimulatedFeed, "yahoo": YahooFeed}

@@ -1,7 +1,7 @@
 """
-The part of [instrument.*] that says when it trades, how its contracts roll and what its prices are adjusted for.
+[instrument.SYMBOL]: an underlying with its spot and futures markets.
 
-``alphapivot.calendar.hours``, ``alphapivot.calendar.expiry`` and ``alphapivot.data.actions`` say what the texts mean.
+``alphapivot.calendar.hours``, ``alphapivot.calendar.expiry`` and ``alphapivot.data.actions`` define the texts.
 """
 
 from __future__ import annotations
@@ -21,74 +21,80 @@ Rule = Annotated[str, AfterValidator(expiry.rule)]
 RollFile = Annotated[str, AfterValidator(hours.validator(expiry.roll_file))]
 
 
-class Terms(Section):
-    """When an instrument trades, how its contracts roll, what its prices are adjusted for."""
+class Conventions(Section):
+    """An instrument's trading hours, contract rolls and price adjustment."""
 
     calendar: str = Field(description="a calendar of exchange_calendars: XNYS, CMES, XEUR, 24/7, ...")
     session: SessionText = Field(
-        "", description="hours such as 09:00-17:30, or from dates on 08:30-15:15, 2008-07-07: 17:00-15:15"
+        "", description="hours such as 09:00-17:30, or with changes: 08:30-15:15, 2008-07-07: 17:00-15:15"
     )
     breaks: BreaksText = Field("", description="hours within the session such as 11:30-13:00, or none")
     daily_stamp: StampText = Field(
-        "", description="what completes a day's bar: last, the session's close, or settlement 15:15"
+        "", description="what completes a daily bar: last (the session's close), or such as settlement 15:15"
     )
     session_zone: Zone | None = Field(
-        None, description="time zone of session, breaks and daily_stamp; the calendar's own when absent"
+        None, description="time zone of session, breaks and daily_stamp; default: the calendar's"
     )
     roll: Literal["open_interest", "volume", "calendar"] = Field(
-        "open_interest", description="what says that the next contract leads; volume where no open interest is known"
+        "open_interest", description="what decides a roll; open_interest uses volume where open interest is unknown"
     )
     roll_before: int = Field(
-        0, ge=0, description="sessions before first notice or last trade on which a roll is decided at the latest"
+        0, ge=0, description="sessions before first notice or last trade at which a roll is forced"
     )
     last_trade: Rule | None = Field(None, description="a rule such as third friday, or last session - 1")
     first_notice: Rule | None = Field(None, description="a rule such as last session of month -1")
-    last_trade_dates: Mapped[Day] = Field(default={}, description="contract: its last day, where a rule is not enough")
+    last_trade_dates: Mapped[Day] = Field(
+        default={}, description="contract: its last trading day, where a rule is not enough"
+    )
     first_notice_dates: Mapped[Day] = Field(default={}, description="contract: its first notice day")
     roll_calendar: RollFile | None = Field(
-        None, description="a file of rolls published beforehand, such as rolls.csv: DATE_TIME + next_contract"
+        None, description="a file of rolls published in advance, such as rolls.csv: DATE_TIME + next_contract"
     )
     roll_followed: RollFile | None = Field(
-        None, description="a file whose rows name the source's own front contract: prices.csv: DATETIME + CONTRACT"
+        None, description="a file with the source's own front contract, such as prices.csv: DATETIME + CONTRACT"
     )
-    actions: str | None = Field(None, description="the feed's file of the spot market's splits and dividends")
+    actions: str | None = Field(None, description="the feed's file of splits and dividends of the spot market")
     adjust: Literal["all", "splits", "none"] = Field(
         "all", description="what the pillars' spot prices are adjusted for: splits and dividends, splits, or nothing"
     )
 
     @model_validator(mode="after")
-    def _rolls_can_be_decided(self) -> Terms:
+    def _rolls_can_be_decided(self) -> Conventions:
         ends = self.last_trade or self.first_notice or self.last_trade_dates or self.first_notice_dates
         files = self.roll_calendar or self.roll_followed
         if self.roll == "calendar" and not (ends or files):
-            raise ValueError("roll = calendar needs last_trade, first_notice or a roll_calendar to go by")
+            raise ValueError("roll = calendar needs last_trade, first_notice or a roll_calendar")
         if self.roll != "calendar" and files:
-            raise ValueError(f"roll = {self.roll} takes no roll_calendar and no roll_followed; roll = calendar does")
+            raise ValueError(f"roll = {self.roll} takes no roll_calendar or roll_followed; only roll = calendar does")
         if self.roll_before and not ends:
             raise ValueError(f"roll_before = {self.roll_before} needs last_trade or first_notice to count from")
         return self
 
     @property
     def hours(self) -> Hours:
-        """Its calendar with its own hours, as ``alphapivot.calendar.bar_ends`` takes it."""
-        return Hours(self.calendar, self.session, self.breaks, self.daily_stamp, self.session_zone or "")
+        """The calendar with the instrument's own hours, as ``alphapivot.calendar.bar_ends`` takes it."""
+        return Hours(
+            calendar=self.calendar,
+            session=self.session,
+            breaks=self.breaks,
+            daily_stamp=self.daily_stamp,
+            zone=self.session_zone or "",
+        )
 
 
 Market = Literal["spot", "futures"]
 
 
-class Instrument(Terms):
-    """[instrument.SYMBOL]: one underlying with its spot and futures markets and the terms of the one that is traded."""
+class Instrument(Conventions):
+    """[instrument.SYMBOL]: one underlying with its spot and futures markets, and how it is quoted and traded."""
 
     symbol: str
-    feed: str | None = Field(None, description="its feed; [runtime] feed when absent")
+    feed: str | None = Field(None, description="its feed; default: [runtime] feed")
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
-    spot_interval: str | None = Field(
-        None, description="interval at which spot is fetched; [timeframes] base when absent"
-    )
+    spot_interval: str | None = Field(None, description="interval at which spot is fetched; default: [timeframes] base")
     futures_interval: str | None = Field(
-        None, description="interval at which futures are fetched; [timeframes] base when absent"
+        None, description="interval at which futures are fetched; default: [timeframes] base"
     )
     signal_market: Market
     trade_market: Market
@@ -103,7 +109,7 @@ class Instrument(Terms):
     margin: Positive = Field(description="initial margin as a share of notional; 1 for cash")
     tradable: bool
     allow_nonpositive: bool = Field(
-        default=False, description="may prices be zero or negative (spreads, crude in 2020)?"
+        default=False, description="prices may be zero or negative (spreads, crude in 2020)"
     )
     quality: Mapped[float] = Field(default={}, description="its own thresholds, such as spike_z: 40, stale_bars: 0")
 
@@ -112,5 +118,5 @@ class Instrument(Terms):
         return tuple(m for m in ("spot", "futures") if getattr(self, m) is not None)
 
     def source_interval(self, market: Market, base: str) -> str:
-        """The interval at which this market's bars are fetched; ``base`` unless the section names another."""
+        """The interval at which this market's bars are fetched; default: ``base``."""
         return getattr(self, f"{market}_interval") or base

@@ -30,15 +30,15 @@ class Database(Section):
 class Runtime(Section):
     feed: str = Field(description="the [feed.*] that instruments use unless they name another")
     shards: int = Field(
-        1, ge=1, le=64, description="pieces into which the universe is cut; pillars x shards tasks run in parallel"
+        1, ge=1, le=64, description="parts into which the universe is split; pillars x shards tasks run in parallel"
     )
     patience: float = Field(
-        20, ge=0, description="minutes that a run waits for bars that are due and not published yet"
+        20, ge=0, description="minutes that a run waits for bars that are due but not published yet"
     )
     schedules: Literal["yes", "no", "ask"] = Field(
-        "yes", description="whether `alphapivot ui` starts the schedules of prefect.yaml; ask: it asks each time"
+        "yes", description="whether `alphapivot ui` starts the schedules of prefect.yaml; ask: prompt each time"
     )
-    drain: float = Field(60, ge=0, description="seconds that a worker told to stop gives the runs under way")
+    drain: float = Field(60, ge=0, description="seconds that a stopping worker gives to runs in progress")
     task_runner: Literal["threads", "dask"] = Field("threads", description="where pillar x shard tasks run")
     dask_address: str | None = Field(
         None, pattern="^(tcp|tls|ws|wss)://.+", description="the scheduler of a Dask cluster, such as tcp://host:8786"
@@ -52,17 +52,17 @@ class Runtime(Section):
 
 
 class Retention(Section):
-    """[retention]: how long what is kept is kept, in days; what is not named stays for ever."""
+    """[retention]: how many days data is kept; data without a key is kept for ever."""
 
     bars: Mapped[Annotated[int, Field(ge=1)]] = Field(default={}, description="interval: days, such as 1m: 400")
-    revisions: int | None = Field(None, ge=1, description="days for which superseded versions are kept")
-    replays: int | None = Field(None, ge=1, description="days for which scores of replays and backtests are kept")
+    revisions: int | None = Field(None, ge=1, description="days to keep superseded versions")
+    replays: int | None = Field(None, ge=1, description="days to keep scores of replays and backtests")
     columnstore: int | None = Field(
-        None, ge=30, description="days after which TimescaleDB, where it is, turns bars and scores into columns"
+        None, ge=30, description="days after which TimescaleDB, if installed, moves bars and scores to its columnstore"
     )
 
 
 class Plugins(Section):
-    """[plugins]: pillars that are not of the checkout; see alphapivot/config/plugins.py."""
+    """[plugins]: pillars from outside the checkout; see alphapivot/config/plugins.py."""
 
     folder: Path | None = Field(None, description="a folder with Python files of your own pillars")

@@ -1,4 +1,4 @@
-"""[timeframes] and [composite]: how scores are made."""
+"""[timeframes] and [composite]: how scores are computed."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class CompositeSettings(Section):
         default={}, description="gating pillar: strength from 0 to 1"
     )
     calibrate: Literal["never", "monthly", "quarterly", "yearly"] = Field(
-        "never", description="when scalars and correlations are fitted, from what came before"
+        "never", description="when scalars and correlations are fitted, from earlier scores only"
     )
     typical_score: float = Field(
-        30, gt=0, le=100, description="what calibration brings each pillar's mean absolute score to, points"
+        30, gt=0, le=100, description="mean absolute score to which calibration scales each pillar, points"
     )
-    min_bars: int = Field(250, ge=20, description="bars of the base timeframe without which nothing is fitted")
+    min_bars: int = Field(250, ge=20, description="bars of the base timeframe needed to fit")
     shrinkage: float = Field(
-        0.5, ge=0, le=1, description="how far correlations are drawn to their mean: 0 not, 1 wholly"
+        0.5, ge=0, le=1, description="how far correlations are shrunk to their mean: 0 not at all, 1 fully"
     )
     scalars: Mapped[Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="pillar: factor of its scores, in place of the fitted one"
+        default={}, description="pillar: factor of its scores, instead of the fitted one"
     )
     multiplier: Annotated[float, Field(ge=1)] | None = Field(
-        None, description="diversification multiplier, in place of that of the fitted correlations"
+        None, description="diversification multiplier, instead of the fitted one"
     )
     max_multiplier: float = Field(2.5, ge=1, description="cap of the fitted diversification multiplier")
     on_missing_pillar: Literal["no_entries", "renormalise"] = Field(
-        "no_entries", description="when a pillar has failed or is stale"
+        "no_entries", description="when a pillar failed or is stale"
     )
