@@ -3,14 +3,14 @@ Scalars and correlations of the pillars, fitted at fixed calendar dates from the
 
 - A pillar's *scalar* brings the mean absolute value of its blended scores, over all symbols and all bars so far, to
   ``typical_score`` (forecast scalars: Carver, Systematic Trading, 2015, appendix B; pysystemtrade).
-- The *correlation* of two pillars is that of their blended scores about zero, for zero is what neutral means: so
-  w'Cw says how large the weighted mean is beside its members. It is shrunk towards the mean of all pairs.
-- The *diversification multiplier* 1 / sqrt(w' C w), correlations floored at 0, brings the weighted mean back to the
+- The *correlation* of two pillars is that of their blended scores about zero, since zero means neutral: so w'Cw
+  measures the size of the weighted mean relative to its members. It is shrunk towards the mean of all pairs.
+- The *diversification multiplier* 1 / sqrt(w' C w), correlations floored at 0, scales the weighted mean back to the
   size of its members; capped (Carver's limit is 2.5).
 
-What is fitted for a date stands on signals earlier than the date, whenever it is fitted and whatever came later: sums
-are made by period between dates and added up in their order, so that it is the same to the last bit. Where the longest
-known symbol has fewer than ``min_bars`` bars, 1.0 stands for what cannot be fitted yet.
+A fit for a date uses only signals before the date, whenever it is computed: sums are computed per period between dates
+and added in order, so that the result is the same to the last bit. While the symbol with the longest history has fewer
+than ``min_bars`` bars, the value is 1.0.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 Column = npt.NDArray[np.float64]
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 MONTHS = {"monthly": 1, "quarterly": 3, "yearly": 12}
-LARGEST = 10.0  # scalar: a pillar that says next to nothing is not to be made loud
-DIGITS = 6  # of what is stored
+LARGEST = 10.0  # scalar: a pillar whose scores are always near zero is not blown up
+DIGITS = 6  # decimals of stored values
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is in force from each of ``dates`` on; before the first, and for what is not there, 1.0."""
+    """The values in force from each of ``dates`` on; before the first date, and for a missing pillar or pair, 1.0."""
 
     dates: Instants = field(default_factory=lambda: np.empty(0, "datetime64[us]"))
-    scalars: Mapping[str, Column] = field(default_factory=dict)  # pillar -> 1.0, then one value a date
+    scalars: Mapping[str, Column] = field(default_factory=dict)  # pillar -> 1.0, then one value per date
     correlations: Mapping[tuple[str, str], Column] = field(default_factory=dict)  # sorted pair -> the same
 
     def place(self, ts: Instants) -> npt.NDArray[np.int64]:
-        """Which of the values holds at each instant."""
+        """The index of the value in force at each instant."""
         return np.searchsorted(self.dates, ts, side="right").astype(np.int64)
 
     def scalar(self, pillar: str, ts: Instants) -> Column:
@@ -52,14 +52,14 @@ class Calibration:
         return np.ones(len(ts)) if values is None else values[self.place(ts)]
 
     def multiplier(self, weights: Mapping[str, Column], ts: Instants, most: float) -> Column:
-        """For each instant that of its own weights (0 for a pillar that is missing), between 1 and ``most``."""
+        """The multiplier for the weights at each instant (0 for a missing pillar), between 1 and ``most``."""
         names, place = sorted(weights), self.place(ts)
         rows = np.column_stack([place, *(weights[name] for name in names)]) if names else np.zeros((len(ts), 1))
         distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
-        made = [
+        multipliers = [
             self._multiplier(int(row[0]), dict(zip(names, row[1:].tolist(), strict=True)), most) for row in distinct
         ]
-        return np.array(made)[inverse.ravel()] if made else np.ones(len(ts))
+        return np.array(multipliers)[inverse.ravel()] if multipliers else np.ones(len(ts))
 
     def _multiplier(self, place: int, weights: Mapping[str, float], most: float) -> float:
         variance = 0.0
@@ -71,7 +71,7 @@ class Calibration:
 
 
 def due(frequency: str, first: np.datetime64, last: np.datetime64) -> Instants:
-    """The dates of a frequency in (first, last]: midnight UTC at the beginning of months, quarters or years."""
+    """The dates of a frequency in (first, last]: midnight UTC at the start of months, quarters or years."""
     step = MONTHS[frequency]
     begin, end = (int(t.astype("datetime64[M]").astype(int)) for t in (first, last))
     months = np.arange(begin - begin % step, end + 1, step).astype("datetime64[M]").astype("datetime64[us]")
@@ -80,7 +80,7 @@ def due(frequency: str, first: np.datetime64, last: np.datetime64) -> Instants:
 
 def fit(scores: pd.DataFrame, dates: Instants, settings: CompositeSettings) -> pd.DataFrame:
     """
-    What is in force from each of ``dates`` on, fitted from what is earlier: kind, subject, effective_from, value,
+    The values in force from each of ``dates`` on, fitted from earlier scores: kind, subject, effective_from, value,
     fitted_from, fitted_until.
 
     ``scores``: symbol, ts and a column of blended scores for each directional pillar, NaN where unknown, sorted by
@@ -115,30 +115,30 @@ def fit(scores: pd.DataFrame, dates: Instants, settings: CompositeSettings) -> p
 
 
 def of(rows: pd.DataFrame, settings: CompositeSettings) -> Calibration:
-    """The Calibration of stored rows, without those of another frequency or of pillars that have no weight."""
+    """The Calibration in stored rows, without rows of another frequency."""
     if settings.calibrate == "never" or rows.empty:
         return Calibration()
     at = pd.DatetimeIndex(rows["effective_from"]).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[us]")
     dates = due(settings.calibrate, at.min() - np.timedelta64(1, "us"), at.max())
     scalars: dict[str, Column] = {}
     correlations: dict[tuple[str, str], Column] = {}
-    known = np.isin(at, dates)
+    current = np.isin(at, dates)
     place = np.searchsorted(dates, at)
-    for kind, subject in sorted({*zip(rows["kind"][known], rows["subject"][known], strict=True)}):
-        own = known & (rows["kind"] == kind).to_numpy() & (rows["subject"] == subject).to_numpy()
+    for kind, subject in sorted({*zip(rows["kind"][current], rows["subject"][current], strict=True)}):
+        selected = current & (rows["kind"] == kind).to_numpy() & (rows["subject"] == subject).to_numpy()
         column = np.ones(len(dates) + 1)
-        column[place[own] + 1] = rows["value"].to_numpy(np.float64)[own]
+        column[place[selected] + 1] = rows["value"].to_numpy(np.float64)[selected]
         if kind == "scalar":
             scalars[subject] = column
         else:
             a, b = subject.split("|")
             correlations[a, b] = column
-    return Calibration(dates, scalars, correlations)
+    return Calibration(dates=dates, scalars=scalars, correlations=correlations)
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Columns with 0 for unknown, and sums of what is made of them up to each date."""
+    """Columns with 0 for unknown values, and sums over them up to each date."""
 
     columns: dict[str, Column]
     known: dict[str, Column]
@@ -154,11 +154,11 @@ class _Sums:
         return cls(filled, known, period, pd.factorize(scores["symbol"])[0].astype(np.int64), dates)
 
     def total(self, values: Column) -> Column:
-        # bincount adds row by row: no period's sum depends on the others, or on what comes after it
+        # bincount adds row by row: no period's sum depends on other periods
         return np.cumsum(np.bincount(self.period, weights=values, minlength=self.dates)[: self.dates])
 
     def enough(self, a: str, b: str, bars: int) -> npt.NDArray[np.bool_]:
-        """Has the longest symbol as many bars on which both are known?"""
+        """True for the dates by which one symbol has at least ``bars`` bars with both pillars known."""
         symbols = int(self.symbol.max(initial=-1)) + 1
         cells = np.bincount(
             self.symbol * self.dates + self.period,
@@ -173,10 +173,10 @@ def _correlations(names: Sequence[str], sums: _Sums, settings: CompositeSettings
     fitted: dict[str, Column] = {}
     for a, b in itertools.combinations(names, 2):
         x, y, both = sums.columns[a], sums.columns[b], sums.known[a] * sums.known[b]
-        product, own, other = (sums.total(both * values) for values in (x * y, x * x, y * y))
-        known = sums.enough(a, b, settings.min_bars) & (own > 0) & (other > 0)
+        product, square_a, square_b = (sums.total(both * values) for values in (x * y, x * x, y * y))
+        fits = sums.enough(a, b, settings.min_bars) & (square_a > 0) & (square_b > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            fitted[f"{a}|{b}"] = np.where(known, product / np.sqrt(own * other), np.nan)
+            fitted[f"{a}|{b}"] = np.where(fits, product / np.sqrt(square_a * square_b), np.nan)
     if not fitted:
         return {}
     table = np.column_stack(list(fitted.values()))

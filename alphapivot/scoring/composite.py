@@ -4,15 +4,14 @@ Signals -> composite scores, for all symbols and instants at once; pure.
 For each symbol and instant, in this order: blend timeframes, x the pillar's scalar, cap at +-100, weighted mean over
 the directional pillars, x the diversification multiplier, clip (this is ``raw``), x the gates (``score``), vetoes.
 
-- A signal is *fresh* while its ts is that of the newest bar due under the symbol's calendar; only fresh ones count, and
-  the timeframes' weights are renormalised over those that are fresh and known. A pillar without a fresh, known signal
-  on the base timeframe is *missing*, for decisions are made there, whatever its higher timeframes still say.
-- ``raw`` is made from the pillars present, so that open trades can be judged. A missing directional pillar makes
-  ``score`` null and vetoes as ``missing:<pillar>``, unless ``on_missing_pillar = renormalise``; a missing gate always
-  does, for a gate cannot be made up from the others. Null, zero and vetoed are three things: a vetoed score keeps its
-  number.
-- Every term is rounded to 2**-40 points, so that sums are exact in any order, and what ``waterfall`` shows adds up to
-  the last bit. Scores and gates are rounded as they are stored: scores to 0.01.
+- A signal is *fresh* if its ts is that of the latest bar due under the symbol's calendar. Only fresh signals count, and
+  the weights of timeframes are renormalised over those with a fresh, known signal. A pillar without one on the base
+  timeframe, on which decisions are made, is *missing*, whatever its higher timeframes have.
+- ``raw`` uses the pillars present, so that open trades can still be judged. A missing directional pillar makes
+  ``score`` null and adds the veto ``missing:<pillar>``, unless ``on_missing_pillar = renormalise``; a missing gate
+  always does, since other gates cannot replace it. Null, zero and vetoed differ: a vetoed score keeps its value.
+- Every term is rounded to 2**-40 points, so that sums are exact in any order, and the ``waterfall`` adds up to the last
+  bit. Scores are stored to 0.01, gates to 0.0001.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.scoring.calibration import Calibration
-from alphapivot.scoring.grid import Beside, Column, Grid, align
+from alphapivot.scoring.grid import Aligned, Column, Grid, align
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,32 +50,32 @@ def compose(
     explained: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    The composites of every (symbol, ts) of ``due``, and the terms they are made of; both sorted by symbol and ts.
+    The composites of every (symbol, ts) of ``due``, and their terms; both sorted by symbol and ts.
 
     ``signals``: frame Signals (scope and batch_id are not needed), one row per pillar, symbol, interval and ts.
-    ``due``: symbol, interval, ts (for which to compose) and due (the newest bar of that interval complete at ts; NaT
-    for none yet), one row per symbol, ts and each of the timeframes.
-    ``calibration``: what was fitted from the past of each instant; where ``settings`` give a scalar or the multiplier,
-    theirs holds.
+    ``due``: symbol, interval, ts (for which to compose) and due (the latest bar of that interval complete at ts; NaT
+    for none yet), one row per symbol, ts and timeframe.
+    ``calibration``: scalars and correlations fitted from the past of each instant; a scalar or multiplier in
+    ``settings`` overrides them.
 
     Returns (composites, terms): frame Composites without scope and batch_id; and the TERMS (no rows unless
-    ``explained``), one per symbol, ts, pillar and interval, with the signal that was due and what became of it:
+    ``explained``), one per symbol, ts, pillar and interval, with the signal that was due and its effect:
 
-    - contribution = score x share (of the timeframe) x scalar x cap x weight (of the pillar), NaN for one that only
-      gates; the contributions of a symbol and ts sum to their weighted mean exactly;
+    - contribution = score x share (of the timeframe) x scalar x cap x weight (of the pillar), NaN for a pillar that
+      only gates; the contributions of a symbol and ts sum to their weighted mean exactly;
     - multiplier = of the symbol and ts: raw = the sum x multiplier, within +-100;
     - factor = the pillar's gate at its strength, NaN where unknown; strength is NaN for a pillar that does not gate.
 
-    Raises DataError on repeated or lacking rows and on naive instants.
+    Raises DataError on duplicate or missing rows and on naive instants.
     """
     grid = Grid.of(due, list(timeframes.weights), timeframes.base)
     gating = {p: s for p, s in settings.gates.items() if s > 0}
-    found = align(signals, grid, sorted({*settings.weights, *gating}))
+    aligned = align(signals, grid, sorted({*settings.weights, *gating}))
 
     fitted = calibration or Calibration()
     votes = {
         p: _Vote.of(
-            found[p].score,
+            aligned[p].score,
             timeframes,
             np.full(len(grid.ts), settings.scalars[p]) if p in settings.scalars else fitted.scalar(p, grid.ts),
         )
@@ -93,23 +92,23 @@ def compose(
     else:
         multiplier = np.full(len(grid.ts), settings.multiplier)
     raw = np.where(weighed > 0, np.clip(exact(multiplier * mean), -LIMIT, LIMIT), np.nan)
-    gates = {p: _Gate.of(found[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
+    gates = {p: _Gate.of(aligned[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
     gate = np.multiply.reduce([np.ones(len(grid.ts)), *(g.factor for g in gates.values())])
 
-    absent = {p: ~votes[p].present if p in votes else np.zeros(len(grid.ts), np.bool_) for p in found}
-    closed = {p: np.isnan(gates[p].factor) if p in gates else np.zeros(len(grid.ts), np.bool_) for p in found}
+    absent = {p: ~votes[p].present if p in votes else np.zeros(len(grid.ts), np.bool_) for p in aligned}
+    shut = {p: np.isnan(gates[p].factor) if p in gates else np.zeros(len(grid.ts), np.bool_) for p in aligned}
     forgiven = (weighed > 0) & (settings.on_missing_pillar == "renormalise")
-    missing = {f"missing:{p}": (absent[p] & ~forgiven) | closed[p] for p in found}
+    missing = {f"missing:{p}": (absent[p] & ~forgiven) | shut[p] for p in aligned}
     composites = grid.frame(
         score=_stored(np.where(np.logical_or.reduce(list(missing.values())), np.nan, exact(raw * gate)), 2),
         raw=_stored(raw, 2),
         gate=_stored(gate, 4),
-        veto=_labels(missing | _vetoes(found), len(grid.ts), none=None),
-        pillars_used=_labels({p: ~(absent[p] | closed[p]) for p in found}, len(grid.ts), none=""),
+        veto=_labels(missing | _vetoes(aligned), len(grid.ts), none=None),
+        pillars_used=_labels({p: ~(absent[p] | shut[p]) for p in aligned}, len(grid.ts), none=""),
     )
     if not explained:
         return composites, pd.DataFrame(columns=list(TERMS))
-    return composites, _terms(grid, found, votes, gates, multiplier)
+    return composites, _terms(grid, aligned, votes, gates, multiplier)
 
 
 def blended(
@@ -117,21 +116,21 @@ def blended(
 ) -> pd.DataFrame:
     """
     Each directional pillar's score over its timeframes, before scalar and cap: symbol, ts and a column for each pillar,
-    NaN where it is missing; sorted by symbol and ts. What calibration is fitted on. Arguments as of ``compose``.
+    NaN where it is missing; sorted by symbol and ts. The input of ``calibration.fit``. Arguments as for ``compose``.
     """
     grid = Grid.of(due, list(timeframes.weights), timeframes.base)
-    found = align(signals, grid, sorted(settings.weights))
-    return grid.frame(**{p: _mean(signal.score, timeframes) for p, signal in found.items()})
+    aligned = align(signals, grid, sorted(settings.weights))
+    return grid.frame(**{p: _mean(signal.score, timeframes) for p, signal in aligned.items()})
 
 
 @dataclass
 class _Vote:
-    """A directional pillar: its scores, and what each timeframe of it counts in the mean."""
+    """A directional pillar: its scores, and the contribution of each of its timeframes to the mean."""
 
     score: Column
     shares: Column
     scalar: Column
-    cap: Column  # what keeps the blended and scaled score within the limit
+    cap: Column  # factor that keeps the blended, scaled score within the limit
     present: Mask
     weight: Column
     contribution: Column
@@ -139,11 +138,19 @@ class _Vote:
     @classmethod
     def of(cls, score: Column, timeframes: Timeframes, scalar: Column) -> _Vote:
         shares = _shares(score, timeframes)
-        known = np.where(shares > 0, score, 0.0)
-        size = np.abs(scalar * (shares * known).sum(axis=1))
+        scores = np.where(shares > 0, score, 0.0)
+        size = np.abs(scalar * (shares * scores).sum(axis=1))
         cap = np.divide(LIMIT, size, out=np.ones(len(size)), where=size > LIMIT)
         present = np.asarray((shares > 0).any(axis=1))
-        return cls(known, shares, scalar, cap, present, np.zeros(len(size)), np.zeros(shares.shape))
+        return cls(
+            score=scores,
+            shares=shares,
+            scalar=scalar,
+            cap=cap,
+            present=present,
+            weight=np.zeros(len(size)),
+            contribution=np.zeros(shares.shape),
+        )
 
     def weigh(self, weight: Column) -> None:
         self.weight = weight
@@ -152,7 +159,7 @@ class _Vote:
 
 @dataclass(frozen=True)
 class _Gate:
-    """A gating pillar: factor = 1 - strength x (1 - gate), the gate blended over timeframes; NaN where not known."""
+    """A gating pillar: factor = 1 - strength x (1 - gate), the gate blended over timeframes; NaN where unknown."""
 
     shares: Column
     strength: float
@@ -161,13 +168,13 @@ class _Gate:
     @classmethod
     def of(cls, gate: Column, timeframes: Timeframes, strength: float) -> _Gate:
         shares = _shares(gate, timeframes)
-        # shares may sum to a hair over 1
+        # shares may sum to slightly more than 1
         blended = np.minimum((shares * np.where(shares > 0, gate, 0.0)).sum(axis=1), 1.0)
         return cls(shares, strength, np.where(shares.any(axis=1), 1 - strength * (1 - blended), np.nan))
 
 
 def _shares(values: Column, timeframes: Timeframes) -> Column:
-    """The timeframes' weights over those that are known, summing to 1; all 0 where the base timeframe is not known."""
+    """The timeframes' weights over those with a value, summing to 1; all 0 where the base timeframe has none."""
     known = ~np.isnan(values)
     base = list(timeframes.weights).index(timeframes.base)
     counted = np.array(list(timeframes.weights.values())) * known * known[:, [base]]
@@ -175,7 +182,7 @@ def _shares(values: Column, timeframes: Timeframes) -> Column:
 
 
 def _mean(values: Column, timeframes: Timeframes) -> Column:
-    """Over the timeframes that are known, by their weights; NaN where the base is not known."""
+    """The weighted mean over the timeframes with a value; NaN where the base timeframe has none."""
     shares = _shares(values, timeframes)
     return np.where(shares.any(axis=1), (shares * np.where(shares > 0, values, 0.0)).sum(axis=1), np.nan)
 
@@ -186,14 +193,14 @@ def _divide(part: Column, whole: Column) -> Column:
 
 def _terms(
     grid: Grid,
-    found: Mapping[str, Beside],
+    aligned: Mapping[str, Aligned],
     votes: Mapping[str, _Vote],
     gates: Mapping[str, _Gate],
     multiplier: Column,
 ) -> pd.DataFrame:
     nothing = np.full(len(grid.ts), np.nan)
     frames = []
-    for p, signal in found.items():
+    for p, signal in aligned.items():
         vote, gate = votes.get(p), gates.get(p)
         shares = vote.shares if vote else gates[p].shares
         for column, (interval, due) in enumerate(grid.due.items()):
@@ -217,22 +224,22 @@ def _terms(
             )
     if not frames:
         return grid.frame()[:0].reindex(columns=list(TERMS))
-    # each frame is in the grid's order: row by row, not frame by frame
+    # each frame is in the grid's order; the result goes row by row, not frame by frame
     order = np.arange(len(frames) * len(grid.ts)).reshape(len(frames), -1).T.ravel()
     return pd.concat(frames, ignore_index=True).iloc[order].reset_index(drop=True)
 
 
-def _vetoes(found: Mapping[str, Beside]) -> dict[str, Mask]:
-    """Where each veto stands, as ``code:pillar``; a veto counts on every fresh timeframe."""
+def _vetoes(aligned: Mapping[str, Aligned]) -> dict[str, Mask]:
+    """``code:pillar`` -> the rows that it vetoes; a veto on any fresh timeframe counts."""
     return {
         f"{code}:{pillar}": (signal.veto == code).any(axis=1)
-        for pillar, signal in found.items()
+        for pillar, signal in aligned.items()
         for code in set(signal.veto[pd.notna(signal.veto)])
     }
 
 
 def _labels(masks: Mapping[str, Mask], count: int, *, none: str | None) -> Any:
-    """For each row the names whose mask is set, sorted and joined by commas; ``none`` where there is none."""
+    """For each row the names whose mask is set, sorted and joined by commas; ``none`` if no mask is set."""
     labels, ids = [""], np.zeros(count, np.int64)
     for name, mask in sorted(masks.items()):
         pairs = ids * 2 + mask
@@ -243,7 +250,7 @@ def _labels(masks: Mapping[str, Mask], count: int, *, none: str | None) -> Any:
 
 
 def exact(points: Any) -> Any:
-    """Rounded to 2**-40 points: up to thousands of such numbers within +-100 sum without any rounding."""
+    """Rounded to 2**-40 points: thousands of such numbers within +-100 can be added without rounding errors."""
     return np.rint(points * 2.0**40) / 2.0**40
 
 

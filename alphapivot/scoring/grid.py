@@ -1,4 +1,4 @@
-"""Signals laid beside the instants to compose: of each pillar and timeframe the one that is due there; pure."""
+"""Signals aligned with the instants to compose: for each pillar and timeframe the signal that is due; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows to compose, sorted by (symbol, ts), and for each timeframe the newest bar due there."""
+    """The rows to compose, sorted by (symbol, ts), and for each timeframe the latest bar due then."""
 
     symbols: pd.Index[Any]
     codes: npt.NDArray[np.int64]
@@ -35,10 +35,10 @@ class Grid:
         grid = cls(pd.Index(symbols), codes[rows[base]], instants[rows[base]], {i: newest[r] for i, r in rows.items()})
         repeated = np.flatnonzero((np.diff(grid.codes) == 0) & (grid.ts[1:] == grid.ts[:-1]))
         if repeated.size:
-            raise DataError(f"due: {grid.where(repeated[0])} stands twice; expected one row a symbol, interval and ts")
+            raise DataError(f"due: duplicate row {grid.where(repeated[0])}; expected one per symbol, interval and ts")
         for interval, r in rows.items():
             if not np.array_equal(codes[r], grid.codes) or not np.array_equal(instants[r], grid.ts):
-                raise DataError(f"due: {interval} is given for other instants than {base}; expected the same")
+                raise DataError(f"due: {interval} has other instants than {base}; expected the same")
         return grid
 
     def where(self, row: int) -> str:
@@ -50,40 +50,40 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """One pillar's signals beside the grid (axis 0) by timeframe (axis 1); NaN or None where not known."""
+class Aligned:
+    """One pillar's signals, by row of the grid (axis 0) and timeframe (axis 1); NaN or None where unknown."""
 
     score: Column
     gate: Column
     veto: npt.NDArray[np.object_]
 
 
-def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Beside]:
-    """Each pillar's signals beside the grid: of each timeframe the one at the instant that is due, if it is there."""
+def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Aligned]:
+    """Each pillar's signals aligned with the grid: for each timeframe the one at the due instant, if any."""
     shape = (len(grid.ts), len(grid.due))
-    aligned = {p: Beside(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
+    aligned = {p: Aligned(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
     for column, (interval, due) in enumerate(grid.due.items()):
         instants = np.unique(due)
         if not instants.size:
             continue  # nothing to compose
         here = signals[signals["interval"] == interval]
-        for pillar, found in here.groupby("pillar"):
+        for pillar, stored in here.groupby("pillar"):
             if pillar not in aligned:
                 continue
-            codes, ts = grid.symbols.get_indexer(pd.Index(found["symbol"])), _naive(found["ts"])
+            codes, ts = grid.symbols.get_indexer(pd.Index(stored["symbol"])), _naive(stored["ts"])
             place = np.minimum(np.searchsorted(instants, ts), len(instants) - 1)
             rows = np.flatnonzero((codes >= 0) & (instants[place] == ts))
             key = pd.Index(codes[rows] * len(instants) + place[rows])
             if not key.is_unique:
                 row = rows[np.flatnonzero(key.duplicated())[0]]
-                raise DataError(f"signals: {pillar!s} {found['symbol'].iloc[row]} {interval} {ts[row]}Z stands twice")
+                raise DataError(f"signals: {pillar!s} {stored['symbol'].iloc[row]} {interval} {ts[row]}Z is duplicated")
             at = key.get_indexer(pd.Index(grid.codes * len(instants) + np.searchsorted(instants, due)))
             fresh = at >= 0
             source, target = rows[at[fresh]], aligned[str(pillar)]
-            # they are stored as float32: back to the decimals that the pillar meant
-            target.score[fresh, column] = np.round(found["score"].to_numpy(np.float64)[source], 2)
-            target.gate[fresh, column] = np.round(found["gate"].to_numpy(np.float64)[source], 4)
-            target.veto[fresh, column] = found["veto"].astype(object).to_numpy()[source]
+            # stored as float32: restore the decimals of the pillar
+            target.score[fresh, column] = np.round(stored["score"].to_numpy(np.float64)[source], 2)
+            target.gate[fresh, column] = np.round(stored["gate"].to_numpy(np.float64)[source], 4)
+            target.veto[fresh, column] = stored["veto"].astype(object).to_numpy()[source]
     return aligned
 
 

@@ -1,4 +1,4 @@
-"""The waterfall from nothing to a score, out of the terms that ``composite.compose`` gives; pure."""
+"""The waterfall from zero to a score, from the terms of ``composite.compose``; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alphapivot.scoring.composite import LIMIT, exact
 
 @dataclass(frozen=True)
 class Line:
-    """One step of the waterfall from nothing to the score: what it adds, and what there is then."""
+    """One step of the waterfall: its effect, and the running total after it."""
 
     label: str
     detail: str
@@ -25,19 +25,19 @@ def waterfall(terms: pd.DataFrame) -> list[Line]:
     """
     The waterfall of one symbol and ts from its ``terms``: the effects add up to the last total, exactly.
 
-    That total is the composite's score before it was rounded to 0.01; NaN where a gate or every directional pillar is
-    missing. Where only some are, it is raw x gate, though the composite's score is null under ``no_entries``.
+    That total is the composite's score before rounding to 0.01; NaN where a gate or every directional pillar is
+    missing. Where only some are missing, it is raw x gate, although the composite's score is null under ``no_entries``.
     """
     if terms.duplicated(["pillar", "interval"]).any():
-        raise DataError("waterfall: got terms of several symbols or instants; expected those of one symbol and ts")
+        raise DataError("waterfall: got terms of several symbols or instants; expected one symbol and ts")
     lines: list[Line] = []
     total, gate = 0.0, 1.0
     voters = terms[terms["contribution"].notna()]
     for t in voters.to_dict("records"):
         total += t["contribution"]
         detail = " x ".join(f"{t[name]:.4g} {name}" for name in ("score", "share", "scalar", "cap", "weight"))
-        counts = t["weight"] > 0 and t["share"] > 0
-        detail = detail if counts else "not known"
+        known = t["weight"] > 0 and t["share"] > 0
+        detail = detail if known else "unknown"
         lines.append(Line(f"{t['pillar']} {t['interval']}", detail, t["contribution"], total))
     multiplier = float(terms["multiplier"].iloc[0]) if len(terms) else 1.0
     raw = float(np.clip(exact(multiplier * total), -LIMIT, LIMIT)) if voters["weight"].gt(0).any() else np.nan

@@ -1,4 +1,4 @@
-"""Scalars, correlations and the multiplier: by hand, against numpy over the whole past, and blind to the future."""
+"""Scalars, correlations and the multiplier: worked by hand, against numpy, and independent of later scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def instants(*texts):
 
 
 def scores(days=800, symbols=("A", "B"), seed=1):
-    """Three pillars: flow by itself, momentum and trend alike."""
+    """Three pillars: flow independent, momentum and trend correlated."""
     rng, ts = np.random.default_rng(seed), pd.bdate_range("2020-01-01 21:00", periods=days, tz="UTC").as_unit("us")
     frames = []
     for symbol in symbols:

@@ -1,4 +1,4 @@
-"""The composite against a slow, plain reference that was itself worked by hand, and its edges."""
+"""The composite against a slow, plain reference that is checked by hand, and its edge cases."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def one(signals, blending, dues=None, timeframes=DAILY):
 
 
 def reference(signals, dues, blending, timeframes):
-    """The rules of architecture.md in plain Python, one row at a time: (raw, gate, score, veto, used)."""
+    """The rules of ``compose`` in plain Python, one row at a time: (raw, gate, score, veto, used)."""
     stored = {(s["pillar"], s["symbol"], s["interval"], s["ts"]): s for s in signals}
     newest = {(symbol, ts, interval): at for symbol, interval, ts, at in dues}
     results = {}
@@ -73,18 +73,19 @@ def reference(signals, dues, blending, timeframes):
 
         votes = {p: blended(p, "score") for p, w in blending.weights.items() if w > 0}
         gates = {p: blended(p, "gate") for p, s in blending.gates.items() if s > 0}
-        here = {p: max(-100.0, min(100.0, blending.scalars.get(p, 1.0) * v)) for p, v in votes.items() if v is not None}
+        scaled = {p: blending.scalars.get(p, 1.0) * v for p, v in votes.items() if v is not None}
+        present = {p: max(-100.0, min(100.0, v)) for p, v in scaled.items()}
         raw = None
-        if here:
-            raw = sum(blending.weights[p] * v for p, v in here.items()) / sum(blending.weights[p] for p in here)
-        shut = {p for p, g in gates.items() if g is None}
-        gate = None if shut else math.prod(1 - blending.gates[p] * (1 - g) for p, g in gates.items())
-        forgiven = blending.on_missing_pillar == "renormalise" and here
-        missing = shut | {p for p in votes if p not in here and not forgiven}
+        if present:
+            raw = sum(blending.weights[p] * v for p, v in present.items()) / sum(blending.weights[p] for p in present)
+        closed = {p for p, g in gates.items() if g is None}
+        gate = None if closed else math.prod(1 - blending.gates[p] * (1 - g) for p, g in gates.items())
+        renormalised = blending.on_missing_pillar == "renormalise" and present
+        missing = closed | {p for p in votes if p not in present and not renormalised}
         codes = {f"missing:{p}" for p in missing}
         codes |= {f"{s['veto']}:{p}" for p in {*votes, *gates} for s in fresh(p).values() if s["veto"] is not None}
         score = None if missing else raw * gate
-        used = sorted(p for p in {*votes, *gates} if p not in shut and votes.get(p, 0) is not None)
+        used = sorted(p for p in {*votes, *gates} if p not in closed and votes.get(p, 0) is not None)
         results[symbol, ts] = (raw, gate, score, ",".join(sorted(codes)) or None, ",".join(used))
     return results
 
@@ -230,11 +231,11 @@ def test_unexplained_composites_are_the_same():
 
 def test_repeated_and_lacking_rows_are_refused_by_name():
     twice = [signal("trend", "A", "1d", DAYS[0], 50), signal("trend", "A", "1d", DAYS[0], 51)]
-    with pytest.raises(DataError, match=r"trend A 1d 2024-01-01T21:00:00[.]000000Z stands twice"):
+    with pytest.raises(DataError, match=r"trend A 1d 2024-01-01T21:00:00[.]000000Z is duplicated"):
         compose(frame(twice), due(every_day()), blend(), DAILY)
-    with pytest.raises(DataError, match=r"A 2024-01-01T21:00:00[.]000000Z stands twice"):
+    with pytest.raises(DataError, match=r"duplicate row A 2024-01-01T21:00:00[.]000000Z; expected one per symbol"):
         compose(frame([]), due(every_day() + every_day()), blend(), DAILY)
-    with pytest.raises(DataError, match="1w is given for other instants than 1d"):
+    with pytest.raises(DataError, match="1w has other instants than 1d"):
         compose(frame([]), due(every_day() + every_day(interval="1w")[:2]), blend(), BOTH)
     with pytest.raises(DataError, match="must be aware"):
         compose(frame([]), due(every_day()).assign(ts=DAYS.tz_localize(None)), blend(), DAILY)
@@ -294,10 +295,10 @@ def test_it_agrees_with_the_plain_reference_and_its_terms_add_up(signals, blendi
         assert (None if pd.isna(row["veto"]) else row["veto"]) == veto
         assert row["pillars_used"] == used
 
-        mine = terms[(terms["symbol"] == row["symbol"]) & (terms["ts"] == row["ts"])]
-        contributions = mine["contribution"].dropna().tolist()
+        own_terms = terms[(terms["symbol"] == row["symbol"]) & (terms["ts"] == row["ts"])]
+        contributions = own_terms["contribution"].dropna().tolist()
         assert sum(contributions) == sum(reversed(contributions)) == math.fsum(contributions)
-        lines = waterfall(mine)
+        lines = waterfall(own_terms)
         if raw is not None and gate is not None:
             assert math.fsum(line.effect for line in lines) == lines[-1].total
             if score is not None:

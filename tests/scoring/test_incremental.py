@@ -1,4 +1,4 @@
-"""Ingesting step by step leaves in the hub what ingesting all at once does: bars, higher timeframes, rolls."""
+"""Ingesting step by step stores the same as ingesting all at once: bars, higher timeframes, rolls."""
 
 from datetime import datetime
 from pathlib import Path
