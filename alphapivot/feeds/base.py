@@ -1,4 +1,4 @@
-"""The Feed port: what every source of market data does."""
+"""The Feed port: the interface of every source of market data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACTIONS = ["symbol", "kind", "ts", "value", "source"]  # of alphapivot.frames.Ac
 
 @dataclass(frozen=True)
 class Request:
-    """Bars wanted of one market of one instrument: complete after ``since`` (None: all) up to ``until``, both UTC."""
+    """A request for bars of one market of one instrument, complete after ``since`` (None: all) up to ``until``, UTC."""
 
     instrument: Instrument
     market: Market
@@ -39,26 +39,26 @@ class Request:
 
 @dataclass(frozen=True)
 class Problem:
-    """A request that got no usable answer, and why, in a sentence for a person; the other requests go on."""
+    """A request without a usable response, and the reason as a message; the other requests continue."""
 
     request: Request
     reason: str
-    transient: bool = False  # would asking again later help?
+    transient: bool = False  # True if a later retry may succeed
 
 
 @dataclass(frozen=True)
 class Fetched:
     """
-    What a feed brought, and the requests that failed.
+    The bars and events that a feed returned, and the requests that failed.
 
-    ``bars``: the columns RAW, ``ts`` aware and UTC at each bar's end, values as the source gave them (text where it is
-    no number: ``alphapivot.data.screen.screen`` quarantines it), in the order of the requests, each by contract and ts.
-    Prices and volumes are as traded, not adjusted for later splits or dividends; ``actions`` holds those, each once or
-    more, with the columns ACTIONS: see ``events``.
+    ``bars``: the columns RAW, ``ts`` aware UTC at each bar's end, values as in the source (text if not a number:
+    ``alphapivot.data.screen.screen`` quarantines it), in the order of the requests, each sorted by contract and ts.
+    Prices and volumes are as traded, not adjusted for later splits or dividends; ``actions`` holds those events, each
+    at least once, with the columns ACTIONS: see ``events``.
 
-    ``actions_after``: symbol -> the instant after which ``actions`` holds all that the source knows of it, up to the
-    request's ``until``: an event that it brought there before, and brings no more, is withdrawn. A symbol of which the
-    source says nothing is left out.
+    ``actions_after``: symbol -> the instant after which ``actions`` holds all events of the source, up to the request's
+    ``until``: a stored event in that span that the source no longer reports is withdrawn. Symbols without information
+    on events are left out.
     """
 
     bars: pd.DataFrame
@@ -73,26 +73,26 @@ def gather(
     actions: Sequence[pd.DataFrame] = (),
     actions_after: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Fetched:
-    """One frame of what came for each request, and one of the splits and dividends that came along."""
-    filled, events = ([part for part in found if len(part)] for found in (parts, actions))
+    """Concatenates the ``parts`` of all requests, and the splits and dividends that came with them."""
+    filled, events = ([frame for frame in frames if len(frame)] for frames in (parts, actions))
     return Fetched(
-        pd.concat(filled, ignore_index=True) if filled else Bars.empty(),
-        problems,
-        pd.concat(events, ignore_index=True) if events else Actions.empty()[ACTIONS],
-        actions_after,
+        bars=pd.concat(filled, ignore_index=True) if filled else Bars.empty(),
+        problems=problems,
+        actions=pd.concat(events, ignore_index=True) if events else Actions.empty()[ACTIONS],
+        actions_after=actions_after,
     )
 
 
-def events(symbol: str, source: str, calendar: Calendar, found: pd.DataFrame) -> pd.DataFrame:
+def events(symbol: str, source: str, calendar: Calendar, table: pd.DataFrame) -> pd.DataFrame:
     """
-    ``found`` (date of the first day ex, kind, value) as a feed's actions: at the open of that day's session, or of the
-    next where it has none. What is 0 or missing is no event; nor is a split of 1.
+    ``table`` (ex-date, kind, value) as a feed's actions: at the open of that day's session, or of the next one where it
+    has none. A value of 0 or missing is not an event, nor is a split of 1.
     """
-    value = pd.to_numeric(found["value"], errors="coerce")
-    some = found[~(value.isna() | (value == 0) | ((found["kind"] == "split") & (value == 1)))]
+    value = pd.to_numeric(table["value"], errors="coerce")
+    some = table[~(value.isna() | (value == 0) | ((table["kind"] == "split") & (value == 1)))]
     dates = bar_ends.session_dates(calendar, pd.DatetimeIndex(some["date"]))
-    known = schedule.of(calendar)
-    opens = known.opens[np.searchsorted(known.labels, dates.to_numpy().astype("datetime64[us]"))]
+    timetable = schedule.of(calendar)
+    opens = timetable.opens[np.searchsorted(timetable.labels, dates.to_numpy().astype("datetime64[us]"))]
     return pd.DataFrame(
         {
             "symbol": symbol,
@@ -106,20 +106,20 @@ def events(symbol: str, source: str, calendar: Calendar, found: pd.DataFrame) ->
 
 @dataclass(frozen=True)
 class Limit:
-    """What a provider gives of an interval; None: all of it."""
+    """A provider's limits for an interval; None: unlimited."""
 
     reach: timedelta | None = None  # how far back
-    request: timedelta | None = None  # how much at once
+    request: timedelta | None = None  # how much in one request
 
 
 class Feed(Protocol):
     """
     A source of bars.
 
-    Raises Unavailable when it cannot be reached at all; never returns a bar that was not complete at ``until``.
+    Raises Unavailable if it cannot be reached at all; never returns a bar that is not complete at ``until``.
     """
 
-    limits: ClassVar[Mapping[str, Limit]]  # by interval; those that have none are left out
+    limits: ClassVar[Mapping[str, Limit]]  # by interval; intervals without limits are left out
     name: str
 
     def fetch(self, requests: list[Request]) -> Fetched: ...

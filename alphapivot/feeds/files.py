@@ -1,8 +1,8 @@
 """
-Bars from a folder of CSV and Parquet files, looked at anew at each run; ``table`` reads the single file.
+Bars from a folder of CSV and Parquet files, listed again in each run; ``table`` reads a single file.
 
-A mistake in a file is a Problem of the instruments that it holds; the others go on. Prices pass on as they stand, text
-too, so that the screening quarantines the row and not the file.
+A mistake in a file is a Problem of its instruments; the others continue. Prices pass unchanged, including text, so that
+screening quarantines the row and not the file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Files:
     """
     The Feed port over files under ``section.root``; an instrument's ticker is a file's path there, or a glob.
 
-    Where columns map ``symbol``, a file holds many: those of the instrument's own symbol are taken, or of the one that
-    its ticker names, as in ``bars-*.csv: BRK.B``. A glob of futures is one contract a file, named by the file without
-    its suffix, unless columns map ``contract``, or ``contracts`` name several side by side in each row (close only).
+    Where ``columns`` map ``symbol``, a file holds many symbols: the rows of the instrument's symbol are used, or of the
+    symbol in its ticker, as in ``bars-*.csv: BRK.B``. A glob of futures is one contract per file, named by the file
+    without its suffix, unless ``columns`` map ``contract``, or ``contracts`` name several in each row (close only).
     """
 
     limits: ClassVar[Mapping[str, Limit]] = {}
@@ -46,9 +46,9 @@ class Files:
         self.section = section
 
     def fetch(self, requests: list[Request]) -> Fetched:
-        """Bars of the requests' files; a file that is missing or cannot be understood is a Problem."""
+        """Bars of the requests' files; a file that is missing or cannot be read is a Problem."""
         if not self.section.root.is_dir():
-            raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is no folder")
+            raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is not a folder")
         parts, problems, actions = [], [], []
         actions_after: dict[str, datetime] = {}
         opened: Opened = {}
@@ -64,53 +64,57 @@ class Files:
         return gather(parts, problems, actions, actions_after)
 
     def _tables(self, request: Request, ticker: str, opened: Opened, *, of_events: bool = False) -> list[Table]:
-        """The files that a ticker names, each with the rows of the request's symbol alone."""
+        """The files that a ticker names, each with only the rows of the request's symbol."""
         many = "symbol" in self.section.columns
         files, named, name = ticker.partition(":") if many else (ticker, "", "")
         name = name.strip() if named else request.instrument.symbol
         paths = paths_of(self.section.root, files)
         if not paths:
-            there = {p.relative_to(self.section.root).as_posix() for p in self.section.root.rglob("*") if p.is_file()}
-            asked = "" if many or ":" not in ticker else f"; [feed.{self.name}] columns = symbol: ... names its column"
-            raise DataError(f"there is no file {files} in {self.section.root}{meant(files, there)}{asked}")
-        beside = self.section.contracts if request.market == "futures" else {}
+            existing = {
+                p.relative_to(self.section.root).as_posix() for p in self.section.root.rglob("*") if p.is_file()
+            }
+            hint = "" if many or ":" not in ticker else f"; [feed.{self.name}] needs columns = symbol: ..."
+            raise DataError(f"there is no file {files} in {self.section.root}{meant(files, existing)}{hint}")
+        side_by_side = self.section.contracts if request.market == "futures" else {}
         for path in paths:
             if (path, of_events) not in opened:
-                ours = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
-                opened[path, of_events] = Table(path, self.section, self.name, {} if of_events else beside, ours)
+                wanted = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
+                opened[path, of_events] = Table(
+                    path, self.section, self.name, {} if of_events else side_by_side, wanted
+                )
         tables = [opened[path, of_events] for path in paths]
-        found = [part for table in tables if (part := table.of(name)) is not None]
-        if not found:
+        matching = [part for table in tables if (part := table.of(name)) is not None]
+        if not matching:
             column, names = self.section.columns["symbol"], {n for table in tables for n in table.symbols()}
             raise DataError(f"{files} has no row of {name} in its column {column}{meant(name, names)}")
-        return found
+        return matching
 
     def _has_events(self, request: Request) -> bool:
         return request.instrument.actions is not None or bool({"split", "dividend"} & set(self.section.columns))
 
     def _events(self, request: Request, opened: Opened) -> pd.DataFrame:
-        """Splits and dividends: of the file that ``actions`` names, else of columns beside the bars."""
+        """Splits and dividends: from the file that ``actions`` names, else from columns of the bars' file."""
         instrument = request.instrument
-        found = []
+        parts = []
         for table in self._tables(request, instrument.actions or instrument.spot or "", opened, of_events=True):
             dates = table.stamps().tz_localize(None)
             for kind in ("split", "dividend"):
                 values = table.numbers(kind)
                 wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
                 table.all_known(values, wrong, f"a {kind} as a number")
-                found.append(pd.DataFrame({"date": dates, "kind": kind, "value": values.to_numpy()}))
-        made = events(instrument.symbol, self.name, instrument.hours, pd.concat(found, ignore_index=True))
-        return made[made["ts"] <= request.until]
+                parts.append(pd.DataFrame({"date": dates, "kind": kind, "value": values.to_numpy()}))
+        actions = events(instrument.symbol, self.name, instrument.hours, pd.concat(parts, ignore_index=True))
+        return actions[actions["ts"] <= request.until]
 
     def _bars(self, request: Request, opened: Opened) -> pd.DataFrame:
         ticker = getattr(request.instrument, request.market)
         if ticker is None:
-            raise DataError(f"[instrument.{request.instrument.symbol}] names no {request.market} file")
+            raise DataError(f"[instrument.{request.instrument.symbol}] has no {request.market} file")
         tables = self._tables(request, ticker, opened)
         bars = pd.concat([self._file(table, request, ticker) for table in tables], ignore_index=True)
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
-        wanted = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
-        return wanted.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
+        requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
+        return requested.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
 
     def _file(self, table: Table, request: Request, ticker: str) -> pd.DataFrame:
         stamps = table.stamps()
@@ -132,7 +136,7 @@ class Files:
         return bars[RAW]
 
     def _ends(self, table: Table, stamps: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
-        """When each row's bar ends; NaT for one that an other row of its session stands for."""
+        """The end of each row's bar; NaT for a row that another row of its session replaces."""
         calendar, interval = request.instrument.hours, request.interval
         if self.section.stamp != "date":
             ts = table.instants(stamps)
@@ -145,8 +149,8 @@ class Files:
         ts = bar_ends.session_closes(calendar, dates)
         if not table.beside:
             return ts
-        # contracts are quoted at one instant, the session's last: the close of one and a later close of another would
-        # make a spread that nobody could trade
+        # all contracts are quoted at the session's last instant: closes of different instants would make a spread that
+        # could not be traded
         quoted = table.rows[list(table.beside.values())].notna().any(axis=1).to_numpy()
         order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps, kind="stable"), kind="stable"), -1))
         newest = quoted & (order == order.groupby(dates.to_numpy()).transform("max")).to_numpy()
@@ -154,18 +158,18 @@ class Files:
 
 
 def paths_of(root: Path, files: str) -> list[Path]:
-    """The files that a path or glob names, sorted. Raises DataError for what cannot be one below ``root``."""
+    """The files that a path or glob names, sorted. Raises DataError for an invalid path or glob below ``root``."""
     try:
         return sorted(path for path in root.glob(files.strip()) if path.is_file())
     except (OSError, ValueError, NotImplementedError, IndexError) as error:
-        raise DataError(f"{files!r} is not a path or glob as seen from {root}: {error}") from error
+        raise DataError(f"{files!r} is not a path or glob below {root}: {error}") from error
 
 
 def _joined(rows: pd.DataFrame) -> pd.DataFrame:
     """
-    One bar of the rows, in order of time, that belong to one bar: of Sunday evening's trades and Monday's.
+    Merge rows, sorted by time, that belong to one bar, such as Sunday evening's and Monday's.
 
-    Two rows of one date are no parts, and text in a number would be lost: those stay as they are, for the screening.
+    Two rows of the same date are not parts, and text would be lost: both are left unchanged, for screening.
     """
     key = ["contract", "ts"]
     several = rows.duplicated(key, keep=False)
@@ -174,11 +178,11 @@ def _joined(rows: pd.DataFrame) -> pd.DataFrame:
     wrong = wrong.groupby([rows[k] for k in key]).transform("any")
     parts = numbers.assign(**{k: rows[k] for k in key})[several & ~wrong]
     groups = parts.groupby(key, sort=False)
-    made = pd.DataFrame({name: groups[name].last(skipna=False) for name in ("close", "open_interest")})
-    made["open"] = groups["open"].first(skipna=False)
-    # what one part does not know the whole does not know
-    for name, how in (("high", "max"), ("low", "min"), ("volume", "sum")):
-        made[name] = groups[name].agg(how).mask(groups[name].agg("size") > groups[name].agg("count"))
-    made["open"] = made["open"].mask(made["high"].isna())
-    joined: pd.DataFrame = pd.concat([rows[~several | wrong], made.reset_index()], ignore_index=True)
-    return joined
+    merged = pd.DataFrame({name: groups[name].last(skipna=False) for name in ("close", "open_interest")})
+    merged["open"] = groups["open"].first(skipna=False)
+    # a value missing in one part is missing in the whole
+    for name, function in (("high", "max"), ("low", "min"), ("volume", "sum")):
+        merged[name] = groups[name].agg(function).mask(groups[name].agg("size") > groups[name].agg("count"))
+    merged["open"] = merged["open"].mask(merged["high"].isna())
+    result: pd.DataFrame = pd.concat([rows[~several | wrong], merged.reset_index()], ignore_index=True)
+    return result

@@ -1,14 +1,13 @@
 """
-A seeded market that nobody has to download: regimes, gaps, volume, a basis, open interest and rolls.
+A seeded, computed market: regimes, gaps, volume, a basis, open interest and rolls.
 
-Everything is drawn from generators named by seed, symbol and purpose, each read from its beginning, so that a symbol's
-prices depend neither on the other symbols nor on how far they were asked for. Intraday bars are bridges between the
-daily bars' prices: resampled to a day they give the daily bar. Futures are the spot path with a cost of carry that is
-gone at expiry.
+Everything is drawn from generators named by seed, symbol and purpose, each read from its start, so that a symbol's
+prices depend neither on the other symbols nor on the requested range. Intraday bars are bridges between the daily bars'
+prices: resampled to a day they give the daily bar. Futures are the spot path with a cost of carry that vanishes at
+expiry.
 
-That market has trends, and so an edge of unknown size for who follows them. To ask whether a measurement finds what is
-there, and nothing where nothing is, ``edge`` puts another in its place: nothing but noise, into which an edge of known
-size is planted.
+This market has trends, and so an edge of unknown size for trend followers. ``edge`` replaces it by pure noise with a
+planted edge of known size, to test whether a measurement finds an edge that exists, and none where none exists.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ Ints = npt.NDArray[np.int64]
 # regime:       up    down  ranging volatile
 DRIFT = np.array([0.12, -0.12, 0.0, 0.0])  # of a day, in daily standard deviations
 SPREAD = np.array([0.8, 1.1, 0.7, 2.0])  # of a day's moves, in the symbol's usual standard deviation
-REVERSAL = np.array([0.0, 0.0, 0.5, 0.1])  # how much of yesterday's shock is taken back
+REVERSAL = np.array([0.0, 0.0, 0.5, 0.1])  # share of yesterday's shock that is reversed
 STAY = 45  # mean sessions in a regime
-MEMORY = 20  # sessions whose shocks a planted edge goes by
+MEMORY = 20  # sessions whose shocks a planted edge follows
 LISTED = 45  # days before its predecessor's expiry from which a contract trades
 CODES = "HMUZ"  # March, June, September, December
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """Random numbers of their own for each purpose."""
+    """An independent random generator for each seed and ``names``."""
     digest = hashlib.blake2s("|".join(map(str, (seed, *names))).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 @dataclass(frozen=True)
 class Days:
-    """One symbol's sessions from the first: prices are spot, not yet on the tick."""
+    """One symbol's sessions from the first: spot prices, not yet rounded to the tick."""
 
     day: Ints  # the session's date, days since 1970
     open: Floats
@@ -68,7 +67,7 @@ class Days:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is traded in which session: one row per contract and session; spot is the contract without a name."""
+    """The contracts traded in each session: one row per contract and session; spot is the contract without a name."""
 
     contract: npt.NDArray[np.object_]
     session: Ints
@@ -79,7 +78,7 @@ class Listing:
 
 
 class Simulated:
-    """The Feed port over a market that is computed: ``section.seed`` says which, ``start`` and ``end`` bound it."""
+    """The Feed port over the simulated market of ``section.seed``, from ``start`` to ``end``."""
 
     limits: ClassVar[Mapping[str, Limit]] = {}
 
@@ -96,7 +95,7 @@ class Simulated:
         frames, problems = [], []
         for request in requests:
             if getattr(request.instrument, request.market) is None:
-                reason = f"[instrument.{request.instrument.symbol}] names no {request.market} ticker"
+                reason = f"[instrument.{request.instrument.symbol}] has no {request.market} ticker"
                 problems.append(Problem(request, reason))
             elif request.interval not in bar_ends.INTERVALS or request.interval == "1w":
                 reason = f"the simulated market has no bars of {request.interval!r}; it has 1m to 1d"
@@ -125,7 +124,7 @@ class Simulated:
         bar = np.repeat(begin - np.cumsum(count) + count, count) + np.arange(count.sum())
         last = np.append(session[1:] != session[:-1], [True])[bar] if len(session) else np.zeros(0, dtype=bool)
         first_of = np.append([True], session[1:] != session[:-1])[bar] if len(session) else last
-        # volumes of a session's bars are differences of rounded running totals, so they add up to the day's
+        # volumes of a session's bars are differences of rounded running totals, so they sum to the day's
         total = np.rint(listing.volume[row] * share[bar])
         before = np.where(first_of, 0.0, np.append([0.0], total[:-1])) if len(total) else total
         tick = float(instrument.tick)
@@ -150,7 +149,7 @@ class Simulated:
         return bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
 
     def _days(self, instrument: Instrument, table: pd.DataFrame) -> Days:
-        """The symbol's own daily path: the market's and its group's shocks, its own, and its regimes."""
+        """The symbol's daily path: shocks of the market, the group and the symbol, and its regimes."""
         symbol, n = instrument.symbol, len(table)
         day = table.index.to_numpy().astype("datetime64[D]").astype(np.int64)
         since_start = day - int(self.start.timestamp() // 86_400)
@@ -200,10 +199,10 @@ class Simulated:
         )
 
     def _futures(self, instrument: Instrument, days: Days) -> Listing:
-        """Quarterly contracts to the third Friday, whose volume and open interest move to the next one before that."""
+        """Quarterly contracts to the third Friday; volume and open interest move to the next one before that."""
         carry = 0.08 * generator(self.seed, instrument.symbol, "carry").random() - 0.03
         noise = generator(self.seed, instrument.symbol, "basis").standard_normal((len(days.day), 2))
-        if self.edge is not None:  # a premium that comes and goes foretells the future's way back
+        if self.edge is not None:  # a varying premium would predict the future's reversion
             noise[:, 0] = 0.0
         quarter = np.arange(
             np.datetime64(int(days.day[0]), "D").astype("datetime64[M]").astype(int) // 3,
@@ -223,8 +222,8 @@ class Simulated:
         def share(halfway: float) -> Floats:
             gained = 0.01 + 0.98 / (1 + np.exp(np.clip((since_predecessor - halfway) / 1.5, -50, 50)))
             kept = 0.99 - 0.98 / (1 + np.exp(np.clip((left - halfway) / 1.5, -50, 50)))
-            wanted: Floats = np.where(since_predecessor >= 0, gained, kept)
-            return wanted
+            shares: Floats = np.where(since_predecessor >= 0, gained, kept)
+            return shares
 
         names = np.array([f"{instrument.symbol}-{1970 + q // 4}{CODES[q % 4]}" for q in quarter.tolist()], dtype=object)
         open_interest = np.rint(days.open_interest[session] * share(8.0))
@@ -241,14 +240,14 @@ class Simulated:
     def _within(
         self, request: Request, table: pd.DataFrame, days: Days, first: int
     ) -> tuple[Instants, Ints, tuple[Floats, Floats, Floats, Floats], Floats]:
-        """Bars of the sessions from ``first`` on: ends, session, prices, and the share of the day's volume by then."""
+        """Bars of the sessions from ``first`` on: ends, session, prices, and the cumulative share of volume."""
         if request.interval == "1d":
             session = np.arange(first, len(table))
             prices = days.open[first:], days.high[first:], days.low[first:], days.close[first:]
             return bar_ends.naive(table["close"])[first:], session, prices, np.ones(len(session))
         symbol, calendar = request.instrument.symbol, request.instrument.hours
         month = table.index.to_numpy().astype("datetime64[M]").astype(int)
-        first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # a month is drawn from its beginning
+        first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # random numbers are drawn per month
         ends = bar_ends.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])
         session = first + pd.DatetimeIndex(table["close"].iloc[first:]).searchsorted(ends)
         months, size = np.unique(month[session], return_counts=True)
@@ -261,38 +260,38 @@ class Simulated:
         new = np.append([True], session[1:] != session[:-1])
         starts = np.flatnonzero(new)
         count = np.diff(np.append(starts, len(session)))
-        which = np.cumsum(new) - 1  # 0, 1, ...: the session among these
-        step = np.arange(len(session)) - starts[which] + 1
-        done = step / count[which]
+        number = np.cumsum(new) - 1  # 0, 1, ...: the session among these
+        step = np.arange(len(session)) - starts[number] + 1
+        progress = step / count[number]
 
         def running(values: Floats) -> Floats:
             total: Floats = np.cumsum(values)
-            total -= (total[starts] - values[starts])[which]
+            total -= (total[starts] - values[starts])[number]
             return total
 
         # a Brownian bridge from the session's open to its close, kept within its high and low
-        noise = draws[:, 0] * days.sigma[session] / np.sqrt(count[which])
+        noise = draws[:, 0] * days.sigma[session] / np.sqrt(count[number])
         walk = running(noise)
-        bridge = walk - done * walk[np.append(starts[1:], len(walk)) - 1][which]
+        bridge = walk - progress * walk[np.append(starts[1:], len(walk)) - 1][number]
         low, high = np.log(days.low[session]), np.log(days.high[session])
         begin, end = np.log(days.open[session]), np.log(days.close[session])
-        close = np.where(step == count[which], end, np.clip(begin + done * (end - begin) + bridge, low, high))
+        close = np.where(step == count[number], end, np.clip(begin + progress * (end - begin) + bridge, low, high))
         open_ = np.where(new, begin, np.append([0.0], close[:-1]))
-        wick = np.abs(draws[:, 1:3]) * (days.sigma[session] / np.sqrt(count[which]))[:, None] * 0.5
+        wick = np.abs(draws[:, 1:3]) * (days.sigma[session] / np.sqrt(count[number]))[:, None] * 0.5
         top, bottom = np.maximum(open_, close) + wick[:, 0], np.minimum(open_, close) - wick[:, 1]
         # the highest and the lowest bar reach the day's extremes
-        top = np.where(top == np.maximum.reduceat(top, starts)[which], high, np.minimum(top, high))
-        bottom = np.where(bottom == np.minimum.reduceat(bottom, starts)[which], low, np.maximum(bottom, low))
-        # much at the open and the close, more in bars that move
-        activity = (0.5 + 4 * (done - 0.5) ** 2) * np.exp(0.3 * draws[:, 3] + 0.3 * np.abs(draws[:, 0]))
+        top = np.where(top == np.maximum.reduceat(top, starts)[number], high, np.minimum(top, high))
+        bottom = np.where(bottom == np.minimum.reduceat(bottom, starts)[number], low, np.maximum(bottom, low))
+        # high at the open and the close, and in bars that move
+        activity = (0.5 + 4 * (progress - 0.5) ** 2) * np.exp(0.3 * draws[:, 3] + 0.3 * np.abs(draws[:, 0]))
         share = running(activity)
-        share /= share[np.append(starts[1:], len(share)) - 1][which]
+        share /= share[np.append(starts[1:], len(share)) - 1][number]
         prices = np.exp(open_), np.exp(top), np.exp(bottom), np.exp(close)
         return bar_ends.naive(ends), session, prices, share
 
 
 def _trend(shock: Floats) -> Floats:
-    """Before each session the sum of the MEMORY shocks before it, of unit variance once there are so many."""
+    """For each session the scaled sum of the MEMORY shocks before it, of unit variance once there are that many."""
     total = np.append([0.0], np.cumsum(shock))
     before = np.arange(len(shock))
     return np.asarray((total[before] - total[np.maximum(before - MEMORY, 0)]) / np.sqrt(MEMORY))
@@ -301,4 +300,11 @@ def _trend(shock: Floats) -> Floats:
 def _spot(days: Days) -> Listing:
     n = len(days.day)
     unknown = np.full(n, np.nan)
-    return Listing(np.full(n, "", dtype=object), np.arange(n), np.ones(n), days.volume, unknown, unknown)
+    return Listing(
+        contract=np.full(n, "", dtype=object),
+        session=np.arange(n),
+        ratio=np.ones(n),
+        volume=days.volume,
+        open_interest=unknown,
+        known_interest=unknown,
+    )

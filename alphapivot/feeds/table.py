@@ -1,7 +1,7 @@
 """
-One CSV or Parquet file, read by the mapping of columns, stamps and time zone that config.ini gives.
+One CSV or Parquet file, read with the columns, timestamps and time zone that config.ini gives.
 
-What a file does not say is never guessed: a mistake in it is a DataError that names the file, the line and the fix.
+Nothing is guessed: a mistake in a file is a DataError with the file, the line and the fix.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.feeds import FilesFeed
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
-STAMPS = ("ts", "timestamp", "datetime", "date")  # what a stamp's column may be called where the mapping is silent
-MAPPED = ("contract", "symbol")  # columns of ours that count only where they are mapped
-# what pandas passes on from the suffix's compression: damaged, of several files, or of a package that is not installed
+STAMPS = ("ts", "timestamp", "datetime", "date")  # names of an unmapped timestamp column
+MAPPED = ("contract", "symbol")  # columns of ours that are used only if mapped
+# errors of decompression that pandas passes on: damaged, several files, or a package that is not installed
 UNREADABLE = (
     OSError,
     ValueError,
@@ -44,7 +44,7 @@ OFFSET = r"(?:Z|[+-]\d\d:?\d\d)$"
 
 
 class Table:
-    """One file's rows, as text (CSV) or as they are (Parquet), indexed by line; and where our columns stand in it."""
+    """One file's rows, as text (CSV) or typed (Parquet), indexed by line; and the columns that hold our columns."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Table:
 
     def _csv(self) -> pd.DataFrame:
         try:
-            # the header is read as a row like any other, so that a row with more fields than it has is an error
+            # the header is read as an ordinary row, so that a row with more fields is an error
             rows = pd.read_csv(
                 self.path, header=None, dtype=str, skip_blank_lines=False, encoding="utf-8-sig", skipinitialspace=True
             )
@@ -91,7 +91,7 @@ class Table:
         return rows.dropna(how="all")
 
     def _without_header(self) -> pd.DataFrame:
-        """The rows after a header that is shorter than they are."""
+        """The rows after a header that is shorter than the rows."""
         try:
             rows = pd.read_csv(
                 self.path, header=None, dtype=str, skip_blank_lines=False, skiprows=1, skipinitialspace=True
@@ -111,23 +111,23 @@ class Table:
         return rows.set_axis(names, axis="columns")
 
     def _misfit(self, error: Exception) -> NoReturn:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found is None:
+        match = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if match is None:
             raise DataError(f"{self.path} cannot be read as CSV: {error}") from error
-        expected, line, saw = (int(n) for n in found.groups())
+        expected, line, fields = (int(n) for n in match.groups())
         if self.section.header is not None:
-            raise DataError(f"{self.path}, line {line + 1}: {saw} fields, expected {expected}") from error
+            raise DataError(f"{self.path}, line {line + 1}: {fields} fields, expected {expected}") from error
         with self.path.open(encoding="utf-8-sig") as file:
             names = [name.strip() for name in file.readline().split(",")]
-        # the commonest case: date and time are two columns, and the header forgets the time
-        example = [names[0], "Time", *names[1:]] if saw == expected + 1 else ["..."] * saw
+        # the most common case: date and time are two columns, and the header lacks the time
+        example = [names[0], "Time", *names[1:]] if fields == expected + 1 else ["..."] * fields
         raise DataError(
-            f"{self.path}, line {line}: {saw} fields, but the header names {expected} ({', '.join(names)}); if the "
-            f"header is wrong, name all {saw} columns in [feed.{self.feed}], such as header = {', '.join(example)}"
+            f"{self.path}, line {line}: {fields} fields, but the header names {expected} ({', '.join(names)}); if the "
+            f"header is wrong, name all {fields} columns in [feed.{self.feed}], such as header = {', '.join(example)}"
         ) from error
 
     def _find(self) -> dict[str, list[str]]:
-        """Our name -> the columns of the file that hold it: by the mapping, else by the same name in any spelling."""
+        """Our name -> the file's columns that hold it: by the mapping, else by the same name in any spelling."""
         names = [str(name) for name in self.rows.columns]
         plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(names)}
         found = {}
@@ -150,7 +150,7 @@ class Table:
         if "time" in plain and "ts" not in self.section.columns:
             date, time = found["ts"][0], plain["time"]
             raise DataError(
-                f"{self.path} has both {date} and {time}; say what the stamp is in [feed.{self.feed}]: "
+                f"{self.path} has both {date} and {time}; map the timestamp in [feed.{self.feed}]: "
                 f"columns = ts: {date}+{time}"
             )
         for contract, close in self.beside.items():
@@ -163,12 +163,12 @@ class Table:
             if price not in found and (price == "close" or {"open", "high", "low"} & set(found)):
                 self._absent(f"column for {price} ([feed.{self.feed}] columns = {price}: ...)", price)
 
-    def _absent(self, what: str, name: str) -> NoReturn:
-        names = [str(column) for column in self.rows.columns]
-        raise DataError(f"{self.path} has no {what}; it has {', '.join(names)}{meant(name, set(names))}")
+    def _absent(self, column: str, name: str) -> NoReturn:
+        names = [str(header) for header in self.rows.columns]
+        raise DataError(f"{self.path} has no {column}; it has {', '.join(names)}{meant(name, set(names))}")
 
     def of(self, name: str) -> Table | None:
-        """The rows of one symbol where a column of symbols is mapped, None if there are none; else all."""
+        """The rows of one symbol where a symbol column is mapped, None if there are none; else all rows."""
         if "symbol" not in self.found:
             return self
         part = copy.copy(self)
@@ -176,81 +176,83 @@ class Table:
         return None if part.rows.empty else part
 
     def symbols(self) -> set[str]:
-        """The symbols of a file of many."""
+        """The symbols of a file with a symbol column; else empty."""
         return set(self._symbol) if "symbol" in self.found else set()
 
     def column(self, ours: str) -> pd.Series[str]:
-        """A column as it stands, several joined by a blank."""
-        first, *others = (self.rows[name].astype("str") for name in self.found[ours])
-        for other in others:
-            first = first.str.cat(other, sep=" ")
+        """A column as text; several are joined by a space."""
+        first, *rest = (self.rows[name].astype("str") for name in self.found[ours])
+        for part in rest:
+            first = first.str.cat(part, sep=" ")
         return first
 
     def values(self, *, zero_is_missing: bool) -> pd.DataFrame:
         """Prices, volume and open interest of every row."""
-        found = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
+        numbers = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
         for name in ("volume", "open_interest") if zero_is_missing else ():
-            found[name] = found[name].mask(pd.to_numeric(found[name], errors="coerce") == 0)
-        return found
+            numbers[name] = numbers[name].mask(pd.to_numeric(numbers[name], errors="coerce") == 0)
+        return numbers
 
     def quotes(self, contract: str, close: str) -> pd.DataFrame:
-        """One of the contracts side by side, close only; no name where it has no close."""
-        found = pd.DataFrame(float("nan"), index=self.rows.index, columns=NUMBERS)
-        return found.assign(close=self._numbers(close), contract=self.rows[contract].where(self.rows[close].notna()))
+        """One of several contracts in a row, close only; no contract where it has no close."""
+        empty = pd.DataFrame(float("nan"), index=self.rows.index, columns=NUMBERS)
+        return empty.assign(close=self._numbers(close), contract=self.rows[contract].where(self.rows[close].notna()))
 
     def numbers(self, ours: str) -> pd.Series[float]:
-        """Numbers where all are; else the column as it stands. Missing where the file has no such column."""
+        """The column as numbers if all are, else unchanged; all missing if the file has no such column."""
         if ours not in self.found:
             return pd.Series(float("nan"), index=self.rows.index)
         return self._numbers(self.found[ours][0])
 
     def _numbers(self, name: str) -> pd.Series[float]:
-        given = self.rows[name]
-        numbers = pd.to_numeric(given, errors="coerce")
-        return given.astype(object) if (numbers.isna() & given.notna()).any() else numbers.astype(float)
+        values = self.rows[name]
+        numbers = pd.to_numeric(values, errors="coerce")
+        return values.astype(object) if (numbers.isna() & values.notna()).any() else numbers.astype(float)
 
     def stamps(self) -> pd.DatetimeIndex:
-        """The stamps: aware where the file gives a zone or offset, else naive."""
+        """The timestamps: aware if the file gives a zone or offset, else naive."""
         if len(self.found["ts"]) == 1:
-            given = self.rows[self.found["ts"][0]]
-            if pd.api.types.is_datetime64_any_dtype(given.dtype):
-                self.all_known(given, given.isna(), "a date")
-                return pd.DatetimeIndex(given)
+            values = self.rows[self.found["ts"][0]]
+            if pd.api.types.is_datetime64_any_dtype(values.dtype):
+                self.all_known(values, values.isna(), "a date")
+                return pd.DatetimeIndex(values)
         text = self.column("ts").str.strip()
-        form = self.section.date_format
+        date_format = self.section.date_format
         offset = text.str.contains(OFFSET) & text.str.contains(":")
-        with_offset = bool(offset.all()) or (form is not None and "%z" in form)
+        with_offset = bool(offset.all()) or (date_format is not None and "%z" in date_format)
         if offset.any() and not with_offset:
             self.all_known(text, ~offset, "an offset such as +00:00, which other lines have")
-        parsed = pd.to_datetime(text, format=form or "ISO8601", errors="coerce", utc=with_offset)
-        wanted = f"a date as {form}" if form else "an ISO 8601 date such as 2006-01-31 17:30"
-        wrong = text[parsed.isna()]
-        # where the day comes first only who knows the file can tell
-        if len(wrong) and form is None and (other := guess_datetime_format(wrong.iloc[0])):
-            wanted += f", or what it is in [feed.{self.feed}], such as date_format = {other}"
-        self.all_known(text, parsed.isna(), wanted)
+        parsed = pd.to_datetime(text, format=date_format or "ISO8601", errors="coerce", utc=with_offset)
+        expected = f"a date as {date_format}" if date_format else "an ISO 8601 date such as 2006-01-31 17:30"
+        unparsed = text[parsed.isna()]
+        # suggested, not used: day and month cannot be told apart
+        if len(unparsed) and date_format is None and (guess := guess_datetime_format(unparsed.iloc[0])):
+            expected += f", or its format in [feed.{self.feed}], such as date_format = {guess}"
+        self.all_known(text, parsed.isna(), expected)
         return pd.DatetimeIndex(parsed)
 
     def instants(self, stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
-        """UTC, by the configured zone where the file names none."""
+        """The timestamps in UTC; naive ones are in the configured zone."""
         if stamps.tz is not None:
             return stamps.tz_convert("UTC")
         local = stamps.tz_localize(self.section.zone, ambiguous="NaT", nonexistent="NaT")
-        expected = f"a time that {self.section.zone} has exactly once (its clocks change there); use offsets or UTC"
+        expected = (
+            f"a time that occurs exactly once in {self.section.zone} (its clocks change then); use offsets or UTC"
+        )
         self.all_known(stamps.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
         return local.tz_convert("UTC")
 
     def all_known(self, given: pd.Series, unknown: pd.Series[bool], expected: str) -> None:
         lines = self.rows.index[unknown]
         if len(lines):
-            more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
+            more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
             unit = "row" if self.path.suffix == ".parquet" else "line"
             raise DataError(f"{self.path}, {unit} {lines[0]}: got {given[lines[0]]}, expected {expected}{more}")
 
 
 def meant(name: str, names: set[str]) -> str:
-    """The nearest of ``names``, as the end of a sentence."""
-    # case is the commonest slip
+    """The nearest of ``names``, as the end of a message; empty if none is close."""
+    # case is the most common mistake
     lower = {n.lower(): n for n in sorted(names)}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
     return f"; did you mean {lower[near[0]]}?" if near else ""

@@ -1,13 +1,13 @@
 """
 Yahoo Finance through yfinance: bars as traded of tickers such as ^GSPC, AAPL and ES=F, and their splits and dividends.
 
-Yahoo's prices are adjusted for every later split, whatever yfinance is asked for; that is undone here with the splits
-that come along, so that a split of tomorrow restates nothing of today. auto_adjust, which would also take dividends out
-and has changed its default before, is always off. ES=F and its like are ready-made futures: contracts joined as they
-are, unadjusted, with a jump at each roll that no position earned, and no contract that could be traded.
+Yahoo's prices are always adjusted for later splits; this is undone here with the splits in the same response, so that
+tomorrow's split does not restate today's bars. auto_adjust, which would also adjust for dividends and whose default has
+changed before, is always off. ES=F and the like are continuous futures: contracts joined unadjusted, with a jump at
+each roll that no position earned, and without a contract that could be traded.
 
-Yahoo is free and owes nothing: what it refuses is a Problem, what may pass is transient, and when nothing at all can be
-had the error says how to go on without it.
+Yahoo is free and guarantees nothing: a refusal is a Problem, a temporary one is transient, and if nothing is available
+at all, the error says how to work without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.feeds import YahooFeed
     from alphapivot.feeds.yahoo_session import YahooSession
 
-# what Yahoo gives (a day less of the past, for the clocks to differ)
+# Yahoo's limits (reach less a day, since clocks may differ)
 LIMITS = {
     "1m": Limit(reach=timedelta(days=29), request=timedelta(days=7)),
     "5m": Limit(reach=timedelta(days=59), request=timedelta(days=59)),
@@ -42,11 +42,11 @@ LIMITS = {
     "1h": Limit(reach=timedelta(days=729), request=timedelta(days=729)),
     "1d": Limit(),
 }
-MARGIN = timedelta(days=2)  # asked for before what is wanted: Yahoo stamps bars at their start
+MARGIN = timedelta(days=2)  # requested before ``since``: Yahoo stamps bars at their start
 COLUMNS = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
-MOST_SILENT = 2  # requests without an answer, one after the other, after which the provider is out and not a ticker
+MOST_SILENT = 2  # consecutive requests that time out before the provider counts as down
 OFFLINE = "`--feed simulated` works offline"
-_ONE_AT_A_TIME = threading.Lock()  # yfinance has one session a process, and Yahoo dislikes haste
+_ONE_AT_A_TIME = threading.Lock()  # yfinance has one session per process, and Yahoo limits the rate
 
 
 class Yahoo:
@@ -62,8 +62,8 @@ class Yahoo:
         """
         Bars of the requests' tickers, one after the other.
 
-        Raises Unavailable where Yahoo cannot be reached, or refuses everything, before a single bar came. After
-        that, what it does not answer are transient Problems.
+        Raises Unavailable if Yahoo cannot be reached, or refuses everything, before the first bar. After that,
+        requests without a response are transient Problems.
         """
         with _ONE_AT_A_TIME:
             return self._fetch(requests)
@@ -72,7 +72,7 @@ class Yahoo:
         from alphapivot.feeds.yahoo_session import YahooSession  # noqa: PLC0415 - heavy
 
         yf = _yfinance()
-        # yfinance remembers answers about the past for ever; Yahoo restates them
+        # yfinance caches responses about the past for ever; Yahoo restates them
         yf.data.YfData.cache_get.cache_clear()
         limits = {"timeout": self.section.timeout, "patience": self.section.patience}
         session = YahooSession(base_url=self.section.base_url, **limits)
@@ -83,9 +83,9 @@ class Yahoo:
         silent = 0
         for n, request in enumerate(requests):
             try:
-                bars, found = self._bars(yf, session, request)
+                bars, new_actions = self._bars(yf, session, request)
                 parts.append(bars)
-                actions.append(found)
+                actions.append(new_actions)
                 if request.market == "spot":
                     actions_after[request.instrument.symbol] = self._begin(request) + MARGIN
                 silent = 0
@@ -96,8 +96,8 @@ class Yahoo:
                     continue
                 if not parts:
                     raise Unavailable(f"{refused.reason}; {OFFLINE}") from refused
-                # asking on would only make it worse
-                reason = f"not asked for, because {refused.reason}"
+                # further requests would only make it worse
+                reason = f"not requested, because {refused.reason}"
                 problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
                 break
         return gather(parts, problems, actions, actions_after)
@@ -105,7 +105,7 @@ class Yahoo:
     def _bars(self, yf: Any, session: YahooSession, request: Request) -> tuple[pd.DataFrame, pd.DataFrame]:
         ticker, interval = getattr(request.instrument, request.market), request.interval
         if ticker is None:
-            raise _Refused(f"[instrument.{request.instrument.symbol}] names no {request.market} ticker")
+            raise _Refused(f"[instrument.{request.instrument.symbol}] has no {request.market} ticker")
         if interval not in LIMITS:
             raise _Refused(
                 f"Yahoo has no bars of {interval!r}; it has {', '.join(LIMITS)}, from which others are resampled"
@@ -118,29 +118,29 @@ class Yahoo:
             ts = bar_ends.ends_of(calendar, interval, stamps)
         dates = stamps.tz_localize(None).normalize()
         bars = table.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
-        found = _events(table, dates) if request.market == "spot" else _events(table[:0], dates[:0])
-        bars, found = _as_traded(bars, dates, found)
-        actions = events(request.instrument.symbol, self.name, calendar, found)
+        dated_events = _events(table, dates) if request.market == "spot" else _events(table[:0], dates[:0])
+        bars, dated_events = _as_traded(bars, dates, dated_events)
+        actions = events(request.instrument.symbol, self.name, calendar, dated_events)
         bars = bars.assign(
             symbol=request.instrument.symbol,
             market=request.market,
             contract="",
             interval=interval,
             ts=ts,
-            # yfinance writes 0 where Yahoo knows none, as for currencies and most indices
+            # yfinance returns 0 for an unknown volume, as for currencies and most indices
             volume=bars["volume"].astype(float).mask(bars["volume"] == 0),
             open_interest=float("nan"),
             source=self.name,
         )[RAW]
         if bars.empty:
             raise _Refused(f"Yahoo has no {interval} bars of {ticker} in that time")
-        # the bar that is still being made comes too
-        wanted = bars[bars["ts"] <= request.until]
+        # Yahoo also returns the bar in progress
+        complete = bars[bars["ts"] <= request.until]
         actions = actions[actions["ts"] <= request.until]
-        return (wanted if request.since is None else wanted[wanted["ts"] > request.since]), actions
+        return (complete if request.since is None else complete[complete["ts"] > request.since]), actions
 
     def _begin(self, request: Request) -> datetime:
-        """From when on Yahoo is asked."""
+        """The start of the requested range."""
         start: datetime = pd.Timestamp(self.section.start, tz="UTC").to_pydatetime()
         if request.since is not None:
             start = max(start, request.since - MARGIN)
@@ -148,19 +148,19 @@ class Yahoo:
         return start if reach is None else max(start, datetime.now(UTC) - reach)
 
     def _spans(self, request: Request) -> list[tuple[datetime, datetime]]:
-        """The time that is asked for, cut as Yahoo wants it."""
+        """The requested range, split to Yahoo's limits."""
         limit, start = LIMITS[request.interval], self._begin(request)
         if start >= request.until:
-            raise _Refused(f"Yahoo gives {request.interval} bars only from {start:%Y-%m-%d} on")
-        # to now, also for a past ``until``: all splits since are in the prices
+            raise _Refused(f"Yahoo has {request.interval} bars only from {start:%Y-%m-%d}")
+        # to now, even if ``until`` is earlier: prices are adjusted for all splits since
         now = max(request.until, datetime.now(UTC))
         pieces = 1 if limit.request is None else -(-(now - start) // limit.request)
         cuts = [start + k * (now - start) / pieces for k in range(pieces)]
-        # the day after is the first not to come; a piece of its own would often be without a session
+        # the end is exclusive, so one day later; as a piece of its own it would often have no session
         return list(pairwise([*cuts, now + timedelta(days=1)]))
 
     def _table(self, yf: Any, session: YahooSession, ticker: str, request: Request) -> pd.DataFrame:
-        """All pieces as one table; one without a session, as in a week of holidays, gives none and stops nothing."""
+        """All pieces as one table; a piece without a session, as in a week of holidays, is skipped."""
         parts: list[pd.DataFrame] = []
         for span in self._spans(request):
             try:
@@ -189,42 +189,42 @@ class Yahoo:
                 timeout=self.section.timeout,
             )
         except Exception as error:
-            # yfinance lets through whatever an odd answer does to it: KeyError, TypeError, ...
+            # on an unexpected response yfinance raises anything: KeyError, TypeError, ...
             raise self._refusal(yf, session, ticker, error) from error
         return table
 
     def _refusal(self, yf: Any, session: YahooSession, ticker: str, error: Exception) -> _Refused:
-        """What a failure means: is it this ticker, this moment, or everything?"""
+        """The meaning of a failure: of this ticker, for now, or of everything."""
         where = self.section.base_url or "Yahoo Finance"
-        if out := self._outage(yf, where, ticker, error):
-            return out
+        if outage := self._outage(yf, where, ticker, error):
+            return outage
         if session.status == 404:
             return _Refused(f"Yahoo knows no ticker {ticker} (HTTP 404)")
         if session.status is not None and session.status >= 500:
-            return _Refused(f"{where} failed (HTTP {session.status}) when asked for {ticker}", transient=True)
+            return _Refused(f"{where} failed for {ticker} (HTTP {session.status})", transient=True)
         if isinstance(error, yf.exceptions.YFTickerMissingError):
             return _Refused(f"Yahoo has nothing for ticker {ticker}: {error.rationale}", nothing=True)
-        got = f"HTTP {session.status}, " if session.status else ""
-        what = f"{got}{type(error).__name__}: {_brief(error)}"
-        return _Refused(f"{where} gave an answer for {ticker} that cannot be read ({what})", transient=True)
+        status = f"HTTP {session.status}, " if session.status else ""
+        details = f"{status}{type(error).__name__}: {_brief(error)}"
+        return _Refused(f"{where} returned an unreadable response for {ticker} ({details})", transient=True)
 
     def _outage(self, yf: Any, where: str, ticker: str, error: Exception) -> _Refused | None:
-        """No answer to read: the provider does not want to, is not there, or is silent."""
+        """A failure without a response: rate limit, no connection or timeout; else None."""
         from curl_cffi.requests import exceptions as http  # noqa: PLC0415 - heavy
 
         if isinstance(error, yf.exceptions.YFRateLimitError):
-            waited = f"after {self.section.patience:g} s of patience"
-            return _Refused(f"{where} says too many requests (HTTP 429) {waited}; try again later", final=True)
+            waited = f"after waiting {self.section.patience:g} s"
+            return _Refused(f"{where} reports too many requests (HTTP 429) {waited}; try again later", final=True)
         if isinstance(error, http.ConnectionError):
             return _Refused(f"{where} cannot be reached ({_brief(error)})", final=True)
         if isinstance(error, http.Timeout):
             waited = f"within {self.section.timeout:g} s"
-            return _Refused(f"{where} did not answer {waited} when asked for {ticker}", transient=True, silent=True)
+            return _Refused(f"{where} did not respond for {ticker} {waited}", transient=True, silent=True)
         return None
 
 
 def _events(table: pd.DataFrame, dates: pd.DatetimeIndex) -> pd.DataFrame:
-    """Splits and dividends (a fund's gains are one) by date, as Yahoo gives them."""
+    """Splits and dividends (including capital gains of funds) by date, as Yahoo reports them."""
     kinds = {"Stock Splits": "split", "Dividends": "dividend", "Capital Gains": "dividend"}
     parts = [
         pd.DataFrame({"date": dates, "kind": kind, "value": table[name].to_numpy(float)})
@@ -232,16 +232,16 @@ def _events(table: pd.DataFrame, dates: pd.DatetimeIndex) -> pd.DataFrame:
         if name in table
     ]
     none = pd.DataFrame({"date": dates[:0], "kind": pd.Series(dtype="str"), "value": pd.Series(dtype=float)})
-    found = pd.concat([none, *parts])
-    return found[found["value"] > 0].groupby(["date", "kind"])[["value"]].sum().reset_index()
+    stacked = pd.concat([none, *parts])
+    return stacked[stacked["value"] > 0].groupby(["date", "kind"])[["value"]].sum().reset_index()
 
 
-def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Undoes what later splits did to earlier prices, volumes and dividends."""
-    splits = found[found["kind"] == "split"].sort_values("date")
+def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, dated: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Undoes Yahoo's adjustment of prices, volumes and dividends for later splits."""
+    splits = dated[dated["kind"] == "split"].sort_values("date")
     if splits.empty:
-        return bars, found
-    # from each split on to the last
+        return bars, dated
+    # the product from each split to the last
     product = np.append(np.cumprod(splits["value"].to_numpy()[::-1])[::-1], 1.0)
 
     def later(days: pd.DatetimeIndex) -> npt.NDArray[np.float64]:
@@ -250,15 +250,15 @@ def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, found: pd.DataFrame)
 
     scale = later(dates)
     prices = {name: bars[name] * scale for name in ("open", "high", "low", "close")}
-    paid = (found["kind"] == "dividend").to_numpy()
-    value = np.where(paid, found["value"] * later(pd.DatetimeIndex(found["date"])), found["value"])
-    return bars.assign(**prices, volume=bars["volume"] / scale), found.assign(value=value)
+    paid = (dated["kind"] == "dividend").to_numpy()
+    value = np.where(paid, dated["value"] * later(pd.DatetimeIndex(dated["date"])), dated["value"])
+    return bars.assign(**prices, volume=bars["volume"] / scale), dated.assign(value=value)
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module
     """
-    A request came to nothing: for good, for now (transient, or silent), as all others will now (final), or because
-    Yahoo has nothing for its time.
+    A request failed: permanently, for now (transient, or silent: a timeout), like all others now (final), or because
+    Yahoo has no data for its range (nothing).
     """
 
     def __init__(
@@ -281,7 +281,7 @@ def _brief(error: Exception) -> str:
 
 @lru_cache
 def _yfinance() -> Any:
-    """yfinance, told to keep its caches in our home and to raise what goes wrong."""
+    """yfinance, configured to keep its caches in our home and to raise errors."""
     import yfinance  # noqa: PLC0415 - takes most of a second
 
     folder = home.cache() / "yfinance"

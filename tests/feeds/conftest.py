@@ -1,4 +1,4 @@
-"""A local server that answers in Yahoo's wire format: each ticker is a way to behave."""
+"""A local server that speaks Yahoo's wire format: each ticker is a behaviour."""
 
 import json
 import threading
@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def yahoo(tmp_path_factory, monkeypatch):
-    """The server's address, and how often each ticker was asked for."""
+    """The server's address, and how often each ticker was requested."""
     # yfinance takes its cache's folder once a process: the first test's serves them all
     monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path_factory.mktemp("yahoo")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""What every feed promises: the same questions to all of them."""
+"""The contract of every feed: the same tests for all of them."""
 
 import pandas as pd
 import pytest
@@ -20,6 +20,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def rig(request, tmp_path):
+    """Each feed, with daily bars of two instruments in late June and early July 2024, and none of a third."""
     if theirs := rigs.named(request.param, tmp_path):
         return theirs
     if request.param == "yahoo":
@@ -65,22 +66,22 @@ def test_bars_are_those_after_since_and_up_to_until_and_none_that_was_not_over(r
 
 
 def test_splits_and_dividends_have_their_columns_and_none_is_of_the_future(rig):
-    found = ask(rig).actions
-    assert list(found.columns) == ACTIONS
-    assert str(found["ts"].dtype) == "datetime64[us, UTC]"
-    assert (found["ts"] <= UNTIL).all()
+    actions = ask(rig).actions
+    assert list(actions.columns) == ACTIONS
+    assert str(actions["ts"].dtype) == "datetime64[us, UTC]"
+    assert (actions["ts"] <= UNTIL).all()
     if rig.events:
-        assert set(found["symbol"]) == {"A"}
-        assert found.sort_values("ts")[["kind", "value"]].to_numpy().tolist() == [["dividend", 2], ["split", 4]]
+        assert set(actions["symbol"]) == {"A"}
+        assert actions.sort_values("ts")[["kind", "value"]].to_numpy().tolist() == [["dividend", 2], ["split", 4]]
 
 
 def test_a_feed_says_after_which_instant_it_knows_all_splits_and_dividends(rig):
-    told = ask(rig).actions_after
+    actions_after = ask(rig).actions_after
     if not rig.events:
-        assert told == {}
+        assert actions_after == {}
         return
-    assert set(told) == {"A", "B"}
-    assert all(after <= SINCE for after in told.values())
+    assert set(actions_after) == {"A", "B"}
+    assert all(after <= SINCE for after in actions_after.values())
 
 
 def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(rig):
@@ -90,11 +91,11 @@ def test_bars_come_in_the_order_of_the_requests_each_sorted_by_time(rig):
 
 
 def test_an_unknown_symbol_is_a_problem_and_the_others_go_on(rig):
-    found = ask(rig)
-    (problem,) = found.problems
+    fetched = ask(rig)
+    (problem,) = fetched.problems
     assert (problem.request.instrument.symbol, problem.transient) == ("NONE", False)
     assert problem.reason
-    assert set(found.bars["symbol"]) == {"A", "B"}
+    assert set(fetched.bars["symbol"]) == {"A", "B"}
 
 
 def test_the_same_question_gets_the_same_answer(rig):
@@ -103,7 +104,7 @@ def test_the_same_question_gets_the_same_answer(rig):
 
 def test_where_nothing_is_new_nothing_comes(rig):
     last = pd.Timestamp(EXPECTED[-1], tz="UTC").to_pydatetime()
-    found = ask(rig, since=last)
-    assert found.bars.empty
-    assert list(found.bars.columns) == RAW
-    assert len(found.problems) == 1
+    fetched = ask(rig, since=last)
+    assert fetched.bars.empty
+    assert list(fetched.bars.columns) == RAW
+    assert len(fetched.problems) == 1

@@ -1,4 +1,4 @@
-"""Files as people have them: what can be read is read exactly, what cannot is named with its line and its fix."""
+"""Files as users have them: valid ones are read exactly, mistakes are reported with line and fix."""
 
 import zipfile
 from pathlib import Path
@@ -41,7 +41,7 @@ def read(root, text, **how):
 
 
 def problem(root, text, **how):
-    """What is said about a file with this text, of which no bar must come."""
+    """The problem of a file with this text, which must give no bars."""
     (root / "x.csv").write_text(text, encoding="utf-8")
     found = fetch(root, **how)
     assert found.bars.empty
@@ -182,7 +182,7 @@ def test_a_symbol_that_no_file_holds_is_a_problem_that_names_its_neighbour(tmp_p
     assert set(found.bars["symbol"]) == {"AA"}
     (tmp_path / "x.csv").write_text("Date,Close\n2024-07-02,1\n")
     (problem,) = fetch(tmp_path, spot="x.csv: AA").problems
-    assert problem.reason.endswith("; [feed.disk] columns = symbol: ... names its column")
+    assert problem.reason.endswith("; [feed.disk] needs columns = symbol: ...")
 
 
 def test_a_line_that_cannot_be_read_is_its_own_symbols_problem(tmp_path):
@@ -195,10 +195,10 @@ def test_a_line_that_cannot_be_read_is_its_own_symbols_problem(tmp_path):
 
 def test_dates_of_another_form_are_an_error_that_shows_the_setting_and_the_setting_reads_them(tmp_path):
     text = "Date,Close\n7/2/2024,1\n7/13/2024,2\n"
-    told = problem(tmp_path, text)
-    assert told.endswith(
-        "line 2: got 7/2/2024, expected an ISO 8601 date such as 2006-01-31 17:30, or what it is in [feed.disk], such "
-        "as date_format = %m/%d/%Y (and 1 lines more)"
+    message = problem(tmp_path, text)
+    assert message.endswith(
+        "line 2: got 7/2/2024, expected an ISO 8601 date such as 2006-01-31 17:30, or its format in [feed.disk], such "
+        "as date_format = %m/%d/%Y (and 1 more)"
     )
     assert len(read(tmp_path, text, section={"date_format": "%m/%d/%Y"})) == 2
 
@@ -220,7 +220,7 @@ def test_one_longer_row_is_found_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "section", "said"),
+    ("text", "section", "message"),
     [
         ("", {}, "DIR/x.csv is empty; expected a header and rows"),
         ("date,close\n", {}, "DIR/x.csv has a header but no rows; expected bars"),
@@ -266,22 +266,22 @@ def test_one_longer_row_is_found_with_its_line(tmp_path):
         (
             "Date,Time,close\n2024-07-02,10:00,1\n",
             {"stamp": "end"},
-            "DIR/x.csv has both Date and Time; say what the stamp is in [feed.disk]: columns = ts: Date+Time",
+            "DIR/x.csv has both Date and Time; map the timestamp in [feed.disk]: columns = ts: Date+Time",
         ),
         (
             "ts,close\n2024-11-03 00:30,1\n2024-11-03 01:30,2\n2024-11-03 01:45,2\n",
             {"stamp": "end"},
             (
-                "DIR/x.csv, line 3: got 2024-11-03 01:30:00, expected a time that America/New_York has exactly once "
-                "(its clocks change there); use offsets or UTC (and 1 lines more)"
+                "DIR/x.csv, line 3: got 2024-11-03 01:30:00, expected a time that occurs exactly once in "
+                "America/New_York (its clocks change then); use offsets or UTC (and 1 more)"
             ),
         ),
         (
             "ts,close\n2024-03-10 02:30,1\n",
             {"stamp": "end"},
             (
-                "DIR/x.csv, line 2: got 2024-03-10 02:30:00, expected a time that America/New_York has exactly once "
-                "(its clocks change there); use offsets or UTC"
+                "DIR/x.csv, line 2: got 2024-03-10 02:30:00, expected a time that occurs exactly once in "
+                "America/New_York (its clocks change then); use offsets or UTC"
             ),
         ),
         (
@@ -296,8 +296,8 @@ def test_one_longer_row_is_found_with_its_line(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_understood_is_named_with_its_line_and_its_fix(tmp_path, text, section, said):
-    assert problem(tmp_path, text, section=section) == said
+def test_what_cannot_be_understood_is_named_with_its_line_and_its_fix(tmp_path, text, section, message):
+    assert problem(tmp_path, text, section=section) == message
 
 
 def test_a_file_that_is_not_there_and_one_that_is_no_text_are_problems(tmp_path):
@@ -335,11 +335,11 @@ def test_an_archive_of_several_files_is_a_problem(tmp_path):
 @pytest.mark.parametrize("name", ["/prices/x.csv", "**x.csv", ".", "x" * 300])
 def test_what_is_no_path_below_the_root_is_a_problem(tmp_path, name):
     (odd,) = fetch(tmp_path, spot=name).problems
-    assert odd.reason.startswith(f"{name!r} is not a path or glob as seen from {tmp_path}: ")
+    assert odd.reason.startswith(f"{name!r} is not a path or glob below {tmp_path}: ")
 
 
 def test_a_root_that_is_no_folder_is_a_mistake_in_the_configuration(tmp_path):
-    with pytest.raises(ConfigError, match=r"\[feed.disk\] root = .*nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"\[feed.disk\] root = .*nowhere is not a folder"):
         fetch(tmp_path / "nowhere")
 
 
@@ -463,17 +463,17 @@ def test_splits_and_dividends_come_from_a_file_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("Date,split\n2024-07-03,four\n", "DIR/events.csv, line 2: got four, expected a split as a number"),
         ("Date,ratio\n2024-07-03,4\n", "DIR/events.csv has no column for split or dividend; it has Date, ratio"),
         (None, "there is no file events.csv in DIR"),
     ],
 )
-def test_events_that_cannot_be_read_are_a_problem_of_their_instrument(tmp_path, text, says):
+def test_events_that_cannot_be_read_are_a_problem_of_their_instrument(tmp_path, text, message):
     if text:
         (tmp_path / "events.csv").write_text(text)
-    assert problem(tmp_path, ROWS, actions="events.csv").startswith(says)
+    assert problem(tmp_path, ROWS, actions="events.csv").startswith(message)
 
 
 STUB = "Date,Open,High,Low,Close,Volume\n"

@@ -1,4 +1,4 @@
-"""The simulated market: reproducible, independent of who asks and how far, and shaped like a market."""
+"""The simulated market: reproducible, independent of the requests, and shaped like a market."""
 
 from datetime import timedelta
 
@@ -147,7 +147,7 @@ def test_a_market_without_a_ticker_and_an_interval_it_has_not_are_problems():
         ]
     )
     assert [p.reason for p in found.problems] == [
-        "[instrument.AAA] names no futures ticker",
+        "[instrument.AAA] has no futures ticker",
         "the simulated market has no bars of '1w'; it has 1m to 1d",
     ]
     assert len(found.bars) == 258  # CME's sessions of 2019

@@ -1,4 +1,4 @@
-"""The real yfinance against a local server in Yahoo's wire format (conftest.py): each ticker is a way to behave."""
+"""The real yfinance against a local server in Yahoo's wire format (conftest.py): each ticker is a behaviour."""
 
 import socket
 import subprocess
@@ -135,10 +135,10 @@ def test_a_volume_that_yahoo_does_not_know_is_missing_and_not_zero(yahoo):
     [
         ("NOBODY", "Yahoo knows no ticker NOBODY (HTTP 404)", False),
         ("EMPTY", "Yahoo has nothing for ticker EMPTY: no price data found", False),
-        ("BROKEN", "{url} failed (HTTP 500) when asked for BROKEN", True),
-        ("PAGE", "{url} gave an answer for PAGE that cannot be read (HTTP 200, JSONDecodeError", True),
-        ("HALF", "{url} gave an answer for HALF that cannot be read (HTTP 200, JSONDecodeError", True),
-        ("CUT", "{url} gave an answer for CUT that cannot be read (IncompleteRead", True),
+        ("BROKEN", "{url} failed for BROKEN (HTTP 500)", True),
+        ("PAGE", "{url} returned an unreadable response for PAGE (HTTP 200, JSONDecodeError", True),
+        ("HALF", "{url} returned an unreadable response for HALF (HTTP 200, JSONDecodeError", True),
+        ("CUT", "{url} returned an unreadable response for CUT (IncompleteRead", True),
     ],
 )
 def test_a_ticker_that_fails_is_a_problem_and_the_others_go_on(yahoo, ticker, reason, transient):
@@ -171,7 +171,7 @@ def test_a_ticker_that_hangs_takes_a_bounded_time_and_the_others_go_on(yahoo):
     found = fetch(url, "HANGS", "GOOD", timeout=1)
     assert time.monotonic() - begun < 30
     (problem,) = found.problems
-    assert problem.reason == f"{url} did not answer within 1 s when asked for HANGS"
+    assert problem.reason == f"{url} did not respond for HANGS within 1 s"
     assert problem.transient
     assert set(found.bars["symbol"]) == {"XGOOD"}
 
@@ -181,9 +181,9 @@ def test_a_provider_that_hangs_is_not_asked_for_every_ticker(yahoo):
     found = fetch(url, "GOOD", "HANGS", "HANGS2", "LATER", timeout=1)
     assert set(found.bars["symbol"]) == {"XGOOD"}
     assert [p.transient for p in found.problems] == [True] * 3
-    assert found.problems[2].reason.startswith("not asked for, because")
+    assert found.problems[2].reason.startswith("not requested, because")
     assert asked["LATER"] == 0
-    with pytest.raises(Unavailable, match=r"did not answer within 1 s.*`--feed simulated` works offline"):
+    with pytest.raises(Unavailable, match=r"did not respond for HANGS2 within 1 s.*`--feed simulated` works offline"):
         fetch(url, "HANGS", "HANGS2", "GOOD", timeout=1)
 
 
@@ -192,8 +192,8 @@ def test_a_limit_that_does_not_pass_makes_the_rest_wait_for_the_next_run(yahoo):
     found = fetch(url, "GOOD", "LIMITED", "LATER", patience=0.25)
     assert set(found.bars["symbol"]) == {"XGOOD"}
     assert [p.transient for p in found.problems] == [True, True]
-    assert "too many requests (HTTP 429) after 0.25 s of patience" in found.problems[0].reason
-    assert found.problems[1].reason.startswith("not asked for, because")
+    assert "too many requests (HTTP 429) after waiting 0.25 s" in found.problems[0].reason
+    assert found.problems[1].reason.startswith("not requested, because")
     assert asked["LATER"] == 0
 
 
@@ -216,7 +216,7 @@ def test_what_yahoo_does_not_offer_is_said_without_asking_it(yahoo):
         "Yahoo has no bars of '4h'; it has 1m, 5m, 15m, 30m, 1h, 1d"
         in fetch(url, "NEW", interval="4h").problems[0].reason
     )
-    assert "Yahoo gives 1m bars only from" in fetch(url, "NEW", interval="1m").problems[0].reason
+    assert "Yahoo has 1m bars only from" in fetch(url, "NEW", interval="1m").problems[0].reason
     assert asked["NEW"] == 0
 
 
@@ -239,8 +239,8 @@ def test_nothing_is_cached_outside_our_home(yahoo, tmp_path):
     ours, users = tmp_path / "ours", tmp_path / "users"
     users.mkdir()
     places = {"ALPHAPIVOT_HOME": str(ours), "HOME": str(users), "NO_PROXY": "127.0.0.1"}
-    told = [yahoo[0], instrument("GOOD").model_dump_json()]
-    subprocess.run([sys.executable, "-c", FETCH, *told], env=places, cwd=CHECKOUT, check=True)
+    arguments = [yahoo[0], instrument("GOOD").model_dump_json()]
+    subprocess.run([sys.executable, "-c", FETCH, *arguments], env=places, cwd=CHECKOUT, check=True)
     assert list((ours / "cache" / "yfinance").iterdir())
     assert not list(users.iterdir())
 
