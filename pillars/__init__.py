@@ -1,4 +1,4 @@
-"""The pillars by name: the registry is this dict."""
+"""The registry of pillars by name."""
 
 from pillars.base import Pillar
 from pillars.flow import Flow

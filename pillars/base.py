@@ -1,8 +1,8 @@
 """
-What a pillar is: frozen parameters, the history it needs, and one pure call from bars to signals.
+The base class of pillars: frozen parameters, the history they need, and one pure function from bars to signals.
 
-A ``Panel`` is one timeframe's bars for many symbols as long columns sorted by (symbol, ts), cut into slices; ``each``
-runs a function over every slice, so that a pillar's author writes plain column arithmetic and cannot mix two symbols.
+A ``Panel`` holds one timeframe's bars of many symbols as long columns sorted by (symbol, ts), split into slices;
+``each`` runs a function over every slice, so a pillar is plain column arithmetic and cannot mix symbols.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 Column = npt.NDArray[np.float64]
 VALUES = ("open", "high", "low", "close", "volume", "open_interest")
-# what both markets of a symbol say at the very instant of its bar, whichever of them is the signal market
+# values of both markets of a symbol at exactly the instant of its bar, whichever of them is the signal market
 BESIDE = {
     "spot_close": "close of the spot market",
     "futures_close": "traded close of the front contract",
-    "futures_volume": "volume of all futures contracts together",
-    "total_interest": "open interest of all futures contracts together",
+    "futures_volume": "total volume of all futures contracts",
+    "total_interest": "total open interest of all futures contracts",
     "front_interest": "open interest of the front contract",
-    "rolled": "when the front contract became it, days since 1970; missing for a vendor's continuous series",
+    "rolled": "time of the last roll, days since 1970; missing for a vendor's continuous series",
 }
 SIGNAL = ["pillar", "symbol", "interval", "ts", "score", "gate", "veto"]  # frame Signals without scope and batch_id
 
@@ -42,13 +42,13 @@ class Panel:
     Bars of one timeframe, sorted by (symbol, ts). Missing values are NaN.
 
     Prices are adjusted: raw + offset, anchored at the first futures contract (offset is 0 for spot). They may be
-    negative: never divide by them nor take their logarithm; ``raw_close`` is the traded price. Spot prices are adjusted
-    for splits and dividends by a factor that is 1 at the first bar, ``raw_close`` too, so that a change over it is a
-    true return: their scale means nothing, and a level is in them, not in traded prices.
+    negative: never divide by them or take their logarithm; ``raw_close`` is the traded price. Spot prices, including
+    ``raw_close``, are adjusted for splits and dividends by a factor that is 1 at the first bar, so that change /
+    raw_close is a true return; levels are in adjusted, not traded prices.
     """
 
     interval: str
-    symbols: tuple[str, ...]  # one per slice; a symbol cut into blocks has several
+    symbols: tuple[str, ...]  # one per slice; a symbol split into blocks has several slices
     bounds: npt.NDArray[np.int64]  # slice i is rows bounds[i]:bounds[i + 1]
     ts: npt.NDArray[np.datetime64]  # UTC, microseconds, when the bar was complete
     open: Column
@@ -58,11 +58,11 @@ class Panel:
     volume: Column
     open_interest: Column
     offset: Column
-    beside: dict[str, Column] = field(default_factory=dict)  # of BESIDE, those that the pillar's ``inputs`` asked for
-    asked: npt.NDArray[np.bool_] | None = None  # rows whose signals are wanted; None: all
+    beside: dict[str, Column] = field(default_factory=dict)  # the columns of BESIDE in the pillar's ``inputs``
+    asked: npt.NDArray[np.bool_] | None = None  # rows whose signals are needed; None: all
 
     def __post_init__(self) -> None:
-        # no pillar can spoil what the next one reads
+        # no pillar can change the input of the next one
         for column in (self.bounds, *self._columns().values(), *self.beside.values()):
             column.setflags(write=False)
 
@@ -72,18 +72,18 @@ class Panel:
     @classmethod
     def of(cls, df: pd.DataFrame, values: Sequence[str] = VALUES) -> Panel:
         """
-        The panel of ``Bars`` of one interval and one market a symbol, in any order; prices are taken as they are.
+        The panel of ``Bars`` of one interval and one market per symbol, in any order; prices are not adjusted here.
 
-        Adjusted futures prices come with their ``offset`` (``alphapivot.data.rolls.adjust``), 0 without such a column.
-        Columns named in BESIDE are kept beside. Of columns that are not among ``values`` all is NaN.
+        Adjusted futures prices come with their ``offset`` (``alphapivot.data.rolls.adjust``); 0 without that column.
+        Columns of BESIDE go into ``beside``. Columns that are not in ``values`` are all NaN.
 
         Raises DataError on several intervals, two bars of one (symbol, ts), naive instants and infinite values.
         """
         intervals = df["interval"].unique()
         if len(intervals) > 1:
-            raise DataError(f"panel: one interval expected, got {', '.join(sorted(intervals))}")
+            raise DataError(f"panel: got intervals {', '.join(sorted(intervals))}; expected one")
         if not isinstance(df["ts"].dtype, pd.DatetimeTZDtype):
-            raise DataError(f"panel: ts must be aware (UTC), got {df['ts'].dtype}; localise it at the feed")
+            raise DataError(f"panel: ts must be aware (UTC), got {df['ts'].dtype}; localise it in the feed")
         ts = df["ts"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
         codes, symbols = pd.factorize(df["symbol"], sort=True)
         if not _ascends(codes, ts):
@@ -103,7 +103,7 @@ class Panel:
         )
         repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (ts[1:] == ts[:-1]))
         if repeated.size:
-            raise DataError(f"panel: two bars of {panel.where(repeated[0])}; expected one market and contract a symbol")
+            raise DataError(f"panel: two bars of {panel.where(repeated[0])}; expected one per symbol and instant")
         for name, column in {**columns, **beside}.items():
             bad = np.flatnonzero(np.isinf(column) | (np.isnan(column) & (name == "offset")))
             if bad.size:
@@ -112,54 +112,54 @@ class Panel:
 
     @property
     def raw_close(self) -> Column:
-        """What a change is a share of: the close as it was traded, for spot in the shares of the first bar."""
+        """The traded close, the base of returns; for spot on the scale of the first bar."""
         return self.close - self.offset
 
     def other(self, name: str) -> Column:
-        """A column of BESIDE; all NaN where the caller had none."""
+        """A column of BESIDE; all NaN if the caller has none."""
         if name not in BESIDE:
-            raise KeyError(f"{name!r} is nothing that stands beside a panel; expected one of {', '.join(BESIDE)}")
+            raise KeyError(f"{name!r} is not a column of BESIDE; expected one of {', '.join(BESIDE)}")
         return self.beside[name] if name in self.beside else np.full(len(self.ts), np.nan)
 
     @property
     def wanted(self) -> Column:
-        """1 where a signal is wanted, 0 where bars only lead to it: what is dear may be left out (NaN) there."""
+        """1 where a signal is needed, 0 for warm-up bars, where expensive values may be left out (NaN)."""
         return np.ones(len(self.ts)) if self.asked is None else self.asked.astype(np.float64)
 
     @property
     def slices(self) -> npt.NDArray[np.int64]:
-        """Each row's slice."""
+        """The index of each row's slice."""
         return np.repeat(np.arange(len(self.symbols)), np.diff(self.bounds))
 
     @cached_property
     def place(self) -> npt.NDArray[np.int64]:
-        """How many bars of its slice lie before each row."""
+        """The number of bars before each row in its slice."""
         place = np.arange(len(self.ts)) - self.bounds[:-1][self.slices]
         place.setflags(write=False)
         return place
 
     def where(self, row: int) -> str:
-        """A row's name for messages: symbol, interval and instant."""
+        """A row for messages: symbol, interval and instant."""
         symbol = self.symbols[np.searchsorted(self.bounds, row, side="right") - 1]
         return f"{symbol} {self.interval} {np.datetime_as_string(self.ts[row], 's')}Z"
 
     def take(self, rows: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> Panel:
-        """Another panel, of these rows in this order, cut at ``bounds``."""
+        """A panel of these rows in this order, split at ``bounds``."""
         columns = {name: column[rows] for name, column in self._columns().items()}
         beside = {name: column[rows] for name, column in self.beside.items()}
         return Panel(self.interval, symbols, bounds, **columns, beside=beside)
 
     def each(self, function: Callable[..., Any], *columns: Column, **parameters: Any) -> Any:
         """
-        ``function`` over each symbol's slice of ``columns``; one long column, or a tuple of them if it returns several.
+        ``function`` over each slice of ``columns``; returns one long column, or a tuple of them if it returns several.
 
-        A gap cuts a slice: ``function`` sees each stretch in which all its columns are finite by itself, and what it
-        gives elsewhere is NaN. So nothing rests on bars from before a gap, and an indicator warms up again after one
-        (TA-Lib by itself would carry a NaN on for ever). ``function`` may look only backwards, and must return as many
-        values as it was given; it must also accept empty columns.
+        A gap splits a slice: ``function`` is called for each stretch in which all its columns are finite, and the
+        result elsewhere is NaN. So no value depends on bars from before a gap, and an indicator warms up again after
+        one (TA-Lib alone would propagate a NaN for ever). ``function`` must look only backwards, return as many values
+        as it gets, and accept empty columns.
         """
         starts, ends = self._stretches(columns)
-        if not starts.size:  # how many columns it returns is known only by asking
+        if not starts.size:  # one call on empty columns tells how many columns it returns
             starts = ends = np.zeros(1, np.int64)
         out: list[Column] = []
         several, gaps = False, (ends - starts).sum() < len(self.ts)
@@ -193,10 +193,10 @@ class Panel:
 @dataclass(frozen=True)
 class Parts:
     """
-    What a pillar makes of a panel: named columns whose sum is its score; ``gate`` multiplies; ``veto`` holds codes.
+    A pillar's result for a panel: ``parts``, whose sum is its score; ``gate``, a factor; ``veto``, reason codes.
 
-    NaN is "cannot be known": one unknown part makes the score unknown. A pillar without parts gives no direction.
-    ``features`` are the columns that rules in config.ini may name.
+    NaN means unknown: one unknown part makes the score unknown. A pillar without parts has no direction. ``features``
+    are the columns that rules in config.ini may use.
     """
 
     parts: dict[str, Column] = field(default_factory=dict)
@@ -211,44 +211,45 @@ class Parts:
 
 class Pillar(BaseModel, ABC):
     """
-    A pillar's parameters: its section in config.ini. Subclasses give ``name``, ``history`` and ``parts``.
+    A pillar; its fields are the parameters of its section in config.ini. Subclasses define ``name``, ``history`` and
+    ``parts``.
 
-    Pure: no clock, no I/O, no state, nothing but the bars up to each row. Only +, -, *, / and square roots are the same
-    bits everywhere; other functions (exp, log, tanh) may differ by a bit with a row's place in memory.
+    Pure: no clock, no I/O, no state, only the bars up to each row. Only +, -, *, / and square roots give the same bits
+    everywhere; other functions (exp, log, tanh) may differ by a bit with a row's position in memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     name: ClassVar[str]
-    directional: ClassVar[bool] = True  # has a score: may stand in [composite] weights
-    gating: ClassVar[bool] = False  # has a gate: may stand in [composite] gates
-    inputs: ClassVar[tuple[str, ...]] = ()  # what it wants of BESIDE, besides its own market's bars
-    cross_sectional: ClassVar[bool] = False  # a symbol's result depends on the others, see ``common``
-    looks_back: ClassVar[bool] = False  # it needs what is ``wanted`` and ``common`` on earlier bars too
+    directional: ClassVar[bool] = True  # has a score: allowed in [composite] weights
+    gating: ClassVar[bool] = False  # has a gate: allowed in [composite] gates
+    inputs: ClassVar[tuple[str, ...]] = ()  # columns of BESIDE that it needs besides its own market's bars
+    cross_sectional: ClassVar[bool] = False  # a symbol's result depends on other symbols, see ``common``
+    looks_back: ClassVar[bool] = False  # it needs ``wanted`` and ``common`` values on earlier bars too
 
     @property
     @abstractmethod
     def history(self) -> int:
-        """Bars before a bar beyond which nothing moves its score by 1e-6 or more, before rounding."""
+        """Number of earlier bars that matter: older ones change a score by less than 1e-6 before rounding."""
 
     @abstractmethod
     def parts(self, bars: Panel) -> Parts:
-        """The pillar's view of every bar of the panel, each from that bar and earlier ones of its slice alone."""
+        """The pillar's result for every bar of the panel, each only from that bar and earlier ones of its slice."""
 
     @property
     def common_history(self) -> int:
-        """Bars behind what ``common`` says of a bar; 0 for a pillar that does not have it."""
+        """Number of earlier bars that ``common`` uses; 0 for a pillar without it."""
         return 0
 
     @property
     def together(self) -> bool:
-        """Is it given the bars of all symbols at once? So it is where what it asks of the others is not ``common``."""
+        """True if it needs the bars of all symbols at once: a cross-sectional pillar without ``common``."""
         return self.cross_sectional and not self.common_history
 
     def common(self, closes: Panel) -> dict[str, Column]:
         """
-        What a cross-sectional pillar asks of all symbols at once, from their closes alone: columns that say the same of
-        all bars of an instant. ``parts`` finds them in the panel's ``beside``, of however few symbols its bars are; if
-        they are not there, its bars are those of all symbols.
+        What a cross-sectional pillar needs from all symbols, computed only from their closes: columns with the same
+        value for all bars of an instant. ``parts`` finds them in the panel's ``beside``, however few symbols it has; if
+        they are missing, the panel holds all symbols.
         """
         raise NotImplementedError
 
@@ -257,11 +258,11 @@ class Pillar(BaseModel, ABC):
         Signals of all bars of the panel, or of the marked ``rows``, in its order: columns SIGNAL.
 
         score is in [-100, 100], rounded to 0.01, gate in [0, 1], rounded to 0.0001; float32, null where unknown.
-        Raises DataError where the pillar itself gave something else.
+        Raises DataError if ``parts`` returns invalid values.
         """
-        made = self.parts(bars)
+        result = self.parts(bars)
         kept = np.arange(len(bars.ts)) if rows is None else np.flatnonzero(rows)
-        for part, column in {**made.parts, "gate": made.gate}.items():
+        for part, column in {**result.parts, "gate": result.gate}.items():
             if column is None:
                 continue
             if column.shape != bars.ts.shape:
@@ -272,7 +273,7 @@ class Pillar(BaseModel, ABC):
                 raise DataError(
                     f"pillar {self.name}: {part} of {bars.where(bad[0])} is {column[bad[0]]}; expected {allowed}"
                 )
-        score = made.score()
+        score = result.score()
         unknown = np.full(len(kept), np.nan, np.float32)
         symbols = pd.array(list(bars.symbols), dtype="str")
         return pd.DataFrame(
@@ -283,8 +284,8 @@ class Pillar(BaseModel, ABC):
                 "ts": pd.DatetimeIndex(bars.ts[kept]).tz_localize("UTC"),
                 # + 0.0 makes a negative zero positive
                 "score": unknown if score is None else (np.round(score[kept], 2) + 0.0).astype(np.float32),
-                "gate": unknown if made.gate is None else np.round(made.gate[kept], 4).astype(np.float32),
-                "veto": _constant(None, len(kept)) if made.veto is None else pd.array(made.veto[kept], dtype="str"),
+                "gate": unknown if result.gate is None else np.round(result.gate[kept], 4).astype(np.float32),
+                "veto": _constant(None, len(kept)) if result.veto is None else pd.array(result.veto[kept], dtype="str"),
             }
         )
 

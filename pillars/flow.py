@@ -16,32 +16,33 @@ Mask = npt.NDArray[np.bool_]
 
 class Flow(Pillar):
     """
-    Who is behind the move: do volume, open interest and the futures' premium go with it? Five parts:
+    Who is behind the move: do volume, open interest and the futures' premium confirm it? Five parts:
 
-    - *obv*: the change of On-Balance Volume over ``obv`` bars (volume of rising less that of falling closes; Granville,
-      1963) as a share of all their volume, in full from ``obv_full`` on.
+    - *obv*: the change of On-Balance Volume over ``obv`` bars (volume of rising minus that of falling closes;
+      Granville, 1963) as a share of all their volume, in full from ``obv_full`` on.
     - *mfi*: the Money Flow Index of ``mfi`` bars - 50, in full from ``mfi_full`` points on (Quong and Soudack, 1989).
-      It weighs volume by the traded typical price, and takes its direction from the adjusted one; typical prices
+      It weights volume by the traded typical price, and takes its direction from the adjusted one; typical prices
       within 1e-12 are equal and count for neither side; 50 where no money moved.
-    - *surge*: the mean over ``surge`` bars of change x (relative volume - 1): the change of the close in ATR, cut to
-      +-1, times the excess of volume over its mean of ``volume`` bars, cut to [0, ``surge_full``] and over that.
+    - *surge*: the mean over ``surge`` bars of change x (relative volume - 1): the change of the close in ATR, clipped
+      to +-1, times the excess of volume over its mean of ``volume`` bars, clipped to [0, ``surge_full``] and divided by
+      ``surge_full``.
     - *buildup*: the quadrants of price and open interest over ``buildup`` bars. Open interest up (in full from
       ``interest_full`` on, a share of its level): new longs if the price rose, new shorts if it fell. Open interest
-      down: short covering or long liquidation, which carries ``covering`` as much. The price counts in full from
+      down: short covering or long liquidation, which counts ``covering`` times as much. The price counts in full from
       ``price_full`` standard deviations of such a change on. Open interest is that of all contracts.
     - *basis*: the change of the premium (futures / spot - 1, traded prices of one instant) over ``basis`` bars, in full
-      from ``basis_full`` standard deviations on: a premium that grows means that buyers hurry. Steps from one contract
-      to the next are left out. Unknown without both prices at one instant, or with one that is not positive.
+      from ``basis_full`` standard deviations on: a growing premium means that buyers are eager. Steps from one contract
+      to the next are left out. Unknown without both prices at one instant, or if one is not positive.
 
     The roll trap: positions that move to the next contract look like liquidation of the front one. While the front
     contract holds less than ``roll_share`` of all open interest, and for ``roll`` bars after a roll, buildup and basis
-    are not counted.
+    do not count.
 
-    The weights sum to 100. A part that cannot be known is not counted, and the others' weights grow in proportion: a
-    spot market without futures is judged by its volume, an index without volume by its futures. Volume is that of all
-    futures contracts where there is one, else the bar's own. Null where no part is known; 0 where the price has not
-    moved for ``obv`` bars. Adjusted prices enter in differences only; a mirrored path mirrors all but mfi, which weighs
-    by prices.
+    The weights sum to 100. An unknown part does not count, and the weights of the others grow in proportion: a spot
+    market without futures is judged by its volume, an index without volume by its futures. Volume is that of all
+    futures contracts if known, else the bar's own. Null where no part is known; 0 where the price has not moved for
+    ``obv`` bars. Only differences of adjusted prices are used; a mirrored path mirrors all parts but mfi, which weights
+    by price.
     """
 
     name: ClassVar[str] = "flow"
@@ -56,12 +57,12 @@ class Flow(Pillar):
     surge_full: float = Field(1.5, gt=0, le=20, description="volume above its mean that counts in full, in means")
     buildup: int = Field(10, gt=1, le=500, description="changes of price and open interest over so many bars")
     interest_full: float = Field(0.05, gt=0, le=5, description="change of open interest that counts in full, a share")
-    covering: float = Field(0.25, ge=0, le=1, description="what a move on falling open interest counts, a share")
+    covering: float = Field(0.25, ge=0, le=1, description="weight of a move on falling open interest, a share")
     price_full: float = Field(1.5, gt=0, le=10, description="change of price that counts in full, deviations")
     basis: int = Field(10, gt=1, le=500, description="change of the premium over so many bars")
     basis_full: float = Field(2, gt=0, le=10, description="change of the premium that counts in full, deviations")
     deviation: int = Field(60, gt=1, le=1000, description="window of the deviations of price and premium, bars")
-    roll: int = Field(2, ge=0, le=100, description="bars after a roll in which it may deceive")
+    roll: int = Field(2, ge=0, le=100, description="bars after a roll in which buildup and basis do not count")
     roll_share: float = Field(0.5, ge=0, le=1, description="the front's share of open interest below which it rolls")
     atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
     obv_weight: float = Field(25, ge=0, le=100, description="points of On-Balance Volume")
@@ -84,11 +85,15 @@ class Flow(Pillar):
 
     def parts(self, bars: Panel) -> Parts:
         range_, quiet, step = atr(bars, self.atr), still(bars, self.obv), change(bars, bars.close)
-        theirs = bars.other("futures_volume")
-        seen = self._by_volume(bars, bars.volume if np.isnan(theirs).all() else theirs, step, range_)
-        if np.isnan(theirs).any() and not np.isnan(theirs).all():
-            own = self._by_volume(bars, bars.volume, step, range_)
-            seen = {name: np.where(np.isnan(column), own[name], column) for name, column in seen.items()}
+        futures_volume = bars.other("futures_volume")
+        volume_parts = self._by_volume(
+            bars, bars.volume if np.isnan(futures_volume).all() else futures_volume, step, range_
+        )
+        if np.isnan(futures_volume).any() and not np.isnan(futures_volume).all():
+            own_parts = self._by_volume(bars, bars.volume, step, range_)
+            volume_parts = {
+                name: np.where(np.isnan(column), own_parts[name], column) for name, column in volume_parts.items()
+            }
 
         interest, front = (
             bars.other("total_interest"),
@@ -100,9 +105,9 @@ class Flow(Pillar):
         usual = deviation(bars, step, self.deviation) * np.sqrt(float(self.buildup))
         premium, moved, noise = self._premium(bars)
         views = {
-            "obv": (self.obv_weight, seen["obv"]),
-            "mfi": (self.mfi_weight, seen["mfi"]),
-            "surge": (self.surge_weight, seen["surge"]),
+            "obv": (self.obv_weight, volume_parts["obv"]),
+            "mfi": (self.mfi_weight, volume_parts["mfi"]),
+            "surge": (self.surge_weight, volume_parts["surge"]),
             "buildup": (
                 self.buildup_weight,
                 np.where(trap, np.nan, ramp(rise, self.price_full * usual, quiet) * self._conviction(grown)),
@@ -124,10 +129,10 @@ class Flow(Pillar):
                 "high": bars.high,
                 "low": bars.low,
                 "close": bars.close,
-                "volume": np.where(np.isnan(theirs), bars.volume, theirs),
-                "relative_volume": seen["relative"],
-                "obv_share": seen["net"],
-                "mfi": seen["index"],
+                "volume": np.where(np.isnan(futures_volume), bars.volume, futures_volume),
+                "relative_volume": volume_parts["relative"],
+                "obv_share": volume_parts["net"],
+                "mfi": volume_parts["index"],
                 "interest": interest,
                 "interest_change": grown,
                 "front_share": front,
@@ -144,7 +149,7 @@ class Flow(Pillar):
         relative = share(volume, total(bars, volume, self.volume) / self.volume)
         excess = np.clip(relative - 1, 0.0, self.surge_full) / self.surge_full
         surge = total(bars, ramp(step, range_, range_ == 0) * excess, self.surge) / self.surge
-        unknown = np.where(np.isnan(net + index + surge), np.nan, 0.0)  # of the three, all count or none
+        unknown = np.where(np.isnan(net + index + surge), np.nan, 0.0)  # all three count, or none
         return {
             "obv": np.clip(net / self.obv_full, -1.0, 1.0) + unknown,
             "mfi": np.clip((index - 50) / self.mfi_full, -1.0, 1.0) + unknown,
@@ -155,7 +160,7 @@ class Flow(Pillar):
         }
 
     def _mfi(self, bars: Panel, volume: Column) -> Column:
-        """As TA-Lib's, but for prices of any sign and size: it takes less than 1 unit of money for none at all."""
+        """As TA-Lib's, but for prices of any sign and size: TA-Lib treats less than 1 unit of money as none."""
         high, low = extremes(bars)
         typical = (high + low + bars.close) / 3
         traded, rise = np.abs(typical - bars.offset), change(bars, typical)
@@ -166,7 +171,7 @@ class Flow(Pillar):
         return np.where(gained + lost == 0, 50.0, 100 * share(gained, gained + lost))
 
     def _conviction(self, grown: Column) -> Column:
-        """1 for open interest that grows in full, ``covering`` for one that falls in full, straight between."""
+        """1 for open interest that grows in full, ``covering`` for one that falls in full, linear between."""
         return self.covering + (1 - self.covering) * (1 + np.clip(grown / self.interest_full, -1.0, 1.0)) / 2
 
     def _premium(self, bars: Panel) -> tuple[Column, Column, Column]:
@@ -174,16 +179,16 @@ class Flow(Pillar):
         futures, spot = bars.other("futures_close"), bars.other("spot_close")
         both = (futures > 0) & (spot > 0)
         premium = np.divide(futures, spot, out=np.full(len(spot), np.nan), where=both) - 1
-        # the first bar of a contract has none of its own to be compared with
+        # the first bar of a contract has no earlier premium of that contract
         within = change(bars, premium) * ~self._rolled(bars)
         usual = deviation(bars, within, self.deviation) * np.sqrt(float(self.basis))
         return premium, total(bars, within, self.basis), usual
 
     def _trap(self, bars: Panel, front: Column) -> Mask:
-        """Where a roll may pass for a change of mind."""
+        """True where a roll may look like a change of positions."""
         recent = total(bars, self._rolled(bars).astype(np.float64), self.roll + 1) > 0
         return np.asarray(recent | (front < self.roll_share))
 
     def _rolled(self, bars: Panel) -> Mask:
-        """The first bar of each front contract."""
+        """True for the first bar of each front contract."""
         return np.asarray(np.nan_to_num(change(bars, bars.other("rolled"))) != 0)

@@ -1,8 +1,8 @@
 """
-The shared maths of the pillars, each on long columns of a Panel. TA-Lib where it has the indicator.
+Indicators shared by the pillars, on long columns of a Panel; TA-Lib's where it has them.
 
 Conventions are TA-Lib's: an EMA of n is seeded with the mean of its first n bars, Wilder's smoothing likewise; a value
-is NaN until its window is full. ``Panel.each`` says what a gap does.
+is NaN until its window is full. For gaps see ``Panel.each``.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 def extremes(bars: Panel) -> tuple[Column, Column]:
-    """High and low; of a bar that has none (a close-only series) its close: all of its range that is known."""
+    """High and low; the close for bars without them (a close-only series)."""
     return np.where(np.isnan(bars.high), bars.close, bars.high), np.where(np.isnan(bars.low), bars.close, bars.low)
 
 
 def atr(bars: Panel, n: int) -> Column:
-    """Average True Range of n bars in price (Wilder 1978); of close-only bars the smoothed absolute change."""
+    """Average True Range of n bars in price (Wilder 1978); for close-only bars the smoothed absolute change."""
     high, low = extremes(bars)
     return np.asarray(bars.each(talib.ATR, high, low, bars.close, timeperiod=n))
 
 
 def still(bars: Panel, n: int) -> npt.NDArray[np.bool_]:
-    """Where the price has not moved at all for n bars: of a halted market, averages only repeat old moves."""
+    """True where the price has not moved for n bars: in a halted market averages only repeat old moves."""
     high, low = extremes(bars)
     highest, lowest = bars.each(talib.MAX, high, timeperiod=n), bars.each(talib.MIN, low, timeperiod=n)
     return np.asarray(highest == lowest)
 
 
 def ramp(value: Column, full: Column | float, quiet: npt.NDArray[np.bool_]) -> Column:
-    """``value`` over ``full``, cut to [-1, 1]: graded, so that no hair's breadth turns a score; 0 where ``quiet``."""
+    """``value`` / ``full``, clipped to [-1, 1]: graded, so that tiny changes do not flip a score; 0 where ``quiet``."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         graded = np.clip(value / full, -1.0, 1.0)
     return np.where(quiet & ~np.isnan(value) & ~np.isnan(full), 0.0, graded)
@@ -46,10 +46,10 @@ def ramp(value: Column, full: Column | float, quiet: npt.NDArray[np.bool_]) -> C
 
 def total(bars: Panel, values: Column, n: int) -> Column:
     """
-    Sum of the last n bars, each added up anew; NaN until there are n, and while a NaN is among them.
+    Sum of the last n bars, each computed afresh; NaN until there are n, and while one of them is NaN.
 
-    TA-Lib's running sum keeps a residue of what has left the window: 0 would not be 0 after a market has come to rest,
-    and a sum would depend on where the panel begins. Sums of 2, 4, 8 ... bars, put together, take log2(n) additions.
+    TA-Lib's running sum keeps a rounding residue of values that left the window: 0 would not be 0 after a market stops
+    moving, and a sum would depend on where the panel begins. Adding sums of 2, 4, 8 ... bars takes log2(n) additions.
     """
     if len(values) < n:
         return np.full(len(values), np.nan)
@@ -69,12 +69,12 @@ def total(bars: Panel, values: Column, n: int) -> Column:
 
 
 def deviation(bars: Panel, changes: Column, n: int) -> Column:
-    """Root mean square of the last n ``changes``: their standard deviation about zero, drift being small beside it."""
+    """Root mean square of the last n ``changes``: their standard deviation about zero, since drift is small."""
     return np.asarray(np.sqrt(total(bars, changes * changes, n) / n))
 
 
 def share(part: Column, whole: Column) -> Column:
-    """``part`` over ``whole``; NaN where there is no whole."""
+    """``part`` / ``whole``; NaN where ``whole`` is not above 0."""
     return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
 
 
@@ -86,20 +86,20 @@ def before(bars: Panel, values: Column) -> Column:
 
 
 def change(bars: Panel, values: Column, n: int = 1) -> Column:
-    """By how much ``values`` differ from those n bars earlier."""
+    """The difference of ``values`` from those n bars earlier."""
     return values - before(bars, values) if n == 1 else np.asarray(bars.each(talib.MOM, values, timeperiod=n))
 
 
 def grade(value: Column, bad: float, good: float) -> Column:
-    """0 at ``bad`` and beyond, 1 at ``good`` and beyond, straight between; either may be the larger one."""
+    """0 at ``bad`` and beyond, 1 at ``good`` and beyond, linear between; either may be the larger one."""
     return np.clip((value - bad) / (good - bad), 0.0, 1.0)
 
 
 def gate(measures: Sequence[tuple[float, Column]]) -> Column:
     """
-    The product of 1 - strength x (1 - measure); one that is unknown does not count, and with none known it is NaN.
+    The product of 1 - strength x (1 - measure); unknown measures do not count, and NaN if all are unknown.
 
-    The way in which the composite joins the pillars' gates: a strength of 1 can close it alone, 0 is not asked.
+    The composite combines the pillars' gates the same way: a strength of 1 can close the gate alone, 0 has no effect.
     """
     known = np.logical_or.reduce([~np.isnan(measure) for _, measure in measures])
     factors = [np.where(np.isnan(measure), 1.0, 1 - strength * (1 - measure)) for strength, measure in measures]
@@ -107,7 +107,7 @@ def gate(measures: Sequence[tuple[float, Column]]) -> Column:
 
 
 def bars_since(event: Column) -> Column:
-    """Bars since ``event`` was last not 0 (0 at the event itself), NaN before the first; one slice."""
+    """Bars since ``event`` was last non-zero (0 at the event itself), NaN before the first; for one slice."""
     rows = np.arange(len(event))
     last = np.maximum.accumulate(np.where(event != 0, rows, -1)) if len(event) else rows
     return np.where(last < 0, np.nan, rows - last)

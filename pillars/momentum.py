@@ -21,14 +21,14 @@ class Momentum(Pillar):
     - *roc*: the change of the close over ``roc`` bars in standard deviations of such a change: over the root mean
       square of ``volatility`` one-bar changes times sqrt(roc) (the scaling of Moskowitz, Ooi and Pedersen, Time Series
       Momentum, 2012); in full from ``roc_full`` on.
-    - *release*: a squeeze is on while the half-width of the Bollinger bands (``squeeze_deviations`` deviations) lies
-      inside that of the Keltner channel (``squeeze_atr`` ATR), both over ``squeeze`` bars (Carter, Mastering the
-      Trade, 2005). When it ends, the distance of the close from the middle of its channel and mean, in full from
+    - *release*: a squeeze is on while the half-width of the Bollinger bands (``squeeze_deviations`` deviations) is
+      below that of the Keltner channel (``squeeze_atr`` ATR), both over ``squeeze`` bars (Carter, Mastering the Trade,
+      2005). When it ends, the distance of the close from the middle of its channel and mean, in full from
       ``release_full`` ATR on, counts for ``release`` bars, less with each one; 0 otherwise.
 
-    Uses prices only; a close-only series counts as bars whose high and low are the close. Unknown (null) until the
-    longest window is full and again after a gap in the closes; 0 where the price has not moved for ``roc`` bars. All
-    in differences and their ratios: adjusted and negative prices are as good as any, a mirrored path mirrors the score.
+    Uses prices only; in a close-only series high and low are the close. Unknown (null) until the longest window is full
+    and again after a gap in the closes; 0 where the price has not moved for ``roc`` bars. Only differences and their
+    ratios are used: adjusted and negative prices work, and a mirrored path mirrors the score.
     """
 
     name: ClassVar[str] = "momentum"
@@ -75,7 +75,7 @@ class Momentum(Pillar):
             talib.MACD, bars.close, fastperiod=self.macd_fast, slowperiod=self.macd_slow, signalperiod=self.macd_signal
         )
         change = bars.each(talib.MOM, bars.close, timeperiod=1)
-        # a running sum may end a hair below zero after a shock has left the window
+        # a running sum may end slightly below zero after a shock has left the window
         variance = np.maximum(bars.each(talib.SMA, change * change, timeperiod=self.volatility), 0.0)
         roc = bars.each(talib.MOM, bars.close, timeperiod=self.roc)
         deviation = bars.each(talib.STDDEV, bars.close, timeperiod=self.squeeze)
@@ -109,7 +109,7 @@ class Momentum(Pillar):
         )
 
     def _freshness(self, bars: Panel, squeezed: Column) -> Column:
-        """1 on the first bar after a squeeze, falling evenly to 0 in ``release`` bars; else 0."""
+        """1 on the first bar after a squeeze, falling linearly to 0 in ``release`` bars; else 0."""
         age = bars.each(bars_since, squeezed)
         fresh = np.clip((self.release + 1 - age) / self.release, 0.0, 1.0) * (squeezed == 0)
         return np.where(np.isnan(age) & ~np.isnan(squeezed), 0.0, np.where(np.isnan(squeezed), np.nan, fresh))

@@ -1,4 +1,4 @@
-"""Quality: is this market clean enough to be traded on signals at all?"""
+"""Quality: is this market clean enough to trade on signals?"""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ class Quality(Pillar):
     Is this market clean? A gate from 0 (closed) to 1 (open) and no direction; the product, over four measures from 0 to
     1, of 1 - strength x (1 - measure):
 
-    - *efficiency*: |close - close ``efficiency`` bars ago| over the sum of the absolute one-bar changes between
+    - *efficiency*: |close - close ``efficiency`` bars ago| over the sum of the absolute one-bar changes in between
       (Kaufman's efficiency ratio, Smarter Trading, 1995): 0 at ``efficiency_bad``, 1 at ``efficiency_good``.
-    - *wicks*: the share of the bars' ranges that lies outside open and close, sum of wicks over sum of ranges of
-      ``window`` bars: 1 at ``wicks_good`` and less, 0 at ``wicks_bad``.
+    - *wicks*: the share of the bars' ranges outside open and close, sum of wicks over sum of ranges of ``window``
+      bars: 1 at ``wicks_good`` and less, 0 at ``wicks_bad``.
     - *gaps*: the root mean square of the steps from close to next open, over that of the changes from close to close,
-      both of ``window`` bars: 1 at ``gaps_good`` and less, 0 at ``gaps_bad``. What jumps over stops cannot be managed.
+      both of ``window`` bars: 1 at ``gaps_good`` and less, 0 at ``gaps_bad``. Prices that gap through stops cannot be
+      managed.
     - *volume*: the standard deviation of the last ``window`` bars' volume over its mean (the coefficient of variation):
       1 at ``volume_good`` and less, 0 at ``volume_bad``.
 
-    What cannot be known does not count: wicks and gaps of a close-only series, volume where there is none (or none but
-    zeros). Null until the efficiency is known. A price that does not move has efficiency 0. Ratios of differences
-    only: adjusted and negative prices are as good as any, and a mirrored path has the same gate.
+    Unknown measures do not count: wicks and gaps of a close-only series, volume that is missing or all zero. Null until
+    the efficiency is known. A price that does not move has efficiency 0. Only ratios of differences are used: adjusted
+    and negative prices work, and a mirrored path has the same gate.
     """
 
     name: ClassVar[str] = "quality"
@@ -38,12 +39,14 @@ class Quality(Pillar):
     window: int = Field(40, gt=1, le=1000, description="window of wicks, gaps and volume, bars")
     efficiency_bad: float = Field(0.05, ge=0, le=1, description="efficiency that counts as none, a share")
     efficiency_good: float = Field(0.35, ge=0, le=1, description="efficiency that counts in full, a share")
-    wicks_good: float = Field(0.5, ge=0, le=1, description="wicks that are no harm, share of the ranges")
-    wicks_bad: float = Field(0.85, ge=0, le=1, description="wicks beyond all use, share of the ranges")
-    gaps_good: float = Field(0.4, ge=0, le=5, description="gaps that are no harm, in deviations of the changes")
-    gaps_bad: float = Field(1.2, ge=0, le=5, description="gaps beyond all use, in deviations of the changes")
-    volume_good: float = Field(0.6, ge=0, le=10, description="variation of volume that is no harm, over its mean")
-    volume_bad: float = Field(2, ge=0, le=10, description="variation of volume beyond all use, over its mean")
+    wicks_good: float = Field(0.5, ge=0, le=1, description="harmless wicks, share of the ranges")
+    wicks_bad: float = Field(0.85, ge=0, le=1, description="wicks that make signals useless, share of the ranges")
+    gaps_good: float = Field(0.4, ge=0, le=5, description="harmless gaps, in deviations of the changes")
+    gaps_bad: float = Field(1.2, ge=0, le=5, description="gaps that make signals useless, in deviations of the changes")
+    volume_good: float = Field(0.6, ge=0, le=10, description="harmless variation of volume, over its mean")
+    volume_bad: float = Field(
+        2, ge=0, le=10, description="variation of volume that makes signals useless, over its mean"
+    )
     efficiency_strength: float = Field(0.6, ge=0, le=1, description="how far efficiency alone can close the gate")
     wicks_strength: float = Field(0.4, ge=0, le=1, description="how far wicks alone can close the gate")
     gaps_strength: float = Field(0.4, ge=0, le=1, description="how far gaps alone can close the gate")

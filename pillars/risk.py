@@ -1,4 +1,4 @@
-"""Risk: how dangerous is it to hold anything here now?"""
+"""Risk: how dangerous is it to hold a position now?"""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from pillars.kit.compiled import compiled
 
 class Risk(Pillar):
     """
-    How dangerous is it to hold anything here now? A gate from 0 (closed) to 1 (open), vetoes, and no direction. The
-    gate is the product, over five measures from 0 to 1, of 1 - strength x (1 - measure):
+    How dangerous is it to hold a position now? A gate from 0 (closed) to 1 (open), vetoes, and no direction. The gate
+    is the product, over five measures from 0 to 1, of 1 - strength x (1 - measure):
 
     - *volatility*: the root mean square of the last ``fast`` one-bar changes over that of the last ``slow`` ones: 1 at
       ``volatility_good`` and less, 0 at ``volatility_bad``; at ``volatility_veto`` or more the veto ``volatile``.
-    - *drawdown*: the highest close of ``slow`` bars less the close, in deviations of a change over ``fast`` bars (the
+    - *drawdown*: the highest close of ``slow`` bars minus the close, in deviations of a change over ``fast`` bars (the
       slow root mean square x sqrt(fast)): 1 at ``drawdown_good`` and less, 0 at ``drawdown_bad``; at
       ``drawdown_veto`` or more the veto ``drawdown``.
-    - *stop*: the way to the nearest confirmed swing point (see structure) that would prove the prevailing direction
-      wrong, in ATR: 0 at ``stop_bad`` (within the noise), 1 from ``stop_good`` on; 1 where none is remembered.
-    - *reward*: the way to the next level ahead over that to the stop, each at most ``reach`` ATR and the stop at least
-      ``stop_bad`` ATR: 0 at ``reward_bad``, 1 from ``reward_good`` on. Stop and reward are those of a long trade and
-      of a short one, weighed by the direction: the change over ``fast`` bars, sure at ``direction_full`` deviations.
+    - *stop*: the distance to the nearest confirmed swing point (see structure) that would invalidate the prevailing
+      direction, in ATR: 0 at ``stop_bad`` (within the noise), 1 from ``stop_good`` on; 1 where none is remembered.
+    - *reward*: the distance to the next level ahead over that to the stop, each at most ``reach`` ATR and the stop at
+      least ``stop_bad`` ATR: 0 at ``reward_bad``, 1 from ``reward_good`` on. Stop and reward of a long and of a short
+      trade are weighted by the direction: the change over ``fast`` bars, certain at ``direction_full`` deviations.
     - *crowding*: the mean correlation between all pairs of symbols over ``crowd`` periods (of the width of a bar; those
       with no bar at all are left out), of changes over ``span`` periods: 1 at ``crowding_good`` and less, 0 at
       ``crowding_bad``; from ``crowding_veto``, the veto ``crowded``. Exchanges close at different times: each symbol's
-      newest close at a period's end stands for it, changes span three sessions or more, and only periods that were over
-      at the bar's own instant count. Correlations are about zero, as drift is small beside the changes.
+      latest close at a period's end is used, changes span three sessions or more, and only periods that were over at
+      the bar's own instant count. Correlations are about zero, since drift is small relative to the changes.
 
-    What cannot be known does not count; of several vetoes the first is named. Null until ``slow`` bars are there and
-    again after a gap in the closes. A market that has not moved for ``fast`` bars is neutral: only crowding counts. All
-    in differences and their ratios: adjusted and negative prices are as good as any.
+    Unknown measures do not count; of several vetoes the first is reported. Null until ``slow`` bars are available and
+    again after a gap in the closes. A market that has not moved for ``fast`` bars is neutral: only crowding counts.
+    Only differences and their ratios are used: adjusted and negative prices work.
 
-    Cross-sectional: crowding is made of the closes of all symbols, and is null for fewer than ``crowd_least``.
+    Cross-sectional: crowding uses the closes of all symbols, and is null for fewer than ``crowd_least``.
     """
 
     name: ClassVar[str] = "risk"
@@ -48,29 +48,29 @@ class Risk(Pillar):
     gating: ClassVar[bool] = True
     cross_sectional: ClassVar[bool] = True
 
-    fast: int = Field(20, gt=1, le=500, description="what is now, bars")
-    slow: int = Field(250, gt=2, le=2000, description="what is usual, bars")
+    fast: int = Field(20, gt=1, le=500, description="window of the current state, bars")
+    slow: int = Field(250, gt=2, le=2000, description="window of the usual state, bars")
     swing: int = Field(3, ge=1, le=50, description="bars on each side of a swing point, and until it is confirmed")
     memory: int = Field(120, ge=10, le=2000, description="a swing point is forgotten after so many bars")
     atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
-    reach: float = Field(5, gt=0, le=100, description="farthest level that is looked at, ATR")
-    direction_full: float = Field(1, gt=0, le=10, description="change that makes the direction sure, deviations")
+    reach: float = Field(5, gt=0, le=100, description="largest distance of a level that counts, ATR")
+    direction_full: float = Field(1, gt=0, le=10, description="change that makes the direction certain, deviations")
     crowd: int = Field(60, ge=5, le=500, description="periods behind the correlations")
     span: int = Field(5, ge=3, le=50, description="changes over so many periods; five days hold three sessions")
-    crowd_least: int = Field(3, ge=2, le=1000, description="symbols below which nothing is a crowd")
-    volatility_good: float = Field(1.2, gt=0, le=20, description="fast over slow volatility that is no harm")
-    volatility_bad: float = Field(2.5, gt=0, le=20, description="fast over slow volatility beyond all use")
-    volatility_veto: float = Field(3, gt=0, le=100, description="fast over slow volatility that bars entries")
-    drawdown_good: float = Field(2, gt=0, le=100, description="drawdown that is no harm, deviations")
-    drawdown_bad: float = Field(6, gt=0, le=100, description="drawdown beyond all use, deviations")
-    drawdown_veto: float = Field(8, gt=0, le=1000, description="drawdown that bars entries, deviations")
+    crowd_least: int = Field(3, ge=2, le=1000, description="symbols needed for crowding")
+    volatility_good: float = Field(1.2, gt=0, le=20, description="harmless fast over slow volatility")
+    volatility_bad: float = Field(2.5, gt=0, le=20, description="fast over slow volatility at which it is worst")
+    volatility_veto: float = Field(3, gt=0, le=100, description="fast over slow volatility that vetoes entries")
+    drawdown_good: float = Field(2, gt=0, le=100, description="harmless drawdown, deviations")
+    drawdown_bad: float = Field(6, gt=0, le=100, description="drawdown at which it is worst, deviations")
+    drawdown_veto: float = Field(8, gt=0, le=1000, description="drawdown that vetoes entries, deviations")
     stop_bad: float = Field(0.5, ge=0, le=20, description="stop within the noise, ATR")
     stop_good: float = Field(1.5, gt=0, le=20, description="stop beyond the noise, ATR")
-    reward_bad: float = Field(0.5, ge=0, le=20, description="reward to risk that is not worth a trade")
-    reward_good: float = Field(1.5, gt=0, le=20, description="reward to risk that is")
-    crowding_good: float = Field(0.4, ge=-1, le=1, description="mean correlation that is no harm")
-    crowding_bad: float = Field(0.9, ge=-1, le=1, description="mean correlation beyond all use")
-    crowding_veto: float = Field(0.95, ge=-1, le=2, description="mean correlation that bars entries; 2 for never")
+    reward_bad: float = Field(0.5, ge=0, le=20, description="reward to risk not worth a trade")
+    reward_good: float = Field(1.5, gt=0, le=20, description="reward to risk well worth a trade")
+    crowding_good: float = Field(0.4, ge=-1, le=1, description="harmless mean correlation")
+    crowding_bad: float = Field(0.9, ge=-1, le=1, description="mean correlation at which it is worst")
+    crowding_veto: float = Field(0.95, ge=-1, le=2, description="mean correlation that vetoes entries; 2 for never")
     volatility_strength: float = Field(0.6, ge=0, le=1, description="how far volatility alone can close the gate")
     drawdown_strength: float = Field(0.5, ge=0, le=1, description="how far drawdown alone can close the gate")
     stop_strength: float = Field(0.3, ge=0, le=1, description="how far a near stop alone can close the gate")
@@ -112,7 +112,7 @@ class Risk(Pillar):
         stop = long * down + (1 - long) * up
         reward_long, reward_short = up / np.fmax(down, self.stop_bad), down / np.fmax(up, self.stop_bad)
         crowding = bars.beside.get("crowding")
-        if crowding is None:  # the bars are those of all symbols
+        if crowding is None:  # the bars hold all symbols
             crowding = self.common(bars)["crowding"]
         measures = (
             (self.volatility_strength, grade(volatility, self.volatility_bad, self.volatility_good)),
@@ -123,7 +123,7 @@ class Risk(Pillar):
                 grade(long * reward_long + (1 - long) * reward_short, self.reward_bad, self.reward_good),
             ),
         )
-        own = [(strength, np.where(quiet, 1.0, measure)) for strength, measure in measures]
+        single = [(strength, np.where(quiet, 1.0, measure)) for strength, measure in measures]
         crowd = (self.crowding_strength, grade(crowding, self.crowding_bad, self.crowding_good))
         veto = np.full(len(close), None)
         for code, dangerous in (
@@ -133,7 +133,7 @@ class Risk(Pillar):
         ):
             veto[dangerous] = code
         return Parts(
-            gate=np.where(np.isnan(usual), np.nan, gate([*own, crowd])),
+            gate=np.where(np.isnan(usual), np.nan, gate([*single, crowd])),
             veto=veto,
             features={
                 "open": bars.open,
@@ -152,7 +152,7 @@ class Risk(Pillar):
         )
 
     def common(self, closes: Panel) -> dict[str, Column]:
-        """Each bar's mean correlation of the universe: that of the periods which were over at its instant."""
+        """For each bar the mean correlation of all symbols, from the periods that were over at its instant."""
         if not len(closes.ts):
             return {"crowding": np.empty(0)}
         unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[closes.interval[-1]]
@@ -161,7 +161,7 @@ class Risk(Pillar):
         period = -((np.datetime64("1970-01-05", "us") - closes.ts) // width) - 1
         periods, column = np.unique(period, return_inverse=True)
         table = np.full((len(closes.symbols), len(periods)), np.nan)
-        table[closes.slices, column] = closes.close  # of several bars in a period the last one stands
+        table[closes.slices, column] = closes.close  # the last of several bars in a period counts
         first = int(column[closes.wanted == 1].min(initial=len(periods))) - 1
         mean = compiled(_mean_correlation)(table, self.span, self.crowd, self.crowd_least, first)
         return {"crowding": np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)}
@@ -174,7 +174,7 @@ def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop
     For each period (axis 1) from ``first`` on, the mean correlation of all pairs of symbols (axis 0) that moved.
 
     With z each symbol's changes over the root of the sum of their squares, the sum over all pairs of the correlations
-    z_i z_j is (|sum of z|^2 - count) / 2: no pair is ever looked at.
+    z_i z_j is (|sum of z|^2 - count) / 2, so there is no loop over pairs.
     """
     count, periods = closes.shape
     changes = np.full((count, periods), np.nan)

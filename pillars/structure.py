@@ -1,4 +1,4 @@
-"""Structure: where in the map of its own past the market stands."""
+"""Structure: where the market is relative to its own past levels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pillars.kit import levels
 
 class Structure(Pillar):
     """
-    Where in the map of its own past the market stands. Four parts, each at most its weight; the weights sum to 100:
+    Where the market is relative to its own past levels. Four parts, each at most its weight; the weights sum to 100:
 
     - *swings*: half for the last swing high over the one before it, half for the last swing low over the one before,
       each in full from ``swings_full`` ATR on: higher highs and higher lows are a rise (Dow). A swing high is a high
       above the ``swing`` highs before it and not below the ``swing`` after it (Williams' fractal, Trading Chaos, 1995);
-      it is known once those are complete and never before, and forgotten when it is ``memory`` bars old.
-    - *value*: the place of the close about the point of control, over the distance to the value area's near end:
+      it is known once those are complete, and forgotten when it is ``memory`` bars old.
+    - *value*: the distance of the close from the point of control, over the distance to the value area's near end:
       +-1 at its ends and beyond. The volume profile of the last ``profile`` bars has ``bins`` prices; its value area
       holds ``value_share`` of the volume (Steidlmayer, CBOT Market Profile, 1984). Acceptance beyond value is trend.
     - *breakout*: a close beyond the last known swing high counts up, below the last swing low down, for ``hold`` bars,
       less with each one. If the close comes back within ``fail`` bars the breakout has failed, and counts as much the
       other way (Raschke and Connors' turtle soup, Street Smarts, 1995).
-    - *room*: (up - down) / (up + down): the ways to the nearest remembered swing point above and below the close, each
-      at most ``room_full`` ATR (as much where there is none): rather long with open sky above and support close below.
+    - *room*: (up - down) / (up + down): the distances to the nearest remembered swing point above and below the close,
+      each at most ``room_full`` ATR (that much where there is none): long with no resistance above and support near.
 
-    Swings that are not there yet count 0. Without volume the profile is one of time (each bar counts alike), as
-    Steidlmayer's was; a close-only series counts as bars whose high and low are the close. Unknown (null) until
-    ``profile`` bars are there and again after a gap in the closes; 0 where the price has not moved for ``profile``
-    bars. Prices enter in differences only: adjusted and negative ones are as good as any, a mirrored path mirrors it.
+    Swings that do not exist yet count 0. Without volume the profile is one of time (all bars count the same), like
+    Steidlmayer's; in a close-only series high and low are the close. Unknown (null) until ``profile`` bars exist
+    and again after a gap in the closes; 0 where the price has not moved for ``profile`` bars. Only differences of
+    prices are used: adjusted and negative ones work, and a mirrored path mirrors the score.
     """
 
     name: ClassVar[str] = "structure"
@@ -46,9 +46,9 @@ class Structure(Pillar):
     fail: int = Field(5, ge=1, le=100, description="a close back within so many bars is a failed breakout")
     atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
     swings_full: float = Field(2, gt=0, le=50, description="gap between two swing points that counts in full, ATR")
-    room_full: float = Field(5, gt=0, le=100, description="farthest level that is looked at, ATR")
+    room_full: float = Field(5, gt=0, le=100, description="largest distance of a level that counts, ATR")
     swings_weight: float = Field(30, ge=0, le=100, description="points of higher highs and lows")
-    value_weight: float = Field(25, ge=0, le=100, description="points of the place about the value area")
+    value_weight: float = Field(25, ge=0, le=100, description="points of the position relative to the value area")
     breakout_weight: float = Field(25, ge=0, le=100, description="points of breakouts, failed ones included")
     room_weight: float = Field(20, ge=0, le=100, description="points of the room to the next levels")
 
@@ -106,11 +106,11 @@ class Structure(Pillar):
         )
 
     def swings(self, bars: Panel, high: Column, low: Column) -> tuple[Column, ...]:
-        found = bars.each(levels.swings, high, low, bars.close, span=self.swing, memory=self.memory)
-        return tuple(found)
+        points = bars.each(levels.swings, high, low, bars.close, span=self.swing, memory=self.memory)
+        return tuple(points)
 
     def _profile(self, bars: Panel, high: Column, low: Column) -> tuple[Column, ...]:
-        """By volume, and by time where no volume is known."""
+        """The profile by volume, or by time where volume is unknown."""
         size = {"window": self.profile, "bins": self.bins, "share": self.value_share}
         traded = bars.each(levels.profile, high, low, bars.volume, bars.wanted, **size)
         if not (np.isnan(traded[0]) & (bars.wanted == 1)).any():
@@ -120,7 +120,7 @@ class Structure(Pillar):
         return tuple(np.where(np.isnan(a), b, a) for a, b in zip(traded, timed, strict=True))
 
     def _breakouts(self, bars: Panel, top: Column, bottom: Column) -> tuple[Column, Column]:
-        # a swing that is not known is a level that nothing breaks, and no gap
+        # an unknown swing is a level that cannot be broken, not a gap
         nowhere = np.finfo(np.float64).max
         ceiling, floor = np.where(np.isnan(top), nowhere, top), np.where(np.isnan(bottom), -nowhere, bottom)
         way, age = bars.each(levels.breakouts, bars.close, ceiling, floor, hold=self.hold, fail=self.fail)

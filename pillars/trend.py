@@ -19,13 +19,13 @@ class Trend(Pillar):
       ``stack_full`` ATR on (the moving-average crossover, graded instead of a sign).
     - *strength*: (+DI - -DI) in full from ``di_full`` points on, times ADX in full from ``adx_full`` on
       (Wilder, New Concepts in Technical Trading Systems, 1978).
-    - *breakout*: the place of the close in its Donchian channel, 2 (close - lowest) / (highest - lowest) - 1, the bar
-      itself included (Donchian's four-week rule).
+    - *breakout*: the position of the close in its Donchian channel, 2 (close - lowest) / (highest - lowest) - 1, the
+      bar itself included (Donchian's four-week rule).
     - *distance*: close - slow mean in ATR, in full from ``distance_full`` on.
 
-    Uses prices only; a close-only series counts as bars whose high and low are the close. Unknown (null) until the
-    longest window is full and again after a gap in the closes; 0 where the price has not moved for ``channel`` bars.
-    All in differences and their ratios: adjusted and negative prices are as good as any; a mirrored path mirrors it.
+    Uses prices only; in a close-only series high and low are the close. Unknown (null) until the longest window is full
+    and again after a gap in the closes; 0 where the price has not moved for ``channel`` bars. Only differences and
+    their ratios are used: adjusted and negative prices work, and a mirrored path mirrors the score.
     """
 
     name: ClassVar[str] = "trend"
@@ -42,7 +42,7 @@ class Trend(Pillar):
     distance_full: float = Field(4, gt=0, le=50, description="distance from the slow mean that counts in full, ATR")
     stack_weight: float = Field(30, ge=0, le=100, description="points of the EMA stack")
     strength_weight: float = Field(25, ge=0, le=100, description="points of ADX and DI")
-    breakout_weight: float = Field(25, ge=0, le=100, description="points of the place in the channel")
+    breakout_weight: float = Field(25, ge=0, le=100, description="points of the position in the channel")
     distance_weight: float = Field(20, ge=0, le=100, description="points of the distance from the slow mean")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Machine code for the loops that neither numpy nor TA-Lib has."""
+"""Machine code for loops that neither numpy nor TA-Lib offers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
-    ``function`` compiled by numba: at its first call, for importing a pillar must not wait for that, and kept on disk.
+    ``function`` compiled by numba at its first call (so that importing a pillar is fast) and cached on disk.
 
-    It releases the GIL. Without fastmath the same operations are made in the same order wherever a value lies.
+    It releases the GIL. No fastmath, so that results do not depend on a value's position in memory.
     """
     from numba import njit  # noqa: PLC0415
 

@@ -1,9 +1,8 @@
 """
-What every pillar promises, as checks that say in plain words which promise was broken, and at which bar.
+The contract of every pillar, as checks that report which rule is broken, and at which bar.
 
-``keeps_the_contract(MyPillar())`` in a test, or `alphapivot pillars test FILE`: for the built-in pillars and
-for anyone's own.
-Other daily Bars will do too: sorted by symbol and ts, and more than twice ``history`` of each symbol.
+Run ``keeps_the_contract(MyPillar())`` in a test, or `alphapivot pillars test FILE`, for built-in and own pillars.
+Any daily Bars can be used: sorted by symbol and ts, and more than twice ``history`` for each symbol.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ PRICES = ("open", "high", "low", "close")
 Check = Callable[[Pillar, pd.DataFrame], None]
 
 
-class BrokenPromise(AssertionError):  # noqa: N818 - it reads as what it is
-    """A pillar does not do what every pillar promises; the text says what, where, and what was expected."""
+class BrokenPromise(AssertionError):  # noqa: N818 - raised as a test failure
+    """A pillar breaks the contract; the message says what, where, and what was expected."""
 
 
 def leaves_its_input_alone(pillar: Pillar, bars: pd.DataFrame) -> None:
@@ -42,11 +41,11 @@ def leaves_its_input_alone(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 def gives_the_same_twice(pillar: Pillar, bars: pd.DataFrame) -> None:
     panel = Panel.of(bars)
-    _same(pillar, panel, pillar.parts(panel), pillar.parts(panel), "is not pure: asked twice, it changes its mind on")
+    _same(pillar, panel, pillar.parts(panel), pillar.parts(panel), "is not pure: a second call changes")
 
 
 def gives_valid_signals(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """Also of no bars, one, fewer than ``history``, of close-only bars, and without volume or open interest."""
+    """Including for no bars, one bar, fewer than ``history``, close-only bars, and no volume or open interest."""
     first = bars.groupby("symbol").cumcount()
     for case in (
         bars,
@@ -64,7 +63,7 @@ def gives_valid_signals(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 
 def does_not_look_into_the_future(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """With later bars cut off, or replaced by others, no part, gate, veto or feature changes by a bit."""
+    """With later bars removed or changed, no part, gate, veto or feature changes by a bit."""
     panel = Panel.of(bars)
     whole, instants = pillar.parts(panel), np.unique(panel.ts)
     for share in (0.51, 0.77, 0.93, 0.999):
@@ -72,21 +71,21 @@ def does_not_look_into_the_future(pillar: Pillar, bars: pd.DataFrame) -> None:
         past = panel.ts <= cut
         wild = bars.copy()
         wild.loc[wild["ts"] > pd.Timestamp(cut, tz="UTC"), [c for c in (*VALUES, *BESIDE) if c in wild]] *= 3.0
-        told = f"looks into the future: without what comes after {np.datetime_as_string(cut, 's')}Z it changes"
+        message = f"looks into the future: without the bars after {np.datetime_as_string(cut, 's')}Z it changes"
         cut_off = Panel.of(bars[bars["ts"] <= pd.Timestamp(cut, tz="UTC")])
-        _same(pillar, cut_off, _rows(whole, past), pillar.parts(cut_off), told)
-        _same(pillar, cut_off, _rows(whole, past), _rows(pillar.parts(Panel.of(wild)), past), told)
+        _same(pillar, cut_off, _rows(whole, past), pillar.parts(cut_off), message)
+        _same(pillar, cut_off, _rows(whole, past), _rows(pillar.parts(Panel.of(wild)), past), message)
 
 
 def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """From ``history`` bars and the bar itself, score and gate come within 1e-6 of what all bars give."""
+    """With ``history`` bars and the bar itself, score and gate are within 1e-6 of the result from all bars."""
     panel = Panel.of(bars)
     whole = _outcome(pillar.parts(panel))
     place = np.arange(len(panel.ts)) - panel.bounds[:-1][panel.slices]
     longest = int(np.diff(panel.bounds).max())
     for at in range(pillar.history, longest, max(1, (longest - pillar.history) // 25)):
         window, last = (place <= at) & (place >= at - pillar.history), place == at
-        if pillar.cross_sectional:  # all symbols of one instant, since the first of their windows began
+        if pillar.cross_sectional:  # all symbols at one instant, from the start of the earliest of their windows
             now = panel.ts[np.flatnonzero(last)[0]]
             newest = np.maximum.reduceat(np.where(panel.ts <= now, np.arange(len(place)), 0), panel.bounds[:-1])
             bar = place - place[newest][panel.slices]
@@ -98,12 +97,13 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
             for i in np.flatnonzero(~((np.abs(full - got) < 1e-6) | (np.isnan(full) & np.isnan(got)))):
                 raise BrokenPromise(
                     f"{pillar.name} needs more than its history of {pillar.history} bars: {name} of"
-                    f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected 1e-6 at most"
+                    f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected a difference"
+                    " below 1e-6"
                 )
 
 
 def scores_a_symbol_alone_as_among_others(pillar: Pillar, bars: pd.DataFrame) -> None:
-    if pillar.cross_sectional:  # it says so, and is given all symbols whoever asks
+    if pillar.cross_sectional:  # declared, and always given all symbols
         return
     panel = Panel.of(bars)
     whole = pillar.parts(panel)
@@ -114,7 +114,7 @@ def scores_a_symbol_alone_as_among_others(pillar: Pillar, bars: pd.DataFrame) ->
 
 
 def is_neutral_on_a_constant_price(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """A score of 0 or null where the price never moves, and where it has not moved for ``history`` bars."""
+    """The score is 0 or null where the price never moves, and where it has not moved for ``history`` bars."""
     halted = bars.copy()
     late = (bars.groupby("symbol").cumcount() >= 100).to_numpy()
     for name in PRICES:
@@ -123,38 +123,38 @@ def is_neutral_on_a_constant_price(pillar: Pillar, bars: pd.DataFrame) -> None:
         score, place = _valid(pillar, case)["score"].to_numpy(), case.groupby("symbol").cumcount().to_numpy()
         for row in np.flatnonzero((np.nan_to_num(score) != 0) & (place >= still)).tolist():
             raise BrokenPromise(
-                f"{pillar.name} scores {score[row]} on a constant price {Panel.of(case).where(row)}; expected 0 or none"
+                f"{pillar.name} scores {score[row]} on a constant price {Panel.of(case).where(row)}; expected 0 or null"
             )
 
 
 def does_not_depend_on_the_unit_of_price(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """A million times the price, or a millionth, gives the same score (0.01) and gate (0.0001)."""
-    # powers of 2 scale without rounding: moves that tie (in Wilder's DM) go on doing so
-    known = _valid(pillar, bars)
+    """A million times the price, or a millionth, gives the same score (to 0.01) and gate (to 0.0001)."""
+    # powers of 2 scale without rounding: moves that tie (in Wilder's DM) still tie
+    plain = _valid(pillar, bars)
     for factor in (2.0**20, 2.0**-20):
         scaled = _valid(pillar, bars.assign(**{name: bars[name] * factor for name in PRICES}))
         for name, step in (("score", 0.0101), ("gate", 0.000101)):
-            difference = (known[name].astype(float) - scaled[name].astype(float)).abs().to_numpy()
-            unknown = (known[name].isna() != scaled[name].isna()).to_numpy()
+            difference = (plain[name].astype(float) - scaled[name].astype(float)).abs().to_numpy()
+            unknown = (plain[name].isna() != scaled[name].isna()).to_numpy()
             for row in np.flatnonzero((difference > step) | unknown).tolist():
                 raise BrokenPromise(
                     f"{pillar.name} depends on the unit of price: {name} of {Panel.of(bars).where(row)} is"
-                    f" {known[name][row]} but {scaled[name][row]} at {factor:g} times the price"
+                    f" {plain[name][row]} but {scaled[name][row]} at {factor:g} times the price"
                 )
 
 
 def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """Gaps, and prices of zero and below, give valid signals; what was known is known again ``history`` later."""
+    """Gaps and prices of zero and below give valid signals; signals are known again ``history`` bars after a gap."""
     place = bars.groupby("symbol").cumcount()
     # from bar 40 to 60, long before the end
-    given = [name for name in (*VALUES, *BESIDE) if name in bars]
-    for name in (*given, None):
-        hurt = bars.copy()
-        hurt.loc[place.between(40, 60) & (place % 3 > 0), given if name is None else name] = np.nan
-        signals, known = _valid(pillar, hurt), _valid(pillar, bars)
+    columns = [name for name in (*VALUES, *BESIDE) if name in bars]
+    for name in (*columns, None):
+        damaged = bars.copy()
+        damaged.loc[place.between(40, 60) & (place % 3 > 0), columns if name is None else name] = np.nan
+        signals, plain = _valid(pillar, damaged), _valid(pillar, bars)
         for column in ("score", "gate"):
             for row in np.flatnonzero(
-                signals[column].isna() & known[column].notna() & (place > 61 + pillar.history)
+                signals[column].isna() & plain[column].notna() & (place > 61 + pillar.history)
             ).tolist():
                 raise BrokenPromise(
                     f"{pillar.name} never recovers from a gap in {name or 'all columns'}: {column} of"
@@ -166,7 +166,7 @@ def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 
 def scores_alike_whoever_asks(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """Through blocks.score: incremental, truncated and partial calls give the bits of the full one."""
+    """Through windows.score: incremental, truncated and partial calls give the same bits as a full one."""
     full = windows.score(pillar, bars, "1d", after=None)
     instants, all_ = bars["ts"].drop_duplicates().sort_values(), pillar.cross_sectional
     if len(full) != len(bars) or not full[["symbol", "ts"]].equals(bars[["symbol", "ts"]]):
@@ -175,15 +175,15 @@ def scores_alike_whoever_asks(pillar: Pillar, bars: pd.DataFrame) -> None:
         after = instants.iloc[int(len(instants) * share)] - timedelta(seconds=1)
         until = after + timedelta(days=200)
         begin = windows.begin(pillar, after.to_pydatetime(), "1d")
-        asked = bars[(bars["ts"] > begin) & (bars["ts"] <= until) & (all_ | (bars["symbol"] != "S0"))]
-        got = windows.score(pillar, asked.sample(frac=1, random_state=1), "1d", after=after.to_pydatetime())
-        wanted = full[(full["ts"] > after) & (full["ts"] <= until) & (all_ | (full["symbol"] != "S0"))]
-        wanted = wanted.reset_index(drop=True)
-        for name in wanted.columns:
-            for row in _differences(wanted[name].to_numpy(), got[name].to_numpy()):
+        part = bars[(bars["ts"] > begin) & (bars["ts"] <= until) & (all_ | (bars["symbol"] != "S0"))]
+        got = windows.score(pillar, part.sample(frac=1, random_state=1), "1d", after=after.to_pydatetime())
+        expected = full[(full["ts"] > after) & (full["ts"] <= until) & (all_ | (full["symbol"] != "S0"))]
+        expected = expected.reset_index(drop=True)
+        for name in expected.columns:
+            for row in _differences(expected[name].to_numpy(), got[name].to_numpy()):
                 raise BrokenPromise(
-                    f"{pillar.name} scores {wanted['symbol'][row]} 1d {wanted['ts'][row]} differently when asked for"
-                    f" the bars after {after} only: {name} is {got[name][row]}, expected {wanted[name][row]}"
+                    f"{pillar.name} scores {expected['symbol'][row]} 1d {expected['ts'][row]} differently when scoring"
+                    f" only the bars after {after}: {name} is {got[name][row]}, expected {expected[name][row]}"
                 )
 
 
@@ -202,29 +202,29 @@ CHECKS: tuple[Check, ...] = (
 
 
 def keeps_the_contract(pillar: Pillar, bars: pd.DataFrame | None = None) -> None:
-    """For a test: raises BrokenPromise with every promise that the pillar breaks, each in words."""
-    if broken := [told for _, told in verdicts(pillar, bars) if told]:
+    """For tests: raises BrokenPromise with a message for every rule that the pillar breaks."""
+    if broken := [failure for _, failure in verdicts(pillar, bars) if failure]:
         raise BrokenPromise("\n".join(broken))
 
 
 def verdicts(pillar: Pillar, bars: pd.DataFrame | None = None) -> Iterator[tuple[str, str]]:
-    """Each promise in words, and how it is broken ("" where it is kept); a crash breaks it too."""
+    """(rule, failure) for every rule of the contract; failure is "" if it is kept. A crash is a failure."""
     sample, crash = sample_bars(pillar.history) if bars is None else bars, ""
     for check in CHECKS:
-        told = ""
+        failure = ""
         try:
             check(pillar, sample)
         except BrokenPromise as error:
-            told = str(error)
+            failure = str(error)
         except Exception as error:  # noqa: BLE001 - whatever its code raises
             last = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{pillar.name} fails with {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
-            told, crash = ("the same failure" if told == crash else told), told
-        yield check.__name__.replace("_", " "), told
+            failure = f"{pillar.name} fails with {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+            failure, crash = ("the same failure" if failure == crash else failure), failure
+        yield check.__name__.replace("_", " "), failure
 
 
 def _valid(pillar: Pillar, bars: pd.DataFrame) -> pd.DataFrame:
-    """The signals, in order; the frame's own checks (ranges, infinities, keys) are made on the way."""
+    """The signals, in order, validated by the frame's checks (ranges, infinities, keys)."""
     from alphapivot.frames import Signals  # noqa: PLC0415 - pandera is heavy
 
     signals = pillar.score(Panel.of(bars))
@@ -235,35 +235,35 @@ def _valid(pillar: Pillar, bars: pd.DataFrame) -> pd.DataFrame:
     return signals
 
 
-def _outcome(made: Parts) -> dict[str, npt.NDArray[np.float64]]:
-    score = made.score()
-    return {name: column for name, column in (("score", score), ("gate", made.gate)) if column is not None}
+def _outcome(parts: Parts) -> dict[str, npt.NDArray[np.float64]]:
+    score = parts.score()
+    return {name: column for name, column in (("score", score), ("gate", parts.gate)) if column is not None}
 
 
-def _all(made: Parts) -> dict[str, npt.NDArray[Any]]:
-    columns: dict[str, npt.NDArray[Any]] = {f"part {name}": column for name, column in made.parts.items()}
-    columns |= {f"feature {name}": column for name, column in made.features.items()}
-    columns |= {name: column for name, column in (("gate", made.gate), ("veto", made.veto)) if column is not None}
+def _all(parts: Parts) -> dict[str, npt.NDArray[Any]]:
+    columns: dict[str, npt.NDArray[Any]] = {f"part {name}": column for name, column in parts.parts.items()}
+    columns |= {f"feature {name}": column for name, column in parts.features.items()}
+    columns |= {name: column for name, column in (("gate", parts.gate), ("veto", parts.veto)) if column is not None}
     return columns
 
 
-def _rows(made: Parts, rows: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
-    return {name: column[rows] for name, column in _all(made).items()}
+def _rows(parts: Parts, rows: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[rows] for name, column in _all(parts).items()}
 
 
-def _same(pillar: Pillar, panel: Panel, expected: Any, got: Any, told: str) -> None:
-    expected, got = (made if isinstance(made, dict) else _all(made) for made in (expected, got))
+def _same(pillar: Pillar, panel: Panel, expected: Any, got: Any, message: str) -> None:
+    expected, got = (result if isinstance(result, dict) else _all(result) for result in (expected, got))
     if expected.keys() != got.keys():
-        raise BrokenPromise(f"{pillar.name} {told} what it gives: {sorted(expected.keys() ^ got.keys())}")
+        raise BrokenPromise(f"{pillar.name} {message} its columns: {sorted(expected.keys() ^ got.keys())}")
     for name in expected:
         for row in _differences(expected[name], got[name]):
             raise BrokenPromise(
-                f"{pillar.name} {told} {name} of {panel.where(row)}: from {expected[name][row]} to {got[name][row]}"
+                f"{pillar.name} {message} {name} of {panel.where(row)}: from {expected[name][row]} to {got[name][row]}"
             )
 
 
 def _differences(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Iterator[int]:
-    """Rows where two columns differ; missing is equal to missing."""
+    """Rows where two columns differ; missing equals missing."""
     if a.shape != b.shape:
-        raise BrokenPromise(f"columns of {a.shape} and {b.shape} rows where the same were expected")
+        raise BrokenPromise(f"got columns of shapes {a.shape} and {b.shape}; expected the same shape")
     yield from np.flatnonzero(~((a == b) | (pd.isna(a) & pd.isna(b)))).tolist()

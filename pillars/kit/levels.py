@@ -1,8 +1,8 @@
 """
-The price map that structure and risk share: confirmed swing points, the nearest levels, breakouts, the volume profile.
+Price levels for structure and risk: confirmed swing points, nearest levels, breakouts, the volume profile.
 
-Loops over one symbol's bars, compiled by numba at their first call (and kept on disk); each reads only bars up to its
-own. Everything is forgotten after a stated number of bars, so that a window of them gives what all history gives.
+Loops over one symbol's bars, compiled by numba at their first call (and cached on disk); each value uses only bars up
+to its own. Memory is limited to a given number of bars, so that a window of them gives the same as the whole history.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pillars.kit.compiled import compiled
 if TYPE_CHECKING:
     from pillars.base import Column
 
-TIE = 1e-9  # of all volume: bins that differ by less hold as much, so that rounding decides nothing
+TIE = 1e-9  # share of all volume: bins that differ by less are equal, so that rounding decides nothing
 
 
 def swings(high: Column, low: Column, close: Column, span: int, memory: int) -> tuple[Column, ...]:
     """
-    (last high, high before it, last low, low before it, resistance, support) as they are known at each bar.
+    (last high, previous high, last low, previous low, resistance, support) as known at each bar.
 
     A swing high is a high above the ``span`` highs before it and not below the ``span`` after it (Williams' fractal);
     it is known only when those bars are complete, and forgotten once it is more than ``memory`` bars old. Resistance
@@ -34,9 +34,9 @@ def _swings(  # noqa: C901 - one pass, so that numba compiles one loop
     high: Column, low: Column, close: Column, span: int, memory: int
 ) -> tuple[Column, ...]:
     count = len(close)
-    found = np.full((6, count), np.nan)
+    known = np.full((6, count), np.nan)
     place, level, top = np.empty(2 * count, np.int64), np.empty(2 * count), np.empty(2 * count, np.bool_)
-    begin = end = 0  # what is remembered: place[begin:end], oldest first
+    begin = end = 0  # remembered swing points: place[begin:end], oldest first
     for i in range(count):
         j = i - span
         if j >= span:
@@ -54,24 +54,24 @@ def _swings(  # noqa: C901 - one pass, so that numba compiles one loop
             begin += 1
         for k in range(end - 1, begin - 1, -1):
             row = 0 if top[k] else 2
-            if np.isnan(found[row, i]):
-                found[row, i] = level[k]
-            elif np.isnan(found[row + 1, i]):
-                found[row + 1, i] = level[k]
-            if level[k] > close[i] and not level[k] >= found[4, i]:
-                found[4, i] = level[k]
-            if level[k] < close[i] and not level[k] <= found[5, i]:
-                found[5, i] = level[k]
-    return found[0], found[1], found[2], found[3], found[4], found[5]
+            if np.isnan(known[row, i]):
+                known[row, i] = level[k]
+            elif np.isnan(known[row + 1, i]):
+                known[row + 1, i] = level[k]
+            if level[k] > close[i] and not level[k] >= known[4, i]:
+                known[4, i] = level[k]
+            if level[k] < close[i] and not level[k] <= known[5, i]:
+                known[5, i] = level[k]
+    return known[0], known[1], known[2], known[3], known[4], known[5]
 
 
 def breakouts(close: Column, top: Column, bottom: Column, hold: int, fail: int) -> tuple[Column, Column]:
     """
     (direction, age) of the last breakout at each bar: 1 up, -1 down, 0 none within ``hold`` bars.
 
-    A close beyond the swing high (or low) that was known the bar before, the close before not beyond it, breaks out.
-    A close back behind the broken level within ``fail`` bars makes it a failed breakout: its direction turns, and its
-    age starts anew; later than that, it is over.
+    A breakout is a close beyond the swing high (or low) known one bar before, where the previous close was not beyond
+    it. A close back behind the broken level within ``fail`` bars makes it a failed breakout: its direction reverses and
+    its age restarts; a later one ends it.
     """
     return compiled(_breakouts)(close, top, bottom, hold, fail)  # type: ignore[no-any-return]
 
@@ -103,11 +103,11 @@ def profile(
     """
     (point of control, lower, upper end of the value area) of the last ``window`` bars, this one included.
 
-    The range of those bars is cut into ``bins``; each bar's volume is spread evenly from its low to its high. The point
-    of control is the middle of the bin with most volume (of equal ones that nearest to the middle of the range). The
-    value area grows from it by the fuller of its two neighbours (by both if they are equal) until it holds ``share``
-    of the volume (Steidlmayer's Market Profile, CBOT 1984, of volume instead of time). NaN without any volume, and
-    where ``wanted`` is 0.
+    The range of those bars is split into ``bins``; each bar's volume is spread evenly from its low to its high. The
+    point of control is the middle of the bin with most volume (if equal, the one nearest to the middle of the range).
+    The value area grows from it by the fuller of its two neighbours (both if equal) until it holds ``share`` of the
+    volume (Steidlmayer's Market Profile, CBOT 1984, of volume instead of time). NaN without volume, and where
+    ``wanted`` is 0.
     """
     return compiled(_profile)(high, low, volume, wanted, window, bins, share, TIE)  # type: ignore[no-any-return]
 
@@ -148,7 +148,7 @@ def _profile(  # noqa: C901, PLR0912 - one pass, so that numba compiles one loop
                 full = density[k] * width
                 held[first] += full * (first + 1 - begin)
                 held[last] += full * (end - last)
-                steps[first + 1] += full  # and so much in every bin from here
+                steps[first + 1] += full  # in every bin from here
                 steps[last] -= full  # to here
         running = 0.0
         for b in range(bins):

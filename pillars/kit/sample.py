@@ -1,4 +1,4 @@
-"""A market to hold promises on: seeded, so that it is the same on every machine."""
+"""A seeded sample market for the pillar contract, the same on every machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pandas as pd
 
 def sample_bars(history: int, *, symbols: int = 3, seed: int = 11) -> pd.DataFrame:
     """
-    Daily Bars of a seeded market, long enough for a pillar of this ``history``: trends, quiet and wild times; with the
-    columns of BESIDE, of a futures market that rolls every 60 bars.
+    Daily Bars of a seeded market, long enough for a pillar of this ``history``: trends, calm and volatile periods; with
+    the columns of BESIDE, for a futures market that rolls every 60 bars.
     """
     rng, count, frames = np.random.default_rng(seed), 2 * history + 150, []
     ts = (pd.bdate_range("2010-01-04", periods=count, tz="UTC") + pd.Timedelta(hours=21)).as_unit("us")

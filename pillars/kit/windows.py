@@ -1,8 +1,8 @@
 """
-The window that a score is made from, fixed by the calendar alone: incremental, full and replayed runs agree to the bit.
+The window of bars behind a score, fixed by the calendar alone: incremental, full and replayed runs agree to the bit.
 
-Time is cut into blocks of one length from a fixed origin. A bar is scored from the bars after a lead before its block's
-start, up to itself, whoever asks and whenever: the lead holds the pillar's ``history``, and a block is no shorter.
+Time is split into blocks of equal length from a fixed origin. A bar is always scored from the bars between a lead
+before its block's start and itself: the lead holds the pillar's ``history``, and a block is at least as long.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday
 MINUTES = {"m": 1, "h": 60}
 SESSIONS_A_YEAR = 240  # the shortest of the large exchanges; New York has 252
 SESSION = 360  # minutes of trading a session
-BARS = 400  # at least, of a block: a short lead before each of many short blocks would be most of the work
-COMMON = 100  # at least, of a block of what all symbols have in common: it holds their closes all at once
-ROWS = 80_000  # of a panel: small enough for the cache, large enough to make each call worth its while
+BARS = 400  # minimum of a block: with many short blocks the leads would be most of the work
+COMMON = 100  # minimum of a block for ``common``, which holds the closes of all symbols at once
+ROWS = 80_000  # of a panel: small enough for the CPU cache, large enough to amortise each call
 
 
 def length(history: int, interval: str) -> timedelta:
     """
-    How long a lead is: whole weeks in which an exchange makes ``history`` bars of ``interval``.
+    The length of a lead: whole weeks in which an exchange has ``history`` bars of ``interval``.
 
-    An exchange has 240 sessions of 6 hours a year; one more week covers a run of holidays. Markets that trade less have
-    fewer bars in a lead, and then a little less accuracy just after a block's start, never less agreement.
+    Assumes 240 sessions of 6 hours a year; one extra week covers a run of holidays. Markets that trade less have fewer
+    bars in a lead, and so slightly less accuracy just after a block's start, but the same agreement between runs.
     """
     match = re.fullmatch(r"([1-9]\d*)([mhdw])", interval)
     if match is None:
@@ -51,19 +51,19 @@ def length(history: int, interval: str) -> timedelta:
 
 
 def block(history: int, interval: str, bars: int = BARS) -> timedelta:
-    """How long a block is: as long as the lead before it, and ``bars`` at least."""
+    """The length of a block: that of its lead, and at least ``bars``."""
     return length(max(history, bars), interval)
 
 
 def start(ts: Instants, length: timedelta) -> Instants:
-    """The start of the block that each instant (UTC, naive) lies in: start < ts <= start + length."""
+    """The start of the block of each instant (UTC, naive): start < ts <= start + length."""
     origin, step = np.datetime64(ORIGIN.replace(tzinfo=None), "us"), np.timedelta64(length)
-    found: Instants = origin + (-((origin - ts) // step) - 1) * step
-    return found
+    starts: Instants = origin + (-((origin - ts) // step) - 1) * step
+    return starts
 
 
 def window_start(ts: datetime | None, history: int, interval: str, bars: int = BARS) -> datetime | None:
-    """After which instant bars must be read to score every bar later than ``ts``; None (all) for None."""
+    """The instant after which bars must be read to score every bar later than ``ts``; None (all) for None."""
     if ts is None:
         return None
     begin = start(np.array([_naive(ts)]), block(history, interval, bars))[0] - np.timedelta64(length(history, interval))
@@ -71,7 +71,7 @@ def window_start(ts: datetime | None, history: int, interval: str, bars: int = B
 
 
 def begin(pillar: Pillar, after: datetime | None, interval: str) -> datetime | None:
-    """After which instant the bars of all symbols must be there to score every bar later than ``after``; None: all."""
+    """The instant after which bars of all symbols are needed to score every bar later than ``after``; None: all."""
     own = window_start(after, pillar.history, interval)
     if after is None or own is None or not pillar.common_history:
         return own
@@ -80,7 +80,7 @@ def begin(pillar: Pillar, after: datetime | None, interval: str) -> datetime | N
 
 
 def common_after(pillar: Pillar, after: datetime | None, interval: str) -> datetime | None:
-    """Later than which instant (None: all) a pillar's ``common`` is needed to score every bar later than ``after``."""
+    """The instant (None: all) after which ``common`` is needed to score every bar later than ``after``."""
     return window_start(after, pillar.history, interval) if pillar.looks_back else after
 
 
@@ -88,8 +88,8 @@ def common_windows(
     pillar: Pillar, interval: str, after: datetime, until: datetime
 ) -> Iterator[tuple[datetime, datetime, datetime]]:
     """
-    (begin, since, end) of each block of which ``common`` is wanted for instants in (after, until]: made from the closes
-    in (begin, end], it speaks of those in (since, end].
+    (begin, since, end) of each block for which ``common`` is needed for instants in (after, until]: computed from the
+    closes in (begin, end], for instants in (since, end].
     """
     step, lead = block(pillar.common_history, interval, COMMON), length(pillar.common_history, interval)
     since = _aware(start(np.array([_naive(after + timedelta(microseconds=1))]), step)[0])
@@ -100,27 +100,29 @@ def common_windows(
 
 def common(pillar: Pillar, closes: Panel, interval: str, since: datetime) -> pd.DataFrame:
     """
-    What ``pillar.common`` says of each instant later than ``since`` of one of those windows: sorted by ``ts``.
+    ``pillar.common`` for each instant later than ``since`` of one of those windows, sorted by ``ts``.
 
-    Raises DataError where it does not say the same of all symbols.
+    Raises DataError if it differs between symbols.
     """
     keep = closes.ts > _naive(since)
-    made = pillar.common(replace(closes, interval=interval, asked=keep))
+    result = pillar.common(replace(closes, interval=interval, asked=keep))
     instants, first, inverse = np.unique(closes.ts[keep], return_index=True, return_inverse=True)
-    found = {}
-    for name, column in made.items():
+    columns = {}
+    for name, column in result.items():
         values = column[keep][first]
         if not np.array_equal(values[inverse], column[keep], equal_nan=True):
             raise DataError(f"pillar {pillar.name}: common {name} differs between symbols at one instant")
-        found[name] = values
-    return pd.DataFrame({"ts": pd.DatetimeIndex(instants).tz_localize("UTC"), **found})
+        columns[name] = values
+    return pd.DataFrame({"ts": pd.DatetimeIndex(instants).tz_localize("UTC"), **columns})
 
 
 def common_of(pillar: Pillar, windows: Iterable[tuple[pd.DataFrame, datetime]], interval: str) -> pd.DataFrame:
-    """``common`` of several windows one after the other: each the closes of all symbols, and its ``since``."""
-    none = pd.DataFrame({"symbol": [], "interval": [], "ts": pd.DatetimeIndex([], tz="UTC").as_unit("us"), "close": []})
-    found = [common(pillar, Panel.of(closes, ("close",)), interval, since) for closes, since in windows]
-    return pd.concat([common(pillar, Panel.of(none, ("close",)), interval, ORIGIN), *found], ignore_index=True)
+    """``common`` of several consecutive ``windows``: (closes of all symbols, since) each."""
+    empty = pd.DataFrame(
+        {"symbol": [], "interval": [], "ts": pd.DatetimeIndex([], tz="UTC").as_unit("us"), "close": []}
+    )
+    results = [common(pillar, Panel.of(closes, ("close",)), interval, since) for closes, since in windows]
+    return pd.concat([common(pillar, Panel.of(empty, ("close",)), interval, ORIGIN), *results], ignore_index=True)
 
 
 def expand(
@@ -133,18 +135,18 @@ def expand(
     common: pd.DataFrame | None = None,
 ) -> Iterator[tuple[Panel, npt.NDArray[np.bool_]]]:
     """
-    Bars as panels whose slices are (symbol, block), each with the lead before it as warm-up; and their rows to keep.
+    Bars as panels whose slices are (symbol, block), each with its lead as warm-up; and a mask of the rows to keep.
 
-    Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all
-    bars after ``window_start(after, history, interval)``. The panels are of a size that the processor's cache holds;
-    there is always one, if an empty one.
+    Kept are the bars later than ``after`` (all for None), each once, sorted by (symbol, ts). ``df`` must hold all bars
+    after ``window_start(after, history, interval)``. Panels fit the CPU cache; there is always at least one, possibly
+    empty.
 
-    ``together``, for cross-sectional pillars: a panel is one block of all symbols, those that have bars only in the
-    lead before it included; the rows are sorted within each panel. ``common``: ts, and columns to lay beside the bars.
+    ``together``, for cross-sectional pillars: a panel is one block of all symbols, including those with bars only in
+    the lead; rows are sorted within each panel. ``common``: ts, and columns that go into ``Panel.beside``.
     """
     panel = Panel.of(df)
     if panel.interval not in ("", interval):
-        raise DataError(f"bars of {panel.interval} were given where {interval} was expected")
+        raise DataError(f"got bars of {panel.interval}; expected {interval}")
     panel, step = replace(panel, interval=interval), np.timedelta64(block(history, interval))
     if common is not None:
         panel = replace(panel, beside=panel.beside | _beside(panel.ts, common))
@@ -185,10 +187,10 @@ def score(
     """
     The signals of every bar later than ``after`` (all for None), sorted by (symbol, ts): columns SIGNAL.
 
-    The one way in which scores are made: live, in a backtest and for ``explain``. ``bars`` must hold all bars after
-    ``window_start(after, pillar.history, interval)``; what else it holds, earlier, later or of others, changes no bit.
-    A cross-sectional pillar must be given those of all symbols after ``begin(pillar, after, interval)``; or, if it has
-    a ``common``, what that makes of them, from ``common_after`` on.
+    All scores are computed here: live, in a backtest and for ``explain``. ``bars`` must hold all bars after
+    ``window_start(after, pillar.history, interval)``; other bars, earlier, later or of other symbols, change no bit. A
+    cross-sectional pillar needs the bars of all symbols after ``begin(pillar, after, interval)``; or, if it has a
+    ``common``, its result from ``common_after`` on.
     """
     pieces = _pieces(pillar, bars, interval, after, common)
     signals = pd.concat([pillar.score(panel, keep) for panel, keep in pieces], ignore_index=True)
@@ -198,7 +200,7 @@ def score(
 def parts(
     pillar: Pillar, bars: pd.DataFrame, interval: str, *, after: datetime | None, common: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """What stands behind those signals, not rounded, from the same windows: symbol, ts, then a column for each part."""
+    """The parts of those signals, not rounded, from the same windows: symbol, ts, then a column for each part."""
     frames = []
     for panel, keep in _pieces(pillar, bars, interval, after, common):
         made = {name: column[keep] for name, column in pillar.parts(panel).parts.items()}
@@ -212,7 +214,7 @@ def parts(
 def _pieces(
     pillar: Pillar, bars: pd.DataFrame, interval: str, after: datetime | None, common: pd.DataFrame | None
 ) -> Iterator[tuple[Panel, npt.NDArray[np.bool_]]]:
-    if pillar.common_history and common is None:  # the bars are those of all symbols
+    if pillar.common_history and common is None:  # the bars hold all symbols
         windows: Iterable[tuple[datetime, datetime, datetime]] = ()
         if len(bars):
             oldest, newest = (ts.to_pydatetime() for ts in (bars["ts"].min(), bars["ts"].max()))
@@ -224,7 +226,7 @@ def _pieces(
 
 
 def _beside(ts: Instants, common: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
-    """Each column's value at each instant; NaN at those that it does not have."""
+    """Each column's value at each instant; NaN at instants that ``common`` lacks."""
     instants = common["ts"].dt.tz_localize(None).to_numpy("datetime64[us]")
     place = np.minimum(np.searchsorted(instants, ts), max(len(instants) - 1, 0))
     there = instants[place] == ts if len(instants) else np.zeros(len(ts), np.bool_)

@@ -1,11 +1,11 @@
 """
-The language of rules: a condition over named columns, from text to a function of whole columns.
+The language of rules: a condition over named columns, compiled from text to a function of whole columns.
 
-The text is parsed once by Python's own parser and walked once over a short list of what is allowed; nothing is ever
-given to ``eval``. Everything is bounded: the text, its depth, how far it looks back and how much it must count.
+The text is parsed once by Python's parser and checked against a short list of allowed nodes; ``eval`` is never used.
+Everything is limited: the length, the depth, the lookback and the work.
 
-Unknown is carried through: a number that cannot be known, or a division by zero, makes each comparison with it unknown;
-``and``, ``or`` and ``not`` reckon with three values (Kleene 1938, as SQL does).
+Unknown values propagate: an unknown number, or a division by zero, makes each comparison with it unknown; ``and``,
+``or`` and ``not`` use three-valued logic (Kleene 1938, as in SQL).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from pillars.base import Column
 from pillars.rules import syntax
 
 LENGTH = 500  # characters of an expression
-DEPTH = 16  # brackets, functions and operators within each other
-BACK = 1000  # bars that an expression may look back, in all
-WORK = 2000  # bars that its ranks may compare each bar with, in all
-LONGEST = 500  # n of prev and rank
-LARGEST = 1e12  # number that may be written
+DEPTH = 16  # nested brackets, functions and operators
+BACK = 1000  # bars that an expression may look back in total
+WORK = 2000  # bars that its ranks may compare each bar with in total
+LONGEST = 500  # largest n of prev and rank
+LARGEST = 1e12  # largest number
 
 Place = npt.NDArray[np.int64]  # each row's number within its slice
 Value = Callable[[Mapping[str, Column], Place], Column]  # features -> a column; conditions are 1, 0 and NaN (unknown)
 
 
 class ExpressionError(ValueError):
-    """An expression that is not allowed; the text names the column and what may stand there."""
+    """An expression that is not allowed; the message gives the column and what is expected there."""
 
     def __init__(self, column: int, message: str) -> None:
         super().__init__(f"column {column}: {message}")
@@ -43,7 +43,7 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Compiled:
-    """What became of an expression: ``value`` makes its column; it looks ``back`` bars; ``work`` is what ranks cost."""
+    """A compiled expression: ``value`` computes its column, ``back``: lookback in bars, ``work``: cost of ranks."""
 
     value: Value
     condition: bool
@@ -53,9 +53,9 @@ class Compiled:
 
 def compile_condition(text: str, names: Iterable[str], owner: str) -> Compiled:
     """
-    A condition over columns of these ``names``, which are features of ``owner``.
+    A condition over the columns ``names``, which are features of ``owner``.
 
-    Raises ExpressionError, which says at which column what is wrong and what is allowed.
+    Raises ExpressionError with the column of the mistake and what is allowed.
     """
     if len(text) > LENGTH:
         raise ExpressionError(LENGTH + 1, f"the rule is {len(text)} characters long; {LENGTH} are allowed")
@@ -65,7 +65,7 @@ def compile_condition(text: str, names: Iterable[str], owner: str) -> Compiled:
         raise ExpressionError(
             error.offset or len(text) + 1, f"{error.msg}; expected a condition such as adx > 25"
         ) from None
-    except (RecursionError, MemoryError, ValueError):  # ValueError: characters that no source may hold
+    except (RecursionError, MemoryError, ValueError):  # ValueError: characters that are not allowed in source code
         raise ExpressionError(1, "this cannot be read; expected a condition such as adx > 25") from None
     compiled = _Walk(text, sorted(names), owner).condition(tree.body)
     if compiled.back > BACK:
@@ -76,7 +76,7 @@ def compile_condition(text: str, names: Iterable[str], owner: str) -> Compiled:
 
 
 class _Walk(ast.NodeVisitor):
-    """From Python's syntax tree to functions of columns; what has no method here is refused."""
+    """From Python's syntax tree to functions of columns; a node without a method here is rejected."""
 
     def __init__(self, text: str, names: list[str], owner: str) -> None:
         # Python also ends a line at \r
@@ -86,21 +86,21 @@ class _Walk(ast.NodeVisitor):
         self.depth += 1
         if self.depth > DEPTH:
             raise self.error(node, f"the rule is nested more than {DEPTH} deep")
-        found: Compiled = super().visit(node)
+        compiled: Compiled = super().visit(node)
         self.depth -= 1
-        return found
+        return compiled
 
     def condition(self, node: ast.expr) -> Compiled:
-        found = self.visit(node)
-        if not found.condition:
+        compiled = self.visit(node)
+        if not compiled.condition:
             raise self.error(node, f"`{_source(node)}` is a number; compare it, as in {_source(node)} > 0")
-        return found
+        return compiled
 
     def number(self, node: ast.expr) -> Compiled:
-        found = self.visit(node)
-        if found.condition:
-            raise self.error(node, f"`{_source(node)}` is true or false where a number is needed")
-        return found
+        compiled = self.visit(node)
+        if compiled.condition:
+            raise self.error(node, f"`{_source(node)}` is a condition; expected a number")
+        return compiled
 
     def generic_visit(self, node: ast.AST) -> Compiled:
         allowed = f"features, numbers, comparisons, and, or, not, + - * / and {_signatures()}"
@@ -154,7 +154,7 @@ class _Walk(ast.NodeVisitor):
         signature, lowest, build = FUNCTIONS[name]
         if len(node.args) != signature.count(",") + 1 or node.keywords:
             given = len(node.args) + len(node.keywords)
-            raise self.error(node, f"{name} is written {name}({signature}); got {given} arguments")
+            raise self.error(node, f"expected {name}({signature}); got {given} arguments")
         if not lowest:
             return build(*(self.number(argument) for argument in node.args))
         n = node.args[1].value if isinstance(node.args[1], ast.Constant) else None
@@ -165,17 +165,17 @@ class _Walk(ast.NodeVisitor):
 
     def error(self, node: ast.AST, message: str) -> ExpressionError:
         line, offset = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        before = self.lines[line - 1].encode()[:offset].decode()  # Python counts bytes, people characters
+        before = self.lines[line - 1].encode()[:offset].decode()  # Python counts bytes, messages count characters
         return ExpressionError(sum(len(text) + 1 for text in self.lines[: line - 1]) + len(before) + 1, message)
 
 
 def _apply(function: Callable[..., Column], *arguments: Compiled, condition: bool = False) -> Compiled:
-    """A function of columns, row by row; what is not finite afterwards is unknown."""
+    """A function of columns, row by row; results that are not finite are unknown."""
 
     def value(columns: Mapping[str, Column], place: Place) -> Column:
         with np.errstate(all="ignore"):
-            found = function(*(a.value(columns, place) for a in arguments))
-        return np.where(np.isfinite(found), found, np.nan)
+            result = function(*(a.value(columns, place) for a in arguments))
+        return np.where(np.isfinite(result), result, np.nan)
 
     back, work = max(a.back for a in arguments), sum(a.work for a in arguments)
     return Compiled(value, condition, back, work)
@@ -186,7 +186,7 @@ def _truth(compare: Callable[[Column, Column], Any]) -> Callable[[Column, Column
 
 
 def _all(*columns: Column) -> Column:
-    """False where one is false, else unknown where one is unknown (Kleene 1938, as SQL)."""
+    """False where one is false, else unknown where one is unknown (Kleene 1938, as in SQL)."""
     false = np.logical_or.reduce([c == 0 for c in columns])
     return np.where(false, 0.0, np.add.reduce(columns) / len(columns))
 
@@ -196,7 +196,7 @@ def _any(*columns: Column) -> Column:
 
 
 def _prev(of: Compiled, n: int) -> Compiled:
-    """The value of ``n`` bars before; unknown where the slice begins later."""
+    """The value ``n`` bars before; unknown where the slice begins later."""
 
     def value(columns: Mapping[str, Column], place: Place) -> Column:
         return np.where(place >= n, np.roll(of.value(columns, place), n), np.nan)
@@ -206,16 +206,16 @@ def _prev(of: Compiled, n: int) -> Compiled:
 
 def _rank(of: Compiled, n: int) -> Compiled:
     """
-    The share of the ``n`` - 1 bars before that lie below this one's value, equals counting half: from 0 to 1.
+    The share of the ``n`` - 1 bars before with a value below this one's, equal ones counting half: from 0 to 1.
     """
 
     def value(columns: Mapping[str, Column], place: Place) -> Column:
         x = of.value(columns, place)
-        below, known = np.zeros(len(x)), ~np.isnan(x)
+        below, valid = np.zeros(len(x)), ~np.isnan(x)
         for k in range(1, min(n, len(x))):
             below[k:] += (x[:-k] < x[k:]) + 0.5 * (x[:-k] == x[k:])
-            known[k:] &= ~np.isnan(x[:-k])
-        return np.where(known & (place >= n - 1), below / (n - 1), np.nan)
+            valid[k:] &= ~np.isnan(x[:-k])
+        return np.where(valid & (place >= n - 1), below / (n - 1), np.nan)
 
     return Compiled(value, condition=False, back=of.back + n - 1, work=of.work + n)
 
@@ -251,7 +251,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[..., Column]] = {
     ast.Eq: _truth(np.equal),
     ast.NotEq: _truth(np.not_equal),
 }
-# name -> its arguments, the fewest bars that its n may be (0: it has none), how it is built
+# name -> its arguments, the smallest n (0: it has no n), its builder
 FUNCTIONS: dict[str, tuple[str, int, Callable[..., Compiled]]] = {
     "prev": ("x, n", 1, _prev),
     "rank": ("x, n", 2, _rank),
@@ -270,7 +270,7 @@ def _signatures() -> str:
 
 def _offer(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"it offers {', '.join(names)}"
+    return (f"did you mean {near[0]}? " if near else "") + f"it has {', '.join(names)}"
 
 
 def _source(node: ast.AST) -> str:

@@ -1,6 +1,6 @@
 """
-The config's own rules: where a condition over a pillar's features holds, points are added, its gate narrowed, or a veto
-spoken. A condition that cannot be known does not hold. ``pillars.rules.expression`` is their language.
+The rules of config.ini: where a condition over a pillar's features holds, they add points, narrow its gate, or veto.
+An unknown condition does not hold. ``pillars.rules.expression`` is their language.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Fired = Mapping[str, npt.NDArray[np.bool_]]  # rule -> where it fires
 
 
 class Rule(BaseModel):
-    """One [rule.PILLAR.NAME] of config.ini: where ``when`` holds, points, a gate, a veto."""
+    """One [rule.PILLAR.NAME] of config.ini: points, a gate or a veto where ``when`` holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,12 +31,12 @@ class Rule(BaseModel):
     veto: str | None = Field(
         None, pattern="^[a-z][a-z0-9_-]{0,39}$", description="a reason code where it holds: a-z, 0-9, _ and -"
     )
-    mode: Literal["add", "override"] = Field("add", description="beside what the pillar says, or in its place")
+    mode: Literal["add", "override"] = Field("add", description="add to the pillar's own result, or override it")
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
         if self.score is None and self.gate is None and self.veto is None:
-            raise ValueError("it does nothing; give score, gate or veto")
+            raise ValueError("the rule has no effect; give score, gate or veto")
         return self
 
 
@@ -46,10 +46,10 @@ def _in_order(rules: dict[str, Rule]) -> dict[str, Rule]:
 
 class Ruled(Pillar):
     """
-    A pillar with its rules: everything that the pillar is, and after its own parts those of the rules that fire.
+    A pillar with its rules: the pillar's own result, followed by the parts of the rules that fire.
 
-    Scores add up, gates multiply. Where a rule of ``mode = override`` fires, the pillar's own parts (for a gate: its
-    own gate; for a veto: its own vetoes) do not count. What the pillar itself cannot know stays unknown.
+    Scores add up, gates multiply. Where a rule with ``mode = override`` fires, the pillar's own parts (for a gate: its
+    own gate; for a veto: its own vetoes) do not count. A value that is unknown to the pillar stays unknown.
     """
 
     pillar: SerializeAsAny[Pillar]
@@ -63,7 +63,7 @@ class Ruled(Pillar):
         return self
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # the pillar's own, which a class cannot know
+    def name(self) -> str:  # type: ignore[override]  # per instance, unlike in other pillars
         return self.pillar.name
 
     @property
@@ -83,7 +83,7 @@ class Ruled(Pillar):
         return self.pillar.cross_sectional
 
     @property
-    def looks_back(self) -> bool:  # type: ignore[override]  # a condition may name any earlier row's features
+    def looks_back(self) -> bool:  # type: ignore[override]  # a condition may use features of earlier rows
         return True
 
     @property
@@ -98,12 +98,15 @@ class Ruled(Pillar):
         return self.pillar.history + max((c.back for c in self._compiled.values()), default=0)
 
     def parts(self, bars: Panel) -> Parts:
-        made = self.pillar.parts(replace(bars, asked=None))  # a condition may look back at any row's features
+        result = self.pillar.parts(replace(bars, asked=None))  # a condition may use features of any row
         place = np.arange(len(bars.ts)) - bars.bounds[:-1][bars.slices]
         # a comparison with NaN is false: an unknown condition does not fire
-        fired = {name: c.value(made.features, place) == 1 for name, c in self._compiled.items()}
+        fired = {name: c.value(result.features, place) == 1 for name, c in self._compiled.items()}
         return replace(
-            made, parts=self._parts(made, fired), gate=self._gate(made, fired), veto=self._veto(made, fired, len(place))
+            result,
+            parts=self._parts(result, fired),
+            gate=self._gate(result, fired),
+            veto=self._veto(result, fired, len(place)),
         )
 
     def _select(self, key: str, fired: Fired) -> dict[str, tuple[Any, Any]]:
@@ -117,42 +120,42 @@ class Ruled(Pillar):
         chosen = [at for name, (_, at) in self._select(key, fired).items() if self.rules[name].mode == "override"]
         return np.logical_or.reduce(chosen) if chosen else np.False_
 
-    def _parts(self, made: Parts, fired: Fired) -> dict[str, Column]:
+    def _parts(self, result: Parts, fired: Fired) -> dict[str, Column]:
         silenced = self._silenced("score", fired)
-        own = {n: np.where(silenced & ~np.isnan(column), 0.0, column) for n, column in made.parts.items()}
+        own = {n: np.where(silenced & ~np.isnan(column), 0.0, column) for n, column in result.parts.items()}
         scores = self._select("score", fired)
         return own | {f"rule {name}": np.where(at, points, 0.0) for name, (points, at) in scores.items()}
 
-    def _gate(self, made: Parts, fired: Fired) -> Column | None:
+    def _gate(self, result: Parts, fired: Fired) -> Column | None:
         gates = self._select("gate", fired)
         if not gates:
-            return made.gate
-        own = np.ones(len(next(iter(fired.values())))) if made.gate is None else made.gate
+            return result.gate
+        own = np.ones(len(next(iter(fired.values())))) if result.gate is None else result.gate
         gate = np.where(self._silenced("gate", fired) & ~np.isnan(own), 1.0, own)
         for factor, at in gates.values():
             gate = np.where(at, gate * factor, gate)
         return gate
 
-    def _veto(self, made: Parts, fired: Fired, count: int) -> npt.NDArray[np.object_] | None:
+    def _veto(self, result: Parts, fired: Fired, count: int) -> npt.NDArray[np.object_] | None:
         vetoes = self._select("veto", fired)
         if not vetoes:
-            return made.veto
-        own = np.full(count, None, np.object_) if made.veto is None else made.veto.copy()
+            return result.veto
+        own = np.full(count, None, np.object_) if result.veto is None else result.veto.copy()
         own[np.broadcast_to(self._silenced("veto", fired), count)] = None
         veto, free = own.copy(), pd.isna(own)
-        for code, at in reversed(vetoes.values()):  # one code a row: the pillar's own, else that of the first rule
+        for code, at in reversed(vetoes.values()):  # one code per row: the pillar's own, else the first rule's
             veto[at & free] = code
         return veto
 
 
 def features(pillar: Pillar) -> list[str]:
-    """What a rule of this pillar may name, sorted: what it offers does not depend on the bars."""
+    """The features that a rule of this pillar may use, sorted; they do not depend on the bars."""
     return sorted(pillar.parts(_nothing()).features)
 
 
 def _checked(pillar: Pillar, names: list[str], rule: Rule) -> Compiled:
     if rule.score is not None and not pillar.directional:
-        raise ValueError(f"{pillar.name} gives no direction: a rule of it may set gate or veto, not score")
+        raise ValueError(f"{pillar.name} is not directional: its rules may set gate or veto, not score")
     try:
         return compile_condition(rule.when, names, pillar.name)
     except ExpressionError as error:

@@ -184,7 +184,7 @@ def test_an_installed_package_offers_a_pillar_by_an_entry_point(mine, tmp_path, 
 
 def test_the_helper_for_pytest_tells_every_broken_promise(mine):
     (mine / "mine" / "gap.py").write_text(PEEKING)
-    with pytest.raises(BrokenPromise, match="gap looks into the future: without what comes after"):
+    with pytest.raises(BrokenPromise, match="gap looks into the future: without the bars after"):
         keeps_the_contract(load(mine).pillars["gap"].pillar)
 
 
@@ -195,7 +195,7 @@ def test_the_command_says_at_which_bar_a_pillar_looks_into_the_future(mine, caps
     file.write_text(PEEKING)
     assert cli.main(["pillars", "test", str(file)]) == 1
     output = " ".join(capsys.readouterr().out.split())
-    assert "gap looks into the future: without what comes after 20" in output
+    assert "gap looks into the future: without the bars after 20" in output
     assert "it changes part gap of S0 1d 20" in output
 
 

@@ -70,13 +70,16 @@ def test_the_environment_overrides_a_rule(load):
     [
         (
             PULLBACK.replace("adx >", "adx14 >"),
-            "[rule.trend.pullback] when: column 40: `adx14` is not a feature of trend; did you mean adx? it offers",
+            "[rule.trend.pullback] when: column 40: `adx14` is not a feature of trend; did you mean adx? it has",
         ),
         (
             PULLBACK.replace("trend", "tredn"),
             "[rule.tredn.pullback] is a rule of tredn, but there is no [pillar.tredn];",
         ),
-        (PULLBACK.replace("score = +10", ""), "[rule.trend.pullback]: it does nothing; give score, gate or veto"),
+        (
+            PULLBACK.replace("score = +10", ""),
+            "[rule.trend.pullback]: the rule has no effect; give score, gate or veto",
+        ),
         (
             PULLBACK.replace("+10", "110"),
             "[rule.trend.pullback] score = 110: input should be less than or equal to 100",

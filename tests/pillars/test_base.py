@@ -61,7 +61,7 @@ def test_adjusted_futures_are_taken_as_they_are_and_know_their_raw_close():
     [
         (lambda b: pd.concat([b, b.iloc[[5]]]), r"two bars of S0 1d 2010-01-11T21:00:00Z"),
         (lambda b: pd.concat([b, b.assign(market="futures")]), "two bars of S0 .* one market and contract"),
-        (lambda b: pd.concat([b, b.assign(interval="1h")]), "one interval expected, got 1d, 1h"),
+        (lambda b: pd.concat([b, b.assign(interval="1h")]), "got intervals 1d, 1h; expected one"),
         (lambda b: b.assign(high=np.where(b.index == 5, np.inf, b["high"])), r"high of S0 1d 2010-01-11T.* is inf"),
         (lambda b: b.assign(volume=-np.inf), "volume of S0 1d .* is -inf; expected a finite number"),
         (lambda b: b.assign(offset=NAN), "offset of S0 1d .* is nan"),

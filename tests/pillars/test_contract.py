@@ -185,6 +185,6 @@ def test_the_contract_catches_a_pillar_that(culprit, check):
 
 def test_the_contract_says_where_a_pillar_looks_ahead():
     with pytest.raises(
-        BrokenPromise, match=r"looks into the future: without .* part place of S0 1d 20\d\d-\d\d-\d\dT21"
+        BrokenPromise, match=r"looks into the future: without the bars after .* part place of S0 1d 20\d\d-\d\d-\d\dT21"
     ):
         next(c for c in CHECKS if c.__name__ == "does_not_look_into_the_future")(LooksOneBarAhead(), sample_bars(30))

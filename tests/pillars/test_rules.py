@@ -106,12 +106,12 @@ def test_an_unknown_condition_does_not_fire():
 
 
 def test_a_pillar_without_direction_takes_no_points():
-    with pytest.raises(ValidationError, match="fixed gives no direction: a rule of it may set gate or veto, not score"):
+    with pytest.raises(ValidationError, match="fixed is not directional: its rules may set gate or veto, not score"):
         scored({"when": "x > 1", "score": 5}, pillar=Closed())
 
 
 def test_a_rule_that_does_nothing_is_refused():
-    with pytest.raises(ValidationError, match="it does nothing; give score, gate or veto"):
+    with pytest.raises(ValidationError, match="the rule has no effect; give score, gate or veto"):
         Rule(when="x > 1")
 
 

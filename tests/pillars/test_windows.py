@@ -1,4 +1,4 @@
-"""Windows by the calendar: where blocks begin, how long they are, and the same bits whoever asks."""
+"""Windows by the calendar: where blocks begin, how long they are, and that every call gives the same bits."""
 
 from __future__ import annotations
 
@@ -245,5 +245,5 @@ def test_nothing_new_gives_an_empty_frame_of_the_same_kind():
 
 
 def test_bars_of_another_interval_are_refused():
-    with pytest.raises(DataError, match="bars of 1d were given where 1h was expected"):
+    with pytest.raises(DataError, match="got bars of 1d; expected 1h"):
         windows.score(QUICK[0], BARS, "1h", after=None)

@@ -35,7 +35,7 @@ def test_a_page_shows_the_configured_values_and_their_ranges():
 def test_a_page_names_what_a_pillar_reads_of_the_other_market():
     page = handbook.page("flow", PILLARS)
     assert "## Inputs besides the signal market's bars" in page
-    assert "- `total_interest`: open interest of all futures contracts together" in page
+    assert "- `total_interest`: total open interest of all futures contracts" in page
     assert "Inputs besides" not in handbook.page("trend", PILLARS)
 
 
