@@ -103,7 +103,8 @@ class Panel:
         )
         repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (ts[1:] == ts[:-1]))
         if repeated.size:
-            raise DataError(f"panel: two bars of {panel.where(repeated[0])}; expected one per symbol and instant")
+            row = panel.where(repeated[0])
+            raise DataError(f"panel: two bars of {row}; expected one market and contract per symbol")
         for name, column in {**columns, **beside}.items():
             bad = np.flatnonzero(np.isinf(column) | (np.isnan(column) & (name == "offset")))
             if bad.size:
