@@ -1,4 +1,4 @@
-"""The front door as a user meets it: a real process, its words and its exit code."""
+"""The `alphapivot` command as a real process: its output and exit codes."""
 
 from __future__ import annotations
 
@@ -39,25 +39,31 @@ COMMANDS = (
 
 @pytest.fixture
 def alphapivot(home_root, server, tmp_path):
-    """Runs the command with the session's own database server."""
+    """Runs the command against the test session's database server."""
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        own = {k: v for k, v in os.environ.items() if not k.startswith(("ALPHAPIVOT", "PREFECT"))}
-        own |= {
-            "ALPHAPIVOT_HOME": str(home_root / "home"),
-            "ALPHAPIVOT_DATABASE__NAME": "cli_test",
-            "COLUMNS": "150",
-        } | environ
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ALPHAPIVOT", "PREFECT"))}
+        environment = (
+            inherited
+            | {
+                "ALPHAPIVOT_HOME": str(home_root / "home"),
+                "ALPHAPIVOT_DATABASE__NAME": "cli_test",
+                "COLUMNS": "150",
+            }
+            | environ
+        )
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
 
     return run
 
 
 def test_help_lists_every_command(alphapivot):
-    said = alphapivot("--help")
-    assert said.returncode == 0
-    assert all(f"\n    {name}" in said.stdout for name in COMMANDS)
+    done = alphapivot("--help")
+    assert done.returncode == 0
+    assert all(f"\n    {name}" in done.stdout for name in COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +74,14 @@ def test_help_lists_every_command(alphapivot):
         (["db", "stats", "--config", "no.ini"], "no.ini"),
         (["pillars", "list", "--config", "no.ini"], "no.ini"),
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
-        (["trade", "--as-of", "yesterday"], "'yesterday' is no instant"),
+        (["trade", "--as-of", "yesterday"], "'yesterday' is not an instant"),
         (["resume"], "--reason"),
-        (["ui", "--feed", "simulated"], "the server's runs take the feeds of their config file"),
-        (["evaluate", "--html", "nowhere/page.html"], "nowhere/page.html cannot be written: there is no folder"),
+        (["ui", "--feed", "simulated"], "the server's runs use the feeds of their config file"),
+        (["evaluate", "--html", "nowhere/page.html"], "nowhere/page.html cannot be written: no such folder"),
         (["report", "--png", "/"], "/ is a folder; expected a file in it"),
         (["db", "backup", "/dev/full"], "/dev/full is a device or a pipe; expected a file"),
-        (["halt", "--reasn", "x"], "--reasn is no option of alphapivot halt; did you mean --reason?"),
-        (["db", "stats", "--confg=x"], "--confg is no option of alphapivot db stats; did you mean --config?"),
+        (["halt", "--reasn", "x"], "--reasn is not an option of alphapivot halt; did you mean --reason?"),
+        (["db", "stats", "--confg=x"], "--confg is not an option of alphapivot db stats; did you mean --config?"),
         (["check", "--config", "no.ini"], "no.ini"),
         (["check", "--config", "alpaca.ini"], "[instrument.CRUDE]: futures are not traded at Alpaca"),
         (["check", "--feed", "yaho"], "there is no [feed.yaho]"),
@@ -88,48 +94,48 @@ def test_help_lists_every_command(alphapivot):
 def test_bad_usage_and_config_exit_with_2_and_a_sentence(alphapivot, tmp_path, arguments, words):
     real = (CHECKOUT / "config.ini").read_text().replace("\nbroker = paper", "\nbroker = alpaca")
     (tmp_path / "alpaca.ini").write_text(f"{real}\n[broker.alpaca]\nkind = alpaca\n")
-    said = alphapivot(*arguments, APCA_API_KEY_ID="a", APCA_API_SECRET_KEY="b")
-    assert said.returncode == 2
-    assert words in said.stderr
-    assert "Traceback" not in said.stderr
+    done = alphapivot(*arguments, APCA_API_KEY_ID="a", APCA_API_SECRET_KEY="b")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_mistake_in_the_config_names_the_nearest_key(alphapivot, tmp_path):
     (tmp_path / "my.ini").write_text((CHECKOUT / "config.ini").read_text().replace("slow =", "slwo ="))
-    said = alphapivot("check", "--config", "my.ini")
-    assert said.returncode == 2
-    assert "[pillar.trend] slwo is not a key of this section; did you mean slow?" in said.stderr
+    done = alphapivot("check", "--config", "my.ini")
+    assert done.returncode == 2
+    assert "[pillar.trend] slwo is not a key of this section; did you mean slow?" in done.stderr
 
 
 def test_a_database_that_is_down_is_said_in_one_sentence(alphapivot):
     secret = "hunter2secret"
-    said = alphapivot("status", ALPHAPIVOT_DATABASE__URL=f"postgresql://me:{secret}@127.0.0.1:9/none")
-    assert said.returncode == 1
-    assert "none at 127.0.0.1:9 does not answer" in said.stderr
-    assert "Traceback" not in said.stderr
-    assert secret not in said.stderr + said.stdout
+    done = alphapivot("status", ALPHAPIVOT_DATABASE__URL=f"postgresql://me:{secret}@127.0.0.1:9/none")
+    assert done.returncode == 1
+    assert "none at 127.0.0.1:9 does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert secret not in done.stderr + done.stdout
 
 
 def test_check_says_what_is_configured_and_that_the_database_answers(alphapivot):
-    said = alphapivot("check")
-    assert said.returncode == 0, said.stderr
-    assert "config.ini is good" in said.stdout
-    assert "the database answers: cli_test at 127.0.0.1" in said.stdout
+    done = alphapivot("check")
+    assert done.returncode == 0, done.stderr
+    assert "config.ini is good" in done.stdout
+    assert "the database answers: cli_test at 127.0.0.1" in done.stdout
 
 
 def test_check_warns_of_a_variable_that_means_nothing(alphapivot):
-    said = alphapivot("check", ALPHAPIVOT_COLOUR="x", ALPHAPIVOT_READER_PASSWORD="x", ALPHAPIVOT_EXECUTION__ATR="20")
-    assert said.returncode == 0, said.stderr
-    assert "ALPHAPIVOT_COLOUR in the environment is unknown; " in " ".join(said.stdout.split())
-    assert said.stdout.count("in the environment is unknown") == 1
+    done = alphapivot("check", ALPHAPIVOT_COLOUR="x", ALPHAPIVOT_READER_PASSWORD="x", ALPHAPIVOT_EXECUTION__ATR="20")
+    assert done.returncode == 0, done.stderr
+    assert "ALPHAPIVOT_COLOUR in the environment is unknown; " in " ".join(done.stdout.split())
+    assert done.stdout.count("in the environment is unknown") == 1
 
 
 def test_status_of_an_empty_hub_says_what_is_late(alphapivot):
-    said = alphapivot("status")
-    assert said.returncode == 0, said.stderr
-    assert "SP500" in said.stdout
-    assert "late" in said.stdout
-    assert "Kill switch of book paper: ACTIVE" in said.stdout
+    done = alphapivot("status")
+    assert done.returncode == 0, done.stderr
+    assert "SP500" in done.stdout
+    assert "late" in done.stdout
+    assert "Kill switch of book paper: ACTIVE" in done.stdout
 
 
 def test_halt_and_resume_are_remembered_with_who_and_why(alphapivot):
@@ -145,16 +151,16 @@ def test_the_address_shows_its_password_only_when_asked(alphapivot, server):
 
 
 def test_psql_answers_on_the_hub(alphapivot):
-    said = alphapivot("db", "psql", "-c", "SELECT count(*) AS bars FROM market.bar")
-    assert said.returncode == 0, said.stderr
-    assert "bars" in said.stdout
+    done = alphapivot("db", "psql", "-c", "SELECT count(*) AS bars FROM market.bar")
+    assert done.returncode == 0, done.stderr
+    assert "bars" in done.stdout
 
 
 def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):
-    said = alphapivot("halt", "--flatten")
-    assert said.returncode == 0, said.stderr
-    assert "is halted" in said.stdout
-    assert "alphapivot halt --flatten --reason ... adds one" in said.stdout
+    done = alphapivot("halt", "--flatten")
+    assert done.returncode == 0, done.stderr
+    assert "is halted" in done.stdout
+    assert "to add one: alphapivot halt --flatten --reason ...\n" in done.stdout
     assert "HALTED (every trade exits at market) (no reason given yet)" in alphapivot("status").stdout
     assert alphapivot("halt", "--flatten", "--reason", "the feed went mad").returncode == 0
     assert "HALTED (every trade exits at market) (the feed went mad)" in alphapivot("status").stdout
@@ -167,11 +173,11 @@ def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):
     ids=["answered", "Ctrl-D", "Ctrl-C"],
 )
 def test_a_halt_stands_while_its_reason_is_asked_for(home_root, server, keys, reason):
-    """At a terminal the switch is thrown before the question, and what is typed then can only add a reason."""
+    """At a terminal the halt is in force before the question; the reply can only add a reason."""
     name = f"cli_{os.getpid()}"
     url = server.database(name)
 
-    def kept() -> str:
+    def stored() -> str:
         with psycopg.connect(url) as connection:
             return connection.execute("SELECT reason FROM trading.control ORDER BY control_id DESC LIMIT 1").fetchone()[
                 0
@@ -181,31 +187,31 @@ def test_a_halt_stands_while_its_reason_is_asked_for(home_root, server, keys, re
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, [sys.executable, "-m", "alphapivot.cli", "halt"], environ)  # noqa: S606
-    said = ""
-    with suppress(OSError):  # at the end the terminal is closed
+    screen = ""
+    with suppress(OSError):  # raised once the terminal is closed
         while more := os.read(terminal, 1000):
-            said += more.decode()
-            if said.endswith("later) "):
-                assert kept() == "no reason given yet"
+            screen += more.decode()
+            if screen.endswith("Reason for the halt: "):
+                assert stored() == "no reason given yet"
                 os.write(terminal, keys)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said
-    assert ("adds one" in said) == (reason == "no reason given yet")
-    assert kept() == reason
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, screen
+    assert ("to add one" in screen) == (reason == "no reason given yet")
+    assert stored() == reason
 
 
 def test_the_version_names_the_code(alphapivot):
-    said = alphapivot("--version")
-    assert (said.returncode, said.stderr) == (0, "")
-    assert re.fullmatch(r"alphapivot \d+\.\d+\.\d+ \(code [0-9a-f]{12}\)\n", said.stdout)
+    done = alphapivot("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"alphapivot \d+\.\d+\.\d+ \(code [0-9a-f]{12}\)\n", done.stdout)
 
 
 def test_json_is_all_that_stdout_has(alphapivot):
-    said = alphapivot("status", "--json", COLUMNS="40")
-    assert said.returncode == 0, said.stderr
-    tables = [json.loads(line) for line in said.stdout.splitlines()]
+    done = alphapivot("status", "--json", COLUMNS="40")
+    assert done.returncode == 0, done.stderr
+    tables = [json.loads(line) for line in done.stdout.splitlines()]
     assert any(row["symbol"] == "SP500" for table in tables for row in table["rows"] if "due" in row)
-    assert "Kill switch" in said.stderr
+    assert "Kill switch" in done.stderr
 
 
 def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
@@ -225,7 +231,7 @@ def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "given", "said"),
+    ("typed", "given", "expected"),
     [
         (".venv/bin/alphapivot", {}, "Next: .venv/bin/alphapivot status  all\n      make ui  schedules\n"),
         (
@@ -236,18 +242,18 @@ def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
         ("-m", {"feed": "simulated"}, "Next: alphapivot status --feed simulated  all\n"),
     ],
 )
-def test_what_to_do_next_is_said_as_it_can_be_typed(monkeypatch, tmp_path, capsys, typed, given, said):
+def test_what_to_do_next_is_said_as_it_can_be_typed(monkeypatch, tmp_path, capsys, typed, given, expected):
     monkeypatch.setattr(sys, "argv", [typed])
     monkeypatch.setenv("PATH", str(tmp_path))
     options = argparse.Namespace(**{"config": None, "feed": None} | given)
     then(options, "alphapivot status  all", "make ui  schedules")
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == expected
 
 
 def test_a_full_disk_is_one_sentence(home_root, server):
     environ = os.environ | {"ALPHAPIVOT_HOME": str(home_root / "home"), "ALPHAPIVOT_DATABASE__NAME": "cli_test"}
     command = [sys.executable, "-m", "alphapivot.cli", "pillars", "show", "trend"]
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environ, text=True, check=False)
-    assert said.returncode == 1
-    assert said.stderr == "what it prints cannot be written: No space left on device\n"
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environ, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "cannot write the output: No space left on device\n"

@@ -1,8 +1,8 @@
 """
-The ``alphapivot`` command: the front door. Exit codes: 0 done, 1 the run failed, 2 bad usage or config.
+The ``alphapivot`` command. Exit codes: 0 done, 1 the run failed, 2 bad usage or config.
 
-Each module here adds its commands in ``add``. Nothing heavy is imported before a command is chosen: the whole stack
-takes seconds, ``--help`` must not.
+Each module registers its commands in ``add`` and imports heavy libraries only inside a command, so that ``--help``
+is fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, P
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.reports.terminal import layout
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     layout.wide = options.wide
     if options.json:
         layout.as_json()
-    # library INFO lines; a run in this process shows less still (flows/server/local.py)
+    # the level of library logs; runs in this process show even less (flows/server/local.py)
     os.environ.setdefault(CONSOLE_LEVEL, "INFO" if options.verbose else "WARNING")
     try:
         with waiting.on_terminal():
@@ -42,18 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(str(error), FAILED)
     except KeyboardInterrupt as error:
         return fail(": ".join(["interrupted", *map(str, error.args)]), 130)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        if error.filename is None and error.errno not in NO_ROOM:  # not about a file of the user's
+        if error.filename is None and error.errno not in DISK_ERRORS:  # a bug, not a problem with the user's files
             raise
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what it holds cannot be written at the exit either
-        return fail(f"{error.filename or 'what it prints cannot be written'}: {error.strerror}", FAILED)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - its buffer cannot be flushed at exit either
+        return fail(f"{error.filename or 'cannot write the output'}: {error.strerror}", FAILED)
 
 
 class Version(argparse.Action):
-    """Prints the version when asked for it, and not before: the code's hash takes a moment."""
+    """Prints the version; computed only on demand, because hashing the code takes a moment."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from alphapivot.version import code_version
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="alphapivot", description="A systematic trading pipeline: bars to signals to protected trades."
     )
-    parser.add_argument("--version", action=Version, nargs=0, help="the version, and the hash of the code")
+    parser.add_argument("--version", action=Version, nargs=0, help="show the version and the hash of the code")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:

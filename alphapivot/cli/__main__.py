@@ -1,4 +1,4 @@
-"""``python -m alphapivot.cli``: as the command, with the interpreter that one names."""
+"""``python -m alphapivot.cli``: the command under a chosen interpreter."""
 
 import sys
 

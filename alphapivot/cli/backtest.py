@@ -1,4 +1,4 @@
-"""``alphapivot backtest`` and ``alphapivot backtests``: what would it have done, and how do two such answers differ?"""
+"""``alphapivot backtest`` runs the trading code over past bars; ``alphapivot backtests`` lists and compares results."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from alphapivot.cli.common import DONE, Add, day, day_end, resumable, then
 
 
 def add(command: Add) -> None:
-    sub = command("backtest", _backtest, "what would it have done? The code that trades, over the bars that are there")
-    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="from this day (UTC) on")
-    sub.add_argument("--to", dest="end", type=day_end, required=True, metavar="DAY", help="up to the end of this day")
-    sub.add_argument("--book", metavar="NAME", help="what it is called: bt-NAME; its run's id when absent")
-    change = "another value for this backtest alone, such as execution.stop_atr=3; any number of times"
+    sub = command("backtest", _backtest, "run the trading code over the stored bars")
+    sub.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="first day (UTC)")
+    sub.add_argument("--to", dest="end", type=day_end, required=True, metavar="DAY", help="last day, inclusive (UTC)")
+    sub.add_argument("--book", metavar="NAME", help="name of the backtest (stored as bt-NAME); default: the run id")
+    change = "override a config key for this backtest, e.g. execution.stop_atr=3; repeatable"
     sub.add_argument(
         "--set", dest="changes", type=_change, action="append", default=[], metavar="KEY=VALUE", help=change
     )
-    sub.add_argument("--again", action="store_true", help="run it even if the same one is stored")
-    sub = command("backtests", _backtests, "the backtests that were made; with two names, how they differ")
-    sub.add_argument("books", nargs="*", metavar="BOOK", help="one: all of it; two: which keys and which trades differ")
-    sub.add_argument("--trials", action="store_true", help="also those that `alphapivot tune --engine full` has made")
+    sub.add_argument("--again", action="store_true", help="rerun even if an identical backtest is stored")
+    sub = command("backtests", _backtests, "list stored backtests, show one, or compare two")
+    sub.add_argument("books", nargs="*", metavar="BOOK", help="one: show it; two: show the keys and trades that differ")
+    sub.add_argument("--trials", action="store_true", help="include the trials of `alphapivot tune --engine full`")
 
 
 def _change(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or "." not in key:
-        raise argparse.ArgumentTypeError(f"{text!r} changes nothing; expected section.key=value, execution.stop_atr=3")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a config change; expected section.key=value, e.g. execution.stop_atr=3"
+        )
     return key.strip(), value.strip()
 
 
@@ -49,13 +51,11 @@ def _backtest(options: argparse.Namespace) -> int:
     with Progress(TextColumn("{task.description}"), BarColumn(), *columns, transient=True) as bar:
         task = bar.add_task("backtest", total=None)
 
-        def progress(done: int, of: int, what: str) -> None:
-            bar.update(task, completed=done, total=of or None, description=what)
+        def progress(done: int, total: int, step: str) -> None:
+            bar.update(task, completed=done, total=total or None, description=step)
 
-        with resumable(
-            "the same command goes on where it stopped, unless the data change before (--again begins again)"
-        ):
-            made = backtest.run(
+        with resumable("run the same command to resume; it starts over if the data have changed, or with --again"):
+            outcome = backtest.run(
                 settings,
                 options.start,
                 options.end,
@@ -64,12 +64,12 @@ def _backtest(options: argparse.Namespace) -> int:
                 again=options.again,
                 say=bar.console.print,
             )
-    backtests.show(hub.connect(), made.book)
-    if made.unchanged:
-        print("the same was asked before, of the same data: this is that answer (--again runs it again)")  # noqa: T201
-    report = f"alphapivot report --book {made.book} --html {made.book}.html  every figure and chart"
-    differs = f"alphapivot backtests {made.book} OTHER  how it differs from another one; `backtests` lists them"
-    then(options, *([report] if activity.marked(hub.connect(), made.book) else []), differs)
+    backtests.show(hub.connect(), outcome.book)
+    if outcome.unchanged:
+        print("stored result of an identical backtest on the same data (--again reruns it)")  # noqa: T201
+    report = f"alphapivot report --book {outcome.book} --html {outcome.book}.html  every figure and chart"
+    compare = f"alphapivot backtests {outcome.book} OTHER  compare with another backtest; `backtests` lists them"
+    then(options, *([report] if activity.marked(hub.connect(), outcome.book) else []), compare)
     return DONE
 
 
@@ -89,5 +89,5 @@ def _backtests(options: argparse.Namespace) -> int:
         case [book, other]:
             backtests.compare(database, book, other)
         case _:
-            raise ConfigError(f"one backtest is shown, two are compared; got {len(options.books)}")
+            raise ConfigError(f"expected no name (list), one (show) or two (compare); got {len(options.books)}")
     return DONE

@@ -1,4 +1,4 @@
-"""``alphapivot data``: what a person decides of doubtful data."""
+"""``alphapivot data``: an operator's decisions on quarantined data."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from alphapivot.cli.common import DONE, USAGE, Add, fail, instant, settings_of
 
 
 def add(command: Add) -> None:
-    sub = command("data", _data, "data that is too odd to be believed: show it, accept it, reject it")
+    sub = command("data", _data, "show, accept or reject implausible data")
     sub.add_argument("action", choices=("show", "accept", "reject"))
     sub.add_argument("symbol", metavar="SYMBOL", nargs="?")
-    sub.add_argument("--check", metavar="NAME", help="only what this check found, such as 'wrong scale'")
+    sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"))
     sub.add_argument("--at", type=instant, metavar="TS", help="only the bar that ends at this instant")
-    sub.add_argument("--row", type=int, metavar="N", help="which bar, where several came for one instant")
-    sub.add_argument("--why", metavar="TEXT", help="the reason, which is kept with your name")
-    sub.add_argument("--all", action="store_true", help="also what is decided, over, or only flagged")
+    sub.add_argument("--row", type=int, metavar="N", help="which bar, if several share one instant")
+    sub.add_argument("--why", metavar="TEXT", help="the reason; stored with your user name")
+    sub.add_argument("--all", action="store_true", help="include issues that are decided, resolved or only flagged")
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -27,19 +27,19 @@ def _data(options: argparse.Namespace) -> int:
     from alphapivot.reports.terminal import terminal, views
 
     settings = settings_of(options)
-    found = issues.show(hub.connect(), options.symbol, everything=options.all)
-    for name, wanted in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
-        found = found if wanted is None else found[found[name] == wanted]
+    rows = issues.show(hub.connect(), options.symbol, everything=options.all)
+    for column, value in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
+        rows = rows if value is None else rows[rows[column] == value]
     if options.action == "show":
-        terminal.show(views.issues(found), "What waits for a person" if not options.all else "What was found")
+        terminal.show(views.issues(rows), "All data issues" if options.all else "Data issues that need a decision")
         return DONE
-    if options.symbol is None or not options.why or found.empty:
+    if options.symbol is None or not options.why or rows.empty:
         return fail(
-            f"data {options.action} needs SYMBOL, --why, and something to decide: see `alphapivot data show`", USAGE
+            f"data {options.action} needs SYMBOL, --why and at least one open issue: see `alphapivot data show`", USAGE
         )
     from tasks import verdict
 
     decision = f"{options.action}ed"
-    bars = verdict.decide(settings, found, decision, by=getpass.getuser(), why=options.why, row=options.row)
-    print(f"{len(found)} issues of {options.symbol} {decision}; {bars} bars entered the hub")  # noqa: T201
+    bars = verdict.decide(settings, rows, decision, by=getpass.getuser(), why=options.why, row=options.row)
+    print(f"{len(rows)} issues of {options.symbol} {decision}; {bars} bars entered the hub")  # noqa: T201
     return DONE

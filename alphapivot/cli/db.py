@@ -1,4 +1,4 @@
-"""``alphapivot db``: the database's address, size, copies, migrations, and a shell on it."""
+"""``alphapivot db``: the database's address, size, backups, migrations and a psql shell."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 
 
 def add(command: Add) -> None:
-    sub = command("db", _db, "the database: its address, migrations, psql, stopping the embedded server")
+    sub = command("db", _db, "the database: address, size, backups, migrations, psql, stopping the embedded server")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    url = actions.add_parser("url", help="its address")
+    url = actions.add_parser("url", help="show its address")
     url.add_argument("--with-password", action="store_true", help="show the password too")
-    reader = actions.add_parser("reader", help="a role for dashboards that may read schema api alone")
-    shown = "give it a new password (or that of ALPHAPIVOT_READER_PASSWORD) and show it; else its password stays"
-    reader.add_argument("--with-password", action="store_true", help=shown)
+    reader = actions.add_parser("reader", help="create a read-only role for dashboards, limited to schema api")
+    renew = "set a new password (ALPHAPIVOT_READER_PASSWORD if set) and show it; default: keep the old one"
+    reader.add_argument("--with-password", action="store_true", help=renew)
     actions.add_parser("stats", help="rows, size, span and missing bars of each series")
-    actions.add_parser("maintain", help="delete what [retention] lets go, and vacuum")
-    for name, what in (("backup", "the whole database into FILE"), ("restore", "FILE into an empty database")):
-        copy = actions.add_parser(name, help=f"{what}; also between PostgreSQL's major versions")
+    actions.add_parser("maintain", help="delete what has passed [retention], and vacuum")
+    for name, text in (
+        ("backup", "write the whole database to FILE"),
+        ("restore", "restore FILE into an empty database"),
+    ):
+        copy = actions.add_parser(name, help=f"{text}; works across PostgreSQL major versions")
         copy.add_argument("file", metavar="FILE", type=output if name == "backup" else Path)
     actions.add_parser("migrate", help="bring its tables up to date")
-    shell = actions.add_parser("psql", help="a shell on it, or: psql -c 'SELECT ...'", prefix_chars="\0")
+    shell = actions.add_parser("psql", help="open a psql shell, or: psql -c 'SELECT ...'", prefix_chars="\0")
     shell.add_argument("arguments", nargs=argparse.REMAINDER)
     actions.add_parser("stop", help="stop the embedded server")
     for name, action in actions.choices.items():
-        if name != "psql":  # which passes all its words on
+        if name != "psql":  # which takes all its arguments itself
             options_of(action, again=True)
 
 
@@ -49,21 +52,21 @@ def _db(options: argparse.Namespace) -> int:
         return _copy(options)
     database = hub.connect()
     if options.action in ("stats", "maintain"):
-        return _keep(options, settings, database)
+        return _upkeep(options, settings, database)
     if options.action == "migrate":
-        print(f"{database!r} is up to date")  # noqa: T201 - to connect is to migrate
+        print(f"{database!r} is up to date")  # noqa: T201 - connect() migrates
     elif options.action == "url":
         print(database.url if options.with_password else ini.masked(database.url))  # noqa: T201
     elif options.action == "reader":
         print(reader.make(database, password=options.with_password))  # noqa: T201
         if not options.with_password:
-            print("its password is unchanged; --with-password gives it a new one", file=sys.stderr)  # noqa: T201
+            print("its password is unchanged; --with-password sets a new one", file=sys.stderr)  # noqa: T201
     else:
         return psql.psql(database.url, [a for a in options.arguments if a != "--"])
     return DONE
 
 
-def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int:
+def _upkeep(options: argparse.Namespace, settings: Settings, database: Hub) -> int:
     from rich.console import Console
 
     from alphapivot.hub.server import retention
@@ -74,16 +77,16 @@ def _keep(options: argparse.Namespace, settings: Settings, database: Hub) -> int
         terminal.show(views.series(stats.series(database, settings)), f"Series in {database!r}")
         return DONE
     with Console(stderr=True).status("maintenance ...") as status:
-        gone = retention.maintain(database, settings.retention, status.update)
-    for what, rows in gone.items():
-        print(f"{rows:,} {what} deleted")  # noqa: T201
-    if not gone:
-        print("[retention] names nothing: all is kept")  # noqa: T201
+        deleted = retention.maintain(database, settings.retention, status.update)
+    for kind, rows in deleted.items():
+        print(f"{rows:,} {kind} deleted")  # noqa: T201
+    if not deleted:
+        print("[retention] is empty: nothing was deleted")  # noqa: T201
     return DONE
 
 
 def _copy(options: argparse.Namespace) -> int:
-    """A restore goes into an empty database: it must come before anything connects to it and migrates it."""
+    """Backs up, or restores. A restore needs an empty database, so it runs before anything connects and migrates."""
     from alphapivot import hub
     from alphapivot.hub.server import backup
 

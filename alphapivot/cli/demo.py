@@ -1,4 +1,4 @@
-"""`alphapivot demo`: the whole system over a simulated market, offline; run again, it changes nothing."""
+"""``alphapivot demo``: the whole system over a simulated market, offline. Running it again changes nothing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CONFIG = home.CHECKOUT / "demo.ini"
 
 def run(*, fresh: bool, sessions: int) -> bool:
     """
-    Replays ``sessions`` trading days as scheduled runs would have gone, then makes the last one through Prefect.
+    Replays ``sessions`` trading days in the order of scheduled runs, then runs the last one through Prefect.
 
-    Returns whether the last run completed.
+    Returns True if the last run completed.
     """
-    server = local.join()  # it starts while the sessions are replayed
+    server = local.join()  # starts while the sessions are replayed
     try:
         console = Console()
         settings = process.configure(CONFIG)
@@ -66,16 +66,14 @@ def run(*, fresh: bool, sessions: int) -> bool:
 
 def closes(settings: Settings, count: int) -> list[datetime]:
     """
-    The last ``count`` instants at which a day of the simulated market was complete: the last close among all its
-    exchanges.
+    The last ``count`` instants at which a day of the simulated market was complete: the last close of its exchanges.
 
-    Days are those of the calendar that most instruments follow.
+    Days follow the calendar that most instruments use.
     """
     feed = settings.feeds[settings.runtime.feed]
     if not isinstance(feed, SimulatedFeed) or feed.end is None:
         raise ConfigError(
-            f"{CONFIG.name}: [runtime] feed should name a simulated feed with an end, "
-            "so that the demo's market stands still"
+            f"{CONFIG.name}: [runtime] feed must name a simulated feed with an end, so that its bars never change"
         )
     names = [i.hours for i in settings.instruments.values()]
     end = datetime.fromisoformat(feed.end).replace(tzinfo=UTC) + timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Commands for Prefect's side: the server with its UI, the deployments, workers."""
+"""Commands for Prefect: the server with its UI, the deployments, workers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def add(command: Add) -> None:
-    sub = command("ui", _ui, "the Prefect server with the deployments and a worker, until Ctrl-C")
-    risk = "let any program or user of this machine use the server without logging in, and so execute code as you"
+    sub = command("ui", _ui, "run the Prefect server with the deployments and a worker, until Ctrl-C")
+    risk = "disable login: any user or program on this machine can use the server, and so run code as you"
     sub.add_argument("--no-auth", action="store_true", help=risk)
-    sub.add_argument("--link", action="store_true", help="only print another link that logs a browser in")
-    answer = "start the schedules, or do not; default: [runtime] schedules"
-    sub.add_argument("--schedules", action=argparse.BooleanOptionalAction, help=answer)
-    again = "deployments, work pool, limits and automations onto the Prefect server; again changes nothing"
-    command("deploy", _deploy, again)
-    sub = command("worker", _worker, "one more worker for the server that PREFECT_API_URL names, until Ctrl-C")
-    sub.add_argument("--parent", type=int, metavar="PID", help="end when this process is no more the parent")
+    sub.add_argument("--link", action="store_true", help="only print a new login link for a browser")
+    schedules = "start the schedules, or do not; default: [runtime] schedules"
+    sub.add_argument("--schedules", action=argparse.BooleanOptionalAction, help=schedules)
+    deploy = "register deployments, work pool, limits and automations with the Prefect server; idempotent"
+    command("deploy", _deploy, deploy)
+    sub = command("worker", _worker, "run another worker for the server at PREFECT_API_URL, until Ctrl-C")
+    sub.add_argument("--parent", type=int, metavar="PID", help="stop when this process is no longer the parent")
 
 
 def _ui(options: argparse.Namespace) -> int:
@@ -45,21 +45,21 @@ def _ui(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     if options.feed:
         raise ConfigError(
-            "--feed is not taken here: the server's runs take the feeds of their config file. Another [runtime] feed"
-            " needs a file of its own: --config FILE"
+            "--feed does not apply here: the server's runs use the feeds of their config file. For another [runtime]"
+            " feed, use another config file: --config FILE"
         )
     return settings_of(options)
 
 
 def _scheduled(settings: Settings) -> bool:
-    """[runtime] schedules; `ask` asks at a terminal and means no elsewhere."""
+    """True if [runtime] schedules is `yes`, or `ask` and the operator confirms; without a terminal, `ask` means no."""
     from alphapivot import home
 
     if settings.runtime.schedules != "ask":
         return settings.runtime.schedules == "yes"
     execution = settings.execution
     question = (
-        f"{home.config()} says [runtime] schedules = ask. Its schedules would bring in the bars of"
+        f"{home.config()} has [runtime] schedules = ask. The schedules would ingest the bars of"
         f" {len(settings.instruments)} instruments from feed {settings.runtime.feed} and trade book {execution.book} at"
         f" broker {execution.broker}. Start them? [y/N] "
     )

@@ -73,9 +73,9 @@ def test_a_file_that_is_missing_is_named_and_the_check_fails(checked, tmp_path, 
     checked({"symbol": "A", "files": "glod.csv"})
     assert cli.main(["check"]) == 2
     told = " ".join(capsys.readouterr().out.split())
-    assert "cannot be read: A spot 1d: there is no file glod.csv" in told
+    assert "cannot read: A spot 1d: there is no file glod.csv" in told
     assert "did you mean gold.csv?" in told
-    assert "is not complete" in told
+    assert "is incomplete" in told
 
 
 def test_what_one_lot_risks_and_is_worth_is_held_against_the_equity_in_numbers(checked, tmp_path):

@@ -110,7 +110,7 @@ def test_the_command_writes_a_page_that_needs_no_network(market, tmp_path, capsy
 def test_a_page_that_cannot_be_written_is_told(market, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["explain", "SP500", "--html", str(tmp_path / "nowhere" / "score.html")])
-    assert "score.html cannot be written: there is no folder" in capsys.readouterr().err
+    assert "score.html cannot be written: no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.browser

@@ -146,13 +146,13 @@ def test_a_search_goes_on_with_the_same_data_and_begins_again_with_others(market
 @pytest.mark.parametrize(
     ("work", "command", "told"),
     [
-        ("tasks.local.backtest.run", ["backtest"], "interrupted: the same command goes on where it stopped"),
+        ("tasks.local.backtest.run", ["backtest"], "interrupted: run the same command to resume; it starts over if"),
         (
             "alphapivot.research.tune.search.run",
             ["tune", "--set", "execution.stop_atr=1,2"],
-            "goes on after the trials",
+            "run the same command to resume after the finished trials",
         ),
-        ("tasks.local.backfill.run", ["ingest"], "with --to 2025-02-14, goes on with what is missing"),
+        ("tasks.local.backfill.run", ["ingest"], "run the same command with --to 2025-02-14 to fetch the missing bars"),
     ],
 )
 def test_ctrl_c_says_how_to_go_on(market, monkeypatch, capsys, work, command, told):
