@@ -1,6 +1,6 @@
 """
-The flow `alert`: one pass over what a person should be told of. An automation starts it whenever a run has failed or
-crashed, so that a run which died without a word is told of as well.
+The flow `alert`: sends the alerts that are due. An automation starts it whenever a run fails or crashes, so that a run
+which was killed is reported too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @flow(name="alert", log_prints=False)
 def alert() -> int:
     """
-    Sends what nobody has been told yet to ALPHAPIVOT_ALERT_URLS; returns how many alerts were received.
+    Sends all new alerts to ALPHAPIVOT_ALERT_URLS; returns how many were delivered.
 
-    Limits and calendars are those that the newest run was made with, whatever the file says by now.
+    Limits and calendars are those of the newest run, even if the config file has changed since.
     """
     settings, as_of = process.configure(), None
     database = hub.connect()
@@ -36,18 +36,18 @@ def alert() -> int:
 
 
 def automation(deployment_id: UUID) -> AutomationCore:
-    """Starts this config's deployment `alert` when a run of its pool, of any other flow, ends Failed or Crashed."""
+    """Starts this config's deployment `alert` when a run of any other flow of its pool ends Failed or Crashed."""
     from prefect.events import AutomationCore, EventTrigger, Posture, RunDeployment  # noqa: PLC0415
     from prefect.events.schemas.events import ResourceSpecification  # noqa: PLC0415
 
     return AutomationCore(
         name=f"alphapivot: a run failed or crashed{naming.suffix()}",
-        description="starts the deployment alert, which tells whom ALPHAPIVOT_ALERT_URLS names",
+        description="starts the deployment alert, which notifies ALPHAPIVOT_ALERT_URLS",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             match_related=[
-                # its own failure must not start it again
+                # a failed alert run must not start another one
                 ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{alert.name}"}),
                 ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": naming.pool()}),
             ],

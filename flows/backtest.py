@@ -1,4 +1,4 @@
-"""The flow `backtest`: what the config would have done in a stretch of history; the command's work, from the UI."""
+"""The flow `backtest`: runs the config over past bars, as `alphapivot backtest` does."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def backtest(
     again: bool = False,
 ) -> State[Any]:
     """
-    What would it have done in (since, until]? Retry, or the same once more, goes on where it was killed.
+    Backtests the config over (since, until]. Retry, or another run with the same parameters, resumes where it stopped.
 
     Args:
         since: the instant (with a time zone) after which it trades
         until: the last instant (with a time zone)
-        book: what it is called, bt- is put before it; its run's id when empty
-        changes: other values for this backtest alone, such as {"execution.stop_atr": "3"}
-        feed: a [feed.*] section for all instruments; config.ini's own when empty
-        again: make it anew, although it was made before of the same data
+        book: name of the backtest (stored as bt-NAME); default: the run id
+        changes: config overrides for this backtest, such as {"execution.stop_atr": "3"}
+        feed: a [feed.*] section for all instruments; default: as in config.ini
+        again: rerun even if an identical backtest is stored
     """
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
     settings = process.configure(feed=feed, changes=changes)
-    made = steps.run(settings, since, until, progress=reports.progress("backtest"), book=book, again=again)
-    (row,) = [b for b in backtests.listed(hub.connect()) if b["book"] == made.book]
+    outcome = steps.run(settings, since, until, progress=reports.progress("backtest"), book=book, again=again)
+    (row,) = [b for b in backtests.listed(hub.connect()) if b["book"] == outcome.book]
     return Completed(
-        name="Unchanged" if made.unchanged else None,
-        message=f"{made.book}: {row['trades']} trades, net return {row['net_return']:.2%}, "
+        name="Unchanged" if outcome.unchanged else None,
+        message=f"{outcome.book}: {row['trades']} trades, net return {row['net_return']:.2%}, "
         f"max drawdown {row['max_drawdown']:.2%}, digest {row['digest'][:12]}",
     )

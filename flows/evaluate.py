@@ -1,4 +1,4 @@
-"""The flow `evaluate`: did scores foretell anything? What `alphapivot evaluate` does, from the UI."""
+"""The flow `evaluate`: measures how well scores forecast returns, as `alphapivot evaluate` does."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks import evaluate as steps
 @flow(name="evaluate", flow_run_name="evaluate {horizons}")
 def evaluate(horizons: list[Annotated[int, Field(ge=1)]] | None = None, feed: str | None = None) -> State[Any]:
     """
-    Measures what stands in the hub against what prices did next; the artifact has the tables and a picture.
+    Measures the stored scores against later returns; the artifact has the tables and a picture.
 
     Args:
-        horizons: bars ahead; 1, 5 and 20 when empty
+        horizons: bars ahead; default: 1, 5 and 20
         feed: a [feed.*] section for all instruments, which decides the database of a simulated market
     """
     number = steps.evaluate(process.configure(feed=feed), sorted({*(horizons or (1, 5, 20))}))
-    return Completed(message=f"evaluation {number}, kept in research.evaluation_score")
+    return Completed(message=f"evaluation {number}, stored in research.evaluation_score")

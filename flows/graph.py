@@ -1,6 +1,6 @@
 """
-The pieces of the graph: ingest -> signals -> trade, as tasks of whichever ONE flow run calls them (a subflow would
-run all again on Retry).
+The steps of the graph ingest -> signals -> trade, as tasks of the one flow run that calls them: a Retry of a subflow
+would repeat all of its tasks.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ States = dict[str, State[Any]]
 Submit = Callable[..., PrefectFuture[Any]]
 
 log = logging.getLogger("alphapivot.graph")
-LOST = "it did not come back: is the Dask cluster there?"
-WAIT_SECONDS = 600  # for another run to finish with what only one may do at a time
+LOST = "the task was lost; check the Dask cluster"
+WAIT_SECONDS = 600  # for another run to release a limit of one
 
 
 def run_name() -> str:
-    """What and when, such as ``pipeline 2026-11-20 21:30Z``."""
+    """Flow and instant, such as ``pipeline 2026-11-20 21:30Z``."""
     as_of = runtime.flow_run.parameters.get("as_of") or runtime.flow_run.scheduled_start_time
     at = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
     return f"{runtime.flow_run.flow_name} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
@@ -49,8 +49,9 @@ def run_name() -> str:
 
 def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = True) -> RunRef | State[Any]:
     """
-    The run of this flow run, named by its id and decided for its scheduled start, both the same on Retry; or, at the
-    first attempt, the state Skipped and why. ``wait``: for bars that are about to be published.
+    Our run for this flow run, keyed by the flow run's id and decided for its scheduled start; both survive a Retry. At
+    the first attempt it may be the state Skipped with the reason instead. ``wait``: for bars that are about to be
+    published.
     """
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
@@ -59,12 +60,12 @@ def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = T
         registry.check(settings)
     reports.label(settings)
     runs.close_lost(hub.connect())
-    own = runtime.flow_run.scheduled_start_time
-    at = as_of or schedule.newest_due(own)
+    scheduled = runtime.flow_run.scheduled_start_time
+    at = as_of or schedule.newest_due(scheduled)
     run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)
     if not schedule.first_attempt():
         return run
-    if at != own and as_of is None:
+    if at != scheduled and as_of is None:
         _rename(f"{kind} {at.astimezone(UTC):%Y-%m-%d %H:%M}Z")
     reason = schedule.overtaken(hub.connect(), run, kind) if as_of is None else ""
     if not reason and kind in ("pipeline", "ingest"):
@@ -73,9 +74,9 @@ def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = T
 
 
 def skipped(run: RunRef, reason: str) -> State[Any]:
-    """There is nothing to do for this run, and this is why."""
+    """Ends a run that has nothing to do; returns the state Skipped with ``reason``."""
     ops.finish_run(hub.connect(), run.run_id, "skipped", reason)
-    reports.tell(run)  # bars that do not come are what a person should know of
+    reports.tell(run)  # missing bars are worth an alert
     return Completed(name="Skipped", message=reason)
 
 
@@ -85,15 +86,15 @@ def _rename(name: str) -> None:
 
 def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
     """
-    One task per feed and shard; the others go on when one fails. ``wait``: asks again, as long as [runtime] patience
-    lasts, while an exchange has given none of the bars that are due.
+    One task per feed and shard; one failure does not stop the others. ``wait``: polls the feeds, for up to [runtime]
+    patience, while an exchange has delivered none of its due bars.
 
-    The second value says why there is nothing to decide: not one exchange has given any.
+    Returns the tasks, and the reason to skip the run if no exchange has delivered any; else an empty string.
     """
     settings, database = open_run(run)
     patience = timedelta(minutes=settings.runtime.patience)
     until, done = datetime.now(UTC) + patience, []
-    due, heard = f"for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
+    due, reported = f"for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
     while True:
         futures = _wait(
             {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in ingest.batches(run)}
@@ -106,21 +107,21 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
             return futures, ""
         names = ", ".join(missing)
         if not wait:
-            waiting.say(f"no bars of {names} {due}: not waiting, earlier bars are used")
+            waiting.say(f"no bars of {names} {due}: not waiting, using earlier bars")
             return futures, ""
         if datetime.now(UTC) >= until:
             minutes = patience / timedelta(minutes=1)
-            none = f"no bars are there for {run.as_of:%Y-%m-%d %H:%M} UTC after {minutes:g} minutes of waiting"
+            none = f"no bars for {run.as_of:%Y-%m-%d %H:%M} UTC after {minutes:g} minutes of waiting"
             return futures, none if len(missing) == exchanges else ""
-        if names != heard:
-            every = f"asking again every {schedule.LOOK_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
-            waiting.say(f"no bars of {names} {due}: {every}; {schedule.NOT_TO}")
-            heard = names
-        time.sleep(min(schedule.LOOK_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
+        if names != reported:
+            every = f"polling every {schedule.POLL_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"
+            waiting.say(f"no bars of {names} {due}: {every}; {schedule.NO_WAIT}")
+            reported = names
+        time.sleep(min(schedule.POLL_SECONDS, max((until - datetime.now(UTC)).total_seconds(), 0.1)))
 
 
 def signals(run: RunRef, ingested: Futures) -> tuple[RunRef, Futures]:
-    """All pillars over all shards in parallel, then the composite of those that came through."""
+    """All pillars over all shards in parallel, then the composite of those that completed."""
     with alone(deploy.SCORING_LIMIT):
         freeze = ingest.freeze.submit(run, after=_done(ingested.values()))
         run = ingest.frozen(run, freeze.result())
@@ -138,7 +139,7 @@ def signals(run: RunRef, ingested: Futures) -> tuple[RunRef, Futures]:
 
 
 def rerun(run: RunRef, pillar: str, symbols: list[str]) -> Futures:
-    """One pillar scored anew, then the composite."""
+    """Scores one pillar again, then the composite."""
     again.check(open_run(run)[0], pillar, symbols)
     with alone(deploy.SCORING_LIMIT):
         freeze = ingest.freeze.submit(run)
@@ -151,21 +152,21 @@ def rerun(run: RunRef, pillar: str, symbols: list[str]) -> Futures:
 @contextmanager
 def submitting(settings: Settings) -> Iterator[Submit]:
     """
-    How a task of pillar x shard is submitted: to this flow's threads, or to the Dask cluster of [runtime]. A task opens
-    its run from the hub, so that only names and receipts travel.
+    Yields the function that submits a task of pillar x shard: to this flow's threads, or to the Dask cluster of
+    [runtime]. A task opens its run from the hub, so that only names and receipts are sent.
     """
     if settings.runtime.task_runner == "threads":
         yield lambda task, *args, **kwargs: task.submit(*args, **kwargs)
         return
-    import dask  # noqa: PLC0415 - an extra, as the next one
+    import dask  # noqa: PLC0415 - both are an optional extra
     from prefect_dask import DaskTaskRunner  # noqa: PLC0415
 
-    patient = {f"distributed.comm.timeouts.{what}": "5m" for what in ("connect", "tcp")}  # a busy scheduler is not lost
-    with dask.config.set(patient), DaskTaskRunner(address=settings.runtime.dask_address) as runner:
+    timeouts = {f"distributed.comm.timeouts.{name}": "5m" for name in ("connect", "tcp")}  # the scheduler may be busy
+    with dask.config.set(timeouts), DaskTaskRunner(address=settings.runtime.dask_address) as runner:
 
         def submit(task: Task[..., Any], *args: Any, after: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-            given = get_call_parameters(task.fn, args, {"after": [future.result() for future in after]})
-            return runner.submit(task, given, dependencies={"after": collect_task_run_inputs_sync(after)})
+            parameters = get_call_parameters(task.fn, args, {"after": [future.result() for future in after]})
+            return runner.submit(task, parameters, dependencies={"after": collect_task_run_inputs_sync(after)})
 
         yield submit
 
@@ -173,36 +174,35 @@ def submitting(settings: Settings) -> Iterator[Submit]:
 @contextmanager
 def alone(limit: str) -> Iterator[None]:
     """
-    Under a limit of one for all deployments. Waits for whoever has it; one that was killed gives it up after a minute.
+    Holds a limit of one across all deployments. Waits for the current holder; the lease of a killed one ends after a
+    minute.
     """
 
-    def taken() -> AbstractContextManager[None]:
-        place = concurrency(
+    def acquire() -> AbstractContextManager[None]:
+        slot = concurrency(
             limit,
-            strict=True,  # without it a limit that is not there limits nothing
+            strict=True,  # otherwise a limit that does not exist limits nothing
             timeout_seconds=WAIT_SECONDS,
             lease_duration=60,
-            raise_on_lease_renewal_failure=False,  # the database's own locks are the guard; this one keeps order
+            raise_on_lease_renewal_failure=False,  # the database's locks are the guard; this limit only queues runs
         )
-        place.__enter__()
-        return place
+        slot.__enter__()
+        return slot
 
     until = f"for up to {WAIT_SECONDS / 60:g} minutes"
-    with waiting.told(
-        f"another run holds {limit!r}, which one run at a time may have: waiting {until}; Ctrl-C gives up"
-    ):
-        place = server.patiently(taken)
+    with waiting.told(f"another run holds the limit {limit!r} (one run at a time): waiting {until}; Ctrl-C gives up"):
+        slot = server.patiently(acquire)
     try:
         yield
     finally:
         try:
-            place.__exit__(None, None, None)
-        except httpx.HTTPError as error:  # what is done is done
-            log.warning("limit %s was not given back (%s): it is free again in a minute", limit, error)
+            slot.__exit__(None, None, None)
+        except httpx.HTTPError as error:  # the work is done: not worth a failure
+            log.warning("limit %s was not released (%s): its lease ends within a minute", limit, error)
 
 
 def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | None) -> States:
-    """Reconcile, decide, send, protect: one step, in the flow's own process; then what a person wants to see of it."""
+    """Reconcile, decide, send, protect: one step in the flow's own process; then the artifacts."""
     after = _done([composed] if composed else [])
     with alone(deploy.BROKER_LIMIT):
         traded = execution.trade(run, simulated=as_of is not None, after=after, return_state=True)
@@ -210,15 +210,15 @@ def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | 
 
 
 def managing(run: RunRef, as_of: datetime | None) -> States:
-    """Reconcile, protect, trail: one step, in the flow's own process; then what is open now."""
+    """Reconcile, protect, trail: one step in the flow's own process; then the artifact of open trades."""
     with alone(deploy.BROKER_LIMIT):
         managed = execution.manage(run, simulated=as_of is not None, return_state=True)
     return {"manage": managed} | published(run, ("open-trades",))
 
 
-def published(run: RunRef, what: tuple[str, ...] | None = None) -> States:
-    """The artifacts of a run: those named of ``tasks.reports.ARTIFACTS``, or all."""
-    return {"report": reports.publish(run, what, return_state=True)}
+def published(run: RunRef, artifacts: tuple[str, ...] | None = None) -> States:
+    """Publishes artifacts of a run: these names of ``tasks.reports.ARTIFACTS``, or all."""
+    return {"report": reports.publish(run, artifacts, return_state=True)}
 
 
 def states(futures: Futures) -> States:
@@ -226,23 +226,23 @@ def states(futures: Futures) -> States:
 
 
 def verdict(run: RunRef, steps: States) -> State[Any]:
-    """Failed when any step failed, with what to do: so the run tells the truth though the others went on."""
-    bad = [name for name, state in steps.items() if not state.is_completed()]
-    if bad:
+    """The final state of a run: Failed, with causes and the next step, if any of its steps failed; else Completed."""
+    failed = [name for name, state in steps.items() if not state.is_completed()]
+    if failed:
         causes = "; ".join(
             f"{name} ({(steps[name].message or LOST).removeprefix('Task run encountered an exception ')})"
-            for name in bad
+            for name in failed
         )
-        message = f"failed: {causes}. Everything else is done and kept: mend the cause and press Retry"
+        message = f"failed: {causes}. Everything else is done and kept: fix the cause and press Retry"
     else:
         message = f"{len(steps)} steps done, {sum(s.name == 'Unchanged' for s in steps.values())} of them unchanged"
-    ops.finish_run(hub.connect(), run.run_id, "failed" if bad else "completed", message)
+    ops.finish_run(hub.connect(), run.run_id, "failed" if failed else "completed", message)
     reports.tell(run)
-    return Failed(message=message) if bad else Completed(message=message)
+    return Failed(message=message) if failed else Completed(message=message)
 
 
 def _done(futures: Iterable[PrefectFuture[Any]]) -> list[PrefectFuture[Any]]:
-    """Those that completed: a failed one handed on would stop all that come after it."""
+    """Those that completed: Prefect does not start a task that waits for a failed one."""
     return [f for f in futures if f.state.is_completed()]
 
 

@@ -1,4 +1,4 @@
-"""The flow `ingest`: bars in, and nothing else."""
+"""The flow `ingest`: fetches and stores bars, nothing else."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from flows import graph
 @flow(name="ingest", flow_run_name=graph.run_name)
 def ingest(as_of: datetime | None = None, feed: str | None = None, wait: bool = True) -> State[Any]:
     """
-    Fetches what is new from the configured feeds.
+    Fetches new bars from the configured feeds.
 
     Args:
-        as_of: bars complete up to this instant (with a time zone); the scheduled start when empty
-        feed: a [feed.*] section for all instruments; config.ini's own when empty
-        wait: for bars that are due, as long as [runtime] patience says; a past as_of waits for none
+        as_of: bars complete up to this instant (with a time zone); default: the scheduled start
+        feed: a [feed.*] section for all instruments; default: as in config.ini
+        wait: wait for bars that are due, up to [runtime] patience; never with as_of
     """
     run = graph.begin("ingest", as_of, feed, wait=wait)
     if isinstance(run, State):
         return run
-    ingested, nothing = graph.ingestion(run, wait=wait and as_of is None)
-    if nothing:
-        return graph.skipped(run, nothing)
+    ingested, reason = graph.ingestion(run, wait=wait and as_of is None)
+    if reason:
+        return graph.skipped(run, reason)
     return graph.verdict(run, graph.states(ingested) | graph.published(run, ("data",)))

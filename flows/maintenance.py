@@ -1,4 +1,4 @@
-"""The flow `maintenance`: what `alphapivot db maintain` does, from a schedule, with a record of what went."""
+"""The flow `maintenance`: `alphapivot db maintain` on a schedule, with an artifact of the rows deleted."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tasks import reports
 @flow(name="maintenance")
 def maintenance(feed: str | None = None) -> State[Any]:
     """
-    Deletes what [retention] lets go, and vacuums. What an order leads back to stays, and so do all runs.
+    Deletes what has passed [retention], and vacuums. Rows that an order can be traced back to stay, and so do all runs.
 
     Args:
-        feed: a [feed.*] section, which decides the database of a simulated market
+        feed: a [feed.*] section, which selects the database of a simulated market
     """
     settings = process.configure(feed=feed)
     step, done = reports.progress("maintenance"), 0
 
-    def progress(what: str) -> None:
+    def progress(kind: str) -> None:
         nonlocal done
         done += 1
-        step(done, done + 1, what)  # how much there is to do only the end tells
+        step(done, done + 1, kind)  # the total is unknown until the end
 
-    gone = retention.maintain(hub.connect(), settings.retention, progress)
+    deleted = retention.maintain(hub.connect(), settings.retention, progress)
     step(done, done, "done")
-    reports.maintained(gone)
-    rows = sum(gone.values())
-    return Completed(message=f"{rows:,} rows deleted" if gone else "[retention] names nothing: all is kept; vacuumed")
+    reports.maintained(deleted)
+    rows = sum(deleted.values())
+    return Completed(message=f"{rows:,} rows deleted" if deleted else "[retention] is empty: vacuumed, nothing deleted")

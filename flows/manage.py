@@ -1,4 +1,4 @@
-"""The flow `manage`: what is open is looked after between decisions. Quiet and cheap where there is nothing to do."""
+"""The flow `manage`: looks after open trades between decisions. Cheap when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from flows import graph
 @flow(name="manage", flow_run_name=graph.run_name)
 def manage(as_of: datetime | None = None, feed: str | None = None) -> State[Any]:
     """
-    Reconciles the book with its broker, sends what waited for the open, protects and trails what is open. Decides
-    nothing.
+    Reconciles the book with its broker, sends orders held for the open, protects and trails open trades. Makes no new
+    decisions.
 
     Args:
-        as_of: look after it as at this instant (with a time zone); the scheduled start when empty
-        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        as_of: manage as of this instant (with a time zone); default: the scheduled start
+        feed: a [feed.*] section for all instruments; default: as in config.ini
     """
     settings = process.configure(feed=feed)
-    why = watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
-    if why:
-        return Completed(name="Skipped", message=why)
+    reason = watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
+    if reason:
+        return Completed(name="Skipped", message=reason)
     run = graph.begin("manage", as_of, feed)
     if isinstance(run, State):
         return run

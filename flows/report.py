@@ -1,4 +1,4 @@
-"""The flow `report`: what a person wants to see, from what is in the hub."""
+"""The flow `report`: artifacts of stored scores, decisions, trades and performance."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def report(
     against: str | None = None,
 ) -> State[Any]:
     """
-    Publishes scores, decisions, trades and how the book did as artifacts, and decides nothing.
+    Publishes scores, decisions, trades and the book's performance as artifacts. Makes no decisions.
 
     Args:
-        as_of: scores and decisions as they stood at this instant (with a time zone); the scheduled start when empty
-        feed: a [feed.*] section for all instruments, which decides the database of a simulated market
-        book: whose performance; that of [execution] when empty
-        against: another book, such as a backtest's: slippage and missed trades
+        as_of: scores and decisions as of this instant (with a time zone); default: the scheduled start
+        feed: a [feed.*] section for all instruments, which selects the database of a simulated market
+        book: the book to report on; default: [execution] book
+        against: compare with another book, such as a backtest's: slippage and missed trades
     """
     run = graph.begin("report", as_of, feed)
     if isinstance(run, State):

@@ -1,8 +1,8 @@
 """
-For which instant a run decides, and whether it may: late runs become one, and bars that are due are waited for.
+The instant for which a run decides, and whether it may: late runs collapse into one, and runs wait for due bars.
 
-After an outage all late runs of a deployment start together. Its limit lets one of them through and cancels the others,
-the newest among them; so the one that got through decides for the newest instant that is due, and not for its own.
+After an outage all late runs of a deployment start together. Its limit admits one of them and cancels the others, even
+the newest; so the admitted run decides for the newest instant that is due, not for its own.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from alphapivot.hub.tables import ops, series
 from alphapivot.runs import RunRef
 from tasks import server
 
-LOOK_SECONDS = 60.0
-NOT_TO = "--no-wait goes on at once"
+POLL_SECONDS = 60.0
+NO_WAIT = "--no-wait skips the wait"
 
 
 def first_attempt() -> bool:
-    """A Retry never steps aside: somebody wants this very run."""
+    """False on a Retry, which is never skipped: someone asked for this very run."""
     return int(runtime.flow_run.run_count) <= 1
 
 
-def newest_due(own: datetime) -> datetime:
+def newest_due(scheduled: datetime) -> datetime:
     """The newest instant at or before now for which this deployment has a run with the same parameters."""
     deployment = runtime.deployment.id
     if deployment is None or not first_attempt():
-        return own
+        return scheduled
     due = FlowRunFilter.model_validate(
         {
             "deployment_id": {"any_": [deployment]},
-            "expected_start_time": {"after_": own, "before_": datetime.now(UTC)},
+            "expected_start_time": {"after_": scheduled, "before_": datetime.now(UTC)},
         }
     )
     mine = server.ask(lambda client: client.read_flow_run(runtime.flow_run.id))
-    found = server.ask(
+    flow_runs = server.ask(
         lambda client: client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
     )
-    return max([own, *(r.expected_start_time for r in found if r.parameters == mine.parameters)])
+    return max([scheduled, *(r.expected_start_time for r in flow_runs if r.parameters == mine.parameters)])
 
 
 def overtaken(database: Hub, run: RunRef, kind: str) -> str:
-    """Why this run has nothing to decide: another one did, for its instant or a later one. Empty when none did."""
+    """The reason to skip this run: another one has decided for its instant or a later one. Empty if none has."""
     other = ops.newest_run(database, kind, run.scope, but=run.run_id)
     if other is None or other.as_of < run.as_of:
         return ""
@@ -61,19 +61,19 @@ def overtaken(database: Hub, run: RunRef, kind: str) -> str:
 
 def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
     """
-    Waits until the newest bars due at ``as_of`` are complete and published; says why not when that takes longer than
-    [runtime] patience. Without ``wait`` it goes on with the bars before them, and says so.
+    Waits until the newest bars due at ``as_of`` are published; returns the reason to skip the run if that takes longer
+    than [runtime] patience, else an empty string. Without ``wait`` the run uses earlier bars, and logs it.
     """
     ready = {s: _published(settings, i, as_of) for s, i in settings.instruments.items()}
     last = max(ready, key=lambda symbol: ready[symbol])
     left = (ready[last] - datetime.now(UTC)).total_seconds()
     published = f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M:%S} UTC"
     if left > 0 and not wait:
-        waiting.say(f"{published}: not waiting, earlier bars are used")
+        waiting.say(f"{published}: not waiting, using earlier bars")
     elif left > 60 * settings.runtime.patience:
         return f"{published}, in {left / 60:.0f} minutes, and [runtime] patience is {settings.runtime.patience:g}"
     elif left > 0:
-        waiting.say(f"{published}: waiting {left:.0f} s ({NOT_TO})")
+        waiting.say(f"{published}: waiting {left:.0f} s ({NO_WAIT})")
         time.sleep(left)
     return ""
 
@@ -87,8 +87,8 @@ def _published(settings: Settings, instrument: Instrument, as_of: datetime) -> d
 
 def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str], int]:
     """
-    The exchanges (by feed and hours) of which not one instrument has the bar that is due, named by their first
-    instrument; and the number of all exchanges. A single dead series holds nothing up.
+    The exchanges (by feed and hours) where no instrument has the bar that is due, named by their first instrument; and
+    the number of all exchanges. A single dead series delays nothing.
     """
     base = settings.timeframes.base
     marks = series.marks(database, sorted(settings.instruments))
@@ -104,5 +104,5 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
         newest = mark.newest if mark else None
         return newest is not None and newest >= bar_ends.due(instrument.hours, interval, as_of)
 
-    missing = [of[0].symbol for of in exchanges.values() if not any(arrived(i) for i in of)]
+    missing = [members[0].symbol for members in exchanges.values() if not any(arrived(i) for i in members)]
     return missing, len(exchanges)

@@ -1,4 +1,4 @@
-"""The flow `signals`: pillars and composite over the bars that are there."""
+"""The flow `signals`: scores the stored bars, pillars then composite."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flows import graph
 @flow(name="signals", flow_run_name=graph.run_name)
 def signals(as_of: datetime | None = None, feed: str | None = None) -> State[Any]:
     """
-    Scores all pillars in parallel and blends them, over the bars that are in the hub.
+    Scores all pillars over the stored bars in parallel, and blends them.
 
     Args:
-        as_of: decide for this instant (with a time zone); the scheduled start when empty
-        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        as_of: decide for this instant (with a time zone); default: the scheduled start
+        feed: a [feed.*] section for all instruments; default: as in config.ini
     """
     run = graph.begin("signals", as_of, feed)
     if isinstance(run, State):

@@ -1,4 +1,4 @@
-"""The flow `trade`: act on the composite scores that are there."""
+"""The flow `trade`: acts on the stored composite scores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flows import graph
 @flow(name="trade", flow_run_name=graph.run_name)
 def trade(as_of: datetime | None = None, feed: str | None = None) -> State[Any]:
     """
-    Reconciles the book with its broker, decides, and protects what is open.
+    Reconciles the book with its broker, decides, and protects open trades.
 
     Args:
-        as_of: decide for this instant (with a time zone); the scheduled start when empty
-        feed: a [feed.*] section for all instruments; config.ini's own when empty
+        as_of: decide for this instant (with a time zone); default: the scheduled start
+        feed: a [feed.*] section for all instruments; default: as in config.ini
     """
     run = graph.begin("trade", as_of, feed)
     if isinstance(run, State):

@@ -1,9 +1,9 @@
 """
-The Prefect server as we serve it: ``python -m flows.server.app --host 127.0.0.1 --port 4200``.
+The Prefect server with our access checks: ``python -m flows.server.app --host 127.0.0.1 --port 4200``.
 
-Prefect's own answers any Host and any web page. Ours refuses a request that names another host (DNS rebinding) or that
-a page of another origin sends, forms and WebSockets included; it forbids other pages to frame it; and it exchanges the
-code of a login link for the auth string.
+Prefect's own server accepts any Host header and any web page. Ours rejects requests with a foreign Host (DNS rebinding)
+or Origin, including forms and WebSockets; it forbids framing; and it exchanges the code of a login link for the auth
+string.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from flows.server import auth
 LOOPBACK = ("127.0.0.1", "localhost")
 
 _SCRIPT = """
-const code = location.hash.slice(1), say = text => document.body.textContent = text;
+const code = location.hash.slice(1), show = text => document.body.textContent = text;
 history.replaceState(null, '', location.pathname);
-fetch(location.pathname, {method: 'POST', body: code}).then(async answer => {
-  if (!answer.ok) return say(await answer.text());
-  localStorage.setItem('prefect-password', btoa(await answer.text()));
+fetch(location.pathname, {method: 'POST', body: code}).then(async reply => {
+  if (!reply.ok) return show(await reply.text());
+  localStorage.setItem('prefect-password', btoa(await reply.text()));
   location.replace('/');
-}).catch(error => say('The Prefect server does not answer: ' + error));
+}).catch(error => show('The Prefect server does not answer: ' + error));
 """
 _PAGE = (
     f"<!doctype html><meta charset=utf-8><title>AlphaPivot: login</title><body>Logging in ...<script>{_SCRIPT}</script>"
 )
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-_REFUSED = "This link was used or has expired. A new one: alphapivot ui --link\n"
-_CUT = "This link was cut: all that follows # belongs to it. A new one: alphapivot ui --link\n"
+_USED = "This link was used or has expired. A new one: alphapivot ui --link\n"
+_INCOMPLETE = "This link is incomplete: the part after # is missing or cut. A new one: alphapivot ui --link\n"
 
-# Prefect's pages write styles and build workers from blobs; they load nothing from elsewhere
+# Prefect's pages use inline styles and workers from blobs; they load nothing from other hosts
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-eval' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline';"
@@ -59,20 +59,20 @@ _HEADERS = {
 
 
 def origins(port: int) -> list[str]:
-    """Where our own pages come from: loopback, and the address by which the UI is reached through a proxy."""
+    """The origins of our own pages: loopback, and the UI's address behind a proxy."""
     shown = urlsplit(os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
     proxied = [f"{shown.scheme}://{shown.netloc}"] if shown.netloc else []
     return sorted({*(f"http://{host}:{port}" for host in LOOPBACK), *proxied})
 
 
 def hosts(port: int) -> list[str]:
-    """The names by which the server may be asked: those of its pages, and that by which workers know it."""
+    """The Host names that the server accepts: those of its pages, and the one that workers use."""
     api = urlsplit(os.environ.get("PREFECT_API_URL", "")).hostname
     return sorted({*(urlsplit(origin).hostname or "" for origin in origins(port)), *([api] if api else [])})
 
 
 class OwnPages:
-    """Passes on what our own pages, and programs, ask; answers 403 to the pages of other origins."""
+    """Accepts requests from our own pages and from programs; answers 403 to pages of other origins."""
 
     def __init__(self, app: ASGIApp, ours: list[str]) -> None:
         self._app, self._ours = app, ours
@@ -93,18 +93,18 @@ class OwnPages:
             await refusal(scope, receive, send)
             return
 
-        async def sent(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, sent)
+        await self._app(scope, receive, send_secured)
 
 
 class Login:
-    """The page that a login link opens, before all others."""
+    """Serves the login link's page, ahead of Prefect's own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._codes = app, auth.Codes()
@@ -114,17 +114,17 @@ class Login:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        answer = await self._answer(request)
-        await answer(scope, receive, send)
+        response = await self._respond(request)
+        await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         if request.method == "GET":
             policy = f"default-src 'none'; script-src 'sha256-{_HASH}'; connect-src 'self'; frame-ancestors 'none'"
             return HTMLResponse(_PAGE, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
         code = (await request.body())[:200].decode(errors="replace")
         if request.method != "POST" or not auth.known() or not self._codes.redeem(code):
-            whole = code.count(".") == 2 and len(code) >= auth.CODE_LENGTH
-            return PlainTextResponse(_REFUSED if whole else _CUT, 403)
+            complete = code.count(".") == 2 and len(code) >= auth.CODE_LENGTH
+            return PlainTextResponse(_USED if complete else _INCOMPLETE, 403)
         return PlainTextResponse(auth.known(), headers={"Cache-Control": "no-store"})
 
 

@@ -1,10 +1,10 @@
 """
 The Prefect server's auth string (``admin:...``), and the links that log a browser in.
 
-Whoever has the string may see and start everything; whoever lacks it may do nothing. It is
-PREFECT_SERVER_API_AUTH_STRING of the environment, or generated once into a file that only its owner can read; every
-command of this ALPHAPIVOT_HOME finds it there. It is never an argument of a process, and never printed: a login link
-carries a signed code instead, which the server exchanges for the string once.
+The string grants full access; without it the server rejects every request. It is PREFECT_SERVER_API_AUTH_STRING of the
+environment, or generated once into a file that only its owner can read, where every command of this ALPHAPIVOT_HOME
+finds it. It is never a process argument and never printed: a login link carries a signed code instead, which the server
+exchanges for the string once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from alphapivot import home
 from alphapivot.errors import Unavailable
 
 SERVER, CLIENT = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
-LOGIN = "/alphapivot/login"  # the page of the server that takes a code
+LOGIN = "/alphapivot/login"  # the server's page that accepts a code
 LINK_SECONDS = 3600
-CODE_LENGTH = 92  # when it expires, a signature and a number used once
-NEEDED = "the Prefect server's auth string: stop what uses the server and remove the file; the next start generates one"
+CODE_LENGTH = 92  # expiry, signature and nonce
+NEEDED = (
+    "the Prefect server's auth string: stop everything that uses the server and remove the file; the next start"
+    " generates one"
+)
 
 
 def file() -> Path:
@@ -30,23 +33,23 @@ def file() -> Path:
 
 
 def known() -> str:
-    """The auth string, empty where there is none yet."""
-    if chosen := os.environ.get(SERVER) or os.environ.get(CLIENT):
-        return chosen
+    """The auth string; empty if there is none yet."""
+    if configured := os.environ.get(SERVER) or os.environ.get(CLIENT):
+        return configured
     try:
         string = file().read_text().strip()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise Unavailable(f"{file()} cannot be read ({error}); it should hold {NEEDED}") from error
+        raise Unavailable(f"{file()} cannot be read ({error}); expected {NEEDED}") from error
     if not string:
-        raise Unavailable(f"{file()} is empty; it should hold {NEEDED}")
+        raise Unavailable(f"{file()} is empty; expected {NEEDED}")
     return string
 
 
 def environment() -> dict[str, str]:
-    """What server, worker and clients need to agree on the auth string, which is generated at the first call."""
-    if "PREFECT_API_URL" in os.environ:  # a server elsewhere has its own
+    """Environment variables with the auth string for server, worker and clients; generates it at the first call."""
+    if "PREFECT_API_URL" in os.environ:  # an external server has its own
         return {}
     if not (string := known()):
         string = f"admin:{secrets.token_urlsafe(24)}"
@@ -57,15 +60,15 @@ def environment() -> dict[str, str]:
 
 
 def link(ui: str) -> str:
-    """An address that logs a browser in, once and within LINK_SECONDS. A fragment reaches no server's log."""
+    """A URL that logs a browser in, once and within LINK_SECONDS. Its code is in the fragment, which is never logged."""
     return f"{ui}{LOGIN}#{_signed(int(time.time()) + LINK_SECONDS, secrets.token_hex(8))}"
 
 
 class Codes:
-    """The codes of login links, each valid once. A server that starts again knows those it has seen no more."""
+    """The codes of login links, each valid once. A restarted server forgets which ones were used."""
 
     def __init__(self) -> None:
-        self._used: dict[str, int] = {}  # code -> when it expires
+        self._used: dict[str, int] = {}  # code -> its expiry
 
     def redeem(self, code: str) -> bool:
         """True if the code was signed with our auth string, has not expired and is new."""

@@ -1,11 +1,10 @@
 """
-What the Prefect server must hold before runs are made: the work pool, the limits, the automations that find dead runs,
-the deployments of prefect.yaml, under the names of this config. Done again it changes nothing; what someone has paused
-stays paused.
+Prepares the Prefect server for runs: the work pool, the limits, the automations that detect dead runs and the
+deployments of prefect.yaml, under the names of this config. Idempotent; paused deployments stay paused.
 
-Run as ``python -m flows.server.deploy FILE`` it is ``prefect deploy`` with the config's plug-ins loaded.
+``python -m flows.server.deploy FILE`` is ``prefect deploy`` with the config's plug-ins loaded.
 
-Imports Prefect only inside functions: see ``local.join``, which comes first.
+Imports Prefect only inside functions, after ``local.join``.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from prefect.events import AutomationCore
 
 BROKER_LIMIT = "broker-execution"  # one run at a time talks to the broker
-SCORING_LIMIT = "scoring"  # one run at a time writes signals and what is blended from them
-# variables on the server: what the deployments are made of, and which of them we have paused
+SCORING_LIMIT = "scoring"  # one run at a time writes signals and composites
+# variables on the server: the digest of the deployments' sources, and the deployments that we paused
 DEPLOYED, PAUSED = "alphapivot_deployed", "alphapivot_paused"
 ENDED = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")]
 SILENT = timedelta(seconds=3 * environment.HEARTBEAT_SECONDS)
@@ -40,23 +39,23 @@ NEVER_BEGUN = timedelta(minutes=10)
 
 def deploy(*, always: bool = False) -> list[str]:
     """
-    Makes the server ready for this checkout; returns what was done, in words. Skips the deployments, which take
-    seconds, where they are up to date, unless ``always``.
+    Prepares the server for this checkout; returns one line per change. Deployments that are up to date are skipped,
+    because they take seconds, unless ``always``.
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
 
     with local.locked("deploy.lock"), get_client(sync_client=True) as client:
         done = [*_pool(client), *_limits(client), *_automations(client, automations())]
-        marker, known = _marker(), client.read_variable_by_name(_variable(DEPLOYED))
-        wanted = _named()
-        names, there = {d["name"] for d in wanted["deployments"]}, client.read_deployments()
-        if not always and known and known.value == marker and names <= {d.name for d in there}:
+        marker, variable = _marker(), client.read_variable_by_name(_variable(DEPLOYED))
+        content = _named()
+        names, existing = {d["name"] for d in content["deployments"]}, client.read_deployments()
+        if not always and variable and variable.value == marker and names <= {d.name for d in existing}:
             return [*done, "the deployments are up to date"]
-        asleep = {d.name for d in there if d.paused}
-        for entry in wanted["deployments"]:
-            entry["paused"] = entry["name"] in asleep  # `prefect deploy` would wake what someone has paused
+        paused = {d.name for d in existing if d.paused}
+        for entry in content["deployments"]:
+            entry["paused"] = entry["name"] in paused  # `prefect deploy` would resume it otherwise
         file = home.prefect() / f"{naming.pool()}.yaml"
-        file.write_text(yaml.safe_dump(wanted))
+        file.write_text(yaml.safe_dump(content))
         with waiting.told("sending the deployments to the Prefect server, once for each version and config ..."):
             deployed = subprocess.run(  # noqa: S603 - our own interpreter
                 [sys.executable, "-m", "flows.server.deploy", str(file)],
@@ -69,27 +68,27 @@ def deploy(*, always: bool = False) -> list[str]:
             raise AlphaPivotError(f"prefect deploy failed:\n{deployed.stdout}\n{deployed.stderr}")
         from flows import alert  # noqa: PLC0415 - after join()
 
-        told = alert.automation(client.read_deployment_by_name(naming.deployment("alert")).id)
-        done += [f"deployed {', '.join(sorted(names))}", *_automations(client, [told]), *_server_settings(client)]
+        alerting = alert.automation(client.read_deployment_by_name(naming.deployment("alert")).id)
+        done += [f"deployed {', '.join(sorted(names))}", *_automations(client, [alerting]), *_server_settings(client)]
         _remember(client, DEPLOYED, marker)
         return done
 
 
 def schedule(*, on: bool) -> None:
-    """Pauses every deployment of this config, or resumes those that this function paused before."""
+    """Pauses every deployment of this config, or resumes those that this function paused earlier."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
 
     with local.locked("deploy.lock"), get_client(sync_client=True) as client:
-        known = client.read_variable_by_name(_variable(PAUSED))
-        ours: set[str] = set(known.value if known else ())  # not what someone has paused in the UI
+        variable = client.read_variable_by_name(_variable(PAUSED))
+        ours: set[str] = set(variable.value if variable else ())  # not those paused in the UI
         for entry in _named()["deployments"]:
             name = entry["name"]
-            found = client.read_deployment_by_name(f"{name.removesuffix(naming.suffix())}/{name}")
+            deployment = client.read_deployment_by_name(f"{name.removesuffix(naming.suffix())}/{name}")
             if on and name in ours:
-                client.resume_deployment(found.id)
+                client.resume_deployment(deployment.id)
                 ours.remove(name)
-            elif not on and not found.paused:
-                client.pause_deployment(found.id)
+            elif not on and not deployment.paused:
+                client.pause_deployment(deployment.id)
                 ours.add(name)
         _remember(client, PAUSED, sorted(ours))
 
@@ -117,7 +116,7 @@ def _named() -> dict[str, Any]:
 
 
 def _marker() -> str:
-    """All that a deployment is made of: this folder, the schedules, the flows' forms and the pillars to choose from."""
+    """Digest of all that deployments depend on: checkout, config file, schedules, flow parameters and pillars."""
     from pillars import PILLARS  # noqa: PLC0415 - heavy
 
     sources = [home.CHECKOUT / "prefect.yaml", *sorted((home.CHECKOUT / "flows").glob("*.py"))]
@@ -128,38 +127,38 @@ def _marker() -> str:
 
 
 def _pool(client: SyncPrefectClient) -> list[str]:
-    """A pool of this config whose template refuses job variables: nobody tells a worker what to execute."""
+    """This config's work pool. Its template rejects job variables, so nobody can choose what a worker executes."""
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate  # noqa: PLC0415
     from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
 
     name, description = naming.pool(), f"the runs of {home.config()}"
     try:
-        found = client.read_work_pool(name)
+        work_pool = client.read_work_pool(name)
     except ObjectNotFound:
-        closed = _template({})
+        template = _template({})
         client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", description=description, base_job_template=closed)
+            WorkPoolCreate(name=name, type="process", description=description, base_job_template=template)
         )
-        return [f"made work pool {name}"]
-    closed = _template(found.base_job_template)
-    if (found.base_job_template, found.description) == (closed, description):
+        return [f"created work pool {name}"]
+    template = _template(work_pool.base_job_template)
+    if (work_pool.base_job_template, work_pool.description) == (template, description):
         return []
-    client.update_work_pool(name, WorkPoolUpdate(description=description, base_job_template=closed))
+    client.update_work_pool(name, WorkPoolUpdate(description=description, base_job_template=template))
     return [f"updated work pool {name}"]
 
 
-def _template(now: dict[str, Any]) -> dict[str, Any]:
+def _template(current: dict[str, Any]) -> dict[str, Any]:
     """
-    A job template with one variable, the environment that someone gave the pool; names that could change which code is
-    run go, and are told. A worker takes it from the pool alone.
+    A job template with one variable, the environment set on the pool in the UI. Names that could change which code runs
+    are removed, with a message. A worker takes the environment from the pool alone.
     """
-    environ = now.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {}
-    if strange := sorted(name for name in environ if not re.search(environment.GIVEN, name)):
-        waiting.say(f"the work pool no longer sets {', '.join(strange)}: set it where the worker starts")
+    environ = current.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {}
+    if refused := sorted(name for name in environ if not re.search(environment.GIVEN, name)):
+        waiting.say(f"the work pool no longer sets {', '.join(refused)}: set it where the worker starts")
     env = {
         "title": "Environment variables",
         "type": "object",
-        "default": {name: value for name, value in environ.items() if name not in strange},
+        "default": {name: value for name, value in environ.items() if name not in refused},
         "additionalProperties": {"type": "string"},
         "propertyNames": {"pattern": environment.GIVEN},
     }
@@ -178,30 +177,30 @@ def _limits(client: SyncPrefectClient) -> list[str]:
             if client.read_global_concurrency_limit_by_name(name).limit == 1:
                 continue
         client.upsert_global_concurrency_limit_by_name(name, 1)
-        done.append(f"made limit {name} = 1")
+        done.append(f"created limit {name} = 1")
     return done
 
 
-def _automations(client: SyncPrefectClient, chosen: list[AutomationCore]) -> list[str]:
+def _automations(client: SyncPrefectClient, wanted: list[AutomationCore]) -> list[str]:
     done = []
-    for wanted in chosen:
-        found = client.read_automations_by_name(wanted.name)
-        for twin in found[1:]:
-            client.delete_automation(twin.id)
-        if not found:
-            client.create_automation(wanted)
-            done.append(f"made automation {wanted.name}")
-        elif (found[0].trigger, found[0].actions) != (wanted.trigger, wanted.actions):
-            # a person who has switched it off had a reason
-            client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
-            done.append(f"renewed automation {wanted.name}")
+    for automation in wanted:
+        existing = client.read_automations_by_name(automation.name)
+        for duplicate in existing[1:]:
+            client.delete_automation(duplicate.id)
+        if not existing:
+            client.create_automation(automation)
+            done.append(f"created automation {automation.name}")
+        elif (existing[0].trigger, existing[0].actions) != (automation.trigger, automation.actions):
+            # keeps it disabled if someone has disabled it
+            client.update_automation(existing[0].id, automation.model_copy(update={"enabled": existing[0].enabled}))
+            done.append(f"updated automation {automation.name}")
     return done
 
 
 def automations() -> list[AutomationCore]:
     """
-    A run whose process and worker are gone stays Running, or Pending, for ever: these say Crashed, so that a person can
-    press Retry and the deployment's slot is free.
+    A run whose process and worker are gone would stay Running or Pending for ever. These automations set it to Crashed,
+    so that someone can press Retry and the deployment's slot is free.
     """
     from prefect.client.schemas.objects import StateType  # noqa: PLC0415 - after join()
     from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture  # noqa: PLC0415
@@ -227,37 +226,37 @@ def automations() -> list[AutomationCore]:
     return [
         silence(
             "alphapivot: a run went silent",
-            f"no heartbeat for {SILENT.seconds} s: its process and its worker are gone",
+            f"no heartbeat for {SILENT.seconds} s: its process and worker are gone",
             beat,
             [beat],
             SILENT,
-            f"no heartbeat for {SILENT.seconds} s: its process and its worker are gone. What is done is kept: Retry",
+            f"no heartbeat for {SILENT.seconds} s: its process and worker are gone. Finished work is kept: press Retry",
         ),
         silence(
             "alphapivot: a run never began",
-            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: the worker that took it is gone",
+            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: its worker is gone",
             "prefect.flow-run.Pending",
             ["prefect.flow-run.Running"],
             NEVER_BEGUN,
-            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: the worker that took it is gone. Retry",
+            f"Pending for {NEVER_BEGUN.seconds // 60} minutes: its worker is gone. Press Retry",
         ),
     ]
 
 
 def _server_settings(client: SyncPrefectClient) -> list[str]:
-    """What a server that somebody else runs lacks."""
-    found = client.request("GET", "/admin/settings").json()
-    storage = found.get("server", {}).get("concurrency", {}).get("lease_storage", "")
+    """A warning if an external server keeps its leases in memory."""
+    settings = client.request("GET", "/admin/settings").json()
+    storage = settings.get("server", {}).get("concurrency", {}).get("lease_storage", "")
     if storage.endswith("filesystem"):
         return []
-    wanted = environment.LEASES
-    return [f"this server forgets at its restart which runs hold a limit, and they crash: give it {'='.join(wanted)}"]
+    setting = "=".join(environment.LEASES)
+    return [f"when this server restarts, it loses its limits' leases and the runs that hold them crash: set {setting}"]
 
 
 def _main() -> None:
     from prefect.cli import app  # noqa: PLC0415 - in a process of its own
 
-    process.configure()  # the config's plug-ins join the registry, and so the form of rerun-pillar
+    process.configure()  # registers the config's plug-ins, so that the form of rerun-pillar offers them
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", sys.argv[1]]
     app()
 

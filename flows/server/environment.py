@@ -1,4 +1,4 @@
-"""What Prefect's server, its workers and its clients are told by their environment."""
+"""Environment variables of Prefect's server, workers and clients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from alphapivot import home
 
 LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
-# What a work pool may set for its runs: addresses, keys, other values of the config; not what says which code is run
+# What a work pool may set for its runs: addresses, keys and config values; nothing that selects the code
 GIVEN = r"^(ALPHAPIVOT_(?!HOME$|CONFIG$|PLUGINS__)|APCA_)"
-HEARTBEAT_SECONDS = 30  # of a run; Prefect takes no less
+HEARTBEAT_SECONDS = 30  # of a run; the least that Prefect accepts
 
 
 def settings() -> dict[str, str]:
-    """What is not set already: what a person has set, stands."""
-    ours = {
+    """Our defaults for the variables that the environment does not set."""
+    defaults = {
         "PREFECT_HOME": str(home.prefect()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -26,12 +26,12 @@ def settings() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        # of many shards not all at once: the hub has ten connections for a process, and each task holds its bars
+        # the hub has ten connections per process, and each task keeps its bars in memory
         "PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS": "8",
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a person who pressed Retry is waiting
-        "PREFECT_CLIENT_MAX_RETRIES": "6",  # two minutes: a run outlives a server that is started again
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # and one whose database is
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # Retry in the UI starts soon
+        "PREFECT_CLIENT_MAX_RETRIES": "6",  # two minutes: a run survives a restart of the server
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # and of the server's database
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alphapivot",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # steps that are replayed belong to no flow run
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # replayed steps have no flow run
     }
-    return {k: v for k, v in ours.items() if k not in os.environ}
+    return {k: v for k, v in defaults.items() if k not in os.environ}

@@ -1,10 +1,10 @@
 """
-The local Prefect server on the hub's own PostgreSQL, shared by all who need it, and a run in this process.
+The local Prefect server on the hub's PostgreSQL, shared by the processes that need it, and runs in this process.
 
-Whoever needs the server joins it: the first one starts it, the last one that leaves stops it. Who uses it, and whether
-it lives, is told by file locks, which the kernel frees when their holder dies, however it dies.
+A process joins the server: the first one starts it, the last one to leave stops it. File locks record who uses it and
+whether it is alive; the kernel frees them however their holder dies.
 
-Prefect reads its settings when it is imported, so that this module imports it only inside functions, after ``join``.
+Prefect reads its settings at import, so this module imports it only inside functions, after ``join``.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ LOG_BYTES = 10_000_000
 
 @dataclass
 class PrefectServer:
-    """A Prefect server that is up or on its way. Without a ``log`` somebody else runs it, and it is left alone."""
+    """A Prefect server that is up or starting. Without a ``log`` it is external, and we neither start nor stop it."""
 
     api: str
     log: Path | None = None
     authenticated: bool = True
-    _users: IO[str] | None = field(default=None, repr=False)  # its shared lock says that this process needs the server
+    _users: IO[str] | None = field(default=None, repr=False)  # its shared lock marks this process as a user
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -53,17 +53,17 @@ class PrefectServer:
         return self.api.removesuffix("/api")
 
     def wait(self) -> None:
-        """Until it answers us. Raises Unavailable, with the end of its log where it does not answer."""
+        """Waits until the server answers. Raises Unavailable, with the end of its log, if it does not."""
         log = f"; its log: {self.log}" if self.log else ""
         with waiting.told(f"waiting up to {START_SECONDS} s for the Prefect server at {self.api}{log}"):
-            self._answers()
+            self._await_health()
         if _refuses(self.api):
             raise Unavailable(
                 f"the Prefect server at {self.api} refuses the auth string of this process: {auth.CLIENT}"
-                f" {'of the environment is another' if auth.CLIENT in os.environ else 'is not set'}"
+                f" {'of the environment is wrong' if auth.CLIENT in os.environ else 'is not set'}"
             )
 
-    def _answers(self) -> None:
+    def _await_health(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _healthy(self.api):
             gone = self.log is not None and not _alive()
@@ -75,23 +75,23 @@ class PrefectServer:
             time.sleep(0.1)
 
     def revive(self) -> bool:
-        """Starts it again where it has died, at the same address; False where it lives, or is not ours to start."""
+        """Restarts a server of ours that has died, at the same address. False if it is alive or external."""
         if self.log is None or _alive():
             return False
         with locked("server.lock"):
-            if _alive():  # another one who needs it was quicker
+            if _alive():  # another process has restarted it
                 return False
             self._reap()
             self._process = _start(self.api, self.log)
         return True
 
     def restart(self) -> None:
-        """Ends it where it is ours, so that ``revive`` starts it on the database as it is now."""
+        """Stops a server of ours, so that ``revive`` starts it on the current database."""
         if self.log is not None and _alive():
             _end(int(_address()["pid"]))
 
     def shared(self) -> bool:
-        """Will it go on when this process leaves it?"""
+        """True if the server stays up when this process leaves."""
         if self._users is None:
             return True
         with locked("server.lock"), (home.prefect() / "server.users").open("a") as probe:
@@ -106,7 +106,7 @@ class PrefectServer:
             return False
 
     def stop(self) -> None:
-        """Leaves it; stops it when nobody else needs it."""
+        """Leaves the server, and stops it if no other process uses it."""
         if self._users is None:
             return
         with locked("server.lock"), self._users:
@@ -125,25 +125,25 @@ class PrefectServer:
 
 def join(*, authenticated: bool = True) -> PrefectServer:
     """
-    The Prefect server that PREFECT_API_URL names, or ours: the one that is up, else a new one, started in the
-    background. A server that is up already keeps its authentication, or the lack of it.
+    The Prefect server at PREFECT_API_URL, or ours: the running one, else a new one, started in the background. A
+    running server keeps its authentication, or the lack of it.
 
-    Sets this process's environment for it: call before prefect is imported. ``stop`` leaves it.
+    Sets this process's environment: call it before prefect is imported. ``stop`` leaves the server.
     """
     os.environ.update(environment.settings())
-    if os.environ.get(CONSOLE_LEVEL, "WARNING") == "WARNING":  # unless -v or the environment wants more
-        os.environ[CONSOLE_LEVEL] = "CRITICAL"  # the terminal shows our own words; the UI has the logs
+    if os.environ.get(CONSOLE_LEVEL, "WARNING") == "WARNING":  # not set by -v or the environment
+        os.environ[CONSOLE_LEVEL] = "CRITICAL"  # the terminal shows our own messages; the UI has the logs
     if api := os.environ.get("PREFECT_API_URL"):
         return PrefectServer(api)
     server = PrefectServer("", home.prefect() / "server.log")
     with locked("server.lock"):
-        server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - it is made here
+        server._users = (home.prefect() / "server.users").open("a")  # noqa: SLF001 - created here
         fcntl.flock(server._users, fcntl.LOCK_SH)  # noqa: SLF001
         up = _alive()
         if up and "authenticated" not in _address():
             raise Unavailable(
-                f"the Prefect server at {_address()['api']} was started by an earlier AlphaPivot and answers every"
-                " web page: stop the `alphapivot ui` that started it, then try again"
+                f"the Prefect server at {_address()['api']} was started by an earlier AlphaPivot and accepts requests"
+                " from any web page: stop the `alphapivot ui` that started it, then try again"
             )
         server.api = _address()["api"] if up else f"http://127.0.0.1:{_free_port()}/api"
         if _address()["authenticated"] if up else authenticated:
@@ -156,17 +156,17 @@ def join(*, authenticated: bool = True) -> PrefectServer:
 
 
 def address() -> tuple[str, bool] | None:
-    """Where the UI of our server is, and whether it asks for a login; None while it is down."""
+    """The URL of our server's UI, and whether it requires a login; None while it is down."""
     if not home.prefect().exists() or not _alive():
         return None
     return str(_address()["api"]).removesuffix("/api"), bool(_address().get("authenticated"))
 
 
 def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
-    """A server process at this address. It holds the lock on server.alive for as long as it lives."""
+    """Starts a server process at this address. It holds the lock on server.alive while it lives."""
     url = embedded.start().database("prefect", extensions=("pg_trgm",))
-    own = {
-        # in the environment, never in the arguments: other users can list those
+    variables = {
+        # not in the arguments: other users can list those
         "PREFECT_API_DATABASE_CONNECTION_URL": url.replace("postgresql://", "postgresql+asyncpg://"),
         **os.environ,
         "PREFECT_API_URL": api,
@@ -174,12 +174,12 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
     }
     port = api.removesuffix("/api").rpartition(":")[2]
     command = [sys.executable, "-m", "flows.server.app", "--port", port]
-    said, lives = rotated(log) if log else Path(os.devnull), home.prefect() / "server.alive"
-    with said.open("ab") as out, lives.open("a") as alive:
+    output, lock = rotated(log) if log else Path(os.devnull), home.prefect() / "server.alive"
+    with output.open("ab") as out, lock.open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         process = subprocess.Popen(  # noqa: S603 - our own interpreter
             command,
-            env=own,
+            env=variables,
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=home.CHECKOUT,
@@ -193,7 +193,7 @@ def _start(api: str, log: Path | None) -> subprocess.Popen[bytes]:
 
 
 def rotated(log: Path) -> Path:
-    """The file to go on with; one that has grown large is put aside."""
+    """``log``, after a file above LOG_BYTES has been moved to ``.log.1``."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
     return log
@@ -201,9 +201,9 @@ def rotated(log: Path) -> Path:
 
 def run(name: str, parameters: dict[str, Any]) -> Any:
     """
-    Makes a run of this config's deployment of a flow and executes it in this process; returns its final state.
+    Creates a run of this config's deployment of a flow and executes it in this process; returns its final state.
 
-    It is a deployment's run, so that the UI offers Retry; a worker executes the retried attempt.
+    As a deployment's run it can be retried in the UI; a worker executes the retry.
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
     from prefect.flow_engine import run_flow  # noqa: PLC0415
@@ -212,18 +212,18 @@ def run(name: str, parameters: dict[str, Any]) -> Any:
     from prefect.states import Pending  # noqa: PLC0415
 
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name(naming.deployment(name))
-        # Pending: a worker that polls takes only what is Scheduled
-        made = client.create_flow_run_from_deployment(found.id, parameters=parameters, state=Pending())
-    flow = load_flow_from_entrypoint(str(home.CHECKOUT / str(found.entrypoint)), use_placeholder_flow=False)
-    state = run_flow(flow, flow_run=made, parameters=flow.validate_parameters(parameters), return_type="state")
+        deployment = client.read_deployment_by_name(naming.deployment(name))
+        # Pending: workers take only Scheduled runs
+        flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, state=Pending())
+    flow = load_flow_from_entrypoint(str(home.CHECKOUT / str(deployment.entrypoint)), use_placeholder_flow=False)
+    state = run_flow(flow, flow_run=flow_run, parameters=flow.validate_parameters(parameters), return_type="state")
     APILogWorker.drain_all()  # the server may be stopped next
     return state
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[PrefectServer]:
-    """A server that answers, for as long as the block lasts; it stays up where somebody else needs it too."""
+    """A running server for the duration of the block; it stays up if another process uses it."""
     server = join()
     try:
         server.wait()
@@ -234,14 +234,14 @@ def serving() -> Iterator[PrefectServer]:
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One process at a time."""
+    """Admits one process at a time."""
     with (home.private(home.prefect()) / name).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _alive() -> bool:
-    """Does the server's process live? It holds a lock: no number that may by now be another's."""
+    """True if the server's process lives. It holds a lock, because its pid may be reused after its death."""
     with (home.prefect() / "server.alive").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,12 +251,12 @@ def _alive() -> bool:
 
 
 def _address() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((home.prefect() / "server.json").read_text())
-    return found
+    address: dict[str, Any] = json.loads((home.prefect() / "server.json").read_text())
+    return address
 
 
 def _end(pid: int) -> None:
-    """Asks the server's process to stop, then makes it."""
+    """Terminates the server's process; kills it after STOP_SECONDS."""
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while _alive():
@@ -267,27 +267,27 @@ def _end(pid: int) -> None:
 
 def _healthy(api: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:  # noqa: S310 - our own loopback address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{api}/health", timeout=2) as response:  # noqa: S310 - our own loopback address
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
 def _refuses(api: str) -> bool:
-    """True if the server answers our auth string by 401. Not asked of Prefect Cloud, which takes a key."""
+    """True if the server answers our auth string with 401. Always False for Prefect Cloud, which uses a key."""
     if os.environ.get("PREFECT_API_KEY"):
         return False
     string = base64.b64encode(os.environ.get(auth.CLIENT, "").encode()).decode()
-    asked = urllib.request.Request(f"{api}/admin/version", headers={"Authorization": f"Basic {string}"})  # noqa: S310
+    request = urllib.request.Request(f"{api}/admin/version", headers={"Authorization": f"Basic {string}"})  # noqa: S310
     try:
-        with urllib.request.urlopen(asked, timeout=10):  # noqa: S310 - the server's own address
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - the server's own address
             return False
     except OSError as error:
         return isinstance(error, urllib.error.HTTPError) and error.code == 401
 
 
 def _free_port() -> int:
-    """That of last time, so that a bookmark stays true; else PREFECT_SERVER_API_PORT or the usual one; else any."""
+    """The last port, so that bookmarks stay valid; else PREFECT_SERVER_API_PORT or USUAL_PORT; else any free one."""
     last = 0
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         last = int(_address()["api"].removesuffix("/api").rpartition(":")[2])

@@ -1,8 +1,8 @@
 """
-What belongs to one config on a Prefect server that several may share: its work pool and its deployments, by name.
+Names of one config's work pool and deployments on a Prefect server that several configs may share.
 
-The checkout's config.ini has the plain names (``alphapivot``, ``pipeline/pipeline``); another file adds its own,
-``alphapivot-demo`` and ``pipeline/pipeline-demo``. A worker polls one pool, so it never takes another config's run.
+The checkout's config.ini has the plain names (``alphapivot``, ``pipeline/pipeline``); other files add a suffix
+(``alphapivot-demo``, ``pipeline/pipeline-demo``). A worker polls one pool, so it never takes another config's run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def deployment(flow: str) -> str:
 
 
 def suffix() -> str:
-    """Empty for the checkout's config.ini; files outside the checkout's top folder are told apart by their path."""
+    """Empty for the checkout's config.ini; files outside the checkout's top folder get a hash of their path."""
     path = home.config().resolve()
     if path == home.CHECKOUT / "config.ini":
         return ""

@@ -1,7 +1,7 @@
 """
-`alphapivot ui`: database, Prefect server, deployments and worker by one command, kept alive until it is told to stop.
+``alphapivot ui``: database, Prefect server, deployments and worker in one command, kept alive until it is stopped.
 
-What dies meanwhile is started again. Several may be up at once: they share the server, and the last one stops it.
+A process that dies is restarted. Several may be up at once: they share the server, and the last one stops it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot.hub.server import embedded
 from flows.server import auth, local
 
-LOOK_SECONDS = 1.0
-RESTARTS, WITHIN_SECONDS = 5, 120  # more often than that is no accident
+POLL_SECONDS = 1.0
+RESTARTS, WITHIN_SECONDS = 5, 120  # gives up above this rate
 
 
 PAUSED = (
@@ -28,30 +28,30 @@ PAUSED = (
 )
 OPEN = (
     "--no-auth: any program and any user of this machine can read your trades, start runs and execute code as you;"
-    " web pages are still refused"
+    " other web pages are still refused"
 )
 
 
 def serve(say: Callable[[str], None], drain: float, *, scheduled: bool = True, authenticated: bool = True) -> None:
     """
-    Serves until SIGINT or SIGTERM. Runs under way then get ``drain`` seconds to finish; a second signal ends them.
+    Serves until SIGINT or SIGTERM. Active runs then get ``drain`` seconds to finish; a second signal ends them.
     ``scheduled``: whether the schedules of this config run.
 
-    Raises Unavailable when the server does not come up, AlphaPivotError when something keeps dying.
+    Raises Unavailable if the server does not start, AlphaPivotError if a process keeps dying.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as clean a stop as Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make background jobs ignore it
     server, worker = local.join(authenticated=authenticated), None
     try:
         server.wait()
         for line in [*_deployed(server, scheduled=scheduled), *_access(server, authenticated=authenticated)]:
             say(line)
         worker = start_worker()
-        database = embedded.status() if server.log is not None else None  # else somebody else runs both
+        database = embedded.status() if server.log is not None else None  # else both are external
         port = database.port if database else None
         restarts: list[float] = []
         while True:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
             died = []
             if port is not None:
                 port = _database(server, port, died)
@@ -60,36 +60,36 @@ def serve(say: Callable[[str], None], drain: float, *, scheduled: bool = True, a
             if worker.poll() is not None:
                 died.append("the worker")
                 worker = start_worker()
-            for what in died:
-                say(f"{what} had ended and was started again")
+            for name in died:
+                say(f"{name} died and was restarted")
                 restarts = [t for t in restarts if time.monotonic() - t < WITHIN_SECONDS] + [time.monotonic()]
             if len(restarts) > RESTARTS:
                 raise AlphaPivotError(
-                    f"{died[-1]} keeps ending ({len(restarts)} times in {WITHIN_SECONDS} s); see {server.log}"
+                    f"{died[-1]} keeps dying ({len(restarts)} times in {WITHIN_SECONDS} s); see {server.log}"
                 )
     except KeyboardInterrupt:
-        say("stopping; runs under way may finish, Ctrl-C once more ends them ...")
+        say("stopping; waiting for active runs to finish, Ctrl-C again ends them ...")
     finally:
         if worker is not None:
             _end(worker, drain)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's own end is not to be interrupted
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server must stop cleanly
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.stop()
 
 
 def link() -> str:
-    """Another login link for the server that is up. Raises Unavailable where none is."""
-    if (up := local.address()) is None:
+    """A new login link for the running server. Raises Unavailable if there is none."""
+    if (address := local.address()) is None:
         raise Unavailable("the Prefect server is not running: alphapivot ui starts it and prints a link")
-    ui, authenticated = up
+    ui, authenticated = address
     if not authenticated:
-        raise Unavailable(f"the Prefect server asks for no login: open {ui}")
+        raise Unavailable(f"the Prefect server requires no login: open {ui}")
     return auth.link(ui)
 
 
 def _deployed(server: local.PrefectServer, *, scheduled: bool) -> list[str]:
-    """Makes the server ready; returns where it is, and whether it schedules."""
-    from flows.server import deploy  # noqa: PLC0415 - it needs what join() has set
+    """Deploys and sets the schedules; returns the lines to print."""
+    from flows.server import deploy  # noqa: PLC0415 - needs the environment from join()
 
     deploy.deploy()
     deploy.schedule(on=scheduled)
@@ -98,7 +98,7 @@ def _deployed(server: local.PrefectServer, *, scheduled: bool) -> list[str]:
 
 
 def _access(server: local.PrefectServer, *, authenticated: bool) -> list[str]:
-    """How to log in, or what the lack of it risks."""
+    """The lines that say how to log in, or what the risk is without a login."""
     if server.log is None:
         return []
     if server.authenticated:
@@ -106,32 +106,34 @@ def _access(server: local.PrefectServer, *, authenticated: bool) -> list[str]:
             f"log your browser in: {auth.link(server.ui)}",
             "    (works once, within an hour; another: alphapivot ui --link)",
         ]
-        stays = "--no-auth has no effect: the server is up and keeps its authentication; stop what uses it first"
+        stays = (
+            "--no-auth has no effect: the running server keeps its authentication; stop everything that uses it first"
+        )
         return lines if authenticated else [*lines, stays]
-    stays = "the server is up without authentication and stays so; stop what uses it first"
+    stays = "the running server has no authentication and stays so; stop everything that uses it first"
     return [OPEN] if not authenticated else [OPEN, stays]
 
 
 def _database(server: local.PrefectServer, port: int, died: list[str]) -> int:
-    """The embedded database's port; starts it again if it has ended, and the server with it if the port has changed."""
+    """The embedded database's port. Restarts a database that has died, and the server too if the port has changed."""
     if (database := embedded.status()) is None:
         database = embedded.start()
         died.append("the database")
-    if database.port != port:  # its own was taken meanwhile
+    if database.port != port:  # another process has taken the old one
         server.restart()
     return database.port
 
 
 def start_worker() -> subprocess.Popen[bytes]:
-    """A worker that ends when this process does, however this one ends."""
+    """A worker that ends with this process, however this one dies."""
     command = [sys.executable, "-m", "alphapivot.cli", "worker", "--parent", str(os.getpid())]
     verbose = os.environ.get(local.CONSOLE_LEVEL) == "INFO"
-    own = os.environ | {local.CONSOLE_LEVEL: "INFO" if verbose else "WARNING"}
-    return subprocess.Popen(command, cwd=home.CHECKOUT, env=own, start_new_session=True)  # noqa: S603
+    variables = os.environ | {local.CONSOLE_LEVEL: "INFO" if verbose else "WARNING"}
+    return subprocess.Popen(command, cwd=home.CHECKOUT, env=variables, start_new_session=True)  # noqa: S603
 
 
 def _end(worker: subprocess.Popen[bytes], drain: float) -> None:
-    """Each signal that comes meanwhile is handed on; a worker that does not end at all is killed."""
+    """Stops the worker: passes further signals on to it, and kills it if it does not end in time."""
     worker.terminate()
     deadline = time.monotonic() + drain + 60
     while worker.poll() is None:

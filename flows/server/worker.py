@@ -1,11 +1,11 @@
 """
-The worker: takes runs from the pool, one process each, and ends well.
+The worker: takes runs from the pool, one process each, and shuts down cleanly.
 
-Prefect's own, told to stop, kills the runs under way and leaves them Running. This one takes no new run, gives those
-under way time to finish, and what it must end then it sees to the end, so that the run reads Crashed and not Running. A
-server that is away for a while does not end it.
+Prefect's own worker kills its active runs on shutdown and leaves them Running. This one takes no new runs, gives active
+ones time to finish, and waits for those it must kill, so that they become Crashed. It survives a server that is down
+for a while.
 
-Imports Prefect at once: import it only after ``local.join``.
+Imports Prefect at the top: import it only after ``local.join``.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from flows.server import environment, local, naming
 
 log = logging.getLogger("prefect.alphapivot.worker")
 STEP = "prefect.deployments.steps.set_working_directory"
-KILL_SECONDS = 20  # for a run that was asked to end
+KILL_SECONDS = 20  # for a run to end after a signal
 
 
 class Configuration(ProcessJobConfiguration):
     """
-    Starts a run's process at once: by default Prefect starts one more before it, which prepares a workspace.
+    Starts a run's process directly; Prefect by default starts another one first to prepare a workspace.
 
-    What a run executes is a flow of this checkout's prefect.yaml, whatever the server says: the pool's template refuses
-    job variables already, and this refuses what came by another way.
+    A run executes a flow of this checkout's prefect.yaml, whatever the server says: the pool's template already rejects
+    job variables, and this rejects any that came another way.
 
-    What it prints goes into a file, and not through a pipe to this worker: a run whose worker was killed would end at
-    the next line that it prints.
+    Output goes to a file, not through a pipe to this worker: otherwise a run whose worker was killed would die at its
+    next line of output.
     """
 
     @classmethod
@@ -58,12 +58,12 @@ class Configuration(ProcessJobConfiguration):
 
     def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:
         check(deployment)
-        if strange := sorted(name for name in self.env if not re.search(environment.GIVEN, name)):
+        if refused := sorted(name for name in self.env if not re.search(environment.GIVEN, name)):
             raise AlphaPivotError(
-                f"the work pool sets {', '.join(strange)} for its runs; expected ALPHAPIVOT_* (but for HOME, CONFIG and"
+                f"the work pool sets {', '.join(refused)} for its runs; expected ALPHAPIVOT_* (except HOME, CONFIG and"
                 " PLUGINS__FOLDER) and APCA_*. Set it where the worker starts"
             )
-        # what was checked, should the server name another entrypoint by the time that the run's process asks it
+        # pins the checked entrypoint: the server could name another one by the time the run's process starts
         self.env["PREFECT__FLOW_ENTRYPOINT"] = str(home.CHECKOUT / deployment.entrypoint)
         engine, out = shlex.quote(sys.executable), shlex.quote(str(local.rotated(home.prefect() / "runs.log")))
         self.command = command_to_string(["/bin/sh", "-c", f"exec {engine} -m prefect.engine >>{out} 2>&1"])
@@ -72,7 +72,7 @@ class Configuration(ProcessJobConfiguration):
 
 
 def check(deployment: Any) -> None:
-    """Raises AlphaPivotError for a deployment that would execute something other than a flow of this checkout."""
+    """Raises AlphaPivotError unless the deployment executes a flow of this checkout."""
     if deployment is None:
         raise AlphaPivotError("a run without a deployment is not accepted")
     ours = {
@@ -89,89 +89,89 @@ def check(deployment: Any) -> None:
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that it takes the place of Prefect's own is meant
+    warnings.simplefilter("ignore")  # it replaces Prefect's own worker on purpose
 
     class Worker(ProcessWorker):
-        """Prefect's process worker that also knows the process of each run under way."""
+        """Prefect's process worker, which also records the process of each active run."""
 
         job_configuration = Configuration
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.under_way: dict[UUID, int] = {}  # flow run -> process
+            self.active: dict[UUID, int] = {}  # flow run -> process
 
         async def run(self, flow_run: Any, configuration: Any, task_status: Any = None) -> Any:
-            def begun(pid: int) -> None:
-                self.under_way[flow_run.id] = pid
+            def started(pid: int) -> None:
+                self.active[flow_run.id] = pid
                 log.info("run %s: process %d", flow_run.id, pid)
 
-            status = _Noted(task_status, begun)
+            status = _ObservedStatus(task_status, started)
             try:
                 ended = await super().run(flow_run, configuration, status)
                 log.info("run %s: ended with exit code %d", flow_run.id, ended.status_code)
-                # a bad end has been told; the caller would tell it again, and undo a Retry that was quick
+                # a failure is already reported; the caller would report it again, and undo a quick Retry
                 return ProcessWorkerResult(status_code=0, identifier=ended.identifier)
             finally:
-                self.under_way.pop(flow_run.id, None)
+                self.active.pop(flow_run.id, None)
 
 
-class _Noted:
-    """A task status that also tells somebody else what has started."""
+class _ObservedStatus:
+    """A task status that also calls ``observer`` with the process that has started."""
 
-    def __init__(self, inner: Any, note: Callable[[int], None]) -> None:
-        self._inner, self._note = inner, note
+    def __init__(self, inner: Any, observer: Callable[[int], None]) -> None:
+        self._inner, self._observer = inner, observer
 
     def started(self, value: int) -> None:
-        self._note(value)
+        self._observer(value)
         if self._inner is not None:
             self._inner.started(value)
 
 
 async def work(drain: float, parent: int | None = None) -> None:
     """
-    Works until SIGTERM or SIGINT, or until ``parent`` is no more its parent; then gives the runs under way ``drain``
-    seconds to finish (a second signal: none) and ends them.
+    Works until SIGTERM or SIGINT, or until ``parent`` is no longer its parent; then gives active runs ``drain`` seconds
+    to finish (none after a second signal) and ends them.
     """
-    asked: list[float] = []
+    stops: list[float] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: asked.append(time.monotonic()))
+        loop.add_signal_handler(number, lambda: stops.append(time.monotonic()))
 
     def stopping() -> bool:
-        if parent is not None and os.getppid() != parent and not asked:
-            asked.append(time.monotonic())
-        return bool(asked)
+        if parent is not None and os.getppid() != parent and not stops:
+            stops.append(time.monotonic())
+        return bool(stops)
 
     worker = Worker(work_pool_name=naming.pool(), name=f"{os.uname().nodename}-{os.getpid()}")
     async with worker:
         log.info("worker %s started", worker.name)
         await _poll(worker, stopping)
-        if worker.under_way:
-            log.warning("waiting up to %.0f s for %d runs; a second signal ends them", drain, len(worker.under_way))
-        await _until(lambda: not worker.under_way or len(asked) > 1, asked[0] + drain)
+        if worker.active:
+            log.warning("waiting up to %.0f s for %d runs; a second signal ends them", drain, len(worker.active))
+        await _until(lambda: not worker.active or len(stops) > 1, stops[0] + drain)
         for number, seconds in ((signal.SIGTERM, KILL_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-            for pid in list(worker.under_way.values()):
+            for pid in list(worker.active.values()):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-            await _until(lambda: not worker.under_way, time.monotonic() + seconds)
+            await _until(lambda: not worker.active, time.monotonic() + seconds)
     log.info("worker %s stopped", worker.name)
 
 
 async def _poll(worker: Worker, stopping: Callable[[], bool]) -> None:
     settings = get_current_settings().worker
-    beaten = float("-inf")
+    last_heartbeat = float("-inf")
     while not stopping():
         now = time.monotonic()
         try:
-            if now - beaten >= settings.heartbeat_seconds:
+            if now - last_heartbeat >= settings.heartbeat_seconds:
                 await worker.sync_with_backend()
-                beaten = now
+                last_heartbeat = now
             await worker.get_and_submit_flow_runs()
-        except httpx.HTTPError as error:  # the server is away: it will be back
+        except httpx.HTTPError as error:  # the server may be restarting
             log.warning("the Prefect server does not answer (%s); trying again", error)
         await _until(stopping, now + settings.query_seconds)
 
 
 async def _until(over: Callable[[], bool], deadline: float) -> None:
-    while not over() and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells that a parent or a process died
+    while not over() and time.monotonic() < deadline:  # noqa: ASYNC110 - there is no event for the death of a parent or a process
         await asyncio.sleep(0.1)

@@ -1,5 +1,5 @@
 """
-A copy of the checkout that a test may break and mend, with its own Prefect server and worker: real processes, as a
+A copy of the checkout that a test may break and repair, with its own Prefect server and worker: real processes, as a
 user runs them.
 """
 
@@ -44,26 +44,26 @@ class Checkout:
     ui: subprocess.Popen | None = None
 
     def serve(self, *options: str) -> str:
-        """Starts `alphapivot ui` and waits until its worker is up; what it says."""
+        """Starts `alphapivot ui` and waits until its worker is up; returns its output."""
         log = self.folder.parent / f"ui-{time.monotonic_ns()}.log"
         self.ui = self.background(log, "ui", "-v", *options)
         self.eventually(
             log.read_text,
-            lambda said: "Prefect UI:" in said or self.ui.poll() is not None,
+            lambda output: "Prefect UI:" in output or self.ui.poll() is not None,
             seconds=200,
         )
-        said = self.eventually(log.read_text, lambda said: " started" in said or self.ui.poll() is not None)
-        assert "Prefect UI:" in said, f"alphapivot ui did not come up: {said}"
-        self.api = said.split("Prefect UI: ")[1].split()[0] + "/api"
-        return said
+        output = self.eventually(log.read_text, lambda output: " started" in output or self.ui.poll() is not None)
+        assert "Prefect UI:" in output, f"alphapivot ui did not start: {output}"
+        self.api = output.split("Prefect UI: ")[1].split()[0] + "/api"
+        return output
 
     def stop(self) -> None:
-        """Stops it as Ctrl-C does."""
+        """Stops `alphapivot ui` as Ctrl-C does."""
         self.ui.send_signal(signal.SIGINT)
         assert self.ui.wait(120) == 0
 
     def background(self, log: Path, *arguments: str) -> subprocess.Popen:
-        """An `alphapivot` command that goes on."""
+        """Starts an `alphapivot` command in the background."""
         command = [sys.executable, "-m", "alphapivot.cli", *arguments]
         with log.open("w") as out:
             return subprocess.Popen(
@@ -76,13 +76,13 @@ class Checkout:
             with suppress(subprocess.TimeoutExpired):
                 self.ui.wait(120)
             self.ui.kill()
-        for pid in self.processes():  # of a test that went wrong
+        for pid in self.processes():  # left by a failed test
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> dict[int, str]:
-        """Living Prefect servers and workers of this home, by their process."""
-        home, found = self.environ["ALPHAPIVOT_HOME"], {}
+        """Living Prefect servers and workers of this home: pid -> command line."""
+        home, commands = self.environ["ALPHAPIVOT_HOME"], {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
@@ -90,19 +90,19 @@ class Checkout:
             except (OSError, UnicodeDecodeError):
                 continue
             if f"ALPHAPIVOT_HOME={home}" in environ and any(w in command for w in ("flows.server.app", "cli worker")):
-                found[int(process.name)] = command
-        return found
+                commands[int(process.name)] = command
+        return commands
 
     def deployment(self, name: str) -> dict:
         """This config's deployment of a flow."""
-        (own,) = [d for d in self.deployments() if d["name"].startswith(f"{name}-{self.config.stem}")]
-        return own
+        (deployment,) = [d for d in self.deployments() if d["name"].startswith(f"{name}-{self.config.stem}")]
+        return deployment
 
     def deployments(self) -> list[dict]:
-        """Those of this config; the session's other checkouts leave theirs on the server."""
+        """The deployments of this config; the session's other checkouts leave theirs on the server."""
         pools = self.ask("/work_pools/filter", {})
-        (own,) = [pool["name"] for pool in pools if pool["description"] == f"the runs of {self.config}"]
-        return self.ask("/deployments/filter", {"work_pools": {"name": {"any_": [own]}}})
+        (pool,) = [pool["name"] for pool in pools if pool["description"] == f"the runs of {self.config}"]
+        return self.ask("/deployments/filter", {"work_pools": {"name": {"any_": [pool]}}})
 
     @property
     def config(self) -> Path:
@@ -111,7 +111,7 @@ class Checkout:
 
     @contextmanager
     def configured(self, change: Callable[[str], str]) -> Iterator[None]:
-        """Runs that begin meanwhile find the config changed."""
+        """Changes the config for runs that start within the block."""
         before = self.config.read_text()
         self.config.write_text(change(before))
         try:
@@ -122,11 +122,11 @@ class Checkout:
     @property
     def secret(self) -> str:
         """The auth string."""
-        made = Path(self.environ["ALPHAPIVOT_HOME"]) / "prefect" / "auth"
-        return self.environ.get("PREFECT_API_AUTH_STRING") or made.read_text().strip()
+        generated = Path(self.environ["ALPHAPIVOT_HOME"]) / "prefect" / "auth"
+        return self.environ.get("PREFECT_API_AUTH_STRING") or generated.read_text().strip()
 
     def trigger(self, deployment: str, at: datetime | None = None, **parameters) -> str:
-        """A run of a deployment, as the UI's form or (``at``) a schedule makes it; its id."""
+        """Creates a run of a deployment as the UI's form or (``at``) a schedule does; returns its id."""
         body = {"parameters": parameters}
         if at is not None:
             details = {"scheduled_time": at.isoformat()}
@@ -134,7 +134,7 @@ class Checkout:
         return self.ask(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", body)["id"]
 
     def retry(self, run_id: str) -> None:
-        """What the UI's button sends."""
+        """Sends what the UI's Retry button sends."""
         self.ask(
             f"/flow_runs/{run_id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
         )
@@ -147,7 +147,7 @@ class Checkout:
         )
 
     def completed(self, run_id: str) -> dict:
-        """The run, which has ended well."""
+        """The run, after it has completed."""
         run = self.ended(run_id)
         assert run["state"]["type"] == "COMPLETED", f"{run['state']['name']}: {run['state']['message']}"
         return run
@@ -159,24 +159,24 @@ class Checkout:
         )
 
     def ask(self, path: str, body: dict | None = None, method: str | None = None):
-        """The Prefect API's answer, as the UI asks it."""
+        """The Prefect API's reply to a request of the UI."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         headers["Authorization"] = "Basic " + base64.b64encode(self.secret.encode()).decode()
         request = urllib.request.Request(f"{self.api}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.loads(answer.read() or b"null")
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return json.loads(reply.read() or b"null")
 
     def eventually(self, look, accept, seconds: float = 120):
-        """What ``look`` finds, as soon as ``accept`` takes it: the server records some things seconds later."""
+        """The first value of ``look`` that ``accept`` accepts: the server records some things seconds later."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if accept(found := look()):
-                    return found
-            except (OSError, DBAPIError, Unavailable) as error:  # the server is away, or its database is
-                found = error
-            assert time.monotonic() < deadline, f"still {found}"
+                if accept(value := look()):
+                    return value
+            except (OSError, DBAPIError, Unavailable) as error:  # the server or its database is down
+                value = error
+            assert time.monotonic() < deadline, f"still {value}"
             time.sleep(0.3)
 
     def wait_for(self, run_id: str, *states: str) -> dict:
@@ -207,7 +207,7 @@ def copy_checkout(folder: Path) -> None:
 
 
 class Inbox(HTTPServer):
-    """What arrives at a local HTTP server: (path, JSON)."""
+    """A local HTTP server that records what it receives: (path, JSON)."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Letter)
@@ -238,7 +238,7 @@ def inbox():
 
 @pytest.fixture(scope="module")
 def more_environ():
-    """What a module's checkout finds in its environment besides."""
+    """Further environment variables of a module's checkout."""
     return {}
 
 
@@ -260,13 +260,13 @@ def checkout(home_root, server, tmp_path_factory, more_environ):
         "ALPHAPIVOT_CONFIG": str(folder / "tests" / "configs" / "small.ini"),
         "ALPHAPIVOT_DATABASE__NAME": name,
         "ALPHAPIVOT_RUNTIME__PATIENCE": "0",  # minutes: no test waits for bars
-        "PREFECT_SERVER_API_PORT": str(free_port()),  # at the usual one a worker of somebody else may be waiting
+        "PREFECT_SERVER_API_PORT": str(free_port()),  # another worker may be polling the usual one
     }
     environ |= {k: v.format(database=name) for k, v in more_environ.items()}
     with Hub(url) as hub:
-        made = Checkout(folder, environ, hub)
+        checkout = Checkout(folder, environ, hub)
         try:
-            made.serve()
-            yield made
+            checkout.serve()
+            yield checkout
         finally:
-            made.close()
+            checkout.close()

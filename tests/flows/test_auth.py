@@ -1,4 +1,4 @@
-"""The auth string is generated once, readable by its owner alone; a login link is good once and for an hour."""
+"""The auth string is generated once and readable by its owner alone; a login link is valid once and for an hour."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_file_without_a_string_is_said_with_what_to_do(bare, content, words):
 
 
 def test_a_server_of_an_earlier_version_is_not_joined(bare, tmp_path):
-    """It would answer every web page, and a login link would lead nowhere."""
+    """It accepts requests from any web page, and does not know login links."""
     (tmp_path / "prefect").mkdir()
     (tmp_path / "prefect" / "server.json").write_text('{"api": "http://127.0.0.1:4200/api", "pid": 1}')
     with (tmp_path / "prefect" / "server.alive").open("a") as alive:
@@ -113,16 +113,16 @@ def test_there_is_no_link_where_no_login_is_asked_for(bare, tmp_path):
     (tmp_path / "prefect" / "server.json").write_text(json.dumps(address))
     with (tmp_path / "prefect" / "server.alive").open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
-        with pytest.raises(Unavailable, match=r"asks for no login: open http://127\.0\.0\.1:4200$"):
+        with pytest.raises(Unavailable, match=r"requires no login: open http://127\.0\.0\.1:4200$"):
             serve.link()
 
 
 class Guarded(BaseHTTPRequestHandler):
-    """Answers the health check to everyone, and the rest to whoever has the string, as Prefect does."""
+    """Requires the auth string for everything but the health check, as Prefect does."""
 
     def do_GET(self):
-        given = self.headers["Authorization"] == f"Basic {base64.b64encode(b'me:right').decode()}"
-        self.send_response(200 if given or self.path == "/api/health" else 401)
+        authorized = self.headers["Authorization"] == f"Basic {base64.b64encode(b'me:right').decode()}"
+        self.send_response(200 if authorized or self.path == "/api/health" else 401)
         self.end_headers()
 
     def log_message(self, *_):
@@ -136,7 +136,7 @@ def test_another_auth_string_than_the_servers_is_said_in_a_sentence(bare):
         with pytest.raises(Unavailable, match=f"refuses the auth string .* {auth.CLIENT} is not set"):
             joined.wait()
         bare.setenv(auth.CLIENT, "me:wrong")
-        with pytest.raises(Unavailable, match=f"{auth.CLIENT} of the environment is another"):
+        with pytest.raises(Unavailable, match=f"{auth.CLIENT} of the environment is wrong"):
             joined.wait()
         bare.setenv(auth.CLIENT, "me:right")
         joined.wait()

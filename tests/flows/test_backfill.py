@@ -1,4 +1,4 @@
-"""A backfill in pieces: killed wherever it is, the same call goes on and leaves what an undisturbed one leaves."""
+"""A backfill in pieces: killed anywhere, the same call resumes and stores what an undisturbed one stores."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(**changes):
 
 
 def held(hub: Hub):
-    """What the hub holds, without when it learned it."""
+    """The stored bars and rolls, without their knowledge times."""
     return [hub.read(frame).sort_values(frame.keys(), ignore_index=True) for frame in (Bars, Rolls)]
 
 
@@ -103,7 +103,7 @@ def test_an_interrupted_backfill_does_not_fetch_again_what_is_done(environ, monk
     done, _, _ = run()
     assert [receipt.unchanged for receipt in done] == [True] * 5 + [False] * (len(done) - 5)
     assert count(hubs.connect(), "SELECT count(*) FROM ops.run WHERE state = 'completed'") == 1
-    # when all is done, the same call asks anew: a provider may have restated
+    # when all is done, the same call fetches again: a provider may have restated
     again, _, _ = run()
     assert not any(receipt.unchanged for receipt in again)
     assert all(receipt.rows["market.bar new"] == 0 for receipt in again if receipt.rows)
@@ -146,7 +146,7 @@ def test_in_whatever_order_years_come_they_leave_what_they_leave_in_order(
 
 
 def killed(environ, times, bars):
-    """A backfill whose process gets SIGKILL so many times, a moment after one of the next pieces has begun."""
+    """Runs a backfill whose process gets SIGKILL ``times`` times, a moment after one of the next pieces starts."""
     chance, furthest = np.random.default_rng(times), 0
     command = [sys.executable, "-c", COMMAND, str(bars), START.isoformat(), END.isoformat()]
     for hit in range(times + 1):
@@ -168,12 +168,12 @@ def killed(environ, times, bars):
         _, error = child.communicate()
         assert child.returncode == (-signal.SIGKILL if hit < times else 0), error
         if hit == times - 1:
-            tells_that_it_is_gone()
+            is_closed_as_failed()
 
 
-def tells_that_it_is_gone():
+def is_closed_as_failed():
     hub = hubs.connect()
-    for _ in range(100):  # until PostgreSQL has seen that its client is gone
+    for _ in range(100):  # until PostgreSQL has noticed that its client is gone
         run_locks.close_abandoned(hub)
         if (state := count(hub, "SELECT state FROM ops.run WHERE kind = 'backfill'")) == "failed":
             break
@@ -211,14 +211,14 @@ def test_killed_at_random_points_it_equals_an_undisturbed_one_row_by_row(
 def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monkeypatch, in_pieces):
     from alphapivot.feeds.simulated import Simulated
 
-    whole, asked = Simulated.fetch, []
+    fetch, calls = Simulated.fetch, []
 
     class Failing(Simulated):
         def fetch(self, requests):
-            asked.append(requests)
-            if len(asked) == 4:
+            calls.append(requests)
+            if len(calls) == 4:
                 raise Unavailable("it is out")
-            return whole(self, requests)
+            return fetch(self, requests)
 
     monkeypatch.setattr("alphapivot.feeds.simulated.Simulated", Failing)
     with pytest.raises(Unavailable, match="it is out"):

@@ -1,4 +1,4 @@
-"""A backfill over files that was interrupted resumes only while its files are the same and it is not a day old."""
+"""An interrupted backfill over files resumes only if its files are unchanged and it is less than a day old."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def interrupted(hub_url, tmp_path, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setattr(pieces, "BARS", 1500)
     settings = process.configure(str(tmp_path / "config.ini"))
-    asked = []
+    calls = []
 
     class Failing(Files):
         def fetch(self, requests):
-            asked.append(requests)
-            if len(asked) == 2:
+            calls.append(requests)
+            if len(calls) == 2:
                 raise Unavailable("it is out")
             return super().fetch(requests)
 
@@ -48,40 +48,40 @@ def interrupted(hub_url, tmp_path, monkeypatch):
 
 
 def run(settings):
-    said = []
-    done, _ = backfill.run(settings, START, END, lambda *_: None, said.append)
-    return [receipt.unchanged for receipt in done], said
+    messages = []
+    done, _ = backfill.run(settings, START, END, lambda *_: None, messages.append)
+    return [receipt.unchanged for receipt in done], messages
 
 
 def test_it_resumes_while_its_files_are_the_same(interrupted):
-    (first, *others), (said,) = run(interrupted)
+    (first, *rest), (message,) = run(interrupted)
     assert first
-    assert others
-    assert not any(others)
-    assert said.startswith("resumes the backfill started at")
+    assert rest
+    assert not any(rest)
+    assert message.startswith("resumes the backfill started at")
 
 
 def test_a_file_that_was_mended_since_is_read_from_its_start(interrupted, tmp_path):
     later = time.time() + 5
     os.utime(tmp_path / "old.csv", (later, later))
-    unchanged, (said,) = run(interrupted)
+    unchanged, (message,) = run(interrupted)
     assert not any(unchanged)
-    assert "is not resumed (old.csv has changed since): everything is fetched again" in said
+    assert "is not resumed (old.csv has changed since): everything is fetched again" in message
 
 
 def test_a_file_that_was_put_in_its_place_with_an_older_time_is_read_from_its_start(interrupted, tmp_path):
     os.utime(tmp_path / "old.csv", (1, 1))  # as cp -p and rsync -t leave it
-    unchanged, (said,) = run(interrupted)
+    unchanged, (message,) = run(interrupted)
     assert not any(unchanged)
-    assert "is not resumed (old.csv has changed since): everything is fetched again" in said
+    assert "is not resumed (old.csv has changed since): everything is fetched again" in message
 
 
 def test_what_was_begun_days_ago_is_fetched_again(interrupted):
     with hub.connect().engine.begin() as conn:
         conn.execute(text("UPDATE ops.run SET started_at = started_at - interval '2 days'"))
-    unchanged, (said,) = run(interrupted)
+    unchanged, (message,) = run(interrupted)
     assert not any(unchanged)
-    assert "is not resumed (it is more than a day old, and providers restate)" in said
+    assert "is not resumed (it is more than a day old, and providers restate)" in message
 
 
 def test_one_that_another_process_is_at_is_left_to_it_however_old_it_is(interrupted):

@@ -1,6 +1,6 @@
 """
-Processes are killed in mid-run: each run ends in a state that tells the truth, and Retry or the next run completes it
-with nothing lost and nothing doubled. All real: server, worker, flow process, PostgreSQL.
+Processes are killed in mid-run: each run ends in the right state, and Retry or the next run completes it with nothing
+lost or doubled. All real: server, worker, flow process, PostgreSQL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOLD = BODY + (
 
 
 class Held:
-    """A pipeline run that stands still in the middle of pillar momentum, when trend is scored and written."""
+    """A pipeline run that pauses in the middle of pillar momentum, after trend is scored and written."""
 
     days = itertools.count()
 
@@ -66,7 +66,7 @@ class Held:
         self.completes()
 
     def completes(self) -> None:
-        """Done, and everything is there once."""
+        """The run completes, with every row written once."""
         self.release()
         self.ends("COMPLETED")
         assert nothing_twice(self.checkout) == [(0,)]
@@ -125,14 +125,14 @@ def test_a_second_sigterm_of_the_worker_ends_the_run_which_then_says_crashed(run
 
 
 def test_sigkill_of_the_worker_and_its_flow(run, inbox):
-    """Nobody is left who could tell: the automation that listens for heartbeats does, and another alerts a person."""
+    """No process is left to report it: the heartbeat automation marks the run, and another one sends the alert."""
     worker, flow = run.worker, run.pid
     os.kill(worker, signal.SIGKILL)
     os.kill(flow, signal.SIGKILL)
     state = run.ends("CRASHED")
     assert "no heartbeat for 90 s" in state["message"]
-    told = f"run crashed: {run.checkout.ask(f'/flow_runs/{run.id}')['name']}"
-    run.checkout.eventually(inbox.titles, lambda titles: told in titles)
+    alert = f"run crashed: {run.checkout.ask(f'/flow_runs/{run.id}')['name']}"
+    run.checkout.eventually(inbox.titles, lambda titles: alert in titles)
     run.retry_completes()
 
 

@@ -1,6 +1,6 @@
 """
-Pillar x shard tasks on a Dask cluster: a scheduler and two workers that were started elsewhere than in the checkout and
-know nothing but the code and the database's address. One of them is killed in mid-run.
+Pillar x shard tasks on a Dask cluster: a scheduler and two workers, started outside the checkout, that know only the
+code and the database's address. One of them is killed in mid-run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SPY = (
 
 @pytest.fixture(scope="module")
 def spied(checkout, tmp_path_factory):
-    """Where pillar momentum says in which process it runs, and is told to fail or to stand still."""
+    """The folder where pillar momentum records its process, and looks for orders to fail or to pause."""
     folder = tmp_path_factory.mktemp("spied")
     momentum = checkout.folder / "pillars" / "momentum.py"
     momentum.write_text(momentum.read_text().replace(BODY, SPY.format(folder=str(folder))))
@@ -70,10 +70,10 @@ def cluster(checkout, tmp_path_factory):
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        found = checkout.eventually(lambda: re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text()), bool)
-        workers = [start("worker", found[1], "--no-nanny", "--nthreads", "1", "--no-dashboard") for _ in range(2)]
+        scheduler = checkout.eventually(lambda: re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text()), bool)[1]
+        workers = [start("worker", scheduler, "--no-nanny", "--nthreads", "1", "--no-dashboard") for _ in range(2)]
         checkout.eventually(lambda: log.read_text().count("Registered to:"), lambda n: n == 2)
-        yield found[1], workers
+        yield scheduler, workers
     finally:
         for process in processes:
             process.kill()
@@ -82,8 +82,8 @@ def cluster(checkout, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(checkout, cluster):
-    ours = f"shards = 2\ntask_runner = dask\ndask_address = {cluster[0]}  ; the test's own"
-    with checkout.configured(lambda text: text.replace("shards = 1", ours)):
+    dask = f"shards = 2\ntask_runner = dask\ndask_address = {cluster[0]}  ; the test's cluster"
+    with checkout.configured(lambda text: text.replace("shards = 1", dask)):
         yield
 
 

@@ -1,6 +1,6 @@
 """
-prefect.yaml says what it should: a deploy of a flow that cannot be imported exits 0 with a placeholder, so each is
-loaded here.
+prefect.yaml is right: Prefect deploys a flow that cannot be imported as a placeholder, with exit code 0, so each flow
+is loaded here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_every_entrypoint_loads(deployment, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     parameters = flow.parameters.model_dump()["properties"]
-    assert all("description" in p for p in parameters.values()), "a person reads these in the UI's form"
+    assert all("description" in p for p in parameters.values()), "the UI's form shows these"
     assert set(deployment.get("parameters", {})) <= set(parameters)
 
 
@@ -47,7 +47,7 @@ def test_no_deploy_wakes_a_paused_schedule_or_lets_two_runs_overlap(deployment):
         return  # its passes may overlap
     limit = deployment.get("concurrency_limit")
     assert limit == {"limit": 1, "collision_strategy": "CANCEL_NEW"}, (
-        "beside the limit the strategy is ignored in silence"
+        "Prefect silently ignores a strategy beside the limit"
     )
 
 
@@ -61,9 +61,9 @@ def test_the_pipeline_runs_soon_after_each_close_of_each_calendar_of_config_ini(
     begin, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     schedules = [CronSchedule(cron=s["cron"], timezone=s["timezone"]) for s in pipeline["schedules"]]
     starts = sorted(start for s in schedules for start in asyncio.run(s.get_dates(1000, begin, end)))
-    known = exchange_calendars.get_calendar(calendar, start="2025-01-01", end="2025-12-30")
-    early = set(known.schedule.loc[known.early_closes, "close"])
-    assert len(known.schedule) > 240
-    for close in known.schedule["close"]:
+    exchange = exchange_calendars.get_calendar(calendar, start="2025-01-01", end="2025-12-30")
+    early = set(exchange.schedule.loc[exchange.early_closes, "close"])
+    assert len(exchange.schedule) > 240
+    for close in exchange.schedule["close"]:
         late = starts[bisect.bisect_left(starts, close)] - close
         assert late <= (timedelta(hours=6) if close in early else timedelta(minutes=20)), close

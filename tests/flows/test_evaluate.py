@@ -1,4 +1,4 @@
-"""The deployment `evaluate`, as a person starts it from the UI: an artifact under one key, and rows in the hub."""
+"""The deployment `evaluate`, as started from the UI: an artifact under one key, and rows in the hub."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ def test_the_evaluation_is_an_artifact_with_tables_and_a_picture(checkout):
     for name, parameters in (("ingest", {"as_of": AS_OF}), ("signals", {"as_of": AS_OF}), ("evaluate", {})):
         run = checkout.ended(checkout.trigger(name, **parameters), 250)
         assert run["state"]["type"] == "COMPLETED", run["state"]
-    assert re.search("evaluation 1, kept in", run["state"]["message"])
-    found = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["test-evaluation"]}}})
-    (shown,) = found
+    assert re.search("evaluation 1, stored in", run["state"]["message"])
+    (shown,) = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["test-evaluation"]}}})
     assert shown["flow_run_id"] == run["id"]
     for words in ("| composite | return | 1d |", "| risk | against | 1d |", "## Parts", "| trend.stack |"):
         assert words in shown["data"], words

@@ -1,4 +1,4 @@
-"""What people do with deployments: run again, score a pillar again, come late, come early. Real server and worker."""
+"""Deployments as operators use them: rerun, rescore a pillar, late and early runs. Real server and worker."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def test_ingest_by_itself_brings_bars_and_nothing_else(decided):
 
 
 def test_one_run_at_a_time_talks_to_the_broker(decided):
-    """The limit is taken as by another run; no trade is made until it is given back."""
+    """The limit is held as by another run; no trade is made until it is released."""
     limit = {"names": ["broker-execution"], "slots": 1, "mode": "concurrency"}
     held = decided.ask("/v2/concurrency_limits/increment", limit)
-    assert [taken["name"] for taken in held] == ["broker-execution"]
+    assert [slot["name"] for slot in held] == ["broker-execution"]
     try:
         run_id = decided.trigger("trade", as_of=AS_OF)
         decided.wait_for(run_id, "RUNNING")
@@ -166,7 +166,7 @@ def test_rerun_pillar_names_the_nearest_symbol():
 
 
 def test_late_runs_become_one_for_the_newest_instant(decided):
-    """As after an outage: three runs of one schedule are due at once, and the limit lets one through."""
+    """As after an outage: three runs of one schedule are due at once, and the limit admits one."""
     newest = datetime.now(UTC).replace(microsecond=0)
     due = [newest - timedelta(days=days) for days in (2, 1, 0)]
     runs = [decided.ended(run) for run in [decided.trigger("signals", at) for at in due]]
@@ -186,7 +186,8 @@ def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothin
     before = decided.sql("SELECT count(*) FROM trading.orders")
     state = decided.ended(decided.trigger("pipeline"))["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
-    assert "no bars are there for" in state["message"]
+    assert "no bars for" in state["message"]
+    assert "after 0 minutes of waiting" in state["message"]
     assert "feed stale: simulated" in inbox.titles()
 
     decided.completed(decided.trigger("trade"))
@@ -216,10 +217,10 @@ def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kil
             " VALUES ('test', now() + interval '1 day', 'USD', 1000, 900, 0)"  # after the runs' own
         )
     decided.completed(decided.trigger("alert"))
-    told = ["position break: GOLD in book test", "kill switch: book test", "daily loss: book test"]
-    assert [title for title in inbox.titles() if title in told] == told
+    alerts = ["position break: GOLD in book test", "kill switch: book test", "daily loss: book test"]
+    assert [title for title in inbox.titles() if title in alerts] == alerts
     decided.completed(decided.trigger("alert"))
-    assert len([title for title in inbox.titles() if title in told]) == len(told), "each is told once"
+    assert len([title for title in inbox.titles() if title in alerts]) == len(alerts), "each is sent once"
 
 
 def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
@@ -239,21 +240,21 @@ def test_manage_looks_after_what_is_open_and_decides_nothing(decided):
 
 def test_evaluate_measures_what_stands_in_the_hub(decided):
     run = decided.completed(decided.trigger("evaluate", horizons=[5]))
-    assert "kept in research.evaluation_score" in run["state"]["message"]
+    assert "stored in research.evaluation_score" in run["state"]["message"]
     ((measured,),) = decided.sql("SELECT count(*) FROM research.evaluation_score WHERE horizon = 5")
     assert measured > 4
 
 
 def test_a_backtest_is_made_and_reported_from_the_ui(decided):
-    asked = {"since": "2025-05-01T00:00:00+00:00", "until": "2025-06-27T00:00:00+00:00", "book": "ui"}
-    run = decided.completed(decided.trigger("backtest", **asked))
+    parameters = {"since": "2025-05-01T00:00:00+00:00", "until": "2025-06-27T00:00:00+00:00", "book": "ui"}
+    run = decided.completed(decided.trigger("backtest", **parameters))
     assert run["state"]["message"].startswith("bt-ui: ")
     wanted = {"artifacts": {"key": {"any_": ["backtest"]}, "flow_run_id": {"any_": [run["id"]]}}}
     (progress,) = decided.ask("/artifacts/filter", wanted)
     assert progress["data"] == 100
-    assert decided.completed(decided.trigger("backtest", **asked))["state"]["name"] == "Unchanged"
-    told = {"as_of": "2025-06-28T12:00:00+00:00", "book": "bt-ui", "against": "test"}
-    run = decided.completed(decided.trigger("report", **told))
+    assert decided.completed(decided.trigger("backtest", **parameters))["state"]["name"] == "Unchanged"
+    parameters = {"as_of": "2025-06-28T12:00:00+00:00", "book": "bt-ui", "against": "test"}
+    run = decided.completed(decided.trigger("report", **parameters))
     shown = decided.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     (page,) = [a["data"] for a in shown if a["key"] == "bt-ui-performance"]
     assert "data:image/png;base64," in page

@@ -1,4 +1,4 @@
-"""What our server refuses before Prefect sees it, asked as pages and programs ask."""
+"""What our server rejects before Prefect sees it, with requests as pages and programs send them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from flows.server import app, auth
 
-OURS = "http://127.0.0.1:4200"  # as it is told; it listens wherever there is room
+OURS = "http://127.0.0.1:4200"  # its configured address; it listens on a free port
 
 
 async def answer(request):
@@ -112,8 +112,8 @@ def test_a_login_link_is_exchanged_for_the_auth_string_once(client):
     again = client.post(auth.LOGIN, content=code)
     assert again.status_code == 403
     assert "used or has expired. A new one: alphapivot ui --link" in again.text
-    for cut in ("", code[:60], code[:-1]):  # by a terminal, or by whoever copied it
-        assert "was cut" in client.post(auth.LOGIN, content=cut).text
+    for cut in ("", code[:60], code[:-1]):  # by a terminal, or when copied
+        assert "is incomplete" in client.post(auth.LOGIN, content=cut).text
     assert client.post(auth.LOGIN, content=b"\xff" * 5000).status_code == 403
     assert client.request("PUT", auth.LOGIN, content=auth.link(OURS).partition("#")[2]).status_code == 403
     assert client.post(auth.LOGIN, content=code, headers={"Origin": "http://evil.example"}).status_code == 403

@@ -1,6 +1,6 @@
 """
-A run that fails and one that is killed, with a secret planted wherever one may stand: both are told of at once, and the
-secrets are found nowhere.
+A run that fails and one that is killed, with secrets planted wherever one can be configured: both are reported at once,
+and the secrets appear nowhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def more_environ(server, inbox):
 
 @pytest.fixture(scope="module")
 def over(checkout, inbox, tmp_path_factory):
-    """Both runs made, and told of; what they said, and the processes that there were meanwhile."""
+    """Both runs ended and reported: their results, and the command lines of all processes meanwhile."""
     momentum = checkout.folder / "pillars" / "momentum.py"
     sound, note = momentum.read_text(), tmp_path_factory.mktemp("note") / "pid"
     momentum.write_text(sound.replace(BREAK, BREAK + '        raise RuntimeError("injected by the test")\n'))

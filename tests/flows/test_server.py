@@ -1,4 +1,4 @@
-"""A server that is away for a moment is asked again; an answer that says no is believed."""
+"""A request is repeated while the server is down; a refusal is final."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks import server
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the statuses of its server, one after the other, the last one for ever."""
+    """Answers with its server's statuses, one after the other, then repeats the last."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1
-        self._answer(self.server.statuses[min(self.server.asked, len(self.server.statuses)) - 1], b"[]")
+        self.server.requests += 1
+        self._answer(self.server.statuses[min(self.server.requests, len(self.server.statuses)) - 1], b"[]")
 
     def do_GET(self):
         if self.path.endswith("/version"):
@@ -40,10 +40,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def prefect():
-    """Something that answers as a Prefect server does; its address is in Prefect's settings before it listens."""
+    """A stand-in that answers as a Prefect server does; its address is in Prefect's settings before it listens."""
     served = HTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
     served.server_bind()
-    served.asked, served.statuses = 0, [200]
+    served.requests, served.statuses = 0, [200]
     thread = threading.Thread(target=served.serve_forever, daemon=True)
     served.listen = lambda: (served.server_activate(), thread.start())
     chosen = {PREFECT_API_URL: f"http://127.0.0.1:{served.server_port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
@@ -71,7 +71,7 @@ def test_a_server_without_its_database_is_asked_again(prefect):
     prefect.statuses = [500, 500, 200]
     prefect.listen()
     assert server.ask(runs) == []
-    assert prefect.asked == 3
+    assert prefect.requests == 3
 
 
 def test_an_answer_that_says_no_is_believed(prefect):
@@ -79,7 +79,7 @@ def test_an_answer_that_says_no_is_believed(prefect):
     prefect.listen()
     with pytest.raises(httpx.HTTPStatusError):
         server.ask(runs)
-    assert prefect.asked == 1
+    assert prefect.requests == 1
 
 
 def test_a_server_that_stays_away_is_given_up(prefect, monkeypatch):

@@ -1,4 +1,4 @@
-"""`alphapivot ui` by itself: stops without a trace, starts again with nothing lost, and lives beside another one."""
+"""`alphapivot ui`: stops without leaving processes, restarts with nothing lost, and runs beside another one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_a_stopped_ui_leaves_no_process_and_the_next_one_has_everything(checkout
         assert checkout.ui.wait(120) == 0
         assert checkout.processes() == {}
         checkout.serve()
-        assert checkout.api == address, "a bookmark stays true"
+        assert checkout.api == address, "bookmarks stay valid"
         awake = {s["slug"]: s["active"] for s in checkout.deployment("pipeline")["schedules"]}
-        assert not awake.pop(schedule["slug"]), "what a person has paused stays paused"
+        assert not awake.pop(schedule["slug"]), "a paused schedule stays paused"
         assert all(awake.values())
         assert checkout.ask(f"/flow_runs/{run['id']}")["state"] == run["state"]
 
@@ -38,7 +38,7 @@ def test_two_at_once_share_the_server_and_the_last_one_stops_it(checkout):
     first, address = checkout.ui, checkout.api
     checkout.serve()
     assert checkout.api == address
-    servers = [pid for pid, command in checkout.processes().items() if "prefect_server" in command]
+    servers = [pid for pid, command in checkout.processes().items() if "flows.server.app" in command]
     assert len(servers) == 1
     checkout.eventually(checkout.processes, lambda found: len(found) == 3)  # each has a worker
 
@@ -69,8 +69,8 @@ def test_alphapivot_deploy_says_what_it_did_and_again_changes_nothing(up, checko
     checkout.ask(f"/deployments/{report['id']}", {"paused": False}, method="PATCH")
     again = checkout.alphapivot("deploy")
     assert again.returncode == 0, again.stderr
-    assert "made" not in again.stdout
-    assert "renewed" not in again.stdout
+    assert "created" not in again.stdout
+    assert "updated" not in again.stdout
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def stopped(checkout):
 
 
 def test_a_config_that_says_ask_schedules_nothing_where_nobody_answers(stopped, checkout):
-    """[runtime] schedules = ask, without a terminal; what someone has paused stays so when they start again."""
+    """[runtime] schedules = ask, without a terminal; a paused deployment stays paused when the schedules start."""
 
     def paused() -> dict[str, bool]:
         return {d["name"].split("-small")[0]: d["paused"] for d in checkout.deployments()}

@@ -68,7 +68,7 @@ def ingest(hub_url, home_root, tmp_path):
 def test_typed_over_files_that_end_it_does_not_wait_and_says_what_is_missing(ingest):
     done = ingest()
     assert done.returncode == 0, done.stderr
-    assert "UTC yet: not waiting, earlier bars are used" in done.stderr
+    assert "UTC yet: not waiting, using earlier bars" in done.stderr
     assert "\nno bars of OLD for" in f"\n{done.stderr}"
     assert "Completed" in done.stdout
     with psycopg.connect(embedded.start(ingest.server).database("prefect")) as connection:
@@ -83,7 +83,7 @@ def test_typed_over_files_that_end_it_does_not_wait_and_says_what_is_missing(ing
 def test_asked_to_wait_it_says_for_what_until_when_and_how_not_to(ingest):
     done = ingest("--wait")
     assert done.returncode == 0, done.stderr
-    assert "UTC yet: asking again every 60 s until" in done.stderr
-    assert "([runtime] patience); --no-wait goes on at once" in done.stderr
+    assert "UTC yet: polling every 60 s until" in done.stderr
+    assert "([runtime] patience); --no-wait skips the wait" in done.stderr
     assert "Skipped" in done.stdout
-    assert "no bars are there for" in " ".join(done.stdout.split())
+    assert "no bars for" in " ".join(done.stdout.split())
