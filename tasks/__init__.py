@@ -1,6 +1,6 @@
 """
-The steps: thin tasks that read, call, validate and write. Their logs, and our library's, stand in each run's log from
-INFO on.
+The steps: thin tasks that read, call, validate and write. Their logs and our library's, from level INFO, appear in each
+run's log.
 """
 
 import logging

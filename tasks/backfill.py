@@ -1,4 +1,4 @@
-"""One piece of a backfill: what a provider gives at once, in one transaction with its receipt."""
+"""One piece of a backfill: one provider request, stored in one transaction with its receipt."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: boo
     """
     Fetches and stores the bars of some instruments that were complete in (since, until].
 
-    A coarser bar that goes on in the next piece is left to it. What a feed does not have is noted; raises Unavailable
-    for what it may have later.
+    A coarser bar that ends in the next piece is left to that piece. Series that the feed lacks are noted; raises
+    Unavailable for those that it may have later.
     """
     settings = work.settings
     begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)

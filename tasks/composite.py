@@ -1,4 +1,4 @@
-"""The pillars' signals blended into one score for each symbol and instant."""
+"""The step that blends the pillars' signals into one score per symbol and instant."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tasks.step import Output, Work, step
 @step("composite")
 def compose(work: Work) -> Output:
     """
-    Blends all signals up to as_of into composite scores: every instant whose signals are new or changed since the
-    last time.
+    Blends signals up to as_of into composite scores, at every instant whose signals are new or changed since the last
+    run.
     """
     run, settings = work.run, work.settings
     made_by = [
@@ -32,15 +32,15 @@ def compose(work: Work) -> Output:
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)
     fitted = calibrate(work.hub, settings, run, after=after)
-    # all history of all symbols is too much at once
+    # the full history of all symbols does not fit in memory at once
     shards = [settings.shard(k) for k in range(settings.runtime.shards)]
     pieces = shards if after is None else [list(settings.instruments.values())]
-    made = [
+    blended = [
         blend(work.hub, settings, run, piece, after=after, until=run.as_of, fitted=fitted, explained=False)[0]
         for piece in pieces
         if piece
     ]
-    composites = pd.concat(made, ignore_index=True)
+    composites = pd.concat(blended, ignore_index=True)
 
     def record(batch: ops.Batch) -> None:
         calibrations.write(batch, run.scope, fitted)

@@ -1,4 +1,4 @@
-"""The step that measures what scores foretold: tables in schema research, and an artifact with its picture."""
+"""The step that measures how well scores forecast returns: tables in schema research, and an artifact."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def evaluate(settings: Settings, horizons: list[int]) -> int:
     database = hub.connect()
     latest = overview.latest(database)
     if latest is None:
-        raise DataError("there is no score to evaluate yet: run the deployment signals first")
-    found = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))
-    number = evaluation.store(database, latest, found)
+        raise DataError("no scores to evaluate yet; run the deployment signals first")
+    result = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))
+    number = evaluation.store(database, latest, result)
     key = reports.key(settings.execution.book, "evaluation")
     title = f"Evaluation {number} of scores up to {views.instant(latest.as_of)} UTC"
-    body = evaluation.markdown(found)
+    body = evaluation.markdown(result)
     server.patiently(partial(create_markdown_artifact, body, key=key, description=title))
     return number

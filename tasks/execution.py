@@ -1,4 +1,4 @@
-"""The steps that trade: in the flow's own process, never retried by Prefect; the ledger protects orders."""
+"""The steps that trade. They run in the flow's process and Prefect never retries them; the ledger protects orders."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def trade(work: Work, simulated: bool) -> Output:
     """
     Reconciles the book with its broker, decides on the newest composite scores, sends, protects, journals.
 
-    A run for a given instant (``simulated``) stands at that instant; a scheduled one at the wall clock.
+    ``simulated``: the clock is the run's as_of instead of the wall clock.
     """
-    why = terms(work.hub, work.settings, work.run)
-    return _output(engine.trade(work.hub, work.run, work.settings, _clock(work, simulated), terms=why))
+    score_terms = terms(work.hub, work.settings, work.run)
+    return _output(engine.trade(work.hub, work.run, work.settings, _clock(work, simulated), terms=score_terms))
 
 
 @step("manage", retries=0)
 def manage(work: Work, simulated: bool) -> Output:
-    """Reconciles the book with its broker, sends what waited for the open, protects and trails; decides nothing."""
+    """Reconciles the book with its broker, sends orders held for the open, protects and trails. No new decisions."""
     return _output(engine.trade(work.hub, work.run, work.settings, _clock(work, simulated), decide_too=False))
 
 

@@ -1,4 +1,4 @@
-"""Bars in: fetch -> screen -> (quarantine | upsert), with the higher timeframes and the rolls that follow from them."""
+"""Ingestion: fetch -> screen -> (quarantine | upsert), then higher timeframes and rolls."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batches(run: RunRef) -> list[tuple[str, int]]:
 @step("ingest {feed} {shard}")
 def ingest(work: Work, feed: str, shard: int) -> Output:
     """
-    Fetches what is new for one feed and shard of instruments, quarantines what is bad, and resamples what is good.
+    Fetches new bars for one feed and shard of instruments, quarantines bad ones, and resamples the rest.
     """
     settings, run = work.settings, work.run
     instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
@@ -60,12 +60,12 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     if fetched.problems and len(fetched.problems) == len(requests):
         reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
         error = Unavailable if all(p.transient for p in fetched.problems) else DataError
-        raise error(f"feed {feed} gave nothing for any of {len(requests)} requests: {reasons}")
+        raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}")
     return absorb(work, feed, requests, fetched, until=run.as_of)
 
 
 def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> Fetched:
-    """What the feed answers. Series that it does not answer for are marked as stale, in a transaction of their own."""
+    """The feed's reply. Marks the series that it lacks as stale, in a separate transaction."""
     try:
         fetched = open_feed(feed, settings.feeds[feed]).fetch(requests)
     except Unavailable as error:
@@ -73,8 +73,8 @@ def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request])
         raise
     for problem in fetched.problems:
         log.warning("%s: %s", problem.request, problem.reason)
-    if unanswered := {_key(p.request): p.reason for p in fetched.problems}:
-        series.failed(database, feed, unanswered)
+    if failures := {_key(p.request): p.reason for p in fetched.problems}:
+        series.failed(database, feed, failures)
     return fetched
 
 
@@ -82,45 +82,47 @@ def absorb(
     work: Work, feed: str, requests: list[Request], fetched: Fetched, until: datetime, *, backfill: bool = False
 ) -> Output:
     """
-    What becomes of a feed's answer: bars, those of higher timeframes that end by ``until``, rolls, issues, watermarks.
+    The output for a feed's reply: bars, bars of higher timeframes that end by ``until``, rolls, issues, watermarks.
 
-    What is already there and differs by no more than noise stays as it is. ``backfill``: bars that come after later
-    ones decide the rolls from there on again; otherwise what was decided stays.
+    Stored bars that differ by no more than noise are kept. ``backfill``: rolls are decided again from the first bar
+    that is earlier than stored ones; otherwise earlier decisions stay.
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
     thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
     screened = screen.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
-    known = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
-    new = jitter.settled(screened.bars, known, instruments, thresholds)
+    neighbours = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
+    new = jitter.settled(screened.bars, neighbours, instruments, thresholds)
     newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
-    fronts = _traded(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
-    acted = stored.actions(hub, list(instruments), until=roll_step.EVER, known_at=None)
-    withdrawn = actions.withdrawn(acted, fetched.actions, fetched.actions_after, until, feed)
-    acted = acted.drop(index=withdrawn.index)
-    splits = actions.splits(acted, fetched.actions)
-    # what a split did is no spike: bars are judged in one kind of share, and stored as they were traded
-    before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (known, new))
+    fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
+    stored_actions = stored.actions(hub, list(instruments), until=roll_step.EVER, known_at=None)
+    withdrawn = actions.withdrawn(stored_actions, fetched.actions, fetched.actions_after, until, feed)
+    stored_actions = stored_actions.drop(index=withdrawn.index)
+    splits = actions.splits(stored_actions, fetched.actions)
+    # a split is not a spike: bars are judged on one share basis, and stored as traded
+    before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (neighbours, new))
     judged = checks.judge(
-        before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_of_the_past(new, newest)
+        before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_historical(new, newest)
     )
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
-    came = judged.issues[Bars.keys()].merge(pd.concat([known, new]).drop_duplicates(Bars.keys(), keep="last"))
-    judged.issues["bar"] = pd.Series([checks.as_text(bar) for _, bar in came.iterrows()], dtype="str")
+    issue_bars = judged.issues[Bars.keys()].merge(
+        pd.concat([neighbours, new]).drop_duplicates(Bars.keys(), keep="last")
+    )
+    judged.issues["bar"] = pd.Series([checks.as_text(bar) for _, bar in issue_bars.iterrows()], dtype="str")
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
-    # a close that is new or restated may be the one before a dividend that is stored
-    found_events = pd.concat([actions.after(acted, judged.bars), fetched.actions], ignore_index=True)
-    closes = pd.concat([series.closes_before(hub, found_events, spot), judged.bars], ignore_index=True)
-    events, odd = actions.realise(found_events, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
-    late = _late(judged.bars, known, newest) if backfill else {}
+    # a new or restated close may be the one before a stored dividend
+    touched = pd.concat([actions.after(stored_actions, judged.bars), fetched.actions], ignore_index=True)
+    closes = pd.concat([series.closes_before(hub, touched, spot), judged.bars], ignore_index=True)
+    events, odd = actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
+    late = _late(judged.bars, neighbours, newest) if backfill else {}
     higher, rolled = derive(hub, settings, judged.bars, instruments, until, splits, late)
     parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.withdrawal_issues(withdrawn)]
-    found = pd.concat(parts, ignore_index=True)
+    all_issues = pd.concat(parts, ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
-    if len(found):
-        counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
+    if len(all_issues):
+        counts = all_issues.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
         notes += tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
     unanswered = {_key(p.request) for p in fetched.problems}
 
@@ -129,20 +131,20 @@ def absorb(
         issues.end(batch.conn, judged.passing)
 
     bars = pd.concat([judged.bars, higher], ignore_index=True)
-    frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: found}
+    frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
     return Output(frames, withdrawn={Rolls: rolled.withdrawn, Actions: withdrawn}, notes=notes, record=record)
 
 
-def _of_the_past(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:
-    """(symbol, market) of the series of which ``new`` Bars stop short of what is stored: they say nothing of today."""
+def _historical(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:
+    """(symbol, market) of the series whose ``new`` Bars end before the newest stored bar: they do not concern today."""
     last = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
     return frozenset(key[:2] for key, ts in last.items() if key in newest and ts < newest[key])
 
 
-def _traded(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, str]:
+def _front_contracts(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, str]:
     """
-    ``fronts``, and for a symbol whose front contract has no bar on the last session of ``new`` (at a first load, in a
-    backfill) the one that probably is it then: rolls are decided from bars that passed.
+    ``fronts``; where a symbol's front contract has no bar on the last session of ``new`` (at a first load, in a
+    backfill), the likely one instead, because rolls are only decided later, from bars that passed.
     """
     contracts = new[new["contract"] != ""]
     last = contracts[contracts["ts"] == contracts.groupby("symbol")["ts"].transform("max")]
@@ -150,17 +152,19 @@ def _traded(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, str]:
     likely = last.join(counts, on=["symbol", "contract"]).sort_values(
         ["open_interest", "volume", "bars"], na_position="first"
     )
-    there = set(zip(last["symbol"], last["contract"], strict=True))
-    found = dict(zip(likely["symbol"], likely["contract"], strict=True))
-    return dict(fronts) | {s: c for s, c in found.items() if (s, fronts.get(s)) not in there}
+    quoted = set(zip(last["symbol"], last["contract"], strict=True))
+    guesses = dict(zip(likely["symbol"], likely["contract"], strict=True))
+    return dict(fronts) | {s: c for s, c in guesses.items() if (s, fronts.get(s)) not in quoted}
 
 
-def _late(new: pd.DataFrame, known: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> dict[str, pd.Timestamp]:
-    """symbol -> the first new bar of a futures contract that is earlier than the newest one stored."""
+def _late(new: pd.DataFrame, existing: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> dict[str, pd.Timestamp]:
+    """symbol -> the first new bar of a futures contract that is earlier than the newest stored one."""
     contracts = new[new["contract"] != ""]
-    unseen = contracts[~_keys(contracts, Bars.keys()).isin(_keys(known, Bars.keys()))]
-    held = pd.to_datetime([newest.get(key) for key in _keys(unseen, ["symbol", "market", "interval"])], utc=True)
-    return {str(s): ts for s, ts in unseen[unseen["ts"] < held].groupby("symbol")["ts"].min().items()}
+    unseen = contracts[~_keys(contracts, Bars.keys()).isin(_keys(existing, Bars.keys()))]
+    newest_stored = pd.to_datetime(
+        [newest.get(key) for key in _keys(unseen, ["symbol", "market", "interval"])], utc=True
+    )
+    return {str(s): ts for s, ts in unseen[unseen["ts"] < newest_stored].groupby("symbol")["ts"].min().items()}
 
 
 def _keys(frame: pd.DataFrame, names: list[str]) -> pd.MultiIndex:
@@ -172,14 +176,14 @@ def _key(request: Request) -> series.Key:
 
 
 def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[series.Key, series.Mark]) -> None:
-    """Simulated prices must never restate real ones, nor the other way round."""
+    """Raises DataError where simulated prices would restate real ones, or real ones simulated ones."""
     simulated = {name for name, section in settings.feeds.items() if section.simulated}
     for (symbol, _, _), mark in marks.items():
         if mark.newest and mark.source != feed and {mark.source, feed} & simulated:
             raise DataError(
-                f"{symbol}: {database} holds bars from {mark.source}, now came bars from {feed}. "
+                f"{symbol}: {database} holds bars from {mark.source}, and the new ones are from {feed}. "
                 "Simulated and real prices do not mix: "
-                "name another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
+                "use another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
             )
 
 
@@ -193,12 +197,12 @@ def derive(
     late: Mapping[str, pd.Timestamp] = NONE,
 ) -> tuple[pd.DataFrame, roll_step.Rolled]:
     """
-    The higher-timeframe bars that new source bars complete, and what follows for the rolls (``late``: see
-    ``rolling.roll``).
+    The higher-timeframe bars that new source bars complete, and the rolls that follow (``late``: see
+    ``roll_step.roll``).
 
-    Reads back what is stored from the coarsest bar before the new ones to the one after them: a bar is always made of
-    all its parts, and the first of a window, whose beginning cannot be known (a market may open after its session
-    does), is never a wanted one. One that ends after ``until`` is made where later bars of its series are there.
+    Reads stored bars from one coarsest bar before the new ones to one after them, because a bar is always made of all
+    its parts. The first bar of that window may lack its beginning (a market may open after its session does), and is
+    never among the results. A bar that ends after ``until`` is made only where later bars of its series are stored.
     """
     if new.empty:
         return Bars.empty(), roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
@@ -210,17 +214,17 @@ def derive(
         pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
         for name, ts in first.groupby(first.index.map(names))
     )
-    # the coarsest bar that the newest one is in may have later parts already
+    # the coarsest bar around the newest one may have later parts already
     last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
     newest = whole.groupby(bar_ends.SERIES[:3])["ts"].max().rename("newest")
 
     def coarser(part: pd.DataFrame, interval: str) -> pd.DataFrame:
-        made = resample.resample(part, interval, names, last_part.to_pydatetime(), splits)
-        over = made[["ts"]].assign(newest=made.join(newest, on=newest.index.names)["newest"])
-        return made[(over["ts"] <= until) | (over["ts"] <= over["newest"])]
+        resampled = resample.resample(part, interval, names, last_part.to_pydatetime(), splits)
+        ends = resampled[["ts"]].assign(newest=resampled.join(newest, on=newest.index.names)["newest"])
+        return resampled[(ends["ts"] <= until) | (ends["ts"] <= ends["newest"])]
 
-    made = [
+    higher = [
         coarser(part, interval)
         for source, part in whole.groupby("interval")
         for interval in wanted
@@ -228,22 +232,22 @@ def derive(
     ]
     contracts = whole[whole["contract"] != ""]
     daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
-    if "1d" not in wanted:  # rolls look back at the days that decided them
-        made += [part for source, part in daily.items() if source != "1d"]
+    if "1d" not in wanted:  # a roll refers to the daily bars that decided it
+        higher += [part for source, part in daily.items() if source != "1d"]
     rolled = roll_step.roll(
         database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until, late
     )
-    return pd.concat([Bars.empty(), *made], ignore_index=True), rolled
+    return pd.concat([Bars.empty(), *higher], ignore_index=True), rolled
 
 
 def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """The start of the bar before the one that ``at`` is in."""
+    """The start of the bar before the one that contains ``at``."""
     return bar_ends.due(calendar, interval, bar_ends.due(calendar, interval, at) - pd.Timedelta("1us"))
 
 
 @step("known-at")
 def freeze(work: Work) -> Output:
-    """Takes the instant up to which this run reads the database: once all ingestion that it waited for is committed."""
+    """Fixes the instant up to which this run reads the database, after its ingestion is committed."""
     ops.freeze_known_at(work.hub, work.run)
     return Output()
 

@@ -1,4 +1,4 @@
-"""One pillar over one shard of the universe, on every timeframe: read window, score, validate, upsert."""
+"""The step that scores one pillar over one shard of the universe, on every timeframe."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tasks.step import Output, Work, step
 @step("pillar {name} {shard}")
 def score_pillar(work: Work, name: str, shard: int) -> Output:
     """
-    Scores one pillar for one shard of symbols up to as_of: every bar that is new or changed since it was last scored.
+    Scores one pillar for one shard of symbols up to as_of, at every bar that is new or changed since the last scoring.
     """
     run, pillar, instruments = work.run, work.settings.pillars[name], work.settings.shard(shard)
-    everybody = list(work.settings.instruments.values())
+    universe = list(work.settings.instruments.values())
     if pillar.together:  # no shard can be scored without the others: the first one scores all
-        instruments = everybody if shard == 0 else []
+        instruments = universe if shard == 0 else []
     if not instruments:
         return Output({Signals: Signals.empty()})
-    seen = everybody if pillar.cross_sectional else instruments  # whose bars move these scores
-    symbols = [i.symbol for i in seen]
-    markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in seen}
+    inputs = universe if pillar.cross_sectional else instruments  # these scores depend on their bars
+    symbols = [i.symbol for i in inputs]
+    markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in inputs}
     made_by = [name, pillar.model_dump(mode="json"), pillar_code(), plugins.digest(name), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     settles = timedelta(days=work.settings.quality.volume_settles)
@@ -52,8 +52,8 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
             until=run.as_of,
             known_at=run.known_at,
         )
-        made = windows.score(pillar, bars, interval, after=after, common=common)
-        scored.append(made.assign(scope=run.scope, batch_id=0)[Signals.columns()])
+        signals = windows.score(pillar, bars, interval, after=after, common=common)
+        scored.append(signals.assign(scope=run.scope, batch_id=0)[Signals.columns()])
 
     def record(batch: ops.Batch) -> None:
         for key, mark in marks.items():

@@ -1,6 +1,6 @@
 """
-What a person sees of a run in the Prefect UI: tags, artifacts with stable keys (so that the UI shows their history),
-and the alerts that a run's end gives rise to.
+A run's tags and artifacts in the Prefect UI, and its alerts. Artifact keys are stable, so that the UI shows their
+history.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from tasks.step import open_run
 log = logging.getLogger("alphapivot.reports")
 
 
-def key(book: str, what: str) -> str:
-    """An artifact's key, of which Prefect takes small letters, digits and dashes alone."""
-    return re.sub("[^a-z0-9]+", "-", f"{book}-{what}".lower()).strip("-")
+def key(book: str, name: str) -> str:
+    """An artifact's key; Prefect accepts only lowercase letters, digits and dashes."""
+    return re.sub("[^a-z0-9]+", "-", f"{book}-{name}".lower()).strip("-")
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
-def publish(run: RunRef, what: Collection[str] | None = None) -> None:
-    """Publishes artifacts of this run: those of ARTIFACTS that are named, or all."""
+def publish(run: RunRef, names: Collection[str] | None = None) -> None:
+    """Publishes artifacts of this run: these names of ARTIFACTS, or all."""
     settings, database = open_run(run)
     book = settings.execution.book
-    for name in what or ARTIFACTS:
+    for name in names or ARTIFACTS:
         title, body = ARTIFACTS[name](database, settings, run)
         description = f"{title} at {views.instant(run.as_of)} UTC"
         server.patiently(partial(create_markdown_artifact, body, key=key(book, name), description=description))
@@ -58,99 +58,101 @@ def publish(run: RunRef, what: Collection[str] | None = None) -> None:
 @task(name="performance", task_run_name="performance of {book}", cache_policy=NO_CACHE, persist_result=False)
 def performance(run: RunRef, book: str, against: str | None = None) -> None:
     """
-    Publishes how a book did, as ``alphapivot report`` finds it: one page as a picture, every figure, what another book
-    made of the same decisions; and keeps the numbers in schema research.
+    Publishes a book's performance as ``alphapivot report`` shows it: a one-page picture, all figures and the comparison
+    with another book; stores the numbers in schema research.
     """
     settings, database = open_run(run)
-    found = result.make(database, settings, book)
-    other = comparison.of(database, settings, found, against) if against else None
-    parts = [_onepage(found), "\n".join(f"- {views.escaped(warning)}" for warning in found.warnings)]
+    results = result.make(database, settings, book)
+    other = comparison.of(database, settings, results, against) if against else None
+    parts = [_onepage(results), "\n".join(f"- {views.escaped(warning)}" for warning in results.warnings)]
     parts += [
-        f"## {views.escaped(title)}\n\n{views.markdown(table, views.escaped(words))}"
-        for title, words, table in (tables.versus(other, found.book) if other else ())
+        f"## {views.escaped(title)}\n\n{views.markdown(table, views.escaped(summary))}"
+        for title, summary, table in (tables.versus(other, results.book) if other else ())
     ]
-    number = store.keep(database, found)
-    kept_as = f"Report {number} in research.report."
-    parts += [f"## All figures\n\n{views.markdown(tables.figures(found), kept_as)}"]
-    span = f"{views.instant(found.book.since)} to {views.instant(found.book.until)} UTC"
-    about = f"How book {views.escaped(book)} did, {span}"
+    number = store.keep(database, results)
+    stored_as = f"Report {number} in research.report."
+    parts += [f"## All figures\n\n{views.markdown(tables.figures(results), stored_as)}"]
+    span = f"{views.instant(results.book.since)} to {views.instant(results.book.until)} UTC"
+    description = f"Performance of book {views.escaped(book)}, {span}"
     page = "\n\n".join(parts)
-    server.patiently(partial(create_markdown_artifact, page, key=key(book, "performance"), description=about))
+    server.patiently(partial(create_markdown_artifact, page, key=key(book, "performance"), description=description))
 
 
-def _onepage(found: result.Result) -> str:
-    """The picture; where there is no browser to draw it with, the reason."""
+def _onepage(results: result.Result) -> str:
+    """The picture as Markdown; without a browser to draw it, the reason."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.png"
         try:
-            charts.png(one_page.figure(found), file, width=one_page.WIDTH)
+            charts.png(one_page.figure(results), file, width=one_page.WIDTH)
         except ConfigError as error:
             return f"No picture: {error}"
-        return f"![how the book did](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
+        return f"![performance of the book](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
 
 
 def progress(name: str) -> Callable[[int, int, str], None]:
-    """How far a long run is: a progress artifact, renewed every two seconds at most, and a line in the log."""
-    shown = create_progress_artifact(0.0, key=name, description=f"{name}: begun")
-    renewed = 0.0
+    """The function that reports a long run's progress: in an artifact, every two seconds at most, and in the log."""
+    artifact = create_progress_artifact(0.0, key=name, description=f"{name}: started")
+    updated = 0.0
 
-    def step(done: int, of: int, what: str) -> None:
-        nonlocal renewed
-        log.info("%s: %d of %d, %s", name, done, of, what)
-        if done == of or time.monotonic() > renewed + 2:
-            renewed = time.monotonic()
-            with suppress(httpx.HTTPError):  # the work goes on, whether or not anybody sees how far it is
+    def step(done: int, total: int, label: str) -> None:
+        nonlocal updated
+        log.info("%s: %d of %d, %s", name, done, total, label)
+        if done == total or time.monotonic() > updated + 2:
+            updated = time.monotonic()
+            with suppress(httpx.HTTPError):  # the work continues without its progress
                 update_progress_artifact(
-                    shown, 100 * done / max(of, 1), description=f"{name}: {done} of {of}, {views.escaped(what)}"
+                    artifact,
+                    100 * done / max(total, 1),
+                    description=f"{name}: {done} of {total}, {views.escaped(label)}",
                 )
 
     return step
 
 
-def maintained(gone: Mapping[str, int]) -> None:
-    """The artifact of a maintenance: how many rows of each kind went."""
-    table = pd.DataFrame([(what, f"{rows:,}") for what, rows in gone.items()], columns=["what", "rows deleted"])
-    words = "What an order leads back to stays, whatever its age. All that ever went: table ops.maintenance."
-    body = views.markdown(table, words) if gone else "[retention] names nothing: all is kept."
-    described = {"key": "maintenance-summary", "description": "What [retention] let go"}
-    server.patiently(partial(create_markdown_artifact, body, **described))
+def maintained(deleted: Mapping[str, int]) -> None:
+    """Publishes the artifact of a maintenance run: how many rows of each kind were deleted."""
+    table = pd.DataFrame([(kind, f"{rows:,}") for kind, rows in deleted.items()], columns=["what", "rows deleted"])
+    note = "Rows that an order can be traced back to stay, whatever their age. All deletions: table ops.maintenance."
+    body = views.markdown(table, note) if deleted else "[retention] is empty: nothing was deleted."
+    attributes = {"key": "maintenance-summary", "description": "Rows deleted by [retention]"}
+    server.patiently(partial(create_markdown_artifact, body, **attributes))
 
 
 def label(settings: Settings) -> None:
-    """Tags the flow run under way with the groups of its instruments, so that the UI can be searched by them."""
+    """Tags the current flow run with the groups of its instruments, for searches in the UI."""
     groups = {i.group for i in settings.instruments.values() if i.group}
     if runtime.flow_run.id and groups:
-        own, tags = uuid.UUID(str(runtime.flow_run.id)), {*runtime.flow_run.tags, *groups}
-        server.ask(lambda client: client.update_flow_run(own, tags=tags))
+        run_id, tags = uuid.UUID(str(runtime.flow_run.id)), {*runtime.flow_run.tags, *groups}
+        server.ask(lambda client: client.update_flow_run(run_id, tags=tags))
 
 
 def tell(run: RunRef) -> list[alerts.Alert]:
-    """Alerts a person to what this run, or anything since, has left behind. Never fails the run."""
+    """Sends the alerts that are due after this run. Never fails the run."""
     settings, database = open_run(run)
     return watch(database, settings, run.as_of)
 
 
 def watch(database: Hub, settings: Settings, as_of: datetime | None = None) -> list[alerts.Alert]:
     """
-    One pass of alerts: what the hub shows, and the flow runs of the last day that Prefect saw fail or crash.
+    Sends alerts for the state of the hub and for the last day's failed and crashed flow runs; returns those delivered.
 
-    A simulated market stands still after ``as_of``; any other is looked at by the wall clock.
+    A simulated market is viewed at ``as_of``, any other at the wall clock.
     """
     simulated = settings.feeds[settings.runtime.feed].simulated
     now = as_of if simulated and as_of else datetime.now(UTC)
     try:
-        # Prefect first: the hub knows a killed run as failed, and each is told once
-        return alerts.tell(database, [*_ended_badly(), *alerts.find(database, settings, now)])
-    except Exception:  # whatever it is, orders and rows are safe by now: the run must not read Failed for it
-        log.exception("the pass of alerts failed")
+        # Prefect first: to the hub a killed run has failed, and each run is reported once
+        return alerts.tell(database, [*_failed_runs(), *alerts.find(database, settings, now)])
+    except Exception:  # orders and rows are safe by now: a failed alert must not fail the run
+        log.exception("sending alerts failed")
         return []
 
 
-def _ended_badly() -> list[alerts.Alert]:
-    """Also what never reached the hub: a run that was killed, or whose config could not be read."""
+def _failed_runs() -> list[alerts.Alert]:
+    """Alerts for failed and crashed flow runs, also those that the hub does not know (killed, config unreadable)."""
     since = datetime.now(UTC) - timedelta(days=1)
-    chosen = FlowRunFilter(state={"type": {"any_": ["FAILED", "CRASHED"]}}, end_time={"after_": since})
-    found = server.ask(lambda client: client.read_flow_runs(flow_run_filter=chosen, limit=200))
+    failed = FlowRunFilter(state={"type": {"any_": ["FAILED", "CRASHED"]}}, end_time={"after_": since})
+    flow_runs = server.ask(lambda client: client.read_flow_runs(flow_run_filter=failed, limit=200))
     return [
         alerts.Alert(
             alerts.run_key(runs.run_id(str(r.id)), r.run_count),
@@ -158,17 +160,17 @@ def _ended_badly() -> list[alerts.Alert]:
             r.name,
             r.state.message or "no message",
         )
-        for r in found
+        for r in flow_runs
         if r.state
     ]
 
 
-# --- what an artifact shows: (title, markdown) ------------------------------------------------------------------------
+# --- the artifacts, as (title, markdown) ------------------------------------------------------------------------------
 
 
 def _scores(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = overview.scores(database, settings, run)
-    hint = "Points that each pillar contributes; `raw` is their sum, `score = raw x gate`. The strongest first."
+    hint = "Points contributed by each pillar; `raw` is their sum, `score = raw x gate`. Strongest first."
     return "Scores", views.markdown(views.scores(table), hint)
 
 
@@ -210,20 +212,20 @@ def _equity(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
     curve = picture.equity(
         list(table["day"]), list(table["earned"].astype(float)), list(table["drawdown"].astype(float)), last["currency"]
     )
-    words = (
+    summary = (
         f"**{views.amount(last['equity'])} {last['currency']}**, {views.money(last['earned'])} since "
-        f"{table['day'].iloc[0]}, {views.money(last['drawdown'])} from the highest so far; deposits are left out."
+        f"{table['day'].iloc[0]}, {views.money(last['drawdown'])} from the peak; excluding deposits."
     )
     recent = views.markdown(views.equity(table.tail(20).iloc[::-1]))
-    return "Equity", f"{words}\n\n![profit and drawdown by day]({picture.data_uri(curve)})\n\n{recent}"
+    return "Equity", f"{summary}\n\n![profit and drawdown by day]({picture.data_uri(curve)})\n\n{recent}"
 
 
 def _data(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     freshness = views.freshness(overview.freshness(database, settings, run.as_of))
     late = int((freshness["state"] == "late").sum())
-    words = f"{len(freshness) - late} of {len(freshness)} series are fresh, {late} late."
+    summary = f"{len(freshness) - late} of {len(freshness)} series are fresh, {late} late."
     issues = views.markdown(views.issues(overview.issues(database)))
-    return "Data", f"{views.markdown(freshness, words)}\n\n## Open quality issues, the newest first\n\n{issues}"
+    return "Data", f"{views.markdown(freshness, summary)}\n\n## Open data issues, newest first\n\n{issues}"
 
 
 ARTIFACTS: dict[str, Callable[[Hub, Settings, RunRef], tuple[str, str]]] = {

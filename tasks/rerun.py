@@ -1,4 +1,4 @@
-"""One pillar's signals made again, whatever the watermarks say is done; the old versions stay in signal_revision."""
+"""The step that scores one pillar again, regardless of watermarks; old versions stay in signal_revision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.step import Output, Work, step
 
 
 def check(settings: Settings, name: str, symbols: list[str]) -> None:
-    """Raises ConfigError for a pillar or a symbol that the config does not have, naming the nearest."""
+    """Raises ConfigError for a pillar or a symbol that is not in the config, naming the nearest."""
     if name not in settings.pillars:
         raise ConfigError(f"pillar {name!r} has no section in the config; {nearest(name, settings.pillars)}")
     for symbol in symbols:
@@ -26,13 +26,14 @@ def check(settings: Settings, name: str, symbols: list[str]) -> None:
 @step("rerun {name}")
 def rerun(work: Work, name: str, symbols: list[str]) -> Output:
     """
-    Scores one pillar anew, of ``symbols`` or, where none is named, of all: every bar up to as_of.
+    Scores one pillar again at every bar up to as_of, for ``symbols`` or, if empty, for all.
 
-    The watermarks stay: they speak of whole shards. That of the composites goes, so that all of them are made again.
+    The pillar's watermarks stay, because they cover whole shards. The composite's is reset, so that all composites are
+    blended again.
     """
     pillar = work.settings.pillars[name]
-    chosen = symbols or sorted(work.settings.instruments)
-    instruments = [work.settings.instruments[s] for s in chosen]
+    selected = symbols or sorted(work.settings.instruments)
+    instruments = [work.settings.instruments[s] for s in selected]
     scored = [Signals.empty()]
     for interval in work.settings.timeframes.weights:
         bars, common = given(
@@ -45,9 +46,9 @@ def rerun(work: Work, name: str, symbols: list[str]) -> Output:
             until=work.run.as_of,
             known_at=work.run.known_at,
         )
-        made = windows.score(pillar, bars, interval, after=None, common=common)
-        made = made.assign(scope=work.run.scope, batch_id=0)
-        scored.append(made.loc[made["symbol"].isin(chosen), Signals.columns()])
+        signals = windows.score(pillar, bars, interval, after=None, common=common)
+        signals = signals.assign(scope=work.run.scope, batch_id=0)
+        scored.append(signals.loc[signals["symbol"].isin(selected), Signals.columns()])
 
     def record(batch: ops.Batch) -> None:
         key = watermarks.composite(work.run.scope, work.settings.timeframes.base)

@@ -1,4 +1,4 @@
-"""Beginning a run: settings read once, frozen in ops.run, named by a RunRef."""
+"""Opening runs: settings are read once, frozen in ops.run, and referred to by a RunRef."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from tasks import server
 
 
 def run_id(key: str) -> str:
-    """The run of this key: the same on every machine and at every attempt."""
+    """The run id for this key: the same on every machine and at every attempt."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
 
 
 def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str = "live") -> RunRef:
     """
-    Opens the run that ``key`` names (a flow run's id, or what identifies a replayed session), or finds it again on
-    Retry.
+    Opens the run for ``key`` (a flow run's id, or the identity of a replayed session), or reopens it on Retry.
 
-    What it finds is what was frozen at the first attempt: the config and the as_of of that time.
+    A reopened run keeps the config and as_of of its first attempt.
     """
     database = hub.connect()
-    begun = ops.begin_run(
+    run = ops.begin_run(
         database,
         run_id(key),
         kind=kind,
@@ -40,20 +39,20 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
         config_hash=settings.hash(),
         code_version=code_version(),
     )
-    return replace(begun, known_at=None)  # it is fixed anew, or found again, by the step that waits for ingestion
+    return replace(run, known_at=None)  # set by the step ``known-at``, after ingestion
 
 
 def close_lost(database: Hub) -> None:
-    """A run whose process was killed reads `running` in ops.run: says of it what Prefect or the hub found out."""
+    """Closes runs in ops.run whose process was killed, with the end that Prefect or the hub has recorded."""
     run_locks.close_abandoned(database)
     since = datetime.now(UTC) - timedelta(days=7)
-    chosen = FlowRunFilter.model_validate(
+    killed = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}, "end_time": {"after_": since}}
     )
-    found = server.ask(lambda client: client.read_flow_runs(flow_run_filter=chosen, limit=200))
+    flow_runs = server.ask(lambda client: client.read_flow_runs(flow_run_filter=killed, limit=200))
     ended = {
         run_id(str(r.id)): ("cancelled" if r.state.is_cancelled() else "failed", f"{r.state.name}: {r.state.message}")
-        for r in found
+        for r in flow_runs
         if r.state and r.run_count
     }
     ops.finish_lost(database, ended)

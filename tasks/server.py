@@ -1,4 +1,4 @@
-"""Asking the Prefect server, which may be away for a while: it is being started again, or its database is."""
+"""Requests to the Prefect server that survive a restart of the server or of its database."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 120
 
 
-def ask(question: Callable[[SyncPrefectClient], T]) -> T:
-    """The server's answer, however often it must be asked."""
+def ask(request: Callable[[SyncPrefectClient], T]) -> T:
+    """The result of ``request`` on a client of the server, repeated while the server is down."""
 
     def once() -> T:
         with get_client(sync_client=True) as client:
-            return question(client)
+            return request(client)
 
     return patiently(once)
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """What ``ask`` returns. Prefect's new clients give up at once where nothing listens: this asks again, bounded."""
-    deadline, said = time.monotonic() + PATIENCE_SECONDS, False
+def patiently(call: Callable[[], T]) -> T:
+    """
+    The result of ``call``, repeated for up to PATIENCE_SECONDS while the server is down: new Prefect clients give up at
+    once.
+    """
+    deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
     while True:
         try:
-            return ask()
+            return call()
         except Exception as error:
-            if not _away(error) or time.monotonic() > deadline:
+            if not _is_down(error) or time.monotonic() > deadline:
                 raise
-        if not said:
-            waiting.say(f"the Prefect server is away: asking again for up to {PATIENCE_SECONDS} s")
-            said = True
+        if not reported:
+            waiting.say(f"the Prefect server does not answer: trying again for up to {PATIENCE_SECONDS} s")
+            reported = True
         time.sleep(1)
 
 
-def _away(error: BaseException | None) -> bool:
-    """Does it come of a server that is out of reach, or without its database? Prefect wraps what httpx has raised."""
+def _is_down(error: BaseException | None) -> bool:
+    """True if the error means that the server or its database is down. Prefect wraps the errors of httpx."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
-    return error is not None and (isinstance(error, httpx.TransportError) or _away(error.__cause__))
+    return error is not None and (isinstance(error, httpx.TransportError) or _is_down(error.__cause__))

@@ -1,11 +1,10 @@
 """
-A step: read, call, validate, write, say what was done. A Prefect task whose memory is a receipt in the hub.
+A step: a Prefect task that reads, calls, validates and writes, and leaves a receipt in the hub.
 
-Prefect's cache does not know what is done (edited code, another worker, a moved results folder make it forget); the
-hub does: a step
-first looks for its receipt, keyed by run, step and inputs, and returns it when it is there. So Retry executes what
-failed, then what
-depends on it, wherever and after whatever mending it runs. Rows and receipt are written in one transaction.
+Prefect's cache is lost with edited code, another worker or a moved results folder, so receipts take its place: a step
+first looks for its receipt, keyed by run, step and inputs, and returns it if there is one. Retry therefore executes
+what failed and what depends on it, on any worker and after any code fix. Rows and receipt are written in one
+transaction.
 """
 
 from __future__ import annotations
@@ -38,33 +37,32 @@ log = logging.getLogger("alphapivot.step")
 
 @dataclass(frozen=True)
 class Work:
-    """What a step's body is given besides its own parameters."""
+    """The context of a step's body, besides its own parameters."""
 
     run: RunRef
-    settings: Settings  # the run's own, frozen at its first attempt
+    settings: Settings  # frozen at the run's first attempt
     hub: Hub
-    after: tuple[Receipt, ...]  # the receipts of the steps that it stands on
+    after: tuple[Receipt, ...]  # the receipts of the steps that it depends on
 
 
 @dataclass(frozen=True)
 class Output:
     """
-    What a step's body made: frames to write (a ``batch_id`` column is filled in), rows to withdraw (their keys), and
-    what else goes into the same transaction.
+    The result of a step's body: frames to write (their ``batch_id`` is filled in), keys of rows to withdraw, and
+    further writes in the same transaction (``record``).
     """
 
     frames: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
     _: KW_ONLY
     withdrawn: Mapping[type[Frame], pd.DataFrame] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)  # what it wrote by other ways, for the receipt
+    counts: Mapping[str, int] = field(default_factory=dict)  # rows written elsewhere, for the receipt
     notes: tuple[str, ...] = ()
     record: Callable[[ops.Batch], None] | None = None
 
 
 def open_run(run: RunRef) -> tuple[Settings, Hub]:
     """
-    The run's frozen settings, from the hub of this process: so a task can run on any machine that reaches the
-    database.
+    The run's frozen settings and this process's hub, so that a task can run on any machine that reaches the database.
     """
     database = hub.connect()
     _, stored = ops.load_run(database, run.run_id)
@@ -74,13 +72,13 @@ def open_run(run: RunRef) -> tuple[Settings, Hub]:
 def perform(
     body: Callable[..., Output], label: str, run: RunRef, after: tuple[Receipt, ...], parameters: dict[str, Any]
 ) -> Receipt:
-    """Executes a step, unless its receipt is there already."""
+    """Executes a step unless it has a receipt; returns the receipt."""
     name = label.format(**parameters)
     inputs = [name, parameters, run.known_at and run.known_at.isoformat(), sorted(r.batch_id for r in after)]
     inputs_hash = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     settings, database = open_run(run)
-    if found := ops.find_receipt(database, run, name, inputs_hash):
-        return replace(found, unchanged=True)
+    if receipt := ops.find_receipt(database, run, name, inputs_hash):
+        return replace(receipt, unchanged=True)
     output = body(Work(run, settings, database, after), **parameters)
     with ops.batch(database, run, name, inputs_hash, parameters) as batch:
         for frame, rows in output.withdrawn.items():
@@ -99,20 +97,20 @@ def perform(
 
 def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], Task[..., Any]]:
     """
-    Makes a body ``f(work, **parameters) -> Output`` a Prefect task ``f(run, **parameters, after=receipts) -> Receipt``.
+    Turns a body ``f(work, **parameters) -> Output`` into a Prefect task
+    ``f(run, **parameters, after=receipts) -> Receipt``.
 
     ``label`` names the step (``"pillar {name} {shard}"``) in the UI and in its receipt. Only Unavailable is retried.
-    ``task.fn`` is the
-    same without Prefect, for replays.
+    ``task.fn`` is the same without Prefect, for replays.
     """
 
     def decorate(body: Callable[..., Output]) -> Task[..., Any]:
-        own = list(inspect.signature(body).parameters.values())[1:]  # without ``work``
+        parameters = list(inspect.signature(body).parameters.values())[1:]  # without ``work``
         run_parameter = inspect.Parameter("run", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=RunRef)
         after_parameter = inspect.Parameter(
             "after", inspect.Parameter.KEYWORD_ONLY, default=(), annotation=tuple[Receipt, ...]
         )
-        signature = inspect.Signature([run_parameter, *own, after_parameter])
+        signature = inspect.Signature([run_parameter, *parameters, after_parameter])
 
         @functools.wraps(body)
         def execute(*args: Any, **kwargs: Any) -> Any:
@@ -127,7 +125,7 @@ def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], T
 
         execute.__signature__ = signature  # type: ignore[attr-defined]
         execute.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-        del execute.__wrapped__  # type: ignore[attr-defined]  # or inspect would see the body's parameters
+        del execute.__wrapped__  # type: ignore[attr-defined]  # inspect would show the body's parameters
         return Task(
             execute,
             name=body.__name__.replace("_", "-"),
@@ -137,28 +135,28 @@ def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], T
             persist_result=False,
             retries=retries,
             retry_delay_seconds=[2, 10][:retries] or None,
-            retry_condition_fn=_passes,
+            retry_condition_fn=_is_transient,
         )
 
     return decorate
 
 
-def _passes(_task: Any, _task_run: Any, state: Any) -> bool:
+def _is_transient(_task: Any, _task_run: Any, state: Any) -> bool:
     try:
         state.result()
     except Unavailable:
         return True
-    except Exception:  # noqa: BLE001 - whatever else it was, asking again does not help
+    except Exception:  # noqa: BLE001 - a retry cannot help with anything else
         return False
     return False
 
 
 def _idle(receipt: Receipt) -> bool:
-    """Was it done before, or did it find that all which it could write is there?"""
-    written = [n for what, n in receipt.rows.items() if not what.endswith(" unchanged")]
+    """True if the step was done before, or had nothing new to write."""
+    written = [n for kind, n in receipt.rows.items() if not kind.endswith(" unchanged")]
     return receipt.unchanged or (bool(written) and not any(written))
 
 
 def _summary(receipt: Receipt) -> str:
-    done = ", ".join(f"{n} {what}" for what, n in receipt.rows.items() if n) or "nothing new"
+    done = ", ".join(f"{n} {kind}" for kind, n in receipt.rows.items() if n) or "nothing new"
     return f"unchanged (batch {receipt.batch_id})" if _idle(receipt) else f"{done} (batch {receipt.batch_id})"

@@ -1,4 +1,4 @@
-"""What a person decides of doubtful data: an accepted bar enters the hub as if its feed's bar had passed."""
+"""An operator's decisions on quarantined data: an accepted bar enters the hub as if it had passed the checks."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def decide(
     """
     Records that ``by`` has 'accepted' or 'rejected' the issues in ``chosen`` (of ``issues.show``), and why.
 
-    Accepted bars that were quarantined are written with the coarser bars and rolls that follow from them, all in one
-    transaction; returns how many. ``row``: which one, where several bars came for one instant (from 1). Raises
-    DataError for a bar that cannot be stored whoever wants it.
+    Accepted bars that were quarantined are written in one transaction with the coarser bars and rolls that follow from
+    them; returns how many. ``row``: which bar, counted from 1, if several share one instant. Raises DataError for a bar
+    that cannot be stored.
     """
     database = hub.connect()
     run = runs.begin("data", settings, key=f"data:{uuid.uuid4()}", as_of=datetime.now(UTC))
-    wanted = chosen[chosen["outcome"] == "quarantined"] if decision == "accepted" else chosen.iloc[:0]
-    bars = pd.concat([Bars.empty(), *(_bar(issue, row) for issue in wanted.itertuples())], ignore_index=True)
+    released = chosen[chosen["outcome"] == "quarantined"] if decision == "accepted" else chosen.iloc[:0]
+    bars = pd.concat([Bars.empty(), *(_bar(issue, row) for issue in released.itertuples())], ignore_index=True)
     bars = bars.drop_duplicates(Bars.keys()).astype(Bars.empty().dtypes)
-    acted = stored.actions(database, list(settings.instruments), until=run.as_of, known_at=None)
-    splits = actions.splits(acted, Fetched(bars).actions)
+    stored_actions = stored.actions(database, list(settings.instruments), until=run.as_of, known_at=None)
+    splits = actions.splits(stored_actions, Fetched(bars).actions)
     higher, rolled = derive(database, settings, bars, dict(settings.instruments), run.as_of, splits)
     with ops.batch(database, run, "data", run.run_id, {"decision": decision, "by": by, "why": why}) as batch:
         batch.write(Bars, pd.concat([bars, higher], ignore_index=True))
@@ -50,15 +50,15 @@ def decide(
 
 
 def _bar(issue: object, row: int | None) -> pd.DataFrame:
-    came = json.loads(issue.bar)  # type: ignore[attr-defined]
+    bar = json.loads(issue.bar)  # type: ignore[attr-defined]
     name = f"{issue.symbol} {issue.interval} {issue.ts:%Y-%m-%d %H:%M}"  # type: ignore[attr-defined]
-    if isinstance(came, list):
-        if row is None or not 1 <= row <= len(came):
-            shown = "; ".join(f"{k}: close {bar['close']}" for k, bar in enumerate(came, 1))
-            raise DataError(f"{len(came)} bars came for {name}; say which with --row ({shown})")
-        came = came[row - 1]
+    if isinstance(bar, list):
+        if row is None or not 1 <= row <= len(bar):
+            choices = "; ".join(f"{k}: close {candidate['close']}" for k, candidate in enumerate(bar, 1))
+            raise DataError(f"there are {len(bar)} bars for {name}; choose one with --row ({choices})")
+        bar = bar[row - 1]
     try:
-        numbers = {column: float("nan") if came[column] in (None, "") else float(came[column]) for column in NUMBERS}
+        numbers = {column: float("nan") if bar[column] in (None, "") else float(bar[column]) for column in NUMBERS}
     except ValueError as error:
-        raise DataError(f"{name} holds what is no number ({error}): correct it at its source") from error
-    return pd.DataFrame([came | numbers | {"ts": pd.Timestamp(came["ts"])}])[Bars.columns()]
+        raise DataError(f"{name} has a value that is not a number ({error}): correct it at its source") from error
+    return pd.DataFrame([bar | numbers | {"ts": pd.Timestamp(bar["ts"])}])[Bars.columns()]

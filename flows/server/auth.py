@@ -60,7 +60,7 @@ def environment() -> dict[str, str]:
 
 
 def link(ui: str) -> str:
-    """A URL that logs a browser in, once and within LINK_SECONDS. Its code is in the fragment, which is never logged."""
+    """A URL that logs a browser in, once and within LINK_SECONDS. The fragment with its code is never logged."""
     return f"{ui}{LOGIN}#{_signed(int(time.time()) + LINK_SECONDS, secrets.token_hex(8))}"
 
 

@@ -1,7 +1,8 @@
 """
-Scores as they were known: `alphapivot run --as-of T --known-at K` makes an earlier run's scores again, to the last bit.
+Scores as known at an earlier instant: ``alphapivot run --as-of T --known-at K`` reproduces an earlier run's scores
+exactly.
 
-In a scope of its own: live scores stay untouched, and nothing is ever traded. Plain functions, without Prefect.
+They go to a separate scope: live scores stay unchanged, and nothing is traded. Plain functions, without Prefect.
 """
 
 from __future__ import annotations
@@ -19,15 +20,13 @@ from tasks import composite, pillars, runs
 
 def scores(settings: Settings, as_of: datetime, known_at: datetime) -> RunRef:
     """
-    Scores all pillars up to ``as_of`` from what the hub knew at ``known_at``, and blends them; scope ``replay-...``.
+    Scores all pillars up to ``as_of`` from the data known at ``known_at``, and blends them, in scope ``replay-...``.
 
-    The same question is the same run: what is done is found and not done again. Raises DataError for a known_at in the
-    future: what will be known then nobody knows.
+    A second call with the same arguments reopens the same run and repeats no finished step. Raises DataError for a
+    known_at in the future.
     """
     if known_at > datetime.now(UTC):
-        raise DataError(
-            f"known_at {known_at:%Y-%m-%d %H:%M:%S} UTC lies in the future; expected an instant of the past"
-        )
+        raise DataError(f"known_at {known_at:%Y-%m-%d %H:%M:%S} UTC is in the future; expected an instant in the past")
     question = f"{settings.hash()}:{as_of.isoformat()}:{known_at.isoformat()}"
     scope = f"replay-{hashlib.sha256(question.encode()).hexdigest()[:12]}"
     database = hub.connect()

@@ -1,4 +1,4 @@
-"""A backtest from asking to answer: one run, killed at any point and gone on with by the same call."""
+"""A whole backtest as one run. Killed at any point, the same call resumes it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tasks import composite, pillars, runs
 log = logging.getLogger("alphapivot.backtest")
 
 Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
-ORPHANED = 60.0  # seconds within which the server sees that a trial's process was killed, in a long statement too
+ORPHANED = 60.0  # seconds within which the server notices that a trial's process was killed, even in a long statement
 
 
 @dataclass(frozen=True)
 class Done:
-    """``unchanged``: the same was asked before, of the same data, and this is what came of it then."""
+    """``unchanged``: the stored result of an identical backtest on the same data."""
 
     run: RunRef
     book: str
@@ -48,40 +48,43 @@ def run(
     say: Callable[[str], object] = log.info,
 ) -> Done:
     """
-    What the config would have done in (since, until].
+    Backtests the config over (since, until].
 
-    Asked again for the same period with the same config, code and data it is found, or, where it was killed, goes on;
-    where the data have changed since, and with ``again``, it begins again, in another book, and says so through
-    ``say``. ``book``: its name (bt- is put before it). ``schedule``: when it decides, where that is not at every new
-    score. Raises ConfigError, and DataError where there is nothing to trade or a pillar looks ahead.
+    A call with the same period, config, code and data returns the stored result, or resumes a killed one. If the data
+    have changed, or with ``again``, it starts over in another book, and reports so through ``say``. ``book``: its name
+    (stored as bt-NAME). ``schedule``: the decision instants; default: every new score. Raises ConfigError, and
+    DataError if there is nothing to trade or a pillar looks ahead.
     """
-    asked_until, until = until, min(until, datetime.now(UTC))
+    requested_until, until = until, min(until, datetime.now(UTC))
     if not since < until:
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
-    driver.booked(settings, "bt-")  # a mistake is said before anything is begun
-    if book and (why := names.wrong(book)):
-        raise ConfigError(f"--book {book}: {why}")
+    driver.booked(settings, "bt-")  # reports config errors before anything starts
+    if book and (reason := names.wrong(book)):
+        raise ConfigError(f"--book {book}: {reason}")
     if backtests.TRIAL.fullmatch(f"bt-{(book or '').removeprefix('bt-')}"):
-        raise ConfigError(f"--book {book}: the trials of `alphapivot tune` are called so; give another name")
+        raise ConfigError(f"--book {book}: this name is reserved for trials of `alphapivot tune`; use another one")
     database = hub.connect()
-    # the period as it was asked for: up to the end of today is the same question an hour later
-    asked = f"backtest:{settings.hash()}:{code_version()}:{since.isoformat()}:{asked_until.isoformat()}:{book or ''}"
+    # the requested end, not the effective one: `--to` today must find the same backtest an hour later
+    period = f"{since.isoformat()}:{requested_until.isoformat()}"
+    identity = f"backtest:{settings.hash()}:{code_version()}:{period}:{book or ''}"
     run_locks.close_abandoned(database)
     times, stale = 0, None
-    while (known := ops.attempted(database, runs.run_id(f"{asked}:{times}"))) is not None:
-        found, _ = ops.load_run(database, runs.run_id(f"{asked}:{times}"))
-        changed = found.known_at is not None and backtests.outdated(database, found, list(settings.instruments), until)
-        if known[0] == "completed" and not again and not changed:
-            return Done(found, found.scope, unchanged=True)
-        if known[0] == "running" or (known[0] != "completed" and not again and not changed):
+    while (attempt := ops.attempted(database, runs.run_id(f"{identity}:{times}"))) is not None:
+        earlier, _ = ops.load_run(database, runs.run_id(f"{identity}:{times}"))
+        changed = earlier.known_at is not None and backtests.outdated(
+            database, earlier, list(settings.instruments), until
+        )
+        if attempt[0] == "completed" and not again and not changed:
+            return Done(earlier, earlier.scope, unchanged=True)
+        if attempt[0] == "running" or (attempt[0] != "completed" and not again and not changed):
             break
-        times, stale = times + 1, found if changed else None
-    key = f"{asked}:{times}"
+        times, stale = times + 1, earlier if changed else None
+    key = f"{identity}:{times}"
     name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}{f'-{times + 1}' if book and times else ''}"
     if stale is not None:
         started = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was started"
         say(f"the data have changed since {started}: starting again, as {name}")
-    elif known is not None and known[0] != "running":
+    elif attempt is not None and attempt[0] != "running":
         say(f"{name} resumes where it stopped: the data are unchanged")
     with run_locks.held(database, runs.run_id(key)):
         current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
@@ -96,13 +99,12 @@ def run(
 
 def trial(settings: Settings, since: datetime, until: datetime, *, book: str, scope: str, known_at: datetime) -> RunRef:
     """
-    A backtest of many, in a ``book`` that no other search has: it goes on where it was killed, and is found where it
-    was done. All of them read the hub as it was known at ``known_at``, and those whose configs score alike share the
-    scores of one ``scope``.
+    One backtest of a search, in a ``book`` of its own: a killed one is resumed, a finished one is returned. All trials
+    read the hub as known at ``known_at``; those whose configs score alike share the scores of one ``scope``.
     """
     database, key = hub.connect(), f"trial:{book}"
     with run_locks.held(database, runs.run_id(key), f"trial {book}", patience=ORPHANED):
-        if (known := ops.attempted(database, runs.run_id(key))) is not None and known[0] == "completed":
+        if (attempt := ops.attempted(database, runs.run_id(key))) is not None and attempt[0] == "completed":
             return ops.load_run(database, runs.run_id(key))[0]
         current = runs.begin("backtest", settings, key=key, as_of=until, scope=scope)
         backtests.open_(database, current, book, since)
@@ -114,7 +116,7 @@ def trial(settings: Settings, since: datetime, until: datetime, *, book: str, sc
 
 @contextmanager
 def _recorded(database: Hub, run: RunRef) -> Iterator[None]:
-    """An error ends the run, and stands in ops.run."""
+    """Ends the run as failed in ops.run on any error."""
     try:
         yield
     except BaseException as error:
@@ -138,26 +140,26 @@ def _make(
     instants = first if schedule is None else [i for i in schedule(database, run, settings) if since < i <= run.as_of]
     if not instants:
         raise DataError(
-            f"there is no score between {since:%Y-%m-%d} and {run.as_of:%Y-%m-%d}: `alphapivot data series` or "
-            "`alphapivot ingest --from DAY` say which bars are there"
+            f"no scores between {since:%Y-%m-%d} and {run.as_of:%Y-%m-%d}: `alphapivot db stats` shows the stored "
+            "bars, `alphapivot ingest --from DAY` fetches more"
         )
     with timer.stage("check"):
-        progress(0, len(instants), "looking for scores that look ahead")
+        progress(0, len(instants), "checking for lookahead")
         check.scores(database, run, settings, instants)
     driver.trade(database, run, settings, instants, timer=timer, progress=progress)
     with timer.stage("results"):
-        progress(len(instants), len(instants), "adding up")
+        progress(len(instants), len(instants), "computing results")
         check.fills(database, settings)
         with database.engine.connect() as conn:
             begins = backtests.begins(conn, run)
-        warned = warnings.collect(database, run, settings, since, instants[0], begins)
+        cautions = warnings.collect(database, run, settings, since, instants[0], begins)
         results = backtests.results(database, book)
-    backtests.finish(database, run, results, warned, timer.spent)
+    backtests.finish(database, run, results, cautions, timer.spent)
     ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")
 
 
 def _score(run: RunRef, settings: Settings, timer: Timer, progress: Progress) -> None:
-    """All scores up to the end, in bulk, by the same steps as live."""
+    """Makes all scores up to the end in bulk, with the same steps as live runs."""
     pieces = [(name, shard) for name in settings.pillars for shard in range(settings.runtime.shards)]
     with timer.stage("scores"), ThreadPoolExecutor(min(4, len(pieces))) as pool:
         progress(0, 1, f"scoring {len(settings.pillars)} pillars")

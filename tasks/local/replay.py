@@ -1,5 +1,5 @@
 """
-The pipeline's steps as plain functions on a simulated clock: what scheduled runs would have done, session by session.
+The pipeline's steps as plain functions on a simulated clock: replays scheduled runs, session by session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[R
     """
     One pipeline run at ``as_of`` without Prefect: same steps, same receipts, same order as flows/pipeline.py.
 
-    The same session with the same config is the same run: what is done is found and not done again.
+    A second call with the same session and config reopens the same run and repeats no finished step.
     """
     run = runs.begin(
         "replay", settings, key=f"replay:{scope}:{settings.hash()}:{as_of.isoformat()}", as_of=as_of, scope=scope
@@ -28,7 +28,7 @@ def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[R
     run = ingest.frozen(run, freeze)
     shards = range(settings.runtime.shards)
     pieces = [(name, shard) for name in settings.pillars for shard in shards]
-    with ThreadPoolExecutor(min(8, len(pieces))) as pool:  # as many at once as the hub has connections for
+    with ThreadPoolExecutor(min(8, len(pieces))) as pool:  # the hub has connections for as many
         scored = list(pool.map(lambda piece: pillars.score_pillar.fn(run, *piece, after=[freeze]), pieces))
     composed = composite.compose.fn(run, after=scored)
     traded = execution.trade.fn(run, simulated=True, after=[composed])

@@ -1,8 +1,9 @@
 """
-Trials of `alphapivot tune` that are whole backtests: the live code path, for keys that the screening engine leaves out.
+Trials of ``alphapivot tune --engine full``: whole backtests on the live code path, for keys that the screening engine
+does not support.
 
-Each trial has a book of its own, and those whose configs score alike share the scores of the first of them, which is
-made before the others. A backtest is bound by Python, so each runs in a process of its own.
+Each trial has its own book. Trials whose configs score alike share the scores of the first of them, which runs before
+the others. Backtests are CPU-bound, so each runs in its own process.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from alphapivot.research.tune.store import Trial
 from tasks.local import backtest as steps
 
 TRADING = {"execution", "entry", "exit", "sizing", "risk", "protections", "brokers"}  # no score depends on these
-OVER = """
+CLOSED = """
     SELECT i.as_of, t.exit_at FROM trading.trade t JOIN trading.intent i USING (intent_id)
     WHERE t.book = :book AND t.entry_qty > 0 AND t.exit_at IS NOT NULL
 """
@@ -40,7 +41,7 @@ REACHED = "SELECT done_until FROM research.backtest WHERE book = ANY(:books) AND
 
 
 class Whole:
-    """The engine `full`: each trial is what `alphapivot backtest` makes of its config."""
+    """The engine ``full``: each trial is a backtest as ``alphapivot backtest`` runs it."""
 
     name = "full"
 
@@ -52,9 +53,9 @@ class Whole:
         leads = [first.setdefault(_scoring(settings), number) for number, settings in enumerate(search.chosen)]
 
         def under_way(running: set[int]) -> float:
-            asked = {"books": [backtests.trial(search.tune_id, number) for number in running]}
+            books = [backtests.trial(search.tune_id, number) for number in running]
             with hub.engine.connect() as conn:
-                reached = conn.execute(text(REACHED), asked).scalars().all()
+                reached = conn.execute(text(REACHED), {"books": books}).scalars().all()
             return sum((ts - search.since) / (search.until - search.since) for ts in reached)
 
         with processes.processes(jobs) as pool:
@@ -62,8 +63,8 @@ class Whole:
             def submit(number: int) -> Future[Trial]:
                 stored = search.chosen[number].stored()
                 book, scope = (backtests.trial(search.tune_id, n) for n in (number, leads[number]))
-                own = number, search.texts[number], stored, book, scope
-                return pool.submit(_trial, *own, search.since, search.until, search.known_at)
+                arguments = number, search.texts[number], stored, book, scope
+                return pool.submit(_trial, *arguments, search.since, search.until, search.known_at)
 
             for leading in (True, False):
                 turn = [n for n in numbers if (leads[n] == n) == leading]
@@ -80,28 +81,28 @@ def _trial(
     until: datetime,
     known_at: datetime,
 ) -> Trial:
-    """In a process of its own."""
-    logging.getLogger("alphapivot.step").setLevel(logging.WARNING)  # the bar tells how far it is
+    """Runs one trial, in its own process."""
+    logging.getLogger("alphapivot.step").setLevel(logging.WARNING)  # the progress bar is enough
     try:
         settings = Settings.restore(stored)
         run = steps.trial(settings, since, until, book=book, scope=scope, known_at=known_at)
         hub = hubs.connect()
         at = pd.DatetimeIndex(market.instants(hub, run, driver.booked(settings, book), since))
         with hub.engine.connect() as conn:
-            over = pd.DataFrame(conn.execute(text(OVER), {"book": book}).all(), columns=["as_of", "exit_at"])
+            closed = pd.DataFrame(conn.execute(text(CLOSED), {"book": book}).all(), columns=["as_of", "exit_at"])
             halted = conn.execute(text(HALTED), {"book": book}).scalar_one()
-        made = backtests.results(hub, book)
-        cash = float(made["start_equity"])
-        worth = pd.Series({ts: float(value) for ts, value in backtests.equity(hub, book)}, dtype=np.float64)
-        equity = worth.reindex(at).ffill().fillna(cash).to_numpy()  # before the first score is known there is no mark
-        over = over.astype("datetime64[us, UTC]")
-        held = objective.held(over["as_of"], over["exit_at"], at)
+        results = backtests.results(hub, book)
+        cash = float(results["start_equity"])
+        marks = pd.Series({ts: float(value) for ts, value in backtests.equity(hub, book)}, dtype=np.float64)
+        equity = marks.reindex(at).ffill().fillna(cash).to_numpy()  # there is no mark before the first score
+        closed = closed.astype("datetime64[us, UTC]")
+        held = objective.held(closed["as_of"], closed["exit_at"], at)
         return objective.summed(
-            number, values, settings.hash(), at, equity, cash, trades=made["trades"], held=held, halted=halted
+            number, values, settings.hash(), at, equity, cash, trades=results["trades"], held=held, halted=halted
         )
     except AlphaPivotError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a library raises may not survive the way to the other process
+    except Exception as error:  # noqa: BLE001 - a library's exception may not be picklable
         raise RuntimeError("".join(traceback.format_exception(error))) from None
 
 

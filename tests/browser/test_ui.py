@@ -102,7 +102,7 @@ def test_retry_pressed_in_the_ui_executes_the_failed_pillar_alone(checkout, brow
         ("open-trades", ["Open trades at"]),
         ("closed-trades", ["Closed trades at"]),
         ("equity", ["Equity at", "drawdown"]),
-        ("data", ["Data at", "series are fresh", "Open quality issues"]),
+        ("data", ["Data at", "series are fresh", "Open data issues"]),
     ],
 )
 def test_each_artifact_is_shown(checkout, browser, failed, name, words):

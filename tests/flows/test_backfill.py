@@ -225,7 +225,7 @@ def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monke
         run()
     hub = hubs.connect()
     assert count(hub, "SELECT count(*) FROM ops.receipt") == 3
-    assert count(hub, "SELECT message FROM ops.run") == "Unavailable: it is out; the same command goes on"
+    assert count(hub, "SELECT message FROM ops.run") == "Unavailable: it is out; run the same command to resume"
     done, _, _ = run()
     assert [r.unchanged for r in done[:4]] == [True, True, True, False]
 

@@ -81,7 +81,7 @@ def test_trials_are_listed_only_where_they_are_asked_for_and_found_by_name_alway
         assert cli.main(command) == 0
         assert name in capsys.readouterr().out
     assert cli.main(["backtest", *PERIOD, "--book", name]) == 2
-    assert "trials of `alphapivot tune` are called so" in capsys.readouterr().err
+    assert "reserved for trials of `alphapivot tune`" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_both_engines_agree_on_what_both_know(market, capsys):
 def test_a_trial_that_cannot_be_made_is_told_with_its_values(market, capsys):
     keys = ["--set", "risk.max_repeats=1,2"]
     assert cli.main(["tune", "--from", "1999-01-01", "--to", "1999-12-31", *keys, *JUDGED, "--engine", "full"]) == 1
-    assert "trial 0 (risk.max_repeats = 1): there is no score between" in capsys.readouterr().err
+    assert "trial 0 (risk.max_repeats = 1): no scores between" in capsys.readouterr().err
 
 
 @pytest.mark.slow

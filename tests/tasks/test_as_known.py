@@ -89,9 +89,9 @@ def test_explain_takes_a_score_apart_as_it_was_known(settings, capsys, monkeypat
     )
     assert (again.score, again.parts, again.steps) == (then.score, then.parts, then.steps)
     assert cli.main(["explain", "ALPHA", "--known-at", "2999-01-01T00:00:00Z"]) == 1
-    assert "lies in the future" in capsys.readouterr().err
+    assert "is in the future" in capsys.readouterr().err
 
 
 def test_nobody_knows_what_will_be_known(settings):
-    with pytest.raises(DataError, match="lies in the future"):
+    with pytest.raises(DataError, match="is in the future"):
         as_known.scores(settings, FIRST, datetime.now(UTC) + timedelta(days=1))
