@@ -1,17 +1,17 @@
-# Every target does its own set-up: the virtual environment is made once, and again when what it depends on changes.
+# Every target does its own set-up: the virtual environment is created once, and again when its dependencies change.
 BENCH_SCALE ?= 1
-JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes at once: they wait as much as they work
+JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes in parallel: they wait half of the time
 BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.ready-dev
 
-# An environment whose Python is gone, or is another than the one that is named (make PYTHON=python3.12), is made again;
-# one that runs stays as it is where the named Python does not.
+# The environment is created again if its Python is gone or differs from PYTHON (make PYTHON=python3.12); if PYTHON does
+# not run, a working environment is left alone.
 NAMED := $(PYTHON)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p -c '' 2>/dev/null && echo $$p && exit; done; echo python3)
 ifneq ($(NAMED),)
 WANTED := $(shell $(NAMED) -c 'import platform, sys; print(platform.python_version(), sys.base_prefix)' 2>/dev/null)
-$(if $(WANTED),,$(error PYTHON=$(NAMED) does not run here: name another, or on Debian apt-get install python3 python3-venv))
+$(if $(WANTED),,$(error PYTHON=$(NAMED) does not run here: use another, or on Debian apt-get install python3 python3-venv))
 OTHER := $(shell [ "$(WANTED)" = "$$(cat $(READY) 2>/dev/null)" ] || echo FORCE)
 endif
 IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
@@ -19,48 +19,48 @@ IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all ui bench screenshots docs lint format constraints clean
 
-help: ## this list
+help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-demo: $(READY) ## the whole pipeline on a simulated market, offline
+demo: $(READY) ## run the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(DEV) ## all tests but the long matrices, 15 to 25 minutes on 2 cores
+test: $(DEV) ## run all tests except the long matrices, 15 to 25 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
-test-all: $(DEV) ## every test
+test-all: $(DEV) ## run every test
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
-ui: $(READY) ## Prefect's server and our deployments; prints the address; CONFIG=FILE for another config.ini
+ui: $(READY) ## run the Prefect server with our deployments and print its address; CONFIG=FILE for another config
 	@$(BIN)/alphapivot ui $(if $(CONFIG),--config $(CONFIG))
 
-bench: $(DEV) ## ours against its yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
+bench: $(DEV) ## measure against the yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench
 
-screenshots: $(DEV) ## new pictures of the UI for README and docs, taken in a real browser
+screenshots: $(DEV) ## retake the pictures of the UI for README and docs in a real browser
 	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser
 
-docs: $(DEV) ## docs/ as a site in build/docs; a broken link fails it
+docs: $(DEV) ## build docs/ as a site in build/docs; fails on a broken link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "open build/docs/index.html"
 
-lint: $(DEV) ## ruff and mypy
+lint: $(DEV) ## run ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(DEV) ## as ruff formats and mends
+format: $(DEV) ## format the code and apply ruff's fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-constraints: ## newest versions that hold on every Python of pyproject.toml, into constraints.txt
+constraints: ## pin the newest versions that work on every supported Python in constraints.txt
 	@$(PYTHON) -m venv --clear build/constraints
 	@build/constraints/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@build/constraints/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
 	  --fork-strategy fewest --no-header --no-annotate --strip-extras --quiet --output-file constraints.txt
 	@echo "constraints.txt: $$(wc -l < constraints.txt) versions; now make test"
 
-clean: ## what was built; the database under ALPHAPIVOT_HOME stays
+clean: ## delete everything built; the database under ALPHAPIVOT_HOME stays
 	@rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -68,7 +68,7 @@ $(READY): pyproject.toml constraints.txt install.py $(OTHER)
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) install.py
 
-# what tests and linters need besides: the environment's own Python adds it
+# dependencies of tests and linters, added by the environment's own Python
 $(DEV): $(READY)
 	@$(BIN)/python install.py dev
 

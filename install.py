@@ -1,8 +1,8 @@
 """
-Makes .venv with what AlphaPivot needs to run; `install.py dev` adds what its tests and linters need. `make` calls it.
+Creates .venv with what AlphaPivot needs to run; `install.py dev` adds what tests and linters need. `make` calls it.
 
-It uses the standard library alone. An install that fails says what to do, and leaves no stamp: the next call starts
-from an empty environment.
+Standard library only. A failed install prints a remedy and leaves no stamp, so that the next call starts from an empty
+environment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMPS = {"run": VENV / ".ready", "dev": VENV / ".ready-dev"}
 PYTHON = f"{platform.python_version()} {sys.base_prefix}"  # the Makefile compares it with the stamp's
-# What wheels carry for the developers of these packages, and what we switch off: a sixth of the environment
+# Parts of wheels that we never use (tests, headers, disabled features): a sixth of the environment
 UNUSED = (
     *("pandas/tests", "numba/tests", "numba/cuda/tests", "numpy/*/tests", "numpy/tests", "llvmlite/tests"),
     *("pyarrow/tests", "pyarrow/include", "pyarrow/src", "pyarrow/includes", "pyarrow/*.pyx", "pyarrow/*.pxi"),
@@ -29,7 +29,7 @@ UNUSED = (
     *("setuptools", "setuptools-*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"),
     *("pip/**/__pycache__",),
 )
-REMEDIES = (  # what pip says: what helps
+REMEDIES = (  # pattern in pip's output, remedy
     (
         r"No space left on device|Errno 28",
         "the disk is full: the environment and pip's temporary files need 2 GB ({venv}, and TMPDIR)",
@@ -58,7 +58,7 @@ REMEDIES = (  # what pip says: what helps
     (
         r"requires a different Python|Requires-Python|No matching distribution|Could not find a version",
         (
-            "constraints.txt names a version that the registry does not give to Python {python} on {machine}: try "
+            "constraints.txt pins a version that the registry does not have for Python {python} on {machine}: try "
             "make PYTHON=python3.11, or make constraints"
         ),
     ),
@@ -70,12 +70,12 @@ def main(extra: str) -> None:
     if not oldest <= sys.version_info[:2] <= newest:
         fail(
             f"AlphaPivot needs Python {text(oldest)} to {text(newest)}, but {sys.executable} is "
-            f"{platform.python_version()}. Name another one: make PYTHON=python{text(oldest)}"
+            f"{platform.python_version()}. Use another one: make PYTHON=python{text(oldest)}"
         )
-    kept = STAMPS["run"].exists() and STAMPS["run"].read_text() == PYTHON
-    for stamp in STAMPS.values() if extra == "run" or not kept else [STAMPS[extra]]:
-        stamp.unlink(missing_ok=True)  # until it is whole
-    if not kept:
+    valid = STAMPS["run"].exists() and STAMPS["run"].read_text() == PYTHON
+    for stamp in STAMPS.values() if extra == "run" or not valid else [STAMPS[extra]]:
+        stamp.unlink(missing_ok=True)  # written again once the install is complete
+    if not valid:
         make()
     pip(extra)
     trim()
@@ -85,12 +85,12 @@ def main(extra: str) -> None:
 
 def supported() -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The oldest and the newest Python of pyproject.toml, as (major, minor)."""
-    found = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
-    return (3, int(found[1])), (3, int(found[2]) - 1)
+    bounds = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    return (3, int(bounds[1])), (3, int(bounds[2]) - 1)
 
 
 def make() -> None:
-    print(f"Making .venv with Python {platform.python_version()} ...", flush=True)
+    print(f"Creating .venv with Python {platform.python_version()} ...", flush=True)
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
@@ -99,32 +99,32 @@ def make() -> None:
             f"{done.stdout.strip()}\n\n"
             + advice(
                 done.stdout,
-                f"Python {version} makes no environment: on Debian, apt-get install python{version}-venv",
+                f"Python {version} cannot create an environment: on Debian, apt-get install python{version}-venv",
             )
         )
 
 
 def pip(extra: str) -> None:
-    """Installs the checkout by constraints.txt, and shows how far it is: a line that is rewritten on a terminal."""
-    wanted = ROOT if extra == "run" else f"{ROOT}[{extra}]"
+    """Installs the checkout with the pins of constraints.txt, and shows the progress."""
+    target = ROOT if extra == "run" else f"{ROOT}[{extra}]"
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
-    command += ["-e", str(wanted), "-c", str(ROOT / "constraints.txt")]
+    command += ["-e", str(target), "-c", str(ROOT / "constraints.txt")]
     total = len((ROOT / "constraints.txt").read_text().splitlines())
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
     lines, count = [], 0
     for line in process.stdout:
         lines.append(line)
-        if found := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line.strip()):
+        if package := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line.strip()):
             count += 1
-            show(f"  {min(count, total)} of at most {total} packages: {found[1]}", often=count % 25 == 0)
+            show(f"  {min(count, total)} of at most {total} packages: {package[1]}", log=count % 25 == 0)
         elif line.startswith("Installing collected packages"):
-            show("  writing them to .venv", often=True)
+            show("  writing them to .venv", log=True)
     if process.wait():
-        said = "".join(lines)
+        output = "".join(lines)
         first = next((n for n, line in enumerate(lines) if re.search(r"ERROR|error:", line)), -10)
-        show("", often=False)
-        fail("\n" + "".join(lines[first:][:15]) + "\n" + advice(said, "pip failed for the reason above"))
-    show("  done", often=True, end="\n")
+        show("", log=False)
+        fail("\n" + "".join(lines[first:][:15]) + "\n" + advice(output, "pip failed for the reason above"))
+    show("  done", log=True, end="\n")
 
 
 def trim() -> None:
@@ -134,17 +134,18 @@ def trim() -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def show(what: str, *, often: bool, end: str = "") -> None:
-    """A terminal sees each step in one line, a log some of them in lines of their own."""
+def show(text: str, *, log: bool, end: str = "") -> None:
+    """Rewrites one line on a terminal; elsewhere prints a line only if ``log``."""
     if sys.stdout.isatty():
-        print(f"\r{what:<72}", end=end, flush=True)
-    elif often:
-        print(what, flush=True)
+        print(f"\r{text:<72}", end=end, flush=True)
+    elif log:
+        print(text, flush=True)
 
 
-def advice(said: str, otherwise: str) -> str:
-    known = {"venv": VENV, "machine": platform.platform(), "python": platform.python_version()}
-    return next((remedy.format(**known) for sign, remedy in REMEDIES if re.search(sign, said)), otherwise)
+def advice(output: str, default: str) -> str:
+    """The remedy for pip's ``output``, or ``default``."""
+    facts = {"venv": VENV, "machine": platform.platform(), "python": platform.python_version()}
+    return next((remedy.format(**facts) for pattern, remedy in REMEDIES if re.search(pattern, output)), default)
 
 
 def text(version: tuple[int, ...]) -> str:
@@ -152,11 +153,11 @@ def text(version: tuple[int, ...]) -> str:
 
 
 def fail(message: str) -> None:
-    sys.exit(f"{message}\nNothing is half made: the next make starts again.")
+    sys.exit(f"{message}\nNothing was left half installed; the next make starts over.")
 
 
 if __name__ == "__main__":
     try:
         main("dev" if "dev" in sys.argv[1:] else "run")
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted: the next make starts again")
+        sys.exit("\ninterrupted; the next make starts over")

@@ -1,4 +1,4 @@
-"""AlphaPivot runs from its checkout, by an editable install: a wheel would lack sql/, config.ini and prefect.yaml."""
+"""AlphaPivot runs from its checkout as an editable install: a wheel would lack sql/, config.ini and prefect.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make` sets .venv up: with the Python that is named, from nothing after a failure, and a failure says what helps."""
+"""`make` creates .venv with the chosen Python; after a failure it prints a remedy and starts over."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OTHERS = [
 
 @pytest.fixture
 def checkout(tmp_path):
-    """The real Makefile and installer, over a package that needs nothing."""
+    """The real Makefile and installer, for a package without dependencies."""
     for file in ("Makefile", "install.py"):
         shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "pyproject.toml").write_text(SMALL)
@@ -59,8 +59,8 @@ def needs(checkout: Path, requirement: str) -> None:
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE", "PYTHON"))} | nowhere
+    no_registry = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE", "PYTHON"))} | no_registry
     command = ["make", *arguments, ".venv/.ready"]
     return subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, check=False)
 
@@ -74,7 +74,7 @@ def test_a_failed_install_says_what_helps_and_the_next_make_starts_from_nothing(
     failed = make(checkout, f"PYTHON={sys.executable}")
     assert failed.returncode
     assert "the package registry cannot be reached" in failed.stderr
-    assert "the next make starts again" in failed.stderr
+    assert "the next make starts over" in failed.stderr
     assert not (checkout / ".venv/.ready").exists()
     (checkout / ".venv/half-made").touch()
     needs(checkout, "")
@@ -93,7 +93,7 @@ def test_another_python_makes_the_environment_again_and_it_stays(checkout):
     again = make(checkout, f"PYTHON={second}")
     assert again.returncode == 0, again.stderr
     assert (after := version(checkout)) != before
-    for arguments in ([f"PYTHON={second}"], []):  # it stays also where no Python is named
+    for arguments in ([f"PYTHON={second}"], []):  # without PYTHON it stays too
         assert "up to date" in make(checkout, *arguments).stdout
     assert version(checkout) == after
 
@@ -127,7 +127,7 @@ def test_a_python_that_is_too_old_leaves_a_good_environment_alone(checkout):
 
 
 @pytest.mark.parametrize(
-    ("said", "helps"),
+    ("output", "remedy"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
         ("error: command 'gcc' failed: No such file or directory", "build-essential"),
@@ -136,8 +136,8 @@ def test_a_python_that_is_too_old_leaves_a_good_environment_alone(checkout):
         ("ERROR: No matching distribution found for soupsieve==4.1.2", "make PYTHON=python3.11"),
     ],
 )
-def test_what_pip_says_is_answered(said, helps):
-    assert helps in install.advice(said, "")
+def test_what_pip_says_is_answered(output, remedy):
+    assert remedy in install.advice(output, "")
 
 
 def test_the_classifiers_name_what_is_required():
