@@ -1,8 +1,8 @@
 """
-make bench: every row of every module here, as a table that grows and as build/bench.json.
+``make bench``: the rows of every module here, as a live table and in build/bench.json.
 
-A module beside this one has ``rows(scale)``, which yields dicts with the keys of COLUMNS: seconds for ours and for the
-yardstick, measured in turn; ``ratio`` is what the goal speaks of. Rows are reports, never a gate.
+Each module has ``rows(scale)``, which yields dicts with the keys of COLUMNS: seconds for ours and for the yardstick,
+measured in turn; the goal refers to ``ratio``. Rows are reports, never a gate.
 """
 
 import importlib
@@ -43,11 +43,11 @@ def main() -> int:
                     rows.append(row)
                     table.add_row(*_shown(row))
                     live.refresh()
-                    if not console.is_terminal:  # where the table appears only at the end
+                    if not console.is_terminal:  # there the table appears only at the end
                         console.print(" ".join(_shown(row)), soft_wrap=True)
             met = sum(row["met"] for row in rows)
             table.caption = f"{met} of {len(rows)} met, {time.monotonic() - started:.0f} s; see build/{OUT.name}"
-    finally:  # what was measured is kept, whatever stops the rest
+    finally:  # keeps the rows measured so far on any error
         OUT.parent.mkdir(exist_ok=True)
         OUT.write_text(json.dumps(rows, indent=1) + "\n")
     return 0

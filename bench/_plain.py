@@ -1,4 +1,4 @@
-"""The yardstick: the six pillars as one would write them with pandas, symbol after symbol, default parameters."""
+"""The yardstick: the six pillars written plainly in pandas, symbol by symbol, with default parameters."""
 
 import itertools
 from typing import Any
@@ -52,7 +52,7 @@ def macd(bars: pd.DataFrame) -> pd.Series:
 
 
 def indicators(bars: pd.DataFrame) -> list[pd.Series]:
-    """The eleven that TA-Lib has too, each by itself."""
+    """The eleven indicators that TA-Lib has too."""
     return [
         *(ema(bars["close"], n) for n in (10, 20, 50)),
         adx(bars, 14),
@@ -90,7 +90,7 @@ def momentum(bars: pd.DataFrame) -> pd.Series:
 
 
 def flow(bars: pd.DataFrame) -> pd.Series:
-    """Of a market without futures."""
+    """The flow score of a market without futures."""
     close, volume = bars["close"], bars["volume"]
     obv = (np.sign(close.diff()) * volume).rolling(20).sum() / volume.rolling(20).sum()
     typical = (bars["high"] + bars["low"] + close) / 3
@@ -102,7 +102,7 @@ def flow(bars: pd.DataFrame) -> pd.Series:
 
 
 def swings(bars: pd.DataFrame) -> pd.DataFrame:
-    """Swing points of 3 bars a side, as they are known 3 bars later, and the levels next to the close, for 120 bars."""
+    """Swing points of 3 bars a side, confirmed 3 bars later and kept for 120 bars, and the levels next to the close."""
     highs, lows, closes = (bars[c].tolist() for c in ("high", "low", "close"))
     tops: list[tuple[int, float]] = []
     bottoms: list[tuple[int, float]] = []
@@ -125,7 +125,7 @@ def swings(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def profile(bars: pd.DataFrame) -> pd.DataFrame:
-    """Point of control and value area of the volume of 60 bars at 30 prices."""
+    """Point of control and value area of the volume of 60 bars in 30 price bins."""
     highs, lows, volumes = (bars[c].to_numpy() for c in ("high", "low", "volume"))
     rows = [(np.nan, np.nan, np.nan)] * 59
     for i in range(59, len(bars)):
@@ -146,7 +146,7 @@ def profile(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def breakouts(close: pd.Series, top: pd.Series, bottom: pd.Series) -> pd.Series:
-    """1 or -1 on the bar of a breakout, or of its failure within 5 bars, less by a tenth with each bar after it."""
+    """1 or -1 on the bar of a breakout, or of its failure within 5 bars; decays by a tenth with each later bar."""
     closes, tops, bottoms = close.tolist(), top.tolist(), bottom.tolist()
     out, way, age, level, failed = [0.0], 0, 0, 0.0, False
     for i in range(1, len(closes)):
@@ -201,7 +201,7 @@ def risk(bars: pd.DataFrame, crowding: pd.Series) -> pd.Series:
     gate *= 1 - 0.5 * (1 - grade(drawdown, 6, 2))
     gate *= 1 - 0.3 * (1 - grade(long * down + (1 - long) * up, 0.5, 1.5))
     gate *= 1 - 0.3 * (1 - grade(reward, 0.5, 1.5))
-    # of the day before: then all exchanges had closed
+    # as of the day before, when all exchanges had closed
     seen = bars["ts"].map(crowding.shift())
     return gate * (1 - 0.5 * (1 - grade(seen, 0.9, 0.4)))
 

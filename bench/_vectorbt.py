@@ -1,8 +1,8 @@
 """
-Run by bench/_peers.py in an environment of its own: the rules of fills.py, said in vectorbt's words.
+Run by bench/_peers.py in its own environment: our fill rules (docs/execution.md) expressed in vectorbt.
 
-Every bar stands there twice: first its open alone, where entries and exits of the last decision fill, then all of
-it, where stops and targets do. So the entry's own bar is protected, and of both levels in one bar the stop comes first.
+Every bar is passed twice: first its open alone, where entries and exits of the last decision fill, then the whole bar,
+where stops and targets fill. So the entry bar is protected, and if a bar reaches both levels the stop fills first.
 """
 
 import sys
@@ -17,9 +17,9 @@ def twice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack([first, second], axis=1).reshape(2 * len(first), -1)
 
 
-def main(question: str, answer: str) -> None:
-    with np.load(question) as found:
-        q = dict(found)
+def main(inputs: str, outputs: str) -> None:
+    with np.load(inputs) as arrays:
+        q = dict(arrays)
     o, h, low, c, size = (q[name] for name in ("open", "high", "low", "close", "size"))
     never = np.zeros(o.shape, bool)
     none = np.full(o.shape, np.nan)
@@ -47,7 +47,7 @@ def main(question: str, answer: str) -> None:
         value = portfolio.value().to_numpy()[1::2]
         spent.append(time.perf_counter() - begun)
     records = portfolio.orders.records_arr
-    np.savez(answer, value=value, seconds=min(spent[1:]) if len(spent) > 1 else spent[0], orders=len(records))
+    np.savez(outputs, value=value, seconds=min(spent[1:]) if len(spent) > 1 else spent[0], orders=len(records))
 
 
 if __name__ == "__main__":

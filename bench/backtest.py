@@ -1,7 +1,7 @@
 """
-The whole `alphapivot backtest`, as its command, with the database: daily and minute bars, stages, memory, growth.
+The whole ``alphapivot backtest`` command with the database: daily and minute bars, stages, memory, growth.
 
-The bars are there before; scores, check, trading and results are what is measured. Symbols are scaled, bars are not.
+Bars are ingested first; scores, check, trading and results are measured. Symbols are scaled, bars are not.
 """
 
 from __future__ import annotations
@@ -32,40 +32,42 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     since = until - timedelta(days=DAYS * 365 // 252)
     large = backtested(symbols, "1d", "1d: 0.7, 1w: 0.3", since, until)
     small = backtested(few, "1d", "1d: 0.7, 1w: 0.3", since, until)
-    yield _row("BT1", f"alphapivot backtest, {symbols} symbols x {DAYS:,} daily bars; {_said(large)}", large, scale)
+    yield _row("BT1", f"alphapivot backtest, {symbols} symbols x {DAYS:,} daily bars; {_summary(large)}", large, scale)
     growth = (large["seconds"] / symbols) / (small["seconds"] / few)
-    name = f"time a symbol, {symbols} / {few} symbols"
+    name = f"time per symbol, {symbols} / {few} symbols"
     yield row("BT2", name, large["seconds"], small["seconds"], growth, "<= 1.25", growth <= 1.25, scale)
     count, bars = max(int(MINUTE_SYMBOLS * scale), 2), max(int(MINUTES * scale), 2_000)
     minutes = backtested(count, "1m", "1m: 0.7, 1h: 0.3", until - timedelta(minutes=bars), until, calendar="24/7")
-    yield _row("BT3", f"alphapivot backtest, {count} symbols x {bars:,} minute bars; {_said(minutes)}", minutes, scale)
+    yield _row(
+        "BT3", f"alphapivot backtest, {count} symbols x {bars:,} minute bars; {_summary(minutes)}", minutes, scale
+    )
 
 
 def backtested(
     symbols: int, base: str, weights: str, since: datetime, until: datetime, *, calendar: str = "XNYS"
 ) -> dict[str, Any]:
-    """Ingests, then runs the command: seconds, by stage, megabytes, trades, instants."""
+    """Ingests, then runs the command; returns seconds in total and by stage, megabytes, trades and instants."""
     with _home(symbols) as config:
-        written = config.read_text().replace("base = 1d", f"base = {base}").replace("1d: 0.7, 1w: 0.3", weights)
-        written = written.replace("calendar = XNYS", f"calendar = {calendar}")
-        # as config.ini's: at small.ini's threshold every symbol would ask for a trade at every bar
-        written = written.replace("entry_threshold = 5", "entry_threshold = 40")
-        written = written.replace("exit_threshold = 4", "exit_threshold = 20")
+        content = config.read_text().replace("base = 1d", f"base = {base}").replace("1d: 0.7, 1w: 0.3", weights)
+        content = content.replace("calendar = XNYS", f"calendar = {calendar}")
+        # thresholds of config.ini: at those of small.ini every symbol would trade at every bar
+        content = content.replace("entry_threshold = 5", "entry_threshold = 40")
+        content = content.replace("exit_threshold = 4", "exit_threshold = 20")
         lead = timedelta(days=600 if base == "1d" else 3)
-        written = written.replace("start = 2023-01-01", f"start = {since - lead:%Y-%m-%d}")
-        config.write_text(written)
+        content = content.replace("start = 2023-01-01", f"start = {since - lead:%Y-%m-%d}")
+        config.write_text(content)
         _command(config, "ingest", "--from", f"{since - lead:%Y-%m-%d}", "--to", f"{until:%Y-%m-%d}")
         begun = time.perf_counter()
         _command(config, "backtest", "--from", since.isoformat(), "--to", until.isoformat(), "--book", "bench")
         seconds = time.perf_counter() - begun
         process.configure(config)
-        (made,) = backtests.listed(hub.connect())
+        (backtest,) = backtests.listed(hub.connect())
         hub.connect().close()
         return {
             "seconds": seconds,
-            "stages": made["seconds"],
-            "trades": made["trades"],
-            "instants": made["instants"],
+            "stages": backtest["seconds"],
+            "trades": backtest["trades"],
+            "instants": backtest["instants"],
             "memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
         }
 
@@ -77,11 +79,12 @@ def _command(config: Path, *arguments: str) -> None:
         raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
 
 
-def _said(made: dict[str, Any]) -> str:
-    stages = ", ".join(f"{stage} {spent:.0f} s" for stage, spent in made["stages"].items())
-    return f"{made['trades']} trades, {made['memory']:.0f} MB; {stages}"
+def _summary(result: dict[str, Any]) -> str:
+    stages = ", ".join(f"{stage} {spent:.0f} s" for stage, spent in result["stages"].items())
+    return f"{result['trades']} trades, {result['memory']:.0f} MB; {stages}"
 
 
-def _row(target: str, name: str, made: dict[str, Any], scale: float) -> dict[str, Any]:
-    each = 1000 * made["stages"]["trade"] / max(made["instants"], 1)
-    return row(target, f"{name}; ratio: ms an instant", made["seconds"], None, each, "reported", met=True, scale=scale)
+def _row(target: str, name: str, result: dict[str, Any], scale: float) -> dict[str, Any]:
+    each = 1000 * result["stages"]["trade"] / max(result["instants"], 1)
+    name = f"{name}; ratio: ms per instant"
+    return row(target, name, result["seconds"], None, each, "reported", met=True, scale=scale)

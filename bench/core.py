@@ -1,8 +1,8 @@
 """
-Target 8: the screening engine against vectorbt on the same signals and rules, its equity the same, and against
-`backtesting` symbol by symbol. vectorbt lives in an environment of its own, made under build/ when this first runs.
+Target 8: the screening engine against vectorbt on the same signals and rules, with equal equity, and against
+`backtesting` symbol by symbol. vectorbt has its own environment under build/, created on first use.
 
-The yardsticks are timed in processes or loops of their own; `backtesting` over a few symbols, and scaled up.
+`backtesting` is timed over a few symbols and scaled up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DAY = 86_400_000_000
 
 @dataclass(frozen=True)
 class Case:
-    """A market (bars by symbols, in ticks) with a score after each bar, and distances that the score's bar brings."""
+    """A market (bars by symbols, in ticks) with a score, a stop distance and a size after each bar."""
 
     open: Any
     high: Any
@@ -46,13 +46,11 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     spent, result = timed(lambda: engine.simulate(market, scores, rules))
     name = f"backtest core, {symbols} x {DAYS:,}, {result.entered:,} trades"
     try:
-        theirs = _peers.ask("_vectorbt.py", **asked(case), times=3)
+        theirs = _peers.ask("_vectorbt.py", **vectorbt_inputs(case), times=3)
     except _peers.Missing as missing:
         yield row("8", f"{name} / vectorbt: {missing}", spent, None, None, ">= 20", scale)
     else:
-        again, _ = timed(
-            lambda: engine.simulate(market, scores, rules)
-        )  # also after it: the machine may have quietened
+        again, _ = timed(lambda: engine.simulate(market, scores, rules))  # again, in case the machine was busier before
         spent = min(spent, again)
         agree(result.equity, theirs["value"])
         yield row("8", f"{name} / vectorbt, same equity", spent, float(theirs["seconds"]), None, ">= 20", scale)
@@ -63,7 +61,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     inputs = ours(wide)
     spent, result = timed(lambda: engine.simulate(*inputs))
     per = spent / wide.close.size * 1e9
-    text = f"backtest core, 50 x {len(wide.close):,} minute bars, {result.entered:,} trades; ns a bar"
+    text = f"backtest core, 50 x {len(wide.close):,} minute bars, {result.entered:,} trades; ns per bar"
     yield row("8c", text, spent, None, per, "<= 200", scale)
 
 
@@ -71,14 +69,14 @@ def row(
     target: str, name: str, spent: float, yardstick: float | None, ratio: float | None, goal: str, scale: float
 ) -> dict[str, Any]:
     sign, limit = goal.split()
-    found = ratio if ratio is not None else (yardstick / spent if yardstick is not None else None)
-    met = found is not None and (found >= float(limit) if sign == ">=" else found <= float(limit))
-    numbers = {"ours_s": spent, "yardstick_s": yardstick, "ratio": found}
+    value = ratio if ratio is not None else (yardstick / spent if yardstick is not None else None)
+    met = value is not None and (value >= float(limit) if sign == ">=" else value <= float(limit))
+    numbers = {"ours_s": spent, "yardstick_s": yardstick, "ratio": value}
     return {"target": target, "name": name, **numbers, "goal": goal, "met": met, "scale": scale}
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    best, result = np.inf, work()  # the first loads the machine code
+    best, result = np.inf, work()  # the first call loads the compiled code
     for _ in range(3):
         begun = time.perf_counter()
         result = work()
@@ -87,7 +85,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def agree(mine: Any, theirs: Any) -> None:
-    """The equity after every bar, to 1e-9 of it."""
+    """Raises AssertionError unless the equity agrees after every bar, within 1e-9 of it."""
     apart = np.abs(mine / theirs - 1).max()
     if not apart <= 1e-9:
         raise AssertionError(
@@ -96,7 +94,7 @@ def agree(mine: Any, theirs: Any) -> None:
 
 
 def random_case(bars: int, symbols: int, seed: int = 8) -> Case:
-    """Random walks with gaps. Bars lie on even ticks, stops and targets on odd ones: no float's last bit decides."""
+    """Random walks with gaps. Bars are on even ticks, stops and targets on odd ones, so that rounding never decides."""
     rng, shape = np.random.default_rng(seed), (bars, symbols)
     close = 20_000 + np.cumsum(rng.integers(-60, 61, shape), axis=0)
     opened = np.vstack([close[:1], close[:-1]]) + np.where(rng.random(shape) < 0.3, rng.integers(-60, 61, shape), 0)
@@ -110,7 +108,7 @@ def random_case(bars: int, symbols: int, seed: int = 8) -> Case:
 
 
 def of_bars(bars: pd.DataFrame, seed: int, tick: float) -> Case:
-    """A Case of one symbol's real bars (open, high, low, close) with random scores; ``tick``: half of its own."""
+    """A Case of one symbol's real bars (open, high, low, close) with random scores; ``tick``: half of the symbol's."""
     rng, n = np.random.default_rng(seed), len(bars)
     prices = [
         np.rint(bars[c].to_numpy() / (2 * tick)).astype(np.int64)[:, None] * 2 for c in ("open", "high", "low", "close")
@@ -122,7 +120,7 @@ def of_bars(bars: pd.DataFrame, seed: int, tick: float) -> Case:
 
 
 def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k.Rules]:
-    """What the screening engine takes: as many pieces as the volume column says, stop and target from the distances."""
+    """The screening engine's inputs: quantities from the volume column, stops and targets from the distances."""
     bars, symbols = case.close.shape
     n, code = bars * symbols, np.tile(np.arange(symbols), bars)
     number, ts = np.repeat(np.arange(bars), symbols), np.repeat(np.arange(1, bars + 1) * DAY, symbols)
@@ -145,7 +143,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         zero, np.full(symbols, np.inf), zero + k.NEVER,
     )  # fmt: skip
     score = case.score.ravel()
-    told = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))
+    scores = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))
     off = np.inf
     rules = k.Rules(
         cash=CASH, entry_threshold=ENTRY, exit_threshold=EXIT, min_gate=0.0, max_score_age=1, stop_atr=1.0,
@@ -157,30 +155,30 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=FEES, fee_per_contract=0.0, strict=False,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    return engine.Market(names, tuple((name, "") for name in names), table, seen, specs), told, rules
+    return engine.Market(names, tuple((name, "") for name in names), table, seen, specs), scores, rules
 
 
-def asked(case: Case, reward: float = REWARD) -> dict[str, Any]:
-    """The same in vectorbt's words: signals where they fill, levels as shares of the open that is paid."""
+def vectorbt_inputs(case: Case, reward: float = REWARD) -> dict[str, Any]:
+    """The same for vectorbt: signals at the bar where they fill, levels as shares of the entry's open."""
     opened = case.open * case.tick
     score, distance, close = (np.vstack([a[:1] * 0, a[:-1]]) for a in (case.score, case.distance, case.close))
     way = np.sign(score)
     stop = (close - way * distance) * case.tick
     target = (close + way * np.floor(distance * reward)) * case.tick
-    there = (np.abs(score) >= ENTRY) & ((opened - stop) * way > 0)  # an open beyond the stop cancels the entry
+    entered = (np.abs(score) >= ENTRY) & ((opened - stop) * way > 0)  # an open beyond the stop cancels the entry
     size = np.vstack([case.size[:1], case.size[:-1]])
     return {
         **{name: getattr(case, name) * case.tick for name in ("open", "high", "low", "close")},
-        "long": there & (score > 0), "short": there & (score < 0),
+        "long": entered & (score > 0), "short": entered & (score < 0),
         "long_exit": score < -EXIT, "short_exit": score > EXIT,
-        "size": size, "stop": np.where(there, np.abs(1 - stop / opened), np.nan),
-        "target": np.where(there, np.maximum((target / opened - 1) * way, 0.0), np.nan),
+        "size": size, "stop": np.where(entered, np.abs(1 - stop / opened), np.nan),
+        "target": np.where(entered, np.maximum((target / opened - 1) * way, 0.0), np.nan),
         "fees": FEES, "cash": CASH,
     }  # fmt: skip
 
 
 def backtesting(case: Case, s: int) -> float:
-    """Seconds of one symbol; what of its rules differs is said in tests/research/test_screen_peers.py."""
+    """Seconds for one symbol; tests/research/test_screen_peers.py lists the rules that differ."""
     from backtesting import Backtest, Strategy  # noqa: PLC0415 - AGPL, never imported by the product
 
     score, distance, size = case.score[:, s], case.distance[:, s] * case.tick, case.size[:, s]

@@ -1,7 +1,7 @@
 """
-The executor: decisions for thousands of symbols, and whole runs on the paper broker over many and over few symbols.
+The executor: decisions for thousands of symbols, and whole runs on the paper broker over many and few symbols.
 
-What must not grow with the universe is the number of statements: beyond the orders that are sent it stays the same.
+The number of SQL statements must not grow with the universe, only with the orders sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DAYS = 40
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
-    """Decisions for 5,000 symbols; a run with 500 open trades and 100 entries against the same entries almost alone."""
+    """Decisions for 5,000 symbols; a run with 500 open trades and 100 entries against one with 2 open trades."""
     many = max(int(5_000 * scale), 20)
     seconds = decided(many)
     yield row(
@@ -150,9 +150,9 @@ def decided(symbols: int) -> float:
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        found = decide(facts)
+        decisions = decide(facts)
         best = min(best, time.perf_counter() - started)
-        assert sum(d.action == "ENTER_LONG" for d in found) == symbols // 2
+        assert sum(d.action == "ENTER_LONG" for d in decisions) == symbols // 2
     return best
 
 
@@ -179,7 +179,7 @@ def executed(trades: int, entries: int, symbols: int) -> Executed:
             )
         if trades:
             scored(hub, names[:trades], DAYS - 2)
-        run(hub, config, DAYS - 2)  # also without trades, so that both have warmed up alike
+        run(hub, config, DAYS - 2)  # without trades too, so that both are equally warm
         run(hub, config, DAYS - 1)
         scored(hub, names[:trades], DAYS)
         scored(hub, names[trades : trades + entries], DAYS)

@@ -1,8 +1,8 @@
 """
-The hub's bulk I/O against what PostgreSQL does by itself: targets 1 to 4 and 9.
+The hub's bulk I/O against PostgreSQL's own COPY and pandas: targets 1 to 4 and 9.
 
-A million bars of 500 symbols, on an embedded server with its durable settings in a temporary folder. Ours is the whole
-way of a step: validation, encoding, merge, record, receipt and commit. Each pair is measured in turn, the best counts.
+A million bars of 500 symbols, on an embedded server with durable settings in a temporary folder. Ours is the whole path
+of a step: validation, encoding, merge, record, receipt and commit. Each pair is measured in turn; the best counts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         ours, theirs = in_turn((empty, lambda: write(bars)), (empty, copy_from))
         yield row("1", f"bulk write, {size}", ours, theirs, theirs / ours, 0.85, "of COPY FROM", scale)
 
-        stray = bars.groupby("symbol").nth(1)  # one bar of each symbol is there already: no range is empty
+        stray = bars.groupby("symbol").nth(1)  # one stored bar per symbol, so that no range is empty
         rest = bars.drop(stray.index)
 
         def strewn() -> None:
@@ -133,12 +133,12 @@ def row(
 
 
 def in_turn(*pairs: tuple[Callable[[], Any] | None, Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
-    """The best seconds of each pair's second function; its first, which makes ready, is not counted."""
+    """The best seconds of each pair's second function; the first one, its preparation, is not timed."""
     best = [float("inf")] * len(pairs)
     for _ in range(rounds):
-        for i, (ready, work) in enumerate(pairs):
-            if ready:
-                ready()
+        for i, (prepare, work) in enumerate(pairs):
+            if prepare:
+                prepare()
             start = time.perf_counter()
             work()
             best[i] = min(best[i], time.perf_counter() - start)
@@ -163,7 +163,7 @@ def market(bars: int) -> pd.DataFrame:
 
 @contextmanager
 def fresh_hub() -> Iterator[Hub]:
-    """A migrated hub on a server of its own, as durable as in use."""
+    """A migrated hub on its own server, with durable settings."""
     home = Path(tempfile.mkdtemp(prefix="alphapivot-bench-"))
     home.chmod(0o711)
     try:
@@ -177,18 +177,18 @@ def fresh_hub() -> Iterator[Hub]:
 
 
 def memory(hub: Hub, how: str) -> float:
-    """Megabytes that a read needs at its peak, over what its process had before; in a process of its own."""
-    env = os.environ | {"ALPHAPIVOT_BENCH_URL": hub.url}  # the password belongs into no argument
+    """The megabytes by which a read raises the peak of its process; measured in its own process."""
+    env = os.environ | {"ALPHAPIVOT_BENCH_URL": hub.url}  # no password in arguments
     code = f"from bench import hub; hub.measure_memory({how!r})"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def measure_memory(how: str) -> None:
-    """Reads all bars once and prints the megabytes by which the process's peak has risen."""
+    """Reads all bars once and prints the megabytes by which the process's peak rises."""
     with Hub(os.environ["ALPHAPIVOT_BENCH_URL"]) as hub:
         query = f"SELECT {', '.join(Bars.columns())} FROM market.bar"
-        with hub.engine.connect() as conn:  # both ways once without rows, so that imports and pools count for neither
+        with hub.engine.connect() as conn:  # both without rows first, so that imports and pools do not count
             pd.read_sql(f"{query} LIMIT 1", conn)
             hub.readers().fetch(f"{query} LIMIT 1").to_pandas()
             before = peak()
@@ -198,6 +198,6 @@ def measure_memory(how: str) -> None:
 
 
 def peak() -> float:
-    """The most megabytes that this process ever had. (getrusage's number would count its parent's, before the exec.)"""
+    """The peak megabytes of this process. (getrusage would include those of its parent before the exec.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,7 +1,7 @@
 """
-Ingestion: upserts against server-side COPY of the same rows, and the memory of a backfill as it grows.
+Ingestion: upserts against server-side COPY of the same rows, and memory over the course of a backfill.
 
-The backfill runs in a process of its own, over a feed that makes bars as fast as it is asked: what is measured is ours.
+The backfill runs in its own process, on a feed that generates bars instantly, so that only our code is measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ START = datetime(2000, 1, 1, tzinfo=UTC)  # 10 M bars last 24 years, and calenda
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
-    """The rows of targets 2b, 3b and 3c, and 12b: the backfill's memory at its end over that after its first tenth."""
+    """The rows of targets 2b, 3b and 3c, and 12b: the backfill's memory at the end over that after a tenth."""
     with fresh_hub() as hub, psycopg.connect(hub.url, autocommit=True) as server:
         bars = market(max(int(1_000_000 * scale) // SYMBOLS, 4))
         size = f"{len(bars):,} bars"
@@ -70,13 +70,13 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         server.execute(f"COPY market.bar TO '{file}' (FORMAT binary)")
         some = np.arange(len(bars)) % 100 == 0
         restated = bars.assign(close=bars["close"] + 0.001 * some, high=bars["high"] + 0.001 * some)
-        for target, what, ready, df, goal in (
+        for target, kind, prepare, df, goal in (
             ("2b", "new", empty, bars, 0.40),
             ("3b", "unchanged", full, bars, 0.40),
             ("3c", "1 % restated", full, restated, 0.40),
         ):
-            ours, theirs = in_turn((ready, lambda df=df: write(df)), (empty, copy_from), rounds=2)
-            yield row(target, f"upsert, {what}, {size}", ours, theirs, theirs / ours, goal, "of COPY FROM", scale)
+            ours, theirs = in_turn((prepare, lambda df=df: write(df)), (empty, copy_from), rounds=2)
+            yield row(target, f"upsert, {kind}, {size}", ours, theirs, theirs / ours, goal, "of COPY FROM", scale)
     with fresh_hub() as hub:
         count = max(int(10_000_000 * scale), 200_000)
         with tempfile.TemporaryDirectory() as folder:
@@ -89,13 +89,13 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
             command = [sys.executable, "-c", f"from bench import ingest; ingest.backfilled({count})"]
             done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
             took = time.perf_counter() - begun
-        early, late, made = (float(n) for n in done.stdout.split()[-3:])
-        name = f"backfill, {int(made):,} bars, memory: {early:.0f} MB after a tenth, {late:.0f} at the end"
+        early, late, stored = (float(n) for n in done.stdout.split()[-3:])
+        name = f"backfill, {int(stored):,} bars, memory: {early:.0f} MB after a tenth, {late:.0f} at the end"
         yield row("12b", name, took, took, late / early, 1.25, "of the memory after a tenth", scale, most=True)
 
 
 class Bulk:
-    """A feed of bars at every end of their calendar, made from the time alone."""
+    """A feed with a bar at every bar end of the calendar, computed from its time alone."""
 
     limits: ClassVar[dict[str, Any]] = {}
 
@@ -116,16 +116,16 @@ class Bulk:
 
 
 def backfilled(count: int) -> None:
-    """Backfills ``count`` bars; prints the resident megabytes after a tenth and their most at the end, and the bars."""
+    """Backfills ``count`` bars; prints the peak megabytes after a tenth and at the end, and the number of bars."""
     simulated.Simulated = Bulk
     settings = process.configure()
     days = count / (288 * len(settings.instruments))
     seen: list[tuple[int, float]] = []
 
-    def progress(done: int, of: int, _: str) -> None:
+    def progress(done: int, total: int, _: str) -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
         memory = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-        seen.append((done * 10 // max(of, 1), memory))
+        seen.append((done * 10 // max(total, 1), memory))
 
     backfill.run(settings, START, START + timedelta(days=days), progress)
     early = next(memory for tenth, memory in seen if tenth >= 1)

@@ -1,9 +1,9 @@
 """
-Targets 5, 6 and 7, their compute parts: indicators against TA-Lib's own time, pillars against the plain pandas loop.
-All of it runs in one thread, and seconds are those of the processor: what else the machine does counts for none.
+Targets 5, 6 and 7, compute only: indicators against bare TA-Lib calls, pillars against a plain pandas loop. Single
+thread, in CPU seconds, so that other load on the machine does not count.
 
-The yardsticks (bench/_plain.py) compute the same numbers, and are checked against ours once warmed up. The markets here
-have no futures. Pandas is slow: its time is taken over a few symbols and scaled up.
+The yardsticks (bench/_plain.py) compute the same numbers, which are checked against ours after warm-up. The markets
+have no futures. Pandas is slow: it is timed over a few symbols and scaled up.
 """
 
 import itertools
@@ -54,7 +54,7 @@ def _minutes(scale: float) -> Iterator[dict[str, Any]]:
 
 def _indicators(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
     slices, some = _slices(Panel.of(bars))
-    # in pieces of the size that blocks.score works in
+    # in pieces of the size that windows.score uses
     panels = [panel for panel, _ in windows.expand(bars, 10 * DAYS, "1d")]
 
     def ours() -> None:
@@ -82,14 +82,14 @@ def _indicators(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _pillars(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
     slices, some = _slices(Panel.of(bars))
     every = [cls() for cls in PILLARS.values()]
-    few = bars.iloc[: some[-1][1]]  # those that pandas gets: the crowd is theirs alone
+    few = bars.iloc[: some[-1][1]]  # the symbols for pandas: crowding is computed over them alone
     spent = {}
     for p in every:
         score, plain = _work(p, bars), _plain_work(p, few, some)
         if p.directional or len(some) >= p.model_dump().get("crowd_least", 0):
             kind = "score" if p.directional else "gate"
             mine, theirs = _work(p, few)()[kind].to_numpy(float), pd.concat(plain()).to_numpy()
-            # pandas seeds its means with the first value, and finds other bins where two hold nearly the same
+            # pandas seeds its means with the first value, and may choose another of two nearly equal bins
             warm = np.arange(1000, some[0][1])
             alike = np.abs(mine[warm] - np.clip(theirs[warm], -100, 100)) <= (0.011 if p.directional else 0.00011)
             assert alike.mean() > 0.99, (p.name, alike.mean())
@@ -127,7 +127,7 @@ def _plain_work(pillar: Pillar, bars: pd.DataFrame, some: list[tuple[int, int]])
 
 
 def _slices(panel: Panel) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """All symbols' rows; and those of the few that pandas gets."""
+    """The row ranges of all symbols, and of the few for pandas."""
     slices = list(itertools.pairwise(panel.bounds.tolist()))
     return slices, slices[: max(2, len(slices) // 100)]
 
@@ -141,7 +141,7 @@ def _row(target: str, name: str, ours: float, yardstick: float, goal: str) -> di
 
 
 def _in_turn(*works: Callable[[], Any], rounds: int = 3) -> list[float]:
-    """The best time of each, run in turn so that what the machine does besides hits all alike."""
+    """The best time of each, run in turn so that other load on the machine affects all alike."""
     best = [np.inf] * len(works)
     for _ in range(rounds):
         for i, work in enumerate(works):

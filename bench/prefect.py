@@ -1,9 +1,9 @@
 """
-Target 11: what Prefect adds to a pipeline run, its server warm; and what operating through it costs: the time from
-pressing Retry to done, the server's memory after many runs, pillars on a Dask cluster against threads.
+Target 11: the time that Prefect adds to a pipeline run on a warm server; the time from Retry to done, the server's
+memory after many runs, and pillars on a Dask cluster against threads.
 
-Ours is the flow, run in this process; the yardstick the same steps as plain functions (tasks/local/replay.py) for the
-same days on a copy of the same database. All on an embedded server of its own, which is thrown away.
+Ours is the flow, run in this process; the yardstick is the same steps as plain functions (tasks/local/replay.py) for
+the same days on a copy of the same database. Everything runs on its own embedded server, deleted afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SYMBOLS = 500
 FIRST = datetime(2024, 3, 4, 23, tzinfo=UTC)  # a Monday evening
 RUNS = 3
-DAYS = 300  # that the simulated market has before FIRST
+DAYS = 300  # of the simulated market before FIRST
 MANY_RUNS = 200
 INSTRUMENT = """
 [instrument.S{n:03d}]
@@ -55,7 +55,7 @@ calendar = XNYS
 def rows(scale: float) -> Iterator[dict[str, Any]]:
     symbols = max(int(SYMBOLS * scale), 2)
     with _home(symbols) as config:
-        from flows.server import deploy, local  # noqa: PLC0415 - Prefect reads the environment of the home just made
+        from flows.server import deploy, local  # noqa: PLC0415 - Prefect reads the environment set by _home
 
         with local.serving():
             deploy.deploy()
@@ -64,7 +64,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
             name = f"a pipeline run of one new day, {symbols} symbols: as a flow / as plain functions; seconds more"
             yield row("11", name, with_prefect, plain, share, "<= 2", share <= 2, scale)
             tasks = _tasks()
-            yield row("11b", "tasks of a run; ratio: how many", None, None, tasks, "<= 50", tasks <= 50, scale)
+            yield row("11b", "tasks of a run; ratio: their number", None, None, tasks, "<= 50", tasks <= 50, scale)
             seconds = _retry(config)
             name = "from pressing Retry to done, an idle worker, all steps found done"
             yield row("11c", name, seconds, None, seconds, "reported", met=True, scale=scale)
@@ -79,7 +79,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _home(symbols: int) -> Iterator[Path]:
-    """A config of so many simulated stocks in a home of its own."""
+    """A config of ``symbols`` simulated stocks in its own home."""
     folder = Path(tempfile.mkdtemp(prefix="alphapivot-bench-"))
     folder.chmod(0o711)
     small = (ROOT / "tests" / "configs" / "small.ini").read_text()
@@ -128,7 +128,7 @@ def _completed(state: Any) -> None:
 
 
 def _last() -> FlowRun:
-    """The run that ended last."""
+    """The last completed run."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
     from prefect.client.schemas.filters import FlowRunFilter  # noqa: PLC0415
     from prefect.client.schemas.sorting import FlowRunSort  # noqa: PLC0415
@@ -139,17 +139,17 @@ def _last() -> FlowRun:
 
 
 def _tasks() -> int:
-    """How many tasks the last run has, once the server has recorded no more for a while."""
+    """The number of tasks of the last run, once the server's count is stable."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - after join()
     from prefect.client.schemas.filters import FlowRunFilter  # noqa: PLC0415
 
     mine = FlowRunFilter.model_validate({"id": {"any_": [_last().id]}})
     seen = [-1]
     with get_client(sync_client=True) as client:
-        while seen[-1] != (found := len(client.read_task_runs(flow_run_filter=mine))) or not found:
-            seen.append(found)
+        while seen[-1] != (count := len(client.read_task_runs(flow_run_filter=mine))) or not count:
+            seen.append(count)
             time.sleep(5)
-    return found
+    return count
 
 
 def _retry(config: Path) -> float:
@@ -158,7 +158,7 @@ def _retry(config: Path) -> float:
 
     with _started("-m", "alphapivot.cli", "worker", "--config", str(config)), get_client(sync_client=True) as client:
         last, times = _last(), []
-        for count in range(last.run_count + 1, last.run_count + 4):  # the first waits for the worker's own start
+        for count in range(last.run_count + 1, last.run_count + 4):  # the first includes the worker's start
             started = time.perf_counter()
             client.set_flow_run_state(last.id, AwaitingRetry(), force=True)
             while not ((run := client.read_flow_run(last.id)).run_count == count and run.state.is_final()):
@@ -169,20 +169,20 @@ def _retry(config: Path) -> float:
 
 
 def _dask(config: Path) -> tuple[float, float]:
-    """Seconds of the flow `signals` over the whole history: on a cluster of two workers, and in threads."""
+    """Seconds of the flow `signals` over the full history: on a cluster of two workers, and in threads."""
     from alphapivot import process  # noqa: PLC0415
     from flows.server import local  # noqa: PLC0415
 
-    found = config.with_name("scheduler.json")
-    cluster = ["--no-dashboard", "--scheduler-file", str(found)]
+    scheduler = config.with_name("scheduler.json")
+    cluster = ["--no-dashboard", "--scheduler-file", str(scheduler)]
     seconds = {}
     for runner in ("dask", "threads"):
-        own = config.with_name(f"{runner}.ini")
+        variant = config.with_name(f"{runner}.ini")
         address = "\ndask_address = tcp://127.0.0.1:8786"
-        own.write_text(config.read_text().replace("shards = 1", f"shards = 2\ntask_runner = {runner}{address}"))
+        variant.write_text(config.read_text().replace("shards = 1", f"shards = 2\ntask_runner = {runner}{address}"))
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = f"on_{runner}"
-        process.configure(own)
-        as_of = {"as_of": FIRST, "config": str(own)}
+        process.configure(variant)
+        as_of = {"as_of": FIRST, "config": str(variant)}
         _completed(local.run("ingest/ingest", as_of))
         with ExitStack() as stack:
             if runner == "dask":
@@ -190,18 +190,18 @@ def _dask(config: Path) -> tuple[float, float]:
                 for _ in range(2):
                     worker = ["-m", "dask", "worker", "--no-nanny", "--nthreads", "1", *cluster]
                     stack.enter_context(_started(*worker))
-                own.write_text(own.read_text().replace("tcp://127.0.0.1:8786", _address(found)))
+                variant.write_text(variant.read_text().replace("tcp://127.0.0.1:8786", _address(scheduler)))
             seconds[runner] = _seconds(lambda: _completed(local.run("signals/signals", as_of)))  # noqa: B023
     return seconds["dask"], seconds["threads"]
 
 
-def _address(found: Path) -> str:
-    """Where the scheduler is, once both workers are there: their own start is not measured."""
+def _address(scheduler: Path) -> str:
+    """The scheduler's address, once both workers have joined, so that their start is not measured."""
     from distributed import Client  # noqa: PLC0415
 
-    while not found.exists():
+    while not scheduler.exists():
         time.sleep(0.1)
-    with Client(scheduler_file=str(found)) as client:
+    with Client(scheduler_file=str(scheduler)) as client:
         client.wait_for_workers(2)
         for module in ("tasks.pillars", "pillars"):
             client.run(importlib.import_module, module)
@@ -209,7 +209,7 @@ def _address(found: Path) -> str:
 
 
 def _memory(runs: int, tasks: int) -> tuple[float, float]:
-    """Megabytes of the server's process before and after so many runs."""
+    """Megabytes of the server's process before and after ``runs`` runs."""
     from prefect import flow, task  # noqa: PLC0415 - after join()
 
     from flows.server import local  # noqa: PLC0415
@@ -222,7 +222,7 @@ def _memory(runs: int, tasks: int) -> tuple[float, float]:
         for number in range(tasks):
             nothing(number)
 
-    pid = local._address()["pid"]  # noqa: SLF001 - the one place that knows
+    pid = local._address()["pid"]  # noqa: SLF001 - there is no public way
     before = _resident(pid)
     for _ in range(runs):
         empty()

@@ -1,8 +1,8 @@
 """
-Targets 6, 7 and 12: six pillars as the steps make them, from bars in the hub to signals and composites in the hub.
+Targets 6, 7 and 12: the steps of six pillars, from bars in the hub to signals and composites in the hub.
 
-The yardstick is the plain pipeline of bench/_plain.py: `pd.read_sql`, the pandas loop over symbols, `to_sql`; its loop
-is timed over a few symbols and scaled up. The hub is an embedded server with its durable settings; no Prefect.
+The yardstick is the plain pipeline of bench/_plain.py: `pd.read_sql`, a pandas loop over symbols, `to_sql`; its loop is
+timed over a few symbols and scaled up. The hub is an embedded server with durable settings; no Prefect.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def universe(symbols: int, shards: int, base: str = "1d") -> Iterator[tuple[Hub, Settings]]:
-    """A hub of its own and the settings of so many instruments, both this process's."""
+    """A fresh hub and settings for ``symbols`` instruments, configured for this process."""
     before = {key: os.environ.pop(key) for key in [*os.environ] if key.startswith("ALPHAPIVOT_")}
     with fresh_hub() as hub, tempfile.TemporaryDirectory() as folder:
         instruments = "".join(INSTRUMENT.format(name=f"S{i:04}") for i in range(symbols))
@@ -159,12 +159,12 @@ def store(hub: Hub, settings: Settings, bars: pd.DataFrame) -> None:
 class Scored(NamedTuple):
     run: RunRef
     pillars: float  # seconds
-    memory: float  # by which the pillars' steps raised the peak, MB
+    memory: float  # MB by which the pillars' steps raise the peak
     composite: float  # seconds
 
 
 def scored(settings: Settings, as_of: datetime) -> Scored:
-    """The steps of one run, the pillars' in threads as in tasks/local/replay.py."""
+    """The steps of one run, pillars in threads as in tasks/local/replay.py."""
     run = runs.begin("bench", settings, key=f"run {as_of}", as_of=as_of)
     run = ingest.frozen(run, ingest.freeze.fn(run))
     pieces = list(itertools.product(settings.pillars, range(settings.runtime.shards)))
@@ -177,7 +177,7 @@ def scored(settings: Settings, as_of: datetime) -> Scored:
 
 
 def warm(hub: Hub, settings: Settings) -> None:
-    """What a process does once: compile, import, hash the code, connect."""
+    """The one-off work of a process: compile, import, hash the code, connect."""
     few = _market(2, FEW_DAYS)
     for pillar in settings.pillars.values():
         windows.score(pillar, few, "1d", after=None)
@@ -186,7 +186,7 @@ def warm(hub: Hub, settings: Settings) -> None:
 
 
 def _stages(hub: Hub, settings: Settings, run: RunRef) -> dict[str, float]:
-    """Where a full run's time goes: each kind of work of all pillars once more, by itself, one after the other."""
+    """The seconds of a full run by stage: repeats the stages of all pillars separately, one after the other."""
     spent = dict.fromkeys(["reading", "writing", *(f"scoring, {name}" for name in settings.pillars)], 0.0)
     for name, pillar in settings.pillars.items():
         started = time.perf_counter()
@@ -195,17 +195,17 @@ def _stages(hub: Hub, settings: Settings, run: RunRef) -> dict[str, float]:
         )
         spent["reading"] += time.perf_counter() - started
         started = time.perf_counter()
-        made = windows.score(pillar, seen, "1d", after=None)
+        signals = windows.score(pillar, seen, "1d", after=None)
         spent[f"scoring, {name}"] += time.perf_counter() - started
         started = time.perf_counter()
         with ops.batch(hub, run, f"again {name}", "", {}) as batch:
-            batch.write(Signals, made.assign(scope="again", batch_id=0)[Signals.columns()].astype({"scope": "str"}))
+            batch.write(Signals, signals.assign(scope="again", batch_id=0)[Signals.columns()].astype({"scope": "str"}))
         spent["writing"] += time.perf_counter() - started
     return spent
 
 
 def _plainly(hub: Hub, settings: Settings, bars: pd.DataFrame) -> tuple[float, dict[str, float]]:
-    """Seconds of the plain pipeline for all symbols, and of its parts."""
+    """The seconds of the plain pipeline for all symbols, in total and by stage."""
     started = time.perf_counter()
     with hub.engine.connect() as connection:
         read = pd.read_sql("SELECT symbol, ts, open, high, low, close, volume FROM market.bar", connection)
@@ -227,39 +227,40 @@ def _plainly(hub: Hub, settings: Settings, bars: pd.DataFrame) -> tuple[float, d
 
 
 def _share(target: str, name: str, seconds: float, whole: float, scale: float) -> dict[str, Any]:
-    made = row(target, name, seconds, whole, seconds / whole, 1, "", scale, most=True)
-    return made | {"goal": "share", "met": True}
+    share = row(target, name, seconds, whole, seconds / whole, 1, "", scale, most=True)
+    return share | {"goal": "share", "met": True}
 
 
 def _growth(scale: float) -> Iterator[dict[str, Any]]:
-    """A full run of ever more symbols, each in a process of its own: seconds a bar, and its memory at the peak."""
-    found = {}
+    """Full runs over growing universes, each in its own process: seconds per bar and peak memory."""
+    results = {}
     sizes = [max(4, round(count * min(1, scale * 2))) for count in UNIVERSES]
     for symbols in sizes:
         shards = min(MOST_SHARDS, symbols // sizes[0])
-        found[symbols] = _apart(f"signals.grown({symbols}, {shards})")
-    per_bar = {symbols: f["seconds"] / symbols / FEW_DAYS for symbols, f in found.items()}
+        results[symbols] = _apart(f"signals.grown({symbols}, {shards})")
+    per_bar = {symbols: result["seconds"] / symbols / FEW_DAYS for symbols, result in results.items()}
     slowest, fastest = max(per_bar.values()), min(per_bar.values())
-    span = " to ".join(f"{s:,}" for s in (min(found), max(found)))
-    told = ", ".join(f"{1e6 * seconds:.1f}" for seconds in per_bar.values())
-    name = f"time a bar, {span} symbols: {told} us"
+    span = " to ".join(f"{s:,}" for s in (min(results), max(results)))
+    times = ", ".join(f"{1e6 * seconds:.1f}" for seconds in per_bar.values())
+    name = f"time per bar, {span} symbols: {times} us"
     yield row("12", name, slowest, fastest, slowest / fastest, 1.25, "slowest over fastest", scale, most=True)
-    one, all_ = found[min(found)]["mb"], found[max(found)]["mb"]
+    one, all_ = results[min(results)]["mb"], results[max(results)]["mb"]
     name = f"memory of the pillars' steps, {span} symbols: {one:.0f} and {all_:.0f} MB"
     yield row("12c", name, all_, one, all_ / one, 2, "x, bounded by the shard", scale, most=True)
 
 
 def _minutes(scale: float) -> dict[str, Any]:
-    """50 symbols x 100,000 minute bars, five symbols a shard, against COPY of their scores out and in again."""
+    """50 symbols x 100,000 minute bars, five symbols per shard, against COPY of their scores out and in."""
     symbols, count = max(5, round(50 * scale)), max(3_000, round(100_000 * min(1.0, 4 * scale)))
-    found = _apart(f"signals.grown({symbols}, {symbols // 5}, {count})")
-    name = f"six pillars with the database, {symbols} x {count:,} minute bars, +{found['mb']:.0f} MB"
-    made = row("6m", name, found["seconds"], found["copy"], found["seconds"] / found["copy"], 1, "", scale, most=True)
-    return made | {"goal": "x COPY of the scores", "met": True}
+    result = _apart(f"signals.grown({symbols}, {symbols // 5}, {count})")
+    name = f"six pillars with the database, {symbols} x {count:,} minute bars, +{result['mb']:.0f} MB"
+    seconds, copy = result["seconds"], result["copy"]
+    minutes = row("6m", name, seconds, copy, seconds / copy, 1, "", scale, most=True)
+    return minutes | {"goal": "x COPY of the scores", "met": True}
 
 
 def _apart(call: str) -> dict[str, float]:
-    """What a function here prints, in a process of its own."""
+    """The JSON printed by a call of this module in its own process."""
     command = [sys.executable, "-c", f"from bench import signals; {call}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -267,8 +268,8 @@ def _apart(call: str) -> dict[str, float]:
 
 def grown(symbols: int, shards: int, minutes: int = 0) -> None:
     """
-    In a process of its own: prints the seconds and the megabytes of a full run over so many symbols, of as many
-    ``minutes`` bars or of days, and the seconds in which the server copies the scores out and in again.
+    Prints, as JSON, the seconds and peak megabytes of a full run over ``symbols``, each of ``minutes`` minute
+    bars or of FEW_DAYS days, and the seconds in which the server copies the scores out and in. For a process of its own.
     """
     bars = _market(symbols, minutes or FEW_DAYS, minutes=minutes > 0)
     with universe(symbols, shards, "1m" if minutes else "1d") as (hub, settings):
@@ -277,9 +278,9 @@ def grown(symbols: int, shards: int, minutes: int = 0) -> None:
         del bars
         warm(hub, settings)
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
-        found = scored(settings, as_of)
-        told = {"seconds": found.pillars, "mb": found.memory, "composite": found.composite}
-        print(json.dumps(told | {"copy": _copied(hub)}))
+        run = scored(settings, as_of)
+        result = {"seconds": run.pillars, "mb": run.memory, "composite": run.composite}
+        print(json.dumps(result | {"copy": _copied(hub)}))
 
 
 def _copied(hub: Hub) -> float:
