@@ -269,7 +269,8 @@ def _apart(call: str) -> dict[str, float]:
 def grown(symbols: int, shards: int, minutes: int = 0) -> None:
     """
     Prints, as JSON, the seconds and peak megabytes of a full run over ``symbols``, each of ``minutes`` minute
-    bars or of FEW_DAYS days, and the seconds in which the server copies the scores out and in. For a process of its own.
+    bars or of FEW_DAYS days, and the seconds in which the server copies the scores out and in. Run it
+    in its own process.
     """
     bars = _market(symbols, minutes or FEW_DAYS, minutes=minutes > 0)
     with universe(symbols, shards, "1m" if minutes else "1d") as (hub, settings):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, and a fresh migrated database for each test that asks for ``hub``."""
+"""A real PostgreSQL for the session, and a fresh migrated database for each test that uses ``hub``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from alphapivot.hub import Hub
 from alphapivot.hub.server import embedded, migrate
 
-FAST = {  # data that live for one session need not survive a power cut
+FAST = {  # test data need not survive a power cut
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -30,13 +30,13 @@ def pytest_addoption(parser):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Where the scenarios of the fault matrix have landed, row by row."""
+    """Prints where the scenarios of the fault matrix landed, row by row."""
     rows = defaultdict(Counter)
     ended = [r for many in terminalreporter.stats.values() for r in many if getattr(r, "when", None) == "teardown"]
-    for report in ended:  # they come from all processes
-        for name, found in report.user_properties:
+    for report in ended:  # from all test processes
+        for name, value in report.user_properties:
             if name == "landed":
-                row, where, n = found
+                row, where, n = value
                 rows[row][where] += n
     if rows:
         total = sum(counted.total() for counted in rows.values())
@@ -57,7 +57,7 @@ def home_root():
 
 @pytest.fixture(scope="session")
 def server(home_root):
-    """The session's own embedded server."""
+    """The session's embedded server."""
     folder = home_root / "home" / "postgres"
     yield embedded.start(folder, settings=FAST)
     embedded.stop(folder)
@@ -65,7 +65,7 @@ def server(home_root):
 
 @pytest.fixture(scope="session")
 def template(server):
-    """The name of a migrated database, from which each test's own is copied."""
+    """The name of a migrated database, from which tests copy their own."""
     with psycopg.connect(server.database("template_hub"), autocommit=True) as connection:
         migrate.migrate(connection)
     return "template_hub"
@@ -73,16 +73,16 @@ def template(server):
 
 @pytest.fixture
 def server_url(server):
-    """A function from a name to the URL of a fresh, empty database of that name (and a number)."""
-    made = []
+    """A function that creates an empty database named after its argument, and returns the URL."""
+    names = []
 
     def fresh(name: str = "empty", **options) -> str:
-        made.append(f"{name}_{os.getpid()}_{next(numbers)}")
-        return server.database(made[-1], **options)
+        names.append(f"{name}_{os.getpid()}_{next(numbers)}")
+        return server.database(names[-1], **options)
 
     yield fresh
     with psycopg.connect(server.url, autocommit=True) as connection:
-        for name in made:
+        for name in names:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 

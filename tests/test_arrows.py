@@ -1,4 +1,4 @@
-"""Which room may import which, no two files import each other in a circle, and importing connects to nothing."""
+"""Rooms import only what their arrows allow, no files import each other in a circle, and imports connect to nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 OURS = ("alphapivot", "flows", "tasks", "pillars")
 FILES = sorted(path for top in OURS for path in (ROOT / top).rglob("*.py"))
 
-# room -> the rooms that it may import, itself aside; docs/architecture.md draws it. Modules at the top of alphapivot/
-# are rooms of their own. ERRORS stands for what every room may import.
+# room -> the rooms that it may import, besides itself; docs/architecture.md draws it. Modules at the top of alphapivot/
+# are rooms of their own. Every room may import COMMON.
 COMMON = {"errors", "frames", "money", "runs", "clock", "home", "waiting", "retry_after"}
 PILLARS = {"pillars"}
 CONFIG = {"calendar", "config", *PILLARS}
@@ -41,7 +41,11 @@ ARROWS: dict[str, set[str]] = {
     "flows": {"execution", "process", "reports", "research", "tasks", "version", *MARKET},
     "cli": {"execution", "flows", "process", "reports", "research", "tasks", "version", *MARKET},
 }
-STANDS_ON = {"pillars": {"errors", "frames"}, "frames": set(), "errors": set()}  # of COMMON, where not all of it
+STANDS_ON = {
+    "pillars": {"errors", "frames"},
+    "frames": set(),
+    "errors": set(),
+}  # the part of COMMON that these may import
 PREFECT = {"tasks", "flows"}
 MOST = 12  # modules at the top of alphapivot/, and in any room
 MANY = {"flows": "one file is one flow", "execution/run": "the steps of a run"}
@@ -56,7 +60,7 @@ MODULES = {module(path): path for path in FILES}
 
 
 def imports(path):
-    """Every module that a file imports, also within functions and under TYPE_CHECKING."""
+    """Every module that a file imports, including within functions and under TYPE_CHECKING."""
     package = module(path).split(".") if path.name == "__init__.py" else module(path).split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -70,7 +74,7 @@ def imports(path):
 
 
 def room(name):
-    """``alphapivot.hub.tables.ops`` -> ``hub``; None for what is not ours, and for the empty package itself."""
+    """``alphapivot.hub.tables.ops`` -> ``hub``; None for other packages and for ``alphapivot`` itself."""
     top, *rest = name.split(".")
     if top not in OURS:
         return None
@@ -125,7 +129,7 @@ def test_every_file_in_flows_is_a_flow():
 
 
 def test_packages_import_nothing_by_themselves():
-    """So that `import alphapivot.x.y` loads y, and nothing beside it; the hub's and the pillars' define something."""
+    """`import alphapivot.x.y` loads y and nothing beside it; only these four packages define something."""
     inits = {
         path.parent.relative_to(ROOT).as_posix()
         for path in FILES
@@ -141,7 +145,7 @@ def test_no_flow_bears_the_name_of_a_top_level_package():
 
 
 def test_every_module_imports_without_a_database_a_server_or_a_network(tmp_path):
-    """In one fresh process whose sockets may not connect, without a database, and the home stays unmade."""
+    """In one fresh process whose sockets may not connect; no home folder is created."""
     names = [module(path) for path in FILES]
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""Every benchmark runs, on a small scale: what is measured rarely breaks unseen."""
+"""Every benchmark runs, on a small scale, so that none breaks unnoticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be held of deploy/ where no Docker runs: commands, settings, files and versions are those of the code."""
+"""deploy/ without Docker: its commands, settings, files and versions match the code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_each_service_runs_a_command_that_there_is(name):
     entrypoint = SERVICES[name].get("entrypoint", ["alphapivot"])
     start = {"alphapivot": ["-m", "alphapivot.cli"], "python": []}[entrypoint[0]]
     command = [sys.executable, *start, *entrypoint[1:], *SERVICES[name].get("command", []), "--help"]
-    said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
-    assert said.returncode == 0, said.stderr
-    assert "usage" in said.stdout.lower()
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
 
 
 def test_every_setting_of_prefect_is_one_that_it_knows_and_the_server_has_ours():
-    """Prefect passes over a name that it does not know in silence."""
+    """Prefect silently ignores unknown names."""
     ours = {k: v for k, v in environment.settings().items() if k.startswith("PREFECT_")}
     given = {n for s in SERVICES.values() for n in s.get("environment", {}) if n.startswith("PREFECT_")}
     assert {*ours, *given} <= _get_valid_setting_names(Settings)

@@ -1,4 +1,4 @@
-"""SQL is the source of truth: every frame says what its migrated table says."""
+"""SQL is the source of truth: every frame matches its migrated table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which database a process works on."""
+"""The database that a process uses."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What holds for the checkout as a whole: its pins, its commands, and what must never stand in a tracked file."""
+"""The checkout as a whole: its pins, its commands, and what no tracked file may contain."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ def test_what_is_tested_is_what_is_pinned():
 
 
 def test_no_tracked_file_names_a_package_registry_or_a_machine_path():
-    # written in pieces, or this file would be the first to break its rule
+    # split, or this file would match
     registries = ["pypi" + r"\.org", "python" + "hosted", "registry" + r"\.npmjs", "deb" + r"\.debian"]
     machine = ["/work" + "/", "/root" + "/", "/home" + "/[a-z]"]
     forbidden = re.compile("|".join(registries + machine))
-    found = [
+    matches = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in tracked()
         if path.suffix not in {".png", ".jpg", ".gif"}
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
         if forbidden.search(line)
     ]
-    assert found == []
+    assert matches == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ except SystemExit:
 
 
 def warn_as(module: str) -> None:
-    """Issues a warning as code of that module would."""
+    """Issues a warning as if from that module."""
     code = compile("warnings.warn('careful', FutureWarning)", module, "exec")
     types.FunctionType(code, {"__name__": module, "warnings": warnings})()
 

@@ -1,4 +1,4 @@
-"""How long a server that is asked too often wants to be left alone."""
+"""The delay that a rate-limited server requests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NOW = datetime(1999, 12, 31, 23, 59, 0, tzinfo=UTC)
         (" 0.5 ", 0.5),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 59),  # the RFC's own example
         ("Fri, 31 Dec 1999 23:59:59 -0000", 59),
-        ("Saturday, 01-Jan-00 00:00:10 GMT", 70),  # the two old forms that it still allows
+        ("Saturday, 01-Jan-00 00:00:10 GMT", 70),  # the two obsolete formats that it still allows
         ("Sat Jan  1 00:00:10 2000", 70),
-        ("Fri, 31 Dec 1999 23:58:00 GMT", 0),  # over already
+        ("Fri, 31 Dec 1999 23:58:00 GMT", 0),  # already past
         (None, 7),
         ("", 7),
         ("soon", 7),

@@ -1,4 +1,4 @@
-"""What makes scores is known by its meaning: an edit that changes it is seen, one that only explains is not."""
+"""The code hash depends on meaning: an edit of the logic changes it, an edit of comments does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from alphapivot import version
 
-# what the hashed rooms import from elsewhere, and why that makes no score
+# what the hashed rooms import from elsewhere, and why it does not affect scores
 ELSEWHERE = {
     "alphapivot.config": "parameters, which are hashed beside the code",
     "alphapivot.errors": "messages",
@@ -27,7 +27,7 @@ ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """A copy of the sources, whose hashes are taken as they are or with one edit."""
+    """A copy of the sources, to hash unchanged or with one edit."""
     copy = tmp_path_factory.mktemp("sources")
     for folder in ("alphapivot", "pillars", "flows", "tasks", "sql"):
         shutil.copytree(version.CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""Whatever waits says so, to whoever typed the command and in the log of the run, once it is worth a word."""
+"""Long waits are reported, on the terminal and in the log of the run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_wait_is_told_once_it_lasts_and_a_short_one_is_not(capsys, caplog):
 
 
 def test_a_server_that_starts_is_told(capsys, monkeypatch):
-    """`ui`, `run` and `demo` begin with it: a minute of silence on a small machine."""
+    """`ui`, `run` and `demo` start with this wait, up to a minute on a small machine."""
     monkeypatch.setattr(waiting, "AFTER", 0.05)
     with HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False) as server:
         server.server_bind()  # it has its port, and listens later
@@ -68,8 +68,8 @@ def test_a_wait_for_another_writer_is_told(hub, capsys, monkeypatch):
         other.start()
         time.sleep(0.5)
     other.join(10)
-    told = capsys.readouterr().err
-    assert told == "waiting for another write to the database to finish; " + write.CANCEL + "\n"
+    message = capsys.readouterr().err
+    assert message == "waiting for another write to the database to finish; " + write.CANCEL + "\n"
 
 
 def test_a_wait_for_another_process_is_told_with_its_end(hub, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Prefect's UI in a real headless Chromium, over the checkout that the tests of the flows serve."""
+"""Prefect's UI in a real headless Chromium, on the checkout fixture of the flow tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 30
 
 
 def _flows_conftest():
-    """A conftest beside this one, whose fixtures we share; importlib mode knows no package to import it from."""
+    """The flow tests' conftest, whose fixtures we share; in importlib mode it is not in any package."""
     spec = importlib.util.spec_from_file_location("flows_conftest", ROOT / "tests" / "flows" / "conftest.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -47,28 +47,28 @@ class Browser:
     ui: str
 
     def open(self, path: str) -> None:
-        """Over an empty page, so that no word of the last one is taken for one of this."""
+        """Opens a page, by way of an empty one so that no text of the previous page matches."""
         self.driver.get("about:blank")
         self.wait(lambda driver: driver.current_url == "about:blank", "an empty page")
         self.driver.get(f"{self.ui}{path}")
 
-    def wait(self, look, what: str):
-        """What ``look(driver)`` finds, as soon as it is something; elements may be redrawn meanwhile."""
+    def wait(self, look, subject: str):
+        """The first truthy value of ``look(driver)``; elements may be redrawn meanwhile."""
         passing = [NoSuchElementException, StaleElementReferenceException]
         try:
             return WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=passing).until(look)
         except TimeoutException as error:
-            raise AssertionError(f"{what} is not shown; the page says:\n{self.text()[:2000]}") from error
+            raise AssertionError(f"{subject} is not shown; the page reads:\n{self.text()[:2000]}") from error
 
     def text(self) -> str:
         return "".join(body.text for body in self.driver.find_elements(By.TAG_NAME, "body"))
 
     def shows(self, *words: str) -> str:
-        """The page's text, once all words stand in it."""
+        """The page's text, once it contains all ``words``."""
         return self.wait(lambda _: all(w in (t := self.text()) for w in words) and t, f"one of {words}")
 
     def button(self, label: str):
-        """The visible button or tab of this name; of several (a dialogue over a page) the last."""
+        """The visible button or tab with this label; the last of several (a dialog over a page)."""
         path = f"//*[self::button or self::li or self::a][normalize-space()='{label}']"
 
         def find(driver):
@@ -78,8 +78,8 @@ class Browser:
 
     def shoot(self, name: str) -> Path:
         """
-        A picture of the window, once two in a row are the same: in build/screenshots, and small and pretty in
-        $SCREENSHOTS (`make screenshots`), where one of this name is shown already.
+        Saves a picture of the window, once two in a row are equal, in build/screenshots; a smaller one replaces the
+        picture of this name in $SCREENSHOTS (`make screenshots`), if there is one.
         """
         last, deadline = b"", time.monotonic() + SECONDS
         while (now := self.driver.get_screenshot_as_png()) != last and time.monotonic() < deadline:
@@ -107,11 +107,11 @@ def browser(checkout):
     options.binary_location = CHROMIUM
     for flag in [*FLAGS.split(), RESOLVED]:
         options.add_argument(flag)
-    options.page_load_strategy = "none"  # what a test looks for is waited for; the UI's own polling may never end
+    options.page_load_strategy = "none"  # tests wait for what they need; the UI may poll for ever
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.set_page_load_timeout(SECONDS)
-    made = Browser(driver, checkout.api.removesuffix("/api"))
+    browser = Browser(driver, checkout.api.removesuffix("/api"))
     driver.get(checkout.alphapivot("ui", "--link").stdout.strip())
-    made.shows("Dashboard")
-    yield made
+    browser.shows("Dashboard")
+    yield browser
     driver.quit()

@@ -1,8 +1,8 @@
 """
-A page that a trader happens to open while `alphapivot ui` runs reads nothing, starts nothing and executes nothing.
+A web page opened while `alphapivot ui` runs can read, start and execute nothing.
 
-The attacks are those that pages have: fetch with and without a preflight, a form, a WebSocket, a frame, a name that is
-resolved to this machine (DNS rebinding). Each is played in a real browser that is logged in to the UI.
+The attacks are those available to pages: fetch with and without a preflight, a form, a WebSocket, a frame, a name that
+resolves to this machine (DNS rebinding). Each runs in a real browser that is logged in to the UI.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ const start = api + '/deployments/' + deployment + '/create_flow_run';
 const tries = {
   read: () => fetch(api + '/deployments/filter', {method: 'POST', body: '{}', headers: json}).then(a => a.json()),
   fetched: () => fetch(start, {method: 'POST', body, headers: json}).then(a => a.json()),
-  // neither has a preflight, and none needs to read the answer
+  // these have no preflight, and need not read the response
   simple: () => fetch(start, {method: 'POST', body, mode: 'no-cors'}).then(a => { throw a.type }),
   typeless: () => fetch(start, {method: 'POST', body: new Blob([body]), mode: 'no-cors'}).then(a => { throw a.type }),
   socket: () => new Promise((done, failed) => {
@@ -78,7 +78,7 @@ class Page(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """Where the attacker's page is served: the port of another origin."""
+    """The port that serves the attacker's page, from another origin."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
@@ -87,7 +87,7 @@ def elsewhere():
 
 @pytest.fixture
 def attack(checkout, browser, elsewhere):
-    """Opens the attacker's page under a host name; what it says at its end, and that nothing was made or executed."""
+    """Opens the attacker's page under a host name; checks that nothing was created or executed, returns its text."""
     touched = checkout.folder.parent / "touched-by-a-web-page"
     report = checkout.deployment("report")
 
@@ -96,11 +96,11 @@ def attack(checkout, browser, elsewhere):
         arguments = json.dumps([api, report["id"], command, authorization])
         browser.driver.get("about:blank")
         browser.driver.get(f"http://{host}:{elsewhere}/page#{arguments}")
-        said = browser.shows("over")
+        page = browser.shows("over")
         mine = {"flow_runs": {"deployment_id": {"any_": [report["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}}
         assert checkout.ask("/flow_runs/filter", mine) == []
         assert not touched.exists()
-        return said
+        return page
 
     return play
 
@@ -110,9 +110,9 @@ def attack(checkout, browser, elsewhere):
 def test_a_page_of_another_origin_gets_nothing(checkout, attack, host, knows):
     authorization = "Basic " + base64.b64encode(checkout.secret.encode()).decode() if knows else ""
     for name in ("127.0.0.1", "localhost"):
-        said = attack(host, checkout.api.replace("127.0.0.1", name), authorization)
-        assert "DONE" not in said
-        assert [line.split(":")[0] for line in said.split("\n") if "blocked" in line] == list(NAMES)
+        page = attack(host, checkout.api.replace("127.0.0.1", name), authorization)
+        assert "DONE" not in page
+        assert [line.split(":")[0] for line in page.split("\n") if "blocked" in line] == list(NAMES)
 
 
 def test_a_name_that_resolves_to_this_machine_gets_nothing(checkout, browser, attack):
@@ -131,12 +131,12 @@ def test_whoever_has_the_secret_still_cannot_say_what_a_worker_executes(checkout
         {"working_dir": str(tmp_path)},
     ]
     for variables in refused:
-        with pytest.raises(urllib.error.HTTPError) as answer:
+        with pytest.raises(urllib.error.HTTPError) as refusal:
             checkout.ask(f"/deployments/{report['id']}/create_flow_run", {"job_variables": variables})
-        assert answer.value.code == 422
-        told = answer.value.read().decode()
-        assert "Additional properties are not allowed" in told or "'PYTHONPATH' does not match" in told
-    # the server takes a change of a deployment unseen: the worker does not
+        assert refusal.value.code == 422
+        detail = refusal.value.read().decode()
+        assert "Additional properties are not allowed" in detail or "'PYTHONPATH' does not match" in detail
+    # the server does not validate a changed deployment: the worker does
     due = {"type": "SCHEDULED", "state_details": {"scheduled_time": (datetime.now(UTC) + SOON).isoformat()}}
     run = checkout.ask(f"/deployments/{report['id']}/create_flow_run", {"state": due})["id"]
     checkout.ask(f"/deployments/{report['id']}", {"job_variables": refused[0]}, method="PATCH")

@@ -1,5 +1,5 @@
 """
-What a person does in Prefect's UI, done there: sees the failed pillar in the graph, presses Retry, reads artifacts.
+Prefect's UI as an operator uses it: the failed pillar in the graph, the Retry button, the artifacts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONFIG = "tests/configs/small.ini"
 
 @pytest.fixture(scope="module")
 def failed(checkout):
-    """A pipeline run in which one pillar failed; its code is mended by now."""
+    """A pipeline run in which one pillar failed; its code is fixed afterwards."""
     momentum = checkout.folder / "pillars" / "momentum.py"
     sound = momentum.read_text()
     assert BREAK in sound
@@ -41,7 +41,7 @@ def batches(checkout) -> Counter:
 
 
 def colours(png: bytes) -> Counter:
-    """How many pixels are clearly green (completed) and clearly red (failed)."""
+    """The number of clearly green (completed) and clearly red (failed) pixels."""
     r, g, b = np.moveaxis(np.asarray(Image.open(BytesIO(png)).convert("RGB"), dtype=float), -1, 0)
     green = (g > 120) & (g > 1.6 * r) & (g > 1.4 * b)
     red = (r > 150) & (r > 1.8 * g) & (r > 1.6 * b)
@@ -49,7 +49,7 @@ def colours(png: bytes) -> Counter:
 
 
 def graph(browser):
-    """The picture of the graph, drawn in full: its canvas has no text to wait for."""
+    """The graph's canvas, once it is drawn; it has no text to wait for."""
     canvas = browser.wait(lambda d: d.find_elements(By.CSS_SELECTOR, ".flow-run-graph canvas, canvas"), "the graph")[0]
     browser.wait(lambda _: colours(canvas.screenshot_as_png)["green"] > 2000, "a drawn graph")
     return canvas
@@ -79,8 +79,8 @@ def test_retry_pressed_in_the_ui_executes_the_failed_pillar_alone(checkout, brow
     assert not before["pillar momentum 0"]
     browser.open(f"/runs/flow-run/{failed}")
     browser.button("Retry").click()
-    browser.wait(lambda d: len(d.find_elements(By.XPATH, "//button[normalize-space()='Retry']")) == 2, "a dialogue")
-    browser.button("Retry").click()  # the dialogue's own
+    browser.wait(lambda d: len(d.find_elements(By.XPATH, "//button[normalize-space()='Retry']")) == 2, "a dialog")
+    browser.button("Retry").click()  # in the dialog
     run = checkout.eventually(
         lambda: checkout.ask(f"/flow_runs/{failed}"),
         lambda r: r["run_count"] == 2 and r["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"),
@@ -123,11 +123,11 @@ def test_each_artifact_is_shown(checkout, browser, failed, name, words):
 
 def test_artifacts_keep_their_history_under_a_stable_key(checkout, browser, failed):
     keys = {a["key"] for a in checkout.ask("/artifacts/latest/filter", {"artifacts": {}})}
-    found = checkout.ask(
+    artifacts = checkout.ask(
         "/artifacts/filter", {"artifacts": {"key": {"any_": [k for k in keys if k.endswith("scores")]}}}
     )
-    assert len({a["key"] for a in found}) == 1
-    assert len(found) >= 2, "the first attempt's and the retried one's"
+    assert len({a["key"] for a in artifacts}) == 1
+    assert len(artifacts) >= 2, "of the first attempt and of the retry"
 
 
 def test_the_run_is_tagged_with_the_groups_of_its_instruments(checkout, browser, failed):
@@ -170,4 +170,4 @@ def test_the_demos_run_as_the_readme_shows_it(checkout, browser):
     (equity,) = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["demo-equity"]}}})
     browser.open(f"/artifacts/artifact/{equity['latest_id']}")
     browser.shows("Equity at", "drawdown")
-    browser.shoot("artifact-equity")  # in place of the test's own, whose book is young
+    browser.shoot("artifact-equity")  # instead of the test's, whose book is young

@@ -1,8 +1,8 @@
 """
-A newcomer's first hour, command by command: clone, make demo, own CSVs, an own database, make ui and a browser.
+A newcomer's first hour, command by command: clone, make demo, own CSV files, own database, make ui and a browser.
 
-The whole of it in a fresh account, where there is root to make one, with the system's own Python and nothing else of
-ours; what needs no installation also with this environment, in a minute.
+The slow test does all of it in a fresh account (as root) with the system's Python; the fast one covers the parts that
+need no installation, in this environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(2700)]
 
 @dataclass
 class Newcomer:
-    """Somebody at a terminal: a home, a checkout, the environment of a fresh login, perhaps an account of its own."""
+    """A user at a terminal: a home, a checkout, the environment of a fresh login, optionally a separate account."""
 
     home: Path
     checkout: Path
@@ -61,16 +61,16 @@ class Newcomer:
         )
 
     def types(self, command: str) -> str:
-        """What the command prints, once it has done well."""
+        """The output of a command, which must succeed."""
         process = self.start(command)
-        said, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, f"$ {command}\n{said}"
-        return said
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, f"$ {command}\n{output}"
+        return output
 
     def brings_prices(self) -> None:
-        """Two CSV files as a spreadsheet exports them, and a config that reads them."""
-        own = self.checkout / "own"
-        (own / "prices").mkdir(parents=True)
+        """Writes two CSV files as a spreadsheet exports them, and a config that reads them."""
+        folder = self.checkout / "own"
+        (folder / "prices").mkdir(parents=True)
         days = bar_ends.sessions("XNYS", (LAST - pd.Timedelta(days=900)).to_pydatetime(), LAST.to_pydatetime()).index
         random = np.random.default_rng(13)
         config = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
@@ -89,26 +89,26 @@ class Newcomer:
             table["Close"], table["Volume"] = close, random.integers(10**5, 10**6, len(days))
             table["High"] = np.maximum(start, close) * 1.004
             table["Low"] = np.minimum(start, close) * 0.996
-            table.round(2).to_csv(own / "prices" / f"{symbol}.csv", index=False)
+            table.round(2).to_csv(folder / "prices" / f"{symbol}.csv", index=False)
             config[f"instrument.{symbol}"] = {k: v for k, v in terms.items() if k != "futures"} | {
                 "spot": f"{symbol}.csv"
             }
-        with (own / "config.ini").open("w") as file:
+        with (folder / "config.ini").open("w") as file:
             config.write(file)
 
     def runs_own_prices(self, alphapivot: str) -> None:
         self.more |= {"ALPHAPIVOT_RUNTIME__PATIENCE": "0", "PREFECT_SERVER_API_PORT": "0"}
         assert "own/config.ini is good" in self.types(f"{alphapivot} check --config own/config.ini").replace("\n", "")
-        said = self.types(f"{alphapivot} run --config own/config.ini --as-of {AS_OF}")
-        assert "Completed" in said
+        output = self.types(f"{alphapivot} run --config own/config.ini --as-of {AS_OF}")
+        assert "Completed" in output
         for symbol in SYMBOLS:
-            assert re.search(rf"^{symbol} +[+-]\d", said, re.MULTILINE), said
+            assert re.search(rf"^{symbol} +[+-]\d", output, re.MULTILINE), output
         assert "score" in self.types(f"{alphapivot} explain {SYMBOLS[0]} --config own/config.ini")
 
 
 @pytest.fixture
 def own_database(server):
-    """The address of a database whose owner may do nothing else."""
+    """The address of a database whose owner has no other rights."""
     name = f"desk_{os.getpid()}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'first-hour'")
@@ -134,7 +134,7 @@ def test_own_prices_are_scored_and_decided_in_an_own_database(home_root, server,
 
 @pytest.fixture
 def newcomer(home_root):
-    """A fresh account with a clone of what is committed; without root, a fresh home."""
+    """A fresh account with a clone of the last commit; without root, a fresh home."""
     name = f"newcomer{os.getpid()}"
     home, account = home_root / name, None
     if os.geteuid() == 0:
@@ -160,10 +160,10 @@ def newcomer(home_root):
 @pytest.mark.skipif(not Path(PYTHON).exists(), reason=f"no {PYTHON}")
 def test_the_first_hour_in_a_fresh_account(newcomer, own_database):
     newcomer.more["PREFECT_SERVER_API_PORT"] = "0"
-    said = newcomer.types(f"make demo PYTHON={PYTHON}")
-    assert "pipeline: Completed" in said
-    assert "Next:" in said
-    assert "done" in said
+    output = newcomer.types(f"make demo PYTHON={PYTHON}")
+    assert "pipeline: Completed" in output
+    assert "Next:" in output
+    assert "done" in output
     megabytes = int(newcomer.types("du -sm --exclude=__pycache__ .venv").split()[0])
     assert megabytes < 700
     assert not list(newcomer.checkout.glob(".venv/lib/python*/site-packages/backtesting"))
@@ -189,7 +189,7 @@ def opens_the_ui(newcomer: Newcomer) -> None:
     ui = newcomer.start(f"exec make ui > {log} 2>&1")
     try:
         deadline = time.monotonic() + 240
-        while not (found := re.search(r"log your browser in: (http\S+)", log.read_text() if log.exists() else "")):
+        while not (link := re.search(r"log your browser in: (http\S+)", log.read_text() if log.exists() else "")):
             assert ui.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
@@ -199,7 +199,7 @@ def opens_the_ui(newcomer: Newcomer) -> None:
         flags = "--headless=new --no-sandbox --disable-gpu --virtual-time-budget=20000 --dump-dom"
         profile = f"--user-data-dir={newcomer.home / 'chromium'}"
         page = subprocess.run(
-            [chromium, *flags.split(), profile, found[1]], capture_output=True, text=True, timeout=120, check=True
+            [chromium, *flags.split(), profile, link[1]], capture_output=True, text=True, timeout=120, check=True
         ).stdout
         assert "Flow Runs" in page, page[-2000:]
     finally:

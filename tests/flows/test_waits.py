@@ -1,4 +1,4 @@
-"""`ingest` over files that end in the past says what is missing and does not wait, unless it is asked to."""
+"""`ingest` over files that end in the past reports missing bars and waits only with --wait."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ calendar = XNYS
 
 @pytest.fixture
 def ingest(hub_url, home_root, tmp_path):
-    """`alphapivot ingest` over a file that ends in 2024, as it is typed; and the server of Prefect's database."""
+    """Runs `alphapivot ingest` over a file that ends in 2024; ``server`` is the folder of Prefect's database."""
     days = pd.bdate_range("2024-03-04", periods=30)
     close = pd.Series(range(100, 130), dtype=float)
     table = {"Date": days, "Open": close, "High": close + 1, "Low": close - 1, "Close": close, "Volume": 5}
@@ -52,15 +52,22 @@ def ingest(hub_url, home_root, tmp_path):
     (tmp_path / "config.ini").write_text(CONFIG)
     home = home_root / f"waits-{tmp_path.name}"
     home.mkdir()
-    told = {"ALPHAPIVOT_DATABASE__URL": hub_url, "ALPHAPIVOT_HOME": str(home), "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+    environ = {
+        "ALPHAPIVOT_DATABASE__URL": hub_url,
+        "ALPHAPIVOT_HOME": str(home),
+        "COLUMNS": "80",
+        "PYTHONPATH": str(ROOT),
+    }
 
-    def typed(*options):
+    def run(*options):
         command = [sys.executable, "-m", "alphapivot.cli", "ingest", "--config", str(tmp_path / "config.ini"), *options]
-        return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=280, check=False)
+        return subprocess.run(
+            command, env=os.environ | environ, capture_output=True, text=True, timeout=280, check=False
+        )
 
-    typed.server = home / "postgres"
-    yield typed
-    embedded.stop(typed.server)
+    run.server = home / "postgres"
+    yield run
+    embedded.stop(run.server)
 
 
 @pytest.mark.prefect
@@ -72,9 +79,9 @@ def test_typed_over_files_that_end_it_does_not_wait_and_says_what_is_missing(ing
     assert "\nno bars of OLD for" in f"\n{done.stderr}"
     assert "Completed" in done.stdout
     with psycopg.connect(embedded.start(ingest.server).database("prefect")) as connection:
-        kept = connection.execute("SELECT message FROM log WHERE name = 'alphapivot.waiting'").fetchall()
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("no bars of OLD")]
-    assert (told,) in kept  # in the run's log too
+        logged = connection.execute("SELECT message FROM log WHERE name = 'alphapivot.waiting'").fetchall()
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("no bars of OLD")]
+    assert (message,) in logged
 
 
 @pytest.mark.slow

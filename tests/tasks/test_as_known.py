@@ -1,4 +1,4 @@
-"""What an earlier run knew: after bars were restated, its scores are made again to the last bit."""
+"""After a restatement of bars, an earlier run's scores are reproduced exactly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def held(scope: str, frame) -> pd.DataFrame:
 
 
 def restate(settings, run, change) -> int:
-    """Bars of the feed as a provider would correct them; returns how many were changed."""
+    """Corrects stored bars as a provider would; returns how many changed."""
     hub = hubs.connect()
     bars = hub.read(Bars)
     changed = change(bars[bars["symbol"] == "ALPHA"].copy())
@@ -55,7 +55,7 @@ def test_scores_of_an_earlier_run_are_made_again_to_the_last_bit_after_a_restate
     replay.session(settings, SECOND)
     restated = held("live", Signals)
     same_time = restated[restated["ts"] <= FIRST].reset_index(drop=True)
-    assert not same_time.equals(signals)  # the live ones now stand on the new prices
+    assert not same_time.equals(signals)  # the live ones now depend on the new prices
     before = digest.tables(hubs.connect())
 
     again = as_known.scores(settings, FIRST, first.known_at)
@@ -66,7 +66,7 @@ def test_scores_of_an_earlier_run_are_made_again_to_the_last_bit_after_a_restate
     after = digest.tables(hubs.connect())
     assert {t for t in after if after[t] != before[t]} == {"signals.signal", "signals.composite"}
     pd.testing.assert_frame_equal(held("live", Signals), restated)
-    # the same question finds its answer
+    # the same arguments reopen the same run
     assert as_known.scores(settings, FIRST, first.known_at) == again
     assert digest.tables(hubs.connect()) == after
 

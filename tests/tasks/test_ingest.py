@@ -1,4 +1,4 @@
-"""Ingestion through the gates into a real hub: watermarks, outages, restatements and noise, halts, a person's word."""
+"""Ingestion through the checks into a real hub: watermarks, outages, restatements, noise, halts, decisions."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ LATER = [FIRST + timedelta(days=n) for n in (1, 2, 3)]
 
 
 class Provider(Simulated):
-    """The simulated market through a provider that a test can disturb: ``spoil`` changes what it brings."""
+    """The simulated market as a provider that a test can disturb: ``spoil`` changes its bars."""
 
-    asked = ()
+    requests = ()
     spoil = staticmethod(lambda bars: bars)
     fails: Exception | None = None
     events = ()  # (kind, ts, value) of ALPHA
-    said = True  # does it say what it knows of splits and dividends?
+    complete_actions = True  # whether it claims to report all splits and dividends
 
     def fetch(self, requests):
-        Provider.asked = requests
+        Provider.requests = requests
         if Provider.fails:
             raise Provider.fails
         fetched = super().fetch(requests)
-        known = pd.DataFrame(Provider.events, columns=["kind", "ts", "value"]).assign(symbol="ALPHA", source=self.name)
-        known = known.astype({"ts": "datetime64[us, UTC]", "value": float})
-        since = {r.instrument.symbol: r.since or datetime(1970, 1, 1, tzinfo=UTC) for r in requests if Provider.said}
-        return type(fetched)(Provider.spoil(fetched.bars), fetched.problems, known[ACTIONS], since)
+        events = pd.DataFrame(Provider.events, columns=["kind", "ts", "value"])
+        events = events.assign(symbol="ALPHA", source=self.name).astype({"ts": "datetime64[us, UTC]", "value": float})
+        complete = requests if Provider.complete_actions else []
+        since = {r.instrument.symbol: r.since or datetime(1970, 1, 1, tzinfo=UTC) for r in complete}
+        return type(fetched)(Provider.spoil(fetched.bars), fetched.problems, events[ACTIONS], since)
 
 
 @pytest.fixture
@@ -102,9 +103,9 @@ def test_a_run_asks_for_what_is_new_and_an_overlap(step):
     newest = bars_of("ALPHA")["ts"].max()
     assert series.marks(hubs.connect(), ["ALPHA"])["ALPHA", "spot", "1d"].newest == newest
     step(LATER[0])
-    (asked,) = [r for r in Provider.asked if r.instrument.symbol == "ALPHA"]
-    assert asked.since == newest - timedelta(days=5)
-    assert asked.until == LATER[0]
+    (request,) = [r for r in Provider.requests if r.instrument.symbol == "ALPHA"]
+    assert request.since == newest - timedelta(days=5)
+    assert request.until == LATER[0]
 
 
 def test_an_outage_leaves_what_is_there_and_marks_the_feed_as_stale(step):
@@ -116,8 +117,8 @@ def test_an_outage_leaves_what_is_there_and_marks_the_feed_as_stale(step):
     stale = rows("SELECT symbol, reason FROM market.series WHERE failed_at > answered_at")
     assert {r.symbol for r in stale} == set(step.settings.instruments)
     assert {r.reason for r in stale} == {"it is out"}
-    told = series.unanswered(hubs.connect())
-    assert set(told["symbol"]) == set(step.settings.instruments)
+    unanswered = series.unanswered(hubs.connect())
+    assert set(unanswered["symbol"]) == set(step.settings.instruments)
     step(LATER[0])
     assert series.unanswered(hubs.connect()).empty
 
@@ -160,7 +161,7 @@ def test_a_database_that_goes_away_in_the_middle_and_comes_back_has_lost_nothing
 
         def cut(bars):
             if next(once, False):
-                embedded.stop(folder)  # what came from the provider finds nobody to take it
+                embedded.stop(folder)  # after the fetch, before the write
             return bars
 
         with pytest.raises(Unavailable, match=r"does not answer|was lost"):
@@ -216,13 +217,13 @@ def test_a_quarantined_bar_waits_for_a_person_whose_word_is_kept(step):
     assert verdict.decide(step.settings, waiting, "accepted", by="ann", why="they quote in pence now") == 1
     assert len(bars_of("ALPHA")) == count + 1
     assert issues.show(hub, "ALPHA").empty
-    told = issues.show(hub, "ALPHA", everything=True).iloc[0]
-    assert (told["decision"], told["decided_by"], told["decision_why"]) == (
+    issue = issues.show(hub, "ALPHA", everything=True).iloc[0]
+    assert (issue["decision"], issue["decided_by"], issue["decision_why"]) == (
         "accepted",
         "ann",
         "they quote in pence now",
     )
-    # asked again in the overlap, the same bar is believed
+    # fetched again in the overlap, the same bar is accepted
     step(LATER[0] + timedelta(minutes=1), spoil=scaled(100))
     assert len(bars_of("ALPHA")) == count + 1
 
@@ -239,43 +240,43 @@ def test_a_rejected_bar_stays_out(step):
 DIVIDENDS = [("dividend", LATER[0].replace(hour=14), 2.0), ("dividend", datetime(2024, 1, 16, 14, tzinfo=UTC), 1.0)]
 
 
-def acted(known_at=None):
-    found = stored.actions(hubs.connect(), ["ALPHA"], until=LATER[2], known_at=known_at)
-    return [(f"{row.ts:%m-%d}", row.value) for row in found.itertuples()]
+def stored_actions(known_at=None):
+    actions = stored.actions(hubs.connect(), ["ALPHA"], until=LATER[2], known_at=known_at)
+    return [(f"{row.ts:%m-%d}", row.value) for row in actions.itertuples()]
 
 
 def test_a_dividend_that_the_feed_withdraws_is_none_any_more_and_was_one_then(step, monkeypatch):
     monkeypatch.setattr(Provider, "events", DIVIDENDS)
     step(LATER[0])
-    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+    assert stored_actions() == [("01-16", 1.0), ("03-06", 2.0)]
     known = datetime.now(UTC)
     monkeypatch.setattr(Provider, "events", [])
-    receipt = step(LATER[1])  # which asks for five days: of January's nothing is said
-    assert acted() == [("01-16", 1.0)]
-    assert acted(known) == [("01-16", 1.0), ("03-06", 2.0)]
+    receipt = step(LATER[1])  # it fetches five days, which do not cover January
+    assert stored_actions() == [("01-16", 1.0)]
+    assert stored_actions(known) == [("01-16", 1.0), ("03-06", 2.0)]
     assert "ALPHA: 1 bars flagged (corporate action)" in receipt.notes
     (issue,) = rows("SELECT detail FROM market.quality_issue WHERE check_name = 'corporate action'")
     assert "no longer reports its dividend of 2: withdrawn; the earlier version is kept" in issue.detail
-    # all scores from its day on stand on it
+    # all scores from its day on depend on it
     run = runs.begin("signals", step.settings, key="again", as_of=LATER[1])
     key = watermarks.Key("live", "trend", "1d", 0)
     with ops.batch(hubs.connect(), run, "score", "", {}) as batch:
         watermarks.advance(batch, replace(run, known_at=known), key, "hash")
     after = watermarks.rescore_after(hubs.connect(), run, key, "hash", ["ALPHA"])
     assert after < DIVIDENDS[0][1] <= after + timedelta(seconds=1)
-    # and it comes back as it went
+    # and it returns the same way
     monkeypatch.setattr(Provider, "events", DIVIDENDS)
     step(LATER[1] + timedelta(minutes=1))
-    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+    assert stored_actions() == [("01-16", 1.0), ("03-06", 2.0)]
 
 
 def test_a_feed_that_says_nothing_of_dividends_withdraws_none(step, monkeypatch):
     monkeypatch.setattr(Provider, "events", DIVIDENDS)
     step(LATER[0])
     monkeypatch.setattr(Provider, "events", [])
-    monkeypatch.setattr(Provider, "said", False)
+    monkeypatch.setattr(Provider, "complete_actions", False)
     step(LATER[1])
-    assert acted() == [("01-16", 1.0), ("03-06", 2.0)]
+    assert stored_actions() == [("01-16", 1.0), ("03-06", 2.0)]
 
 
 def test_the_close_before_a_dividend_is_asked_for_again_when_it_is_restated(step, monkeypatch):
@@ -292,7 +293,7 @@ def test_the_close_before_a_dividend_is_asked_for_again_when_it_is_restated(step
         assert chosen.sum() == 1
         return bars.assign(**{p: bars[p].mask(chosen, bars[p] * 0.99) for p in ("open", "high", "low", "close")})
 
-    monkeypatch.setattr(Provider, "said", False)  # nothing of dividends
+    monkeypatch.setattr(Provider, "complete_actions", False)  # nothing of dividends
     step(LATER[1], spoil=cheaper)
     assert rows(factor)[0].factor == pytest.approx(close * 0.99 / (close * 0.99 - 2))
 
@@ -312,7 +313,7 @@ def halted(step):
 
 
 def test_a_halt_stops_the_one_instrument_until_it_mends(halted):
-    assert halts(FIRST) == {}  # nobody knew it then
+    assert halts(FIRST) == {}  # not known then
     halted(LATER[2])  # the provider has corrected itself
     assert halts() == {}
 
@@ -321,7 +322,7 @@ def test_a_halt_ends_with_a_persons_word(halted):
     waiting = issues.show(hubs.connect(), "ALPHA")
     verdict.decide(halted.settings, waiting, "accepted", by="ann", why="a fund: it has no volume")
     assert halts() == {}
-    # asked again in the overlap, it stays accepted
+    # fetched again in the overlap, it stays accepted
     halted(LATER[1] + timedelta(minutes=1), spoil=of_alpha(lambda _: {"volume": 0.0}, newest=5))
     assert halts() == {}
 
