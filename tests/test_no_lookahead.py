@@ -1,10 +1,9 @@
 """
-The whole system does not look ahead: what it says of the past, knowing only the past, is what it says of it later.
+No lookahead in the whole system: results for the past are the same with and without later data.
 
-The pipeline's steps run over a history that ends at a random instant, and over one that goes on for long; signals,
-calibrations and composites up to that instant must agree to the last bit. Pillars on two timeframes, rules, rolls,
-splits and dividends, calibration and the database lie on the way. And each way of looking ahead that we could think of
-is caught.
+The pipeline's steps run over a history that ends at a random instant, and over a much longer one; signals, calibrations
+and composites up to that instant must be identical. This covers pillars on two timeframes, rules, rolls, splits and
+dividends, calibration and the database. Deliberate lookahead of several kinds is caught.
 """
 
 from __future__ import annotations
@@ -60,14 +59,14 @@ MARKETS = {  # config: end of the full history, first and last cut, and what mak
     "eurostoxx.ini": ("2006-02-24T20:00", "2006-01-20", "2006-02-22", {"CALIBRATE": "monthly", "MIN_BARS": "100"}),
 }
 
-# what happened to a share of the simulated market: new shares for one, and dividends as shares of the price
+# corporate actions of a simulated share: split ratios, and dividends as shares of the price
 SPLITS = {"2023-11-08": 4.0, "2024-06-11": 0.5, "2025-01-22": 3.0}
 DIVIDENDS = dict.fromkeys(["2023-06-14", "2023-09-13", "2024-03-13", "2024-09-11", "2024-12-11", "2025-03-12"], 0.02)
 
 
 @pytest.fixture(scope="module")
 def shares(tmp_path_factory):
-    """A folder with the simulated prices of ALPHA as its exchange traded them: in other shares after each split."""
+    """A folder with the simulated prices of ALPHA as traded, unadjusted for its splits and dividends."""
     folder = tmp_path_factory.mktemp("shares")
     config = read.load(ROOT / "tests" / "configs" / "small.ini", {})
     request = Request(config.instruments["ALPHA"], "spot", "1d", None, at(MARKETS["small.ini"][0]))
@@ -75,7 +74,7 @@ def shares(tmp_path_factory):
     dates = bars["ts"].dt.tz_convert("America/New_York").dt.strftime("%Y-%m-%d")
     assert {*SPLITS, *DIVIDENDS} <= {*dates}
     made_of = dates.map(SPLITS).fillna(1.0).cumprod()
-    paid = (1 - dates.map(DIVIDENDS).fillna(0.0)).cumprod()  # the price falls by what is paid
+    paid = (1 - dates.map(DIVIDENDS).fillna(0.0)).cumprod()  # the price falls by the dividend
     traded = bars.assign(date=dates, split=dates.map(SPLITS), volume=bars["volume"] * made_of)
     for name in ("open", "high", "low", "close"):
         traded[name] = bars[name] * paid / made_of
@@ -87,23 +86,23 @@ def shares(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def computed(server, template, tmp_path_factory, shares):
-    """What the steps make of a config's market up to an instant, on a database of its own."""
-    made: list[str] = []
+    """A function that runs the steps of a config up to an instant, on a database of its own; returns the hub."""
+    names: list[str] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
 
         def until(config: str, as_of: datetime) -> Hub:
             if config == "eurostoxx.ini" and not (SHARED / "eurostoxx50_2006").is_dir():
                 pytest.skip(f"{SHARED / 'eurostoxx50_2006'} is not there")
-            made.append(f"lookahead_{len(made)}")
+            names.append(f"lookahead_{len(names)}")
             path = tmp_path_factory.mktemp("config") / config
-            written = (ROOT / "tests" / "configs" / config).read_text()
-            written = written.replace("root = ../../../shared", f"root = {ROOT.parent / 'shared'}")
+            content = (ROOT / "tests" / "configs" / config).read_text()
+            content = content.replace("root = ../../../shared", f"root = {ROOT.parent / 'shared'}")
             if config == "small.ini":
                 alpha, spot = "[instrument.ALPHA]\n", "spot = simulated\n"
-                assert alpha + spot in written
-                written = written.replace(alpha + spot, f"{alpha}feed = files\nspot = alpha.csv\n") + FILES
-            path.write_text(written.replace("SHARES", str(shares)) + RULES)
-            monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database(made[-1], template=template))
+                assert alpha + spot in content
+                content = content.replace(alpha + spot, f"{alpha}feed = files\nspot = alpha.csv\n") + FILES
+            path.write_text(content.replace("SHARES", str(shares)) + RULES)
+            monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database(names[-1], template=template))
             monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(path))
             for key, value in MARKETS[config][3].items():
                 monkeypatch.setenv(f"ALPHAPIVOT_COMPOSITE__{key}", value)
@@ -123,19 +122,19 @@ def computed(server, template, tmp_path_factory, shares):
 
         yield until
     with psycopg.connect(server.url, autocommit=True) as connection:
-        for name in made:
+        for name in names:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(scope="module")
 def whole(computed):
-    """The same over the full history, made once for each config."""
-    kept: dict[str, Hub] = {}
+    """The same over the full history, once per config."""
+    hubs_of: dict[str, Hub] = {}
 
     def of(config: str) -> Hub:
-        if config not in kept:
-            kept[config] = computed(config, at(MARKETS[config][0]))
-        return kept[config]
+        if config not in hubs_of:
+            hubs_of[config] = computed(config, at(MARKETS[config][0]))
+        return hubs_of[config]
 
     return of
 
@@ -150,12 +149,12 @@ def cuts(config: str, count: int, seed: int) -> Iterator[datetime]:
         yield first + timedelta(seconds=int(share * (last - first).total_seconds()))
 
 
-def said(hub: Hub, until: datetime) -> dict[str, pd.DataFrame]:
-    """Everything that the hub says of the time up to an instant."""
-    found = {}
+def results(hub: Hub, until: datetime) -> dict[str, pd.DataFrame]:
+    """Signals, composites and calibrations up to an instant, by table."""
+    tables = {}
     for frame in (Signals, Composites):
         rows = hub.read(frame).drop(columns="batch_id")
-        found[frame.table()] = rows[rows["ts"] <= until].sort_values(frame.keys(), ignore_index=True)
+        tables[frame.table()] = rows[rows["ts"] <= until].sort_values(frame.keys(), ignore_index=True)
     with hub.engine.connect() as connection:
         rows = connection.execute(
             text(
@@ -164,20 +163,20 @@ def said(hub: Hub, until: datetime) -> dict[str, pd.DataFrame]:
             ),
             {"until": until},
         )
-        found["signals.calibration"] = pd.DataFrame([tuple(row) for row in rows])
-    return found
+        tables["signals.calibration"] = pd.DataFrame([tuple(row) for row in rows])
+    return tables
 
 
 def differences(config: str, computed, whole, cut: datetime) -> list[str]:
-    """What the truncated history says otherwise: table, and the first row that differs."""
-    then, later = said(computed(config, cut), cut), said(whole, cut)
-    told = []
+    """Where the results of the truncated history differ: table and first difference."""
+    then, later = results(computed(config, cut), cut), results(whole, cut)
+    messages = []
     for table, expected in later.items():
         try:
             pd.testing.assert_frame_equal(then[table], expected, check_exact=True)
         except AssertionError as error:
-            told.append(f"{table} up to {cut}: {error}")
-    return told
+            messages.append(f"{table} up to {cut}: {error}")
+    return messages
 
 
 LONGER = [pytest.param(config, seed, marks=pytest.mark.slow) for config in MARKETS for seed in (3, 4, 5)]
@@ -193,44 +192,44 @@ def test_the_past_is_told_alike_whatever_came_after_it(config, seed, computed, w
 @pytest.mark.parametrize("config", MARKETS)
 def test_what_is_compared_is_not_nothing(config, whole):
     full = whole(config)
-    told = said(full, at(MARKETS[config][2]))
-    signals, composites = told["signals.signal"], told["signals.composite"]
-    known = signals[signals["score"].notna() & (signals["score"] != 0)]
-    assert known.groupby(["pillar", "interval"]).size().min() > 10
+    tables = results(full, at(MARKETS[config][2]))
+    signals, composites = tables["signals.signal"], tables["signals.composite"]
+    scored = signals[signals["score"].notna() & (signals["score"] != 0)]
+    assert scored.groupby(["pillar", "interval"]).size().min() > 10
     assert composites["raw"].notna().sum() > 100
-    assert (told["signals.calibration"][3] != 1).any()
+    assert (tables["signals.calibration"][3] != 1).any()
     if config == "small.ini":
         assert (full.read(Rolls)["previous"] != "").sum() > 10
         assert full.read(Actions)["kind"].value_counts().to_dict() == {"split": 3, "dividend": 6}
-        # what the exchange traded fell to a quarter and doubled; no pillar takes that for a move
-        own = signals[(signals["symbol"] == "ALPHA") & (signals["pillar"] == "risk") & (signals["interval"] == "1d")]
-        assert own["gate"].notna().sum() > 300
-        assert not own["veto"].isin(["volatile", "drawdown"]).any()
+        # traded prices fell to a quarter and doubled at splits; no pillar sees a move
+        alpha = signals[(signals["symbol"] == "ALPHA") & (signals["pillar"] == "risk") & (signals["interval"] == "1d")]
+        assert alpha["gate"].notna().sum() > 300
+        assert not alpha["veto"].isin(["volatile", "drawdown"]).any()
     assert signals["veto"].eq("quiet").any()
 
 
-# --- each of these looks ahead, and is seen to ------------------------------------------------------------------------
+# --- each of these looks ahead and is caught --------------------------------------------------------------------------
 
 
 class Peeking(Trend):
-    """Knows the next close."""
+    """Uses the next close."""
 
     def parts(self, bars: Panel) -> Parts:
-        made = super().parts(bars)
+        honest = super().parts(bars)
         following = bars.each(lambda close: np.append(close[1:], close[-1:]), bars.close)
-        known = ~np.isnan(made.parts["stack"])
+        valid = ~np.isnan(honest.parts["stack"])
         return Parts(
-            parts={"stack": np.where(known, 50 * np.sign(following - bars.close), np.nan)}, features=made.features
+            parts={"stack": np.where(valid, 50 * np.sign(following - bars.close), np.nan)}, features=honest.features
         )
 
 
 class Normalising(Trend):
-    """Scales by the mean of the whole sample: a little of tomorrow in every bar."""
+    """Scales by the mean of the whole sample, which includes later bars."""
 
     def parts(self, bars: Panel) -> Parts:
-        made = super().parts(bars)
-        part = bars.each(lambda s: 10 * s / (1 + np.abs(s).mean()) if len(s) else s, made.parts["stack"])
-        return Parts(parts={"stack": part}, features=made.features)
+        honest = super().parts(bars)
+        part = bars.each(lambda s: 10 * s / (1 + np.abs(s).mean()) if len(s) else s, honest.parts["stack"])
+        return Parts(parts={"stack": part}, features=honest.features)
 
 
 def caught(config: str, computed, cut: datetime) -> list[str]:
@@ -240,22 +239,22 @@ def caught(config: str, computed, cut: datetime) -> list[str]:
 @pytest.mark.parametrize("culprit", [Peeking, Normalising])
 def test_a_pillar_that_peeks_is_caught(culprit, computed, monkeypatch):
     monkeypatch.setitem(PILLARS, "trend", culprit)
-    found = caught("small.ini", computed, at("2025-01-15T12:00"))
-    assert any(told.startswith("signals.signal") for told in found)
+    messages = caught("small.ini", computed, at("2025-01-15T12:00"))
+    assert any(message.startswith("signals.signal") for message in messages)
 
 
 def test_a_calibration_from_the_future_is_caught(computed, monkeypatch):
     honest = calibration.fit
 
     def peeking(scores, dates, settings):
-        fitted = honest(scores.assign(ts=scores["ts"].min()), dates, settings)  # all of it counts as the past
+        fitted = honest(scores.assign(ts=scores["ts"].min()), dates, settings)  # treats all scores as past
         return fitted.assign(fitted_from=honest(scores, dates, settings)["fitted_from"])
 
     monkeypatch.setattr(inputs.calibration, "fit", peeking)
-    found = caught("small.ini", computed, at("2025-01-15T12:00"))
-    assert any(told.startswith("signals.calibration") for told in found)
-    assert any(told.startswith("signals.composite") for told in found)
-    assert not any(told.startswith("signals.signal") for told in found)
+    messages = caught("small.ini", computed, at("2025-01-15T12:00"))
+    assert any(message.startswith("signals.calibration") for message in messages)
+    assert any(message.startswith("signals.composite") for message in messages)
+    assert not any(message.startswith("signals.signal") for message in messages)
 
 
 def test_a_split_that_counts_before_it_happens_is_caught(computed, monkeypatch):
@@ -265,8 +264,8 @@ def test_a_split_that_counts_before_it_happens_is_caught(computed, monkeypatch):
         return honest(bars, events.assign(ts=events["ts"] - pd.Timedelta(days=6)), how)
 
     monkeypatch.setattr(inputs.actions, "adjust", peeking)
-    found = caught("small.ini", computed, at("2025-01-21T23:30"))
-    assert any(told.startswith("signals.signal") for told in found)
+    messages = caught("small.ini", computed, at("2025-01-21T23:30"))
+    assert any(message.startswith("signals.signal") for message in messages)
 
 
 def test_a_higher_timeframe_that_counts_before_it_is_complete_is_caught(computed, monkeypatch):
@@ -275,6 +274,6 @@ def test_a_higher_timeframe_that_counts_before_it_is_complete_is_caught(computed
     def peeking(calendar, interval, instants):
         return honest(calendar, interval, instants + pd.Timedelta(days=4 if interval == "1w" else 0))
 
-    monkeypatch.setattr(inputs.calendars, "due", peeking)
-    found = caught("small.ini", computed, at("2025-01-14T23:30"))
-    assert any(told.startswith("signals.composite") for told in found)
+    monkeypatch.setattr(bar_ends, "due", peeking)
+    messages = caught("small.ini", computed, at("2025-01-14T23:30"))
+    assert any(message.startswith("signals.composite") for message in messages)

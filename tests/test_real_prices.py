@@ -1,7 +1,7 @@
 """
-The pipeline's steps over prices that markets made, from the config to a protected trade.
+The pipeline's steps over real market prices, from the config to a protected trade.
 
-What the hub holds is compared with what pandas makes of the raw files; nothing of ours computes an expected value.
+Stored results are compared with those of pandas on the raw files; none of our code computes an expected value.
 """
 
 from __future__ import annotations
