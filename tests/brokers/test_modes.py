@@ -11,6 +11,7 @@ from alphapivot.brokers.modes import allow
 from alphapivot.brokers.pace import Paced
 from alphapivot.brokers.registry import open_broker
 from alphapivot.config import read
+from alphapivot.config.sections.brokers import BrokerSection
 from alphapivot.errors import ConfigError
 from tests.brokers import alpaca_server
 
@@ -50,6 +51,22 @@ def test_real_money_needs_the_file_and_the_environment_to_agree(tmp_path, mode, 
     else:
         with pytest.raises(ConfigError, match=mistake):
             allow(loaded, environ)
+
+
+@pytest.mark.parametrize(
+    ("account", "url"), [("paper", "https://api.alpaca.markets"), ("live", "https://paper-api.alpaca.markets/v2")]
+)
+def test_alpacas_address_and_account_must_agree(tmp_path, account, url):
+    with pytest.raises(ConfigError, match=f"base_url = {url} is not the {account} account's address, https://"):
+        config(tmp_path, "paper", account, url)
+
+
+def test_a_kind_of_broker_that_does_not_say_whether_its_money_is_real_cannot_be_configured():
+    class Silent(BrokerSection):
+        kind: str = "silent"
+
+    with pytest.raises(TypeError, match="real_money"):
+        Silent(currency="EUR")
 
 
 def test_the_refusal_comes_before_the_broker_is_even_opened(tmp_path):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from alphapivot.config.sections.base import Mapped, Positive, Section
 
 
-class BrokerSection(Section):
+class BrokerSection(Section, ABC):
     """
     The keys of every broker's section, and the properties of its kind.
 
@@ -27,9 +29,9 @@ class BrokerSection(Section):
     currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
 
     @property
+    @abstractmethod
     def real_money(self) -> bool:
-        """True if orders trade real money: entries then need mode = live and ALPHAPIVOT_LIVE."""
-        return not self.simulated
+        """True if orders trade real money: entries then need mode = live and ALPHAPIVOT_LIVE. Each kind must say."""
 
     def names(self) -> Iterable[str]:
         """The symbols in the section: each must be an [instrument.*]."""
@@ -60,6 +62,13 @@ class PaperBroker(BrokerSection):
         description="share of initial margin below which the largest losing position is closed; default: off",
     )
 
+    @property
+    def real_money(self) -> bool:
+        return False
+
+
+HOSTS = {"paper": "paper-api.alpaca.markets", "live": "api.alpaca.markets"}  # of Alpaca's two environments
+
 
 class AlpacaBroker(BrokerSection):
     """The API keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
@@ -79,6 +88,12 @@ class AlpacaBroker(BrokerSection):
     def _is_known(self) -> AlpacaBroker:
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url = {self.base_url} is not an http address")
+        host = urlsplit(self.base_url or "").hostname or ""
+        if host.endswith("alpaca.markets") and host != HOSTS[self.account]:
+            raise ValueError(
+                f"base_url = {self.base_url} is not the {self.account} account's address, https://{HOSTS[self.account]}:"
+                " correct account, or take base_url out"
+            )
         return self
 
     @property
