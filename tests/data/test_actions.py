@@ -98,7 +98,7 @@ def test_before_the_first_bar_there_is_nothing_to_join():
     [
         (("dividend", 1, 120), "a dividend of 120.0 is not below the close before it, 100.0; expected less"),
         (("split", 1, -2), "got a split of -2.0; expected a number above 0"),
-        (("dividend", 1, np.inf), "got a dividend of inf"),
+        (("dividend", 1, np.inf), "a dividend of inf is not below the close before it"),
     ],
 )
 def test_an_event_that_cannot_be_is_told_and_changes_nothing(event, why):
