@@ -123,9 +123,9 @@ def test_a_bar_that_cannot_be_believed_is_quarantined_and_the_next_is_not(index,
     assert len(judged.bars) == len(index) - 1
     # with its check and those that would also find it turned off, it passes
     others = {"spike_z": 0, "split": 0, "scale": 0}
-    assert judge(damaged, own=Quality(**others)).issues.empty
+    assert judge(damaged, thresholds=Quality(**others)).issues.empty
     alone = Quality(**(others | {off: getattr(USUAL, off)}))
-    assert found(judge(damaged, own=alone)) == [(check, "quarantined", "2004-03-10")]
+    assert found(judge(damaged, thresholds=alone)) == [(check, "quarantined", "2004-03-10")]
 
 
 def test_a_series_that_changes_its_scale_for_good_stays_out_until_a_person_accepts_it(index):
@@ -173,7 +173,7 @@ def test_a_gap_against_the_calendar_halts_until_the_window_has_passed_it(index):
     assert [(c, o) for c, o, _ in found(judged)] == [("gap", "halted")]
     assert "5 bars of 1d are missing after 1999-08-06" in judged.issues["detail"].iloc[0]
     assert ("SP500", "spot", "gap") not in judged.passing
-    assert judge(holed, own=Quality(gap_bars=0)).issues.empty
+    assert judge(holed, thresholds=Quality(gap_bars=0)).issues.empty
     assert judge(index.iloc[:200].drop(index=range(150, 154))).issues.empty  # four are allowed
     later = judge(index.iloc[:220].drop(index=range(150, 155)))
     assert [(c, o) for c, o, _ in found(later)] == [("gap", "flagged")]
@@ -184,7 +184,7 @@ def test_prices_that_stand_still_halt_until_they_move(index):
     stale = index.iloc[:106].copy()
     stale.loc[100:105, ["open", "high", "low", "close"]] = stale.loc[100, ["open", "high", "low", "close"]].to_numpy()
     assert found(judge(stale)) == [("stale prices", "halted", f"{stale['ts'].iloc[105]:%Y-%m-%d}")]
-    assert judge(stale, own=Quality(stale_bars=0)).issues.empty
+    assert judge(stale, thresholds=Quality(stale_bars=0)).issues.empty
     assert judge(stale.iloc[:105]).issues.empty
     moved = judge(pd.concat([stale, index.iloc[106:107]]))
     assert [(c, o) for c, o, _ in found(moved)] == [("stale prices", "flagged")]
@@ -195,7 +195,7 @@ def test_days_without_volume_halt(index):
     idle = index.iloc[:105].copy()
     idle.loc[100:104, "volume"] = 0
     assert found(judge(idle)) == [("zero volume", "halted", f"{idle['ts'].iloc[104]:%Y-%m-%d}")]
-    assert judge(idle, own=Quality(zero_volume_bars=0)).issues.empty
+    assert judge(idle, thresholds=Quality(zero_volume_bars=0)).issues.empty
     idle.loc[100:104, "volume"] = np.nan  # unknown is not zero
     assert judge(idle).issues.empty
 
@@ -218,7 +218,7 @@ def test_spot_that_is_stamped_a_day_off_from_its_futures_is_caught(euro):
     until = pd.concat([part[part["ts"] < "2016"] for part in euro])
     halted = judge(until, EURUSD).issues
     assert ("time-zone shift", "halted") in set(zip(halted["check_name"], halted["outcome"], strict=True))
-    off = judge(until, EURUSD, own=Quality(shift=0))
+    off = judge(until, EURUSD, thresholds=Quality(shift=0))
     assert "time-zone shift" not in set(off.issues["check_name"])
     # moved to where it belongs, it passes (in these years the source was consistent)
     mended = spot[spot["ts"] < "2005"].assign(ts=lambda s: (s["ts"] - pd.offsets.BDay(1)).astype(s["ts"].dtype))
