@@ -250,7 +250,7 @@ def test_a_calibration_from_the_future_is_caught(computed, monkeypatch):
         fitted = honest(scores.assign(ts=scores["ts"].min()), dates, settings)  # treats all scores as past
         return fitted.assign(fitted_from=honest(scores, dates, settings)["fitted_from"])
 
-    monkeypatch.setattr(inputs.calibration, "fit", peeking)
+    monkeypatch.setattr(calibration, "fit", peeking)
     messages = caught("small.ini", computed, at("2025-01-15T12:00"))
     assert any(message.startswith("signals.calibration") for message in messages)
     assert any(message.startswith("signals.composite") for message in messages)
