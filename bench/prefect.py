@@ -89,7 +89,7 @@ def _home(symbols: int) -> Iterator[Path]:
     before = dict(os.environ)
     for name in [n for n in before if n.startswith(("PREFECT", "ALPHAPIVOT"))]:
         del os.environ[name]
-    os.environ["ALPHAPIVOT_HOME"] = str(folder / "home")
+    os.environ |= {"ALPHAPIVOT_HOME": str(folder / "home"), "ALPHAPIVOT_CONFIG": str(config)}
     try:
         yield config
     finally:
@@ -117,8 +117,7 @@ def _runs(config: Path) -> tuple[float, float]:
         settings = on("plain")
         plain = _seconds(lambda: replay.session(settings, as_of))  # noqa: B023 - called at once
         on("flow")
-        run = {"as_of": as_of, "config": str(config)}
-        pairs.append((_seconds(lambda: _completed(local.run("pipeline/pipeline", run))), plain))  # noqa: B023
+        pairs.append((_seconds(lambda: _completed(local.run("pipeline", {"as_of": as_of}))), plain))  # noqa: B023
     with_prefect, plain = (statistics.median(times) for times in zip(*pairs[1:], strict=True))  # the first warms up
     return with_prefect, plain
 
@@ -171,7 +170,7 @@ def _retry(config: Path) -> float:
 def _dask(config: Path) -> tuple[float, float]:
     """Seconds of the flow `signals` over the full history: on a cluster of two workers, and in threads."""
     from alphapivot import process  # noqa: PLC0415
-    from flows.server import local  # noqa: PLC0415
+    from flows.server import deploy, local  # noqa: PLC0415
 
     scheduler = config.with_name("scheduler.json")
     cluster = ["--no-dashboard", "--scheduler-file", str(scheduler)]
@@ -182,8 +181,8 @@ def _dask(config: Path) -> tuple[float, float]:
         variant.write_text(config.read_text().replace("shards = 1", f"shards = 2\ntask_runner = {runner}{address}"))
         os.environ["ALPHAPIVOT_DATABASE__NAME"] = f"on_{runner}"
         process.configure(variant)
-        as_of = {"as_of": FIRST, "config": str(variant)}
-        _completed(local.run("ingest/ingest", as_of))
+        deploy.deploy()  # under the names of this config
+        _completed(local.run("ingest", {"as_of": FIRST}))
         with ExitStack() as stack:
             if runner == "dask":
                 stack.enter_context(_started("-m", "dask", "scheduler", "--host", "127.0.0.1", *cluster))
@@ -191,7 +190,7 @@ def _dask(config: Path) -> tuple[float, float]:
                     worker = ["-m", "dask", "worker", "--no-nanny", "--nthreads", "1", *cluster]
                     stack.enter_context(_started(*worker))
                 variant.write_text(variant.read_text().replace("tcp://127.0.0.1:8786", _address(scheduler)))
-            seconds[runner] = _seconds(lambda: _completed(local.run("signals/signals", as_of)))  # noqa: B023
+            seconds[runner] = _seconds(lambda: _completed(local.run("signals", {"as_of": FIRST})))
     return seconds["dask"], seconds["threads"]
 
 
