@@ -202,8 +202,8 @@ def test_the_contract_tests_run_over_their_kinds_by_command(site, room):
         (
             "brokers",
             "toy_account.py",
-            "known.get(r.client_order_id, Absent())",
-            "known.get(r.client_order_id)",
+            "orders.get(r.client_order_id, Absent())",
+            "orders.get(r.client_order_id)",
             "absent",
         ),
     ],

@@ -116,10 +116,10 @@ def works(python):
 
 def test_every_python_reads_the_code_as_the_same(tmp_path):
     script = tmp_path / "told.py"
-    functions = [inspect.getsource(f) for f in (version._told, version._without_docstrings)]
+    functions = [inspect.getsource(f) for f in (version._as_text, version._without_docstrings)]
     script.write_text(
         "from __future__ import annotations\nimport ast, sys\n" + "\n".join(functions) + "\n"
-        "for path in sys.argv[1:]:\n    print(_told(_without_docstrings(ast.parse(open(path, 'rb').read()))))\n"
+        "for path in sys.argv[1:]:\n    print(_as_text(_without_docstrings(ast.parse(open(path, 'rb').read()))))\n"
     )
     sources = [str(path) for path in version._files(*version.SIGNALS)]
     told = {
