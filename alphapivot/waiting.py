@@ -26,7 +26,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def told(message: str, after: float | None = None) -> Iterator[None]:
+def reported(message: str, after: float | None = None) -> Iterator[None]:
     """Log ``message`` once the block has lasted AFTER (or ``after``) seconds: for calls that wait silently."""
     run = contextvars.copy_context()  # so that the timer's thread logs to the flow run
     timer = threading.Timer(AFTER if after is None else after, run.run, [say, message])

@@ -190,7 +190,9 @@ def alone(limit: str) -> Iterator[None]:
         return slot
 
     until = f"for up to {WAIT_SECONDS / 60:g} minutes"
-    with waiting.told(f"another run holds the limit {limit!r} (one run at a time): waiting {until}; Ctrl-C gives up"):
+    with waiting.reported(
+        f"another run holds the limit {limit!r} (one run at a time): waiting {until}; Ctrl-C gives up"
+    ):
         slot = server.patiently(acquire)
     try:
         yield

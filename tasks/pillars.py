@@ -11,7 +11,7 @@ import pandas as pd
 from alphapivot.config import plugins
 from alphapivot.frames import Signals
 from alphapivot.hub.tables import ops, watermarks
-from alphapivot.scoring.inputs import given
+from alphapivot.scoring.inputs import pillar_inputs
 from alphapivot.version import pillar_code
 from pillars.kit import windows
 from tasks.step import Output, Work, step
@@ -42,7 +42,7 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
         if after is not None and after >= run.as_of:
             continue
         changed.append(after)
-        bars, common = given(
+        bars, common = pillar_inputs(
             work.hub,
             work.settings,
             pillar,

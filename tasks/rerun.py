@@ -9,7 +9,7 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Signals
 from alphapivot.hub.tables import ops, watermarks
-from alphapivot.scoring.inputs import given
+from alphapivot.scoring.inputs import pillar_inputs
 from pillars.kit import windows
 from tasks.step import Output, Work, step
 
@@ -36,7 +36,7 @@ def rerun(work: Work, name: str, symbols: list[str]) -> Output:
     instruments = [work.settings.instruments[s] for s in selected]
     scored = [Signals.empty()]
     for interval in work.settings.timeframes.weights:
-        bars, common = given(
+        bars, common = pillar_inputs(
             work.hub,
             work.settings,
             pillar,

@@ -28,9 +28,9 @@ class Health(BaseHTTPRequestHandler):
 
 def test_a_wait_is_told_once_it_lasts_and_a_short_one_is_not(capsys, caplog):
     with waiting.on_terminal(), caplog.at_level(logging.INFO):
-        with waiting.told("quick", after=5):
+        with waiting.reported("quick", after=5):
             pass
-        with waiting.told("slow: until noon; Ctrl-C gives up", after=0.01):
+        with waiting.reported("slow: until noon; Ctrl-C gives up", after=0.01):
             time.sleep(0.3)
     assert capsys.readouterr().err == "slow: until noon; Ctrl-C gives up\n"
     assert caplog.messages == ["slow: until noon; Ctrl-C gives up"]

@@ -177,7 +177,7 @@ def nonempty(text: str) -> str:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings for --config and --feed. Call it before hub.connect(): they name the database."""
-    with waiting.told("loading ..."):  # the first import after a boot reads the libraries from disk
+    with waiting.reported("loading ..."):  # the first import after a boot reads the libraries from disk
         from alphapivot import process
 
     return process.configure(options.config, options.feed)

@@ -1,4 +1,4 @@
-"""From stored signals to composites, their calibration, and the terms that a decision keeps of them."""
+"""Composites from stored signals, their calibration, and the terms that are stored with a decision."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def blend(
     only: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Composites and their terms for every base bar of the signal market in (after, until] (of ``only``: symbol, ts), from
-    what stands in signals.signal and signals.calibration; ``fitted`` goes before what stands there.
+    Composites, and the terms they are the sum of, for every base bar of the signal market in (after, until], or only
+    for the (symbol, ts) of ``only``. Reads signals.signal and signals.calibration; ``fitted`` replaces stored
+    calibrations of the same date.
 
-    The one way in which they are made: for the step, for what a decision keeps of its reasons, and for ``explain``.
+    The only way to make them: the step, the terms stored with a decision and ``explain`` all call it.
     """
     in_force = calibrations.read(database, run.scope, until)
     if fitted is not None:
@@ -55,8 +56,8 @@ def blend(
 
 def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime | None) -> pd.DataFrame:
     """
-    Calibrations for the dates in (after, run.as_of] (all for None), each from the signals before it: what they were
-    fitted from may be new or changed. The columns of ``hub.calibrations``; no rows when no date is due.
+    Calibrations for the dates in (after, run.as_of] (None: all), each fitted to the signals before it, which may be new
+    or restated. Columns as ``hub.tables.calibrations``; no rows if no date is due.
     """
     nothing, frequency = pd.DataFrame(columns=calibrations.COLUMNS), settings.composite.calibrate
     as_of = bar_ends.naive(run.as_of)
@@ -65,7 +66,7 @@ def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime
     pieces = []
     for shard in map(settings.shard, range(settings.runtime.shards)):
         signals, due = due_signals(database, settings, run, shard, after=None, until=run.as_of)
-        if len(due):  # a score for each pillar is all that is kept of a shard
+        if len(due):  # one score for each pillar: a shard's timeframes are not kept in memory
             pieces.append(composite.blended(signals, due, settings.composite, settings.timeframes))
     if not pieces:
         return nothing
@@ -76,22 +77,22 @@ def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime
 
 
 def terms(database: Hub, settings: Settings, run: RunRef) -> dict[str, list[dict[str, Any]]]:
-    """For each symbol what its newest composite up to as_of is made of: kept with the decision that stands on it."""
+    """symbol -> the terms of its newest composite up to as_of, to be stored with the decision."""
     instruments, base = list(settings.instruments.values()), settings.timeframes.base
-    back = run.as_of - timedelta(days=10)  # an older composite is too old to act on
+    back = run.as_of - timedelta(days=10)  # older composites are too old to act on
     newest = instants(database, instruments, base, back, run.as_of, run.known_at).groupby("symbol").max().reset_index()
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_symbol: dict[str, list[dict[str, Any]]] = defaultdict(list)
     if len(newest):
         after = newest["ts"].min() - timedelta(microseconds=1)
         for record in records(
             blend(database, settings, run, instruments, after=after, until=run.as_of, only=newest)[1]
         ):
-            found[record["symbol"]].append(record)
-    return dict(found)
+            by_symbol[record["symbol"]].append(record)
+    return dict(by_symbol)
 
 
 def records(terms: pd.DataFrame) -> list[dict[str, Any]]:
-    """Terms as a decision keeps them: stamps as text, numbers to ten decimals, None for what is not known."""
+    """Terms as JSON-ready records: timestamps as text, numbers to ten decimals, None for unknown values."""
     columns = {str(name): _plain(terms[name]) for name in terms}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -99,6 +100,6 @@ def records(terms: pd.DataFrame) -> list[dict[str, Any]]:
 def _plain(column: pd.Series) -> list[Any]:
     if column.dtype.kind == "f":
         return [None if isnan(number) else round(number, 10) for number in column.tolist()]
-    codes, values = pd.factorize(column)  # few names and stamps, each many times
-    told = [*map(str, values), None]
-    return [told[code] for code in codes.tolist()]
+    codes, values = pd.factorize(column)  # few names and timestamps, each repeated often
+    texts = [*map(str, values), None]
+    return [texts[code] for code in codes.tolist()]

@@ -1,4 +1,4 @@
-"""What a pillar is given: bars of the signal market and what all symbols have in common; and the parts of one score."""
+"""The inputs of a pillar, read from the hub as known at one instant; and the parts of a single score."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def signal_bars(
     columns: Sequence[str] = SEEN,
 ) -> pd.DataFrame:
     """
-    The bars that pillars see, of each instrument's signal market in (after, until], with the ``offset``
-    of adjusted futures prices, and spot prices adjusted for splits and dividends as the instrument says; and, if a
-    pillar's ``inputs`` ask for them, what both markets say at the same instants.
+    The bars that pillars see: each instrument's signal market in (after, until], futures prices adjusted for rolls
+    (column ``offset``), spot prices for splits and dividends as [instrument.*] adjust says. With ``inputs``, also these
+    columns of the other market at the same instants.
     """
     signal = {i.symbol: i.signal_market for i in instruments}
     rolled = stored.rolls(database, list(signal), until=until, known_at=known_at)
@@ -48,8 +48,10 @@ def signal_bars(
                 database, symbols, market, interval, after=after, until=until, known_at=known_at, columns=columns
             )
     fronts = {market: rolls.adjust(bars, rolled) for market, bars in raw.items()}
-    own = {market: f if not inputs else f[f["symbol"].map(signal) == market] for market, f in fronts.items()}
-    seen = pd.concat([f for f in own.values() if len(f)] or list(own.values())[:1], ignore_index=True)
+    signal_fronts = {market: f if not inputs else f[f["symbol"].map(signal) == market] for market, f in fronts.items()}
+    seen = pd.concat(
+        [f for f in signal_fronts.values() if len(f)] or list(signal_fronts.values())[:1], ignore_index=True
+    )
     events = stored.actions(database, list(signal), until=until, known_at=known_at)
     seen = actions.adjust(seen, events, {i.symbol: i.adjust for i in instruments})
     if not inputs:
@@ -58,7 +60,7 @@ def signal_bars(
     return joined[[*seen.columns, *inputs]]
 
 
-def given(
+def pillar_inputs(
     database: Hub,
     settings: Settings,
     pillar: Pillar,
@@ -70,26 +72,26 @@ def given(
     known_at: datetime | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """
-    What ``windows.score`` wants for the bars of ``instruments`` in (after, until]: bars, and what all symbols have in
-    common. A pillar that must see all symbols at once is given the bars of all.
+    The arguments of ``windows.score`` for the bars of ``instruments`` in (after, until]: bars, and the columns that
+    all symbols share. A pillar that needs all symbols at once gets the bars of all.
     """
-    everybody = list(settings.instruments.values())
+    universe = list(settings.instruments.values())
     begin = None
-    if after is not None:  # one window for all pillars: those that read at the same time read it once
+    if after is not None:  # one window for all pillars, so that those that run together read it once
         starts = (windows.window_start(after, p.history, interval) for p in (pillar, *settings.pillars.values()))
         begin = min(start for start in starts if start is not None)
-    seen = everybody if pillar.together else instruments
+    seen = universe if pillar.together else instruments
     bars = signal_bars(database, seen, interval, begin, until, known_at, inputs=pillar.inputs)
     if not pillar.common_history or bars.empty:
         return bars, None
     return bars, common(
-        database, everybody, pillar, interval, windows.common_after(pillar, after, interval), until, known_at
+        database, universe, pillar, interval, windows.common_after(pillar, after, interval), until, known_at
     )
 
 
 def common(
     database: Hub,
-    everybody: list[Instrument],
+    universe: list[Instrument],
     pillar: Pillar,
     interval: str,
     after: datetime | None,
@@ -97,25 +99,25 @@ def common(
     known_at: datetime | None,
 ) -> pd.DataFrame:
     """
-    What ``pillar`` says of all symbols at each instant in (after, until], see ``windows.common``. The closes of all are
-    there at once for a few months of bars only, and are read once for all shards that a process scores.
+    The pillar's columns common to all symbols at each instant in (after, until], see ``Pillar.common``. Closes of the
+    whole universe are in memory for a few months at a time, and read once for all shards of a process.
     """
-    groups = [everybody[i : i + AT_ONCE] for i in range(0, len(everybody), AT_ONCE)]
+    groups = [universe[i : i + AT_ONCE] for i in range(0, len(universe), AT_ONCE)]
 
     def closes(begin: datetime, end: datetime) -> pd.DataFrame:
         read = [signal_bars(database, g, interval, begin, end, known_at, columns=CLOSES) for g in groups]
         return pd.concat([bars[["symbol", "interval", "ts", "close"]] for bars in read], ignore_index=True)
 
-    def made() -> pd.DataFrame:
-        first = after or stored.first(database, [i.symbol for i in everybody], interval) or until
+    def compute() -> pd.DataFrame:
+        first = after or stored.first(database, [i.symbol for i in universe], interval) or until
         spans = windows.common_windows(pillar, interval, first, until)
         return windows.common_of(pillar, ((closes(begin, end), since) for begin, since, end in spans), interval)
 
     if known_at is None:
-        return made()
-    symbols = [(i.symbol, i.signal_market, i.adjust) for i in everybody]
+        return compute()
+    symbols = [(i.symbol, i.signal_market, i.adjust) for i in universe]
     key = (pillar.model_dump_json(), interval, after, until, known_at, *symbols)
-    shared: pd.DataFrame = database.common.get(key, made)
+    shared: pd.DataFrame = database.common.get(key, compute)
     return shared
 
 
@@ -129,12 +131,14 @@ def parts(
     known_at: datetime | None = None,
 ) -> dict[str, float]:
     """
-    The parts of one pillar's score of the bar at ``at``, made again by the same function from the same window, as the
-    hub knew it at ``known_at`` (None: now).
+    part -> points of one pillar's score of the bar at ``at``, computed again by the same function from the same window,
+    as known at ``known_at`` (None: now). Empty if there is no such bar.
     """
     chosen = settings.pillars[pillar]
     before = at - timedelta(microseconds=1)
-    bars, shared = given(database, settings, chosen, [instrument], interval, after=before, until=at, known_at=known_at)
-    made = windows.parts(chosen, bars, interval, after=before, common=shared)
-    made = made[made["symbol"] == instrument.symbol]
-    return {} if made.empty else {str(k): float(v) for k, v in made.iloc[-1].drop(["symbol", "ts"]).items()}
+    bars, shared = pillar_inputs(
+        database, settings, chosen, [instrument], interval, after=before, until=at, known_at=known_at
+    )
+    table = windows.parts(chosen, bars, interval, after=before, common=shared)
+    table = table[table["symbol"] == instrument.symbol]
+    return {} if table.empty else {str(k): float(v) for k, v in table.iloc[-1].drop(["symbol", "ts"]).items()}

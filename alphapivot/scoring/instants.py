@@ -1,4 +1,4 @@
-"""At which instants there are composites, and which stored signals each of them stands on."""
+"""The instants that have composites, and the stored signals that each composite uses."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def instants(
     known_at: datetime | None,
 ) -> pd.DataFrame:
     """
-    (symbol, ts) of every base bar of the signal market: where a composite belongs, whichever pillars came through.
+    (symbol, ts) of every base bar of the signal market: each gets a composite, even if a pillar failed.
     """
-    found = [pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype="datetime64[us, UTC]")})]
+    keys = [pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype="datetime64[us, UTC]")})]
     for market in ("spot", "futures"):
         symbols = [i.symbol for i in instruments if i.signal_market == market]
         if symbols:
             key = stored.window(
                 database, symbols, market, base, after=after, until=until, known_at=known_at, columns=("symbol", "ts")
             )
-            found.append(key.drop_duplicates(ignore_index=True) if market == "futures" else key)
-    return pd.concat(found, ignore_index=True)
+            keys.append(key.drop_duplicates(ignore_index=True) if market == "futures" else key)
+    return pd.concat(keys, ignore_index=True)
 
 
 def due_signals(
@@ -50,7 +50,7 @@ def due_signals(
     until: datetime,
     only: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stored signals on which composites in (after, until] stand, and for each of them which bars are due."""
+    """The stored signals that composites in (after, until] use, and the bar of each timeframe due at each of them."""
     frames = settings.timeframes
     grid = instants(database, instruments, frames.base, after, until, run.known_at)
     by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in instruments}))
@@ -59,12 +59,12 @@ def due_signals(
         for interval in frames.weights
         for name, g in by_calendar
     ]
-    wanted = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
+    due_bars = pd.concat(due, ignore_index=True) if due else grid.assign(interval="", due=grid["ts"])
     if only is not None:
-        wanted = wanted.merge(only, on=["symbol", "ts"])
-    if wanted.empty:
-        return Signals.empty()[list(READ)], wanted
-    # pillars and timeframes are named for the key's sake: without them a few symbols would mean reading all
+        due_bars = due_bars.merge(only, on=["symbol", "ts"])
+    if due_bars.empty:
+        return Signals.empty()[list(READ)], due_bars
+    # pillars and timeframes let PostgreSQL use the primary key: without them it would scan all symbols
     where = sql.SQL(
         "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = ANY({}) AND ts >= {} AND ts <= {}"
     ).format(
@@ -72,7 +72,7 @@ def due_signals(
         sorted(settings.pillars),
         [i.symbol for i in instruments],
         list(frames.weights),
-        wanted["due"].min().to_pydatetime(),
-        wanted["due"].max().to_pydatetime(),
+        due_bars["due"].min().to_pydatetime(),
+        due_bars["due"].max().to_pydatetime(),
     )
-    return database.read(Signals, where, READ), wanted
+    return database.read(Signals, where, READ), due_bars

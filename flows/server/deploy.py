@@ -56,7 +56,7 @@ def deploy(*, always: bool = False) -> list[str]:
             entry["paused"] = entry["name"] in paused  # `prefect deploy` would resume it otherwise
         file = home.prefect() / f"{naming.pool()}.yaml"
         file.write_text(yaml.safe_dump(content))
-        with waiting.told("sending the deployments to the Prefect server, once for each version and config ..."):
+        with waiting.reported("sending the deployments to the Prefect server, once for each version and config ..."):
             deployed = subprocess.run(  # noqa: S603 - our own interpreter
                 [sys.executable, "-m", "flows.server.deploy", str(file)],
                 cwd=home.CHECKOUT,

@@ -55,7 +55,7 @@ class PrefectServer:
     def wait(self) -> None:
         """Waits until the server answers. Raises Unavailable, with the end of its log, if it does not."""
         log = f"; its log: {self.log}" if self.log else ""
-        with waiting.told(f"waiting up to {START_SECONDS} s for the Prefect server at {self.api}{log}"):
+        with waiting.reported(f"waiting up to {START_SECONDS} s for the Prefect server at {self.api}{log}"):
             self._await_health()
         if _refuses(self.api):
             raise Unavailable(

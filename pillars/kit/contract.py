@@ -143,7 +143,7 @@ def does_not_depend_on_the_unit_of_price(pillar: Pillar, bars: pd.DataFrame) -> 
                 )
 
 
-def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
+def recovers_from_bad_data(pillar: Pillar, bars: pd.DataFrame) -> None:
     """Gaps and prices of zero and below give valid signals; signals are known again ``history`` bars after a gap."""
     place = bars.groupby("symbol").cumcount()
     # from bar 40 to 60, long before the end
@@ -165,7 +165,7 @@ def stands_bad_stretches(pillar: Pillar, bars: pd.DataFrame) -> None:
     _valid(pillar, bars.assign(**{name: bars[name] * (place % 7 > 0) for name in PRICES}))
 
 
-def scores_alike_whoever_asks(pillar: Pillar, bars: pd.DataFrame) -> None:
+def scores_the_same_in_any_window(pillar: Pillar, bars: pd.DataFrame) -> None:
     """Through windows.score: incremental, truncated and partial calls give the same bits as a full one."""
     full = windows.score(pillar, bars, "1d", after=None)
     instants, all_ = bars["ts"].drop_duplicates().sort_values(), pillar.cross_sectional
@@ -196,8 +196,8 @@ CHECKS: tuple[Check, ...] = (
     scores_a_symbol_alone_as_among_others,
     is_neutral_on_a_constant_price,
     does_not_depend_on_the_unit_of_price,
-    stands_bad_stretches,
-    scores_alike_whoever_asks,
+    recovers_from_bad_data,
+    scores_the_same_in_any_window,
 )
 
 

@@ -175,7 +175,7 @@ def test_an_honest_pillar_breaks_no_promise():
         (ChangesItsMind, "gives_the_same_twice"),
         (DependsOnTheUnit, "does_not_depend_on_the_unit_of_price"),
         (LikesAConstantPrice, "is_neutral_on_a_constant_price"),
-        (NeverRecovers, "stands_bad_stretches"),
+        (NeverRecovers, "recovers_from_bad_data"),
         (DividesByZero, "is_neutral_on_a_constant_price"),
     ],
 )

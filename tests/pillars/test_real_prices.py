@@ -15,7 +15,7 @@ from pillars.kit.contract import (
     does_not_look_into_the_future,
     is_neutral_on_a_constant_price,
     needs_no_more_than_its_history,
-    scores_alike_whoever_asks,
+    scores_the_same_in_any_window,
 )
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -51,7 +51,7 @@ def market(request):
         does_not_look_into_the_future,
         is_neutral_on_a_constant_price,
         needs_no_more_than_its_history,
-        scores_alike_whoever_asks,
+        scores_the_same_in_any_window,
     ],
     ids=lambda check: check.__name__,
 )

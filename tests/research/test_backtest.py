@@ -21,6 +21,7 @@ from alphapivot.hub.tables import backtests
 from alphapivot.reports.terminal import backtests as compared
 from tasks import ingest, runs
 from tasks.local import backtest, replay
+from tests.pillars.gap import GAP
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "configs" / "small.ini"
@@ -79,27 +80,6 @@ def test_a_backtest_does_what_runs_one_by_one_did(small, sessions):
     assert after["fill"], "nothing was traded: the test would prove nothing"
 
 
-GAP = '''
-from typing import ClassVar
-from pydantic import Field
-from pillars.base import Panel, Parts, Pillar
-from pillars.indicators import atr, ramp, still
-
-
-class Gap(Pillar):
-    """Fades what a bar has moved since its open."""
-
-    name: ClassVar[str] = "gap"
-    atr: int = Field(14, gt=1, le=200, description="ATR, bars")
-
-    @property
-    def history(self) -> int:
-        return 20 * self.atr
-
-    def parts(self, bars: Panel) -> Parts:
-        gap = ramp(bars.open - bars.close, atr(bars, self.atr), still(bars, 20))
-        return Parts(parts={"gap": 100 * gap}, features={"gap": gap})
-'''
 PEEKING = GAP.replace(
     "bars.open - bars.close",
     "bars.each(lambda c: c[[*range(1, len(c)), -1]] if len(c) else c, bars.close) - bars.close",

@@ -24,7 +24,7 @@ from alphapivot.execution.market import market
 from alphapivot.execution.market.source import Stored
 from alphapivot.execution.run.choose import choose
 from alphapivot.execution.run.entries import send_entries
-from alphapivot.execution.run.gather import stand
+from alphapivot.execution.run.gather import standing_of
 from alphapivot.execution.run.reconcile import broken, foreign, naked, reconcile
 from alphapivot.execution.run.session import Session, TradeReport
 from alphapivot.execution.run.settle import settle
@@ -159,7 +159,7 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
         if choose(session, priced, fronts, terms):
             _carry_through(session, mismatched)
     else:
-        _, rows = stand(session)  # loss limits apply between decisions too
+        _, rows = standing_of(session)  # loss limits apply between decisions too
         if trail(session, rows):
             settle(session, mismatched)
     naked(session)

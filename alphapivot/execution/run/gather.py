@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alphapivot.execution.run.session import Session
 
 
-def stand(session: Session) -> tuple[Standing, list[RowMapping]]:
+def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
     """Returns the account with its losses and pauses, and the open trades; a loss at its limit stops the book here."""
     account = session.broker.account()
     session.report.account = account
@@ -46,7 +46,7 @@ def gather(
 ) -> tuple[Facts, dict[int, RowMapping]]:
     """Returns the facts of a decision, and the ledger's rows of the open trades by trade_id."""
     scores = _scores(session)
-    standing, rows = stand(session)
+    standing, rows = standing_of(session)
     settings, now = session.settings, session.clock.now()
     waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as their successors
     by_id = {trade.trade_id: trade for trade in open_trades(session, rows)}

@@ -140,7 +140,7 @@ def _write(
 
 def wait(conn: Connection) -> None:
     """Waits until the writers in progress have committed, then blocks all writers until the transaction ends."""
-    with waiting.told(f"waiting for another write to the database to finish; {CANCEL}"):
+    with waiting.reported(f"waiting for another write to the database to finish; {CANCEL}"):
         conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (WRITERS,))
 
 
@@ -150,7 +150,7 @@ def written_at(cursor: psycopg.Cursor, batch_id: int) -> datetime:
 
     It is later than every known_at fixed before, even if the machine's clock has been set back.
     """
-    with waiting.told(f"waiting for another run to fix its known_at; {CANCEL}"):
+    with waiting.reported(f"waiting for another run to fix its known_at; {CANCEL}"):
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [WRITERS])
     cursor.execute(
         "UPDATE ops.batch SET written_at = coalesce(written_at, greatest(clock_timestamp(),"

@@ -105,7 +105,7 @@ def start(folder: Path | None = None, *, settings: Mapping[str, str] | None = No
     """
     folder = folder or home.postgres()
     _make(folder)
-    with waiting.told(f"starting the database in {folder} ..."), _lock(folder):
+    with waiting.reported(f"starting the database in {folder} ..."), _lock(folder):
         if server := _running(folder):
             return server
         programs = Programs.of(folder)

@@ -32,7 +32,7 @@ def held(hub: Hub, run_id: str, name: str = "", *, patience: float = 0) -> Itera
     deadline = time.monotonic() + patience
     with hub.dbapi(autocommit=True) as connection:
         statement, name = f"SELECT pg_try_advisory_lock({CLASS}, hashtext(%s))", name or f"run {run_id}"
-        with waiting.told(f"{name} is under way in another process: waiting up to {patience:g} s for it to end"):
+        with waiting.reported(f"{name} is under way in another process: waiting up to {patience:g} s for it to end"):
             while connection.execute(statement, [run_id]).fetchone() != (True,):
                 if time.monotonic() >= deadline:
                     raise DataError(f"{name} is under way in another process; wait for it, or end it and try again")

@@ -140,23 +140,23 @@ class BarRange:
         return self._bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
 
     def quotes(
-        self, symbols: Collection[str], asked: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame
+        self, symbols: Collection[str], terms: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame
     ) -> dict[str, Quote]:
-        terms = terms_of(asked, self._settings, self._run, self.as_of)
+        arguments = terms_of(terms, self._settings, self._run, self.as_of)
         adjusted = set(events["symbol"]) & set(symbols) if len(events) else set()
         last, series = {}, {}
-        after = bar_ends.naive(asked.after)
+        after = bar_ends.naive(terms.after)
         for symbol in symbols:
-            contract, until = asked.front[symbol], bar_ends.naive(self.as_of - self._lags[symbol])
+            contract, until = terms.front[symbol], bar_ends.naive(self.as_of - self._lags[symbol])
             bar = None if symbol in adjusted else self._tape.last(symbol, contract, after, until)
             if bar is not None:
                 last[symbol] = bar
                 series[symbol] = self._tape.series(symbol, contract, after, until) or quotes.NOTHING
-        by_symbol = quotes.quoted(last, series, **terms)
+        by_symbol = quotes.quoted(last, series, **arguments)
         if adjusted:
             spot = {s for s in adjusted if self._settings.instruments[s].trade_market == "spot"}
-            bars = self.bars({"spot": spot, "futures": adjusted - spot}, asked.after)
-            by_symbol |= quotes.quotes(bars, rolled, events, **terms)
+            bars = self.bars({"spot": spot, "futures": adjusted - spot}, terms.after)
+            by_symbol |= quotes.quotes(bars, rolled, events, **arguments)
         return by_symbol
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
