@@ -22,6 +22,7 @@ from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests
 from alphapivot.research.backtest import check
 from alphapivot.research.backtest.market import BarRange
+from alphapivot.research.tune.scores import Scorer
 
 
 def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
@@ -41,6 +42,38 @@ def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
         after = as_of - timedelta(days=20)
         pd.testing.assert_frame_equal(bars.bars(wanted, after), hub.bars(wanted, after))
         pd.testing.assert_frame_equal(bars.rolls(asking), hub.rolls(asking), check_dtype=False)
+
+
+HALT = text("""
+    INSERT INTO market.quality_issue
+        (symbol, market, contract, interval, ts, check_name, outcome, detail, bar, source,
+         ended_at, decision, decided_at, decided_by, decision_why)
+    VALUES (:symbol, 'spot', '', '1d', :ts, :check, 'halted', 'x', '{}', 'x', :ended, :decision, :decided, :by, :by)
+""")
+
+
+def test_a_halt_in_force_holds_from_its_bar_on_in_backtests_and_searches(walks):
+    world = walks(symbols=4, days=40)
+    instants = world.instants()
+    now = pd.Timestamp.now("UTC").to_pydatetime()
+    nothing = {"ended": None, "decision": None, "decided": None, "by": None}
+    with world.hub.engine.begin() as conn:
+        conn.execute(HALT, {"symbol": "W001", "ts": instants[10], "check": "stale prices", **nothing})
+        conn.execute(HALT, {"symbol": "W001", "ts": instants[5], "check": "gap", **nothing})
+        conn.execute(HALT, {"symbol": "W002", "ts": instants[5], "check": "gap", **nothing, "ended": now})
+        accepted = {"decision": "accepted", "decided": now, "by": "ann"}
+        conn.execute(HALT, {"symbol": "W003", "ts": instants[5], "check": "gap", **nothing, **accepted})
+    run, settings = world.begin("bt-halted")
+    bars = BarRange(world.hub, run, settings, after=instants[0], until=instants[-1])
+    expected = {4: {}, 5: {"W001": "data:gap"}, 9: {"W001": "data:gap"}, 10: {"W001": "data:gap, stale prices"}}
+    with world.hub.engine.connect() as conn:
+        for day, reasons in expected.items():
+            bars.at(instants[day])
+            assert bars.halts(conn) == reasons
+        assert Stored(world.hub, run, settings).halts(conn) == expected[10]
+    scorer = Scorer(world.hub, settings, since=instants[0], until=instants[-1], known_at=run.known_at)
+    assert scorer._halts["W001"] == instants[5]
+    assert scorer._halts["W002"] == scorer._halts["W003"] > instants[-1]
 
 
 def test_nothing_is_told_before_its_feed_publishes_it(walks):
