@@ -95,8 +95,13 @@ def test_a_session_is_ingested_scored_and_traded_in_it(owner, monkeypatch):
     assert [symbol for (symbol,) in decided] == ["ALPHA", "BITCOIN", "GOLD", "SP500"]
 
 
-def test_its_reader_makes_no_temporary_table_and_its_long_transactions_end(owner):
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "somebody_elses"])
+def test_its_reader_makes_no_temporary_table_and_its_long_transactions_end(owner, existing):
     name = sql.Identifier(owner.role).as_string()
+    with psycopg.connect(owner.administrator, autocommit=True) as connection:
+        roles = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [restrain.ROLE]).fetchall()
+        if existing and not roles:
+            connection.execute(f"CREATE ROLE {restrain.ROLE}")
     with Hub(owner.url) as hub:
         hub.migrate()
         with pytest.raises(ConfigError, match="CREATEROLE") as error:
@@ -114,7 +119,9 @@ def test_its_reader_makes_no_temporary_table_and_its_long_transactions_end(owner
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
     owner.grant(f"DROP OWNED BY {restrain.ROLE}", owner.database)
-    owner.grant(f"DROP ROLE {restrain.ROLE}; ALTER ROLE {name} NOCREATEROLE")
+    owner.grant(f"ALTER ROLE {name} NOCREATEROLE")
+    if not roles:  # otherwise it has rights in other tests' databases of this server
+        owner.grant(f"DROP ROLE {restrain.ROLE}")
 
 
 def refused(url: str) -> ConfigError:

@@ -101,9 +101,12 @@ def make(hub: Hub, *, password: bool) -> str:
                     )
         except psycopg.errors.InsufficientPrivilege as error:
             user = sql.Identifier(connection.info.user).as_string(connection)
+            # from PostgreSQL 16 on, CREATEROLE does not reach a role that somebody else created
+            adopt = f" GRANT {ROLE} TO {user} WITH ADMIN OPTION;" if existing else ""
             raise ConfigError(
-                f"{hub!r}: our user may not create the role {ROLE}: {error.diag.message_primary}. Have an "
-                f"administrator run this, and try again:\n  ALTER ROLE {user} CREATEROLE;"
+                f"{hub!r}: our user may not {'change' if existing else 'create'} the role {ROLE}: "
+                f"{error.diag.message_primary}. Have an administrator run this, and try again:\n"
+                f"  ALTER ROLE {user} CREATEROLE;{adopt}"
             ) from error
     parts = conninfo_to_dict(hub.url)
     user = f"{ROLE}:{quote(secret, safe='')}" if secret else ROLE
