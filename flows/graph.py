@@ -55,6 +55,8 @@ def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = T
     """
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; expected an instant such as 2026-11-20T21:00:00Z")
+    if as_of is not None and as_of > datetime.now(UTC):
+        raise ValueError(f"as_of {as_of.isoformat()} has not come: nothing that late is known")
     settings = process.configure(feed=feed)
     if kind in ("pipeline", "trade", "manage"):
         registry.check(settings)

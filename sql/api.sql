@@ -109,11 +109,13 @@ COMMENT ON COLUMN api.decisions.run_id IS 'The run that decided: api.run_history
 CREATE VIEW api.open_trades AS
 SELECT t.book, t.strategy, t.symbol, t.contract, t.side, t.state,
        CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty ELSE t.qty END AS qty,
-       t.entry_price AS entry, t.entry_at, t.stop, t.target, b.close AS last, b.ts AS last_at, t.currency,
+       t.entry_price AS entry, t.entry_at, CASE t.state WHEN 'OPEN' THEN w.price ELSE t.stop END AS stop,
+       t.target, b.close AS last, b.ts AS last_at, t.currency,
        (b.close - t.entry_price) * (t.entry_qty - t.exit_qty) * t.multiplier * t.quote_unit
            * CASE t.side WHEN 'LONG' THEN 1 ELSE -1 END AS unrealised,
-       abs(b.close - t.stop) / nullif(abs(b.close), 0) AS to_stop,
-       abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target, t.trade_id, i.as_of, d.run_id
+       abs(b.close - CASE t.state WHEN 'OPEN' THEN w.price ELSE t.stop END) / nullif(abs(b.close), 0) AS to_stop,
+       abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target, t.trade_id, i.as_of, d.run_id,
+       CASE WHEN t.state = 'OPEN' AND w.price IS DISTINCT FROM t.stop THEN t.stop END AS wanted_stop
 FROM trading.trade t
 JOIN trading.intent i USING (intent_id)
 JOIN trading.decision d USING (decision_id)
@@ -124,6 +126,11 @@ LEFT JOIN LATERAL (
         = (t.symbol, t.market, t.contract, r.config -> 'timeframes' ->> 'base')
     ORDER BY bar.ts DESC LIMIT 1
 ) b ON true
+LEFT JOIN LATERAL ( -- what protects the position at the broker
+    SELECT o.price FROM trading.orders o
+    WHERE o.trade_id = t.trade_id AND o.leg = 'STOP'
+      AND o.state IN ('NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE')
+) w ON t.state = 'OPEN'
 WHERE t.state <> 'CLOSED';
 COMMENT ON VIEW api.open_trades IS 'Trades that are not closed, with their protection and the newest price';
 COMMENT ON COLUMN api.open_trades.book IS 'The account';
@@ -135,7 +142,7 @@ COMMENT ON COLUMN api.open_trades.state IS 'PENDING: the entry is not filled; OP
 COMMENT ON COLUMN api.open_trades.qty IS 'Shares or contracts open; as ordered while pending';
 COMMENT ON COLUMN api.open_trades.entry IS 'Average entry price in the instrument''s quote unit; NULL while pending';
 COMMENT ON COLUMN api.open_trades.entry_at IS 'When it was filled';
-COMMENT ON COLUMN api.open_trades.stop IS 'Stop price';
+COMMENT ON COLUMN api.open_trades.stop IS 'Price of the stop that works at the broker; NULL: none does; while pending, as planned';
 COMMENT ON COLUMN api.open_trades.target IS 'Target price';
 COMMENT ON COLUMN api.open_trades.last IS 'The newest close of that contract on the base timeframe';
 COMMENT ON COLUMN api.open_trades.last_at IS 'When that bar was complete';
@@ -146,6 +153,7 @@ COMMENT ON COLUMN api.open_trades.to_target IS 'Distance from last to the target
 COMMENT ON COLUMN api.open_trades.trade_id IS 'Identity of the trade';
 COMMENT ON COLUMN api.open_trades.as_of IS 'The instant of the decision that opened it';
 COMMENT ON COLUMN api.open_trades.run_id IS 'The run that decided: api.run_history';
+COMMENT ON COLUMN api.open_trades.wanted_stop IS 'Price at which the stop should be, where it differs';
 
 CREATE VIEW api.closed_trades AS
 SELECT book, strategy, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price AS exit,

@@ -234,7 +234,10 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         RETURN NEW;
     END IF;
-    IF trading.is_terminal(OLD.state) AND NEW.state <> OLD.state THEN
+    -- a broker may accept a replacement and reject it later: then the old order works on
+    IF trading.is_terminal(OLD.state) AND NEW.state <> OLD.state AND
+       NOT (OLD.state = 'REPLACED' AND NEW.state IN ('NEW', 'PARTIALLY_FILLED'))
+    THEN
         RAISE EXCEPTION 'order %: % is final, % refused', OLD.client_order_id, OLD.state, NEW.state
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
@@ -358,11 +361,12 @@ CREATE TABLE trading.foreign_order (
     side text,
     qty numeric,
     seen_at timestamptz NOT NULL,
-    what text NOT NULL CHECK (what IN ('adopted', 'cancelled')), -- adopted: left working, its symbol locked
+    -- adopted: left working, its symbol locked; cancelling: asked for at each run until it is gone
+    what text NOT NULL CONSTRAINT foreign_order_what CHECK (what IN ('adopted', 'cancelling', 'cancelled')),
     PRIMARY KEY (book, broker_order_id)
 );
 COMMENT ON TABLE trading.foreign_order IS 'Orders found at the broker that this book never sent';
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.foreign_order FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.foreign_order FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.foreign_order FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 -- Books ---------------------------------------------------------------------------------------------------------------
@@ -407,6 +411,32 @@ COMMENT ON TABLE trading.control IS 'The kill switch: every halt and resume, by 
 CREATE INDEX ON trading.control (scope, control_id);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.control FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.control FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.close_request (
+    request_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    trade_id bigint NOT NULL REFERENCES trading.trade,
+    qty numeric CHECK (qty > 0),                -- NULL: all of it
+    reason text NOT NULL CHECK (reason <> ''),
+    by text NOT NULL CHECK (by <> ''),
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE trading.close_request IS 'What `alphapivot close` asked for; the exit order of a request has the reason "close " and its id';
+CREATE INDEX ON trading.close_request (trade_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.close_request FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.close_request FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.repair (
+    repair_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL,
+    decision_id bigint NOT NULL,                -- the newest decision by then
+    reason text NOT NULL CHECK (reason <> ''),
+    by text NOT NULL CHECK (by <> ''),
+    at timestamptz NOT NULL                     -- decisions up to decision_id for later instants no longer count
+);
+COMMENT ON TABLE trading.repair IS 'When `alphapivot repair` let a book go on that had decided for instants to come';
+CREATE INDEX ON trading.repair (book);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.repair FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.repair FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 CREATE TABLE trading.instrument_lock (
     lock_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -134,7 +134,8 @@ Answer = Accepted | Rejected | Duplicate | Throttled | NotSent | Unknown
 class BrokerOrder:
     """
     An order's current state at the broker. ``client_order_id``: our id, also for a leg that has none at the broker;
-    empty for an order that is not ours.
+    empty for an order that is not ours. ``state`` NEW: it works, or it is a leg that the broker will trigger by itself
+    (protection in place); SUSPENDED: it does not work now.
     """
 
     client_order_id: str
@@ -147,11 +148,24 @@ class BrokerOrder:
     key: Key | None = None
     side: Side | None = None
     price: Decimal | None = None
+    replaced_by: str | None = None  # the broker's id of the order that took its place, whoever replaced it
 
 
 @dataclass(frozen=True)
 class Absent:
     """Proof that the broker never received the order."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """
+    An order or an execution that the broker has and that makes no sense to us: its symbol is locked if it is ours, and
+    everything else goes on. ``broker_order_id``: of the order; ``key``: its contract; both None if unreadable too.
+    """
+
+    reason: str
+    broker_order_id: str | None = None
+    key: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -219,18 +233,18 @@ class Broker(Protocol):
     def account(self) -> Account: ...
 
     def positions(self) -> dict[Key, Decimal]:
-        """Signed quantities; flat positions are left out."""
+        """Signed quantities; flat positions are left out. NaN: the broker's quantity cannot be read."""
         ...
 
-    def open_orders(self) -> list[BrokerOrder]:
+    def open_orders(self) -> list[BrokerOrder | Unreadable]:
         """All orders that are not final, including those that are not ours."""
         ...
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
         """client_order_id -> its order, or Absent as *proof* that none was sent at or after ``since``."""
         ...
 
-    def fills(self, since: datetime) -> list[BrokerFill]:
+    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
         """Executions at or after ``since``, oldest first."""
         ...
 

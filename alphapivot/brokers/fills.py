@@ -150,7 +150,7 @@ def _leave(
     if fill is None:
         return []
     order, price = fill
-    qty = _capped(position, room)
+    qty = _capped(min(position, order.qty) if order is exit_ else position, room)  # an exit may leave a part
     pointless = [leg.get("ENTRY"), *((exit_, stop, target) if qty == position else ())]
     reason = f"{order.leg.lower()}_filled"
     return [Filled(order, price, qty), *(Canceled(o, reason) for o in pointless if o is not None and o is not order)]

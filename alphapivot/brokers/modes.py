@@ -12,7 +12,18 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers.base import Absent, Account, Answer, BrokerFill, BrokerOrder, Key, OrderSpec, Ref, Rejected
+from alphapivot.brokers.base import (
+    Absent,
+    Account,
+    Answer,
+    BrokerFill,
+    BrokerOrder,
+    Key,
+    OrderSpec,
+    Ref,
+    Rejected,
+    Unreadable,
+)
 from alphapivot.brokers.wrapper import BrokerWrapper
 from alphapivot.errors import ConfigError
 
@@ -31,13 +42,13 @@ class Shadow(BrokerWrapper):
     def positions(self) -> dict[Key, Decimal]:
         return {}
 
-    def open_orders(self) -> list[BrokerOrder]:
+    def open_orders(self) -> list[BrokerOrder | Unreadable]:
         return []
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:  # noqa: ARG002 - none was sent
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:  # noqa: ARG002 - none was sent
         return {ref.client_order_id: Absent() for ref in refs}
 
-    def fills(self, since: datetime) -> list[BrokerFill]:  # noqa: ARG002 - the same
+    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:  # noqa: ARG002 - the same
         return []
 
     def submit(self, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the same

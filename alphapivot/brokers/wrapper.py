@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from alphapivot.brokers.base import Absent, Account, Answer, Broker, BrokerFill, BrokerOrder, Hours, Key, OrderSpec, Ref
+from alphapivot.brokers.base import (
+    Absent,
+    Account,
+    Answer,
+    Broker,
+    BrokerFill,
+    BrokerOrder,
+    Hours,
+    Key,
+    OrderSpec,
+    Ref,
+    Unreadable,
+)
 
 
 class BrokerWrapper:
@@ -22,13 +34,13 @@ class BrokerWrapper:
     def positions(self) -> dict[Key, Decimal]:
         return self._broker.positions()
 
-    def open_orders(self) -> list[BrokerOrder]:
+    def open_orders(self) -> list[BrokerOrder | Unreadable]:
         return self._broker.open_orders()
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
         return self._broker.find(refs, since)
 
-    def fills(self, since: datetime) -> list[BrokerFill]:
+    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
         return self._broker.fills(since)
 
     def submit(self, spec: OrderSpec) -> Answer:

@@ -92,6 +92,14 @@ def instant(text: str) -> datetime:
     return value.astimezone(UTC)
 
 
+def past(text: str) -> datetime:
+    """An instant that has come."""
+    value, now = instant(text), datetime.now(UTC)
+    if value > now:
+        raise argparse.ArgumentTypeError(f"{text!r} has not come: it is {now:%Y-%m-%dT%H:%M:%SZ}")
+    return value
+
+
 def day(text: str) -> datetime:
     """The start of a UTC day, or an instant with its time zone."""
     return instant(f"{text}T00:00:00Z" if len(text) == 10 else text)

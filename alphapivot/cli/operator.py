@@ -32,6 +32,12 @@ def add(command: Add) -> None:
     sub.add_argument("--flatten", action="store_true", help="also close every trade at market in the next run")
     every = "all books of this database except backtests"
     sub.add_argument("--all", action="store_true", help=f"halt {every}")
+    sub = command("close", _close, "close one open trade at market in the next run, in whole or in part")
+    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("--qty", type=amount, metavar="QTY", help="shares or contracts to close; default: all")
+    sub.add_argument("--reason", required=True, type=nonempty, help=reason)
+    sub = command("repair", _repair, "let a book go on that has decided for an instant that has not come")
+    sub.add_argument("--reason", required=True, type=nonempty, help=reason)
     sub = command("resume", _resume, "allow entries again")
     sub.add_argument("--all", action="store_true", help=f"lift `halt --all`: {every}")
     sub.add_argument("--reason", required=True, type=nonempty, help=reason)
@@ -95,6 +101,34 @@ def _halt(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     return _control("ACTIVE", options)
+
+
+def _close(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import hub
+    from alphapivot.errors import ConfigError
+    from alphapivot.execution.book import closing
+
+    settings = settings_of(options)
+    if options.symbol not in settings.instruments:
+        raise ConfigError(f"config.ini has no [instrument.{options.symbol}]")
+    lot, book = settings.instruments[options.symbol].lot, settings.execution.book
+    asked = closing.ask(hub.connect(), book, options.symbol, options.qty, lot, options.reason, getpass.getuser())
+    print(f"{asked}: by the next run of book {book}, such as `{typed(options, 'manage')}`")  # noqa: T201
+    return DONE
+
+
+def _repair(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import clock, hub
+    from alphapivot.execution.book import clearing
+
+    book = settings_of(options).execution.book
+    message = clearing.repair(hub.connect(), book, options.reason, getpass.getuser(), clock.WallClock())
+    print(f"book {book}: {message}; the next run decides again")  # noqa: T201
+    return DONE
 
 
 def _control(state: str, options: argparse.Namespace) -> int:

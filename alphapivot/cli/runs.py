@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from alphapivot.cli.common import DONE, FAILED, Add, Command, day, instant, resumable, settings_of, then
+from alphapivot.cli.common import DONE, FAILED, Add, Command, day, past, resumable, settings_of, then
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def add(command: Add) -> None:
     ):
         sub = command(name, _flow(flow), text)
         when = "decision instant, e.g. 2026-11-20T21:00:00Z; default: now"
-        sub.add_argument("--as-of", type=instant, metavar="TS", help=when)
+        sub.add_argument("--as-of", type=past, metavar="TS", help=when)
         if name in ("run", "ingest"):
             wait = "wait for bars that are due, or do not; default: wait for live feeds, not for files"
             sub.add_argument("--wait", action=argparse.BooleanOptionalAction, help=wait)
         if name in ("run", "signals"):
-            past = "recompute the scores of --as-of from the data known at this instant; never trades"
-            sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
+            known = "recompute the scores of --as-of from the data known at this instant; never trades"
+            sub.add_argument("--known-at", type=past, metavar="TS", help=known)
         if name == "ingest":
             sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day (UTC)")
             until = "end date, exclusive (UTC); default: today"

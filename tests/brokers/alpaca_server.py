@@ -1,4 +1,20 @@
-"""A small Alpaca on a local port: its wire format, its order handling, and network faults."""
+"""
+A small Alpaca on a local port: its wire format, its order handling, and network faults.
+
+It behaves as the real one is documented and reported to, also where that is inconvenient:
+
+- Once a bracket's entry has filled, its take-profit is ``new`` and its stop stays ``held`` until its price is reached
+  (Alpaca's staff: forum.alpaca.markets/t/3697; alpaca-py issue 198; alpaca-trade-api-python issue 322).
+- When the stop is reached, the take-profit becomes ``replaced``, without a ``replaced_by`` (alpaca-py issue 198).
+- A held stop may be replaced once its entry has filled; cancelling one leg cancels the other
+  (forum.alpaca.markets/t/11938; docs.alpaca.markets/docs/orders-at-alpaca).
+- A PATCH that was accepted may be rejected later: then the old order works on
+  (docs.alpaca.markets/reference/patchorderbyorderid-1); ``replacing = "rejected later"`` does that.
+- Positions may lag behind orders for some seconds (alpacahq/Alpaca-API issue 276): ``lag`` is the number of reads.
+- A multi-leg option order has neither symbol nor side (alpaca-py, trading/models.py, Order): ``spread`` places one.
+- An order that could trade with one of our own is refused as a potential wash trade, unless it is a bracket
+  (docs.alpaca.markets/docs/user-protection).
+"""
 
 import json
 import re
@@ -8,6 +24,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 OPEN = ("new", "accepted", "pending_new", "held", "partially_filled")
@@ -40,6 +57,8 @@ class Alpaca:
         self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
         self.account |= {"account_number": f"PA{uuid.uuid4().hex[:10].upper()}"}
         self.open, self.clock = True, lambda: datetime.now(UTC)
+        self.replacing: Literal["accepted", "rejected later"] = "accepted"
+        self.lag, self.lagging = 0, {}
         self.lock = threading.RLock()  # requests change the orders one at a time
         server = self
 
@@ -135,8 +154,10 @@ class Alpaca:
         if method == "GET" and path == "/account":
             return 200, self.account
         if method == "GET" and path == "/positions":
+            self.lag -= self.lag > 0
+            held = self.lagging if self.lag else self.positions
             return 200, [
-                {"symbol": s, "qty": str(q), "side": "long" if q > 0 else "short"} for s, q in self.positions.items()
+                {"symbol": s, "qty": str(q), "side": "long" if q > 0 else "short"} for s, q in held.items() if q
             ]
         if method == "GET" and path == "/clock":
             now = self.clock()
@@ -181,6 +202,8 @@ class Alpaca:
         if free is not None and Decimal(body["qty"]) > free:
             message = f"insufficient qty available for order (requested: {body['qty']}, available: {free:f})"
             return 403, {"code": 40310000, "message": message}
+        if any(self.crosses(body, row) for row in self.orders.values()):
+            return 403, {"code": 40310000, "message": "potential wash trade detected. use complex orders"}
         entry = self.order(body, "new")
         if body.get("order_class") == "bracket":
             side = "sell" if body["side"] == "buy" else "buy"
@@ -194,6 +217,26 @@ class Alpaca:
             ]
         return 200, entry
 
+    def crosses(self, body, row):
+        """True if a resting order of the other side could trade with the new one, which is no complex order."""
+        simple = not body.get("order_class")
+        return (
+            simple
+            and row["status"] in OPEN
+            and (row.get("symbol"), row.get("side"))
+            == (
+                body["symbol"],
+                "sell" if body["side"] == "buy" else "buy",
+            )
+        )
+
+    def spread(self):
+        """A resting option spread of somebody's."""
+        row = self.order({"client_order_id": "spread", "symbol": "", "qty": "1", "side": "", "type": "limit"}, "new")
+        row |= {"order_class": "mleg", "limit_price": "1.00"}
+        del row["symbol"], row["side"]
+        return row
+
     def free(self, ticker, side):
         """The quantity of a position not reserved by open exit orders; None if the order is not an exit."""
         held = self.positions.get(ticker, Decimal(0))
@@ -201,7 +244,7 @@ class Alpaca:
             return None
         groups = {}
         for row in self.orders.values():
-            if (row["symbol"], row["side"]) == (ticker, side) and row["status"] in OPEN:
+            if (row.get("symbol"), row.get("side")) == (ticker, side) and row["status"] in OPEN:
                 left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
                 top = self.group(row)[0]["id"]
                 groups[top] = max(left, groups.get(top, Decimal(0)))
@@ -235,14 +278,21 @@ class Alpaca:
         return row
 
     def replace(self, row, body):
-        if row["status"] == "held":
+        parent = self.group(row)[0]
+        if row["status"] == "held" and parent["status"] != "filled":
             return 422, {"code": 42210000, "message": "order is not open"}
+        if any(o["client_order_id"] == body["client_order_id"] for o in self.orders.values()):
+            return 422, {"code": 40010001, "message": "client_order_id must be unique"}
         made = self.order({**row, **body}, row["status"])
-        made["replaces"], row["replaced_by"], row["status"] = row["id"], made["id"], "replaced"
-        for parent in self.orders.values():
-            if parent["legs"] and row in parent["legs"]:
-                parent["legs"].append(made)
-        return 200, made
+        made["replaces"] = row["id"]
+        if parent is not row:
+            parent["legs"].append(made)
+        answer = {**made}
+        if self.replacing == "rejected later":
+            made["status"] = "rejected"
+        else:
+            row["replaced_by"], row["status"] = made["id"], "replaced"
+        return 200, answer
 
     def list_orders(self, query):
         after = datetime.fromisoformat(query.get("after", "2000-01-01T00:00:00Z"))
@@ -271,6 +321,8 @@ class Alpaca:
         row |= {"filled_qty": f"{done:f}", "filled_avg_price": f"{average:f}"}
         row["status"] = "filled" if whole else "partially_filled"
         signed = qty if row["side"] == "buy" else -qty
+        if not self.lag:
+            self.lagging = dict(self.positions)
         self.positions[row["symbol"]] = self.positions.get(row["symbol"], Decimal(0)) + signed
         for name in ("cash", "non_marginable_buying_power"):
             self.account[name] = f"{Decimal(self.account[name]) - signed * Decimal(price):f}"
@@ -281,17 +333,20 @@ class Alpaca:
         parent, *legs = self.group(row)
         for leg in legs:
             if whole and parent is row:
-                leg["status"] = "new"
+                leg["status"] = "held" if leg["type"] == "stop" else "new"
             elif whole and leg is not row and leg["status"] in OPEN:
-                leg["status"] = "canceled"
+                leg["status"] = "replaced" if row["type"] == "stop" else "canceled"
 
     def move(self, ticker, price, most=None):
         """Trades at ``price``: the orders that it reaches fill there, at most ``most`` of each at once."""
         with self.lock:
             self.prices[ticker] = Decimal(price)
-            for row in list(self.orders.values()):
+            for row in [o for o in self.orders.values() if o.get("symbol") == ticker]:
                 left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
-                if row["symbol"] == ticker and row["status"] in FILLABLE and reached(row, Decimal(price)):
+                parent = self.group(row)[0]
+                if row["status"] == "held" and parent["status"] == "filled" and reached(row, Decimal(price)):
+                    row["status"] = "new"  # it is routed now
+                if row["status"] in FILLABLE and reached(row, Decimal(price)):
                     self.fill(row, price, left if most is None else min(left, Decimal(most)))
             worth = sum((q * self.prices[s] for s, q in self.positions.items()), Decimal(self.account["cash"]))
             self.account["equity"] = f"{worth:f}"

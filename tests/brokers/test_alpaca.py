@@ -20,6 +20,7 @@ from alphapivot.brokers.base import (
     Rejected,
     Throttled,
     Unknown,
+    Unreadable,
 )
 from alphapivot.config.sections.brokers import AlpacaBroker
 from alphapivot.config.sections.instrument import Instrument
@@ -225,7 +226,7 @@ def test_an_order_that_is_still_on_its_way_at_alpaca_rests(broker, server):
         ("accepted", "NEW"),
         ("pending_cancel", "PENDING_CANCEL"),
         ("pending_replace", "PENDING_REPLACE"),
-        ("replaced", "REPLACED"),
+        ("replaced", "CANCELED"),  # by nothing: a take-profit whose stop was reached
         ("canceled", "CANCELED"),
         ("expired", "EXPIRED"),
         ("rejected", "REJECTED"),
@@ -234,7 +235,9 @@ def test_an_order_that_is_still_on_its_way_at_alpaca_rests(broker, server):
     ):
         row["status"] = status
         assert look_up(broker, ref())["AP1"].state == state
-    row |= {"status": "new", "filled_qty": "3", "filled_avg_price": "100"}
+    row |= {"status": "replaced", "replaced_by": "another"}
+    assert (look_up(broker, ref())["AP1"].state, look_up(broker, ref())["AP1"].replaced_by) == ("REPLACED", "another")
+    row |= {"status": "new", "replaced_by": None, "filled_qty": "3", "filled_avg_price": "100"}
     assert look_up(broker, ref())["AP1"].state == "PARTIALLY_FILLED"  # whatever it is called
 
 
@@ -312,8 +315,10 @@ def test_a_state_that_nobody_knows_is_not_guessed(broker, server, status):
     if status == "new":
         assert look_up(broker, ref())["AP1"].state == "NEW"
     else:
-        with pytest.raises(Unavailable, match="weird_new_state"):
-            look_up(broker, ref())
+        found = look_up(broker, ref())["AP1"]
+        assert isinstance(found, Unreadable)
+        assert "weird_new_state" in found.reason
+        assert (found.broker_order_id, found.key) == (row["id"], ("APPLE", "spot", ""))
 
 
 @pytest.mark.parametrize("field", ["cash", "equity", "currency"])

@@ -24,6 +24,7 @@ from alphapivot.brokers.base import (
     OrderSpec,
     Ref,
     Rejected,
+    Unreadable,
 )
 from alphapivot.errors import ConfigError, TradingHalted
 
@@ -76,40 +77,51 @@ class Alpaca:
     def positions(self) -> dict[Key, Decimal]:
         positions = self._wire.read("/positions", many=True)
         with rows.reading("positions"):
-            return {self._key(row["symbol"]): Decimal(row["qty"]) for row in positions if Decimal(row["qty"])}
+            held = {self._key(row["symbol"]): rows.quantity(row.get("qty")) for row in positions}
+        return {key: qty for key, qty in held.items() if qty}
 
-    def open_orders(self) -> list[BrokerOrder]:
+    def open_orders(self) -> list[BrokerOrder | Unreadable]:
         listed = self._wire.pages({"status": "open", "nested": "true"})
         # the listing includes filled entries with open legs, and final legs with an open sibling
-        orders = [rows.order(row, rows.ours(row), self._key) for row in rows.flat(listed)]
-        return [order for order in orders if order.state not in rows.FINAL]
+        orders = [rows.order(row, rows.ours(row), self._key, in_place=in_place) for row, in_place in rows.flat(listed)]
+        return [o for o in orders if isinstance(o, Unreadable) or o.state not in rows.FINAL]
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
         """Reads one listing; looks up missing orders by id, since only that proves an absence."""
         if not refs:
             return {}
         listed = self._wire.pages(
             {"status": "all", "nested": "true", "after": rows.stamp(since - timedelta(seconds=1))}
         )
-        by_broker_id = {row["id"]: row for row in rows.flat(listed)}
-        by_our_id = {row["client_order_id"]: row for row in rows.flat(listed)}
-        orders: dict[str, BrokerOrder | Absent] = {}
+        by_broker_id = {row.get("id"): (row, in_place) for row, in_place in rows.flat(listed)}
+        by_our_id = {row.get("client_order_id"): (row, in_place) for row, in_place in rows.flat(listed)}
+        entries = {str(name): row for name, (row, _) in by_our_id.items()}
+        orders: dict[str, BrokerOrder | Absent | Unreadable] = {}
         for ref in refs:
-            row = by_broker_id.get(ref.broker_order_id or "") or by_our_id.get(ref.client_order_id)
-            row = row or self._look_up(ref, by_our_id)
-            orders[ref.client_order_id] = Absent() if row is None else rows.order(row, ref.client_order_id, self._key)
+            row, in_place = by_broker_id.get(ref.broker_order_id) or by_our_id.get(ref.client_order_id) or (None, None)
+            if row is None:
+                row = self._look_up(ref, entries)
+            if row is None:
+                orders[ref.client_order_id] = Absent()
+                continue
+            if in_place is None and row.get("status") == "held":
+                # a later version of a leg is placed only once its entry has filled
+                in_place = (
+                    ref.bracket == ref.client_order_id or (self._entry(ref, entries) or {}).get("status") == "filled"
+                )
+            orders[ref.client_order_id] = rows.order(row, ref.client_order_id, self._key, in_place=bool(in_place))
         return orders
 
-    def fills(self, since: datetime) -> list[BrokerFill]:
-        fills: list[BrokerFill] = []
+    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
+        fills: list[BrokerFill | Unreadable] = []
         query = {"after": rows.stamp(since - timedelta(microseconds=1)), "direction": "asc", "page_size": str(FILLS)}
         while True:
             page = self._wire.read("/account/activities/FILL", query, many=True)
-            with rows.reading("fills"):
-                fills += [rows.fill(row) for row in page]
+            fills += [rows.fill(row, self._key) for row in page]
             if len(page) < FILLS:
-                return [fill for fill in fills if fill.ts >= since]
-            query = {**query, "page_token": page[-1]["id"]}
+                return [fill for fill in fills if isinstance(fill, Unreadable) or fill.ts >= since]
+            with rows.reading("fills"):
+                query = {**query, "page_token": page[-1]["id"]}
 
     def session(self, key: Key) -> Hours:  # noqa: ARG002 - everything traded here has New York's hours
         now = time.monotonic()
@@ -170,14 +182,18 @@ class Alpaca:
         row = row or self._wire.one("/orders:by_client_order_id", {"client_order_id": ref.client_order_id})
         if row is not None or ref.leg not in rows.LEGS or ref.client_order_id == ref.bracket:
             return row
-        entry = by_our_id.get(ref.bracket) or self._wire.one(
-            "/orders:by_client_order_id", {"client_order_id": ref.bracket}
-        )
+        entry = self._entry(ref, by_our_id)
         if entry is None:
             return None
         if not entry.get("legs"):
             entry = self._wire.one(f"/orders/{quote(entry['id'])}", {"nested": "true"}) or entry
         return rows.leg(entry, ref.leg)
+
+    def _entry(self, ref: Ref, by_our_id: Mapping[str, Json]) -> Json | None:
+        """The entry that a leg was sent with."""
+        return by_our_id.get(ref.bracket) or self._wire.one(
+            "/orders:by_client_order_id", {"client_order_id": ref.bracket}
+        )
 
     def _id(self, ref: Ref) -> str | None:
         if ref.broker_order_id:

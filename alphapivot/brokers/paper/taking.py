@@ -71,10 +71,10 @@ def take(conn: Connection, memory: Memory, spec: OrderSpec) -> Answer:
 
 
 def _protected(conn: Connection, where: Mapping[str, Any]) -> bool:
-    """True if a stop of this quantity is working in this bracket."""
+    """True if a stop of at least this quantity is working in this bracket."""
     query = text(
         f"SELECT FROM {ORDERS} WHERE book = :book AND bracket = :bracket AND leg = 'STOP'"
-        " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) = :qty"
+        " AND state = 'WORKING' AND o.qty - coalesce(f.done, 0) >= :qty"
     )
     return conn.execute(query, where).first() is not None
 

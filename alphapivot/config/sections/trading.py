@@ -49,6 +49,12 @@ class ExecutionSettings(Section):
     foreign_orders: Literal["adopt", "cancel"] = Field(
         "adopt", description="orders at the broker that are not ours: adopt keeps them and locks their symbol"
     )
+    position_wait: float = Field(
+        10,
+        ge=0,
+        le=120,
+        description="seconds for which a real broker's positions may lag behind its orders before a symbol is locked",
+    )
     max_clock_skew: float = Field(
         5, gt=0, description="seconds between our clock and the broker's above which no entry is made"
     )

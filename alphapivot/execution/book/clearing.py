@@ -1,12 +1,13 @@
-"""Operator actions: clear a lock, abandon an order, book a manual exit. Each is recorded with a name."""
+"""Operator actions: clear a lock, abandon an order, book a manual exit, repair a book. Each is recorded with a name."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
+from alphapivot.brokers.base import BrokerFill
 from alphapivot.errors import DataError, TradingHalted
 from alphapivot.execution.book import ledger, orders
 from alphapivot.execution.book.states import TERMINAL
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
 
 NONE = Decimal(0)
+ORDERED = ("symbol", "market", "contract")
+FAR = 5  # times the last close: a price further away is a slip of the point or of the unit
+LAST_CLOSE = """
+    SELECT close::numeric FROM market.bar
+    WHERE (symbol, market, contract) = (:symbol, :market, :contract) ORDER BY ts DESC LIMIT 1
+"""
 RATE = """
     SELECT (d.plan ->> 'fx')::numeric FROM trading.intent i JOIN trading.decision d USING (decision_id)
     WHERE i.intent_id = :intent_id
@@ -70,32 +77,45 @@ def abandon(hub: Hub, book: str, order_id: str, reason: str, by: str, clock: Clo
 def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by: str, clock: Clock) -> str:
     """
     Books an exit at ``price``, in quoted units, for the part of the open spot trade in ``symbol`` that was closed
-    manually at the broker: the quantity by which the broker's position falls short. The next run cancels or resizes the
-    protective orders. Returns what was booked.
+    manually at the broker: the quantity by which the broker's position falls short once its fills are read. The next
+    run cancels or resizes the protective orders. Returns what was booked.
 
-    Raises DataError if the positions do not show a manual exit, TradingHalted while an executor is running.
+    Raises DataError if the positions do not show a manual exit or the price is not near the last one, TradingHalted
+    while an executor is running.
     """
-    if not price.is_finite():
-        raise DataError(f"the price must be a finite number, got {price}")
-    broker_positions, now = broker.positions(), clock.now()
+    if not price.is_finite() or price <= 0:
+        raise DataError(f"the price of a share must be a number above 0, got {price}")
     with hub.engine.begin() as conn:
         _alone(conn, book)
         if symbol not in ledger.locks(conn, book):
             raise _not_locked(conn, book, symbol)
-        trades = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and t["state"] == "OPEN"]
-        if not trades or trades[0]["market"] != "spot":
-            raise DataError(f"book {book!r} has no open spot trade in {symbol!r}: there is no manual exit to book")
-        (trade,) = trades
+        trade = _spot_trade(conn, book, symbol)
+        close = conn.execute(text(LAST_CLOSE), {n: trade[n] for n in ORDERED}).scalar()
+        if close is not None and not close / FAR <= price <= close * FAR:
+            raise DataError(f"{symbol}: the last close is {close:f}, got a price of {price}: is that the right unit?")
         key, sign = (symbol, trade["market"], trade["contract"]), 1 if trade["side"] == "LONG" else -1
+        # our orders may have filled since the last run: that part did not leave by hand
+        before, since = broker.positions(), ledger.fills_since(conn, book, late=True)
+        fills = broker.fills(since) if since is not None else []
+        now, broker_positions = clock.now(), broker.positions()
+        if broker_positions != before:
+            raise TradingHalted(f"the positions of book {book!r} are changing at the broker: try again")
+        added = ledger.add_fills(conn, book, [f for f in fills if isinstance(f, BrokerFill)])
+        ledger.roll_up(conn, book)
+        for fill in added:
+            message = f"{fill['side']} {fill['qty']:f} {fill['symbol']} at {fill['price']:f}"
+            line = ("filled", fill["symbol"], fill["client_order_id"], message)
+            ledger.note(conn, [line], book=book, run_id="by hand", as_of=now, now=now)
+        trade = _spot_trade(conn, book, symbol)
         ours, held = ledger.positions(conn, book).get(key, NONE), broker_positions.get(key, NONE)
         exited = (ours - held) * sign
-        if not NONE < exited <= ours * sign or trade["exiting"]:
+        if held.is_nan() or not NONE < exited <= ours * sign or trade["exiting"]:
             working = ", and an exit is already working" if trade["exiting"] else ""
             raise DataError(
                 f"{symbol}: our fills add up to {ours:f}, the broker holds {held:f}{working}: no manual exit to book"
             )
         fx = conn.execute(text(RATE), {"intent_id": trade["intent_id"]}).scalar_one()
-        common = {name: trade[name] for name in ("symbol", "market", "contract")} | {"book": book, "qty": exited}
+        common: dict[str, Any] = {**{name: trade[name] for name in ORDERED}, "book": book, "qty": exited}
         version = trade["exits"] + 1
         ident = {
             "client_order_id": orders.order_id(
@@ -103,17 +123,51 @@ def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by
             ),
             "side": "SELL" if sign == 1 else "BUY",
         }
-        row = {name: trade[name] for name in ("trade_id", "intent_id", "as_of")} | common | ident
-        row |= {"leg": "EXIT", "version": version, "kind": "MARKET", "state": "FILLED", "reason": "by hand"}
-        row |= {"cum_qty": exited, "avg_price": price, "active_from": now, "attempts": 0, "created_at": now}
-        ledger.insert(conn, "orders", [row | {"updated_at": now, "fence": ledger.raise_fence(conn, book)}])
+        order = {**{name: trade[name] for name in ("trade_id", "intent_id", "as_of")}, **common, **ident}
+        order |= {"leg": "EXIT", "version": version, "kind": "MARKET", "state": "FILLED", "reason": "by hand"}
+        order |= {"cum_qty": exited, "avg_price": price, "active_from": now, "attempts": 0, "created_at": now}
+        ledger.insert(conn, "orders", [order | {"updated_at": now, "fence": ledger.raise_fence(conn, book)}])
         cash = sign * exited * price * trade["multiplier"] * trade["quote_unit"] * fx
-        fill = {"exec_id": f"by hand {ident['client_order_id']}", "price": price, "fee": 0, "cash": cash, "ts": now}
-        ledger.insert(conn, "fill", [common | ident | fill])
+        exec_id = f"by hand {ident['client_order_id']}"
+        by_operator = {"exec_id": exec_id, "price": price, "fee": 0, "cash": cash, "ts": now}
+        ledger.insert(conn, "fill", [common | ident | by_operator])
         message = f"{exited:f} of trade {trade['trade_id']} closed by hand at {price:f}"
         line = ("filled", symbol, ident["client_order_id"], f"{message} ({by})")
         ledger.note(conn, [line], book=book, run_id="by hand", as_of=now, now=now)
         return message
+
+
+def repair(hub: Hub, book: str, reason: str, by: str, clock: Clock) -> str:
+    """
+    Lets a book go on that has decided for instants to come, as a run by a wrong clock does: what it decided for them no
+    longer stops earlier runs. Returns what was set aside.
+
+    Raises DataError if it has not decided for any, TradingHalted while an executor is running.
+    """
+    _signed(reason, by)
+    now = clock.now()
+    with hub.engine.begin() as conn:
+        _alone(conn, book)
+        last = ledger.last_as_of(conn, book)
+        if last is None or last <= now:
+            decided = "has not decided yet" if last is None else f"has decided up to {last.isoformat()}"
+            raise DataError(f"book {book!r} {decided}, and it is {now.isoformat()}: there is nothing to repair")
+        insert = """
+            INSERT INTO trading.repair (book, decision_id, reason, by, at)
+            SELECT :book, max(decision_id), :reason, :by, :now FROM trading.decision WHERE book = :book
+        """
+        conn.execute(text(insert), {"book": book, "reason": reason, "by": by, "now": now})
+        message = f"what was decided for instants up to {last.isoformat()} no longer counts"
+        line = ("repaired", None, None, f"{message}: {reason} ({by})")
+        ledger.note(conn, [line], book=book, run_id="by hand", as_of=now, now=now)
+        return message
+
+
+def _spot_trade(conn: Connection, book: str, symbol: str) -> RowMapping:
+    trades = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and t["state"] == "OPEN"]
+    if not trades or trades[0]["market"] != "spot":
+        raise DataError(f"book {book!r} has no open spot trade in {symbol!r}: there is no manual exit to book")
+    return trades[0]
 
 
 def _not_locked(conn: Connection, book: str, symbol: str) -> DataError:

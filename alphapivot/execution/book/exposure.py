@@ -31,7 +31,7 @@ NOTIONALS = f"""
     WHERE t.book = :book AND t.state <> 'CLOSED' AND NOT EXISTS (
         SELECT FROM trading.trade n WHERE n.rolled_from = t.trade_id AND n.state = 'PENDING')
 """
-SEEN = "SELECT currency, equity FROM trading.risk_day WHERE book = :book ORDER BY day DESC LIMIT 1"
+SEEN = "SELECT currency, equity FROM trading.risk_day WHERE book = :book AND seen_at <= now() ORDER BY day DESC LIMIT 1"
 _Parts = list[tuple[Decimal | None, Decimal | None]]  # gross and net, in the book's currency
 
 

@@ -7,6 +7,7 @@ Rows travel as JSON and PostgreSQL parses them with the table's own row type, so
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -68,10 +69,13 @@ def claim_account(conn: Connection, book: str, number: str) -> tuple[str, str]:
 
 
 def last_as_of(conn: Connection, book: str) -> datetime | None:
-    """The newest instant for which this book has decided."""
-    newest: datetime | None = conn.execute(
-        text("SELECT max(as_of) FROM trading.decision WHERE book = :book"), {"book": book}
-    ).scalar_one()
+    """The newest instant for which this book has decided, without what `alphapivot repair` set aside."""
+    query = """
+        SELECT max(d.as_of) FROM trading.decision d WHERE d.book = :book AND NOT EXISTS (
+            SELECT FROM trading.repair r
+            WHERE r.book = d.book AND d.decision_id <= r.decision_id AND d.as_of > r.at)
+    """
+    newest: datetime | None = conn.execute(text(query), {"book": book}).scalar_one()
     return newest
 
 
@@ -151,18 +155,34 @@ def locks(conn: Connection, book: str) -> dict[str, str]:
     return {row.symbol: row.reason for row in rows}
 
 
-def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) -> list[str]:
-    """Locks symbols; returns those that were not locked before."""
-    rows = [{"book": book, "symbol": symbol, "reason": reason, "at": at} for symbol, reason in reasons.items()]
-    locked = conn.execute(
-        text(
-            "INSERT INTO trading.instrument_lock (book, symbol, reason, at) SELECT book, symbol, reason, at"
-            " FROM jsonb_populate_recordset(NULL::trading.instrument_lock, CAST(:rows AS jsonb))"
-            " ON CONFLICT (book, symbol) WHERE cleared_at IS NULL DO NOTHING RETURNING symbol"
-        ),
-        {"rows": dump(rows)},
-    )
-    return list(locked.scalars())
+def lock(conn: Connection, book: str, reasons: Mapping[str, str], at: datetime) -> dict[str, str]:
+    """
+    Locks symbols; returns the reasons that are new, by symbol. A locked symbol keeps each reason that it had; one that
+    differs from an earlier one in its figures only takes its place.
+    """
+    stored = {symbol: reason.split("\n") for symbol, reason in locks(conn, book).items()}
+    new = {symbol: reason for symbol, reason in reasons.items() if reason not in stored.get(symbol, [])}
+    rows = [
+        {
+            "book": book,
+            "symbol": symbol,
+            "at": at,
+            "reason": "\n".join([*(r for r in stored.get(symbol, []) if _plain(r) != _plain(reason)), reason]),
+        }
+        for symbol, reason in new.items()
+    ]
+    if rows:
+        query = """
+            INSERT INTO trading.instrument_lock (book, symbol, reason, at) SELECT book, symbol, reason, at
+            FROM jsonb_populate_recordset(NULL::trading.instrument_lock, CAST(:rows AS jsonb))
+            ON CONFLICT (book, symbol) WHERE cleared_at IS NULL DO UPDATE SET reason = excluded.reason
+        """
+        conn.execute(text(query), {"rows": dump(rows)})
+    return new
+
+
+def _plain(reason: str) -> str:
+    return re.sub(r"\d+", "", reason)
 
 
 def positions(conn: Connection, book: str) -> dict[tuple[str, str, str], Decimal]:
@@ -215,6 +235,7 @@ def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[
             cash numeric, ts timestamptz)
         JOIN trading.orders o ON o.book = :book AND (o.client_order_id = n.client_order_id
              OR (n.client_order_id = '' AND o.broker_order_id = n.broker_order_id))
+        ORDER BY n.exec_id, trading.is_terminal(o.state), o.version DESC
         ON CONFLICT (book, exec_id) DO NOTHING
         RETURNING *
     """
@@ -242,13 +263,14 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
     which are reopened unless their symbol has another open trade by now.
 
     A trade is closed when it is flat and none of its orders is working; its realised profit is the cash of its fills
-    less their fees.
+    less their fees. An entry that filled more than was ordered makes its trade larger.
     """
     query = """
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
-                   CASE o.leg WHEN 'EXIT' THEN o.reason ELSE lower(o.leg) END AS cause, t.adjusted, t.ratio, t.paid
+                   CASE WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
+                        ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
             WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND (t.rolled OR NOT EXISTS (
                 SELECT FROM trading.trade u WHERE u.book = t.book AND u.strategy = t.strategy AND u.symbol = t.symbol
@@ -279,7 +301,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
     """
     update = """
         UPDATE trading.trade t
-        SET state = now.state, entry_qty = now.entry_qty, entry_price = now.entry_price, entry_at = now.entry_at,
+        SET state = now.state, qty = greatest(t.qty, now.entry_qty), entry_qty = now.entry_qty,
+            entry_price = now.entry_price, entry_at = now.entry_at,
             exit_qty = now.exit_qty, exit_price = now.exit_price, exit_at = now.exit_at, fees = now.fees,
             realised = CASE now.state WHEN 'CLOSED' THEN now.realised END,
             close_reason = CASE now.state WHEN 'CLOSED' THEN now.why END

@@ -13,13 +13,19 @@ from sqlalchemy import Connection, RowMapping, text
 from alphapivot.brokers.base import Leg, Ref
 from alphapivot.execution.book.ledger import Row, dump, insert
 
+PREFIX = "AP"
 FILLED = "coalesce((SELECT sum(f.qty) FROM trading.fill f WHERE f.client_order_id = o.client_order_id), 0) AS filled"
 
 
 def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *, version: int = 1) -> str:
     """A deterministic id of 20 characters: a prefix and a hash of the fields that make the order unique."""
     key = "\x1f".join((book, strategy, symbol, as_of.astimezone(UTC).isoformat(), leg, str(version)))
-    return "AP" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
+    return PREFIX + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
+
+
+def looks_ours(client_order_id: str) -> bool:
+    """True for an id as ``order_id`` makes them, whether or not a ledger has it."""
+    return len(client_order_id) == 20 and client_order_id.startswith(PREFIX)
 
 
 def ref(order: Mapping[Any, Any]) -> Ref:
@@ -32,24 +38,29 @@ def ref(order: Mapping[Any, Any]) -> Ref:
 
 
 def successor(order: Mapping[Any, Any]) -> str:
-    """The deterministic id of the order that replaces this one."""
+    """The deterministic id of the leg's next version, which replaces this order; ``order``: of ``of_open_trades``."""
     return order_id(
         order["book"],
         order["strategy"],
         order["symbol"],
         order["as_of"],
         order["leg"],
-        version=order["version"] + 1,
+        version=order["newest"] + 1,
     )
 
 
 def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     All orders of the trades that are not closed, oldest first, each with its ``filled`` quantity, its trade's
-    ``strategy`` and ``rolled_from``, its entry's id (``entry_id``), and the intent's ``valid_from`` and ``expires``.
+    ``strategy`` and ``rolled_from``, the ``newest`` version of its leg, its entry's id (``entry_id``), the intent's
+    ``valid_from`` and ``expires``, and the reason for which an exit was ``asked``, whatever became of it.
     """
     query = f"""
-        SELECT o.*, t.strategy, t.rolled_from, e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED}
+        SELECT o.*, t.strategy, t.rolled_from, max(o.version) OVER (PARTITION BY o.trade_id, o.leg) AS newest,
+               e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED},
+               CASE o.leg WHEN 'EXIT' THEN (
+                   SELECT v.reason FROM trading.order_event v WHERE v.client_order_id = o.client_order_id
+                   ORDER BY v.event_id LIMIT 1) END AS asked
         FROM trading.trade t
         JOIN trading.orders o USING (trade_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1
@@ -77,6 +88,21 @@ def handled(conn: Connection, book: str, broker_ids: Sequence[str]) -> set[str]:
         UNION SELECT broker_order_id FROM trading.foreign_order WHERE book = :book AND broker_order_id = ANY(:ids)
     """
     return set(conn.execute(text(query), {"book": book, "ids": list(broker_ids)}).scalars())
+
+
+def cancelling(conn: Connection, book: str) -> set[str]:
+    """The broker's ids of the foreign orders whose cancel is not confirmed."""
+    query = "SELECT broker_order_id FROM trading.foreign_order WHERE book = :book AND what = 'cancelling'"
+    return set(conn.execute(text(query), {"book": book}).scalars())
+
+
+def cancelled(conn: Connection, book: str, broker_ids: Sequence[str]) -> None:
+    """Records that foreign orders are gone."""
+    query = """
+        UPDATE trading.foreign_order SET what = 'cancelled'
+        WHERE book = :book AND broker_order_id = ANY(:ids) AND what = 'cancelling'
+    """
+    conn.execute(text(query), {"book": book, "ids": list(broker_ids)})
 
 
 def brackets(conn: Connection, ids: Sequence[str]) -> list[RowMapping]:

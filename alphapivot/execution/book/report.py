@@ -19,8 +19,17 @@ LAST_DAY = """
     SELECT r.day, r.seen_at, r.equity,
            r.start_equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
                                       WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start
-    FROM trading.risk_day r WHERE r.book = :book ORDER BY r.day DESC LIMIT 1
+    FROM trading.risk_day r WHERE r.book = :book AND r.seen_at <= now() ORDER BY r.day DESC LIMIT 1
 """
+# the stop that protects trade t at the broker
+PROTECTION = """
+    LEFT JOIN LATERAL (
+        SELECT o.price FROM trading.orders o
+        WHERE o.trade_id = t.trade_id AND o.leg = 'STOP'
+          AND o.state IN ('NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE')
+    ) w ON t.state = 'OPEN'
+"""
+STOP = "CASE t.state WHEN 'OPEN' THEN w.price ELSE t.stop END"
 # the newest bar of the contract of each trade t
 LAST = """
     LEFT JOIN LATERAL (
@@ -34,23 +43,28 @@ LAST = """
 def open_trades(hub: Hub, book: str, interval: str, *, until: datetime | None = None) -> pd.DataFrame:
     """
     Trades that are not closed, oldest first: trade_id, symbol, contract, side, state, qty, entry, entry_at, stop,
-    target, last, last_at, unrealised, to_stop, to_target.
+    wanted_stop, target, last, last_at, unrealised, to_stop, to_target.
 
-    Prices in quoted units; ``last``: close of the newest bar of ``interval`` up to ``until``; ``unrealised``: in the
-    instrument's currency, null while pending; ``to_stop`` and ``to_target``: distances as shares of the last price.
+    Prices in quoted units; ``stop``: of the order that works at the broker, null if none does (while pending, as
+    planned); ``wanted_stop``: where it should be, if that differs; ``last``: close of the newest bar of ``interval`` up
+    to ``until``; ``unrealised``: in the instrument's currency, null while pending; ``to_stop`` and ``to_target``:
+    distances as shares of the last price.
     """
     return _frame(
         hub,
         f"""
         SELECT t.trade_id, t.symbol, t.contract, t.side, t.state,
                CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty ELSE t.qty END AS qty,
-               t.entry_price AS entry, t.entry_at, t.stop, t.target, b.close AS last, b.ts AS last_at, t.currency,
+               t.entry_price AS entry, t.entry_at, {STOP} AS stop,
+               CASE WHEN t.state = 'OPEN' AND w.price IS DISTINCT FROM t.stop THEN t.stop END AS wanted_stop,
+               t.target, b.close AS last, b.ts AS last_at, t.currency,
                (b.close - t.entry_price) * (t.entry_qty - t.exit_qty) * t.multiplier * t.quote_unit
                    * CASE t.side WHEN 'LONG' THEN 1 ELSE -1 END AS unrealised,
-               abs(b.close - t.stop) / nullif(abs(b.close), 0) AS to_stop,
+               abs(b.close - {STOP}) / nullif(abs(b.close), 0) AS to_stop,
                abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target
         FROM trading.trade t
         {LAST}
+        {PROTECTION}
         WHERE t.book = :book AND t.state <> 'CLOSED' ORDER BY t.trade_id
         """,
         book=book,

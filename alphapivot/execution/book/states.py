@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from alphapivot.brokers.base import Absent, BrokerOrder
+from alphapivot.brokers.base import Absent, BrokerOrder, Unreadable
 
 TERMINAL = frozenset({"FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "DENIED", "ABANDONED"})
 WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # resting at the broker, may fill
@@ -26,15 +26,18 @@ def local(order: Mapping[Any, Any]) -> bool:
 
 
 def observed(
-    order: Mapping[Any, Any], seen: BrokerOrder | Absent, filled: Decimal, *, proof: bool
+    order: Mapping[Any, Any], seen: BrokerOrder | Absent | Unreadable, filled: Decimal, *, proof: bool
 ) -> dict[str, Any] | None:
     """
-    Returns the update of a non-final order from ``seen``; None if it proves nothing new or is a mismatch.
+    Returns the update of a non-final order from ``seen``; None if it proves nothing new or is a mismatch. What
+    contradicts itself (see ``contradiction``) is booked as far as it has filled.
 
     ``filled``: sum of the fills read. ``proof``: the broker enforces unique ids, so that an absent order cannot turn up
     later beside the same id sent again.
     """
     state = order["state"]
+    if isinstance(seen, Unreadable):
+        return None
     if isinstance(seen, Absent):
         if state in IN_FLIGHT and order["leg"] != "TARGET":
             return _row(order, "CREATED" if proof else "UNKNOWN", None)
@@ -44,6 +47,9 @@ def observed(
     new, cum = seen.state, max(seen.cum_qty, filled, order["cum_qty"])
     reason = seen.reason or ("rejected by the broker" if new == "REJECTED" else None)
     final = new in TERMINAL and seen.cum_qty <= filled
+    qty = max(seen.qty or order["qty"], cum)
+    if new == "FILLED" and final and cum < qty:
+        new = "CANCELED"
     if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not proof)):
         new = state  # the cancel or replace is requested again until it is done or too late
     elif not final and new in TERMINAL:
@@ -52,8 +58,23 @@ def observed(
         "cum_qty": cum,
         "avg_price": seen.avg_price,
         "broker_order_id": seen.broker_order_id,
-        "qty": seen.qty,
+        "qty": None if seen.qty is None and cum <= order["qty"] else qty,
     }
+
+
+def contradiction(order: Mapping[Any, Any], seen: BrokerOrder | Absent | Unreadable, filled: Decimal) -> str | None:
+    """What the broker says of an order that cannot be true, or None."""
+    name = f"order {order['client_order_id']} ({order['leg']} {order['side']} {order['qty']:f})"
+    if isinstance(seen, Unreadable):
+        return f"{name}: {seen.reason}"
+    if isinstance(seen, Absent):
+        return None
+    cum, qty = max(seen.cum_qty, filled), seen.qty or order["qty"]
+    if cum > qty:
+        return f"{name}: the broker filled {cum:f} of {qty:f}"
+    if seen.state == "FILLED" and cum < qty:
+        return f"{name}: the broker calls it filled, and {cum:f} of {qty:f} have filled"
+    return None
 
 
 def _row(order: Mapping[Any, Any], state: str, reason: str | None) -> dict[str, Any]:

@@ -8,8 +8,9 @@ Every order is committed before it is sent; an order that was sent but not recor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,17 @@ import psycopg
 
 from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.brokers.registry import open_broker
-from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.clock import SimulatedClock
+from alphapivot.errors import ConfigError, DataError, Unavailable
 from alphapivot.execution.book import ledger
 from alphapivot.execution.book.mark import mark
 from alphapivot.execution.market import market
 from alphapivot.execution.market.source import Stored
 from alphapivot.execution.run.choose import choose
 from alphapivot.execution.run.entries import send_entries
+from alphapivot.execution.run.foreign import foreign
 from alphapivot.execution.run.gather import standing_of
-from alphapivot.execution.run.reconcile import broken, foreign, naked, reconcile
+from alphapivot.execution.run.reconcile import broken, naked, reconcile
 from alphapivot.execution.run.session import Session, TradeReport
 from alphapivot.execution.run.settle import settle
 from alphapivot.execution.run.trail import trail
@@ -57,9 +60,11 @@ def trade(
     ``fx``: currency -> book currency per unit; missing rates come from instruments named as pairs (EURUSD). ``terms``:
     symbol -> the terms of its composite, recorded with the decision. ``broker``: replaces the configured one.
     Idempotent: a second call with the same inputs sends no orders and writes only the fence. Raises ConfigError if a
-    trade is open in an instrument that is no longer in config.ini, Unavailable if the database or the broker is lost.
+    trade is open in an instrument that is no longer in config.ini or whose terms have changed, DataError if as_of has
+    not come, Unavailable if the database or the broker is lost.
     """
     book = settings.execution.book
+    not_yet(run.as_of, clock, settings.execution.max_clock_skew)
     report = TradeReport(run.run_id, book, run.as_of)
     with _only_executor(hub, book) as lock:
         if lock is None:
@@ -76,14 +81,22 @@ def trade(
                 f" strategy is {settings.execution.strategy}: a broker nets positions, so each strategy needs a book of"
                 " its own"
             )
-        if last is not None and run.as_of < last:
+        broker = broker or open_broker(hub, settings)
+        now, ahead = clock.now(), None
+        replayed = isinstance(broker, Replaying) and isinstance(clock, SimulatedClock)  # its time is that of its runs
+        if last is not None and run.as_of < last and last > now and not replayed:
+            ahead = (
+                f"book {book!r} has decided for {last.isoformat()}, and it is {now.isoformat()}: open trades are"
+                " managed, nothing is entered until that time has come or `alphapivot repair` is run"
+            )
+            report.notes.append(ahead)
+        elif last is not None and run.as_of < last:
             report.stale = True
             report.notes.append(
                 f"book {book!r} has decided for {last.isoformat()}, which is later than {run.as_of.isoformat()}:"
                 " nothing was done"
             )
             return report
-        broker = broker or open_broker(hub, settings)
         _fits(broker, settings)
         session = Session(
             hub=hub,
@@ -96,9 +109,17 @@ def trade(
             report=report,
             source=Stored(hub, run, settings),
             pause=pause,
+            ahead=ahead,
         )
-        go(session, fx or {}, terms or {}, decide_too=decide_too)
+        go(session, fx or {}, terms or {}, decide_too=decide_too and ahead is None)
     return report
+
+
+def not_yet(as_of: datetime, clock: Clock, tolerance: float = 0) -> None:
+    """Raises DataError if ``as_of`` is later than the clock by more than ``tolerance`` seconds."""
+    now = clock.now()
+    if as_of > now + timedelta(seconds=tolerance):
+        raise DataError(f"as_of {as_of.isoformat()} has not come: it is {now.isoformat()}, and nothing later is known")
 
 
 @contextmanager
@@ -130,6 +151,7 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
             f"book {session.book!r} has open trades in {', '.join(missing)}, but config.ini has no [instrument.*] for"
             " them"
         )
+    _same_terms(session, trades)
     account = session.broker.account()
     session.home = account.currency
     _one_book(session, account)
@@ -148,7 +170,7 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
     reconcile(session)
     try:
         mismatched = broken(session)
-        foreign(session)
+        foreign(session, mismatched)
     except Unavailable:  # open trades are still protected; entries wait for a run with all facts
         settle(session, session.apart)
         raise
@@ -164,6 +186,21 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
             settle(session, mismatched)
     naked(session)
     mark(session)
+
+
+def _same_terms(session: Session, trades: Sequence[Mapping[Any, Any]]) -> None:
+    """Raises ConfigError if terms that an open trade's money is counted by have changed under it."""
+    changed = [
+        f"[instrument.{t['symbol']}] {name} = {now}, and trade {t['trade_id']} was opened with {t[name]}"
+        for t in trades
+        for name in ("multiplier", "quote_unit", "currency")
+        if (now := getattr(session.instruments[t["symbol"]], name)) != t[name]
+    ]
+    if changed:
+        raise ConfigError(
+            f"terms have changed under open trades of book {session.book!r}: set them back until they are closed\n  "
+            + "\n  ".join(changed)
+        )
 
 
 def _carry_through(session: Session, mismatched: set[str]) -> None:

@@ -7,7 +7,7 @@ step. Stops are sized from fills, a stop comes before a target, and an exit neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,9 @@ from alphapivot.brokers.base import Caps, Kind, Leg, Side
 from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, WORKING, local
 
 Row = Mapping[Any, Any]
+CLOSE = "close "  # begins the reason of an exit that an operator asked for
+# exits that follow from something else, which asks for them again while it holds
+ASKED_AGAIN = ("stop_refused", "flatten", "split", "target", "roll", "both_legs_filled")
 
 
 @dataclass(frozen=True)
@@ -81,34 +84,57 @@ def position(trade: Row, orders: Sequence[Row]) -> Decimal:
     return sum((filled(o) if o["side"] == enter else -filled(o) for o in orders), Decimal(trade["adjusted"]))
 
 
-def plan(trade: Row, orders: Sequence[Row], caps: Caps, *, is_open: bool, touched: bool) -> list[Action]:
+def newest_of(orders: Sequence[Row], leg: str, ids: Collection[str]) -> Row | None:
+    """The newest order of a leg among those with these ids."""
+    among = [o for o in orders if o["leg"] == leg and o["client_order_id"] in ids]
+    return max(among, key=lambda o: o["version"], default=None)
+
+
+def plan(
+    trade: Row,
+    orders: Sequence[Row],
+    caps: Caps,
+    *,
+    refused: Collection[str],
+    is_open: bool,
+    touched: bool,
+    sure: Decimal | None = None,
+) -> list[Action]:
     """
     Returns the next steps of one trade; empty if there is nothing to do or a reply must come first.
 
-    ``orders``: all orders of the trade, each with ``filled``. ``is_open``: its market takes orders. ``touched``: the
-    price has reached the target since the entry.
+    ``orders``: all orders of the trade, each with ``filled``. ``refused``: ids of those that the broker has refused in
+    this run; what it refused in an earlier one is tried again. ``is_open``: its market takes orders. ``touched``: the
+    price has reached the target since the entry. ``sure``: where our fills and the broker's position differ, the
+    quantity in the trade's direction that both have: no exit may be larger.
     """
     live: dict[str, Row] = {o["leg"]: o for o in orders if o["state"] not in TERMINAL}
     open_qty = position(trade, orders)
     exits = [live[leg] for leg in ("EXIT", "STOP", "TARGET") if leg in live]
-    if open_qty < 0:
-        return list(_overshot(trade, exits, -open_qty, is_open=is_open))
     entry = live.get("ENTRY")
+    if sure is not None:
+        if entry is not None and not local(entry) and entry["state"] in (*WORKING, "PENDING_CANCEL"):
+            return [Cancel(entry, entry["reason"] or "locked")]
+        open_qty, entry, touched = min(open_qty, sure), None, False
+    if open_qty < 0:  # the excess is traded back only where the broker has it too
+        return list(_overshot(trade, orders, exits, -open_qty, refused, is_open=is_open)) if sure is None else []
     if entry is None:
         return (
-            _open(trade, orders, live, open_qty, caps, is_open=is_open, touched=touched)
+            _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
             if open_qty
             else [_end_leg(o, orders) for o in exits if o["state"] not in IN_FLIGHT]
         )
     steps: list[Action] = []
-    if entry["state"] in WORKING and "EXIT" in live:
-        return [Cancel(entry)]  # further fills would have to be exited again
+    # further fills would have to be exited again; and an exit may be refused because an entry rests
+    stuck = open_qty and (newest_of(orders, "STOP", refused) or newest_of(orders, "EXIT", refused))
+    # legs that are held until the entry has filled in full: the filled part needs a stop now
+    bare = open_qty and _legs_held(live.get("STOP"), caps) and filled(entry) < entry["qty"]
+    if entry["state"] in WORKING and ("EXIT" in live or stuck or bare):
+        return [Cancel(entry)]
     if entry["state"] == "PENDING_CANCEL":
         steps = [Drop(entry, entry["reason"] or "not wanted") if local(entry) else Cancel(entry)]
-    elif open_qty and _legs_held(live.get("STOP"), caps) and filled(entry) < entry["qty"]:
-        return [Cancel(entry)]  # its legs are held until it has filled in full: the filled part needs a stop now
     if open_qty:
-        steps += _open(trade, orders, live, open_qty, caps, is_open=is_open, touched=touched)
+        steps += _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
     return steps
 
 
@@ -123,30 +149,37 @@ def _open(
     qty: Decimal,
     caps: Caps,
     *,
+    refused: Collection[str],
     is_open: bool,
     touched: bool,
 ) -> list[Action]:
     """The steps of a pending exit, otherwise of the protection."""
-    exit_order, target = live.get("EXIT"), live.get("TARGET")
-    steps = None if exit_order is None else _exit(exit_order, live, qty, caps, is_open=is_open)
+    exit_order, target, no = live.get("EXIT"), live.get("TARGET"), newest_of(orders, "EXIT", refused)
+    steps: list[Action] | None = None
+    if exit_order is not None:
+        steps = [] if exit_order["state"] != "CREATED" else None  # it is working, or its reply must come first
+        if steps is None and no is None:
+            steps = _exit(exit_order, live, qty, caps, is_open=is_open)
+    elif is_open and no is None:
+        last = _newest(orders, "EXIT")
+        if touched and target is not None and local(target):
+            steps = [_market(trade, qty, "target")]
+        elif trade["rolled"]:
+            steps = [_market(trade, qty, "roll")]
+        elif last and last["state"] == "REJECTED" and last["asked"] not in ASKED_AGAIN:
+            steps = [_market(trade, exit_qty(last, qty), last["asked"])]
     if steps is not None:
         return steps
-    if exit_order is None and touched and is_open and target is not None and local(target):
-        return [_market(trade, qty, "target")]
-    if exit_order is None and trade["rolled"] and is_open:
-        last_exit = _newest(orders, "EXIT")
-        if not last_exit or last_exit["state"] != "REJECTED":
-            return [_market(trade, qty, "roll")]
-        reason = f"trade {trade['trade_id']} was rolled, and the broker rejected its exit ({last_exit['reason']})"
-        return [Lock(reason), *_protect(trade, orders, live, qty, caps, is_open=is_open)]
-    return list(_protect(trade, orders, live, qty, caps, is_open=is_open))
+    protection = list(_protect(trade, orders, live, qty, caps, refused=refused, is_open=is_open))
+    if no is not None and trade["rolled"]:
+        reason = f"trade {trade['trade_id']} was rolled, and the broker rejected its exit ({no['reason']})"
+        return [Lock(reason), *protection]
+    return protection
 
 
 def _exit(exit_order: Row, live: Mapping[str, Row], qty: Decimal, caps: Caps, *, is_open: bool) -> list[Action] | None:
-    """The steps of a pending exit; None if the position must be protected meanwhile."""
-    if exit_order["state"] != "CREATED":
-        return []  # it is working, or its reply must come first
-    stop = live.get("STOP")
+    """The steps of an exit that was not sent yet; None if the position must be protected meanwhile."""
+    stop, qty = live.get("STOP"), exit_qty(exit_order, qty)
     if caps.exit_in_bracket and stop is not None and stop["state"] in WORKING:
         return [Send(exit_order, qty)]
     if not is_open:
@@ -157,39 +190,84 @@ def _exit(exit_order: Row, live: Mapping[str, Row], qty: Decimal, caps: Caps, *,
     return [Cancel(o) for o in resting] or [Send(exit_order, qty)]
 
 
+def exit_qty(exit_order: Row, qty: Decimal) -> Decimal:
+    """What an exit takes out of the open quantity ``qty``: all of it, unless an operator asked for less."""
+    by_operator = str(exit_order["asked"] or "").startswith(CLOSE)
+    return min(exit_order["qty"], qty) if by_operator else qty
+
+
 def _protect(
-    trade: Row, orders: Sequence[Row], live: Mapping[str, Row], qty: Decimal, caps: Caps, *, is_open: bool
+    trade: Row,
+    orders: Sequence[Row],
+    live: Mapping[str, Row],
+    qty: Decimal,
+    caps: Caps,
+    *,
+    refused: Collection[str],
+    is_open: bool,
 ) -> Iterator[Action]:
     """The steps of the stop, then of the target."""
     stop, target = live.get("STOP"), live.get("TARGET")
     placeable = is_open or caps.stop_outside_hours
     if stop is None:
-        yield from _new_stop(trade, orders, qty, exiting="EXIT" in live, is_open=is_open, placeable=placeable)
+        exiting = "EXIT" in live
+        yield from _new_stop(trade, orders, qty, refused=refused, exiting=exiting, is_open=is_open, placeable=placeable)
     elif stop["state"] == "PENDING_CANCEL":
         yield Cancel(stop)
     elif placeable and (local(stop) or stop["state"] == "CREATED"):
         yield Send(stop, qty, trade["stop"])
     elif placeable and stop["state"] in WORKING and _differs(stop, qty, trade["stop"]):
-        yield Replace(stop, filled(stop) + qty, trade["stop"]) if caps.atomic_replace else Cancel(stop)
+        yield from _change(stop, qty, trade["stop"], caps, newest_of(orders, "STOP", refused))
     if target is None and trade["target"] is not None and "EXIT" not in live:
         yield Place(leg="TARGET", side=_exit_side(trade), kind="LIMIT", qty=qty, price=trade["target"], held=True)
-    elif target is not None and caps.atomic_replace and target["state"] in WORKING:
-        moved = _differs(target, qty, trade["target"])
-        yield from [Replace(target, filled(target) + qty, trade["target"])] if moved else []
+    elif (
+        caps.atomic_replace
+        and target is not None
+        and target["state"] in WORKING
+        and _differs(target, qty, trade["target"])
+    ):
+        yield from _change(target, qty, trade["target"], caps, newest_of(orders, "TARGET", refused))
+
+
+def _change(order: Row, qty: Decimal, price: Decimal, caps: Caps, no: Row | None) -> Iterator[Action]:
+    """Moves or resizes a working leg. ``no``: the broker has refused to do so in this run."""
+    if no is None:
+        yield Replace(order, filled(order) + qty, price) if caps.atomic_replace else Cancel(order)
+    elif order["qty"] - filled(order) > qty:
+        yield Cancel(order)  # it could turn the position round: a new one takes its place
 
 
 def _new_stop(
-    trade: Row, orders: Sequence[Row], qty: Decimal, *, exiting: bool, is_open: bool, placeable: bool
+    trade: Row,
+    orders: Sequence[Row],
+    qty: Decimal,
+    *,
+    refused: Collection[str],
+    exiting: bool,
+    is_open: bool,
+    placeable: bool,
 ) -> Iterator[Action]:
-    """Places a missing stop; if the broker has rejected one, exits at market at once."""
-    stop, last_exit = _newest(orders, "STOP"), _newest(orders, "EXIT")
-    if not stop or stop["state"] != "REJECTED":
+    """
+    Places a missing stop. If the broker refuses it: where it should have improved an earlier one, that one is put
+    back; otherwise exits at market at once.
+    """
+    new = [o for o in orders if o["leg"] == "STOP" and o["attempts"]]
+    no = newest_of(new, "STOP", refused)
+    side = _exit_side(trade)
+    if no is None:
         if placeable:
-            yield Place(leg="STOP", side=_exit_side(trade), kind="STOP", qty=qty, price=trade["stop"])
-    elif last_exit and last_exit["state"] == "REJECTED":
-        yield Lock(f"trade {trade['trade_id']} is open, and the broker rejected both its stop and its exit")
+            yield Place(leg="STOP", side=side, kind="STOP", qty=qty, price=trade["stop"])
+        return
+    before = [o for o in orders if o["leg"] == "STOP" and o["state"] == "CANCELED" and o["broker_order_id"]]
+    last = max(before, key=lambda o: o["version"], default=no)
+    prices = {o["price"] for o in new if o["client_order_id"] in refused}
+    if last["price"] not in prices:
+        if placeable:
+            yield Place(leg="STOP", side=side, kind="STOP", qty=qty, price=last["price"])
+    elif newest_of(orders, "EXIT", refused):
+        yield Lock(f"trade {trade['trade_id']} is open, and the broker rejected its stop and its exit ({no['reason']})")
     elif is_open and not exiting:
-        yield Lock(f"the stop of trade {trade['trade_id']} was rejected ({stop['reason']}): exit at market")
+        yield Lock(f"the broker rejected the stop of trade {trade['trade_id']} ({no['reason']})")
         yield _market(trade, qty, "stop_refused")
 
 
@@ -197,17 +275,19 @@ def _differs(order: Row, qty: Decimal, price: Decimal | None) -> bool:
     return bool((order["qty"] - filled(order), order["price"]) != (qty, price))
 
 
-def _overshot(trade: Row, exits: Sequence[Row], excess: Decimal, *, is_open: bool) -> Iterator[Action]:
-    """Exits filled more than the position: cancels the other exits and trades the excess closing_side."""
-    closing_side: Side = "BUY" if trade["side"] == "LONG" else "SELL"
+def _overshot(
+    trade: Row, orders: Sequence[Row], exits: Sequence[Row], excess: Decimal, refused: Collection[str], *, is_open: bool
+) -> Iterator[Action]:
+    """Exits filled more than the position: cancels the other exits and trades the excess back."""
+    side: Side = "BUY" if trade["side"] == "LONG" else "SELL"
     yield Lock(f"trade {trade['trade_id']}: exits filled {excess:f} more than the position; the excess is closed")
-    same_side = [o for o in exits if o["side"] != closing_side]
+    same_side = [o for o in exits if o["side"] != side]
     if same_side:
         yield from (Drop(o, "overshot") if local(o) else Cancel(o) for o in same_side if o["state"] not in IN_FLIGHT)
-    elif is_open and not exits:
-        yield Place(leg="EXIT", side=closing_side, kind="MARKET", qty=excess, price=None, reason="both_legs_filled")
-    elif is_open:
+    elif is_open and newest_of(orders, "EXIT", refused) is None:
         yield from (Send(o, excess) for o in exits if o["state"] == "CREATED")
+        if not exits:
+            yield Place(leg="EXIT", side=side, kind="MARKET", qty=excess, price=None, reason="both_legs_filled")
 
 
 def _end_leg(order: Row, orders: Sequence[Row]) -> Action:

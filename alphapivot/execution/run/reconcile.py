@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import RowMapping
 
-from alphapivot.brokers.base import Absent, BrokerOrder, Ref
+from alphapivot.brokers.base import Absent, BrokerFill, BrokerOrder, Ref, Replaying, Unreadable
 from alphapivot.execution.book import ledger, orders
-from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, local, observed
+from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, contradiction, local, observed
 from alphapivot.execution.run.adjust import adjust, booked_events
+from alphapivot.execution.run.adopt import adopt
 from alphapivot.execution.run.roll import shift
 from alphapivot.execution.run.session import Session
 
 COMPARED = ("state", "qty", "cum_qty", "avg_price", "broker_order_id")
+LIVE = ("NEW", "PARTIALLY_FILLED")
 LATE = "an order that was final here has filled"
 
 
@@ -32,10 +35,10 @@ def reconcile(session: Session) -> None:
         if native and o["trade_id"] in sent and o["version"] == 1 and o["leg"] in ("STOP", "TARGET")
     }
     live = [o for o in rows if o["state"] not in TERMINAL and not (local(o) and o["client_order_id"] not in attached)]
-    seen = _look(session, live)
+    seen, moved = _look(session, live, rows)
     booked, theirs = booked_events(session), session.broker.positions() if session.events else {}
     # fills are read after the orders, so that no fill of an order is missing
-    fills = session.broker.fills(since) if since is not None else []
+    fills, unreadable = _fills(session, since)
     now, proof = session.clock.now(), session.broker.caps.idempotent_submit
     with session.hub.engine.begin() as conn:
         added = ledger.add_fills(conn, session.book, fills)
@@ -47,41 +50,117 @@ def reconcile(session: Session) -> None:
             for o in live
             if (update := observed(o, seen[o["client_order_id"]], filled[o["client_order_id"]], proof=proof))
         }
-        replaced = [(o, seen[orders.successor(o)]) for o in live if _exists(seen.get(orders.successor(o)))]
+        # a replacement that was refused is a version of its own, and the order before it works on
+        successors = [(o, s) for o in live if isinstance(s := seen.get(orders.successor(o)), BrokerOrder)]
+        replaced = [(o, s) for o, s in successors if s.state != "REJECTED"]
+        refused = [(o, s) for o, s in successors if s.state == "REJECTED"]
         for order, _ in replaced:
             updates[order["client_order_id"]] = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
         changes = [updates[i] for o in live if _differs(o, updates.get(i := o["client_order_id"]))]
         orders.set_orders(conn, changes, session.fence, now)
-        orders.add(conn, [successor_row(o, successor) for o, successor in replaced], session.fence, now)
+        revived = [
+            (o, s)
+            for o in rows
+            if o["state"] == "REPLACED"
+            and isinstance(s := seen.get(o["client_order_id"]), BrokerOrder)
+            and s.state in LIVE
+        ]
+        orders.set_orders(conn, [_row(o, s) for o, s in revived], session.fence, now)
+        next_rows = [successor_row(o, s) for o, s in replaced]
+        next_rows += [successor_row(o, s, state="REJECTED", reason=s.reason or "rejected later") for o, s in refused]
+        orders.add(conn, next_rows, session.fence, now)
+        adopt(session, conn, [(o, seen[orders.successor(o)]) for o in live if o["client_order_id"] in moved])
         waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
         changed = ledger.roll_up(conn, session.book, late)
         if any(t["rolled"] or t["rolled_from"] for t in changed):
             shift(session, conn)
-        session.block(conn, _mismatches(live, seen, updates) | dict.fromkeys(late.values(), LATE))
+        reasons = _mismatches(live, seen, updates, filled) | dict.fromkeys(late.values(), LATE)
+        reasons |= _locks_of(rows, unreadable)
+        session.block(conn, reasons)
         session.note(conn, [*map(_filled, added), *(_closed(t) for t in changed if t["state"] == "CLOSED")])
+        session.note(conn, [_lives_on(o) for o, _ in revived])
+    session.refused |= {i for i, update in updates.items() if update["state"] == "REJECTED"}
+    session.refused |= {row["client_order_id"] for row in next_rows if row["state"] == "REJECTED"}
     session.apart = set(waits)
-    session.report.notes += [reason for reason in waits.values() if reason not in session.report.notes]
+    session.tell(*waits.values(), *(u.reason for u in unreadable))
     session.report.fills += len(added)
     session.report.closed += sum(t["state"] == "CLOSED" for t in changed)
 
 
-def _look(session: Session, live: list[RowMapping]) -> Mapping[str, BrokerOrder | Absent]:
-    """Each order at the broker, and the successor of each order with a pending or completed replace."""
+Seen = Mapping[str, BrokerOrder | Absent | Unreadable]
+
+
+def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) -> tuple[Seen, set[str]]:
+    """
+    The orders ``live`` at the broker, with the successor of each that was or may have been replaced, and the order
+    before each replacement that was refused; and the ids of those that somebody else replaced.
+    """
     if not live:
-        return {}
+        return {}, set()
     since = min(o["created_at"] for o in live)
     pending = [o for o in live if o["state"] == "PENDING_REPLACE"]
-    seen = session.broker.find([*map(orders.ref, live), *map(_next_ref, pending)], since)
-    # replaced by a request that we had given up
-    replaced = [
-        o for o in live if o not in pending and getattr(seen[o["client_order_id"]], "state", None) == "REPLACED"
-    ]
-    return {**seen, **session.broker.find([_next_ref(o) for o in replaced], since)} if replaced else seen
+    seen = dict(session.broker.find([*map(orders.ref, live), *map(_next_ref, pending)], since))
+    # replaced by a request that we had given up, or by somebody else
+    gone = [o for o in live if _state(seen[o["client_order_id"]]) == "REPLACED"]
+    gone = [o for o in gone if not _exists(seen.get(orders.successor(o)))]
+    rejected = [o for o in live if _state(seen[o["client_order_id"]]) == "REJECTED"]
+    before = [b for o in rejected if (b := _before(o, rows)) is not None]
+    more = [*(_next_ref(o) for o in gone), *map(orders.ref, before)]
+    seen |= session.broker.find(more, since) if more else {}
+    elsewhere = {o["client_order_id"]: o for o in gone if not _exists(seen.get(orders.successor(o)))}
+    following = {i: _replaced_by(seen[i]) for i in elsewhere}
+    while following := {i: theirs for i, theirs in following.items() if theirs is not None}:
+        found = session.broker.find([_next_ref(elsewhere[i], theirs) for i, theirs in following.items()], since)
+        seen |= found
+        following = {i: _replaced_by(found[orders.successor(elsewhere[i])]) for i in following}
+    return seen, {i for i, o in elsewhere.items() if _exists(seen.get(orders.successor(o)))}
 
 
-def _next_ref(order: RowMapping) -> Ref:
-    return Ref(orders.successor(order), None, orders.successor(order), order["leg"])
+def _replaced_by(seen: BrokerOrder | Absent | Unreadable) -> str | None:
+    """The broker's id of the order that took the place of a replaced one."""
+    return seen.replaced_by if isinstance(seen, BrokerOrder) and seen.state == "REPLACED" else None
+
+
+def _fills(session: Session, since: datetime | None) -> tuple[list[BrokerFill], list[Unreadable]]:
+    """The fills since an instant, and those that make no sense."""
+    fills: list[BrokerFill] = []
+    unreadable: list[Unreadable] = []
+    for fill in session.broker.fills(since) if since is not None else []:
+        if isinstance(fill, Unreadable):
+            unreadable.append(fill)
+        elif not (fill.qty.is_finite() and fill.qty > 0 and fill.price.is_finite()):
+            reason = f"fill {fill.exec_id} of {fill.qty} at {fill.price} makes no sense"
+            unreadable.append(Unreadable(reason, fill.broker_order_id))
+        else:
+            fills.append(fill)
+    return fills, unreadable
+
+
+def _locks_of(rows: Sequence[RowMapping], unreadable: Sequence[Unreadable]) -> dict[str, str]:
+    """symbol -> lock reason: an execution of our orders that cannot be read."""
+    symbols = {o["broker_order_id"]: o["symbol"] for o in rows if o["broker_order_id"]}
+    return {symbols[u.broker_order_id]: u.reason for u in unreadable if u.broker_order_id in symbols}
+
+
+def _next_ref(order: RowMapping, broker_order_id: str | None = None) -> Ref:
+    return Ref(orders.successor(order), broker_order_id, orders.successor(order), order["leg"])
+
+
+def _before(order: RowMapping, rows: Sequence[RowMapping]) -> RowMapping | None:
+    """The order that ``order`` may have replaced."""
+    of_leg = [o for o in rows if (o["trade_id"], o["leg"]) == (order["trade_id"], order["leg"])]
+    replaced = [o for o in of_leg if o["state"] == "REPLACED" and o["version"] < order["version"]]
+    return max(replaced, key=lambda o: o["version"], default=None)
+
+
+def _state(seen: BrokerOrder | Absent | Unreadable | None) -> str | None:
+    return seen.state if isinstance(seen, BrokerOrder) else None
+
+
+def _row(order: RowMapping, seen: BrokerOrder) -> dict[str, Any]:
+    terms = {"state": seen.state, "qty": seen.qty, "price": seen.price, "cum_qty": max(seen.cum_qty, order["cum_qty"])}
+    return {"client_order_id": order["client_order_id"], **terms}
 
 
 def _differs(order: RowMapping, update: Mapping[str, Any] | None) -> bool:
@@ -89,17 +168,19 @@ def _differs(order: RowMapping, update: Mapping[str, Any] | None) -> bool:
     return update is not None and any(update.get(name) not in (None, order[name]) for name in COMPARED)
 
 
-def _exists(seen: BrokerOrder | Absent | None) -> bool:
+def _exists(seen: BrokerOrder | Absent | Unreadable | None) -> bool:
     return isinstance(seen, BrokerOrder)
 
 
-def successor_row(order: Mapping[Any, Any], seen: BrokerOrder | Absent | None, **changes: Any) -> dict[str, Any]:
-    """The row of an order's next version, with the broker's id, quantity and price if ``seen``."""
+def successor_row(
+    order: Mapping[Any, Any], seen: BrokerOrder | Absent | Unreadable | None, **changes: Any
+) -> dict[str, Any]:
+    """The row of a leg's next version, with the broker's id, quantity and price if ``seen``."""
     copied = ("trade_id", "intent_id", "leg", "book", "symbol", "market", "contract", "side", "kind", "as_of")
     row = {
         **{name: order[name] for name in copied},
         "client_order_id": orders.successor(order),
-        "version": order["version"] + 1,
+        "version": order["newest"] + 1,
         "qty": order["qty"],
         "price": order["price"],
         "state": "NEW",
@@ -114,13 +195,19 @@ def successor_row(order: Mapping[Any, Any], seen: BrokerOrder | Absent | None, *
 
 
 def _mismatches(
-    live: list[RowMapping], seen: Mapping[str, BrokerOrder | Absent], updates: Mapping[str, dict[str, Any]]
+    live: list[RowMapping], seen: Seen, updates: Mapping[str, dict[str, Any]], filled: Mapping[str, Decimal]
 ) -> dict[str, str]:
-    """symbol -> lock reason: an order that disappeared at the broker, or one that may or may not have reached it."""
+    """
+    symbol -> lock reason: an order that disappeared at the broker, that may or may not have reached it, or of which the
+    broker says what cannot be true.
+    """
     reasons = {}
     for order in live:
         i = order["client_order_id"]
-        if updates.get(i, order)["state"] == "UNKNOWN":
+        wrong = contradiction(order, seen[i], filled[i])
+        if wrong is not None:
+            reasons[order["symbol"]] = wrong
+        elif updates.get(i, order)["state"] == "UNKNOWN" or _unsure(order, seen[i], i in updates):
             terms = f"{order['leg']} {order['side']} {order['qty']:f}"
             reasons[order["symbol"]] = f"order {i} ({terms}) may or may not have reached the broker"
         elif isinstance(seen[i], Absent) and order["state"] not in ("CREATED", *IN_FLIGHT) and i not in updates:
@@ -128,19 +215,39 @@ def _mismatches(
     return reasons
 
 
+def _unsure(order: RowMapping, seen: BrokerOrder | Absent | Unreadable, updated: bool) -> bool:  # noqa: FBT001
+    """True for the cancel of an order that the broker does not show and may receive yet."""
+    sent = order["state"] == "PENDING_CANCEL" and order["broker_order_id"] is None
+    return sent and isinstance(seen, Absent) and not updated
+
+
 def broken(session: Session) -> set[str]:
     """
-    Locks the symbols whose positions differ between the ledger and the broker. Returns them and those of ``apart``: in
-    these only orders that fit both positions are sent.
+    Locks the symbols whose positions differ between the ledger and the broker, also after [execution] position_wait.
+    Returns them and those of ``apart``: in these only orders that fit both positions are sent.
     """
     differences = _differences(session)
-    if differences:  # an order may have filled between reading orders and positions
+    simulated = isinstance(session.broker, Replaying)
+    waits = _waits(0 if simulated else session.settings.execution.position_wait)
+    while differences:  # an order may have filled between reading orders and positions, or one of them lags
         reconcile(session)
         differences = _differences(session)
+        pause = next(waits, None)
+        if not differences or pause is None:
+            break
+        session.pause(pause)
     if differences:
         with session.hub.engine.begin() as conn:
             session.block(conn, differences)
     return set(differences) | session.apart
+
+
+def _waits(seconds: float) -> Iterator[float]:
+    """Growing pauses that add up to ``seconds``."""
+    pause = 0.5
+    while seconds > 0:
+        yield min(pause, seconds)
+        seconds, pause = seconds - pause, pause * 2
 
 
 def _differences(session: Session) -> dict[str, str]:
@@ -154,35 +261,6 @@ def _differences(session: Session) -> dict[str, str]:
         and (expected := ours.get((symbol, market, contract), Decimal(0)))
         != (held := theirs.get((symbol, market, contract), Decimal(0)))
     }
-
-
-def foreign(session: Session) -> None:
-    """
-    Deals once with each order at the broker that is not ours: cancelled, or adopted (it stays, its symbol is locked),
-    as configured. An order of ours that is final here but working there is cancelled.
-    """
-    resting = session.broker.open_orders()
-    with session.hub.engine.begin() as conn:
-        ours = {o["client_order_id"] for o in orders.of_open_trades(conn, session.book) if o["state"] not in TERMINAL}
-        unexpected = [o for o in resting if o.client_order_id not in ours]
-        if not unexpected:
-            return
-        ended = {
-            o["client_order_id"]: o for o in orders.ended(conn, session.book, [o.client_order_id for o in unexpected])
-        }
-        handled = orders.handled(conn, session.book, [o.broker_order_id for o in unexpected])
-        strangers = [o for o in unexpected if o.client_order_id not in ended and o.broker_order_id not in handled]
-        cancel = session.settings.execution.foreign_orders == "cancel"
-        action, at = ("cancelled" if cancel else "adopted"), session.clock.now()
-        ledger.insert(conn, "foreign_order", [_foreign(o, session.book, action) | {"seen_at": at} for o in strangers])
-        session.note(conn, [("foreign", o.key and o.key[0], None, _described(o, action)) for o in strangers])
-        if not cancel:
-            session.block(conn, {o.key[0]: _described(o, action) for o in strangers if o.key})
-    for o in strangers if cancel else []:
-        session.broker.cancel(Ref(o.client_order_id, o.broker_order_id, o.client_order_id, "EXIT"))
-    for row in ended.values():
-        session.broker.cancel(orders.ref(row))
-    session.report.notes += [_described(o, action) for o in strangers]
 
 
 def naked(session: Session) -> None:
@@ -199,23 +277,10 @@ def naked(session: Session) -> None:
         )
 
 
-def _foreign(order: BrokerOrder, book: str, action: str) -> dict[str, Any]:
-    symbol, market, contract = order.key or (None, None, None)
-    return {
-        "book": book,
-        "broker_order_id": order.broker_order_id,
-        "symbol": symbol,
-        "market": market,
-        "contract": contract,
-        "side": order.side,
-        "qty": order.qty,
-        "what": action,
-    }
-
-
-def _described(order: BrokerOrder, action: str) -> str:
-    where = " ".join(p for p in order.key or () if p)
-    return f"order {order.broker_order_id} ({order.side} {order.qty} {where}) is not ours: {action}"
+def _lives_on(order: RowMapping) -> tuple[str, str, str, str]:
+    price = "" if order["price"] is None else f" at {order['price']:f}"
+    message = f"the broker rejected the replacement of this {order['leg']}{price} after accepting it: it works on"
+    return "rejected", order["symbol"], order["client_order_id"], message
 
 
 def _filled(fill: RowMapping) -> tuple[str, str, str, str]:

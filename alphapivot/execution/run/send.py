@@ -72,6 +72,8 @@ def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
         messages += 1
         rows += _updates(order, reply, trade_legs)
         lines.append((type(reply).__name__.lower(), symbol, i, _message(order, reply)))
+        if isinstance(reply, Rejected):
+            session.refused.add(i)
         if isinstance(reply, Accepted):
             session.report.sent.append(i)
         else:

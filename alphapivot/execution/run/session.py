@@ -64,6 +64,7 @@ class Session:
     pause: Callable[[float], None] = time.sleep
     home: str = ""  # the account's currency
     skew: str | None = None  # message if the broker's clock and ours differ too much
+    ahead: str | None = None  # message if the book has decided for an instant that has not come
     attended: Sequence[str] = ()  # symbols with something to decide
     bars: pd.DataFrame | None = None  # of the run's window, each with its ``start``
     rolls: pd.DataFrame | None = None
@@ -72,6 +73,7 @@ class Session:
     priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once computed
     apart: set[str] = field(default_factory=set)  # symbols blocked until the broker has booked a split
     uncounted: int = 0  # messages sent before the risk day was opened
+    refused: set[str] = field(default_factory=set)  # client_order_ids that the broker rejected in this run
     _hours: dict[Key, bool] = field(default_factory=dict)
 
     @property
@@ -114,7 +116,7 @@ class Session:
             return None
         if state != "ACTIVE":
             return state.lower()
-        return "clock_skew" if self.skew is not None else None
+        return "clock_skew" if self.skew is not None else "decided_ahead" if self.ahead is not None else None
 
     def is_open(self, key: Key) -> bool:
         """True if the market takes orders now, or the broker queues them."""
@@ -135,9 +137,13 @@ class Session:
 
     def block(self, conn: Connection, reasons: Mapping[str, str]) -> None:
         """Locks symbols (symbol -> reason) until someone runs `alphapivot unlock`."""
-        fresh = ledger.lock(conn, self.book, reasons, self.clock.now()) if reasons else []
-        self.note(conn, [("locked", symbol, None, reasons[symbol]) for symbol in fresh])
-        self.report.notes += [f"{symbol} is locked: {reasons[symbol]}" for symbol in fresh]
+        fresh = ledger.lock(conn, self.book, reasons, self.clock.now()) if reasons else {}
+        self.note(conn, [("locked", symbol, None, reason) for symbol, reason in fresh.items()])
+        self.tell(*(f"{symbol} is locked: {reason}" for symbol, reason in fresh.items()))
+
+    def tell(self, *notes: str) -> None:
+        """Adds what the report does not say yet."""
+        self.report.notes += [n for n in dict.fromkeys(notes) if n not in self.report.notes]
 
     def count(self, conn: Connection, messages: int = 0) -> None:
         """Adds messages to the broker (orders, replaces, cancels) to the risk day's count."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,12 +10,24 @@ from sqlalchemy import Connection, RowMapping
 
 from alphapivot.brokers.base import Accepted, NotSent, Rejected, Side, Throttled
 from alphapivot.errors import TradingHalted, Unavailable
-from alphapivot.execution.book import control, ledger, orders
+from alphapivot.execution.book import closing, control, ledger, orders
 from alphapivot.execution.book.states import TERMINAL, WORKING, local
 from alphapivot.execution.decide.lifecycle import patience
 from alphapivot.execution.market import quotes
 from alphapivot.execution.run.adjust import outgrown
-from alphapivot.execution.run.protect import Action, Cancel, Drop, Lock, Place, Replace, Send, plan, position
+from alphapivot.execution.run.protect import (
+    CLOSE,
+    Action,
+    Cancel,
+    Drop,
+    Lock,
+    Place,
+    Replace,
+    Send,
+    newest_of,
+    plan,
+    position,
+)
 from alphapivot.execution.run.reconcile import reconcile, successor_row
 from alphapivot.execution.run.send import send, spec
 from alphapivot.execution.run.session import Session
@@ -30,7 +40,7 @@ Step = tuple[RowMapping, Sequence[RowMapping], Action]  # trade, its orders, wha
 def settle(session: Session, broken: set[str]) -> None:
     """
     Executes each trade's next steps and reconciles, until none is left. In the symbols of ``broken``, whose positions
-    do not match, it only cancels entries and protects the quantity that both sides agree on.
+    do not match, it cancels entries, and protects and exits only the quantity that both sides agree on.
     """
     requested: set[str] = set()
     for attempt in range(ROUNDS):
@@ -56,33 +66,67 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
         presplit = outgrown(session, conn, trades)
+        requests = closing.requests(conn, session.book) if trades else {}
     if not trades:
         return []
     switch, overdue = session.control(), _overdue(session, by_trade, trades)
+    positions = session.broker.positions() if broken else {}
     steps: list[Step] = []
     for trade in trades:
         trade_orders = by_trade[trade["trade_id"]]
         resting = [o for o in trade_orders if o["leg"] == "ENTRY" and o["state"] in WORKING]
-        if trade["symbol"] in broken:
-            reason = "split" if trade["symbol"] in session.apart else "locked"
+        if trade["symbol"] in session.apart:  # until the broker has booked the split, every price is unknown
             pending = [
                 o for o in trade_orders if o["leg"] == "ENTRY" and o["state"] == "PENDING_CANCEL" and not local(o)
             ]
-            steps += [(trade, trade_orders, Cancel(o, o["reason"] or reason)) for o in (*resting, *pending)]
-            steps += [(trade, trade_orders, a) for a in _minimal_stop(session, trade, trade_orders)]
+            steps += [(trade, trade_orders, Cancel(o, o["reason"] or "split")) for o in (*resting, *pending)]
             continue
-        is_open = session.is_open((trade["symbol"], trade["market"], trade["contract"]))
-        touched = any(o["leg"] == "TARGET" and local(o) for o in trade_orders) and session.touched(trade)
-        actions = plan(trade, trade_orders, session.broker.caps, is_open=is_open, touched=touched)
-        exit_reason = "flatten" if switch.flatten else "split" if trade["trade_id"] in presplit else None
-        if exit_reason is not None:
-            actions = _leave(trade, trade_orders, exit_reason, session.run.as_of, is_open=is_open) or actions
+        held = positions.get((trade["symbol"], trade["market"], trade["contract"]), Decimal(0))
+        if held.is_nan():
+            continue  # the broker's position cannot be read: what works stays
+        request = requests.get(trade["trade_id"])
+        if switch.flatten:
+            request = closing.Request("flatten")
+        elif trade["trade_id"] in presplit:
+            request = closing.Request("split")
+        sure = max(held if trade["side"] == "LONG" else -held, Decimal(0)) if trade["symbol"] in broken else None
+        actions = _of_trade(session, trade, trade_orders, request, sure)
         cancelled = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
         if switch.state != "ACTIVE" or trade["trade_id"] in overdue:  # a resting entry would add exposure
             reason = "entry_expired" if switch.state == "ACTIVE" else switch.state.lower()
             actions += [Cancel(o, reason) for o in resting if o["client_order_id"] not in cancelled]
         steps += [(trade, trade_orders, a) for a in actions]
     return [step for step in steps if not _unseen(step[-1])]
+
+
+def _of_trade(
+    session: Session,
+    trade: RowMapping,
+    trade_orders: Sequence[RowMapping],
+    request: closing.Request | None,
+    sure: Decimal | None,
+) -> list[Action]:
+    """The steps of one trade. ``request``: to leave it; ``sure``: see ``protect.plan``."""
+    is_open, refused = session.is_open((trade["symbol"], trade["market"], trade["contract"])), session.refused
+    touched = any(o["leg"] == "TARGET" and local(o) for o in trade_orders) and session.touched(trade)
+    caps = session.broker.caps
+    actions = plan(trade, trade_orders, caps, refused=refused, is_open=is_open, touched=touched, sure=sure)
+    if request is not None:
+        actions = _leave(trade, trade_orders, request, refused, is_open=is_open, sure=sure) or actions
+        _tell_rest(session, trade, trade_orders, request.reason, sure)
+    return actions
+
+
+def _tell_rest(
+    session: Session, trade: RowMapping, trade_orders: Sequence[RowMapping], reason: str, sure: Decimal | None
+) -> None:
+    """Says what an exit leaves behind in a symbol whose positions differ."""
+    open_qty = position(trade, trade_orders)
+    if sure is not None and open_qty > sure:
+        session.tell(
+            f"{trade['symbol']}: {reason} takes out {sure:f}, which the broker has; {open_qty - sure:f} of trade"
+            f" {trade['trade_id']} stay in the books until `alphapivot unlock` says where they went"
+        )
 
 
 def _unseen(action: Action) -> bool:
@@ -92,27 +136,6 @@ def _unseen(action: Action) -> bool:
         and action.order["state"] == "PENDING_CANCEL"
         and action.order["broker_order_id"] is None
     )
-
-
-def _minimal_stop(session: Session, trade: RowMapping, trade_orders: Sequence[RowMapping]) -> list[Action]:
-    """
-    A missing stop for a mismatched position: sized for the smaller of both positions, so that it fits either. None
-    until the broker has booked a split, since its price is unknown.
-    """
-    key = (trade["symbol"], trade["market"], trade["contract"])
-    exiting = any(o["leg"] == "EXIT" and o["state"] not in TERMINAL for o in trade_orders)
-    if trade["state"] != "OPEN" or exiting or trade["symbol"] in session.apart:
-        return []
-    actions = plan(trade, trade_orders, session.broker.caps, is_open=session.is_open(key), touched=False)
-    stops: list[Place | Send] = [
-        a
-        for a in actions
-        if (isinstance(a, Place) and a.leg == "STOP") or (isinstance(a, Send) and a.order["leg"] == "STOP")
-    ]
-    if not stops:
-        return []
-    held = session.broker.positions().get(key, Decimal(0)) * (1 if trade["side"] == "LONG" else -1)
-    return [replace(a, qty=min(a.qty, held)) for a in stops] if held > 0 else []
 
 
 def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], trades: Sequence[RowMapping]) -> set[int]:
@@ -132,22 +155,30 @@ def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], tra
 
 
 def _leave(
-    trade: RowMapping, trade_orders: Sequence[RowMapping], reason: str, as_of: datetime, *, is_open: bool
+    trade: RowMapping,
+    trade_orders: Sequence[RowMapping],
+    request: closing.Request,
+    refused: Collection[str],
+    *,
+    is_open: bool,
+    sure: Decimal | None,
 ) -> list[Action]:
-    """Steps that flatten a trade: cancel its entry, then exit the open quantity at market."""
+    """
+    Steps that leave a trade: cancel its entry, then exit at market what ``request`` says. ``sure``: see
+    ``protect.plan``.
+    """
+    reason = request.reason
     live = {o["leg"]: o for o in trade_orders if o["state"] not in TERMINAL}
     entry, open_qty = live.get("ENTRY"), position(trade, trade_orders)
     if entry is not None and entry["state"] != "PENDING_CANCEL" and entry["broker_order_id"] is not None:
         return [Cancel(entry, reason)]
-    if open_qty <= 0 or "EXIT" in live or not is_open:
-        return []
-    rejected = [
-        o for o in trade_orders if o["leg"] == "EXIT" and o["state"] == "REJECTED" and o["active_from"] >= as_of
-    ]
-    if rejected:  # no retry in this run: keep its protection
+    if entry is not None and entry["state"] == "CREATED" and reason.startswith(CLOSE):
+        return [Drop(entry, reason)]
+    qty = min(q for q in (open_qty, sure, request.qty) if q is not None)
+    if qty <= 0 or "EXIT" in live or not is_open or newest_of(trade_orders, "EXIT", refused):
         return []
     side: Side = "SELL" if trade["side"] == "LONG" else "BUY"
-    return [Place(leg="EXIT", side=side, kind="MARKET", qty=open_qty, price=None, reason=reason)]
+    return [Place(leg="EXIT", side=side, kind="MARKET", qty=qty, price=None, reason=reason)]
 
 
 def _execute(session: Session, steps: Sequence[Step]) -> None:
@@ -241,4 +272,12 @@ def _replace(session: Session, trade_orders: Sequence[RowMapping], action: Repla
         elif isinstance(reply, Rejected | Throttled | NotSent):
             update = {"client_order_id": order["client_order_id"], "state": "NEW"}
             orders.set_orders(conn, [update], session.fence, now)
-            session.report.notes.append(f"{order['leg']} of {order['symbol']} was not replaced: {reply}")
+            price = "" if order["price"] is None else f" at {order['price']:f}"
+            why = getattr(reply, "reason", "too many messages")
+            message = f"the {order['leg'].lower()} of {order['symbol']} stays{price}, it was not replaced: {why}"
+            session.tell(message)
+            if isinstance(reply, Rejected):
+                no = {"state": "REJECTED", "reason": reply.reason, "active_from": session.run.as_of}
+                session.refused.add(changes["client_order_id"])
+                orders.add(conn, [successor_row(order, seen=None, **changes, **no)], session.fence, now)
+                session.note(conn, [("rejected", order["symbol"], order["client_order_id"], message)])

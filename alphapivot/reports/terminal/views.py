@@ -101,7 +101,16 @@ def open_trades(table: pd.DataFrame) -> pd.DataFrame:
         "last": price,
     }
     return _shown(
-        table, columns | {"stop": price, "target": price, "to_stop": share, "to_target": share, "unrealised": money}
+        table,
+        columns
+        | {
+            "stop": price,
+            "wanted_stop": price,
+            "target": price,
+            "to_stop": share,
+            "to_target": share,
+            "unrealised": money,
+        },
     )
 
 
