@@ -215,7 +215,7 @@ def _mismatches(
     return reasons
 
 
-def _unsure(order: RowMapping, seen: BrokerOrder | Absent | Unreadable, updated: bool) -> bool:  # noqa: FBT001
+def _unsure(order: RowMapping, seen: BrokerOrder | Absent | Unreadable, updated: bool) -> bool:
     """True for the cancel of an order that the broker does not show and may receive yet."""
     sent = order["state"] == "PENDING_CANCEL" and order["broker_order_id"] is None
     return sent and isinstance(seen, Absent) and not updated
