@@ -1,65 +1,107 @@
-"""Which code is running: hashes over its sources, which also change with uncommitted edits."""
+"""Which code is running: hashes over its sources and libraries, which also change with uncommitted edits."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from alphapivot.config import plugins
 from alphapivot.home import CHECKOUT
 from pillars.rules import syntax
 
-# Everything between stored bars and composites, as whole packages, so that no list of files can fall behind. An edit
-# there that changes no score costs one run that scores the same values again.
+# Everything between stored bars and composites, as whole rooms where possible, so that no list of files can fall
+# behind. An edit there that changes no score costs one run that scores the same values again.
 COMPOSITES = (
     "alphapivot/calendar",
+    "alphapivot/config/sections",
+    "alphapivot/config/settings.py",
     "alphapivot/data",
+    "alphapivot/frames.py",
+    "alphapivot/hub/__init__.py",
     "alphapivot/hub/bulk",
+    "alphapivot/hub/shared.py",
     "alphapivot/hub/tables",
     "alphapivot/scoring",
+    "tasks/composite.py",
 )
-SIGNALS = (*COMPOSITES, "pillars")
+SIGNALS = (*COMPOSITES, "pillars", "tasks/pillars.py", "tasks/rerun.py")
 EVERYTHING = ("alphapivot", "flows", "pillars", "sql", "tasks")
 CHECK_PILLARS = ("pillars/kit/contract.py", "pillars/kit/sample.py")  # not part of scoring
-LIBRARIES = ("TA-Lib", "numba", "numpy")  # another version may differ in the last bit
+# What computes, converts numbers or knows sessions, and what these stand on: another version may move a score.
+LIBRARIES = (
+    "TA-Lib",
+    "adbc-driver-manager",
+    "adbc-driver-postgresql",
+    "exchange_calendars",
+    "korean_lunar_calendar",
+    "llvmlite",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pyluach",
+    "python-dateutil",
+    "tzdata",
+)
 
 
-@cache
-def code_version() -> str:
-    """Twelve hex digits over all Python and SQL files that a run may execute, byte for byte."""
-    digest = hashlib.sha256()
-    for path in _files(*EVERYTHING):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(CHECKOUT).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()[:12]
+def code_version(pillars: Iterable[str] = ()) -> str:
+    """
+    Twelve hex digits over all that a run may execute: every Python and SQL file byte for byte, the libraries that move
+    a score, and the sources of those of ``pillars`` that are plug-ins.
+    """
+    plug_ins = [f"{name} {digest}" for name in sorted(pillars) if (digest := plugins.digest(name)) is not None]
+    return _hash([_all_files(), *plug_ins])
 
 
-@cache
-def pillar_code() -> str:
-    """Twelve hex digits over the code from bars to signals: when they change, signals are computed again."""
-    return _meaning(*SIGNALS)
+def pillar_code(pillar: str) -> str:
+    """Twelve hex digits over the code from bars to a pillar's signals: when they change, it is scored again."""
+    return _hash([_meaning(*SIGNALS), str(plugins.digest(pillar))])
 
 
-@cache
 def composite_code() -> str:
     """Twelve hex digits over the code that blends signals: when they change, composites are computed again."""
-    return _meaning(*COMPOSITES)
+    return _hash([_meaning(*COMPOSITES)])
 
 
+@cache
+def _all_files() -> str:
+    return _hash(
+        [
+            *(f"{_name(path)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in _files(*EVERYTHING)),
+            *_libraries(),
+        ]
+    )
+
+
+@cache
 def _meaning(*rooms: str) -> str:
     """Hash of the syntax trees: comments, docstrings and line breaks change no score and so do not change the hash."""
+    trees = (
+        f"{_name(path)}\n{_as_text(_without_docstrings(syntax.parse(path.read_bytes())))}"
+        for path in _files(*rooms)
+        if _name(path) not in CHECK_PILLARS
+    )
+    return _hash([*trees, *_libraries()])
+
+
+def _libraries() -> list[str]:
+    return [f"{library} {importlib.metadata.version(library)}" for library in LIBRARIES]
+
+
+def _hash(lines: Iterable[str]) -> str:
     digest = hashlib.sha256()
-    for path in _files(*rooms):
-        name = path.relative_to(CHECKOUT).as_posix()
-        if name not in CHECK_PILLARS:
-            digest.update(f"{name}\n{_as_text(_without_docstrings(syntax.parse(path.read_bytes())))}\n".encode())
-    for library in LIBRARIES:
-        digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
+    for line in lines:
+        digest.update(f"{line}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(CHECKOUT).as_posix()
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
@@ -78,5 +120,6 @@ def _as_text(node: object) -> str:
 
 
 def _files(*rooms: str) -> Iterator[Path]:
-    """All Python and SQL files below ``rooms``, sorted."""
-    yield from sorted(path for room in rooms for path in (CHECKOUT / room).rglob("*") if path.suffix in {".py", ".sql"})
+    """All Python and SQL files below ``rooms``, sorted; a room may be one file."""
+    found = (path for room in rooms for path in (CHECKOUT / room, *(CHECKOUT / room).rglob("*")))
+    yield from sorted(path for path in found if path.suffix in {".py", ".sql"})

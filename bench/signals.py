@@ -181,7 +181,7 @@ def warm(hub: Hub, settings: Settings) -> None:
     few = _market(2, FEW_DAYS)
     for pillar in settings.pillars.values():
         windows.score(pillar, few, "1d", after=None)
-    version.pillar_code(), version.composite_code()
+    version.pillar_code(""), version.composite_code()
     hub.read(Signals)
 
 

@@ -25,7 +25,7 @@ def evaluate(settings: Settings, horizons: list[int]) -> int:
     if latest is None:
         raise DataError("no scores to evaluate yet; run the deployment signals first")
     result = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))
-    number = evaluation.store(database, latest, result)
+    number = evaluation.store(database, settings, latest, result)
     key = reports.key(settings.execution.book, "evaluation")
     title = f"Evaluation {number} of scores up to {views.instant(latest.as_of)} UTC"
     body = evaluation.markdown(result)

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pandas as pd
 
-from alphapivot.config import plugins
 from alphapivot.frames import Signals
 from alphapivot.hub.tables import ops, watermarks
 from alphapivot.scoring.inputs import pillar_inputs
@@ -31,7 +30,7 @@ def score_pillar(work: Work, name: str, shard: int) -> Output:
     inputs = universe if pillar.cross_sectional else instruments  # these scores depend on their bars
     symbols = [i.symbol for i in inputs]
     markets = {i.symbol: [i.signal_market, *i.markets, i.adjust] for i in inputs}
-    made_by = [name, pillar.model_dump(mode="json"), pillar_code(), plugins.digest(name), markets]
+    made_by = [name, pillar.model_dump(mode="json"), pillar_code(name), markets]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     settles = timedelta(days=work.settings.quality.volume_settles)
     scored, marks, changed = [Signals.empty()], {}, []

@@ -37,7 +37,7 @@ def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: st
         as_of=as_of.astimezone(UTC),
         config=settings.stored(),
         config_hash=settings.hash(),
-        code_version=code_version(),
+        code_version=code_version(settings.pillars),
     )
     return replace(run, known_at=None)  # set by the step ``known-at``, after ingestion
 

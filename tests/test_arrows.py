@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "calendar": set(),
     "config": {"calendar", *PILLARS},
     "process": {"config"},
-    "version": {*PILLARS},
+    "version": {"config", *PILLARS},
     "hub": {*CONFIG},
     "brokers": {*HUB},
     "feeds": {*HUB},

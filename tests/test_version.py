@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import shutil
 import subprocess
@@ -10,18 +11,35 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name as canonical
 
 from alphapivot import version
 
 # what the hashed rooms import from elsewhere, and why it does not affect scores
 ELSEWHERE = {
-    "alphapivot.config": "parameters, which are hashed beside the code",
+    "alphapivot.config.ini": "messages",
+    "alphapivot.config.plugins": "their sources are hashed beside the code",
+    "alphapivot.config.read": "reads parameters, which are hashed beside the code",
     "alphapivot.errors": "messages",
     "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
-    "alphapivot.frames": "names and checks: a frame is valid or the step fails",
-    "alphapivot.hub": "connections",
+    "alphapivot.home": "folders",
+    "alphapivot.hub.server": "starts and migrates the database",
     "alphapivot.runs": "names of runs",
+    "alphapivot.version": "names what is hashed",
+    "tasks.step": "receipts: what a body returns is written, or the step fails",
     "alphapivot.waiting": "messages",
+}
+
+INNOCENT = {
+    "pandera": "checks: a frame is valid or the step fails",
+    "prefect": "runs the steps",
+    "psycopg": "writes what the database checks; bulk reads go through ADBC",
+    "pydantic": "reads parameters, which are hashed beside the code",
+    "six": "old names for Python's own functions",
+    "sqlalchemy": "carries single instants and hashes",
+    "toolz": "functions over functions",
+    "typing-extensions": "types",
 }
 
 
@@ -41,7 +59,8 @@ def sources(tmp_path_factory):
             if path:
                 path.write_text(text.replace(old, new, 1))
             try:
-                return [f.__wrapped__() for f in (version.pillar_code, version.composite_code, version.code_version)]
+                version._meaning.cache_clear(), version._all_files.cache_clear()
+                return version.pillar_code("trend"), version.composite_code(), version.code_version()
             finally:
                 if path:
                     path.write_text(text)
@@ -66,6 +85,12 @@ def unedited(sources):
         ("alphapivot/scoring/composite.py", "LIMIT = 100.0", "LIMIT = 90.0", True, True),
         ("alphapivot/scoring/calibration.py", "LARGEST = 10.0", "LARGEST = 9.0", True, True),
         ("alphapivot/calendar/schedule.py", "import", "import math\nimport", True, True),
+        ("alphapivot/frames.py", "np.lexsort((ts, order))", "np.lexsort((order, ts))", True, True),
+        ("alphapivot/config/sections/instrument.py", "getattr(self, m) is not None", "True", True, True),
+        ("alphapivot/config/settings.py", "[index ::", "[index + 1 ::", True, True),
+        ("alphapivot/hub/shared.py", "if result is None", "if not result", True, True),
+        ("tasks/composite.py", "shards if after is None", "shards if after", True, True),
+        ("tasks/pillars.py", "if shard == 0", "if shard == 1", True, False),
         ("alphapivot/feeds/yahoo.py", "import", "import math\nimport", False, False),
         ("pillars/kit/contract.py", "0.51", "0.52", False, False),
         ("pillars/trend.py", "    def parts", "    # a comment\n\n    def parts", False, False),
@@ -79,22 +104,59 @@ def test_an_edit_is_seen_by_what_it_can_change(sources, unedited, edited, old, n
     assert changed == (scores, composites, True)
 
 
+OURS = {"alphapivot", "pillars", "tasks"}
+
+
+def imported(rooms):
+    """(file, what it imports) of every import in these rooms, also within functions."""
+    for path in version._files(*rooms):
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    yield from ((path, alias.name) for alias in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    yield from ((path, f"{node.module}.{alias.name}") for alias in node.names)
+
+
 @pytest.mark.parametrize("rooms", [version.SIGNALS, version.COMPOSITES])
 def test_all_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be(rooms):
     hashed = {path.relative_to(version.CHECKOUT).as_posix() for path in version._files(*rooms)}
     pillars = {"pillars"} if rooms is version.COMPOSITES else set()  # a composite stands on stored signals
-    for path in sorted(hashed):
-        for node in ast.walk(ast.parse((version.CHECKOUT / path).read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"alphapivot", "pillars"}:
-                for name in (f"{node.module}.{alias.name}" for alias in node.names):
-                    files = {
-                        f"{n.replace('.', '/')}{end}" for n in (name, node.module) for end in (".py", "/__init__.py")
-                    }
-                    reason = any(
-                        f"{name}.".startswith(f"{where}.") for where in {*ELSEWHERE, *pillars} - {"alphapivot.hub"}
-                    )
-                    reason = reason or node.module == "alphapivot.hub" or name == "alphapivot.hub"
-                    assert files & hashed or reason, f"{path} imports {name}: hash its room, or say why not"
+    for path, name in imported(rooms):
+        if name.split(".")[0] in OURS:
+            places = (name, name.rpartition(".")[0])
+            files = {f"{n.replace('.', '/')}{end}" for n in places for end in (".py", "/__init__.py")}
+            reason = any(f"{name}.".startswith(f"{where}.") for where in {*ELSEWHERE, *pillars})
+            assert files & hashed or reason, f"{path} imports {name}: hash its room, or say why not"
+
+
+def test_every_library_that_scoring_stands_on_is_hashed_or_has_a_reason_not_to_be():
+    of_package = importlib.metadata.packages_distributions()
+    direct = {n.split(".")[0] for _, n in imported(version.SIGNALS)} - OURS - set(sys.stdlib_module_names)
+    waiting, seen = {canonical(name) for package in direct for name in of_package[package]}, set()
+    while waiting - seen:
+        name = min(waiting - seen)
+        seen.add(name)
+        if name in INNOCENT:
+            continue
+        assert name in map(canonical, version.LIBRARIES), f"{name}: hash it, or say why not"
+        wanted = map(Requirement, importlib.metadata.requires(name) or ())
+        waiting |= {canonical(r.name) for r in wanted if not r.marker or r.marker.evaluate({"extra": ""})}
+    assert {*map(canonical, version.LIBRARIES)} <= seen
+
+
+@pytest.mark.parametrize("library", version.LIBRARIES)
+def test_another_version_of_a_library_is_other_code(library, monkeypatch):
+    def codes():
+        version._meaning.cache_clear(), version._all_files.cache_clear()
+        return version.pillar_code("trend"), version.composite_code(), version.code_version()
+
+    monkeypatch.setattr(version, "_files", lambda *_: iter(()))  # the libraries alone
+    before, installed = codes(), importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: f"{installed(n)}{'.1' if n == library else ''}")
+    assert all(a != b for a, b in zip(before, codes(), strict=True))
+    monkeypatch.undo()
+    version._meaning.cache_clear(), version._all_files.cache_clear()
 
 
 def test_every_hashed_room_has_files():

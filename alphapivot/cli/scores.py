@@ -88,7 +88,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             bar.update(task, completed=done, total=total, description=step)
 
         result = evaluation.run(database, settings, latest, sorted({*(options.horizon or (1, 5, 20))}), progress)
-    number = evaluation.store(database, latest, result)
+    number = evaluation.store(database, settings, latest, result)
     print(evaluation.verdict(result))  # noqa: T201
     for title, table in evaluation.summaries(result).items():
         terminal.show(table, title, evaluation.SPARE)

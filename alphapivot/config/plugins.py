@@ -1,8 +1,9 @@
 """
 A user's own pillars, feeds and brokers: entry points of installed packages, and for pillars Python files in a folder.
 
-They join the registry before config.ini is validated, follow the same contract as the built-in ones (`alphapivot
-pillars test FILE`), and their source is hashed with the scoring code: an edited file is scored again.
+They join the registry before config.ini is validated and follow the same contract as the built-in ones (`alphapivot
+pillars test FILE`). All files of their packages are hashed with the scoring code: an edited pillar is scored again. A
+name that is built in is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import inspect
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +31,39 @@ KINDS: dict[str, tuple[str, dict[str, Any], type[Section]]] = {  # family -> ent
     "feed": ("alphapivot.feeds", FEEDS, FeedSection),
     "broker": ("alphapivot.brokers", BROKERS, BrokerSection),
 }
+BUILT_IN = {"pillar": frozenset(pillars.PILLARS)} | {
+    family: frozenset(kinds) for family, (_, kinds, _) in KINDS.items()
+}
+STEPS = {"backfill", "composite", "ingest", "manage", "pillar", "rerun", "trade"}  # progress is stored by name
+
 _digests: dict[str, str] = {}  # plug-in in the registry -> digest of its source
+_imported: dict[type, str] = {}  # class -> digest of its source when it was imported: what this process executes
 _files: dict[Path, tuple[str, list[type[pillars.Pillar]]]] = {}  # file -> its digest and pillars
 _loading = threading.RLock()  # tasks of one process restore their settings at the same time
 
 
 def load(folder: Path | None, names: Iterable[str]) -> None:
     """
-    Register the pillars of every file in ``folder``, and the entry points of ``names`` that are not registered.
+    Register the pillars of every file in ``folder``, and those of ``names`` that installed packages offer.
 
-    Plug-ins loaded before leave the registry. Raises ConfigError, with the line, for a file that cannot be imported,
-    and for a name that is taken.
+    Other plug-ins leave the registry. Raises ConfigError, with the line, for a file that cannot be imported, and for a
+    name that is taken.
     """
     with _loading:
-        files = [(path, *read(path)) for path in _sources(folder)]
-        for name in [*_digests]:
-            del pillars.PILLARS[name], _digests[name]
-        for path, digest, kinds in files:
-            for kind in kinds:
-                _register(kind, digest, str(path))
-        missing = {name for name in names if name not in pillars.PILLARS}
-        for point in importlib.metadata.entry_points(group=GROUP) if missing else ():
+        found: dict[str, type[pillars.Pillar]] = {}
+        for path in _sources(folder):
+            for kind in read(path)[1]:
+                _add(found, kind, str(path))
+        missing = {name for name in names if name not in found}
+        for point in _points(GROUP):
             if point.name in missing:
-                kind = _of_entry_point(point)
-                _register(kind, _digest(Path(inspect.getfile(kind))), f"entry point {point.value}")
+                _refuse_built_in("pillar", point)
+                _add(found, _of_entry_point(point), f"entry point {point.value}")
+        digests = {name: _imported[kind] for name, kind in found.items()}
+        for name in _digests.keys() - found:
+            del pillars.PILLARS[name], _digests[name]
+        pillars.PILLARS.update(found)  # what stays is never absent: other threads read the registry meanwhile
+        _digests.update(digests)
 
 
 def digest(name: str) -> str | None:
@@ -68,7 +79,8 @@ def kinds(family: str, kind: str) -> type[Section] | None:
     """
     group, registry, base = KINDS[family]
     with _loading:
-        for point in importlib.metadata.entry_points(group=group, name=kind) if kind not in registry else ():
+        for point in [p for p in _points(group) if p.name == kind]:
+            _refuse_built_in(family, point)
             model = _load(point, group)
             if not (isinstance(model, type) and issubclass(model, base)):
                 raise ConfigError(
@@ -82,13 +94,13 @@ def kinds(family: str, kind: str) -> type[Section] | None:
 def names(family: str) -> list[str]:
     """What ``kind`` may be in the sections of ``family``, installed packages included."""
     group, registry, _ = KINDS[family]
-    return sorted({*registry, *importlib.metadata.entry_points(group=group).names})
+    return sorted({*registry, *(point.name for point in _points(group))})
 
 
 def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
     """The digest of a file and the pillars that it defines; imported again only when its content changes."""
     try:
-        now = _digest(path)
+        now = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     if path in _files and _files[path][0] == now:
@@ -115,6 +127,7 @@ def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
         raise ConfigError(
             f"{path} defines no pillar; expected a subclass of pillars.base.Pillar with name, history and parts"
         )
+    _imported.update({kind: _digest(kind) for kind in kinds})
     _files[path] = now, kinds
     return _files[path]
 
@@ -127,12 +140,32 @@ def _sources(folder: Path | None) -> list[Path]:
     return sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", "test_")))
 
 
+@lru_cache(maxsize=8)
+def _entry_points(group: str, _path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=group)
+
+
+def _points(group: str) -> importlib.metadata.EntryPoints:
+    """The entry points of all installed packages; cached, since each step asks and looking takes 15 ms."""
+    return _entry_points(group, tuple(sys.path))
+
+
+def _refuse_built_in(family: str, point: importlib.metadata.EntryPoint) -> None:
+    if point.name in BUILT_IN[family]:
+        package = f"package {point.dist.name}" if point.dist else "an installed package"
+        raise ConfigError(
+            f"{package} offers a {family} named {point.name} (entry point {point.value}), which is built in; expected"
+            " another name: rename it there, or uninstall the package"
+        )
+
+
 def _of_entry_point(point: importlib.metadata.EntryPoint) -> type[pillars.Pillar]:
     kind = _load(point, GROUP)
     if not _is_pillar(kind):
         raise ConfigError(
             f"entry point {point.value} of {GROUP} is {kind!r}; expected a subclass of pillars.base.Pillar"
         )
+    _imported.setdefault(kind, _digest(kind, point.dist))
     return kind  # type: ignore[no-any-return]
 
 
@@ -143,26 +176,56 @@ def _load(point: importlib.metadata.EntryPoint, group: str) -> Any:
         raise ConfigError(f"entry point {point.value} of {group} cannot be loaded: {error}") from error
 
 
-def _register(kind: type[pillars.Pillar], digest: str, origin: str) -> None:
+def _add(found: dict[str, type[pillars.Pillar]], kind: type[pillars.Pillar], origin: str) -> None:
     name = getattr(kind, "name", None)
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(
             f"{origin}: {kind.__name__} has name = {name!r}; expected a word such as {kind.__name__.lower()!r}"
         )
-    if name in pillars.PILLARS:
+    if name in STEPS:
         raise ConfigError(
-            f"{origin}: the name {name} of {kind.__name__} is taken by {pillars.PILLARS[name].__module__}"
+            f"{origin}: the name {name} of {kind.__name__} is a step of the pipeline; expected another one"
         )
-    pillars.PILLARS[name] = kind
-    _digests[name] = digest
+    if name in BUILT_IN["pillar"] or found.get(name, kind) is not kind:
+        taken = found.get(name) or pillars.PILLARS[name]
+        raise ConfigError(f"{origin}: the name {name} of {kind.__name__} is taken by {taken.__module__}")
+    found[name] = kind
 
 
 def _is_pillar(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, pillars.Pillar) and not inspect.isabstract(kind)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def _digest(kind: type, distribution: importlib.metadata.Distribution | None = None) -> str:
+    """
+    The digest of all files that a pillar's code may come from, its data files too: the whole package of its class and
+    of each class that it inherits from, and all that was installed with it.
+    """
+    files: dict[str, Path] = {}
+    for module in dict.fromkeys(c.__module__ for c in inspect.getmro(kind)):
+        if module.partition(".")[0] not in {"pillars", "pydantic", *sys.stdlib_module_names}:
+            files.update(_package(module))
+    for file in (distribution and distribution.files) or ():
+        if ".dist-info" not in str(file):
+            files[file.as_posix()] = Path(str(file.locate()))
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        if files[name].is_file() and "__pycache__" not in name:
+            content = files[name].read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def _package(module: str) -> Iterator[tuple[str, Path]]:
+    """(name, path) of each file of the outermost package around a module; of the module alone if there is none."""
+    parts = module.split(".")
+    around = [sys.modules.get(".".join(parts[:n])) for n in range(1, len(parts) + 1)]
+    outermost = next((m.__file__ for m in around if m is not None and getattr(m, "__file__", None)), None)
+    if outermost is None:  # a namespace without a file
+        return
+    path = Path(outermost)
+    for file in path.parent.rglob("*") if path.stem == "__init__" else [path]:
+        yield file.relative_to(path.parent.parent).as_posix(), file
 
 
 def _line(error: BaseException, path: Path) -> str:

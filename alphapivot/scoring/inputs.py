@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
+from alphapivot.config import plugins
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, rolls
@@ -116,7 +117,8 @@ def common(
     if known_at is None:
         return compute()
     symbols = [(i.symbol, i.signal_market, i.adjust) for i in universe]
-    key = (pillar.model_dump_json(), interval, after, until, known_at, *symbols)
+    code = (pillar.name, plugins.digest(pillar.name))
+    key = (*code, pillar.model_dump_json(), interval, after, until, known_at, *symbols)
     shared: pd.DataFrame = database.common.get(key, compute)
     return shared
 

@@ -15,6 +15,7 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.hub.tables import ops
 from alphapivot.runs import RunRef
+from alphapivot.version import code_version
 from tasks import composite, pillars, runs
 
 
@@ -22,12 +23,12 @@ def scores(settings: Settings, as_of: datetime, known_at: datetime) -> RunRef:
     """
     Scores all pillars up to ``as_of`` from the data known at ``known_at``, and blends them, in scope ``replay-...``.
 
-    A second call with the same arguments reopens the same run and repeats no finished step. Raises DataError for a
-    known_at in the future.
+    A second call with the same arguments and code reopens the same run and repeats no finished step. Raises DataError
+    for a known_at in the future.
     """
     if known_at > datetime.now(UTC):
         raise DataError(f"known_at {known_at:%Y-%m-%d %H:%M:%S} UTC is in the future; expected an instant in the past")
-    question = f"{settings.hash()}:{as_of.isoformat()}:{known_at.isoformat()}"
+    question = f"{settings.hash()}:{code_version(settings.pillars)}:{as_of.isoformat()}:{known_at.isoformat()}"
     scope = f"replay-{hashlib.sha256(question.encode()).hexdigest()[:12]}"
     database = hub.connect()
     run = runs.begin("replay", settings, key=f"{scope}:{question}", as_of=as_of, scope=scope)

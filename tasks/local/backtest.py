@@ -66,7 +66,7 @@ def run(
     database = hub.connect()
     # the requested end, not the effective one: `--to` today must find the same backtest an hour later
     period = f"{since.isoformat()}:{requested_until.isoformat()}"
-    identity = f"backtest:{settings.hash()}:{code_version()}:{period}:{book or ''}"
+    identity = f"backtest:{settings.hash()}:{code_version(settings.pillars)}:{period}:{book or ''}"
     run_locks.close_abandoned(database)
     times, stale = 0, None
     while (attempt := ops.attempted(database, runs.run_id(f"{identity}:{times}"))) is not None:

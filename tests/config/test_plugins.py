@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
-from datetime import datetime
+import threading
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import pillars
-from alphapivot import cli, process
+from alphapivot import cli, process, version
 from alphapivot import hub as hubs
 from alphapivot.config import plugins, read, settings
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Signals
+from alphapivot.research.tune import search
 from pillars.base import Panel
 from pillars.kit.contract import BrokenPromise, keeps_the_contract
 from pillars.kit.sample import sample_bars
-from tasks.local import replay
+from tasks.local import as_known, backtest, replay
 from tests.pillars.gap import GAP
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +125,25 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
     assert 20 < signals[signals["pillar"] == "gap"]["score"].max() <= 40
 
 
+def test_no_result_of_earlier_code_is_returned_for_an_edited_plug_in(mine, hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__WEIGHTS", "gap: 1")
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(mine / "config.ini"))
+    first, last = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 10, 23, 30, tzinfo=UTC)
+    replay.session(process.configure(), last)
+    known = datetime.now(UTC)
+
+    def results():
+        settings = process.configure()
+        done = backtest.run(settings, first, last, progress=lambda *_: None)
+        return done.book, as_known.scores(settings, last, known).scope
+
+    before = results()
+    assert results() == before
+    (mine / "mine" / "gap.py").write_text(GAP.replace("100 * gap", "50 * gap"))
+    assert not {*before} & {*results()}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -131,6 +155,7 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
         ),
         ("x = 1", "gap.py defines no pillar; expected a subclass of pillars.base.Pillar"),
         (GAP.replace('"gap"\n', '"trend"\n', 1), "the name trend of Gap is taken by pillars.trend"),
+        (GAP.replace('"gap"\n', '"composite"\n', 1), "the name composite of Gap is a step of the pipeline"),
         (GAP.replace('"gap"\n', '"my gap"\n', 1), "Gap has name = 'my gap'; expected a word such as 'gap'"),
     ],
 )
@@ -145,21 +170,124 @@ def test_a_folder_that_is_not_there_is_told(mine):
         load(mine, ALPHAPIVOT_PLUGINS__FOLDER="nowhere")
 
 
-def test_an_installed_package_offers_a_pillar_by_an_entry_point(mine, tmp_path, monkeypatch):
+@pytest.fixture
+def install(mine, tmp_path, monkeypatch):
+    """Installs a package ``gaps`` with these files, whose pillar is not in the folder of ``mine``."""
     site = tmp_path / "site"
-    (site / "gaps-1.0.dist-info").mkdir(parents=True)
-    (site / "gaps-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: gaps\nVersion: 1.0\n")
-    (site / "gaps-1.0.dist-info" / "entry_points.txt").write_text("[alphapivot.pillars]\ngap = gaps_package:Gap\n")
-    (site / "gaps_package.py").write_text(GAP)
-    monkeypatch.syspath_prepend(site)
     path = mine / "config.ini"
     path.write_text(path.read_text().replace("[plugins]\nfolder = mine", ""))
+
+    def write(group="alphapivot.pillars", name="gap", value="gaps_package:Gap", **files):
+        info = site / "gaps-1.0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gaps\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files.get("record", ())))
+        for file, text in files.get("texts", {"gaps_package.py": GAP}).items():
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            (site / file).write_text(text)
+        if str(site) not in sys.path:
+            monkeypatch.syspath_prepend(site)
+        return site
+
+    return write
+
+
+def test_an_installed_package_offers_a_pillar_by_an_entry_point(mine, install):
+    install()
     loaded = load(mine)
     assert type(loaded.pillars["gap"].pillar).__module__ == "gaps_package"
     assert plugins.digest("gap")
     # a config that does not name it does not load it
     read.load(ROOT / "tests" / "configs" / "small.ini", {})
     assert "gap" not in pillars.PILLARS
+
+
+@pytest.mark.parametrize("edited", ["gaps/core/sums.py", "gaps/table.json", "gaps_base/__init__.py", "gaps_extra.py"])
+def test_the_digest_of_an_installed_pillar_covers_all_that_came_with_it(install, edited):
+    texts = {
+        "gaps/__init__.py": "",
+        "gaps/core/__init__.py": "",
+        "gaps/core/sums.py": "FULL = 100",
+        "gaps/core/pillar.py": GAP.replace("class Gap(Pillar)", "from gaps_base import Base\nclass Gap(Base, Pillar)"),
+        "gaps/table.json": "[1, 2]",
+        "gaps_base/__init__.py": "class Base: pass",
+        "gaps_extra.py": "x = 1",
+        "unrelated.py": "x = 1",
+    }
+    site = install(value="gaps.core.pillar:Gap", texts=texts, record=["gaps_extra.py"])
+    code = (
+        "from alphapivot.config import plugins; from alphapivot.version import code_version, pillar_code;"
+        " plugins.load(None, ['gap']); print(plugins.digest('gap'), pillar_code('gap'), code_version(['gap']))"
+    )
+
+    def digests():
+        """What a new process sees."""
+        env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        return done.stdout.split()
+
+    before = digests()
+    assert digests() == before
+    (site / "unrelated.py").write_text("x = 2")
+    assert digests() == before
+    (site / edited).write_text(f"{texts[edited]} ")
+    assert all(a != b for a, b in zip(before, digests(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [("pillars", "trend", "gaps_package:Gap"), ("feeds", "simulated", "x:Y"), ("brokers", "paper", "x:Y")],
+)
+def test_an_installed_package_cannot_hide_behind_a_built_in_name(mine, install, family, name, value):
+    install(f"alphapivot.{family}", name, value)
+    with pytest.raises(ConfigError, match=rf"package gaps offers a {family[:-1]} named {name} .*, which is built in"):
+        read.load(ROOT / "tests" / "configs" / "small.ini", {})
+
+
+def test_a_pillar_stays_in_the_registry_while_another_thread_restores_its_settings(mine):
+    loaded = load(mine)
+    digest, stop = plugins.digest("gap"), threading.Event()
+
+    def restore():
+        while not stop.is_set():
+            plugins.load(loaded.plugins.folder, loaded.pillars)
+
+    thread = threading.Thread(target=restore)
+    thread.start()
+    until = time.monotonic() + 2
+    sys.setswitchinterval(1e-6)
+    try:
+        seen = set()
+        while time.monotonic() < until:
+            seen.add((plugins.digest("gap"), "gap" in pillars.PILLARS))
+    finally:
+        sys.setswitchinterval(0.005)
+        stop.set()
+        thread.join()
+    assert seen == {(digest, True)}
+
+
+def test_no_step_of_the_pipeline_lends_its_name_to_a_pillar():
+    texts = (file.read_text() for file in (ROOT / "tasks").glob("*.py"))
+    labels = {name for text in texts for name in re.findall(r'^@step\("([\w-]+)', text, re.MULTILINE)}
+    assert len(labels) > 5
+    assert {label for label in labels if label.isidentifier()} == plugins.STEPS
+
+
+def test_what_identifies_a_run_knows_the_source_of_its_plug_ins(mine):
+    def identity():
+        loaded = load(mine)
+        asked = search.question(
+            loaded, [], [], datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC), 1, "full"
+        )
+        return loaded.hash(), asked["question_hash"], version.code_version(loaded.pillars)
+
+    config, *before = identity()
+    (mine / "mine" / "gap.py").write_text(GAP.replace("100 * gap", "50 * gap"))
+    same, *after = identity()
+    assert same == config
+    assert all(a != b for a, b in zip(before, after, strict=True))
 
 
 def test_the_helper_for_pytest_tells_every_broken_promise(mine):

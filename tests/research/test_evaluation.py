@@ -71,8 +71,8 @@ def test_the_composite_is_measured_on_the_bars_it_was_made_of(market, found):
 
 
 def test_what_was_found_stands_in_the_database(market, found):
-    hub, _, latest = market
-    number = evaluation.store(hub, latest, found)
+    hub, settings, latest = market
+    number = evaluation.store(hub, settings, latest, found)
     with hub.engine.connect() as connection:
         for table, df in (("score", found.measures), ("decile", found.deciles), ("correlation", found.correlations)):
             query = text(f"SELECT count(*) FROM research.evaluation_{table} WHERE evaluation_id = :number")

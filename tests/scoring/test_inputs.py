@@ -11,9 +11,11 @@ import pytest
 
 from alphapivot import hub as hubs
 from alphapivot import process
+from alphapivot.config import plugins
 from alphapivot.frames import Bars, Rolls, Signals
 from alphapivot.hub.tables import ops
 from alphapivot.scoring import inputs
+from pillars import PILLARS
 from pillars.base import BESIDE
 from tasks import composite, ingest, pillars, runs
 
@@ -113,3 +115,45 @@ def test_a_cross_sectional_pillar_scores_all_symbols_alike_in_one_shard_or_sever
     pd.testing.assert_frame_equal(several, one, check_exact=True)
     assert set(several["symbol"]) == set(settings.instruments)
     assert several["gate"].notna().mean() > 0.2
+
+
+COMMON = """
+from typing import ClassVar
+import numpy as np
+from pillars.base import Parts, Pillar
+
+
+class Shared(Pillar):
+    name: ClassVar[str] = "NAME"
+    directional: ClassVar[bool] = False
+    gating: ClassVar[bool] = True
+    cross_sectional: ClassVar[bool] = True
+    history = property(lambda self: 5)
+    common_history = property(lambda self: 5)
+
+    def common(self, closes):
+        return {"level": np.full(len(closes.ts), VALUE)}
+
+    def parts(self, bars):
+        return Parts(gate=bars.beside["level"])
+"""
+
+
+def test_pillars_with_equal_parameters_do_not_share_what_is_common_to_all_symbols(steps, tmp_path):
+    _, run = steps(FIRST)
+    settings = process.configure()
+    universe = list(settings.instruments.values())
+
+    def level(name, value):
+        (tmp_path / f"{name}.py").write_text(COMMON.replace("NAME", name).replace("VALUE", value))
+        plugins.load(tmp_path, ())
+        pillar = PILLARS[name]()
+        shared = inputs.common(hubs.connect(), universe, pillar, "1d", None, run.as_of, run.known_at)
+        return set(shared["level"].dropna())
+
+    try:
+        assert level("one", "0.25") == {0.25}
+        assert level("two", "0.5") == {0.5}
+        assert level("one", "0.75") == {0.75}  # its file was edited while this process runs
+    finally:
+        plugins.load(None, ())

@@ -94,7 +94,7 @@ def run(
     return Evaluation(latest.as_of, *tables)
 
 
-def store(hub: Hub, latest: RunRef, evaluation: Evaluation) -> int:
+def store(hub: Hub, settings: Settings, latest: RunRef, evaluation: Evaluation) -> int:
     """Writes the three tables of schema research; returns the evaluation's id."""
     with hub.engine.begin() as connection:
         number = connection.execute(
@@ -106,7 +106,7 @@ def store(hub: Hub, latest: RunRef, evaluation: Evaluation) -> int:
                 "scope": latest.scope,
                 "as_of": latest.as_of,
                 "config_hash": latest.config_hash,
-                "code_version": code_version(),
+                "code_version": code_version(settings.pillars),
             },
         ).scalar_one()
         for table, df in (

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
+from alphapivot.config import plugins
 from alphapivot.data import horizon
 from alphapivot.errors import DataError
 from alphapivot.execution.decide import limits
@@ -201,7 +202,7 @@ class Scorer:
 
 
 def _of_pillar(settings: Settings, name: str) -> str:
-    return f"{name} {json.dumps(settings.pillars[name].model_dump(mode='json'), sort_keys=True)}"
+    return f"{name} {plugins.digest(name)} {json.dumps(settings.pillars[name].model_dump(mode='json'), sort_keys=True)}"
 
 
 def _blending(settings: Settings) -> str:

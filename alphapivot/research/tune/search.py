@@ -135,7 +135,7 @@ def question(
     """The question of a search, and its hash: columns of research.tune."""
     row = {
         "config_hash": settings.hash(),
-        "code_version": code_version(),
+        "code_version": code_version(settings.pillars),
         "keys": [f"{k.name}={','.join(k.values) or f'{k.low:g}..{k.high:g}'}" for k in keys],
         "since": since,
         "until": until,
