@@ -1,4 +1,4 @@
-"""Exact price arithmetic: Decimal, on the tick."""
+"""Exact price arithmetic: Decimal, on the tick; and prices as people read them."""
 
 from __future__ import annotations
 
@@ -8,3 +8,18 @@ from decimal import ROUND_HALF_EVEN, Decimal
 def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
     """``price`` rounded to a multiple of ``tick`` in the direction of ``rounding``."""
     return (price / tick).to_integral_value(rounding) * tick
+
+
+def price_text(price: Decimal | float, tick: Decimal | None = None) -> str:
+    """
+    A price as text: to the decimals of its tick (4 if it is unknown), and never to less than 6 significant digits. No
+    trailing zeros, no exponent.
+    """
+    value = Decimal(str(price))
+    return f"{round(value, decimals(value, tick)).normalize() if value.is_finite() else value:f}"
+
+
+def decimals(price: Decimal | float, tick: Decimal | None = None) -> int:
+    """The decimals to which ``price_text`` shows a price."""
+    fixed = 4 if tick is None else -int(tick.normalize().as_tuple().exponent)
+    return max(fixed, 5 - Decimal(str(price)).adjusted(), 0)

@@ -67,7 +67,7 @@ def performance(run: RunRef, book: str, against: str | None = None) -> None:
     parts = [_onepage(results), "\n".join(f"- {views.escaped(warning)}" for warning in results.warnings)]
     parts += [
         f"## {views.escaped(title)}\n\n{views.markdown(table, views.escaped(summary))}"
-        for title, summary, table in (tables.versus(other, results.book) if other else ())
+        for title, summary, table in (tables.versus(other, results) if other else ())
     ]
     number = store.keep(database, results)
     stored_as = f"Report {number} in research.report."
@@ -177,14 +177,14 @@ def _scores(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
 def _decisions(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = report.decisions(database, settings.execution.book, as_of=run.as_of)
     counts = ", ".join(f"{n} {action}" for action, n in table["action"].value_counts().items()) if len(table) else ""
-    return "Decisions", views.markdown(views.decisions(table), counts)
+    return "Decisions", views.markdown(views.decisions(table, settings.ticks), counts)
 
 
 def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
     table = report.open_trades(database, settings.execution.book, settings.timeframes.base, until=run.as_of)
     book = settings.execution.book
     parts = {
-        "Working orders": views.orders(report.working_orders(database, book)),
+        "Working orders": views.orders(report.working_orders(database, book), settings.ticks),
         "Locked symbols": views.locks(report.locks(database, book)),
         "Limits used": views.limits(report.limits_used(database, settings)),
         "Exposure as shares of equity, pending entries included": views.exposures(
@@ -194,13 +194,13 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
     more = [f"## {title}\n\n{views.markdown(view)}" for title, view in parts.items()]
     with database.engine.connect() as connection:
         switch = f"Kill switch: **{views.escaped(views.switch(control.state(connection, book)))}**"
-    return "Open trades", "\n\n".join([switch, views.markdown(views.open_trades(table)), *more])
+    return "Open trades", "\n\n".join([switch, views.markdown(views.open_trades(table, settings.ticks)), *more])
 
 
 def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
     table = report.closed_trades(database, settings.execution.book)
     return "Closed trades", views.markdown(
-        views.closed_trades(table.tail(50).iloc[::-1]), f"The last 50 of {len(table)}."
+        views.closed_trades(table.tail(50).iloc[::-1], settings.ticks), f"The last 50 of {len(table)}."
     )
 
 

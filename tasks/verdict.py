@@ -15,7 +15,7 @@ from alphapivot.errors import DataError
 from alphapivot.feeds.base import Fetched
 from alphapivot.frames import Bars, Issues, Rolls
 from alphapivot.hub.tables import bars as stored
-from alphapivot.hub.tables import issues, ops
+from alphapivot.hub.tables import issues, ops, series
 from tasks import runs
 from tasks.ingest import derive
 
@@ -44,6 +44,7 @@ def decide(
         batch.write(Bars, pd.concat([bars, higher], ignore_index=True))
         batch.write(Rolls, rolled.rolls)
         batch.write(Issues, rolled.doubts)
+        series.accepted(batch.conn, bars)
         issues.decide(batch.conn, chosen, decision, by=by, why=why)
     ops.finish_run(database, run.run_id, "completed", f"{by} {decision} {len(chosen)} issues: {why}")
     return len(bars)

@@ -34,7 +34,7 @@ def _report(options: argparse.Namespace) -> int:
     )
     for key in ("pillar", "symbol", "side"):
         terminal.show(tables.contribution(report, key), f"Result by {key}, {book.currency}")
-    for title, summary, table in tables.versus(other, book) if other else ():
+    for title, summary, table in tables.versus(other, report) if other else ():
         terminal.show(table, title)
         print(summary)  # noqa: T201
     for warning in report.warnings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
@@ -92,6 +93,11 @@ class Settings(Section):
     def shard(self, index: int) -> list[Instrument]:
         """Shard ``index`` of the universe: every shards-th instrument, sorted by symbol."""
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
+
+    @property
+    def ticks(self) -> dict[str, Decimal]:
+        """symbol -> tick."""
+        return {symbol: instrument.tick for symbol, instrument in self.instruments.items()}
 
     def checks(self, symbol: str) -> Quality:
         """[quality], overridden by the instrument's own thresholds."""

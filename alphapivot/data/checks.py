@@ -20,6 +20,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
 from alphapivot.data.outliers import Floats, Ints, Mask, Pardons, outliers
 from alphapivot.frames import PRICES, Bars, Issues
+from alphapivot.money import price_text
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -156,9 +157,9 @@ def _states(
         yield from _gaps(traded, instruments, thresholds)
     prices = bars[list(PRICES)].to_numpy()
     same = ((prices == np.roll(prices, 1, axis=0)) | np.isnan(prices)).all(axis=1) & ~traded.first
-    text = "unchanged for {} bars, close {:g}; is the feed alive?"
+    text = "unchanged for {} bars, close {}; is the feed alive?"
     yield from _runs(traded, "stale prices", same, thresholds.stale_bars, text)
-    text = "no volume for {} bars, close {:g}; is it still traded?"
+    text = "no volume for {} bars, close {}; is it still traded?"
     yield from _runs(traded, "zero volume", (bars["volume"] == 0).to_numpy(), thresholds.zero_volume_bars, text)
     if thresholds.shift:
         yield from _shifts(bars[bars["interval"] == "1d"], thresholds, pardons)
@@ -191,7 +192,7 @@ def _runs(traded: _Traded, check: str, true: Mask, count: int, text: str) -> Ite
     at_end, counts = length[np.arange(len(length)) + to_come], count * traded.factor
     close = traded.bars["close"].to_numpy()
     lasts = at_end - length == to_come
-    yield from traded.states(check, length == counts, lasts, lambda i: text.format(counts[i], close[i]))
+    yield from traded.states(check, length == counts, lasts, lambda i: text.format(counts[i], price_text(close[i])))
 
 
 def _run_lengths(true: Mask, first: Mask) -> Ints:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
+from alphapivot.money import price_text
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -155,11 +156,12 @@ def _wrong(bars: _Columns, at: int, kept: list[int], thresholds: Quality) -> tup
     level = float(np.median(bars.close[kept[-LEVEL:]]))
     if len(kept) >= FEWEST_LEVELS and bars.positive[at] and _near(close / level, SCALES, thresholds.scale):
         times = SCALES[int(np.abs(np.log(SCALES) - np.log(close / level)).argmin())]
-        return "wrong scale", f"close {close:g} is {times:g} times the usual {level:g}; expected the same scale"
+        usual = f"the usual {price_text(level)}; expected the same scale"
+        return "wrong scale", f"close {price_text(close)} is {times:g} times {usual}"
     begins = close if np.isnan(bars.open[at]) else bars.open[at]
     if bars.positive[at] and bars.spot[at] and _near(begins / previous, SPLITS, thresholds.split):
         ratio = f"{begins / previous:.3g}"
-        return "split", f"it starts at {ratio} times the previous close, {previous:g}; an unadjusted split?"
+        return "split", f"it starts at {ratio} times the previous close, {price_text(previous)}; an unadjusted split?"
     rows = np.array([*kept[-thresholds.window - 1 :], at])
     from_, to = rows[:-1], rows[1:]
     changes = _change(
@@ -169,7 +171,8 @@ def _wrong(bars: _Columns, at: int, kept: list[int], thresholds: Quality) -> tup
         floor = max(bars.floor[at] / previous, CALM) if bars.positive[at] else bars.floor[at]
         z = float(changes[-1] / (NORMAL * max(float(np.median(changes[:-1])), floor)))
         if z > thresholds.spike_z:
-            return "spike", f"{previous:g} to {close:g} is a robust z-score of {z:.0f}, allowed {thresholds.spike_z:g}"
+            change = f"{price_text(previous)} to {price_text(close)}"
+            return "spike", f"{change} is a robust z-score of {z:.0f}, allowed {thresholds.spike_z:g}"
     return None
 
 

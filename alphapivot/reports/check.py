@@ -25,6 +25,7 @@ from alphapivot.feeds.base import RAW, Request
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Bars
 from alphapivot.hub.tables import series
+from alphapivot.money import price_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -110,7 +111,7 @@ def _too_large(
     limits = [("max_notional", risk.max_notional), ("max_gross_exposure", risk.max_gross_exposure)]
     limits += [("max_symbol_exposure", risk.max_symbol_exposure)] if risk.max_symbol_exposure else []
     if lost > risk.risk_per_trade * equity:
-        away = f"{settings.execution.stop_atr:f} ATR ({float(stop):.6g})"
+        away = f"{settings.execution.stop_atr:f} ATR ({price_text(stop, instrument.tick)})"
         yield (
             f"one lot of {lot:f} risks {lost:,.2f} {home} at a stop {away} away; [risk] risk_per_trade allows "
             f"{risk.risk_per_trade * equity:,.2f}: equity must be {lost / risk.risk_per_trade:,.0f}, "

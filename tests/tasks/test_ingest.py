@@ -216,6 +216,7 @@ def test_a_quarantined_bar_waits_for_a_person_whose_word_is_kept(step):
     assert len(bars_of("ALPHA")) == count
     assert verdict.decide(step.settings, waiting, "accepted", by="ann", why="they quote in pence now") == 1
     assert len(bars_of("ALPHA")) == count + 1
+    assert series.newest(hub, ["ALPHA"])["ALPHA", "spot", "1d"] == waiting["ts"].iloc[0]  # status calls it fresh
     assert issues.show(hub, "ALPHA").empty
     issue = issues.show(hub, "ALPHA", everything=True).iloc[0]
     assert (issue["decision"], issue["decided_by"], issue["decision_why"]) == (

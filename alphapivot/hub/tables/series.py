@@ -62,6 +62,17 @@ def answered(conn: Connection, source: str, keys: Iterable[Key], new: pd.DataFra
         conn.execute(statement, rows)
 
 
+def accepted(conn: Connection, bars: pd.DataFrame) -> None:
+    """Moves the watermarks up to ``bars`` that someone accepted, never back."""
+    keys = ["symbol", "market", "interval"]
+    statement = text(
+        "UPDATE market.series SET newest = greatest(newest, :newest)"
+        " WHERE symbol = :symbol AND market = :market AND interval = :interval"
+    )
+    for row in bars.groupby(keys)["ts"].max().rename("newest").reset_index().to_dict("records"):
+        conn.execute(statement, {str(name): value for name, value in row.items()})
+
+
 def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:
     """Records that a feed did not answer, in its own transaction: the stored bars stay and are stale."""
     statement = text(

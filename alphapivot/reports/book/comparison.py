@@ -51,8 +51,7 @@ class Comparison:
 
 def of(hub: Hub, settings: Settings, own: Result, other: str) -> Comparison:
     """``own`` against the book ``other``. Raises DataError if there is no such book."""
-    ticks = {symbol: instrument.tick for symbol, instrument in settings.instruments.items()}
-    return compare(own, results.make(hub, settings, other), ticks)
+    return compare(own, results.make(hub, settings, other), settings.ticks)
 
 
 def compare(own: Result, other: Result, ticks: Mapping[str, Decimal]) -> Comparison:

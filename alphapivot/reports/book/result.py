@@ -14,6 +14,7 @@ from alphapivot.reports.book import activity as books
 from alphapivot.reports.book.activity import each, total
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from alphapivot.config.settings import Settings
@@ -45,16 +46,17 @@ class Result:
     net: Decimal
     unexplained: Decimal
     warnings: list[str]
+    ticks: Mapping[str, Decimal]  # symbol -> tick, of the instruments in the config
 
 
 def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None) -> Result:
     """The result of book ``name`` up to ``until``. Raises DataError if there is no such book."""
     book = books.load(hub, name, until)
     closes = books.closes(hub, settings, book.symbols, book.since, book.until)
-    return of(book, closes)
+    return of(book, closes, settings.ticks)
 
 
-def of(book: Book, closes: pd.DataFrame) -> Result:
+def of(book: Book, closes: pd.DataFrame, ticks: Mapping[str, Decimal] = {}) -> Result:
     """The result of ``book``. ``closes``: symbol, ts, close, offset of the instruments to compare with. Pure."""
     flows = list(zip(book.flows["at"], book.flows["amount"], strict=True))
     days = performance.daily(book.marks, flows)
@@ -80,6 +82,7 @@ def of(book: Book, closes: pd.DataFrame) -> Result:
         net=net,
         unexplained=unexplained,
         warnings=list(_warnings(book, days, figures, unexplained)),
+        ticks=ticks,
     )
 
 

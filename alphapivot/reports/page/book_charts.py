@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from alphapivot.money import decimals, price_text
 from alphapivot.reports.book import result as results
 from alphapivot.reports.book.activity import each
 from alphapivot.reports.performance import ROLLING
@@ -157,7 +158,7 @@ def held(result: Result) -> go.Figure:
 
 def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
     """Bars of the traded contracts, with every entry and exit, the moves of the stop, and the target."""
-    trades = result.trades[result.trades["symbol"] == symbol].sort_values("entry_at")
+    trades, tick = result.trades[result.trades["symbol"] == symbol].sort_values("entry_at"), result.ticks.get(symbol)
     figure = go.Figure()
     shown = _one_after_another(trades, bars)
     whole = shown[["open", "high", "low"]].notna().all(axis=1)
@@ -185,18 +186,22 @@ def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             x=entries["entry_at"], y=entries["entry_price"].astype(float), mode="markers", name=f"{side.lower()} entry",
             marker={"symbol": mark, "size": 12, "color": colour, "line": {"color": "white", "width": 1}},
-            text=[f"{t.entry_qty:,f} {t.contract}" for t in each(entries)],
-            hovertemplate="%{text} at %{y}<extra>" + side.lower() + "</extra>",
+            text=[f"{t.entry_qty:,f} {t.contract} at {price_text(t.entry_price, tick)}" for t in each(entries)],
+            hovertemplate="%{text}<extra>" + side.lower() + "</extra>",
             showlegend=bool(len(entries)),
         )  # fmt: skip
     left = trades[trades["closed"].astype(bool)]
     figure.add_scatter(
         x=left["exit_at"], y=left["exit_price"].astype(float), mode="markers", name="exit",
         marker={"symbol": "square", "size": 8, "color": "white", "line": {"color": INK, "width": 2}},
-        text=[f"{t.close_reason}: {t.result:+,.2f} ({t.r:+.2f} R)" for t in each(left)],
-        hovertemplate="%{text} at %{y}<extra>exit</extra>",
+        text=[
+            f"{t.close_reason}: {t.result:+,.2f} ({t.r:+.2f} R) at {price_text(t.exit_price, tick)}" for t in each(left)
+        ],
+        hovertemplate="%{text}<extra>exit</extra>",
     )  # fmt: skip
     figure.update_xaxes(rangeslider={"visible": False})
+    digits = decimals(float(shown["close"].abs().median()), tick)
+    figure.update_yaxes(exponentformat="none", hoverformat=f".{digits}~f")
     for contract, first in shown.groupby("contract")["ts"].min().items():
         if contract:
             figure.add_vline(x=first, line={"color": GRID, "width": 1})

@@ -69,7 +69,7 @@ def page(
                 text + _first(table),
                 cells.html(table.head(ROWS), toned=money, long=True),
             )
-            for heading, text, table in tables.versus(against, result.book)
+            for heading, text, table in tables.versus(against, result)
         )
         document.add("against", *cards)
     figures = cells.html(tables.figures(result), wide="definition")

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from alphapivot.money import price_text
 from alphapivot.reports import performance
 from alphapivot.reports.book import result as results
 from alphapivot.reports.book.activity import each, total
-from alphapivot.reports.terminal.views import price
 
 if TYPE_CHECKING:
-    from alphapivot.reports.book.activity import Book
     from alphapivot.reports.book.comparison import Comparison
     from alphapivot.reports.book.result import Result
 
@@ -92,9 +91,9 @@ def trades(result: Result) -> pd.DataFrame:
                 t.side,
                 f"{t.entry_qty:,f}",
                 _instant(t.entry_at),
-                price(t.entry_price),
+                price_text(t.entry_price, result.ticks.get(t.symbol)),
                 _instant(t.exit_at) if t.closed else "open",
-                price(t.exit_price) if t.closed else NONE,
+                price_text(t.exit_price, result.ticks.get(t.symbol)) if t.closed else NONE,
                 t.close_reason if t.closed else NONE,
                 _number(t.r, "+.2f"),
                 _number(t.mae, ".2f"),
@@ -178,9 +177,9 @@ def runs(result: Result) -> pd.DataFrame:
     )
 
 
-def versus(against: Comparison, book: Book) -> list[tuple[str, str, pd.DataFrame]]:
+def versus(against: Comparison, own: Result) -> list[tuple[str, str, pd.DataFrame]]:
     """(heading, text, table) of each part of the comparison of two books."""
-    pairs, missed, extra = against.pairs, against.missed, against.extra
+    pairs, missed, extra, book = against.pairs, against.missed, against.extra, own.book
     entry, left = _mean(pairs["entry_bps"]), _mean(pairs["exit_bps"])
     more = total(pairs["result_more"])
     period = f"{_instant(against.since)} to {_instant(against.until)} UTC"
@@ -197,7 +196,7 @@ def versus(against: Comparison, book: Book) -> list[tuple[str, str, pd.DataFrame
                 _instant(p.scored),
                 f"{p.entry_qty:,f}",
                 f"{p.qty_more:+,f}",
-                price(p.entry_price),
+                price_text(p.entry_price, own.ticks.get(p.symbol)),
                 _number(p.entry_ticks, "+.1f"),
                 _number(p.entry_bps, "+.2f"),
                 _number(p.exit_ticks, "+.1f"),
@@ -226,7 +225,7 @@ def versus(against: Comparison, book: Book) -> list[tuple[str, str, pd.DataFrame
                     t.side,
                     _instant(t.scored),
                     f"{t.entry_qty:,f}",
-                    price(t.entry_price),
+                    price_text(t.entry_price, own.ticks.get(t.symbol)),
                     t.close_reason or "open",
                     f"{t.result:+,.2f}",
                 )

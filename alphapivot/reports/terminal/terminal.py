@@ -63,7 +63,7 @@ def decisions(hub: Hub, settings: Settings) -> None:
     table = report.decisions(hub, settings.execution.book)
     if len(table):
         show(
-            views.decisions(table),
+            views.decisions(table, settings.ticks),
             f"Decisions for {views.instant(table['as_of'].iloc[0])} UTC, book {settings.execution.book}",
             ["capped by", "reference"],
         )
@@ -72,11 +72,11 @@ def decisions(hub: Hub, settings: Settings) -> None:
 def trades(hub: Hub, settings: Settings) -> None:
     """Shows open trades with stop and target, the last closed ones, and the account."""
     book = settings.execution.book
-    table = views.open_trades(report.open_trades(hub, book, settings.timeframes.base))
+    table = views.open_trades(report.open_trades(hub, book, settings.timeframes.base), settings.ticks)
     show(table, "Open trades", ["to target", "to stop", "state", "last", "contract"])
     closed = report.closed_trades(hub, book)
     show(
-        views.closed_trades(closed.tail(10)),
+        views.closed_trades(closed.tail(10), settings.ticks),
         f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}",
         ["entry at", "contract", "side", "qty"],
     )
@@ -104,13 +104,13 @@ def status(hub: Hub, settings: Settings) -> None:
     )  # a simulated market stands still after its last run
     calendars(settings, now)
     table = views.freshness(overview.freshness(hub, settings, now))
-    show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["first", "due", "bars", "newest"])
+    show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["due", "newest"])
     if len(stale := series.unanswered(hub)):
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
     if len(waiting := issues.show(hub)):
         show(views.issues(waiting.head(20)), "Data that await a decision: alphapivot data show | accept | reject")
     trades(hub, settings)
-    show(views.orders(report.working_orders(hub, book)), "Working orders")
+    show(views.orders(report.working_orders(hub, book), settings.ticks), "Working orders")
     show(views.limits(report.limits_used(hub, settings)), "Limits used")
     show(
         views.exposures(exposure.exposures(hub, settings, now)),

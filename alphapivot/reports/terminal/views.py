@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from alphapivot.money import price_text
 
 if TYPE_CHECKING:
     from alphapivot.execution.book.control import Control
     from alphapivot.reports.explanation import Explanation
 
 Cell = Callable[[Any], str]
-
+Ticks = Mapping[str, Decimal]  # symbol -> tick
+NONE: Ticks = MappingProxyType({})
 
 MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`*[]~\\"})  # special in Markdown or HTML
 
@@ -77,7 +81,7 @@ def explanation(explained: Explanation) -> dict[str, pd.DataFrame]:
     }
 
 
-def decisions(table: pd.DataFrame) -> pd.DataFrame:
+def decisions(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.decisions``: actions and reasons, with the plan of entries."""
     columns: dict[str, Cell] = {
         "symbol": words,
@@ -86,12 +90,12 @@ def decisions(table: pd.DataFrame) -> pd.DataFrame:
         "score": points,
         "qty": quantity,
     }
-    return _shown(table, columns | {"reference": price, "stop": price, "target": price, "capped_by": words})
+    return _shown(table, columns | {"reference": price, "stop": price, "target": price, "capped_by": words}, ticks)
 
 
-def open_trades(table: pd.DataFrame) -> pd.DataFrame:
+def open_trades(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.open_trades``: each with its stop and target, and the distance to them."""
-    columns = {
+    columns: dict[str, Cell] = {
         "symbol": words,
         "contract": words,
         "side": words,
@@ -100,26 +104,18 @@ def open_trades(table: pd.DataFrame) -> pd.DataFrame:
         "entry": price,
         "last": price,
     }
-    return _shown(
-        table,
-        columns
-        | {
-            "stop": price,
-            "wanted_stop": price,
-            "target": price,
-            "to_stop": share,
-            "to_target": share,
-            "unrealised": money,
-        },
-    )
+    columns["stop"] = price
+    if table["wanted_stop"].notna().any():
+        columns["wanted_stop"] = price
+    columns |= {"target": price, "to_stop": share, "to_target": share, "unrealised": money}
+    return _shown(table, columns, ticks)
 
 
-def orders(table: pd.DataFrame) -> pd.DataFrame:
+def orders(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.working_orders``: resting, pending and unknown orders; `trace` takes the id."""
-    columns = {"client_order_id": words, "symbol": words, "contract": words, "leg": words, "side": words}
-    return _shown(
-        table, columns | {"qty": quantity, "filled": quantity, "price": price, "state": words, "reason": words}
-    )
+    columns: dict[str, Cell] = {"client_order_id": words, "symbol": words, "contract": words, "leg": words}
+    columns |= {"side": words, "qty": quantity, "filled": quantity, "price": price, "state": words, "reason": words}
+    return _shown(table, columns, ticks)
 
 
 def switch(control: Control) -> str:
@@ -150,10 +146,12 @@ def exposures(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"used": price, "allowed": price})
 
 
-def closed_trades(table: pd.DataFrame) -> pd.DataFrame:
+def closed_trades(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.closed_trades``: exit and result of each."""
-    columns = {"symbol": words, "contract": words, "side": words, "qty": quantity, "entry": price, "entry_at": instant}
-    return _shown(table, columns | {"exit": price, "exit_at": instant, "close_reason": words, "realised": money})
+    columns: dict[str, Cell] = {"symbol": words, "contract": words, "side": words, "qty": quantity}
+    columns |= {"entry": price, "entry_at": instant}
+    columns |= {"exit": price, "exit_at": instant, "close_reason": words, "realised": money}
+    return _shown(table, columns, ticks)
 
 
 def files(table: pd.DataFrame) -> pd.DataFrame:
@@ -169,8 +167,6 @@ def freshness(table: pd.DataFrame) -> pd.DataFrame:
         "symbol": words,
         "market": words,
         "interval": words,
-        "bars": quantity,
-        "first": instant,
         "newest": instant,
         "due": instant,
     }
@@ -228,9 +224,8 @@ def amount(value: Any) -> str:
     return f"{value:,.2f}"
 
 
-def price(value: Any) -> str:
-    """Without the trailing zeros of NUMERIC; to 6 decimals, as averages may have many."""
-    return f"{round(Decimal(str(value)), 6).normalize():f}"
+def price(value: Any, tick: Decimal | None = None) -> str:
+    return price_text(value, tick)
 
 
 def quantity(value: Any) -> str:
@@ -254,16 +249,22 @@ def words(value: Any) -> str:
     return str(value)
 
 
-def _shown(table: pd.DataFrame, columns: dict[str, Cell]) -> pd.DataFrame:
-    """The ``columns`` of the table as text; a missing value is a dash, not zero or blank."""
+def _shown(table: pd.DataFrame, columns: dict[str, Cell], ticks: Ticks = NONE) -> pd.DataFrame:
+    """
+    The ``columns`` of the table as text, prices to the tick of their symbol; a missing value is a dash, not zero or
+    blank.
+    """
 
-    def cell(form: Cell, value: Any) -> str:
+    def cell(form: Cell, value: Any, symbol: Any) -> str:
         missing = value is None or (not isinstance(value, list) and pd.isna(value))
-        return "–" if missing else form(value)
+        if missing:
+            return "–"
+        return price(value, ticks.get(symbol)) if form is price else form(value)
 
+    symbols = table["symbol"] if "symbol" in table else [None] * len(table)
     return pd.DataFrame(
         {
-            name.replace("_", " "): [cell(form, v) for v in table[name].astype(object)]
+            name.replace("_", " "): [cell(form, v, s) for v, s in zip(table[name].astype(object), symbols, strict=True)]
             for name, form in columns.items()
             if name in table
         }

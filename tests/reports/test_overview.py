@@ -1,0 +1,78 @@
+"""Status and artifacts over a real hub: watermarks in place of counts, and prices as they are traded."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import event
+
+from alphapivot import hub as hubs
+from alphapivot import process
+from alphapivot.frames import Bars
+from alphapivot.reports import overview
+from alphapivot.reports.terminal import terminal, views
+from tasks import reports
+from tasks.local import replay
+
+CONFIG = Path(__file__).parents[1] / "configs" / "small.ini"
+NOW = datetime(2024, 3, 5, 23, 30, tzinfo=UTC)
+AGGREGATE = re.compile(r"\b(count|min|max)\s*\(.*\bmarket\.bar\b", re.DOTALL)
+
+
+@pytest.fixture
+def run(hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CONFIG))
+    return replay.session(process.configure(), NOW)[0]
+
+
+@contextmanager
+def statements(hub):
+    """Collects the SQL that runs inside."""
+    found = []
+
+    def note(_conn, _cursor, statement, *_):
+        found.append(statement)
+
+    event.listen(hub.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(hub.engine, "before_cursor_execute", note)
+
+
+def test_neither_status_nor_an_artifact_goes_through_all_bars(run):
+    hub, settings = hubs.connect(), process.configure()
+    with statements(hub) as ran:
+        terminal.status(hub, settings)
+        for make in reports.ARTIFACTS.values():
+            make(hub, settings, run)
+    assert len(ran) > 20
+    assert [sql for sql in ran if AGGREGATE.search(sql)] == []
+
+
+def test_the_newest_bar_is_the_one_that_the_feed_delivered(run):
+    hub, settings = hubs.connect(), process.configure()
+    fresh = overview.freshness(hub, settings, run.as_of).set_index(["symbol", "market"])
+    bars = hub.read(Bars)
+    newest = bars[bars["source"] != "resampled"].groupby(["symbol", "market"])["ts"].max()
+    pd.testing.assert_series_equal(fresh["newest"], newest.reindex(fresh.index), check_names=False)
+    assert fresh["newest"].notna().all()
+
+
+def test_prices_of_a_table_are_shown_to_the_tick_of_their_symbol():
+    table = pd.DataFrame(
+        {
+            "symbol": ["PEPE", "SP500", "GONE"],
+            "qty": Decimal(1),
+            "entry": [Decimal("0.00001234"), Decimal("5123.253333333"), Decimal("0.000012")],
+        }
+    )
+    shown = views.open_trades(table, {"PEPE": Decimal("0.00000001"), "SP500": Decimal("0.25")})
+    assert shown["entry"].tolist() == ["0.00001234", "5123.25", "0.000012"]
