@@ -14,6 +14,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
+from alphapivot.cli import _parser
 from alphapivot.cli.common import then
 from alphapivot.home import CHECKOUT
 
@@ -76,6 +77,22 @@ def test_help_lists_every_command(alphapivot):
         (["trade", "--as-of", "2026-01-01"], "has no time zone; expected something like 2026-01-01T00:00:00Z"),
         (["trade", "--as-of", "yesterday"], "'yesterday' is not an instant"),
         (["resume"], "--reason"),
+        (["ingest", "--to", "2024-03-01"], "--to needs --from, the first day to backfill"),
+        (["ingest", "--from", "2024-03-05", "--to", "2024-03-01"], "is not before --to 2024-03-01"),
+        (["ingest", "--from", "2024-03-05", "--as-of", "2024-03-05T00:00Z"], "it takes no --as-of and no --wait"),
+        (["ingest", "--from", "2024-03-05", "--no-wait"], "it takes no --as-of and no --wait"),
+        (["db", "psql", "--config", "no.ini", "-c", "SELECT 1"], "no.ini"),
+        (["demo", "--config", "my.ini"], "the demo uses demo.ini and its simulated market"),
+        (["demo", "--feed", "yahoo"], "the demo uses demo.ini and its simulated market"),
+        (["demo", "--sessions", "0"], "'0' is not a whole number from 1 on"),
+        (["evaluate", "--horizon", "0"], "'0' is not a whole number from 1 on"),
+        (
+            ["tune", "--from", "2024-01-01", "--to", "2024-02-01", "--embargo", "-1"],
+            "'-1' is not a whole number from 0",
+        ),
+        (["tune", "--from", "2024-01-01", "--to", "2024-02-01", "--jobs", "two"], "'two' is not a whole number from 1"),
+        (["cash", "nan", "--note", "x"], "'nan' is not an amount"),
+        (["unlock", "A", "--left-at", "inf", "--reason", "x"], "'inf' is not an amount"),
         (["ui", "--feed", "simulated"], "the server's runs use the feeds of their config file"),
         (["evaluate", "--html", "nowhere/page.html"], "nowhere/page.html cannot be written: no such folder"),
         (["report", "--png", "/"], "/ is a folder; expected a file in it"),
@@ -154,6 +171,34 @@ def test_psql_answers_on_the_hub(alphapivot):
     done = alphapivot("db", "psql", "-c", "SELECT count(*) AS bars FROM market.bar")
     assert done.returncode == 0, done.stderr
     assert "bars" in done.stdout
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_psql_is_not_handed_the_config(alphapivot, tmp_path, before):
+    (tmp_path / "other.ini").write_text((CHECKOUT / "tests" / "configs" / "small.ini").read_text())
+    ours, theirs = ["--config", "other.ini"], ["-Atc", "SELECT current_database()"]
+    arguments = [*ours, "--", *theirs] if before else [*theirs, *ours]
+    done = alphapivot("db", "psql", *arguments, ALPHAPIVOT_DATABASE__NAME="cli_other")
+    assert (done.returncode, done.stdout) == (0, "cli_other\n"), done.stderr
+
+
+def test_every_option_and_argument_has_its_help_and_the_list_one_line_a_command(alphapivot):
+    def below(parser, path):
+        yield path, parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, sub in action.choices.items():
+                    yield from below(sub, f"{path} {name}")
+
+    parsers = dict(below(_parser(), "alphapivot"))
+    assert len(parsers) > 35
+    for path, parser in parsers.items():
+        if path != "alphapivot db psql":
+            bare = [a.dest for a in parser._actions if not a.help and not isinstance(a, argparse._SubParsersAction)]
+            assert (path, bare, bool(parser.description)) == (path, [], True)
+    commands = [p.split()[1] for p in parsers if p.count(" ") == 1]
+    shown = alphapivot("--help").stdout
+    assert [name for name in commands if not re.search(rf"^    {name} +\w", shown, re.MULTILINE)] == []
 
 
 def test_halt_needs_no_reason_and_asks_for_it_afterwards(alphapivot):

@@ -190,6 +190,43 @@ def test_commands_within_sentences_exist_with_their_options(name, commands):
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, span
 
 
+def texts_of(path: Path) -> str:
+    """What a file tells people: of Python its strings, with ... for what is filled in."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text
+    tree = ast.parse(text)
+    parts = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(v.value if isinstance(v, ast.Constant) else "..." for v in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            found.append(node.value)
+    return "\n".join(found)
+
+
+def test_commands_that_code_and_config_name_exist_with_their_options(commands):
+    tops = ("alphapivot", "flows", "tasks", "pillars", "sql", "deploy", ".")
+    globs = {".": ["*.ini", "*.yaml", "Makefile"]}
+    files = [f for top in tops for glob in globs.get(top, ["**/*.py", "**/*.sql"]) for f in (ROOT / top).glob(glob)]
+    named = 0
+    for file in files:
+        for words in re.findall(
+            r"(?<!from )(?<!import )\balphapivot ([a-z]+(?: --?[a-z-]+| [\w.|]+)*)", texts_of(file)
+        ):
+            command, *rest = words.split()
+            if command in ("for", "import"):
+                continue
+            second = f"{command} {rest[0]}" if rest else command
+            assert command in commands, f"{file}: alphapivot {words}"
+            parser = commands.get(second, commands[command])
+            known = {option for action in parser._actions for option in action.option_strings}
+            assert {word for word in rest if word.startswith("--")} <= known, f"{file}: alphapivot {words}"
+            named += 1
+    assert named > 80
+
+
 def keys_of(section: str) -> list[str]:
     family, dot, rest = section.partition(".")
     if not dot:

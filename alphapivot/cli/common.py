@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import takewhile
@@ -28,8 +28,20 @@ Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command, help -> its parser
 
 
+class Help(argparse.HelpFormatter):
+    """Help whose longest command keeps its line: argparse forgets that commands are indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action.nargs, str) and action.nargs == argparse.PARSER:
+            self._action_max_length += self._indent_increment
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that suggests the nearest option or choice to a mistyped one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=Help, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # argparse would first report a missing required option, which may be the mistyped one
@@ -63,6 +75,13 @@ def options_of(sub: argparse.ArgumentParser, *, again: bool = False) -> None:
     lines = "print each table as a line of JSON on stdout; everything else goes to stderr"
     sub.add_argument("--json", action="store_true", default=off, help=lines)
     sub.add_argument("-v", "--verbose", action="store_true", default=off, help="show library logs from level INFO")
+
+
+def action(actions: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+    """The parser of one action of a command, with the options of every command."""
+    sub: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text, **options)
+    options_of(sub, again=True)
+    return sub
 
 
 def fail(message: str, code: int) -> int:
@@ -111,13 +130,23 @@ def day_end(text: str) -> datetime:
 
 
 def amount(text: str) -> Decimal:
-    """An exact amount of money."""
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an amount; expected something like 25000 or -1500.50"
-        ) from error
+    """An exact amount of money, or a price."""
+    with suppress(InvalidOperation):
+        if (value := Decimal(text)).is_finite():
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not an amount; expected something like 25000 or -1500.50")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, ``least`` or more."""
+
+    def count(text: str) -> int:
+        with suppress(ValueError):
+            if (value := int(text)) >= least:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+
+    return count
 
 
 def output(text: str) -> Path:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, USAGE, Add, fail, instant, settings_of
+from alphapivot.cli.common import DONE, USAGE, Add, at_least, fail, instant, settings_of
 
 
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    sub.add_argument("action", choices=("show", "accept", "reject"))
-    sub.add_argument("symbol", metavar="SYMBOL", nargs="?")
+    sub.add_argument("action", choices=("show", "accept", "reject"), help="accept and reject need SYMBOL and --why")
+    sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
-    sub.add_argument("--market", choices=("spot", "futures"))
+    sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
     sub.add_argument("--at", type=instant, metavar="TS", help="only the bar that ends at this instant")
-    sub.add_argument("--row", type=int, metavar="N", help="which bar, if several share one instant")
+    sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--why", metavar="TEXT", help="the reason; stored with your user name")
     sub.add_argument("--all", action="store_true", help="include issues that are decided, resolved or only flagged")
 

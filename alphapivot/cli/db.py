@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, options_of, output, settings_of
+from alphapivot.cli.common import DONE, Add, action, output, settings_of
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -17,26 +17,23 @@ if TYPE_CHECKING:
 def add(command: Add) -> None:
     sub = command("db", _db, "the database: address, size, backups, migrations, psql, stopping the embedded server")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    url = actions.add_parser("url", help="show its address")
+    url = action(actions, "url", "show its address")
     url.add_argument("--with-password", action="store_true", help="show the password too")
-    reader = actions.add_parser("reader", help="create a read-only role for dashboards, limited to schema api")
+    reader = action(actions, "reader", "create a read-only role for dashboards, limited to schema api")
     renew = "set a new password (ALPHAPIVOT_READER_PASSWORD if set) and show it; default: keep the old one"
     reader.add_argument("--with-password", action="store_true", help=renew)
-    actions.add_parser("stats", help="rows, size, span and missing bars of each series")
-    actions.add_parser("maintain", help="delete what has passed [retention], and vacuum")
+    action(actions, "stats", "rows, size, span and missing bars of each series")
+    action(actions, "maintain", "delete what has passed [retention], and vacuum")
     for name, text in (
         ("backup", "write the whole database to FILE"),
         ("restore", "restore FILE into an empty database"),
     ):
-        copy = actions.add_parser(name, help=f"{text}; works across PostgreSQL major versions")
-        copy.add_argument("file", metavar="FILE", type=output if name == "backup" else Path)
-    actions.add_parser("migrate", help="bring its tables up to date")
+        copy = action(actions, name, f"{text}; works across PostgreSQL major versions")
+        copy.add_argument("file", metavar="FILE", type=output if name == "backup" else Path, help="the backup")
+    action(actions, "migrate", "bring its tables up to date")
     shell = actions.add_parser("psql", help="open a psql shell, or: psql -c 'SELECT ...'", prefix_chars="\0")
-    shell.add_argument("arguments", nargs=argparse.REMAINDER)
-    actions.add_parser("stop", help="stop the embedded server")
-    for name, action in actions.choices.items():
-        if name != "psql":  # which takes all its arguments itself
-            options_of(action, again=True)
+    shell.add_argument("arguments", nargs=argparse.REMAINDER)  # psql's own, and below --config and --feed
+    action(actions, "stop", "stop the embedded server")
 
 
 def _db(options: argparse.Namespace) -> int:
@@ -47,6 +44,8 @@ def _db(options: argparse.Namespace) -> int:
     if options.action == "stop":
         print("stopped" if embedded.stop() else "the embedded server was not running")  # noqa: T201
         return DONE
+    if options.action == "psql":
+        _take_ours(options)
     settings = settings_of(options)
     if options.action in ("backup", "restore"):
         return _copy(options)
@@ -62,8 +61,19 @@ def _db(options: argparse.Namespace) -> int:
         if not options.with_password:
             print("its password is unchanged; --with-password sets a new one", file=sys.stderr)  # noqa: T201
     else:
-        return psql.psql(database.url, [a for a in options.arguments if a != "--"])
+        return psql.psql(database.url, options.arguments)
     return DONE
+
+
+def _take_ours(options: argparse.Namespace) -> None:
+    """Takes --config and --feed, which psql does not know, out of the arguments for it."""
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--config", "--feed"):
+        ours.add_argument(name, default=argparse.SUPPRESS)
+    arguments = options.arguments
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    _, theirs = ours.parse_known_args(arguments[:end], options)
+    options.arguments = [*theirs, *arguments[end + 1 :]]
 
 
 def _upkeep(options: argparse.Namespace, settings: Settings, database: Hub) -> int:

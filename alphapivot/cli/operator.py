@@ -27,7 +27,9 @@ def add(command: Add) -> None:
     command("check", _check, "check the config, its files, what it can trade, and the database connection")
     reason = "why; stored with your user name"
     sub = command("halt", _halt, "kill switch: block new entries; stops and targets stay")
-    sub.add_argument("--reason", type=nonempty, help=f"{reason}; default: ask after the halt is in force")
+    sub.add_argument(
+        "--reason", metavar="TEXT", type=nonempty, help=f"{reason}; default: ask after the halt is in force"
+    )
     sub.add_argument("--reduce-only", action="store_true", help="same effect, recorded as REDUCE_ONLY")
     sub.add_argument("--flatten", action="store_true", help="also close every trade at market in the next run")
     every = "all books of this database except backtests"
@@ -40,25 +42,25 @@ def add(command: Add) -> None:
     sub.add_argument("--reason", required=True, type=nonempty, help=reason)
     sub = command("resume", _resume, "allow entries again")
     sub.add_argument("--all", action="store_true", help=f"lift `halt --all`: {every}")
-    sub.add_argument("--reason", required=True, type=nonempty, help=reason)
+    sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
     sub = command("trace", _trace, "trace an order back to its decision, gates, scores, bars and run")
     sub.add_argument("order", metavar="ORDER_ID", help="our id or the broker's")
     sub = command("cash", _cash, "record a deposit or withdrawal, so that it does not count as profit or loss")
     sub.add_argument("amount", type=amount, metavar="AMOUNT", help="in the book's currency; negative to withdraw")
-    sub.add_argument("--note", required=True, type=nonempty, help="source or destination of the cash")
+    sub.add_argument("--note", metavar="TEXT", required=True, type=nonempty, help="source or destination of the cash")
     command("locks", _clear, "list the symbols that are locked until an operator unlocks them").set_defaults(
         action="locks"
     )
     sub = command("unlock", _clear, "let a locked symbol trade again")
     sub.set_defaults(action="unlock")
-    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("symbol", metavar="SYMBOL", help="a locked symbol; `alphapivot locks` lists them")
     left = "the missing part of the position was closed by hand at the broker at this price: book it as an exit"
     sub.add_argument("--left-at", type=amount, metavar="PRICE", help=left)
-    sub.add_argument("--reason", required=True, type=nonempty, help=reason)
+    sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
     sub = command("abandon", _clear, "give up an order whose state at the broker is unknown")
     sub.set_defaults(action="abandon")
-    sub.add_argument("order", metavar="ORDER_ID")
-    sub.add_argument("--reason", required=True, type=nonempty, help=reason)
+    sub.add_argument("order", metavar="ORDER_ID", help="our id, as the lock names it")
+    sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from alphapivot.cli.common import DONE, FAILED, Add, Command, day, past, resumable, settings_of, then
+from alphapivot.cli.common import DONE, FAILED, Add, Command, at_least, day, past, resumable, settings_of, then
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def add(command: Add) -> None:
             known = "recompute the scores of --as-of from the data known at this instant; never trades"
             sub.add_argument("--known-at", type=past, metavar="TS", help=known)
         if name == "ingest":
-            sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day (UTC)")
-            until = "end date, exclusive (UTC); default: today"
+            sub.add_argument("--from", dest="start", type=day, metavar="DAY", help="backfill from this day on (UTC)")
+            until = "with --from: the day after the last one (UTC); default: today"
             sub.add_argument("--to", dest="end", type=day, metavar="DAY", help=until)
     sub = command("demo", _demo, "run the whole system offline, over a simulated market")
     sub.add_argument("--fresh", action="store_true", help="drop the demo's database first")
     sessions = "sessions to replay before the run through Prefect; default: 20"
-    sub.add_argument("--sessions", type=int, default=20, metavar="N", help=sessions)
+    sub.add_argument("--sessions", type=at_least(1), default=20, metavar="N", help=sessions)
 
 
 def _flow(name: str) -> Command:
@@ -60,7 +60,7 @@ def _flow(name: str) -> Command:
 
         if getattr(options, "known_at", None):
             return _as_known(options)
-        if getattr(options, "start", None):
+        if getattr(options, "start", None) or getattr(options, "end", None):
             return _backfill(options)
         settings = settings_of(options)  # reports config errors before anything starts
         reason = _nothing_to_manage(settings, options.as_of) if name == "manage" else ""
@@ -114,8 +114,14 @@ def _backfill(options: argparse.Namespace) -> int:
 
     from tasks.local import backfill
 
-    settings = settings_of(options)
+    if options.start is None:
+        raise ConfigError("--to needs --from, the first day to backfill; without both, only new bars are fetched")
+    if options.as_of is not None or options.wait is not None:
+        raise ConfigError("--from backfills past days: it takes no --as-of and no --wait")
     end = options.end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if not options.start < end:
+        raise ConfigError(f"--from {options.start:%Y-%m-%d %H:%M} is not before --to {end:%Y-%m-%d %H:%M} UTC")
+    settings = settings_of(options)
     with Progress() as bar:
         task = bar.add_task("backfill")
 
@@ -151,4 +157,6 @@ def _show_run(settings: Settings, name: str, state: Any) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from alphapivot.cli import demo
 
+    if options.config or options.feed:
+        raise ConfigError("the demo uses demo.ini and its simulated market: it takes no --config and no --feed")
     return DONE if demo.run(fresh=options.fresh, sessions=options.sessions) else FAILED

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alphapivot.cli.common import DONE, FAILED, Add, instant, options_of, output, settings_of, then
+from alphapivot.cli.common import DONE, FAILED, Add, action, at_least, instant, output, settings_of, then
 
 
 def add(command: Add) -> None:
     sub = command("explain", _explain, "break a score down to its parts; the terms add up exactly")
-    sub.add_argument("symbol", metavar="SYMBOL")
+    sub.add_argument("symbol", metavar="SYMBOL", help="an instrument of the config file")
     sub.add_argument("--at", type=instant, metavar="TS", help="instant of the score; default: the newest")
     past = "recompute the score from the data known at this instant, in a separate scope"
     sub.add_argument("--known-at", type=instant, metavar="TS", help=past)
@@ -21,25 +21,20 @@ def add(command: Add) -> None:
         "evaluate", _evaluate, "measure how well scores forecast returns: pillars, parts, timeframes, the composite"
     )
     sub.add_argument(
-        "--horizon", type=bars, action="append", metavar="BARS", help="bars ahead; repeatable; default: 1, 5 and 20"
+        "--horizon",
+        type=at_least(1),
+        action="append",
+        metavar="BARS",
+        help="bars ahead; repeatable; default: 1, 5 and 20",
     )
     sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with plots")
     sub = command("pillars", _pillars, "list, document and test pillars")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("list", help="list the pillars, one line each")
-    page = actions.add_parser("show", help="show a pillar's idea, formula, parameters and features for rules")
-    page.add_argument("name", metavar="NAME")
-    contract = actions.add_parser("test", help="test a pillar of your own against the contract; reports lookahead")
-    contract.add_argument("file", metavar="FILE", type=Path)
-    for action in actions.choices.values():
-        options_of(action, again=True)
-
-
-def bars(text: str) -> int:
-    """A number of bars."""
-    if (count := int(text)) < 1:
-        raise ValueError
-    return count
+    action(actions, "list", "list the pillars, one line each")
+    page = action(actions, "show", "show a pillar's idea, formula, parameters and features for rules")
+    page.add_argument("name", metavar="NAME", help="such as trend; `alphapivot pillars list` shows all")
+    contract = action(actions, "test", "test a pillar of your own against the contract; reports lookahead")
+    contract.add_argument("file", metavar="FILE", type=Path, help="the pillar's Python file")
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, answer, settings_of
+from alphapivot.cli.common import DONE, Add, answer, at_least, settings_of
 from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add(command: Add) -> None:
     deploy = "register deployments, work pool, limits and automations with the Prefect server; idempotent"
     command("deploy", _deploy, deploy)
     sub = command("worker", _worker, "run another worker for the server at PREFECT_API_URL, until Ctrl-C")
-    sub.add_argument("--parent", type=int, metavar="PID", help="stop when this process is no longer the parent")
+    sub.add_argument("--parent", type=at_least(1), metavar="PID", help="stop when this process is no longer the parent")
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, Add, day, day_end, output, resumable, settings_of, then
+from alphapivot.cli.common import DONE, Add, at_least, day, day_end, output, resumable, settings_of, then
 
 if TYPE_CHECKING:
     from alphapivot.research.tune.search import Engine
@@ -22,14 +22,16 @@ def add(command: Add) -> None:
     sub.add_argument("--engine", choices=("core", "full"), default="core", help=engine)
     objective = "statistic to maximise (default: sharpe)"
     sub.add_argument("--objective", choices=("sharpe", "sortino", "calmar", "growth"), default="sharpe", help=objective)
-    sub.add_argument("--trials", type=int, metavar="N", help="number of random trials; default: all combinations")
+    sub.add_argument(
+        "--trials", type=at_least(2), metavar="N", help="number of random trials; default: all combinations"
+    )
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (default: 0)")
     train = "train on all earlier folds, or on the last one only (default: anchored)"
     sub.add_argument("--walk-forward", choices=("anchored", "rolling"), default="anchored", help=train)
-    sub.add_argument("--folds", type=int, default=5, metavar="N", help="folds of the walk-forward (default: 5)")
+    sub.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="folds of the walk-forward (default: 5)")
     embargo = "days left out between training and test, on top of the purge (default: 5)"
-    sub.add_argument("--embargo", type=int, default=5, metavar="BARS", help=embargo)
-    sub.add_argument("--jobs", type=int, default=2, metavar="N", help="trials in parallel (default: 2)")
+    sub.add_argument("--embargo", type=at_least(0), default=5, metavar="DAYS", help=embargo)
+    sub.add_argument("--jobs", type=at_least(1), default=2, metavar="N", help="trials in parallel (default: 2)")
     sub.add_argument("--again", action="store_true", help="start over, with the data stored now")
     sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with plots")
 

@@ -90,7 +90,7 @@ def run(
     nothing to trade or another process runs the same search.
     """
     if not since < until:
-        raise ConfigError(f"--from {since:%Y-%m-%d} is not before --to {until:%Y-%m-%d}")
+        raise ConfigError(f"--from {since:%Y-%m-%d %H:%M} is not before the end of --to, {until:%Y-%m-%d %H:%M} UTC")
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least 1")
     # an upper bound on the days of the period: too many folds fail before anything runs
