@@ -5,12 +5,17 @@ which was killed is reported too.
 
 from __future__ import annotations
 
+import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import httpx
 from prefect import flow
 
 from alphapivot import hub, process
+from alphapivot.config.settings import Settings
+from alphapivot.hub import Hub
 from alphapivot.reports import overview
 from flows.server import naming
 from tasks import reports, runs
@@ -18,6 +23,8 @@ from tasks.step import open_run
 
 if TYPE_CHECKING:
     from prefect.events import AutomationCore
+
+log = logging.getLogger("alphapivot.alert")
 
 
 @flow(name="alert", log_prints=False)
@@ -27,12 +34,20 @@ def alert() -> int:
 
     Limits and calendars are those of the newest run, even if the config file has changed since.
     """
-    settings, as_of = process.configure(), None
+    return len(reports.watch(_opened))
+
+
+def _opened() -> tuple[Hub, Settings, datetime | None]:
+    """The hub, with the settings and as_of of its newest run; without a run, those of the config file."""
+    settings = process.configure()  # names the database
     database = hub.connect()
-    runs.close_lost(database)
+    try:
+        runs.close_lost(database)
+    except httpx.HTTPError as error:  # the next pass closes them
+        log.warning("Prefect does not say which runs were lost: %s", error)
     if run := overview.latest(database):
-        settings, as_of = open_run(run)[0], run.as_of
-    return len(reports.watch(database, settings, as_of))
+        return database, open_run(run)[0], run.as_of
+    return database, settings, None
 
 
 def automation(deployment_id: UUID) -> AutomationCore:

@@ -214,11 +214,15 @@ CREATE TABLE ops.alert (
     message  text        NOT NULL,
     sent_at  timestamptz,
     attempts integer     NOT NULL DEFAULT 0,
-    failure  text        NOT NULL DEFAULT ''
+    failure  text        NOT NULL DEFAULT '',
+    received text[]      NOT NULL DEFAULT '{}',
+    next_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX alert_at ON ops.alert (at);
-COMMENT ON TABLE ops.alert IS 'Alerts, one row per event; the next pass sends what nobody received again, for a day';
+COMMENT ON TABLE ops.alert IS 'Alerts, one row per event; later passes send what a receiver has missed, ever more rarely, for a week';
 COMMENT ON COLUMN ops.alert.key IS 'Identity of the event, so that it is sent once: lock:17, run:<run_id>:2';
+COMMENT ON COLUMN ops.alert.received IS 'The receivers that have it: scheme and host';
+COMMENT ON COLUMN ops.alert.next_at IS 'When those that have missed it are tried again';
 
 CREATE TABLE ops.migration (
     name       text PRIMARY KEY,

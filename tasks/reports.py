@@ -23,9 +23,10 @@ from prefect import runtime, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
 
 from alphapivot.config.settings import Settings
-from alphapivot.errors import ConfigError
+from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
 from alphapivot.reports import alerts, overview
@@ -37,6 +38,7 @@ from tasks import runs, server
 from tasks.step import open_run
 
 log = logging.getLogger("alphapivot.reports")
+ALERT_PATIENCE = 10.0  # seconds to wait for a server that restarts: the hub's alerts come after it
 
 
 def key(book: str, name: str) -> str:
@@ -128,31 +130,43 @@ def label(settings: Settings) -> None:
 
 def tell(run: RunRef) -> list[alerts.Alert]:
     """Sends the alerts that are due after this run. Never fails the run."""
-    settings, database = open_run(run)
-    return watch(database, settings, run.as_of)
+    return watch(lambda: (*reversed(open_run(run)), run.as_of))
 
 
-def watch(database: Hub, settings: Settings, as_of: datetime | None = None) -> list[alerts.Alert]:
+def watch(opened: Callable[[], tuple[Hub, Settings, datetime | None]]) -> list[alerts.Alert]:
     """
-    Sends alerts for the state of the hub and for the last day's failed and crashed flow runs; returns those delivered.
+    Sends alerts for the state of the hub and for the last days' failed and crashed flow runs; returns those delivered.
+    Whichever of the two is away, those of the other are sent.
 
-    A simulated market is viewed at ``as_of``, any other at the wall clock.
+    ``opened``: the hub, the settings, and the instant at which a simulated market is viewed; any other is viewed at the
+    wall clock.
     """
-    simulated = settings.feeds[settings.runtime.feed].simulated
-    now = as_of if simulated and as_of else datetime.now(UTC)
+    try:  # orders and rows are safe by now: a failed alert must not fail the run
+        failed = _failed_runs()  # first: to the hub a killed run has failed, and each run is reported once
+    except Exception:
+        log.exception("Prefect's failed runs are not known in this pass")
+        failed = []
     try:
-        # Prefect first: to the hub a killed run has failed, and each run is reported once
-        return alerts.tell(database, [*_failed_runs(), *alerts.find(database, settings, now)])
-    except Exception:  # orders and rows are safe by now: a failed alert must not fail the run
+        database, settings, as_of = opened()
+        simulated = settings.feeds[settings.runtime.feed].simulated
+        now = as_of if simulated and as_of else datetime.now(UTC)
+        return alerts.tell(database, [*failed, *alerts.find(database, settings, now)])
+    except (Unavailable, ConfigError) as error:  # a config that cannot be read names no database
+        log.warning("alerts without the hub: %s", error)
+        return alerts.tell_without_hub(failed, str(error))
+    except Exception:
         log.exception("sending alerts failed")
         return []
 
 
 def _failed_runs() -> list[alerts.Alert]:
     """Alerts for failed and crashed flow runs, also those that the hub does not know (killed, config unreadable)."""
-    since = datetime.now(UTC) - timedelta(days=1)
+    since = datetime.now(UTC) - timedelta(days=7)
     failed = FlowRunFilter(state={"type": {"any_": ["FAILED", "CRASHED"]}}, end_time={"after_": since})
-    flow_runs = server.ask(lambda client: client.read_flow_runs(flow_run_filter=failed, limit=200))
+    newest = FlowRunSort.END_TIME_DESC
+    flow_runs = server.ask(
+        lambda client: client.read_flow_runs(flow_run_filter=failed, sort=newest, limit=200), seconds=ALERT_PATIENCE
+    )
     return [
         alerts.Alert(
             alerts.run_key(runs.run_id(str(r.id)), r.run_count),
@@ -160,7 +174,7 @@ def _failed_runs() -> list[alerts.Alert]:
             r.name,
             r.state.message or "no message",
         )
-        for r in flow_runs
+        for r in reversed(flow_runs)
         if r.state
     ]
 

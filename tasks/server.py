@@ -15,22 +15,22 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 120
 
 
-def ask(request: Callable[[SyncPrefectClient], T]) -> T:
+def ask(request: Callable[[SyncPrefectClient], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The result of ``request`` on a client of the server, repeated while the server is down."""
 
     def once() -> T:
         with get_client(sync_client=True) as client:
             return request(client)
 
-    return patiently(once)
+    return patiently(once, seconds)
 
 
-def patiently(call: Callable[[], T]) -> T:
+def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """
-    The result of ``call``, repeated for up to PATIENCE_SECONDS while the server is down: new Prefect clients give up at
+    The result of ``call``, repeated for up to ``seconds`` while the server is down: new Prefect clients give up at
     once.
     """
-    deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
+    deadline, reported = time.monotonic() + seconds, False
     while True:
         try:
             return call()
@@ -38,7 +38,7 @@ def patiently(call: Callable[[], T]) -> T:
             if not _is_down(error) or time.monotonic() > deadline:
                 raise
         if not reported:
-            waiting.say(f"the Prefect server does not answer: trying again for up to {PATIENCE_SECONDS} s")
+            waiting.say(f"the Prefect server does not answer: trying again for up to {seconds:g} s")
             reported = True
         time.sleep(1)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers import registry
-from alphapivot.cli.common import DONE, USAGE, Add, amount, answer, nonempty, settings_of, typed
+from alphapivot.cli.common import DONE, FAILED, USAGE, Add, amount, answer, nonempty, settings_of, typed
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -25,6 +25,7 @@ then alphapivot unlock SYMBOL --reason ...; the history of an order: alphapivot 
 def add(command: Add) -> None:
     command("status", _status, "show data freshness, open trades, the kill switch and the last runs")
     command("check", _check, "check the config, its files, what it can trade, and the database connection")
+    command("alerts", _alerts, "send the alerts that are due, and list what a receiver has missed; needs no Prefect")
     reason = "why; stored with your user name"
     sub = command("halt", _halt, "kill switch: block new entries; stops and targets stay")
     sub.add_argument(
@@ -95,6 +96,22 @@ def _check(options: argparse.Namespace) -> int:
     print(f"the database answers: {database}")  # noqa: T201
     terminal.warn(f"can never be traded: {reason}" for reason in check.untradable(database, settings, read))
     return USAGE if problems else DONE
+
+
+def _alerts(options: argparse.Namespace) -> int:
+    from alphapivot import clock, hub
+    from alphapivot.reports import alerts, overview
+    from alphapivot.reports.terminal import terminal, views
+
+    settings, database, now = settings_of(options), hub.connect(), clock.WallClock().now()
+    run = overview.latest(database)
+    if run and settings.feeds[settings.runtime.feed].simulated:
+        now = run.as_of
+    for sent in alerts.tell(database, alerts.find(database, settings, now)):
+        print(f"sent: {sent.kind}: {sent.subject}")  # noqa: T201
+    missed = alerts.missed(database)
+    terminal.show(views.alerts(missed), "Alerts that a receiver has missed", ["attempts", "at"])
+    return FAILED if len(missed) else DONE
 
 
 def _halt(options: argparse.Namespace) -> int:

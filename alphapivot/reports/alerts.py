@@ -1,18 +1,23 @@
 """
 Alerts, found in the hub itself: so it does not matter which process caused them, or whether it still lives.
 
-A pass finds, records and sends; any number of passes may run at any time. Each event has a key and is sent once.
+A pass finds, records and sends; any number of passes may run at any time. Each event has a key and reaches each
+receiver once. While the hub is away, a file takes the place of its table.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 from sqlalchemy import text
 
+from alphapivot import home
 from alphapivot.data import horizon
 from alphapivot.errors import Unavailable
 from alphapivot.execution.market import quotes
@@ -20,7 +25,7 @@ from alphapivot.hub.tables import series
 from alphapivot.reports import notify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
@@ -34,11 +39,21 @@ Kind = Literal[
     "foreign order",
     "kill switch",
     "daily loss",
+    "hub away",
 ]
-RECENT = "interval '1 day'"  # older events send no alert
+RECENT = "interval '7 days'"  # older events send no alert: a machine may be off over a long weekend
+LATE = timedelta(hours=1)  # from then on a message says when its event was noticed
+# the first pass after a failure tries again at once, those after it wait 2, 4, 8 minutes and so on
+BACKOFF = (
+    "CASE WHEN attempts < 1 THEN interval '0' ELSE least(interval '1 min' * 2 ^ least(attempts, 12), '6 hours') END"
+)
 BACKTESTS = "bt-%%"  # backtests send no alerts: whoever runs one sees how it ends
 
 log = logging.getLogger("alphapivot.reports.alerts")
+
+
+MISSED = f"(sent_at IS NULL OR failure <> '') AND at > now() - {RECENT}"
+DUE = f"{MISSED} AND next_at <= clock_timestamp()"
 
 
 @dataclass(frozen=True)
@@ -58,52 +73,142 @@ def run_key(run_id: str, attempt: int) -> str:
 
 def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     """The current alerts as of ``now`` (for a simulated market: the end of its last bar)."""
-    return [*_failed_runs(hub), *_stale_feeds(hub, settings, now), *_calendars(settings, now), *_trading(hub, settings)]
+    parts: tuple[Callable[[], list[Alert]], ...] = (
+        lambda: _failed_runs(hub),
+        lambda: _stale_feeds(hub, settings, now),
+        lambda: _calendars(settings, now),
+        lambda: _trading(hub, settings),
+    )
+    found = []
+    for part in parts:
+        try:
+            found += part()
+        except Unavailable:
+            raise
+        except Exception:  # one kind that cannot be found must not keep the others from being told
+            log.exception("a kind of alert could not be looked for")
+    return found
 
 
 def tell(hub: Hub, alerts: Iterable[Alert]) -> list[Alert]:
     """
-    Records new alerts, and sends those not yet received; returns those received now.
+    Records new alerts, and sends each to the receivers that lack it; returns those received for the first time.
 
-    A failure to send is recorded and logged, never raised: later passes retry for a day.
+    A failure to send is recorded and logged, never raised: later passes retry with growing pauses, for a week. Raises
+    Unavailable if the hub is away.
     """
     new = [vars(a) | {"message": notify.masked(a.message)} for a in alerts]
+    told = [{"key": key, "at": at} for key, at in _told_without_hub().items()]
     with hub.engine.begin() as conn:
         if new:
             insert = "INSERT INTO ops.alert (key, kind, subject, message) VALUES (:key, :kind, :subject, :message)"
             conn.execute(text(f"{insert} ON CONFLICT (key) DO NOTHING"), new)
-        unsent = conn.execute(
-            text(f"SELECT key FROM ops.alert WHERE sent_at IS NULL AND at > now() - {RECENT} ORDER BY at")
-        ).scalars()
-    return [alert for key in list(unsent) if (alert := _send(hub, key))]
+        if told:
+            conn.execute(
+                text("UPDATE ops.alert SET sent_at = CAST(:at AS timestamptz) WHERE key = :key AND sent_at IS NULL"),
+                told,
+            )
+        unsent = list(conn.execute(text(f"SELECT key FROM ops.alert WHERE {DUE} ORDER BY next_at, at")).scalars())
+    received = []
+    for key in unsent:
+        reached, alert = _send(hub, key)
+        received += [alert] if alert else []
+        if not reached:  # nobody answers: the next pass goes on, so that this one ends soon
+            break
+    return received
 
 
-def _send(hub: Hub, key: str) -> Alert | None:
-    """Sends one alert in one transaction; None if it was not sent, or another pass has it locked."""
+def _send(hub: Hub, key: str) -> tuple[bool, Alert | None]:
+    """
+    Sends one alert in one transaction. Returns False if nobody got it, and the alert if somebody did for the first
+    time; another pass may have it locked.
+    """
     with hub.engine.begin() as conn:
         row = conn.execute(
             text(
-                "SELECT key, kind, subject, message FROM ops.alert WHERE key = :key AND sent_at IS NULL"
-                " FOR UPDATE SKIP LOCKED"
+                "SELECT key, kind, subject, message, at, sent_at, received FROM ops.alert"
+                f" WHERE key = :key AND {DUE} FOR UPDATE SKIP LOCKED"
             ),
             {"key": key},
         ).one_or_none()
         if row is None:
-            return None
-        failure = None
+            return True, None
+        failure, received = "", tuple(row.received)
         try:
-            notify.send(f"AlphaPivot: {row.kind}: {row.subject}", row.message)
+            delivery = notify.send(_title(row), _body(row), received=received)
         except Unavailable as error:
             failure = str(error)
             log.warning("%s: %s (%s)", row.kind, row.message, failure)
+        else:
+            received = delivery.received
+            failure = f"no answer from {', '.join(delivery.missed)}" if delivery.missed else ""
         conn.execute(
             text(
-                "UPDATE ops.alert SET attempts = attempts + 1, failure = coalesce(:failure, ''),"
-                " sent_at = CASE WHEN CAST(:failure AS text) IS NULL THEN clock_timestamp() END WHERE key = :key"
+                "UPDATE ops.alert SET attempts = attempts + 1, failure = :failure, received = :received,"
+                f" next_at = clock_timestamp() + {BACKOFF},"
+                " sent_at = CASE WHEN cardinality(CAST(:received AS text[])) > 0"
+                " THEN coalesce(sent_at, clock_timestamp()) ELSE sent_at END WHERE key = :key"
             ),
-            {"key": key, "failure": failure},
+            {"key": key, "failure": failure, "received": list(received)},
         )
-    return None if failure else Alert(*row)
+    first = bool(received) and row.sent_at is None
+    return bool(received), Alert(row.key, row.kind, row.subject, row.message) if first else None
+
+
+def _title(alert: Any) -> str:
+    return f"AlphaPivot: {alert.kind}: {alert.subject}"
+
+
+def _body(row: Any) -> str:
+    late = datetime.now(UTC) - row.at > LATE
+    return f"{row.message} (noticed {row.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if late else row.message
+
+
+def missed(hub: Hub) -> pd.DataFrame:
+    """Alerts of the last week that a receiver lacks, oldest first: at, kind, subject, message, attempts, failure."""
+    columns = ["at", "kind", "subject", "message", "attempts", "failure"]
+    query = f"SELECT {', '.join(columns)} FROM ops.alert WHERE {MISSED} ORDER BY at"
+    with hub.engine.connect() as conn:
+        return pd.DataFrame(conn.execute(text(query)).mappings().all(), columns=columns)
+
+
+def tell_without_hub(alerts: Iterable[Alert], reason: str) -> list[Alert]:
+    """
+    Sends alerts while the hub is away, and that it is, once a day; returns those received. What was sent is noted in a
+    file, and recorded in the hub by the next pass that reaches it.
+    """
+    now = datetime.now(UTC)
+    away = Alert(f"hub:{now:%Y-%m-%d}", "hub away", "the database", f"{reason}. Stops at the broker stay in place")
+    told, received = _told_without_hub(), []
+    for alert in [away, *alerts]:
+        if alert.key in told:
+            continue
+        try:
+            notify.send(_title(alert), alert.message)
+        except Unavailable as error:
+            log.warning("%s: %s (%s)", alert.kind, alert.message, error)
+            break
+        told[alert.key] = now.isoformat()
+        received.append(alert)
+    recent = {key: at for key, at in told.items() if now - datetime.fromisoformat(at) < timedelta(days=7)}
+    home.private(home.home())
+    new = _file().with_suffix(".new")
+    new.write_text(json.dumps(recent), encoding="utf-8")
+    new.replace(_file())
+    return received
+
+
+def _file() -> Path:
+    return home.home() / "alerts.json"
+
+
+def _told_without_hub() -> dict[str, str]:
+    """key -> when it was sent without the hub."""
+    try:
+        told: dict[str, str] = json.loads(_file().read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return told
 
 
 def _failed_runs(hub: Hub) -> list[Alert]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -24,11 +25,26 @@ Level = Literal["info", "success", "warning", "failure"]
 log = logging.getLogger("alphapivot.reports.notify")
 
 
-def send(title: str, body: str, level: Level = "failure", environ: Mapping[str, str] = os.environ) -> None:
-    """
-    Sends a message to every URL, with the environment's secrets masked.
+@dataclass(frozen=True)
+class Delivery:
+    """The receivers (scheme and host) that have a message, and those that missed it."""
 
-    Raises Unavailable if no receiver got it; if only some did not, logs a warning that names them.
+    received: tuple[str, ...]
+    missed: tuple[str, ...]
+
+
+def send(
+    title: str,
+    body: str,
+    level: Level = "failure",
+    environ: Mapping[str, str] = os.environ,
+    *,
+    received: Collection[str] = (),
+) -> Delivery:
+    """
+    Sends a message to every URL, with the environment's secrets masked; not to those that have ``received`` it.
+
+    Raises Unavailable if no receiver has it; if only some do not, logs a warning that names them.
     """
     import apprise  # noqa: PLC0415 - half a second
 
@@ -41,11 +57,16 @@ def send(title: str, body: str, level: Level = "failure", environ: Mapping[str, 
         raise Unavailable(f"no alert was sent: {URLS} {'names no usable URL' if urls else 'is not set'}")
     title, body = masked(title, environ), masked(body, environ)
     kind = apprise.NotifyType(level)
-    missed = [r for r in receivers if not r.notify(body=body, title=title, notify_type=kind)]
-    if len(missed) == len(receivers):
-        raise Unavailable(f"no alert was sent: no answer from {_hosts(missed)}")
+    delivery: dict[bool, list[str]] = {True: [], False: []}
+    for name, receiver in zip(_names(list(receivers)), receivers, strict=True):
+        got = name in received or bool(receiver.notify(body=body, title=title, notify_type=kind))
+        delivery[got].append(name)
+    missed = ", ".join(delivery[False])
+    if not delivery[True]:
+        raise Unavailable(f"no alert was sent: no answer from {missed}")
     if missed:
-        log.warning("alert %r did not reach %s", title, _hosts(missed))
+        log.warning("alert %r did not reach %s", title, missed)
+    return Delivery(tuple(delivery[True]), tuple(delivery[False]))
 
 
 def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -72,7 +93,9 @@ def _password(url: str) -> str | None:
         return None
 
 
-def _hosts(receivers: list[Any]) -> str:
-    """Scheme and host only, as the path of Slack's and Telegram's URLs holds secrets."""
+def _names(receivers: list[Any]) -> list[str]:
+    """Scheme and host only, as the path of Slack's and Telegram's URLs holds secrets; a number makes them differ."""
     urls = [urlsplit(r.url(privacy=True)) for r in receivers]
-    return ", ".join(f"{u.scheme}://{u.hostname or '...'}" for u in urls)
+    hosts = [f"{u.scheme}://{u.hostname or '...'}" for u in urls]
+    counts = [hosts[:n].count(host) for n, host in enumerate(hosts)]
+    return [f"{host} ({count + 1})" if count else host for host, count in zip(hosts, counts, strict=True)]

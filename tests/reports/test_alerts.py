@@ -196,6 +196,76 @@ def test_what_nobody_received_is_told_by_the_next_pass(hub, monkeypatch, receive
         assert conn.execute(text("SELECT sent_at IS NULL, attempts, failure FROM api.alerts")).one() == (False, 2, "")
 
 
+def test_a_receiver_that_was_down_gets_what_it_missed_and_the_others_get_it_once(hub, monkeypatch, received):
+    url = notify.os.environ[notify.URLS]
+    monkeypatch.setenv(notify.URLS, f"{url} json://localhost:9/")
+    event = alerts.Alert("k", "kill switch", "book b", "why")
+    assert alerts.tell(hub, [event]) == [event]
+    assert alerts.missed(hub)["failure"].tolist() == ["no answer from json://localhost"]
+    monkeypatch.setenv(notify.URLS, f"{url} {url.replace('127.0.0.1', 'localhost')}")
+    assert alerts.tell(hub, []) == [], "it was received before, by one of them"
+    assert len(received) == 2
+    assert alerts.missed(hub).empty
+    assert alerts.tell(hub, [event]) == []
+    assert len(received) == 2
+
+
+def test_retries_come_ever_more_rarely_and_end_after_a_week(hub, monkeypatch):
+    monkeypatch.setenv(notify.URLS, "json://127.0.0.1:9/")
+    waits = []
+    for _ in range(14):
+        alerts.tell(hub, [alerts.Alert("k", "kill switch", "book b", "why")])
+        with hub.engine.connect() as conn:
+            attempts, wait = conn.execute(text("SELECT attempts, next_at - clock_timestamp() FROM ops.alert")).one()
+        waits.append(round(wait / timedelta(minutes=1)))
+        assert attempts == len(waits)
+        alerts.tell(hub, [])
+        with hub.engine.connect() as conn:
+            again = conn.execute(text("SELECT attempts FROM ops.alert")).scalar_one()
+        assert again == attempts + (waits[-1] == 0), "not before its time"
+        waits += [2] if again > attempts else []
+        write(hub, "UPDATE ops.alert SET next_at = now()")
+    assert waits == [0, 2, 4, 8, 16, 32, 64, 128, 256, *[360] * 6]
+    write(hub, "UPDATE ops.alert SET at = now() - interval '8 days'")
+    assert alerts.missed(hub).empty
+
+
+def test_an_alert_that_is_sent_late_says_when_it_was_noticed(hub, received):
+    write(
+        hub,
+        "INSERT INTO ops.alert (key, at, kind, subject, message)"
+        " VALUES ('k', now() - interval '3 days', 'kill switch', 'book b', 'why')",
+    )
+    assert len(alerts.tell(hub, [])) == 1
+    noticed = datetime.now(UTC) - timedelta(days=3)
+    assert received[0]["message"].startswith(f"why (noticed {noticed:%Y-%m-%d %H:}")
+
+
+def test_while_one_receiver_is_down_a_pass_with_many_alerts_ends_soon(hub, monkeypatch):
+    monkeypatch.setenv(notify.URLS, "json://127.0.0.1:9/")
+    alerts.tell(hub, [alerts.Alert(f"k{n}", "kill switch", "book b", "why") for n in range(5)])
+    with hub.engine.connect() as conn:
+        assert conn.execute(text("SELECT sum(attempts) FROM ops.alert")).scalar_one() == 1
+
+
+def test_without_the_hub_alerts_are_sent_once_and_the_hub_learns_of_it(hub, monkeypatch, received, tmp_path):
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    event = alerts.Alert("run:1:1", "run crashed", "pipeline", "killed")
+    for _ in range(2):
+        alerts.tell_without_hub([event], "the database does not answer")
+    assert [m["title"] for m in received] == ["AlphaPivot: hub away: the database", "AlphaPivot: run crashed: pipeline"]
+    assert alerts.tell(hub, [event]) == []
+    assert len(received) == 2
+    with hub.engine.connect() as conn:
+        assert conn.execute(text("SELECT sent_at IS NOT NULL FROM ops.alert")).scalars().all() == [True]
+
+
+def test_one_kind_that_cannot_be_found_keeps_no_other_from_being_told(hub, small, monkeypatch):
+    control.halt(hub, small.execution.book, "rates look odd", "ann")
+    monkeypatch.setattr(alerts.horizon, "endings", lambda *_: 1 / 0)
+    assert kinds(alerts.find(hub, small, NOW)) == [("kill switch", f"book {small.execution.book}")]
+
+
 def test_passes_at_the_same_time_tell_each_event_once(hub, received):
     events = [alerts.Alert(f"k{n}", "kill switch", "book b", "why") for n in range(5)]
     passes = [threading.Thread(target=alerts.tell, args=(hub, events)) for _ in range(6)]

@@ -23,7 +23,7 @@ from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import issues, series
 from alphapivot.hub.tables.digest import TableDigest
-from alphapivot.reports import explanation, overview
+from alphapivot.reports import alerts, explanation, overview
 from alphapivot.reports.terminal import fit, layout, views
 from alphapivot.runs import RunRef
 from pillars import Pillar
@@ -77,7 +77,7 @@ def trades(hub: Hub, settings: Settings) -> None:
     closed = report.closed_trades(hub, book)
     show(
         views.closed_trades(closed.tail(10), settings.ticks),
-        f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}",
+        f"Closed trades: the last {min(len(closed), 10)} of {len(closed)}" if len(closed) else "Closed trades",
         ["entry at", "contract", "side", "qty"],
     )
     account = report.equity(hub, book)
@@ -109,6 +109,8 @@ def status(hub: Hub, settings: Settings) -> None:
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
     if len(waiting := issues.show(hub)):
         show(views.issues(waiting.head(20)), "Data that await a decision: alphapivot data show | accept | reject")
+    if count := len(alerts.missed(hub)):
+        warn([f"{count} alert{'s' if count > 1 else ''} missed a receiver: see `alphapivot alerts`"])
     trades(hub, settings)
     show(views.orders(report.working_orders(hub, book), settings.ticks), "Working orders")
     show(views.limits(report.limits_used(hub, settings)), "Limits used")

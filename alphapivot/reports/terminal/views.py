@@ -181,6 +181,12 @@ def issues(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"check_name": words, "outcome": words, "detail": words})
 
 
+def alerts(table: pd.DataFrame) -> pd.DataFrame:
+    """``alerts.missed``."""
+    columns: dict[str, Cell] = {"at": instant, "kind": words, "subject": words, "attempts": quantity}
+    return _shown(table, columns | {"failure": words, "message": words})
+
+
 def equity(table: pd.DataFrame) -> pd.DataFrame:
     """``overview.equity``."""
     columns: dict[str, Cell] = {"day": words, "equity": amount, "earned": money, "drawdown": money, "deposits": money}
