@@ -236,15 +236,15 @@ class Broker(Protocol):
         """Signed quantities; flat positions are left out. NaN: the broker's quantity cannot be read."""
         ...
 
-    def open_orders(self) -> list[BrokerOrder | Unreadable]:
+    def open_orders(self) -> Sequence[BrokerOrder | Unreadable]:
         """All orders that are not final, including those that are not ours."""
         ...
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:
         """client_order_id -> its order, or Absent as *proof* that none was sent at or after ``since``."""
         ...
 
-    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
+    def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         """Executions at or after ``since``, oldest first."""
         ...
 

@@ -42,13 +42,13 @@ class Shadow(BrokerWrapper):
     def positions(self) -> dict[Key, Decimal]:
         return {}
 
-    def open_orders(self) -> list[BrokerOrder | Unreadable]:
+    def open_orders(self) -> Sequence[BrokerOrder | Unreadable]:
         return []
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:  # noqa: ARG002 - none was sent
+    def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:  # noqa: ARG002 - none was sent
         return {ref.client_order_id: Absent() for ref in refs}
 
-    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:  # noqa: ARG002 - the same
+    def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:  # noqa: ARG002 - the same
         return []
 
     def submit(self, spec: OrderSpec) -> Answer:  # noqa: ARG002 - the same

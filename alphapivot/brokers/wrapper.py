@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -34,13 +34,13 @@ class BrokerWrapper:
     def positions(self) -> dict[Key, Decimal]:
         return self._broker.positions()
 
-    def open_orders(self) -> list[BrokerOrder | Unreadable]:
+    def open_orders(self) -> Sequence[BrokerOrder | Unreadable]:
         return self._broker.open_orders()
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:
         return self._broker.find(refs, since)
 
-    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
+    def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         return self._broker.fills(since)
 
     def submit(self, spec: OrderSpec) -> Answer:

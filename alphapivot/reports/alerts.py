@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,10 +38,13 @@ Kind = Literal[
     "calendar ends",
     "position break",
     "foreign order",
+    "order refused",
+    "order moved",
     "kill switch",
     "daily loss",
     "hub away",
 ]
+NOTED: dict[str, Kind] = {"rejected": "order refused", "moved": "order moved"}  # kind of a journal line -> of its alert
 RECENT = "interval '7 days'"  # older events send no alert: a machine may be off over a long weekend
 LATE = timedelta(hours=1)  # from then on a message says when its event was noticed
 # the first pass after a failure tries again at once, those after it wait 2, 4, 8 minutes and so on
@@ -256,7 +260,9 @@ def _calendars(settings: Settings, now: datetime) -> list[Alert]:
 
 
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:
-    """Locks, foreign orders and the kill switch of every book; the daily loss of the configured one."""
+    """
+    Locks, foreign, refused and moved orders and the kill switch of every book; the daily loss of the configured one.
+    """
     book = settings.execution.book
     locks = text(
         "SELECT lock_id, book, symbol, reason FROM trading.instrument_lock"
@@ -267,8 +273,14 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
         f" WHERE at > now() - {RECENT} AND scope NOT LIKE '{BACKTESTS}'"
     )
     foreign = text(  # adopted ones have locked their symbol
-        "SELECT book, broker_order_id, symbol, side, qty FROM trading.foreign_order"
-        f" WHERE what = 'cancelled' AND seen_at > now() - {RECENT} AND book NOT LIKE '{BACKTESTS}'"
+        "SELECT book, broker_order_id, symbol, side, qty, what FROM trading.foreign_order"
+        f" WHERE what <> 'adopted' AND seen_at > now() - {RECENT} AND book NOT LIKE '{BACKTESTS}'"
+    )
+    noted = text(
+        "SELECT j.journal_id, j.kind, j.book, j.symbol, j.message FROM trading.journal j"
+        " LEFT JOIN trading.orders o USING (client_order_id)"
+        f" WHERE j.at > now() - {RECENT} AND j.kind = ANY(:kinds) AND j.book NOT LIKE '{BACKTESTS}'"
+        " AND o.leg IS DISTINCT FROM 'ENTRY'"
     )
     losses = text(
         "SELECT day, currency, start_equity - equity + deposits AS lost, start_equity FROM api.equity"
@@ -277,20 +289,27 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
     with hub.engine.connect() as conn:
         alerts = [
             Alert(
-                f"lock:{r.lock_id}",
+                # a second reason is an alert of its own
+                f"lock:{r.lock_id}" + (f":{zlib.crc32(reason.encode())}" if n else ""),
                 "position break",
                 f"{r.symbol} in book {r.book}",
-                f"{r.reason}. Trading in {r.symbol} is blocked until someone runs `alphapivot unlock {r.symbol}`",
+                f"{reason}. Trading in {r.symbol} is blocked until someone runs `alphapivot unlock {r.symbol}`",
             )
             for r in conn.execute(locks)
+            for n, reason in enumerate(r.reason.split("\n"))
+        ]
+        alerts += [
+            Alert(f"journal:{r.journal_id}", NOTED[r.kind], f"{r.symbol} in book {r.book}", r.message)
+            for r in conn.execute(noted, {"kinds": list(NOTED)})
         ]
         alerts += [
             Alert(
-                f"foreign:{r.book}:{r.broker_order_id}",
+                f"foreign:{r.book}:{r.broker_order_id}" + ("" if r.what == "cancelled" else ":rests"),
                 "foreign order",
                 f"{r.symbol or 'an unknown symbol'} in book {r.book}",
-                f"order {r.broker_order_id} ({r.side} {r.qty}) rested at the broker, is not ours, and was cancelled as"
-                " [execution] foreign_orders says",
+                f"order {r.broker_order_id} ({r.side} {r.qty}) rested at the broker, is not ours, and"
+                f" {'was cancelled' if r.what == 'cancelled' else 'its cancel is not confirmed'}, as [execution]"
+                " foreign_orders says",
             )
             for r in conn.execute(foreign)
         ]

@@ -80,13 +80,13 @@ class Alpaca:
             held = {self._key(row["symbol"]): rows.quantity(row.get("qty")) for row in positions}
         return {key: qty for key, qty in held.items() if qty}
 
-    def open_orders(self) -> list[BrokerOrder | Unreadable]:
+    def open_orders(self) -> Sequence[BrokerOrder | Unreadable]:
         listed = self._wire.pages({"status": "open", "nested": "true"})
         # the listing includes filled entries with open legs, and final legs with an open sibling
         orders = [rows.order(row, rows.ours(row), self._key, in_place=in_place) for row, in_place in rows.flat(listed)]
         return [o for o in orders if isinstance(o, Unreadable) or o.state not in rows.FINAL]
 
-    def find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
+    def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:
         """Reads one listing; looks up missing orders by id, since only that proves an absence."""
         if not refs:
             return {}
@@ -112,7 +112,7 @@ class Alpaca:
             orders[ref.client_order_id] = rows.order(row, ref.client_order_id, self._key, in_place=bool(in_place))
         return orders
 
-    def fills(self, since: datetime) -> list[BrokerFill | Unreadable]:
+    def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         fills: list[BrokerFill | Unreadable] = []
         query = {"after": rows.stamp(since - timedelta(microseconds=1)), "direction": "asc", "page_size": str(FILLS)}
         while True:

@@ -98,26 +98,20 @@ def plan(
     refused: Collection[str],
     is_open: bool,
     touched: bool,
-    sure: Decimal | None = None,
 ) -> list[Action]:
     """
     Returns the next steps of one trade; empty if there is nothing to do or a reply must come first.
 
     ``orders``: all orders of the trade, each with ``filled``. ``refused``: ids of those that the broker has refused in
     this run; what it refused in an earlier one is tried again. ``is_open``: its market takes orders. ``touched``: the
-    price has reached the target since the entry. ``sure``: where our fills and the broker's position differ, the
-    quantity in the trade's direction that both have: no exit may be larger.
+    price has reached the target since the entry.
     """
     live: dict[str, Row] = {o["leg"]: o for o in orders if o["state"] not in TERMINAL}
     open_qty = position(trade, orders)
     exits = [live[leg] for leg in ("EXIT", "STOP", "TARGET") if leg in live]
     entry = live.get("ENTRY")
-    if sure is not None:
-        if entry is not None and not local(entry) and entry["state"] in (*WORKING, "PENDING_CANCEL"):
-            return [Cancel(entry, entry["reason"] or "locked")]
-        open_qty, entry, touched = min(open_qty, sure), None, False
-    if open_qty < 0:  # the excess is traded back only where the broker has it too
-        return list(_overshot(trade, orders, exits, -open_qty, refused, is_open=is_open)) if sure is None else []
+    if open_qty < 0:
+        return list(_overshot(trade, orders, exits, -open_qty, refused, is_open=is_open))
     if entry is None:
         return (
             _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
@@ -136,6 +130,37 @@ def plan(
     if open_qty:
         steps += _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
     return steps
+
+
+def plan_locked(
+    trade: Row,
+    orders: Sequence[Row],
+    caps: Caps,
+    *,
+    sure: Decimal,
+    leaving: bool,
+    refused: Collection[str],
+    is_open: bool,
+) -> list[Action]:
+    """
+    The next steps of a trade whose fills and position at the broker differ: its entry is cancelled, and the rest is for
+    ``sure``, the quantity in its direction that both have, so that no order can turn the position round. Nothing is
+    corrected, and no exit is sent unless an operator asked for it (``leaving``).
+    """
+    live: dict[str, Row] = {o["leg"]: o for o in orders if o["state"] not in TERMINAL}
+    entry, exit_order = live.get("ENTRY"), live.get("EXIT")
+    if entry is not None and not local(entry) and entry["state"] in (*WORKING, "PENDING_CANCEL"):
+        return [Cancel(entry, entry["reason"] or "locked")]
+    qty = min(position(trade, orders), sure)
+    if qty < 0 or (exit_order is not None and exit_order["state"] != "CREATED"):
+        return []
+    if not qty:
+        legs = [live[leg] for leg in ("STOP", "TARGET") if leg in live]
+        return [Cancel(o) for o in legs if not local(o) and o["state"] not in IN_FLIGHT]
+    if leaving and exit_order is not None:
+        return _open(trade, orders, live, qty, caps, refused=refused, is_open=is_open, touched=False)
+    steps = _protect(trade, orders, live, qty, caps, refused=refused, is_open=is_open)
+    return [s for s in steps if not (isinstance(s, Place) and s.leg == "EXIT")]
 
 
 def _legs_held(stop: Row | None, caps: Caps) -> bool:

@@ -26,6 +26,7 @@ from alphapivot.execution.run.protect import (
     Send,
     newest_of,
     plan,
+    plan_locked,
     position,
 )
 from alphapivot.execution.run.reconcile import reconcile, successor_row
@@ -106,11 +107,15 @@ def _of_trade(
     request: closing.Request | None,
     sure: Decimal | None,
 ) -> list[Action]:
-    """The steps of one trade. ``request``: to leave it; ``sure``: see ``protect.plan``."""
+    """The steps of one trade. ``request``: to leave it; ``sure``: see ``protect.plan_locked``."""
     is_open, refused = session.is_open((trade["symbol"], trade["market"], trade["contract"])), session.refused
     touched = any(o["leg"] == "TARGET" and local(o) for o in trade_orders) and session.touched(trade)
     caps = session.broker.caps
-    actions = plan(trade, trade_orders, caps, refused=refused, is_open=is_open, touched=touched, sure=sure)
+    if sure is None:
+        actions = plan(trade, trade_orders, caps, refused=refused, is_open=is_open, touched=touched)
+    else:
+        leaving = request is not None
+        actions = plan_locked(trade, trade_orders, caps, sure=sure, leaving=leaving, refused=refused, is_open=is_open)
     if request is not None:
         actions = _leave(trade, trade_orders, request, refused, is_open=is_open, sure=sure) or actions
         _tell_rest(session, trade, trade_orders, request.reason, sure)
@@ -165,7 +170,7 @@ def _leave(
 ) -> list[Action]:
     """
     Steps that leave a trade: cancel its entry, then exit at market what ``request`` says. ``sure``: see
-    ``protect.plan``.
+    ``protect.plan_locked``.
     """
     reason = request.reason
     live = {o["leg"]: o for o in trade_orders if o["state"] not in TERMINAL}
