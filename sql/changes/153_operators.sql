@@ -63,3 +63,33 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+
+-- The stop that works, and the one that is wanted.
+CREATE OR REPLACE VIEW api.open_trades AS
+SELECT t.book, t.strategy, t.symbol, t.contract, t.side, t.state,
+       CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty ELSE t.qty END AS qty,
+       t.entry_price AS entry, t.entry_at, CASE t.state WHEN 'OPEN' THEN w.price ELSE t.stop END AS stop,
+       t.target, b.close AS last, b.ts AS last_at, t.currency,
+       (b.close - t.entry_price) * (t.entry_qty - t.exit_qty) * t.multiplier * t.quote_unit
+           * CASE t.side WHEN 'LONG' THEN 1 ELSE -1 END AS unrealised,
+       abs(b.close - CASE t.state WHEN 'OPEN' THEN w.price ELSE t.stop END) / nullif(abs(b.close), 0) AS to_stop,
+       abs(t.target - b.close) / nullif(abs(b.close), 0) AS to_target, t.trade_id, i.as_of, d.run_id,
+       CASE WHEN t.state = 'OPEN' AND w.price IS DISTINCT FROM t.stop THEN t.stop END AS wanted_stop
+FROM trading.trade t
+JOIN trading.intent i USING (intent_id)
+JOIN trading.decision d USING (decision_id)
+JOIN ops.run r ON r.run_id = d.run_id
+LEFT JOIN LATERAL (
+    SELECT bar.close::numeric AS close, bar.ts FROM market.bar
+    WHERE (bar.symbol, bar.market, bar.contract, bar.interval)
+        = (t.symbol, t.market, t.contract, r.config -> 'timeframes' ->> 'base')
+    ORDER BY bar.ts DESC LIMIT 1
+) b ON true
+LEFT JOIN LATERAL ( -- what protects the position at the broker
+    SELECT o.price FROM trading.orders o
+    WHERE o.trade_id = t.trade_id AND o.leg = 'STOP'
+      AND o.state IN ('NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE')
+) w ON t.state = 'OPEN'
+WHERE t.state <> 'CLOSED';
+COMMENT ON COLUMN api.open_trades.stop IS 'Price of the stop that works at the broker; NULL: none does; while pending, as planned';
+COMMENT ON COLUMN api.open_trades.wanted_stop IS 'Price at which the stop should be, where it differs';

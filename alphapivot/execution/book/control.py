@@ -1,16 +1,22 @@
 """
-The kill switch: who stopped or resumed trading, when and why. The newest entry for a book counts; ``*`` applies to all
-books but backtests (``bt-...``), which trade no money and must be reproducible.
+What an operator orders, with who and why: the kill switch, and exits from single trades.
+
+The newest entry for a book counts; ``*`` applies to all books but backtests (``bt-...``), which trade no money and must
+be reproducible.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from sqlalchemy import Connection, text
+
+from alphapivot.errors import DataError
+from alphapivot.execution.book import ledger
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -22,6 +28,15 @@ NEWEST = """
         WHERE scope = :book OR (scope = '*' AND NOT starts_with(:book, 'bt-')) ORDER BY scope, control_id DESC
     ) newest
     ORDER BY array_position(ARRAY['HALTED', 'REDUCE_ONLY', 'ACTIVE'], state), flatten DESC, at DESC LIMIT 1
+"""
+
+OUTSTANDING = """
+    SELECT DISTINCT ON (r.trade_id) r.trade_id, 'close ' || r.request_id AS reason, r.qty
+    FROM trading.close_request r JOIN trading.trade t USING (trade_id)
+    WHERE t.book = :book AND t.state <> 'CLOSED' AND NOT EXISTS (
+        SELECT FROM trading.orders o JOIN trading.order_event v USING (client_order_id)
+        WHERE o.trade_id = r.trade_id AND o.leg = 'EXIT' AND v.reason = 'close ' || r.request_id)
+    ORDER BY r.trade_id, r.request_id
 """
 
 
@@ -64,8 +79,7 @@ def resume(hub: Hub, book: str, reason: str, by: str) -> Control:
 
 
 def _set(hub: Hub, book: str, new: ControlState, reason: str, by: str, *, flatten: bool = False) -> Control:
-    if not reason.strip() or not by.strip():
-        raise ValueError(f"the kill switch needs a reason and a name, got reason {reason!r} by {by!r}")
+    _signed(reason, by)
     with hub.engine.begin() as conn:
         conn.execute(
             text(
@@ -75,3 +89,49 @@ def _set(hub: Hub, book: str, new: ControlState, reason: str, by: str, *, flatte
             {"book": book, "state": new, "reason": reason, "by": by, "flatten": flatten},
         )
         return state(conn, book)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """An exit that an operator asked for. ``reason``: of the exit order; ``qty``: None for the whole trade."""
+
+    reason: str
+    qty: Decimal | None = None
+
+
+def exits(conn: Connection, book: str) -> dict[int, Exit]:
+    """trade_id -> its oldest request without an exit order; once there is one, its states tell the rest."""
+    rows = conn.execute(text(OUTSTANDING), {"book": book})
+    return {row.trade_id: Exit(row.reason, row.qty) for row in rows}
+
+
+def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, lot: Decimal, reason: str, by: str) -> str:
+    """
+    Asks the next run to close the open trade in ``symbol`` at market: ``qty`` of it, a multiple of ``lot``, or all of
+    it. A trade that has not entered loses its entry. Returns what was asked.
+
+    Raises DataError if there is no such trade, or not that much of it.
+    """
+    _signed(reason, by)
+    with hub.engine.begin() as conn:
+        trades = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and not t["rolled"]]
+        if not trades:
+            symbols = ", ".join(sorted({t["symbol"] for t in ledger.open_trades(conn, book)}))
+            raise DataError(f"book {book!r} has no open trade in {symbol!r}; open trades: {symbols or 'none'}")
+        (trade,) = trades
+        held = trade["entry_qty"] - trade["exit_qty"]
+        if qty is not None and not (qty.is_finite() and 0 < qty <= held and qty % lot == 0):
+            raise DataError(f"{symbol}: --qty must be a multiple of {lot:f} up to {held:f}, which is open; got {qty}")
+        query = """
+            INSERT INTO trading.close_request (trade_id, qty, reason, by) VALUES (:trade_id, :qty, :reason, :by)
+        """
+        part = None if qty == held else qty
+        conn.execute(text(query), {"trade_id": trade["trade_id"], "qty": part, "reason": reason, "by": by})
+        if not held:
+            return f"the entry of trade {trade['trade_id']} in {symbol}, which has not filled, is to be cancelled"
+        return f"{held if part is None else part:f} of trade {trade['trade_id']} in {symbol} are to be closed at market"
+
+
+def _signed(reason: str, by: str) -> None:
+    if not reason.strip() or not by.strip():
+        raise ValueError(f"an operator's order needs a reason and a name, got reason {reason!r} by {by!r}")

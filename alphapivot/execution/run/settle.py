@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping
 
 from alphapivot.brokers.base import Accepted, NotSent, Rejected, Side, Throttled
 from alphapivot.errors import TradingHalted, Unavailable
-from alphapivot.execution.book import closing, control, ledger, orders
+from alphapivot.execution.book import control, ledger, orders
 from alphapivot.execution.book.states import TERMINAL, WORKING, local
 from alphapivot.execution.decide.lifecycle import patience
 from alphapivot.execution.market import quotes
@@ -67,7 +67,7 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
         presplit = outgrown(session, conn, trades)
-        requests = closing.requests(conn, session.book) if trades else {}
+        exits_asked = control.exits(conn, session.book) if trades else {}
     if not trades:
         return []
     switch, overdue = session.control(), _overdue(session, by_trade, trades)
@@ -85,11 +85,11 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         held = positions.get((trade["symbol"], trade["market"], trade["contract"]), Decimal(0))
         if held.is_nan():
             continue  # the broker's position cannot be read: what works stays
-        request = requests.get(trade["trade_id"])
+        request = exits_asked.get(trade["trade_id"])
         if switch.flatten:
-            request = closing.Request("flatten")
+            request = control.Exit("flatten")
         elif trade["trade_id"] in presplit:
-            request = closing.Request("split")
+            request = control.Exit("split")
         sure = max(held if trade["side"] == "LONG" else -held, Decimal(0)) if trade["symbol"] in broken else None
         actions = _of_trade(session, trade, trade_orders, request, sure)
         cancelled = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
@@ -104,7 +104,7 @@ def _of_trade(
     session: Session,
     trade: RowMapping,
     trade_orders: Sequence[RowMapping],
-    request: closing.Request | None,
+    request: control.Exit | None,
     sure: Decimal | None,
 ) -> list[Action]:
     """The steps of one trade. ``request``: to leave it; ``sure``: see ``protect.plan_locked``."""
@@ -162,7 +162,7 @@ def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], tra
 def _leave(
     trade: RowMapping,
     trade_orders: Sequence[RowMapping],
-    request: closing.Request,
+    request: control.Exit,
     refused: Collection[str],
     *,
     is_open: bool,
