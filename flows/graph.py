@@ -65,6 +65,8 @@ def begin(kind: str, as_of: datetime | None, feed: str | None, *, wait: bool = T
     scheduled = runtime.flow_run.scheduled_start_time
     at = as_of or schedule.newest_due(scheduled)
     run = runs.begin(kind, settings, key=str(runtime.flow_run.id), as_of=at)
+    if kind in ("pipeline", "trade"):  # manage goes on: what is open stays protected
+        registry.refuse(hub.connect(), settings)
     if not schedule.first_attempt():
         return run
     if at != scheduled and as_of is None:

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers import modes
 from alphapivot.brokers.pace import Paced
+from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 
 if TYPE_CHECKING:
     from alphapivot.brokers.base import Broker
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+log = logging.getLogger("alphapivot.brokers")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms in the config that the market contradicts (``wrong``), and what may be rejected today (``cautions``)."""
+
+    wrong: Sequence[str] = ()
+    cautions: Sequence[str] = ()
+
 
 def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
     """Raises ConfigError for an account that ``open_broker`` would refuse; sends no request."""
     modes.allow(settings, environ)
+    pkgutil.resolve_name(settings.brokers[settings.execution.broker].opens)(None, settings)
+
+
+def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:
+    """
+    Terms of the instruments that the market contradicts, as it reports them itself; none where it cannot be asked.
+
+    ``again``: also if they were found good today. Raises Unavailable if it does not answer.
+    """
     section = settings.brokers[settings.execution.broker]
-    if not section.simulated:
-        pkgutil.resolve_name(section.opens)(None, settings)
+    if section.compares is None:
+        return Terms()
+    terms: Terms = pkgutil.resolve_name(section.compares)(hub, settings, environ, again=again)
+    return terms
+
+
+def refuse(hub: Hub, settings: Settings) -> None:
+    """
+    Raises ConfigError for terms that the market contradicts, before a run that decides. A market that does not answer
+    refuses nothing: the run itself deals with that.
+    """
+    try:
+        terms = compare(hub, settings, again=False)
+    except (Unavailable, TradingHalted) as error:
+        log.warning("terms were not compared: %s", error)
+        return
+    for caution in terms.cautions:
+        log.warning(caution)
+    if terms.wrong:
+        lines = "\n  ".join(terms.wrong)
+        raise ConfigError(f"[broker.{settings.execution.broker}] has other terms:\n  {lines}")
 
 
 def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ) -> Broker:

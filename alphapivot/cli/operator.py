@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from alphapivot.brokers import registry
 from alphapivot.cli.common import DONE, FAILED, USAGE, Add, amount, answer, nonempty, settings_of, typed
+from alphapivot.errors import TradingHalted, Unavailable
 
 if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
 UNEXPLAINED = "no reason given yet"
@@ -94,8 +96,18 @@ def _check(options: argparse.Namespace) -> int:
     terminal.calendars(settings, now)
     database = hub.connect()
     print(f"the database answers: {database}")  # noqa: T201
+    terms = _terms(database, settings)
+    terminal.warn([*terms.wrong, *terms.cautions])
     terminal.warn(f"can never be traded: {reason}" for reason in check.untradable(database, settings, read))
-    return USAGE if problems else DONE
+    return USAGE if problems or terms.wrong else DONE
+
+
+def _terms(database: Hub, settings: Settings) -> registry.Terms:
+    """What the broker says of the instruments' terms; a broker that does not answer is a caution."""
+    try:
+        return registry.compare(database, settings)
+    except (TradingHalted, Unavailable) as error:
+        return registry.Terms(cautions=[f"terms were not compared: {error}"])
 
 
 def _alerts(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """
 `alphapivot check` beyond the config itself: the bars in its files, and instruments too large for its equity.
 
-Contacts no feed and no broker: prices come from the files and the hub.
+Contacts no feed and no broker: prices come from the files and the hub. (The command also asks a broker for its terms.)
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 OPEN = ("new", "accepted", "pending_new", "held", "partially_filled")
 FILLABLE = ("new", "accepted", "partially_filled")
@@ -56,6 +56,7 @@ class Alpaca:
         self.account = {"status": "ACTIVE", "currency": "USD", "cash": "100000.10", "equity": "101000.20"}
         self.account |= {"non_marginable_buying_power": "90000.30", "buying_power": "400000"}
         self.account |= {"account_number": f"PA{uuid.uuid4().hex[:10].upper()}"}
+        self.assets = {}  # ticker -> what differs from a usual US equity; None: there is no such asset
         self.open, self.clock = True, lambda: datetime.now(UTC)
         self.replacing: Literal["accepted", "rejected later"] = "accepted"
         self.lag, self.lagging = 0, {}
@@ -159,6 +160,11 @@ class Alpaca:
             return 200, [
                 {"symbol": s, "qty": str(q), "side": "long" if q > 0 else "short"} for s, q in held.items() if q
             ]
+        if method == "GET" and path.startswith("/assets/"):
+            ticker = unquote(path.removeprefix("/assets/"))
+            asset = self.assets.get(ticker, {})
+            missing = {"code": 40410000, "message": f"asset not found for {ticker}"}
+            return (404, missing) if asset is None else (200, asset_of(ticker) | asset)
         if method == "GET" and path == "/clock":
             now = self.clock()
             times = {
@@ -350,6 +356,14 @@ class Alpaca:
                     self.fill(row, price, left if most is None else min(left, Decimal(most)))
             worth = sum((q * self.prices[s] for s, q in self.positions.items()), Decimal(self.account["cash"]))
             self.account["equity"] = f"{worth:f}"
+
+
+def asset_of(ticker):
+    """A US equity as GET /v2/assets/{symbol} documents it: increments are given for crypto only."""
+    asset = {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, ticker)), "class": "us_equity", "exchange": "NASDAQ"}
+    asset |= {"symbol": ticker, "name": f"{ticker} Common Stock", "status": "active", "attributes": []}
+    asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
+    return asset | {"maintenance_margin_requirement": 30}
 
 
 def reached(row, price):

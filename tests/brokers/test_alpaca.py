@@ -443,11 +443,20 @@ def test_what_alpaca_cannot_trade_is_refused_at_start_all_at_once():
         "VOD": instrument("VOD", currency="GBP"),
         "BTC": instrument("BTC", calendar="24/7"),
         "PART": instrument("PART", lot="0.001"),
+        "TEN": instrument("TEN", multiplier=10),
+        "PENCE": instrument("PENCE", quote_unit="0.01"),
+        "FINE": instrument("FINE", tick="0.00001"),
         "OK": instrument("OK", tradable=False, currency="JPY"),
     }
     with pytest.raises(ConfigError) as error:
         tickers(AlpacaBroker(), wrong)
-    assert [word in str(error.value) for word in ("ES", "VOD", "BTC", "PART", "OK]")] == [True] * 4 + [False]
+    assert [word in str(error.value) for word in (*wrong, "OK]")] == [*[True] * 7, False, False]
+    for text in (
+        "[instrument.TEN]: its multiplier is 10, a share's is 1",
+        "[instrument.PENCE]: its quote_unit is 0.01, and Alpaca quotes dollars: 1",
+        "[instrument.FINE]: its tick is 0.00001",
+    ):
+        assert text in str(error.value)
 
 
 def test_tickers_come_from_the_spot_market_unless_the_broker_calls_them_otherwise():

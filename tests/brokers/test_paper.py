@@ -4,11 +4,13 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pandas as pd
 import psycopg
 import pytest
 
+from alphapivot.brokers import registry
 from alphapivot.brokers.base import Accepted, Attached, Duplicate, NotSent, OrderSpec, Ref, Rejected, Unknown
 from alphapivot.brokers.paper import taking
 from alphapivot.brokers.paper.broker import Paper
@@ -16,6 +18,8 @@ from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.hub import Hub
+from alphapivot.research.backtest import driver
+from tests.execution.conftest import make_settings
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -169,3 +173,25 @@ def test_a_memory_that_cannot_be_reached_was_not_sent_and_one_that_is_lost_is_un
         assert isinstance(lost.submit(bracket()), NotSent)
         with pytest.raises(Unavailable):
             lost.account()
+
+
+@pytest.mark.parametrize(
+    ("terms", "problem"),
+    [
+        ({"multiplier": "20"}, "[instrument.A]: its multiplier is 20; a spot market trades the underlying itself: 1"),
+        (
+            {"futures": "a", "trade_market": "futures", "multiplier": "20", "lot": "0.5"},
+            "[instrument.A]: its lot is 0.5; futures trade in whole contracts",
+        ),
+        ({"multiplier": "20", "tradable": False}, ""),
+        ({"futures": "a", "trade_market": "futures", "multiplier": "20"}, ""),
+    ],
+)
+def test_terms_that_no_market_has_are_refused_before_a_run(terms, problem):
+    settings = make_settings({"A": terms})
+    if not problem:
+        return registry.check(settings, {})
+    for refuse in (partial(registry.check, environ={}), partial(driver.booked, book="bt-a")):
+        with pytest.raises(ConfigError, match=re.escape(problem)):
+            refuse(settings)
+    return None

@@ -55,6 +55,15 @@ class Alpaca:
         self._tickers, self._symbols = tickers, {ticker: symbol for symbol, ticker in tickers.items()}
         self._clock: tuple[float, Hours] | None = None
 
+    @property
+    def symbols(self) -> list[str]:
+        """Our symbols that this account may trade."""
+        return list(self._tickers)
+
+    def asset(self, symbol: str) -> Json | None:
+        """Alpaca's own terms of an instrument; None if it has no such asset."""
+        return self._wire.one(f"/assets/{quote(self._ticker(symbol), safe='')}")
+
     def account(self) -> Account:
         row = self._wire.read("/account")
         blocked = [k for k in ("account_blocked", "trading_blocked", "trade_suspended_by_user") if row.get(k)]

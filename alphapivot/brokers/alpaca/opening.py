@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers.alpaca.broker import Alpaca
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+STEP = Decimal("0.0001")  # the smallest that a US equity can have
+
 
 def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> dict[str, str]:
     """Our symbol -> Alpaca's. Raises ConfigError that lists all tradable instruments that Alpaca cannot trade."""
@@ -27,6 +30,11 @@ def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> di
             "futures are not traded at Alpaca" if i.trade_market != "spot" else None,
             f"it is in {i.currency}, the account in {settings.currency}" if i.currency != settings.currency else None,
             "crypto has no brackets at Alpaca" if i.calendar == "24/7" else None,
+            f"its multiplier is {i.multiplier:f}, a share's is 1" if i.multiplier != 1 else None,
+            f"its quote_unit is {i.quote_unit:f}, and Alpaca quotes dollars: 1" if i.quote_unit != 1 else None,
+            f"its tick is {i.tick:f}, and prices there move in steps of 0.01, below 1 USD 0.0001"
+            if i.tick % STEP
+            else None,
             f"its lot is {i.lot:f}, and Alpaca takes brackets of whole shares only" if i.lot % 1 else None,
         )
         if problem

@@ -71,7 +71,7 @@ class Wire:
         return reply
 
     def one(self, path: str, query: Mapping[str, str] | None = None) -> Json | None:
-        """An order, or None if Alpaca replies 404."""
+        """An order or asset, or None if Alpaca replies 404."""
         try:
             reply = self._client.get(path, dict(query or {}))
         except FAILURES as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from sqlalchemy import Connection, Engine, text
 
@@ -245,9 +245,34 @@ def _new_bars(bars: pd.DataFrame, seen: Mapping[Key, datetime]) -> list[Any]:
     return [row for *_, row in sorted(rows, key=lambda item: item[:2])]
 
 
-def open_paper(hub: Hub, settings: Settings) -> Paper:
-    """The paper account of [execution] book."""
+@overload
+def open_paper(hub: None, settings: Settings) -> None: ...
+@overload
+def open_paper(hub: Hub, settings: Settings) -> Paper: ...
+def open_paper(hub: Hub | None, settings: Settings) -> Paper | None:
+    """
+    The paper account of [execution] book. Without a hub, None; raises ConfigError for instruments whose terms no market
+    has.
+    """
     broker = settings.brokers[settings.execution.broker]
     if not isinstance(broker, PaperBroker):
         raise ConfigError(f"[broker.{settings.execution.broker}] is not a paper account but {broker.kind}")
-    return Paper(hub.engine, settings.execution.book, broker, settings.instruments)
+    if hub is not None:
+        return Paper(hub.engine, settings.execution.book, broker, settings.instruments)
+    problems = [
+        f"[instrument.{symbol}]: {problem}"
+        for symbol, i in settings.instruments.items()
+        if i.tradable
+        for problem in (
+            f"its multiplier is {i.multiplier:f}; a spot market trades the underlying itself: 1"
+            if i.trade_market == "spot" and i.multiplier != 1
+            else "",
+            f"its lot is {i.lot:f}; futures trade in whole contracts"
+            if i.trade_market == "futures" and i.lot % 1
+            else "",
+        )
+        if problem
+    ]
+    if problems:
+        raise ConfigError("no market has these terms\n  " + "\n  ".join(problems))
+    return None

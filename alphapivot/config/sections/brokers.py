@@ -19,10 +19,12 @@ class BrokerSection(Section, ABC):
 
     A kind sets ``opens``, the ``module:function`` that opens it: called with the hub and the settings, it returns the
     ``alphapivot.brokers.base.Broker`` of [execution] broker. Without a hub it only checks the settings: ConfigError if
-    it could not open, and no network requests.
+    it could not open, and no network requests. ``compares`` may name the ``module:function`` that asks the market for
+    its own terms: see ``alphapivot.brokers.registry.compare``.
     """
 
     opens: ClassVar[str]
+    compares: ClassVar[str | None] = None  # the function that compares the terms of instruments with the market's own
     simulated: ClassVar[bool] = False  # fills come from stored bars, so nothing is time-critical
 
     kind: str
@@ -74,6 +76,7 @@ class AlpacaBroker(BrokerSection):
     """The API keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
 
     opens = "alphapivot.brokers.alpaca.opening:open_alpaca"
+    compares = "alphapivot.brokers.alpaca.assets:compare"
 
     kind: Literal["alpaca"] = "alpaca"
     account: Literal["paper", "live"] = Field("paper", description="Alpaca's environment")

@@ -54,7 +54,8 @@ class Timer:
 
 def booked(settings: Settings, book: str) -> Settings:
     """
-    The settings of a backtest: its own book at a paper account. Raises ConfigError unless the paper broker is clear.
+    The settings of a backtest: its own book at a paper account. Raises ConfigError unless the paper broker is clear,
+    and for terms that no market has.
     """
     name = settings.execution.broker
     if not isinstance(settings.brokers[name], PaperBroker):
@@ -66,7 +67,9 @@ def booked(settings: Settings, book: str) -> Settings:
             )
         name = papers[0]
     trading = settings.execution.model_copy(update={"book": book, "broker": name, "mode": "paper"})
-    return settings.model_copy(update={"execution": trading})
+    booked = settings.model_copy(update={"execution": trading})
+    open_paper(None, booked)
+    return booked
 
 
 def trade(
