@@ -25,6 +25,7 @@ ELSEWHERE = {
     "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
     "alphapivot.home": "folders",
     "alphapivot.hub.server": "starts and migrates the database",
+    "alphapivot.money": "prices in messages",
     "alphapivot.runs": "names of runs",
     "alphapivot.version": "names what is hashed",
     "tasks.step": "receipts: what a body returns is written, or the step fails",
