@@ -242,12 +242,14 @@ CREATE VIEW api.equity AS
 SELECT book, day, currency, start_equity, equity, cash, deposits, earned,
        earned - max(earned) OVER days AS drawdown
 FROM (
-    SELECT r.book, r.day, r.currency, r.start_equity, r.equity, r.cash, coalesce(c.amount, 0) AS deposits,
-           r.equity - first_value(r.start_equity) OVER sofar - coalesce(sum(c.amount) OVER sofar, 0) AS earned
+    SELECT r.book, r.day, r.currency, r.start_equity, r.equity, r.cash, c.deposits,
+           r.equity - first_value(r.start_equity) OVER sofar - sum(c.deposits) OVER sofar AS earned
     FROM trading.risk_day r
-    LEFT JOIN (
-        SELECT book, (at AT TIME ZONE 'UTC')::date AS day, sum(amount) AS amount FROM trading.book_cash GROUP BY 1, 2
-    ) c USING (book, day)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(amount), 0) AS deposits FROM trading.external_cash b
+        WHERE b.book = r.book AND b.at > coalesce(r.start_at, r.day::timestamp AT TIME ZONE 'UTC')
+          AND b.at <= coalesce(r.seen_at, (r.day + 1)::timestamp AT TIME ZONE 'UTC')
+    ) c
     WINDOW sofar AS (PARTITION BY r.book ORDER BY r.day)
 ) d
 WINDOW days AS (PARTITION BY book ORDER BY day);
@@ -258,7 +260,7 @@ COMMENT ON COLUMN api.equity.currency IS 'Currency of the book and of all money 
 COMMENT ON COLUMN api.equity.start_equity IS 'The last equity seen before the day began';
 COMMENT ON COLUMN api.equity.equity IS 'The last equity seen on that day';
 COMMENT ON COLUMN api.equity.cash IS 'The last cash seen on that day';
-COMMENT ON COLUMN api.equity.deposits IS 'Deposits of that day; withdrawals are negative';
+COMMENT ON COLUMN api.equity.deposits IS 'Deposits between the instants of start_equity and equity; withdrawals are negative';
 COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, deposits excluded';
 COMMENT ON COLUMN api.equity.drawdown IS 'earned minus its highest so far: 0 or negative';
 

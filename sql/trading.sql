@@ -455,15 +455,29 @@ CREATE TRIGGER never_deleted BEFORE DELETE ON trading.instrument_lock FOR EACH R
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.instrument_lock FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 CREATE TABLE trading.book_cash (
+    cash_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     book text NOT NULL,
-    at timestamptz NOT NULL,
+    at timestamptz NOT NULL,                    -- equity seen later includes it, equity seen earlier does not
     amount numeric NOT NULL CHECK (amount <> 0), -- a withdrawal is negative
     note text NOT NULL,
-    PRIMARY KEY (book, at)
+    kind text NOT NULL CONSTRAINT book_cash_kind
+        CHECK (kind IN ('deposit', 'withdrawal', 'journal', 'dividend', 'interest', 'fee', 'other')),
+    external boolean NOT NULL GENERATED ALWAYS AS (kind IN ('deposit', 'withdrawal', 'journal')) STORED,
+    flow_id text,                               -- the broker's id; NULL: typed
+    revision int NOT NULL DEFAULT 1,            -- the broker corrected the amount: the difference is a row of its own
+    dated date,                                 -- as the broker dates it
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT book_cash_once UNIQUE (book, flow_id, revision)
 );
-COMMENT ON TABLE trading.book_cash IS 'Deposits and withdrawals, in the book''s currency; written by `alphapivot cash`';
+CREATE INDEX book_cash_at ON trading.book_cash (book, at);
+COMMENT ON TABLE trading.book_cash IS 'Cash that moved without a trade, in the book''s currency: told by the broker or typed with `alphapivot cash`';
+COMMENT ON COLUMN trading.book_cash.external IS 'Paid in or out: neither profit nor loss. Dividends, interest, fees and other movements are results of the account';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.book_cash FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.book_cash FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE VIEW trading.external_cash AS
+SELECT book, at, amount, note FROM trading.book_cash WHERE external;
+COMMENT ON VIEW trading.external_cash IS 'Paid in or out: equity seen later includes it, so profit and loss are measured without it';
 
 CREATE TABLE trading.risk_day (
     book text NOT NULL,

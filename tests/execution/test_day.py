@@ -10,6 +10,7 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.execution.book import control
 from alphapivot.execution.book.day import pay
+from alphapivot.reports import alerts
 from tests.execution.book import Book
 from tests.execution.conftest import at
 
@@ -22,12 +23,15 @@ def paid(world, day, amount):
     return pay(world.hub, broker, "paper", D(amount), "for a test", at(day) + timedelta(hours=12))
 
 
+def configure(world, **risk):
+    stored = world.settings.stored()
+    world.settings = Settings.restore(stored | {"risk": stored["risk"] | risk})
+
+
 @pytest.fixture
 def seen(world):
     """A book that ran on days 20 and 21."""
-    stored = world.settings.stored()
-    stored["risk"] |= {"max_drawdown": "0.2"}
-    world.settings = Settings.restore(stored)
+    configure(world, max_drawdown="0.2")
     world.calm([21, 22, 23])
     for day in (20, 21, 22, 23):
         world.score(day, 0)
@@ -63,6 +67,41 @@ def test_the_peak_follows_what_was_withdrawn(seen):
     seen.score(23, 0)
     seen.trade(23)
     assert control.state(seen.hub.engine.connect(), "paper").state == "ACTIVE"
+
+
+def test_two_payments_share_an_instant(seen):
+    """The clock of a simulated market stops between two runs."""
+    paid(seen, 21, "-10000")
+    assert paid(seen, 21, "-5000").cash == 85_000
+    assert seen.trade(22).notes == []
+
+
+def test_a_payment_that_a_result_evens_out_is_counted_once(seen):
+    """10,000 came in and 10,000 were lost: the same equity as before, seen later."""
+    paid(seen, 21, "10000")
+    seen.sql("UPDATE paper.account SET cash = cash - 10000")
+    configure(seen, daily_loss_limit="0.9", max_drawdown="0.9")
+    seen.trade(22)
+    (row,) = seen.sql("SELECT seen_at FROM trading.risk_day ORDER BY day DESC LIMIT 1")
+    assert row["seen_at"] == at(22)
+    seen.trade(23)
+    earned = seen.sql("SELECT earned FROM api.equity ORDER BY day")
+    assert [r["earned"] for r in earned] == [0, 0, -10_000, -10_000]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
+@pytest.mark.parametrize("hours", [1, 12, 23])
+def test_a_payment_is_joined_to_the_equity_that_includes_it_whatever_the_zone_of_the_risk_day(seen, zone, hours):
+    """Joined by dates of UTC, 40,000 that were withdrawn read as earned on one day and as lost on the next."""
+    configure(seen, day_zone=zone)
+    seen.trade(22)
+    broker = open_broker(seen.hub, seen.settings)
+    pay(seen.hub, broker, "paper", D(-40_000), "house", at(22) + timedelta(hours=hours))
+    seen.trade(23)
+    days = seen.sql("SELECT deposits, earned, drawdown FROM api.equity ORDER BY day")
+    assert [(d["earned"], d["drawdown"]) for d in days] == [(0, 0)] * len(days)
+    assert [d["deposits"] for d in days] == [0] * (len(days) - 1) + [-40_000]
+    assert [a.kind for a in alerts.find(seen.hub, seen.settings, at(23)) if a.kind == "daily loss"] == []
 
 
 @pytest.mark.parametrize(("amount", "said"), [("0", "other than 0"), ("-200000", "has 100000.00 EUR free to withdraw")])

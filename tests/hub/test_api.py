@@ -162,7 +162,10 @@ def test_equity_leaves_deposits_out_of_what_was_earned(hub):
             " ('b', '2026-01-01', 'EUR', 1000, 1100, 1100), ('b', '2026-01-02', 'EUR', 1100, 1550, 1550),"
             " ('b', '2026-01-03', 'EUR', 1550, 1600, 1600), ('other', '2026-01-03', 'EUR', 5, 5, 5)"
         )
-        connection.execute("INSERT INTO trading.book_cash VALUES ('b', '2026-01-02 10:00Z', 500, 'put in')")
+        connection.execute(
+            "INSERT INTO trading.book_cash (book, at, amount, note, kind)"
+            " VALUES ('b', '2026-01-02 10:00Z', 500, 'put in', 'deposit')"
+        )
         rows = connection.execute("SELECT earned, deposits, drawdown FROM api.equity WHERE book = 'b' ORDER BY day")
         # 1,100 - 1,000; 1,550 - 1,000 - 500: 50 less than the day before; 1,600 - 1,500
         assert rows.fetchall() == [tuple(map(Decimal, r)) for r in ((100, 0, 0), (50, 500, -50), (100, 0, 0))]

@@ -176,7 +176,12 @@ def test_a_loss_below_the_limit_and_a_withdrawal_are_no_alarm(hub, small):
         **day,
     )
     assert kinds(alerts.find(hub, small, NOW)) == [("daily loss", f"book {small.execution.book}")]
-    write(hub, "INSERT INTO trading.book_cash VALUES (:book, '2025-06-27 12:00Z', -500, 'rent')", book=day["book"])
+    write(
+        hub,
+        "INSERT INTO trading.book_cash (book, at, amount, note, kind)"
+        " VALUES (:book, '2025-06-27 12:00Z', -500, 'rent', 'withdrawal')",
+        book=day["book"],
+    )
     assert alerts.find(hub, small, NOW) == []
 
 

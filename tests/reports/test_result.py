@@ -172,7 +172,10 @@ def test_a_split_is_no_excursion(world):
 
 def test_a_deposit_is_no_profit(world):
     world.trade(20)
-    world.sql("INSERT INTO trading.book_cash VALUES ('paper', :at, 5000, 'put in')", at=at(20) + timedelta(hours=1))
+    world.sql(
+        "INSERT INTO trading.book_cash (book, at, amount, note, kind) VALUES ('paper', :at, 5000, 'put in', 'deposit')",
+        at=at(20) + timedelta(hours=1),
+    )
     world.sql("UPDATE paper.account SET cash = cash + 5000, deposited = deposited + 5000")
     world.calm([21])
     world.trade(21)

@@ -28,12 +28,14 @@ def open_day(conn: Connection, book: str, day: date, account: Account, at: datet
             SELECT equity, seen_at FROM trading.risk_day WHERE book = :book AND day < :day ORDER BY day DESC LIMIT 1
         ) l ON true
         ON CONFLICT (book, day) DO UPDATE SET equity = excluded.equity, cash = excluded.cash, seen_at = excluded.seen_at
-        WHERE (r.equity, r.cash) IS DISTINCT FROM (excluded.equity, excluded.cash)
+        WHERE (r.equity, r.cash) IS DISTINCT FROM (excluded.equity, excluded.cash) OR EXISTS (
+            SELECT FROM trading.external_cash c
+            WHERE c.book = r.book AND c.at > r.seen_at AND c.at <= excluded.seen_at)
     """
     now = {"currency": account.currency, "equity": account.equity, "cash": account.cash, "at": at}
     conn.execute(text(upsert), {"book": book, "day": day, **now})
     query = """
-        SELECT start_equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+        SELECT start_equity + coalesce((SELECT sum(amount) FROM trading.external_cash c
                                         WHERE c.book = r.book AND c.at > r.start_at AND c.at <= :at), 0)
         FROM trading.risk_day r WHERE book = :book AND day = :day
     """
@@ -59,9 +61,12 @@ def pay(hub: Hub, broker: Broker, book: str, amount: Decimal, note: str, at: dat
     account = broker.account()
     if isinstance(broker, Replaying) and account.free + amount < 0:
         raise DataError(f"book {book!r} has {account.free:.2f} {account.currency} free to withdraw, got {-amount:f}")
-    query = "INSERT INTO trading.book_cash (book, at, amount, note) VALUES (:book, :at, :amount, :note)"
+    query = """
+        INSERT INTO trading.book_cash (book, at, amount, note, kind) VALUES (:book, :at, :amount, :note, :kind)
+    """
+    row = {"book": book, "at": at, "amount": amount, "note": note}
     with hub.engine.begin() as conn:
-        conn.execute(text(query), {"book": book, "at": at, "amount": amount, "note": note})
+        conn.execute(text(query), row | {"kind": "deposit" if amount > 0 else "withdrawal"})
         if isinstance(broker, Replaying):
             broker.pay(conn, amount)
     return broker.account()

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 # deposits and withdrawals since an equity was seen are added to it: they are neither profit nor loss
 DAYS = """
     SELECT r.messages,
-           (SELECT equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+           (SELECT equity + coalesce((SELECT sum(amount) FROM trading.external_cash c
                                       WHERE c.book = t.book AND c.at > t.as_of AND c.at <= :as_of), 0)
             FROM trading.risk_trip t WHERE t.book = r.book AND t.day = r.day ORDER BY as_of DESC LIMIT 1) AS tripped,
-           (SELECT max(d.equity + CASE WHEN EXISTS (SELECT FROM trading.book_cash c WHERE c.book = :book) THEN coalesce(
-                (SELECT sum(amount) FROM trading.book_cash c
-                 WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= :as_of), 0) ELSE 0 END)
+           (SELECT max(d.equity + CASE WHEN EXISTS (SELECT FROM trading.external_cash c WHERE c.book = :book)
+                THEN coalesce((SELECT sum(amount) FROM trading.external_cash c
+                               WHERE c.book = d.book AND c.at > d.seen_at AND c.at <= :as_of), 0) ELSE 0 END)
             FROM trading.risk_day d WHERE d.book = r.book AND d.day > coalesce(
                (SELECT max(t.day) FROM trading.risk_trip t WHERE t.book = r.book), '-infinity')) AS peak
     FROM trading.risk_day r WHERE r.book = :book AND r.day = :day

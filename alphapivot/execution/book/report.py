@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LAST_DAY = """
     SELECT r.day, r.seen_at, r.equity,
-           r.start_equity + coalesce((SELECT sum(amount) FROM trading.book_cash c
+           r.start_equity + coalesce((SELECT sum(amount) FROM trading.external_cash c
                                       WHERE c.book = r.book AND c.at > r.start_at AND c.at <= r.seen_at), 0) AS start
     FROM trading.risk_day r WHERE r.book = :book AND r.seen_at <= now() ORDER BY r.day DESC LIMIT 1
 """

@@ -19,7 +19,12 @@ PROGRESS = (
 # When and by which run a row was written differs between databases and is not a result. `at` is wall-clock time in
 # these tables, event_id follows the order of rows on disk; a decision's bars hold their known_at.
 WRITTEN = ("ingested_at", "superseded_at", "batch_id", "run_id", "found_at", "known_at")
-WRITTEN_IN = {"trading.mark": ["at"], "trading.order_event": ["at", "event_id"], "trading.journal": ["at"]}
+WRITTEN_IN = {
+    "trading.book_cash": ["cash_id", "recorded_at"],
+    "trading.journal": ["at"],
+    "trading.mark": ["at"],
+    "trading.order_event": ["at", "event_id"],
+}
 SHOWN = {("trading.decision", "bars"): sql.SQL("(bars - 'known_at')")}
 
 

@@ -27,7 +27,7 @@ MARKS = (
     "SELECT as_of, currency, equity, cash, gross, net, open_trades FROM api.marks"
     " WHERE book = :book AND as_of <= :until ORDER BY as_of"
 )
-FLOWS = "SELECT at, amount, note FROM trading.book_cash WHERE book = :book AND at <= :until ORDER BY at"
+FLOWS = "SELECT at, amount, note FROM trading.external_cash WHERE book = :book AND at <= :until ORDER BY at"
 # a rolled trade's votes are those of the decision behind the first trade of its chain
 TRADES = """
     WITH RECURSIVE begun AS (
