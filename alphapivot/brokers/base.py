@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Side = Literal["BUY", "SELL"]
 Kind = Literal["MARKET", "LIMIT", "STOP"]
 Leg = Literal["ENTRY", "STOP", "TARGET", "EXIT"]
+CashKind = Literal["deposit", "withdrawal", "journal", "dividend", "interest", "fee", "other"]
 OrderState = Literal[
     "NEW",
     "PARTIALLY_FILLED",
@@ -185,6 +186,20 @@ class BrokerFill:
 
 
 @dataclass(frozen=True)
+class CashFlow:
+    """
+    Cash that moved without a trade, in account currency; negative: out of the account. ``flow_id``: the broker's, the
+    same at every request; ``amount`` 0: cancelled. Deposits, withdrawals and journals are neither profit nor loss.
+    """
+
+    flow_id: str
+    dated: date
+    kind: CashKind
+    amount: Decimal
+    note: str
+
+
+@dataclass(frozen=True)
 class Account:
     """Balances in the account's currency. ``free``: available for new cost and margin."""
 
@@ -246,6 +261,10 @@ class Broker(Protocol):
 
     def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         """Executions at or after ``since``, oldest first."""
+        ...
+
+    def cash_flows(self, since: date) -> list[CashFlow] | None:
+        """Movements of cash dated ``since`` or later; None if the broker cannot tell: an operator types them."""
         ...
 
     def submit(self, spec: OrderSpec) -> Answer: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from alphapivot.brokers.base import (
@@ -13,6 +13,7 @@ from alphapivot.brokers.base import (
     Broker,
     BrokerFill,
     BrokerOrder,
+    CashFlow,
     Hours,
     Key,
     OrderSpec,
@@ -42,6 +43,9 @@ class BrokerWrapper:
 
     def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         return self._broker.fills(since)
+
+    def cash_flows(self, since: date) -> list[CashFlow] | None:
+        return self._broker.cash_flows(since)
 
     def submit(self, spec: OrderSpec) -> Answer:
         return self._broker.submit(spec)

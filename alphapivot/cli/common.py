@@ -129,6 +129,11 @@ def day_end(text: str) -> datetime:
     return day(text) + timedelta(days=len(text) == 10)
 
 
+def period(text: str) -> tuple[datetime, datetime]:
+    """From and to: of a UTC day, or of an instant with its time zone."""
+    return day(text), day_end(text)
+
+
 def amount(text: str) -> Decimal:
     """An exact amount of money, or a price."""
     with suppress(InvalidOperation):

@@ -8,7 +8,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers import registry
-from alphapivot.cli.common import DONE, FAILED, USAGE, Add, amount, answer, nonempty, settings_of, typed
+from alphapivot.cli.common import (
+    DONE,
+    FAILED,
+    USAGE,
+    Add,
+    amount,
+    answer,
+    fail,
+    nonempty,
+    period,
+    settings_of,
+    typed,
+)
 from alphapivot.errors import TradingHalted, Unavailable
 
 if TYPE_CHECKING:
@@ -51,6 +63,12 @@ def add(command: Add) -> None:
     sub = command("cash", _cash, "record a deposit or withdrawal, so that it does not count as profit or loss")
     sub.add_argument("amount", type=amount, metavar="AMOUNT", help="in the book's currency; negative to withdraw")
     sub.add_argument("--note", metavar="TEXT", required=True, type=nonempty, help="source or destination of the cash")
+    when = "when it moved: an instant or a day (UTC); default: when the account's cash shows it, else now"
+    sub.add_argument("--at", type=period, metavar="TS", help=when)
+    kind = "payment: in or out (default); the others are results of the account, and count as profit or loss"
+    sub.add_argument(
+        "--kind", choices=("payment", "dividend", "interest", "fee", "other"), default="payment", help=kind
+    )
     command("locks", _clear, "list the symbols that are locked until an operator unlocks them").set_defaults(
         action="locks"
     )
@@ -225,7 +243,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _cash(options: argparse.Namespace) -> int:
-    from datetime import timedelta
+    from datetime import UTC, datetime, timedelta
 
     from alphapivot import clock, hub
     from alphapivot.brokers.registry import open_broker
@@ -237,9 +255,21 @@ def _cash(options: argparse.Namespace) -> int:
     run = overview.latest(database)
     if run and settings.feeds[settings.runtime.feed].simulated:
         now = run.as_of + timedelta(microseconds=1)  # the clock of a simulated market stops at its last run
-    account = day.pay(database, open_broker(database, settings), book, options.amount, options.note, now)
+    since, at = options.at or (datetime.min.replace(tzinfo=UTC), now)
+    if since > now:
+        return fail(f"--at {since:%Y-%m-%d %H:%M} UTC is later than now, {now:%Y-%m-%d %H:%M} UTC", USAGE)
+    broker, kind = open_broker(database, settings), None if options.kind == "payment" else options.kind
+    account = day.pay(database, broker, book, options.amount, options.note, min(at, now), since=since, kind=kind)
+    before, unexplained = day.reconciled(database, broker, book, account)
     direction = "deposited in" if options.amount > 0 else "withdrawn from"
-    print(f"{abs(options.amount):f} {account.currency} {direction} book {book}: cash {account.cash:.2f}")  # noqa: T201
+    moved = f"{direction} book {book}" if kind is None else f"booked as {kind} in book {book}"
+    was = "" if before is None else f"{before:.2f} before, "
+    equity = f"equity {was}{account.equity:.2f} now; cash {account.cash:.2f}"
+    print(f"{abs(options.amount):f} {account.currency} {moved}: {equity}")  # noqa: T201
+    tolerance = settings.risk.unexplained_cash * abs(account.equity)
+    difference = f"{abs(unexplained):.2f} {'more' if unexplained > 0 else 'less'}"
+    misfit = f"does not fit: it is {difference} than recorded; if it stays so, the next run enters nothing"
+    print(f"the account's cash {'fits' if abs(unexplained) <= tolerance else misfit}")  # noqa: T201
     return DONE
 
 

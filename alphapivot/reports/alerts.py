@@ -21,6 +21,7 @@ from sqlalchemy import text
 from alphapivot import home
 from alphapivot.data import horizon
 from alphapivot.errors import Unavailable
+from alphapivot.execution.book import day
 from alphapivot.execution.market import quotes
 from alphapivot.hub.tables import series
 from alphapivot.reports import notify
@@ -40,6 +41,7 @@ Kind = Literal[
     "foreign order",
     "order refused",
     "order moved",
+    "cash unexplained",
     "kill switch",
     "daily loss",
     "hub away",
@@ -282,6 +284,7 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
         f" WHERE j.at > now() - {RECENT} AND j.kind = ANY(:kinds) AND j.book NOT LIKE '{BACKTESTS}'"
         " AND o.leg IS DISTINCT FROM 'ENTRY'"
     )
+    gaps = text("SELECT book, gap, gap_at, gap_seen FROM trading.cash_seen WHERE gap <> 0")
     losses = text(
         "SELECT day, currency, start_equity - equity + deposits AS lost, start_equity FROM api.equity"
         " WHERE book = :book AND start_equity > 0 ORDER BY day DESC LIMIT 1"
@@ -321,6 +324,15 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
                 f"{r.state} by {r.by}: {r.reason}",
             )
             for r in conn.execute(switches)
+        ]
+        alerts += [
+            Alert(
+                f"cash:{r['book']}:{r['gap_at'].isoformat()}:{r['gap']:f}",
+                "cash unexplained",
+                f"book {r['book']}",
+                f"{day.unexplained(r)}. Until then the book enters nothing",
+            )
+            for r in conn.execute(gaps).mappings()
         ]
         last = conn.execute(losses, {"book": book}).one_or_none()
     if last is not None and last.lost / last.start_equity >= settings.risk.daily_loss_limit:

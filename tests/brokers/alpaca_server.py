@@ -50,7 +50,7 @@ class Alpaca:
     """
 
     def __init__(self):
-        self.orders, self.positions, self.prices, self.activities = {}, {}, {}, []
+        self.orders, self.positions, self.prices, self.activities, self.moves = {}, {}, {}, [], []
         self.requests, self.faults, self.bodies, self.late = [], [], [], []
         self.retry_after = "7"
         self.account = {"status": "ACTIVE", "currency": "USD", "cash": "100000.10", "equity": "101000.20"}
@@ -174,6 +174,8 @@ class Alpaca:
             return 200, {"timestamp": now.isoformat(), "is_open": self.open, **times}
         if method == "GET" and path == "/account/activities/FILL":
             return 200, self.list_fills(query)
+        if method == "GET" and path == "/account/activities":
+            return 200, self.list_moves(query)
         if method == "GET" and path == "/orders":
             return 200, self.list_orders(query)
         if method == "GET" and path == "/orders:by_client_order_id":
@@ -315,6 +317,26 @@ class Alpaca:
         if "page_token" in query:
             rows = rows[[a["id"] for a in rows].index(query["page_token"]) + 1 :]
         return rows[: int(query["page_size"])]
+
+    def list_moves(self, query):
+        """Activities other than fills: dated without a time, paged by id, at most 100 at once."""
+        assert query["category"] == "non_trade_activity"
+        rows = [a for a in self.moves if a["date"] > query["after"]]
+        if "page_token" in query:
+            rows = rows[[a["id"] for a in rows].index(query["page_token"]) + 1 :]
+        return rows[: min(int(query["page_size"]), 100)]
+
+    def cash(self, kind, amount, dated, *, moved=True, told=True, **more):
+        """An activity, such as CSW; ``moved``: it changes the account's cash; ``told``: it is listed."""
+        row = {"activity_type": kind, "date": f"{dated:%Y-%m-%d}", "net_amount": str(amount), "status": "executed"}
+        row |= {"id": f"{dated:%Y%m%d}000000000::{uuid.uuid4()}", "description": "", **more}
+        with self.lock:
+            if moved:
+                for name in ("cash", "equity", "non_marginable_buying_power"):
+                    self.account[name] = f"{Decimal(self.account[name]) + Decimal(amount):f}"
+            if told:
+                self.moves.append(row)
+        return row
 
     # the market
 

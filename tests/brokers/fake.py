@@ -76,6 +76,9 @@ class Fake:
     def fills(self, since):
         return [f for f in self._read().fills if f.ts >= since]
 
+    def cash_flows(self, since):
+        return None
+
     def submit(self, spec: OrderSpec):
         with self._change() as m:
             if self.caps.idempotent_submit and any(o.client_order_id == spec.client_order_id for o, _ in m.orders):

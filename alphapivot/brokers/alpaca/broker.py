@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from alphapivot.brokers.alpaca import rows
+from alphapivot.brokers.alpaca import cash, rows
 from alphapivot.brokers.alpaca.wire import Json, Wire
 from alphapivot.brokers.base import (
     Absent,
@@ -19,6 +19,7 @@ from alphapivot.brokers.base import (
     BrokerFill,
     BrokerOrder,
     Caps,
+    CashFlow,
     Hours,
     Key,
     OrderSpec,
@@ -30,8 +31,6 @@ from alphapivot.errors import ConfigError, TradingHalted
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import AlpacaBroker
-
-FILLS = 100  # the most fills that Alpaca returns at once
 
 
 class Alpaca:
@@ -122,15 +121,15 @@ class Alpaca:
         return orders
 
     def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
-        fills: list[BrokerFill | Unreadable] = []
-        query = {"after": rows.stamp(since - timedelta(microseconds=1)), "direction": "asc", "page_size": str(FILLS)}
-        while True:
-            page = self._wire.read("/account/activities/FILL", query, many=True)
-            fills += [rows.fill(row, self._key) for row in page]
-            if len(page) < FILLS:
-                return [fill for fill in fills if isinstance(fill, Unreadable) or fill.ts >= since]
-            with rows.reading("fills"):
-                query = {**query, "page_token": page[-1]["id"]}
+        listed = self._wire.activities("/FILL", {"after": rows.stamp(since - timedelta(microseconds=1))})
+        fills = [rows.fill(row, self._key) for row in listed]
+        return [fill for fill in fills if isinstance(fill, Unreadable) or fill.ts >= since]
+
+    def cash_flows(self, since: date) -> list[CashFlow] | None:
+        after = f"{since - timedelta(days=1):%Y-%m-%d}"
+        listed = self._wire.activities("", {"category": "non_trade_activity", "after": after})
+        with rows.reading("activities"):
+            return [flow for row in listed if (flow := cash.flow(row)) is not None and flow.dated >= since]
 
     def session(self, key: Key) -> Hours:  # noqa: ARG002 - everything traded here has New York's hours
         now = time.monotonic()

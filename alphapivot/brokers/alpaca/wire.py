@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"  # the names that Alpaca's own tools use
 PAGE = 500  # the most orders that Alpaca returns at once
+ACTIVITIES = 100  # and the most activities
 FAILURES = (APIError, requests.RequestException, ValueError)
 
 
@@ -95,6 +96,17 @@ class Wire:
             if len(page) < PAGE or not fresh:
                 return rows
             query["after"] = page[-1]["submitted_at"]
+
+    def activities(self, path: str, filters: Mapping[str, str]) -> list[Json]:
+        """All activities of the account at or below ``path``, oldest first."""
+        rows: list[Json] = []
+        query = {**filters, "direction": "asc", "page_size": str(ACTIVITIES)}
+        while True:
+            page = self.read(f"/account/activities{path}", query, many=True)
+            rows += page
+            if len(page) < ACTIVITIES or not page[-1].get("id"):
+                return rows
+            query["page_token"] = page[-1]["id"]
 
     def send(self, method: str, path: str, data: Json) -> Json | Answer:
         """The order as Alpaca accepted it, or the reply that its failure proves."""

@@ -11,7 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -25,6 +25,7 @@ from alphapivot.brokers.base import (
     BrokerFill,
     BrokerOrder,
     Caps,
+    CashFlow,
     Event,
     Hours,
     Key,
@@ -120,6 +121,10 @@ class Paper:
                 {"book": self._book, "since": since},
             )
             return [BrokerFill(*row) for row in rows]
+
+    def cash_flows(self, since: date) -> list[CashFlow] | None:  # noqa: ARG002 - the port's signature
+        """None: deposits and withdrawals are made with ``pay``."""
+        return None
 
     def submit(self, spec: OrderSpec) -> Answer:
         try:

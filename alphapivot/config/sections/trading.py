@@ -140,6 +140,11 @@ class RiskSettings(Section):
         None, ge=1, description="entries in one symbol within repeat_hours after which it is locked"
     )
     repeat_hours: float = Field(24, gt=0, description="how long an entry counts for max_repeats")
+    unexplained_cash: Positive = Field(
+        Decimal("0.001"),
+        lt=1,
+        description="change of the account's cash without a known cause, as a share of equity, that blocks entries",
+    )
     day_starts: Annotated[str, AfterValidator(_clock)] = Field("00:00", description="time at which the risk day starts")
     day_zone: Zone = Field("UTC", description="time zone of day_starts")
 

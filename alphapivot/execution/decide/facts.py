@@ -92,6 +92,7 @@ class Standing:
     stops: int = 0  # consecutive stop-outs, up to the last closed trade
     last_stop: int = 0  # completed bars since the last of them
     repeats: Mapping[str, int] = field(default_factory=dict)  # symbol -> entries sent within [risk] repeat_hours
+    unexplained: str | None = None  # cash of the account whose change has no known cause
     messages: int = 0  # sent to the broker this risk day
     skew: str | None = None  # how our clock and the broker's disagree; None: within [execution] max_clock_skew
 

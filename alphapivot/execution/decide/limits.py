@@ -78,13 +78,15 @@ def breached(standing: Standing, risk: RiskSettings) -> tuple[str, str] | None:
 
 
 def of_book(symbol: str, standing: Standing, risk: RiskSettings, protections: ProtectionSettings) -> Checked:
-    """Losses and the pauses after them, messages to the broker, repeated entries."""
+    """Losses and the pauses after them, unexplained cash, messages to the broker, repeated entries."""
     equity = standing.account.equity
     loss = share_lost(standing.day_start_equity, equity)
     yield "daily_loss", "daily_loss", Gate(loss < risk.daily_loss_limit, f"{loss:.6f}", f"< {risk.daily_loss_limit}")
     if risk.max_drawdown is not None:
         loss = share_lost(standing.peak_equity or equity, equity)
         yield "drawdown", "drawdown", Gate(loss < risk.max_drawdown, f"{loss:.6f}", f"< {risk.max_drawdown}")
+    if standing.unexplained is not None:
+        yield "cash", "cash_unexplained", Gate(passed=False, value=standing.unexplained, limit="none")
     if protections.cooldown and symbol in standing.lost:
         since, pause = standing.lost[symbol], protections.cooldown
         yield "cooldown", "cooldown", Gate(since >= pause, f"{since} bars since a loss", f">= {pause} bars")

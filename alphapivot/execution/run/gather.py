@@ -13,6 +13,7 @@ from alphapivot.data import horizon
 from alphapivot.execution.book import day, ledger, positions_now
 from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import quotes
+from alphapivot.execution.run import cash
 
 if TYPE_CHECKING:
     from alphapivot.execution.run.session import Session
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
     """Returns the account with its losses and pauses, and the open trades; a loss at its limit stops the book here."""
-    account = session.broker.account()
+    account, unexplained = cash.seen(session)
     session.report.account = account
     with session.hub.engine.begin() as conn:
         start = day.open_day(conn, session.book, session.day, account, session.run.as_of)
@@ -34,6 +35,7 @@ def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
             control=session.control().state,
             locked=locked,
             skew=session.skew,
+            unexplained=unexplained,
         )
         standing = positions_now.complete(session, conn, standing)
         positions_now.trip(session, conn, standing)
