@@ -23,7 +23,8 @@ WAYS_OUT: tuple[Leg, ...] = ("EXIT", "STOP", "TARGET")
 @dataclass(frozen=True)
 class Bar:
     """
-    A bar of the traded contract: opened at ``start``, complete at ``ts``. Missing prices and volume are None.
+    A bar of the traded contract: opened at ``start``, complete at ``ts``. Missing prices and volume are None. On the
+    tick: high and low are rounded inwards, so that they were traded; open, rounded to the nearest, may lie beyond them.
     """
 
     start: datetime
@@ -172,8 +173,8 @@ def _entered(entry: Resting, bar: Bar, *, tick: Decimal, bps: Decimal) -> Decima
     if entry.price is None:
         return slipped(opened, entry.side, bps, tick)
     if entry.side == "BUY":
-        return min(opened, entry.price) if low <= entry.price else None
-    return max(opened, entry.price) if high >= entry.price else None
+        return min(max(opened, low), entry.price) if low <= entry.price else None
+    return max(min(opened, high), entry.price) if high >= entry.price else None
 
 
 def _stopped(stop: Resting | None, bar: Bar, *, tick: Decimal, bps: Decimal) -> tuple[Resting, Decimal] | None:
@@ -199,8 +200,8 @@ def _reached(target: Resting | None, bar: Bar, *, beyond: Decimal) -> tuple[Rest
         return None
     opened, high, low = _prices(bar)
     if target.side == "SELL":
-        return (target, price if beyond else max(opened, price)) if high >= price + beyond else None
-    return (target, price if beyond else min(opened, price)) if low <= price - beyond else None
+        return (target, price if beyond else max(min(opened, high), price)) if high >= price + beyond else None
+    return (target, price if beyond else min(max(opened, low), price)) if low <= price - beyond else None
 
 
 def _beyond(price: Decimal, stop: Decimal, entry: Side) -> bool:

@@ -156,3 +156,35 @@ def test_a_stop_that_filled_in_part_leaves_with_the_rest_at_market_and_the_targe
     assert (made.orders["s"]["triggered"], made.orders["t"]["qty"], made.fills[0]["price"]) == (True, 40, 95)
     show(made, 98, volume=6000)  # above the stop again, and out all the same
     assert (made.fills[1]["qty"], made.fills[1]["price"], made.orders["t"]["state"]) == (40, 98, "CANCELED")
+
+
+@pytest.mark.parametrize(
+    ("side", "leg", "price", "extreme", "fills"),
+    [
+        ("SELL", "TARGET", 105, 104.996, False),  # it rounds to 105.00, where nobody traded
+        ("SELL", "TARGET", 105, 105.004, True),
+        ("SELL", "TARGET", 105, 105.00000000000001, True),  # a float's noise
+        ("SELL", "TARGET", 105, 104.99999999999999, True),
+        ("BUY", "TARGET", 95, 95.004, False),
+        ("BUY", "TARGET", 95, 94.996, True),
+        ("SELL", "STOP", 95, 95.004, False),
+        ("SELL", "STOP", 95, 94.996, True),
+        ("BUY", "STOP", 105, 104.996, False),
+        ("BUY", "STOP", 105, 105.004, True),
+    ],
+)
+def test_rounding_to_the_tick_reaches_no_order_that_prices_did_not_reach(side, leg, price, extreme, fills):
+    qty = 10 if side == "SELL" else -10
+    run = replay([position(qty)], orders=[Resting("x", leg, side, D(price), T, qty=D(10))])
+    high, low = (extreme, 100) if extreme > 100 else (100, extreme)
+    show(run, 100, high, low, 100)
+    assert [f["price"] for f in run.fills] == ([D(price)] if fills else [])
+
+
+@pytest.mark.parametrize(("side", "price"), [("SELL", 105), ("BUY", 95)])
+def test_an_open_beyond_a_target_fills_no_better_than_prices_went(side, price):
+    """105.006 rounds to 105.01, which is better than any price of the bar."""
+    qty, opened = (10, 105.006) if side == "SELL" else (-10, 94.994)
+    run = replay([position(qty)], orders=[Resting("x", "TARGET", side, D(price), T, qty=D(10))])
+    show(run, opened)
+    assert [f["price"] for f in run.fills] == [D(price)]

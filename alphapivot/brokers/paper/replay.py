@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
 
 MICRO = Decimal("0.000001")  # money is rounded to this, so that sums are exact
+
+
+def on_tick(price: float, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal | None:
+    """A bar's price on the tick, without the noise of floats; None if it is missing."""
+    return None if pd.isna(price) else to_tick(to_tick(Decimal(repr(price)), tick * MICRO), tick, rounding)
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,11 @@ class Replay:
 
     def bar(self, key: Key, row: Any) -> None:
         terms = self._terms[key]
-        o, h, low, close = (
-            None if pd.isna(p) else to_tick(Decimal(repr(p)), terms.tick)
-            for p in (row.open, row.high, row.low, row.close)
-        )
+        opened, close = on_tick(row.open, terms.tick), cast("Decimal", on_tick(row.close, terms.tick))
+        # inwards: an order is reached where prices went, not where rounding takes them
+        high, low = on_tick(row.high, terms.tick, ROUND_FLOOR), on_tick(row.low, terms.tick, ROUND_CEILING)
         volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
-        bar = Bar(start=row.start, ts=row.ts, open=o, high=h, low=low, close=cast("Decimal", close), volume=volume)
+        bar = Bar(start=row.start, ts=row.ts, open=opened, high=high, low=low, close=close, volume=volume)
         share, room = self._settings.max_volume_share, None
         if share is not None and volume is not None:
             room = to_tick(share * volume, terms.lot, ROUND_FLOOR)

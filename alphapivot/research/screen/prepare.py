@@ -82,7 +82,7 @@ def build(
     prices = {name: market_bars[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
     volume = market_bars["volume"].to_numpy(np.float64)
     whole = ~np.isnan(prices["open"]) & ~np.isnan(prices["high"]) & ~np.isnan(prices["low"])
-    ticks = {name: np.rint(np.nan_to_num(column) / tick).astype(np.int64) for name, column in prices.items()}
+    ticks = {name: _in_ticks(name, np.nan_to_num(column) / tick) for name, column in prices.items()}
     a_year = _a_year(ends, calendar[code], ts) if volatility_bars else np.zeros(len(market_bars), np.int64)
     ranges, deviations = of_bars(market_bars, line, rolls, atr, volatility_bars, a_year)
 
@@ -144,6 +144,13 @@ def _ends(calendars: Sequence[Any], interval: str, first: pd.Timestamp, last: pd
     """The bar ends of each calendar, from over a year before the first bar."""
     start = (first - timedelta(days=400)).to_pydatetime()
     return [bar_ends.naive(bar_ends.bar_ends(c, interval, start, last.to_pydatetime())) for c in calendars]
+
+
+def _in_ticks(name: str, exact: np.ndarray) -> np.ndarray:
+    """Whole ticks as the paper broker rounds them: high and low inwards, without the noise of floats."""
+    noiseless = np.round(exact, 6)
+    rounded = {"high": np.floor, "low": np.ceil}.get(name, np.rint)(noiseless)
+    return np.asarray(rounded, np.int64)
 
 
 def _a_year(ends: Sequence[Any], calendar: Ints, ts: npt.NDArray[np.datetime64]) -> Ints:
