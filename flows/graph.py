@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,10 +23,11 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 from alphapivot import hub, process, waiting
 from alphapivot.brokers import registry
 from alphapivot.config.settings import Settings
+from alphapivot.execution.run import engine
 from alphapivot.hub.tables import ops
 from alphapivot.runs import RunRef
 from flows import schedule
-from flows.server import deploy
+from flows.server import deploy, local
 from tasks import composite, execution, ingest, pillars, reports, runs, server
 from tasks import rerun as again
 from tasks.step import open_run
@@ -207,17 +208,34 @@ def alone(limit: str) -> Iterator[None]:
             log.warning("limit %s was not released (%s): its lease ends within a minute", limit, error)
 
 
+@contextmanager
+def broker(run: RunRef) -> Iterator[None]:
+    """
+    Admits one run at a time to the broker. Runs of workers queue at Prefect's limit; a typed command does not, since
+    the limit stays taken for a minute after its holder was killed. The guard is the book's lock in the database, which
+    ends with its holder: everybody waits for that.
+    """
+    with nullcontext() if local.typed.get() else alone(deploy.BROKER_LIMIT):
+        settings, database = open_run(run)
+        book, deadline = settings.execution.book, time.monotonic() + WAIT_SECONDS
+        until = f"for up to {WAIT_SECONDS / 60:g} minutes"
+        with waiting.reported(f"another run trades book {book!r}: waiting {until}; Ctrl-C gives up"):
+            while engine.busy(database, book) and time.monotonic() < deadline:
+                time.sleep(0.5)
+        yield
+
+
 def trading(run: RunRef, as_of: datetime | None, composed: PrefectFuture[Any] | None) -> States:
     """Reconcile, decide, send, protect: one step in the flow's own process; then the artifacts."""
     after = _done([composed] if composed else [])
-    with alone(deploy.BROKER_LIMIT):
+    with broker(run):
         traded = execution.trade(run, simulated=as_of is not None, after=after, return_state=True)
     return {"trade": traded} | published(run)
 
 
 def managing(run: RunRef, as_of: datetime | None) -> States:
     """Reconcile, protect, trail: one step in the flow's own process; then the artifact of open trades."""
-    with alone(deploy.BROKER_LIMIT):
+    with broker(run):
         managed = execution.manage(run, simulated=as_of is not None, return_state=True)
     return {"manage": managed} | published(run, ("open-trades",))
 

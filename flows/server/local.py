@@ -22,6 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +34,7 @@ from flows.server import auth, environment, naming
 
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 USUAL_PORT = 4200
+typed: ContextVar[bool] = ContextVar("typed", default=False)  # this process executes a run that someone typed
 START_SECONDS = 90
 STOP_SECONDS = 20
 LOG_BYTES = 10_000_000
@@ -216,6 +218,7 @@ def run(name: str, parameters: dict[str, Any]) -> Any:
         # Pending: workers take only Scheduled runs
         flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, state=Pending())
     flow = load_flow_from_entrypoint(str(home.CHECKOUT / str(deployment.entrypoint)), use_placeholder_flow=False)
+    typed.set(True)
     state = run_flow(flow, flow_run=flow_run, parameters=flow.validate_parameters(parameters), return_type="state")
     APILogWorker.drain_all()  # the server may be stopped next
     return state

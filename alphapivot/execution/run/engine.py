@@ -122,6 +122,12 @@ def not_yet(as_of: datetime, clock: Clock, tolerance: float = 0) -> None:
         raise DataError(f"as_of {as_of.isoformat()} has not come: it is {now.isoformat()}, and nothing later is known")
 
 
+def busy(hub: Hub, book: str) -> bool:
+    """True if another executor is running on this book; the lock of a killed one is free at once."""
+    with _only_executor(hub, book) as lock:
+        return lock is None
+
+
 @contextmanager
 def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
     """A connection that holds the book's lock while it is open; None if another executor has the lock."""
