@@ -32,6 +32,7 @@ from alphapivot.execution.run.reconcile import broken, naked, reconcile
 from alphapivot.execution.run.session import Session, TradeReport
 from alphapivot.execution.run.settle import settle
 from alphapivot.execution.run.trail import trail
+from alphapivot.execution.run.unseen import unseen
 
 if TYPE_CHECKING:
     from alphapivot.brokers.base import Account
@@ -177,6 +178,7 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
     try:
         mismatched = broken(session)
         foreign(session, mismatched)
+        unseen(session)
     except Unavailable:  # open trades are still protected; entries wait for a run with all facts
         settle(session, session.apart)
         raise
