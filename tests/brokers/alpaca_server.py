@@ -35,6 +35,7 @@ SAID = {
     "422": (422, "invalid order"),
     "429": (429, "too many requests"),
     "untradable": (422, "asset AAPL is not tradable"),
+    "500 in JSON": (500, "internal server error occurred"),
     "fractional": (403, "asset AAPL is not fractionable"),
 }
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
@@ -227,16 +228,9 @@ class Alpaca:
 
     def crosses(self, body, row):
         """True if a resting order of the other side could trade with the new one, which is no complex order."""
-        simple = not body.get("order_class")
-        return (
-            simple
-            and row["status"] in OPEN
-            and (row.get("symbol"), row.get("side"))
-            == (
-                body["symbol"],
-                "sell" if body["side"] == "buy" else "buy",
-            )
-        )
+        other = "sell" if body["side"] == "buy" else "buy"
+        rests = row["status"] in FILLABLE and (row.get("symbol"), row.get("side")) == (body["symbol"], other)
+        return rests and not body.get("order_class")
 
     def spread(self):
         """A resting option spread of somebody's."""

@@ -218,6 +218,12 @@ def test_what_was_refused_says_why(broker, server):
     assert broker.submit(order()) == Throttled(7.0)
 
 
+def test_an_error_of_the_server_proves_nothing_also_in_json(broker, server):
+    server.fault("POST", "500 in JSON")
+    assert isinstance(broker.submit(order()), Unknown)
+    assert isinstance(broker.submit(order()), Accepted)
+
+
 def test_an_order_that_is_still_on_its_way_at_alpaca_rests(broker, server):
     broker.submit(order())
     (row,) = server.orders.values()

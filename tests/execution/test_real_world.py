@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from alphapivot.brokers.base import BrokerFill, OrderSpec
+from alphapivot.brokers.events import inward
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution.book import clearing, control, report
@@ -293,6 +294,20 @@ def test_a_book_that_decided_ahead_of_its_time_obeys_halt_flatten(make):
     assert book.held() == 0
 
 
+@pytest.mark.parametrize(
+    ("leg", "side", "price", "rounded"),
+    [
+        ("STOP", "SELL", "33.331", "33.34"),
+        ("STOP", "BUY", "33.339", "33.33"),
+        ("TARGET", "SELL", "33.339", "33.33"),
+        ("TARGET", "BUY", "33.331", "33.34"),
+        ("STOP", "SELL", "33.33", "33.33"),
+    ],
+)
+def test_a_price_after_a_split_or_a_roll_is_rounded_towards_the_market(leg, side, price, rounded):
+    assert inward(leg, side, D(price), D("0.01")) == D(rounded)
+
+
 # Orders that are not ours ---------------------------------------------------------------------------------------------
 
 
@@ -431,6 +446,14 @@ def test_left_at_books_only_what_a_person_took_out(make, kind):
     (trade,) = book.trades()
     assert (trade["state"], trade["exit_qty"], trade["close_reason"]) == ("CLOSED", 250, "by hand, stop")
     book.holds()
+
+
+def test_more_than_was_ours_cannot_have_left_by_hand(make):
+    book = opened(make())
+    by_hand(book, -50)
+    book.run(22)
+    with pytest.raises(DataError, match="our fills add up to 250, the broker holds -50: no manual exit to book"):
+        clearing.by_hand(book.hub, book.remote, book.scope, "A", D(99), "me", SimulatedClock(at(22)))
 
 
 @pytest.mark.parametrize("price", ["-5", "0", "NaN", "9900", "1.01"])

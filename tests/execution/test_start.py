@@ -1,12 +1,14 @@
 """Refusals at an executor's start, and orders at the broker that it never sent."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from alphapivot.brokers.base import BrokerOrder
+from alphapivot.brokers.base import BrokerOrder, Rejected, Unknown
 from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.execution.book import ledger
 from tests.brokers.fake import UNIQUE
 from tests.execution.book import KEY, Book
 from tests.execution.conftest import World, at, make_settings
@@ -90,6 +92,56 @@ def test_what_is_open_is_protected_also_where_positions_cannot_be_read_and_no_en
         fresh.run(20, fault="unreachable", method="positions", times=99)
     assert (fresh.trades(), fresh.theirs()) == ([], [])
     book.run(21)
+    book.holds()
+
+
+# entries that wait ----------------------------------------------------------------------------------------------------
+
+
+def waiting(book):
+    """An entry that is decided while its market is closed, which then opens."""
+    book.remote.set(open=False)
+    book.run(20)
+    assert book.states()["ENTRY"] == ["CREATED"]
+    book.remote.set(open=True)
+
+
+def test_an_entry_whose_symbol_was_locked_while_it_waited_is_not_sent(make):
+    book = make()
+    waiting(book)
+    with book.hub.engine.begin() as conn:
+        ledger.lock(conn, book.scope, {"A": "something is wrong"}, at(20))
+    book.run(20)  # the same decision: its gates are not checked again
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "locked")]
+    assert book.theirs() == []
+
+
+def test_an_entry_is_not_sent_if_the_clocks_went_apart_while_it_waited(make):
+    book = make()
+    waiting(book)
+    book.remote.set(now=at(20) + timedelta(seconds=60))
+    book.run(20)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "clock_skew")]
+    assert book.theirs() == []
+
+
+def test_a_no_to_a_second_attempt_is_looked_up_since_the_first_may_have_arrived(make, monkeypatch):
+    book = make()
+    inner, attempts = book.remote.submit, []
+
+    def submit(spec):
+        attempts.append(spec.client_order_id)
+        if len(attempts) == 1:
+            return Unknown("timed out")  # on its way
+        if len(attempts) == 2:
+            inner(spec)  # the first arrives just before the second, which it leaves no money for
+            return Rejected("insufficient buying power")
+        return inner(spec)
+
+    monkeypatch.setattr(book.remote, "submit", submit)
+    book.run(20)
+    assert book.states()["ENTRY"] == ["NEW"]
+    assert len(set(attempts)) == 1
     book.holds()
 
 

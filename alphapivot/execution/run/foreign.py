@@ -55,9 +55,11 @@ def _confirm(session: Session, cancelling: Collection[str | None]) -> None:
     """Notes the orders that are gone now."""
     rest = {o.broker_order_id for o in session.broker.open_orders()}
     gone = sorted(i for i in cancelling if i is not None and i not in rest)
+    lines = [f"order {i}, which is not ours, is cancelled" for i in gone]
     with session.hub.engine.begin() as conn:
         orders.cancelled(conn, session.book, gone)
-        session.note(conn, [("foreign", None, None, f"order {i}, which is not ours, is cancelled") for i in gone])
+        session.note(conn, [("foreign", None, None, line) for line in lines])
+    session.tell(*lines)
 
 
 def _explained(order: Resting, mismatched: Collection[str]) -> bool:
@@ -69,8 +71,9 @@ def _record(session: Session, conn: Connection, strangers: Sequence[Resting], wh
     at = session.clock.now()
     rows = [_row(o, session.book, what) | {"seen_at": at} for o in strangers if o.broker_order_id]
     ledger.insert(conn, "foreign_order", rows)
-    session.note(conn, [("foreign", o.key and o.key[0], None, _described(o, what)) for o in strangers])
-    session.tell(*(_described(o, what) for o in strangers))
+    done = "its cancel is requested" if what == "cancelling" else what
+    session.note(conn, [("foreign", o.key and o.key[0], None, _described(o, done)) for o in strangers])
+    session.tell(*(_described(o, done) for o in strangers))
 
 
 def _row(order: Resting, book: str, what: str) -> dict[str, Any]:
