@@ -282,6 +282,31 @@ def test_the_volatility_target_reads_the_contracts_own_price_changes(world):
     assert (decision.plan.qty, decision.plan.capped_by) == (49, "volatility")  # 1,000 / 20.14 = 49.66
 
 
+@pytest.mark.parametrize(("score", "gap", "qty"), [(50, 3, 166), (-50, 1, 333)])
+def test_a_plan_shows_what_an_opening_gap_against_it_would_cost(world, score, gap, qty):
+    # closes at 100; of 29 openings 20 are 3 lower and 9 are 1 higher, so nine in ten fall 3 and rise 1 at most
+    # 500 may be lost: 166 at 3; at 1 the stop comes first, 1,000 / 3
+    world.sql("DELETE FROM market.bar")
+    for day in range(-9, 21):
+        opened = 101 if day % 3 == 0 else 97
+        world.bar(day, opened, 102, 96, 100)
+    changed(world, sizing={"gap_quantile": 0.9, "gap_bars": 29, "max_gap_loss": "0.005"}, execution={"stop_atr": "0.5"})
+    world.score(20, score)
+    (decision,) = world.trade(20).decisions
+    assert decision.quote.gaps == (3, 1)
+    assert decision.plan.gap_loss == decision.plan.qty * gap
+    assert decision.plan.qty == qty
+    (stored,) = world.sql("SELECT plan FROM trading.decision WHERE action LIKE 'ENTER%'")
+    assert float(stored["plan"]["gap_loss"]) == decision.plan.gap_loss
+
+
+def test_with_a_cap_on_gaps_nothing_is_entered_where_they_are_unknown(world):
+    """Twenty bars have nineteen openings after a close."""
+    changed(world, sizing={"gap_quantile": 0.9, "max_gap_loss": "0.005"})
+    world.score(20, 50)
+    assert reasons(world.trade(20)) == ("gap_missing",)
+
+
 # The paper broker's rules 5 to 10, by hand --------------------------------------------------------------------------
 
 

@@ -300,3 +300,14 @@ def test_a_missing_volatility_is_no_size():
 def test_the_markets_volume_caps_the_quantity(allowed, expected):
     p = plan(instrument(), max_qty=allowed)
     assert (p if isinstance(p, str) else p.qty) == expected
+
+
+def test_a_gap_caps_the_size_and_is_shown():
+    # risk: 1,000 / 4 = 250; a gap of 10 may cost 1 % of 100,000: 100
+    terms = instrument()
+    assert plan(terms, risk_per_trade=D("0.01")).gap_loss is None
+    shown = plan(terms, risk_per_trade=D("0.01"), gap=D(10))
+    assert (shown.qty, shown.gap_loss) == (250, 2_500)
+    capped = plan(terms, risk_per_trade=D("0.01"), gap=D(10), max_gap_loss=D("0.01"))
+    assert (capped.qty, capped.capped_by, capped.gap_loss) == (100, "max_gap_loss", 1_000)
+    assert plan(terms, gap=D(0), max_gap_loss=D("0.01")).gap_loss == 0

@@ -10,7 +10,7 @@ from datetime import time
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from alphapivot.config.sections.base import Mapped, Positive, Section, Zone
 
@@ -109,8 +109,21 @@ class SizingSettings(Section):
     )
     weight: Positive = Field(Decimal("0.1"), le=1, description="one trade's share of target_volatility")
     volatility_bars: int = Field(60, ge=10, description="price changes from which volatility is estimated")
+    gap_quantile: float | None = Field(
+        None, gt=0.5, lt=1, description="share of a market's past opening gaps that gap_loss covers, such as 0.99"
+    )
+    gap_bars: int = Field(250, ge=20, description="bars whose openings are looked at")
+    max_gap_loss: Positive | None = Field(
+        None, lt=1, description="largest loss by an opening gap of gap_quantile, as a share of equity"
+    )
     max_volume: Positive | None = Field(None, le=1, description="largest share of the last bar's volume")
     size_by_score: bool = Field(default=False, description="scale risk and volatility by |score| / 100")
+
+    @model_validator(mode="after")
+    def _gap_is_known(self) -> SizingSettings:
+        if self.max_gap_loss is not None and self.gap_quantile is None:
+            raise ValueError("max_gap_loss needs gap_quantile, such as 0.99")
+        return self
 
 
 class RiskSettings(Section):

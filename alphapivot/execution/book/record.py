@@ -15,6 +15,7 @@ from alphapivot.execution.decide.facts import Decision
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.execution.decide.facts import Plan
 
 
 ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # actions that create an intent
@@ -60,7 +61,7 @@ def record(
                 **{name: d.score and getattr(d.score, name) for name in ("score", "raw", "gate", "veto")},
                 "terms": terms.get(d.symbol),
                 "bars": {**d.quote.bars, "close": d.quote.close, "atr": d.quote.atr} if d.quote else {},
-                "plan": vars(d.plan) if d.plan else None,
+                "plan": _plan(d.plan) if d.plan else None,
                 "stop": d.stop,
                 "decided_at": d.decided_at,
             }
@@ -191,3 +192,8 @@ def _link(decision: Decision) -> dict[str, Any]:
         return dict.fromkeys(("rolled_from", "spread", "basis", "opened_at"))
     basis = before.price + spread
     return {"rolled_from": before.trade_id, "spread": spread, "basis": basis, "opened_at": before.opened_at}
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    """The plan as stored; without a ``gap_loss`` where none was asked for."""
+    return {name: value for name, value in vars(plan).items() if name != "gap_loss" or value is not None}

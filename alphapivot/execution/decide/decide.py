@@ -277,6 +277,10 @@ class DecisionRound:
         volume = None
         if sizing.max_volume is not None:  # an unknown volume counts as 0: no entry
             volume = sizing.max_volume * (quote.volume or Decimal(0))
+        gap = None if quote.gaps is None else quote.gaps[0 if side == "LONG" else 1]
+        if gap is None and sizing.max_gap_loss is not None:
+            gates["size"] = Gate(passed=False, value="gap_missing", limit="past openings")
+            return ("gap_missing",)
         plan = size(
             terms,
             side=side,
@@ -291,6 +295,8 @@ class DecisionRound:
             volatility=quote.volatility,
             target_volatility=None if sizing.target_volatility is None else sizing.target_volatility * sizing.weight,
             max_qty=volume,
+            gap=gap,
+            max_gap_loss=sizing.max_gap_loss,
             scale=Decimal(repr(abs(conviction))) / 100 if sizing.size_by_score else Decimal(1),
         )
         if isinstance(plan, str):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 Direction = Literal["LONG", "SHORT"]
-CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume", "roll"]
+CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume", "max_gap_loss", "roll"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Quote:
     bars: Mapping[str, Any] = field(default_factory=dict)  # keys and versions, for the record
     volatility: Decimal | None = None  # annual standard deviation of the price, in quoted units
     volume: Decimal | None = None  # of the last bar
+    gaps: tuple[Decimal, Decimal] | None = None  # fall and rise at an opening: [sizing] gap_quantile, in quoted units
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Plan:
     risk: Decimal
     fx: Decimal
     limit: Decimal | None = None  # price of a limit entry; None: at market
+    gap_loss: Decimal | None = None  # loss by an opening gap of [sizing] gap_quantile against it, in book currency
 
 
 @dataclass(frozen=True)

@@ -65,17 +65,20 @@ def size(
     volatility: Decimal | None = None,
     target_volatility: Decimal | None = None,
     max_qty: Decimal | None = None,
+    gap: Decimal | None = None,
+    max_gap_loss: Decimal | None = None,
     scale: Decimal = Decimal(1),
 ) -> Plan | str:
     """
     Returns the plan of an entry at about ``price``, or the reason code why there is none.
 
     ``distance``: from price to stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
-    ``max_notional``: shares of equity. ``fx``: book currency per unit of the instrument's currency.
+    ``max_notional``, ``max_gap_loss``: shares of equity. ``fx``: book currency per unit of the instrument's currency.
     ``target_volatility``: this trade's part of the book's, a share of equity per year; it needs ``volatility``, the
-    price's annual standard deviation in quoted units. ``max_qty``: limit from the market's volume. ``scale``: factor on
-    risk and volatility when the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing,
-    lot_zero, or the name of a cap that leaves less than one lot.
+    price's annual standard deviation in quoted units. ``max_qty``: limit from the market's volume. ``gap``: an opening
+    gap against the trade, in quoted units, which may cost ``max_gap_loss``. ``scale``: factor on risk and volatility
+    when the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing, lot_zero, or the
+    name of a cap that leaves less than one lot.
     """
     if equity <= 0:
         return "no_equity"
@@ -96,6 +99,8 @@ def size(
     if notional:
         quantities["max_notional"] = max_notional * equity / notional
         quantities["buying_power"] = max(free, Decimal(0)) / margin
+    if gap and max_gap_loss is not None:
+        quantities["max_gap_loss"] = max_gap_loss * equity / (gap * unit)
     if max_qty is not None:
         quantities["max_volume"] = max_qty
     capped_by = min(quantities, key=lambda name: quantities[name])
@@ -114,6 +119,7 @@ def size(
         margin=qty * margin,
         risk=qty * abs(price - stop) * unit,
         fx=fx,
+        gap_loss=None if gap is None else qty * gap * unit,
     )
 
 

@@ -93,7 +93,7 @@ def priced(session: Session) -> tuple[Mapping[str, str], Mapping[str, Quote]]:
 
 def _after(session: Session) -> datetime:
     """The instant from which bars are needed for the ATR and the volatility."""
-    needed = max(session.settings.execution.atr, _volatility_bars(session) // quotes.SMOOTHING + 1)
+    needed = quotes.needed(session.settings.execution.atr, session.settings.sizing)
     return session.run.as_of - quotes.lookback(session.interval, needed)
 
 

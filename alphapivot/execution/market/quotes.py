@@ -24,8 +24,10 @@ from alphapivot.money import to_tick
 if TYPE_CHECKING:
     from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.sections.trading import SizingSettings
 
 SMOOTHING = 8  # periods after which the start of Wilder's average weighs 0.03 %
+GAPS = 20  # openings from which a quantile is taken, at least
 SESSION_SHARE = 7  # calendar time per trading time, at most: weekends and short sessions included
 
 
@@ -34,15 +36,16 @@ class Series:
     """A contract's bars as columns, oldest first."""
 
     ts: npt.NDArray[np.datetime64]
+    open: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
     close: npt.NDArray[np.float64]
 
     def part(self, rows: slice | npt.NDArray[np.bool_]) -> Series:
-        return Series(self.ts[rows], self.high[rows], self.low[rows], self.close[rows])
+        return Series(self.ts[rows], self.open[rows], self.high[rows], self.low[rows], self.close[rows])
 
     def scaled(self, scale: float) -> Series:
-        return Series(self.ts, self.high * scale, self.low * scale, self.close * scale)
+        return Series(self.ts, self.open * scale, self.high * scale, self.low * scale, self.close * scale)
 
     def whole(self) -> Series:
         """The bars that have both a high and a low."""
@@ -58,7 +61,14 @@ class Last(NamedTuple):
     volume: float
 
 
-NOTHING = Series(np.empty(0, "datetime64[us]"), *(np.empty(0) for _ in range(3)))
+NOTHING = Series(np.empty(0, "datetime64[us]"), *(np.empty(0) for _ in range(4)))
+
+
+def needed(atr: int, sizing: SizingSettings) -> int:
+    """The ``atr`` of ``lookback`` that covers what the quotes of this config need."""
+    volatility = 0 if sizing.target_volatility is None else sizing.volatility_bars
+    gaps = 0 if sizing.gap_quantile is None else sizing.gap_bars
+    return max(atr, max(volatility, gaps) // SMOOTHING + 1)
 
 
 def lookback(interval: str, atr: int) -> timedelta:
@@ -146,6 +156,8 @@ def quotes(
     known_at: datetime | None,
     volatility_bars: int = 0,
     a_year: Mapping[str, int] | None = None,
+    gap_quantile: float | None = None,
+    gap_bars: int = 0,
 ) -> dict[str, Quote]:
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) at ``as_of``.
@@ -177,6 +189,8 @@ def quotes(
         known_at=known_at,
         volatility_bars=volatility_bars,
         a_year=a_year,
+        gap_quantile=gap_quantile,
+        gap_bars=gap_bars,
     )
 
 
@@ -192,6 +206,8 @@ def quoted(
     known_at: datetime | None,
     volatility_bars: int = 0,
     a_year: Mapping[str, int] | None = None,
+    gap_quantile: float | None = None,
+    gap_bars: int = 0,
 ) -> dict[str, Quote]:
     """Like ``quotes``, from each symbol's ``last`` bar and its series up to that bar."""
     age = ages({s: bar.ts for s, bar in last.items()}, as_of, interval, instruments)
@@ -217,6 +233,7 @@ def quoted(
                 "known_at": str(known_at) if known_at else None,
             },
             volatility=_volatility(whole.close, volatility_bars, (a_year or {}).get(symbol, 0)),
+            gaps=None if gap_quantile is None else _gaps(whole, interval, gap_quantile, gap_bars),
             volume=None if np.isnan(bar.volume) else Decimal(repr(bar.volume)),
         )
     return result
@@ -249,6 +266,20 @@ def _volatility(close: npt.NDArray[np.float64], bars: int, a_year: int) -> Decim
     if not bars or len(close) <= bars or not a_year:
         return None
     return Decimal(repr(float(np.std(np.diff(close[-bars - 1 :]), ddof=1) * np.sqrt(a_year))))
+
+
+def _gaps(series: Series, interval: str, quantile: float, bars: int) -> tuple[Decimal, Decimal] | None:
+    """
+    The falls and the rises from a session's last close to the next open that ``quantile`` of the last ``bars`` bars'
+    openings did not exceed, 0 or more; None with fewer than GAPS of them. Intraday only bars after a pause open.
+    """
+    pause = np.diff(series.ts) > np.timedelta64(bar_ends.width(interval)) if interval not in ("1d", "1w") else True
+    jumps = np.where(pause, series.open[1:] - series.close[:-1], np.nan)[-bars:]
+    jumps = jumps[~np.isnan(jumps)]
+    if len(jumps) < GAPS:
+        return None
+    down, up = (max(float(np.quantile(sign * jumps, quantile)), 0.0) for sign in (-1, 1))
+    return Decimal(repr(down)), Decimal(repr(up))
 
 
 def rates(
@@ -289,5 +320,5 @@ def slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
         return []
     bounds = [0, *(np.flatnonzero(symbols[1:] != symbols[:-1]) + 1), len(symbols)]
     ts = bars["ts"].dt.tz_convert(None).to_numpy()
-    columns: list[Any] = [bars[c].to_numpy(dtype=np.float64) for c in ("high", "low", "close")]
+    columns: list[Any] = [bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close")]
     return [(str(symbols[a]), Series(ts[a:b], *(c[a:b] for c in columns))) for a, b in pairwise(bounds)]

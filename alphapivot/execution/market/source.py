@@ -136,6 +136,8 @@ def terms_of(terms: QuoteTerms, settings: Settings, run: RunRef, as_of: datetime
         "known_at": run.known_at,
         "volatility_bars": terms.volatility_bars,
         "a_year": terms.a_year,
+        "gap_quantile": settings.sizing.gap_quantile,
+        "gap_bars": settings.sizing.gap_bars,
     }
 
 

@@ -49,7 +49,7 @@ class BarRange:
         lags = lag(settings)
         lag_of = np.array([lags[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
 
-        reach = quotes.lookback(settings.timeframes.base, _needed(settings))
+        reach = quotes.lookback(settings.timeframes.base, quotes.needed(settings.execution.atr, settings.sizing))
         by_market: dict[str, set[str]] = {"spot": set(), "futures": set()}
         for symbol, instrument in settings.instruments.items():
             for market in {instrument.trade_market, *(["spot"] if instrument.spot is not None else [])}:
@@ -238,12 +238,6 @@ def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list
             )
             known |= {ts + wait for ts in rows.scalars()}
     return sorted(known)
-
-
-def _needed(settings: Settings) -> int:
-    sizing = settings.sizing
-    volatility = 0 if sizing.target_volatility is None else sizing.volatility_bars
-    return max(settings.execution.atr, volatility // quotes.SMOOTHING + 1)
 
 
 def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: datetime) -> pd.DataFrame:
