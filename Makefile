@@ -17,7 +17,7 @@ endif
 IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all ui bench screenshots docs lint format constraints clean
+.PHONY: help demo test test-all mutants soak ui bench screenshots docs lint format constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -30,6 +30,12 @@ test: $(DEV) ## run all tests except the long matrices, 15 to 25 minutes on 2 co
 
 test-all: $(DEV) ## run every test
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+mutants: $(DEV) ## break some forty lines, one at a time, and see each noticed by a fast test
+	@$(BIN)/python -m pytest -q -m slow tests/test_mutants.py
+
+soak: $(DEV) ## trade a simulated year through the real commands with kills, faults and operators; DAYS=5 for a week
+	@SOAK_DAYS=$(or $(DAYS),250) $(BIN)/python -m pytest -q -s -m slow tests/test_soak.py
 
 ui: $(READY) ## run the Prefect server with our deployments and print its address; CONFIG=FILE for another config
 	@$(BIN)/alphapivot ui $(if $(CONFIG),--config $(CONFIG))

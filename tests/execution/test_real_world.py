@@ -416,6 +416,15 @@ def test_a_stop_is_never_larger_than_what_is_surely_ours(make, kind):
     assert book.orders("EXIT") == []
 
 
+def test_a_stop_that_cannot_be_cut_is_placed_anew(make):
+    book = opened(make("alpaca"))
+    by_hand(book, 150)
+    book.remote.fault("PATCH", "422", times=9)
+    book.run(22)
+    assert working_stops(book) == [(150, 96)]
+    assert (book.orders("EXIT"), len(book.locks())) == ([], 1)
+
+
 def test_a_position_that_cannot_be_read_is_locked_and_its_stop_stays(make, monkeypatch):
     book = opened(make("alpaca", {"A": {}, "B": {}}), "AB")
     inner = book.remote.acted
