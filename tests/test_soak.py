@@ -36,7 +36,7 @@ FAULTS = ("lost", "never", "dropped", "500", "502", "503", "504", "html", "trunc
 PATHS = ("POST", "PATCH", "DELETE", "GET /v2/orders", "GET /v2/positions", "GET /v2/account")
 MONEY = ("cash", "equity", "non_marginable_buying_power", "buying_power")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
 
 def config(folder: Path, url: str, book: str) -> Path:
@@ -187,10 +187,10 @@ def operate(desks: list[Desk], chance: random.Random) -> None:
     sys.stdout.write(f"  people: {what} {symbol if what == 'close' else amount if what == 'cash' else ''}\n")
 
 
-def test_a_disturbed_book_equals_its_undisturbed_twin(server, home_root, tmp_path):
+def test_a_disturbed_book_equals_its_undisturbed_twin(server, home_root):
     chance = random.Random(SEED)  # noqa: S311 - no secret
     desks = [
-        Desk(name, tmp_path, server.database(f"soak_{name}_{os.getpid()}"), chance if name == "soak" else None)
+        Desk(name, home_root, server.database(f"soak_{name}_{os.getpid()}"), chance if name == "soak" else None)
         for name in ("twin", "soak")
     ]
     people = random.Random(SEED)  # noqa: S311 - no secret
