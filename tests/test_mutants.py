@@ -207,8 +207,8 @@ MUTANTS = [
     ),
     mutant(
         f"{EXECUTION}/book/clearing.py",
-        "if not price.is_finite() or price <= 0:",
-        "if not price.is_finite():",
+        "if price <= 0:",
+        "if False:",
         *(REAL, "-k", "impossible_price"),
     ),
     mutant(

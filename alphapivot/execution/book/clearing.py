@@ -83,8 +83,10 @@ def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by
     Raises DataError if the positions do not show a manual exit or the price is not near the last one, TradingHalted
     while an executor is running.
     """
-    if not price.is_finite() or price <= 0:
-        raise DataError(f"the price of a share must be a number above 0, got {price}")
+    if not price.is_finite():
+        raise DataError(f"the price must be a finite number, got {price}")
+    if price <= 0:
+        raise DataError(f"the price of a share is above 0, got {price}")
     with hub.engine.begin() as conn:
         _alone(conn, book)
         if symbol not in ledger.locks(conn, book):
