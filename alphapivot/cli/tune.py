@@ -28,7 +28,7 @@ def add(command: Add) -> None:
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (default: 0)")
     train = "train on all earlier folds, or on the last one only (default: anchored)"
     sub.add_argument("--walk-forward", choices=("anchored", "rolling"), default="anchored", help=train)
-    sub.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="folds of the walk-forward (default: 5)")
+    sub.add_argument("--folds", type=at_least(1), default=5, metavar="N", help="folds of the walk-forward (default: 5)")
     embargo = "days left out between training and test, on top of the purge (default: 5)"
     sub.add_argument("--embargo", type=at_least(0), default=5, metavar="DAYS", help=embargo)
     sub.add_argument("--jobs", type=at_least(1), default=2, metavar="N", help="trials in parallel (default: 2)")

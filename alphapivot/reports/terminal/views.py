@@ -105,7 +105,7 @@ def open_trades(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
         "last": price,
     }
     columns["stop"] = price
-    if table["wanted_stop"].notna().any():
+    if "wanted_stop" in table and table["wanted_stop"].notna().any():
         columns["wanted_stop"] = price
     columns |= {"target": price, "to_stop": share, "to_target": share, "unrealised": money}
     return _shown(table, columns, ticks)
