@@ -293,7 +293,8 @@ def _clear(options: argparse.Namespace) -> int:
             print(booked)  # noqa: T201
         cause = clearing.unlock(database, book, options.symbol, options.reason, by)
         again = "the next run locks it again if the cause remains"
-        print(f"{options.symbol} may trade again; it was locked because {cause}: {again}")  # noqa: T201
+        causes = "; ".join(cause.splitlines())
+        print(f"{options.symbol} may trade again; it was locked because {causes}: {again}")  # noqa: T201
     else:
         effect = clearing.abandon(database, book, options.order, options.reason, by, clock.WallClock())
         print(f"{options.order} is abandoned: {effect}; if its symbol is locked: alphapivot unlock SYMBOL --reason ...")  # noqa: T201

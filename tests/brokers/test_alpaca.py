@@ -218,6 +218,11 @@ def test_what_was_refused_says_why(broker, server):
     assert broker.submit(order()) == Throttled(7.0)
 
 
+def test_a_row_without_an_id_is_nobodys_order(broker, server):
+    server.spread()["id"] = None
+    assert isinstance(look_up(broker, ref("APgone"))["APgone"], Absent)
+
+
 def test_an_error_of_the_server_proves_nothing_also_in_json(broker, server):
     server.fault("POST", "500 in JSON")
     assert isinstance(broker.submit(order()), Unknown)

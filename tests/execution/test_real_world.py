@@ -353,6 +353,18 @@ def test_what_may_protect_a_position_that_we_cannot_explain_is_never_cancelled(m
     assert set(told(restored)) == {"adopted"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cancel_is_not_asked_again_once_the_order_may_protect_what_we_cannot_explain(make, kind):
+    book = opened(make(kind, execution={"foreign_orders": "cancel"}))
+    stranger = strange(book)
+    with suppress(Exception):
+        book.run(22, fault="unreachable", method="cancel")
+    by_hand(book, 150)
+    book.run(23)
+    assert stranger in [o.broker_order_id for o in book.broker.open_orders()]
+    assert told(book) == ["cancelling"]
+
+
 def test_an_id_of_ours_is_never_foreign(make):
     book = make("unique", execution={"foreign_orders": "cancel"})
     mine = strange(book, order_id="AP" + "Z" * 18)

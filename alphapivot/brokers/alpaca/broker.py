@@ -101,12 +101,14 @@ class Alpaca:
         listed = self._wire.pages(
             {"status": "all", "nested": "true", "after": rows.stamp(since - timedelta(seconds=1))}
         )
-        by_broker_id = {row.get("id"): (row, in_place) for row, in_place in rows.flat(listed)}
+        by_broker_id = {row["id"]: (row, in_place) for row, in_place in rows.flat(listed) if row.get("id")}
         by_our_id = {row.get("client_order_id"): (row, in_place) for row, in_place in rows.flat(listed)}
         entries = {str(name): row for name, (row, _) in by_our_id.items()}
         orders: dict[str, BrokerOrder | Absent | Unreadable] = {}
         for ref in refs:
-            row, in_place = by_broker_id.get(ref.broker_order_id) or by_our_id.get(ref.client_order_id) or (None, None)
+            row, in_place = (
+                by_broker_id.get(ref.broker_order_id or "") or by_our_id.get(ref.client_order_id) or (None, None)
+            )
             if row is None:
                 row = self._look_up(ref, entries)
             if row is None:

@@ -27,7 +27,7 @@ def foreign(session: Session, mismatched: Collection[str]) -> None:
     resting = session.broker.open_orders()
     with session.hub.engine.begin() as conn:
         ours = [o for o in orders.of_open_trades(conn, session.book) if o["state"] not in TERMINAL]
-        known = {o["client_order_id"] for o in ours} | {o["broker_order_id"] for o in ours}
+        known = {i for o in ours for i in (o["client_order_id"], o["broker_order_id"]) if i is not None}
         unexpected = [o for o in resting if not {_our_id(o), o.broker_order_id} & known]
         cancelling = orders.cancelling(conn, session.book)
         if not unexpected and not cancelling:
@@ -41,7 +41,7 @@ def foreign(session: Session, mismatched: Collection[str]) -> None:
         _record(session, conn, adopted, "adopted")
         _record(session, conn, cancelled, "cancelling")
         session.block(conn, {o.key[0]: _described(o, "adopted") for o in adopted if o.key})
-    again = [o for o in resting if o.broker_order_id in cancelling]
+    again = [o for o in resting if o.broker_order_id in cancelling and _explained(o, mismatched)]
     session.tell(*(_described(o, "its cancel was not confirmed, asked again") for o in again))
     for order in (*again, *cancelled):
         session.broker.cancel(Ref(_our_id(order), order.broker_order_id, _our_id(order), "EXIT"))
