@@ -32,7 +32,7 @@ test-all: $(DEV) ## run every test
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 mutants: $(DEV) ## break some forty lines, one at a time, and see each noticed by a fast test
-	@$(BIN)/python -m pytest -q -m slow tests/test_mutants.py
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m slow tests/test_mutants.py
 
 soak: $(DEV) ## trade a simulated year through the real commands with kills, faults and operators; DAYS=5 for a week
 	@SOAK_DAYS=$(or $(DAYS),250) $(BIN)/python -m pytest -q -s -m slow tests/test_soak.py

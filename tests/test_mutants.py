@@ -55,7 +55,7 @@ MUTANTS = [
         f"{EXECUTION}/run/session.py",
         '"decided_ahead" if self.ahead is not None else None',
         "None",
-        *(REAL, "-k", "decided_ahead and enters_nothing"),
+        *(REAL, "-k", "waited_is_not_sent"),
     ),
     mutant(
         f"{EXECUTION}/run/session.py",
@@ -79,8 +79,7 @@ MUTANTS = [
         f"{EXECUTION}/book/orders.py",
         "WHERE client_order_id = ANY(:ids) AND state = 'CREATED'",
         "WHERE client_order_id = ANY(:ids)",
-        "tests/execution/test_engine.py",
-        ROWS,
+        *(START, "-k", "claimed_once"),
     ),
     # reconciling
     mutant(

@@ -4,7 +4,7 @@ import itertools
 import os
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -233,12 +233,15 @@ def test_a_stop_that_filled_under_the_id_that_replaced_it_closes_its_trade(make)
     book.holds()
 
 
-def test_a_replacement_that_is_rejected_later_leaves_the_old_stop_in_force(make, rising):
+@pytest.mark.parametrize("fault", [None, "504"])
+def test_a_replacement_that_is_rejected_later_leaves_the_old_stop_in_force(make, rising, fault):
     book = opened(trailing(make("alpaca", market=rising)))
     book.remote.replacing = "rejected later"
     for day, price in ((22, 104), (23, 106)):
         book.price(day, price)
         book.score(day, 50)
+        if fault is not None:  # its answer is lost too
+            book.remote.fault("PATCH", fault)
         book.run(day)
         ((stop, wanted),) = shown(book)
         assert stop == 96 < wanted
@@ -282,6 +285,19 @@ def test_a_book_that_decided_ahead_of_its_time_is_protected_and_left_but_enters_
         clearing.repair(book.hub, book.scope, "again", "me", SimulatedClock(at(22)))
     book.run(22)
     assert [o["symbol"] for o in book.orders("ENTRY")] == ["A", "B"]
+
+
+def test_an_entry_that_waited_is_not_sent_by_a_book_that_decided_ahead(make):
+    book = make()
+    book.score(20, 50)
+    book.remote.set(open=False)
+    book.run(20)
+    jumped(book, at(20) + timedelta(hours=2))
+    assert book.states()["ENTRY"] == ["CREATED"]
+    book.remote.set(open=True, now=at(20) + timedelta(hours=1))
+    book.run(20 + 1 / 24)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "decided_ahead")]
+    assert book.theirs() == []
 
 
 def test_a_book_that_decided_ahead_of_its_time_obeys_halt_flatten(make):
@@ -477,12 +493,21 @@ def test_more_than_was_ours_cannot_have_left_by_hand(make):
         clearing.by_hand(book.hub, book.remote, book.scope, "A", D(99), "me", SimulatedClock(at(22)))
 
 
-@pytest.mark.parametrize("price", ["-5", "0", "NaN", "9900", "1.01"])
-def test_an_impossible_price_is_not_booked(make, price):
+@pytest.mark.parametrize(
+    ("price", "problem"),
+    [
+        ("-5", "the price of a share is above 0, got -5"),
+        ("0", "the price of a share is above 0, got 0"),
+        ("NaN", "the price must be a finite number"),
+        ("9900", "the last close is 100.*, got a price of 9900: is that the right unit"),
+        ("1.01", "the last close is 100.*, got a price of 1.01: is that the right unit"),
+    ],
+)
+def test_an_impossible_price_is_not_booked(make, price, problem):
     book = opened(make())
     by_hand(book, 150)
     book.run(22)
-    with pytest.raises(DataError, match="price"):
+    with pytest.raises(DataError, match=problem):
         clearing.by_hand(book.hub, book.remote, book.scope, "A", D(price), "me", SimulatedClock(at(22)))
 
 

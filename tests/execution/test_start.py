@@ -8,7 +8,7 @@ import pytest
 
 from alphapivot.brokers.base import BrokerOrder, Rejected, Unknown
 from alphapivot.errors import ConfigError, Unavailable
-from alphapivot.execution.book import ledger
+from alphapivot.execution.book import ledger, orders
 from tests.brokers.fake import UNIQUE
 from tests.execution.book import KEY, Book
 from tests.execution.conftest import World, at, make_settings
@@ -123,6 +123,17 @@ def test_an_entry_is_not_sent_if_the_clocks_went_apart_while_it_waited(make):
     book.run(20)
     assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "clock_skew")]
     assert book.theirs() == []
+
+
+def test_an_order_is_claimed_once(make):
+    book = make()
+    waiting(book)
+    (entry,) = book.orders("ENTRY")
+    ids = [entry["client_order_id"]]
+    with book.hub.engine.begin() as conn:
+        fence = ledger.raise_fence(conn, book.scope)
+        claimed = [len(orders.claim(conn, ids, fence, at(20), at(20))) for _ in range(2)]
+    assert claimed == [1, 0]
 
 
 def test_a_no_to_a_second_attempt_is_looked_up_since_the_first_may_have_arrived(make, monkeypatch):
