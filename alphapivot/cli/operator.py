@@ -253,8 +253,8 @@ def _cash(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     book, database, now = settings.execution.book, hub.connect(), clock.WallClock().now()
     run = overview.latest(database)
-    if run and settings.feeds[settings.runtime.feed].simulated:
-        now = run.as_of + timedelta(microseconds=1)  # the clock of a simulated market stops at its last run
+    if run and settings.feeds[settings.runtime.feed].simulated:  # its clock stops at its last run
+        now = max(run.as_of, day.last_seen(database, book) or run.as_of) + timedelta(microseconds=1)
     since, at = options.at or (datetime.min.replace(tzinfo=UTC), now)
     if since > now:
         return fail(f"--at {since:%Y-%m-%d %H:%M} UTC is later than now, {now:%Y-%m-%d %H:%M} UTC", USAGE)

@@ -201,6 +201,27 @@ def test_the_command_says_whether_the_sum_fits(make, monkeypatch, capsys):
     assert (code, "does not fit: it is 1000.00 more than recorded" in output) == (0, True)
 
 
+def test_in_a_simulated_market_a_payment_is_of_the_time_at_which_the_account_was_last_seen(make, monkeypatch, capsys):
+    """`manage` sees it too, later than the last run that scored."""
+    book = make("paper")
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", book.hub.url)
+    monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", book.scope)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(CHECKOUT / "config.ini"))
+    monkeypatch.setenv("ALPHAPIVOT_RUNTIME__FEED", "simulated")
+    monkeypatch.setattr("alphapivot.brokers.registry.open_broker", lambda *_: book.broker)
+    book.sql(
+        "INSERT INTO ops.run (run_id, scope, kind, as_of, known_at, config, config_hash, code_version, state)"
+        " VALUES ('scored', 'live', 'pipeline', :at, :at, '{}', 'x', 'x', 'completed') ON CONFLICT DO NOTHING",
+        at=at(20),
+    )
+    for day in (20, 22):
+        book.run(day)
+    assert cli.main(["cash", "500", "--note", "house"]) == 0, capsys.readouterr().err
+    (row,) = book.sql("SELECT at FROM trading.book_cash WHERE book = :b", b=book.scope)
+    assert row["at"] > at(22)
+    assert cli.main(["cash", "-200", "--note", "house"]) == 0, capsys.readouterr().err
+
+
 # a broker that tells
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.execution.conftest import make_settings
+
 
 def held(world, *, short=False):
     """A trade from the open of day 22 on; its stop is 4 away from 100."""
@@ -40,6 +42,15 @@ def test_a_late_bar_within_the_stop_is_nothing_to_tell(world):
     world.trade(23)
     world.bar(22, 100, 101, 97, 100)
     assert world.trade(24).notes == []
+    assert locked(world) == {}
+
+
+def test_a_simulated_market_that_has_ended_locks_nothing(world):
+    """Its time ends with it: `alphapivot manage` typed long after the demo finds nothing wrong."""
+    simulated = {"kind": "simulated", "seed": 1, "start": "2025-01-01", "end": "2026-01-22"}
+    world.settings = make_settings({"A": {}}, feeds={"simulated": simulated})
+    held(world)
+    world.trade(60)
     assert locked(world) == {}
 
 

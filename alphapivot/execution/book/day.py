@@ -139,6 +139,14 @@ def pay(
     return broker.account()
 
 
+def last_seen(hub: Hub, book: str) -> datetime | None:
+    """When a run last saw the account."""
+    query = "SELECT max(seen_at) FROM trading.risk_day WHERE book = :book"
+    with hub.engine.connect() as conn:
+        seen_at: datetime | None = conn.execute(text(query), {"book": book}).scalar_one()
+    return seen_at
+
+
 def _placed(
     conn: Connection, book: str, since: datetime, at: datetime, seen: RowMapping | None, *, explains: bool
 ) -> datetime:

@@ -72,9 +72,12 @@ def unseen(session: Session) -> None:
 
 
 def _ended(session: Session, seen: Mapping[Key, datetime]) -> Iterator[tuple[str, str]]:
-    as_of = session.run.as_of
+    as_of, feeds = session.run.as_of, session.settings.feeds
     for (symbol, market, contract), last in seen.items():
         hours = session.instruments[symbol].hours
+        feed = feeds.get(session.instruments[symbol].feed or session.settings.runtime.feed)
+        if feed is not None and feed.simulated:
+            continue  # it ends for all at once, and its time with it
         if as_of - last < QUIET * DAY or len(bar_ends.sessions(hours, last, as_of)) < QUIET:
             continue
         if quotes.ages({symbol: last}, as_of, session.interval, session.instruments)[symbol] < 2:
