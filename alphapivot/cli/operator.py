@@ -263,7 +263,7 @@ def _cash(options: argparse.Namespace) -> int:
     before, unexplained = day.reconciled(database, broker, book, account)
     direction = "deposited in" if options.amount > 0 else "withdrawn from"
     moved = f"{direction} book {book}" if kind is None else f"booked as {kind} in book {book}"
-    was = "" if before is None else f"{before:.2f} before, "
+    was = "" if before is None else f"{before:.2f} at the last run, "
     equity = f"equity {was}{account.equity:.2f} now; cash {account.cash:.2f}"
     print(f"{abs(options.amount):f} {account.currency} {moved}: {equity}")  # noqa: T201
     tolerance = settings.risk.unexplained_cash * abs(account.equity)

@@ -195,7 +195,7 @@ def test_the_command_says_whether_the_sum_fits(make, monkeypatch, capsys):
     code, output = cash("-40000", "--at", "2026-01-25")
     assert (code, "moved between 2026-01-22 00:00 UTC and 2026-01-23 00:00 UTC" in output) == (1, True)
     code, output = cash("-40000", "--at", "2026-01-22")
-    first = f"40000 EUR withdrawn from book {book.scope}: equity 100000.00 before, 60000.00 now; cash 60000.00"
+    first = f"40000 EUR withdrawn from book {book.scope}: equity 100000.00 at the last run, 60000.00 now; cash 60000.00"
     assert (code, output.splitlines()) == (0, [first, "the account's cash fits"])
     code, output = cash("-1000", "--kind", "fee")
     assert (code, "does not fit: it is 1000.00 more than recorded" in output) == (0, True)
