@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -53,15 +53,18 @@ class Browser:
         self.driver.get(f"{self.ui}{path}")
 
     def wait(self, look, subject: str):
-        """The first truthy value of ``look(driver)``; elements may be redrawn meanwhile."""
-        passing = [NoSuchElementException, StaleElementReferenceException]
+        """
+        The first truthy value of ``look(driver)``. The page may be redrawn or replaced meanwhile, which chromedriver
+        tells in several ways ("stale element", "Node with given id does not belong to the document"): look again.
+        """
         try:
-            return WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=passing).until(look)
+            return WebDriverWait(self.driver, SECONDS, 0.2, ignored_exceptions=[WebDriverException]).until(look)
         except TimeoutException as error:
             raise AssertionError(f"{subject} is not shown; the page reads:\n{self.text()[:2000]}") from error
 
     def text(self) -> str:
-        return "".join(body.text for body in self.driver.find_elements(By.TAG_NAME, "body"))
+        """The page's text as shown, asked in one script: no node that a redraw could take away in between."""
+        return self.driver.execute_script("return document.body ? document.body.innerText : ''")
 
     def shows(self, *words: str) -> str:
         """The page's text, once it contains all ``words``."""
