@@ -57,12 +57,14 @@ base = {base}
 weights = {base}: 1
 [pillar.trend]
 [pillar.momentum]
+[pillar.carry]
 [pillar.flow]
 [pillar.structure]
 [pillar.quality]
 [pillar.risk]
 [composite]
-weights = trend: 0.35, momentum: 0.25, flow: 0.2, structure: 0.2
+weights = trend: 0.4, carry: 0.25, structure: 0.15, momentum: 0.1, flow: 0.1
+optional = carry, flow
 gates = quality: 0.5, risk: 0.5
 [execution]
 book = bench

@@ -1,6 +1,7 @@
 """The registry of pillars by name."""
 
 from pillars.base import Pillar
+from pillars.carry import Carry
 from pillars.flow import Flow
 from pillars.momentum import Momentum
 from pillars.quality import Quality
@@ -11,6 +12,7 @@ from pillars.trend import Trend
 PILLARS: dict[str, type[Pillar]] = {
     "trend": Trend,
     "momentum": Momentum,
+    "carry": Carry,
     "flow": Flow,
     "structure": Structure,
     "quality": Quality,

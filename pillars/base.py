@@ -8,6 +8,7 @@ A ``Panel`` holds one timeframe's bars of many symbols as long columns sorted by
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 Column = npt.NDArray[np.float64]
 VALUES = ("open", "high", "low", "close", "volume", "open_interest")
@@ -32,6 +33,9 @@ BESIDE = {
     "total_interest": "total open interest of all futures contracts",
     "front_interest": "open interest of the front contract",
     "rolled": "time of the last roll, days since 1970; missing for a vendor's continuous series",
+    "other_close": "traded close of the contract nearest to the front one in delivery that traded at that instant",
+    "other_months": "months from the front contract's delivery to that one's; negative for an earlier one",
+    "front_months": "months from the bar to the middle of the front contract's delivery month",
 }
 SIGNAL = ["pillar", "symbol", "interval", "ts", "score", "gate", "veto"]  # frame Signals without scope and batch_id
 
@@ -191,6 +195,32 @@ class Panel:
         return starts, ends
 
 
+class Features(Mapping[str, Column]):
+    """
+    Columns by name, computed when first asked for: most runs have no rule that needs them. A function may give one
+    column, or several under a tuple of names.
+    """
+
+    def __init__(self, columns: Mapping[str | tuple[str, ...], Column | Callable[[], Any]]) -> None:
+        self._owner = {name: key for key in columns for name in (key if isinstance(key, tuple) else (key,))}
+        self._columns = dict(columns)
+        self._known: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._known:
+            key = self._owner[name]
+            made = self._columns[key]
+            made = made() if callable(made) else made
+            self._known |= dict(zip(key, made, strict=True)) if isinstance(key, tuple) else {key: made}
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._owner)
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+
 @dataclass(frozen=True)
 class Parts:
     """
@@ -203,7 +233,7 @@ class Parts:
     parts: dict[str, Column] = field(default_factory=dict)
     gate: Column | None = None
     veto: npt.NDArray[np.object_] | None = None
-    features: dict[str, Column] = field(default_factory=dict)
+    features: Mapping[str, Column] = field(default_factory=dict)
 
     def score(self) -> Column | None:
         """The sum of the parts, clipped to +-100 and not rounded; None without parts."""

@@ -68,6 +68,28 @@ def total(bars: Panel, values: Column, n: int) -> Column:
     return out
 
 
+def mean(bars: Panel, values: Column, n: int) -> Column:
+    """Mean of the last n bars, see ``total``."""
+    return total(bars, values, n) / n
+
+
+def crossover(bars: Panel, fast: int, unit: Column) -> Column:
+    """
+    The mean of ``fast`` closes minus that of 4 x ``fast``, in ``unit`` x sqrt(fast), so that all speeds have one scale:
+    0.7 in the mean on a random walk whose changes have a deviation of ``unit``.
+
+    Carver's EWMAC (Systematic Trading, 2015, appendix B) with simple means: a simple mean of n bars is as old as an
+    exponential one of span n, and forgets what is older, so that a score needs hundreds of bars and not thousands.
+    """
+    return ratio(mean(bars, bars.close, fast) - mean(bars, bars.close, 4 * fast), unit * np.sqrt(float(fast)))
+
+
+def ratio(value: Column, unit: Column) -> Column:
+    """``value`` / ``unit``; 0 where ``unit`` is 0: a market that does not move."""
+    out = np.where(np.isnan(value), np.nan, 0.0)
+    return np.asarray(np.divide(value, unit, out=out, where=unit != 0))
+
+
 def deviation(bars: Panel, changes: Column, n: int) -> Column:
     """Root mean square of the last n ``changes``: their standard deviation about zero, since drift is small."""
     return np.asarray(np.sqrt(total(bars, changes * changes, n) / n))

@@ -1,4 +1,4 @@
-"""Risk: how dangerous is it to hold a position now?"""
+"""Risk: how dangerous is it to open a position now, long or short?"""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ import numpy.typing as npt
 import talib
 from pydantic import Field, model_validator
 
-from pillars.base import Column, Panel, Parts, Pillar
-from pillars.indicators import atr, change, deviation, extremes, gate, grade, ramp, share, still
-from pillars.kit import levels
+from pillars.base import Column, Features, Panel, Parts, Pillar
+from pillars.indicators import atr, change, deviation, extremes, gate, grade, share
 from pillars.kit.compiled import compiled
 
 
 class Risk(Pillar):
     """
-    How dangerous is it to hold a position now? A gate from 0 (closed) to 1 (open), vetoes, and no direction. The gate
-    is the product, over five measures from 0 to 1, of 1 - strength x (1 - measure):
+    How dangerous is it to open a position now? The same for longs and shorts: a gate from 0 (closed) to 1 (open),
+    vetoes, and no direction. The gate is the product, over three measures from 0 to 1, of 1 - strength x (1 - measure):
 
     - *volatility*: the root mean square of the last ``fast`` one-bar changes over that of the last ``slow`` ones: 1 at
       ``volatility_good`` and less, 0 at ``volatility_bad``; at ``volatility_veto`` or more the veto ``volatile``.
-    - *drawdown*: the highest close of ``slow`` bars minus the close, in deviations of a change over ``fast`` bars (the
-      slow root mean square x sqrt(fast)): 1 at ``drawdown_good`` and less, 0 at ``drawdown_bad``; at
-      ``drawdown_veto`` or more the veto ``drawdown``.
-    - *stop*: the distance to the nearest confirmed swing point (see structure) that would invalidate the prevailing
-      direction, in ATR: 0 at ``stop_bad`` (within the noise), 1 from ``stop_good`` on; 1 where none is remembered.
-    - *reward*: the distance to the next level ahead over that to the stop, each at most ``reach`` ATR and the stop at
-      least ``stop_bad`` ATR: 0 at ``reward_bad``, 1 from ``reward_good`` on. Stop and reward of a long and of a short
-      trade are weighted by the direction: the change over ``fast`` bars, certain at ``direction_full`` deviations.
+    - *shock*: the largest absolute change over ``burst`` bars that ended within the last ``hold`` bars, in deviations
+      of such a change (the root mean square of the ``slow`` one-bar changes before it x sqrt(burst)): 1 at
+      ``shock_good`` and less, 0 at ``shock_bad``; at ``shock_veto`` or more the veto ``shock``.
     - *crowding*: the mean correlation between all pairs of symbols over ``crowd`` periods (of the width of a bar; those
       with no bar at all are left out), of changes over ``span`` periods: 1 at ``crowding_good`` and less, 0 at
       ``crowding_bad``; from ``crowding_veto``, the veto ``crowded``. Exchanges close at different times: each symbol's
       latest close at a period's end is used, changes span three sessions or more, and only periods that were over at
       the bar's own instant count. Correlations are about zero, since drift is small relative to the changes.
 
-    Unknown measures do not count; of several vetoes the first is reported. Null until ``slow`` bars are available and
-    again after a gap in the closes. A market that has not moved for ``fast`` bars is neutral: only crowding counts.
-    Only differences and their ratios are used: adjusted and negative prices work.
+    On S&P 500 futures 1982-2023 the veto ``shock`` stands on 1.5 % of the days, those of 1987, 1989, 1997, 1998, 2000,
+    2007, 2008, 2011, 2015, 2018, 2020 and 2022 among them. Unknown measures do not count; of several vetoes the first is
+    reported. Null until ``slow`` bars are available and again after a gap in the closes. A market that has not moved
+    for ``slow`` bars is neutral: only crowding counts. Only differences and their ratios are used: adjusted and
+    negative prices work, and a mirrored path has the same gate and vetoes.
 
     Cross-sectional: crowding uses the closes of all symbols, and is null for fewer than ``crowd_least``.
     """
@@ -50,47 +46,36 @@ class Risk(Pillar):
 
     fast: int = Field(20, gt=1, le=500, description="window of the current state, bars")
     slow: int = Field(250, gt=2, le=2000, description="window of the usual state, bars")
-    swing: int = Field(3, ge=1, le=50, description="bars on each side of a swing point, and until it is confirmed")
-    memory: int = Field(120, ge=10, le=2000, description="a swing point is forgotten after so many bars")
-    atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
-    reach: float = Field(5, gt=0, le=100, description="largest distance of a level that counts, ATR")
-    direction_full: float = Field(1, gt=0, le=10, description="change that makes the direction certain, deviations")
+    burst: int = Field(3, ge=1, le=100, description="change that may be a shock, bars")
+    hold: int = Field(5, ge=1, le=100, description="bars for which a shock counts")
+    atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, a feature for rules, bars")
     crowd: int = Field(60, ge=5, le=500, description="periods behind the correlations")
     span: int = Field(5, ge=3, le=50, description="changes over so many periods; five days hold three sessions")
     crowd_least: int = Field(3, ge=2, le=1000, description="symbols needed for crowding")
     volatility_good: float = Field(1.2, gt=0, le=20, description="harmless fast over slow volatility")
     volatility_bad: float = Field(2.5, gt=0, le=20, description="fast over slow volatility at which it is worst")
     volatility_veto: float = Field(3, gt=0, le=100, description="fast over slow volatility that vetoes entries")
-    drawdown_good: float = Field(2, gt=0, le=100, description="harmless drawdown, deviations")
-    drawdown_bad: float = Field(6, gt=0, le=100, description="drawdown at which it is worst, deviations")
-    drawdown_veto: float = Field(8, gt=0, le=1000, description="drawdown that vetoes entries, deviations")
-    stop_bad: float = Field(0.5, ge=0, le=20, description="stop within the noise, ATR")
-    stop_good: float = Field(1.5, gt=0, le=20, description="stop beyond the noise, ATR")
-    reward_bad: float = Field(0.5, ge=0, le=20, description="reward to risk not worth a trade")
-    reward_good: float = Field(1.5, gt=0, le=20, description="reward to risk well worth a trade")
+    shock_good: float = Field(2.5, gt=0, le=100, description="harmless shock, deviations")
+    shock_bad: float = Field(4, gt=0, le=100, description="shock at which it is worst, deviations")
+    shock_veto: float = Field(4, gt=0, le=1000, description="shock that vetoes entries, deviations")
     crowding_good: float = Field(0.4, ge=-1, le=1, description="harmless mean correlation")
     crowding_bad: float = Field(0.9, ge=-1, le=1, description="mean correlation at which it is worst")
     crowding_veto: float = Field(0.95, ge=-1, le=2, description="mean correlation that vetoes entries; 2 for never")
     volatility_strength: float = Field(0.6, ge=0, le=1, description="how far volatility alone can close the gate")
-    drawdown_strength: float = Field(0.5, ge=0, le=1, description="how far drawdown alone can close the gate")
-    stop_strength: float = Field(0.3, ge=0, le=1, description="how far a near stop alone can close the gate")
-    reward_strength: float = Field(0.3, ge=0, le=1, description="how far a poor reward alone can close the gate")
+    shock_strength: float = Field(0.6, ge=0, le=1, description="how far a shock alone can close the gate")
     crowding_strength: float = Field(0.5, ge=0, le=1, description="how far crowding alone can close the gate")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        for small, large in (
-            ("fast", "slow"),
-            *((f"{name}_good", f"{name}_bad") for name in ("volatility", "drawdown", "crowding")),
-            *((f"{name}_bad", f"{name}_good") for name in ("stop", "reward")),
-        ):
+        pairs = (("fast", "slow"), *((f"{name}_good", f"{name}_bad") for name in ("volatility", "shock", "crowding")))
+        for small, large in pairs:
             if not getattr(self, small) < getattr(self, large):
                 raise ValueError(f"{small} < {large} expected, got {getattr(self, small):g}, {getattr(self, large):g}")
         return self
 
     @property
     def history(self) -> int:
-        return max(self.slow + 1, self.memory + self.swing + 1, 20 * self.atr, self.common_history)
+        return max(self.slow + self.burst + self.hold + 1, 20 * self.atr, self.common_history)
 
     @property
     def common_history(self) -> int:
@@ -98,58 +83,49 @@ class Risk(Pillar):
 
     def parts(self, bars: Panel) -> Parts:
         high, low = extremes(bars)
-        close, range_, quiet = bars.close, atr(bars, self.atr), still(bars, self.fast)
-        step = change(bars, close)
+        close, step = bars.close, change(bars, bars.close)
         now, usual = deviation(bars, step, self.fast), deviation(bars, step, self.slow)
-        volatility = share(now, usual)
-        scale = usual * np.sqrt(float(self.fast))
-        drawdown = share(bars.each(talib.MAX, close, timeperiod=self.slow) - close, scale)
-        long = (1 + ramp(change(bars, close, self.fast), self.direction_full * scale, scale == 0)) / 2
-
-        *_, above, below = bars.each(levels.swings, high, low, close, span=self.swing, memory=self.memory)
-        farthest = self.reach * range_
-        up, down = (share(np.fmin(way, farthest), range_) for way in (above - close, close - below))
-        stop = long * down + (1 - long) * up
-        reward_long, reward_short = up / np.fmax(down, self.stop_bad), down / np.fmax(up, self.stop_bad)
+        volatility, shock = share(now, usual), self._shock(bars, usual)
         crowding = bars.beside.get("crowding")
         if crowding is None:  # the bars hold all symbols
             crowding = self.common(bars)["crowding"]
         measures = (
             (self.volatility_strength, grade(volatility, self.volatility_bad, self.volatility_good)),
-            (self.drawdown_strength, grade(drawdown, self.drawdown_bad, self.drawdown_good)),
-            (self.stop_strength, grade(stop, self.stop_bad, self.stop_good)),
-            (
-                self.reward_strength,
-                grade(long * reward_long + (1 - long) * reward_short, self.reward_bad, self.reward_good),
-            ),
+            (self.shock_strength, grade(shock, self.shock_bad, self.shock_good)),
         )
-        single = [(strength, np.where(quiet, 1.0, measure)) for strength, measure in measures]
+        single = [(strength, np.where(usual == 0, 1.0, measure)) for strength, measure in measures]
         crowd = (self.crowding_strength, grade(crowding, self.crowding_bad, self.crowding_good))
         veto = np.full(len(close), None)
         for code, dangerous in (
             ("crowded", crowding >= self.crowding_veto),
-            ("drawdown", ~quiet & (drawdown >= self.drawdown_veto)),
-            ("volatile", ~quiet & (volatility >= self.volatility_veto)),
+            ("shock", shock >= self.shock_veto),
+            ("volatile", volatility >= self.volatility_veto),
         ):
             veto[dangerous] = code
+        scale = usual * np.sqrt(float(self.fast))
         return Parts(
             gate=np.where(np.isnan(usual), np.nan, gate([*single, crowd])),
             veto=veto,
-            features={
-                "open": bars.open,
-                "high": high,
-                "low": low,
-                "close": close,
-                "atr": range_,
-                "volatility": volatility,
-                "drawdown": drawdown,
-                "stop_long": down,
-                "stop_short": up,
-                "reward_long": reward_long,
-                "reward_short": reward_short,
-                "crowding": crowding,
-            },
+            features=Features(
+                {
+                    "open": bars.open,
+                    "high": high,
+                    "low": low,
+                    "close": close,
+                    "atr": lambda: atr(bars, self.atr),
+                    "volatility": volatility,
+                    "shock": shock,
+                    "drawdown": lambda: share(bars.each(talib.MAX, close, timeperiod=self.slow) - close, scale),
+                    "runup": lambda: share(close - bars.each(talib.MIN, close, timeperiod=self.slow), scale),
+                    "crowding": crowding,
+                }
+            ),
         )
+
+    def _shock(self, bars: Panel, usual: Column) -> Column:
+        earlier = bars.each(_lagged, usual, bars=self.burst)
+        moved = share(np.abs(change(bars, bars.close, self.burst)), earlier * np.sqrt(float(self.burst)))
+        return np.asarray(bars.each(talib.MAX, moved, timeperiod=self.hold)) if self.hold > 1 else moved
 
     def common(self, closes: Panel) -> dict[str, Column]:
         """For each bar the mean correlation of all symbols, from the periods that were over at its instant."""
@@ -165,6 +141,10 @@ class Risk(Pillar):
         first = int(column[closes.wanted == 1].min(initial=len(periods))) - 1
         mean = compiled(_mean_correlation)(table, self.span, self.crowd, self.crowd_least, first)
         return {"crowding": np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)}
+
+
+def _lagged(values: Column, bars: int) -> Column:
+    return np.concatenate([np.full(min(bars, len(values)), np.nan), values[: max(len(values) - bars, 0)]])
 
 
 def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop

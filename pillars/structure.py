@@ -1,42 +1,44 @@
-"""Structure: where the market is relative to its own past levels."""
+"""Structure: the shape of the market's moves, and the map of its past levels."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from pillars.base import Column, Panel, Parts, Pillar
-from pillars.indicators import atr, extremes, ramp, still
+from pillars.base import Column, Features, Panel, Parts, Pillar
+from pillars.indicators import atr, before, change, deviation, extremes, mean, ramp, ratio
 from pillars.kit import levels
 
 
 class Structure(Pillar):
     """
-    Where the market is relative to its own past levels. Four parts, each at most its weight; the weights sum to 100:
+    The shape of the market's moves: a market that rises in small steps and falls in large ones pays for that risk. Two
+    parts of 50 points each, over ``window`` and over twice as many bars:
 
-    - *swings*: half for the last swing high over the one before it, half for the last swing low over the one before,
-      each in full from ``swings_full`` ATR on: higher highs and higher lows are a rise (Dow). A swing high is a high
-      above the ``swing`` highs before it and not below the ``swing`` after it (Williams' fractal, Trading Chaos, 1995);
-      it is known once those are complete, and forgotten when it is ``memory`` bars old.
-    - *value*: the distance of the close from the point of control, over the distance to the value area's near end:
-      +-1 at its ends and beyond. The volume profile of the last ``profile`` bars has ``bins`` prices; its value area
-      holds ``value_share`` of the volume (Steidlmayer, CBOT Market Profile, 1984). Acceptance beyond value is trend.
-    - *breakout*: a close beyond the last known swing high counts up, below the last swing low down, for ``hold`` bars,
-      less with each one. If the close comes back within ``fail`` bars the breakout has failed, and counts as much the
-      other way (Raschke and Connors' turtle soup, Street Smarts, 1995).
-    - *room*: (up - down) / (up + down): the distances to the nearest remembered swing point above and below the close,
-      each at most ``room_full`` ATR (that much where there is none): long with no resistance above and support near.
+    - *asymmetry*: minus the skewness of the one-bar changes, in full from ``full`` on (Fernandez-Perez, Frijns, Fuertes
+      and Miffre, The skewness of commodity futures returns, 2018; Carver, Advanced Futures Trading Strategies, 2023,
+      strategy 24). Changes are in deviations of the ``volatility`` ones before them and cut at ``cut``: a third moment
+      would otherwise be that of one bar.
 
-    Swings that do not exist yet count 0. Without volume the profile is one of time (all bars count the same), like
-    Steidlmayer's; in a close-only series high and low are the close. Unknown (null) until ``profile`` bars exist
-    and again after a gap in the closes; 0 where the price has not moved for ``profile`` bars. Only differences of
-    prices are used: adjusted and negative ones work, and a mirrored path mirrors the score.
+    Past levels are a map for rules: the last confirmed swing highs and lows (a high above the ``swing`` highs before it
+    and not below the ``swing`` after it, Williams' fractal; known once those are complete, forgotten when ``memory``
+    bars old), the nearest above and below, the volume profile of ``profile`` bars with point of control and value area
+    (Steidlmayer, CBOT Market Profile, 1984; of time without volume), and breakouts that hold for ``hold`` bars or fail
+    within ``fail``. They do not score: what they add to trend did not pay for its trades, docs/evidence.md.
+
+    Closes only. Unknown (null) until the longest window is full and again after a gap in the closes; 0 where the price
+    has not moved for ``volatility`` bars. Only differences of prices are used: adjusted and negative ones work, and a
+    mirrored path mirrors the score.
     """
 
     name: ClassVar[str] = "structure"
 
+    window: int = Field(180, ge=20, le=1000, description="changes behind the first skewness, bars; the second: twice")
+    volatility: int = Field(40, gt=1, le=1000, description="one-bar changes that scale each change, bars before it")
+    cut: float = Field(6, gt=1, le=100, description="largest change that counts, deviations")
+    full: float = Field(1, gt=0, le=20, description="skewness that counts in full")
     swing: int = Field(3, ge=1, le=50, description="bars on each side of a swing point, and until it is confirmed")
     memory: int = Field(120, ge=10, le=2000, description="a swing point is forgotten after so many bars")
     profile: int = Field(60, ge=5, le=1000, description="volume profile, bars")
@@ -44,70 +46,48 @@ class Structure(Pillar):
     value_share: float = Field(0.7, gt=0, lt=1, description="volume within the value area, as a share")
     hold: int = Field(10, ge=1, le=200, description="a breakout counts for so many bars")
     fail: int = Field(5, ge=1, le=100, description="a close back within so many bars is a failed breakout")
-    atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, bars")
-    swings_full: float = Field(2, gt=0, le=50, description="gap between two swing points that counts in full, ATR")
-    room_full: float = Field(5, gt=0, le=100, description="largest distance of a level that counts, ATR")
-    swings_weight: float = Field(30, ge=0, le=100, description="points of higher highs and lows")
-    value_weight: float = Field(25, ge=0, le=100, description="points of the position relative to the value area")
-    breakout_weight: float = Field(25, ge=0, le=100, description="points of breakouts, failed ones included")
-    room_weight: float = Field(20, ge=0, le=100, description="points of the room to the next levels")
+    atr: int = Field(14, gt=1, le=200, description="Wilder's period of the ATR, a feature for rules, bars")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.memory <= 2 * self.swing:
             raise ValueError(f"memory > 2 x swing expected, got {self.memory} and {self.swing}")
-        total = self.swings_weight + self.value_weight + self.breakout_weight + self.room_weight
-        if abs(total - 100) > 1e-9:
-            raise ValueError(f"the weights of the parts must sum to 100, they sum to {total:g}")
         return self
 
     @property
     def history(self) -> int:
         remembered = self.memory + self.swing + self.hold + self.fail + 2
-        return max(remembered, self.profile, 20 * self.atr)
+        return max(2 * self.window + self.volatility + 2, remembered, self.profile, 20 * self.atr)
 
     def parts(self, bars: Panel) -> Parts:
+        step = change(bars, bars.close)
+        usual = deviation(bars, step, self.volatility)
+        quiet = np.where(np.isnan(usual), np.nan, usual == 0)
+        moved = np.clip(ratio(step, before(bars, usual)), -self.cut, self.cut)
         high, low = extremes(bars)
-        close, range_, quiet = bars.close, atr(bars, self.atr), still(bars, self.profile)
-        top, top_before, bottom, bottom_before, above, below = self.swings(bars, high, low)
-        poc, lower, upper = self._profile(bars, high, low)
-        way, age = self._breakouts(bars, top, bottom)
-
-        rises = [ramp(a - b, self.swings_full * range_, quiet) for a, b in ((top, top_before), (bottom, bottom_before))]
-        step = np.where(np.isnan(range_), np.nan, sum(np.nan_to_num(r) for r in rises) / 2)
-        off = close - poc
-        value = ramp(off, np.where(off > 0, upper - poc, poc - lower), quiet | (off == 0))
-        farthest = self.room_full * range_
-        up, down = (np.fmin(way_, farthest) for way_ in (above - close, close - below))
-        room = np.where(np.isnan(range_), np.nan, ramp(up - down, up + down, quiet | (range_ == 0)))
+        close = bars.close
+        profile, swings = ("poc", "value_low", "value_high"), ("swing_high", "swing_low", "resistance", "support")
         return Parts(
             parts={
-                "swings": self.swings_weight * step,
-                "value": self.value_weight * value,
-                "breakout": self.breakout_weight * np.where(quiet, 0.0, way * (1 - age / self.hold)),
-                "room": self.room_weight * room,
+                name: -50 * np.where(quiet == 1, 0.0, ramp(_skewness(bars, moved, n), self.full, quiet == 1))
+                for name, n in (("asymmetry", self.window), ("asymmetry_slow", 2 * self.window))
             },
-            features={
-                "open": bars.open,
-                "high": high,
-                "low": low,
-                "close": close,
-                "swing_high": top,
-                "swing_low": bottom,
-                "resistance": above,
-                "support": below,
-                "poc": poc,
-                "value_high": upper,
-                "value_low": lower,
-                "breakout": way,
-                "breakout_age": age,
-                "atr": range_,
-            },
+            features=Features(
+                {
+                    "open": bars.open,
+                    "high": high,
+                    "low": low,
+                    "close": close,
+                    swings: lambda: tuple(self._swings(bars, high, low)[i] for i in (0, 2, 4, 5)),
+                    profile: lambda: self._profile(bars, high, low),
+                    ("breakout", "breakout_age"): lambda: self._breakouts(bars, high, low),
+                    "atr": lambda: atr(bars, self.atr),
+                }
+            ),
         )
 
-    def swings(self, bars: Panel, high: Column, low: Column) -> tuple[Column, ...]:
-        points = bars.each(levels.swings, high, low, bars.close, span=self.swing, memory=self.memory)
-        return tuple(points)
+    def _swings(self, bars: Panel, high: Column, low: Column) -> Any:
+        return bars.each(levels.swings, high, low, bars.close, span=self.swing, memory=self.memory)
 
     def _profile(self, bars: Panel, high: Column, low: Column) -> tuple[Column, ...]:
         """The profile by volume, or by time where volume is unknown."""
@@ -119,9 +99,18 @@ class Structure(Pillar):
         timed = bars.each(levels.profile, high, low, time, bars.wanted, **size)
         return tuple(np.where(np.isnan(a), b, a) for a, b in zip(traded, timed, strict=True))
 
-    def _breakouts(self, bars: Panel, top: Column, bottom: Column) -> tuple[Column, Column]:
+    def _breakouts(self, bars: Panel, high: Column, low: Column) -> Any:
+        top, _, bottom, *_ = self._swings(bars, high, low)
         # an unknown swing is a level that cannot be broken, not a gap
         nowhere = np.finfo(np.float64).max
         ceiling, floor = np.where(np.isnan(top), nowhere, top), np.where(np.isnan(bottom), -nowhere, bottom)
-        way, age = bars.each(levels.breakouts, bars.close, ceiling, floor, hold=self.hold, fail=self.fail)
-        return way, age
+        return bars.each(levels.breakouts, bars.close, ceiling, floor, hold=self.hold, fail=self.fail)
+
+
+def _skewness(bars: Panel, values: Column, n: int) -> Column:
+    """The third central moment over the cube of the deviation, of the last n values; 0 where they are all equal."""
+    middle = mean(bars, values, n)
+    square, cube = mean(bars, values**2, n), mean(bars, values**3, n)
+    variance = square - middle**2
+    variance = np.where(variance < 1e-12, 0.0 * variance, variance)  # below it there is only rounding
+    return ratio(cube - 3 * middle * square + 2 * middle**3, variance * np.sqrt(np.abs(variance)))

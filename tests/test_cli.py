@@ -118,10 +118,10 @@ def test_bad_usage_and_config_exit_with_2_and_a_sentence(alphapivot, tmp_path, a
 
 
 def test_a_mistake_in_the_config_names_the_nearest_key(alphapivot, tmp_path):
-    (tmp_path / "my.ini").write_text((CHECKOUT / "config.ini").read_text().replace("slow =", "slwo ="))
+    (tmp_path / "my.ini").write_text((CHECKOUT / "config.ini").read_text().replace("channel =", "chanel ="))
     done = alphapivot("check", "--config", "my.ini")
     assert done.returncode == 2
-    assert "[pillar.trend] slwo is not a key of this section; did you mean slow?" in done.stderr
+    assert "[pillar.trend] chanel is not a key of this section; did you mean channel?" in done.stderr
 
 
 def test_a_database_that_is_down_is_said_in_one_sentence(alphapivot):

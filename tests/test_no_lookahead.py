@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 RULES = """
 [rule.trend.pullback]
-when = close > ema_slow and low < ema_mid and adx > 25
+when = close > mean_slow and low < mean_mid and adx > 25
 score = +10
 
 [rule.momentum.quiet]

@@ -92,11 +92,20 @@ def _composite(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iter
                 yield f"[composite] {key} name {name}, which is not directional; put it in gates"
             elif pillar is not None and key == "gates" and not pillar.gating:
                 yield f"[composite] gates name {name}, which has no gate; put it in weights"
+    yield from _optional(composite)
     for section, rule in valid.items():
         pillar_name = section.split(".")[1] if section.startswith("rule.") else ""
-        if pillar_name in configured and cast("Rule", rule).gate is not None and pillar_name not in composite.gates:
+        if pillar_name in configured and cast("Rule", rule).gate is not None and not composite.gates.get(pillar_name):
             yield f"[{section}] gate has no effect unless [composite] gates name {pillar_name}, as in {pillar_name}: 1"
     yield from _sum("composite", composite.weights)
+
+
+def _optional(composite: CompositeSettings) -> Iterator[str]:
+    for name in composite.optional:
+        if name not in composite.weights:
+            yield f"[composite] optional names {name}, which has no weight; {nearest(name, composite.weights)}"
+    if not set(composite.weights) - set(composite.optional):
+        yield "[composite] optional names all pillars of weights; expected at least one that must be known"
 
 
 def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:

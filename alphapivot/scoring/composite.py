@@ -9,7 +9,10 @@ the directional pillars, x the diversification multiplier, clip (this is ``raw``
   timeframe, on which decisions are made, is *missing*, whatever its higher timeframes have.
 - ``raw`` uses the pillars present, so that open trades can still be judged. A missing directional pillar makes
   ``score`` null and adds the veto ``missing:<pillar>``, unless ``on_missing_pillar = renormalise``; a missing gate
-  always does, since other gates cannot replace it. Null, zero and vetoed differ: a vetoed score keeps its value.
+  always does, since other gates cannot replace it. An ``optional`` pillar whose fresh signal is unknown (carry of a
+  share, flow of an index without volume) is not missing: the others decide. One that failed or is stale is missing.
+- A gating pillar of strength 0 has no factor, but its vetoes count and it can be missing. Null, zero and vetoed
+  differ: a vetoed score keeps its value.
 - Every term is rounded to 2**-40 points, so that sums are exact in any order, and the ``waterfall`` adds up to the last
   bit. Scores are stored to 0.01, gates to 0.0001.
 """
@@ -69,8 +72,7 @@ def compose(
     Raises DataError on duplicate or missing rows and on naive instants.
     """
     grid = Grid.of(due, list(timeframes.weights), timeframes.base)
-    gating = {p: s for p, s in settings.gates.items() if s > 0}
-    aligned = align(signals, grid, sorted({*settings.weights, *gating}))
+    aligned = align(signals, grid, sorted({*settings.weights, *settings.gates}))
 
     fitted = calibration or Calibration()
     votes = {
@@ -92,10 +94,13 @@ def compose(
     else:
         multiplier = np.full(len(grid.ts), settings.multiplier)
     raw = np.where(weighed > 0, np.clip(exact(multiplier * mean), -LIMIT, LIMIT), np.nan)
-    gates = {p: _Gate.of(aligned[p].gate, timeframes, strength) for p, strength in sorted(gating.items())}
+    gates = {p: _Gate.of(aligned[p].gate, timeframes, strength) for p, strength in sorted(settings.gates.items())}
     gate = np.multiply.reduce([np.ones(len(grid.ts)), *(g.factor for g in gates.values())])
 
-    absent = {p: ~votes[p].present if p in votes else np.zeros(len(grid.ts), np.bool_) for p in aligned}
+    base = list(timeframes.weights).index(timeframes.base)
+    silent = {p: (weighed > 0) & aligned[p].fresh[:, base] for p in settings.optional}
+    unknown = {p: ~votes[p].present if p in votes else np.zeros(len(grid.ts), np.bool_) for p in aligned}
+    absent = {p: mask & ~silent[p] if p in silent else mask for p, mask in unknown.items()}
     shut = {p: np.isnan(gates[p].factor) if p in gates else np.zeros(len(grid.ts), np.bool_) for p in aligned}
     forgiven = (weighed > 0) & (settings.on_missing_pillar == "renormalise")
     missing = {f"missing:{p}": (absent[p] & ~forgiven) | shut[p] for p in aligned}
@@ -104,7 +109,7 @@ def compose(
         raw=_stored(raw, 2),
         gate=_stored(gate, 4),
         veto=_labels(missing | _vetoes(aligned), len(grid.ts), none=None),
-        pillars_used=_labels({p: ~(absent[p] | shut[p]) for p in aligned}, len(grid.ts), none=""),
+        pillars_used=_labels({p: ~(unknown[p] | shut[p]) for p in aligned}, len(grid.ts), none=""),
     )
     if not explained:
         return composites, pd.DataFrame(columns=list(TERMS))

@@ -56,12 +56,16 @@ class Aligned:
     score: Column
     gate: Column
     veto: npt.NDArray[np.object_]
+    fresh: npt.NDArray[np.bool_]  # there is a signal, known or not
 
 
 def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Aligned]:
     """Each pillar's signals aligned with the grid: for each timeframe the one at the due instant, if any."""
     shape = (len(grid.ts), len(grid.due))
-    aligned = {p: Aligned(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None)) for p in pillars}
+    aligned = {
+        p: Aligned(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None), np.zeros(shape, np.bool_))
+        for p in pillars
+    }
     for column, (interval, due) in enumerate(grid.due.items()):
         instants = np.unique(due)
         if not instants.size:
@@ -83,6 +87,7 @@ def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Al
             # stored as float32: restore the decimals of the pillar
             target.score[fresh, column] = np.round(stored["score"].to_numpy(np.float64)[source], 2)
             target.gate[fresh, column] = np.round(stored["gate"].to_numpy(np.float64)[source], 4)
+            target.fresh[fresh, column] = True
             target.veto[fresh, column] = stored["veto"].astype(object).to_numpy()[source]
     return aligned
 

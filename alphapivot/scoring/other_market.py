@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pandas as pd
+
+from alphapivot.data import rolls
+from alphapivot.errors import DataError
 
 KEY = ["symbol", "ts"]
 BEGINNING = pd.Timestamp("1970-01-01", tz="UTC")
@@ -13,7 +18,7 @@ def join(
     spot: pd.DataFrame | None,
     contracts: pd.DataFrame | None,
     front: pd.DataFrame | None,
-    rolls: pd.DataFrame,
+    rolled: pd.DataFrame,
 ) -> pd.DataFrame:
     """
     ``bars`` with the columns of pillars.base.BESIDE: NaN where a market has no bar at exactly that instant.
@@ -29,7 +34,7 @@ def join(
         totals = contracts.groupby(KEY)[["volume", "open_interest"]].sum(min_count=1).reset_index()
         totals = totals.rename(columns={"volume": "futures_volume", "open_interest": "total_interest"})
         front_bars = front.assign(futures_close=front["close"] - front["offset"], front_interest=front["open_interest"])
-        since = rolls[KEY].assign(rolled=(rolls["ts"] - BEGINNING) / pd.Timedelta(days=1)).sort_values("ts")
+        since = rolled[KEY].assign(rolled=(rolled["ts"] - BEGINNING) / pd.Timedelta(days=1)).sort_values("ts")
         # a roll applies to the bars after it
         front_bars = pd.merge_asof(
             front_bars[[*KEY, "contract", "futures_close", "front_interest"]].sort_values("ts"),
@@ -39,6 +44,40 @@ def join(
             allow_exact_matches=False,
         )
         front_bars["rolled"] = front_bars["rolled"].where(front_bars["contract"] != "")
-        joined = joined.merge(front_bars.drop(columns="contract"), on=KEY, how="left").merge(totals, on=KEY, how="left")
-    names = ("spot_close", "futures_close", "futures_volume", "total_interest", "front_interest", "rolled")
+        for more in (front_bars.drop(columns="contract"), totals, _deliveries(contracts, front_bars)):
+            joined = joined.merge(more, on=KEY, how="left")
+    names = (
+        *("spot_close", "futures_close", "futures_volume", "total_interest", "front_interest", "rolled"),
+        *("other_close", "other_months", "front_months"),
+    )
     return joined.assign(**{name: float("nan") for name in names if name not in joined})
+
+
+def _deliveries(contracts: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
+    """
+    For each (symbol, ts) with a dated front contract: front_months, and other_close and other_months of the contract
+    nearest to it in delivery, the later one of two. Nothing of a vendor's continuous series, and of contracts whose ids
+    have no month: those roll by volume or open interest, but what they earn until delivery is unknown.
+    """
+    dated = contracts.loc[contracts["contract"] != "", [*KEY, "contract", "close"]]
+    listed = dated.groupby(["symbol", "contract"])["ts"].min().reset_index()
+    listed["month"] = [_month(c, at) for c, at in zip(listed["contract"], listed["ts"], strict=True)]
+    dated = dated.merge(listed.dropna().drop(columns="ts"), on=["symbol", "contract"])
+    own = dated.drop(columns="close").merge(front[[*KEY, "contract"]], on=[*KEY, "contract"])
+    ts = own["ts"].dt.tz_convert("UTC")
+    passed = ts.dt.year * 12 + ts.dt.month - 1 + (ts.dt.day - 1) / ts.dt.days_in_month
+    own["front_months"] = own["month"] + 0.5 - passed
+    pairs = dated.merge(own[[*KEY, "contract", "month"]], on=KEY, suffixes=("", "_front"))
+    pairs = pairs[pairs["contract"] != pairs["contract_front"]]
+    pairs["other_months"] = (pairs["month"] - pairs["month_front"]).astype(float)
+    pairs = pairs.assign(away=pairs["other_months"].abs()).sort_values([*KEY, "away", "other_months"])
+    nearest = pairs.drop_duplicates([*KEY, "away"], keep="last").drop_duplicates(KEY)
+    nearest = nearest.rename(columns={"close": "other_close"})[[*KEY, "other_close", "other_months"]]
+    return own[[*KEY, "front_months"]].merge(nearest, on=KEY, how="left")
+
+
+def _month(contract: str, listed: datetime) -> float:
+    try:
+        return rolls.expiry_month(contract, listed)
+    except DataError:
+        return float("nan")

@@ -21,6 +21,7 @@ from pillars.kit import windows
 from pillars.kit.sample import sample_bars
 
 PRICES = ("open", "high", "low", "close")
+BESIDE_PRICES = ("spot_close", "futures_close", "other_close")  # of the other market, where the bars have them
 Check = Callable[[Pillar, pd.DataFrame], None]
 
 
@@ -132,7 +133,8 @@ def does_not_depend_on_the_unit_of_price(pillar: Pillar, bars: pd.DataFrame) -> 
     # powers of 2 scale without rounding: moves that tie (in Wilder's DM) still tie
     plain = _valid(pillar, bars)
     for factor in (2.0**20, 2.0**-20):
-        scaled = _valid(pillar, bars.assign(**{name: bars[name] * factor for name in PRICES}))
+        prices = [*PRICES, *(name for name in BESIDE_PRICES if name in bars)]
+        scaled = _valid(pillar, bars.assign(**{name: bars[name] * factor for name in prices}))
         for name, step in (("score", 0.0101), ("gate", 0.000101)):
             difference = (plain[name].astype(float) - scaled[name].astype(float)).abs().to_numpy()
             unknown = (plain[name].isna() != scaled[name].isna()).to_numpy()

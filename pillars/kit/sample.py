@@ -45,6 +45,9 @@ def sample_bars(history: int, *, symbols: int = 3, seed: int = 11) -> pd.DataFra
                     "total_interest": interest,
                     "front_interest": np.round(interest * np.clip(left / 8, 0.2, 0.95)),
                     "rolled": np.arange(count) // 60 * 60.0,
+                    "other_close": close * premium * (1 + 0.02 * np.sin(np.arange(count) / 90 + i)),
+                    "other_months": 3.0,
+                    "front_months": left / 20,
                 }
             )
         )

@@ -25,7 +25,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    when: str = Field(description="a condition over the pillar's features, such as close > ema_slow and adx > 25")
+    when: str = Field(description="a condition over the pillar's features, such as close > mean_slow and adx > 25")
     score: float | None = Field(None, ge=-100, le=100, description="points where it holds, such as +10")
     gate: float | None = Field(None, ge=0, le=1, description="gate where it holds, 0 (closed) to 1 (open)")
     veto: str | None = Field(

@@ -53,7 +53,7 @@ def test_symbols_as_vendors_write_them_are_fine(tmp_path, symbol):
     [
         ("ALPHAPIVOT_HOEM", "did you mean ALPHAPIVOT_HOME?"),
         ("ALPHAPIVOT_CONFG", "did you mean ALPHAPIVOT_CONFIG?"),
-        ("ALPHAPIVOT_PILAR_TREND__SLOW", "did you mean ALPHAPIVOT_PILLAR_TREND__SLOW?"),
+        ("ALPHAPIVOT_PILAR_TREND__FAST", "did you mean ALPHAPIVOT_PILLAR_TREND__FAST?"),
     ],
 )
 def test_a_variable_that_matches_nothing_is_told_with_the_nearest(tmp_path, variable, meant):

@@ -40,7 +40,7 @@ def registry():
     """Restores the registry, so that no test sees what another one loaded."""
     yield
     plugins.load(None, ())
-    assert set(pillars.PILLARS) == {"trend", "momentum", "flow", "structure", "quality", "risk"}
+    assert set(pillars.PILLARS) == {"trend", "momentum", "carry", "flow", "structure", "quality", "risk"}
 
 
 @pytest.fixture
@@ -128,6 +128,8 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
 def test_no_result_of_earlier_code_is_returned_for_an_edited_plug_in(mine, hub_url, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__WEIGHTS", "gap: 1")
+    text = (mine / "config.ini").read_text()
+    (mine / "config.ini").write_text(text.replace("optional = carry, flow\n", ""))
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(mine / "config.ini"))
     first, last = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 10, 23, 30, tzinfo=UTC)
     replay.session(process.configure(), last)

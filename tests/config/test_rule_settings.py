@@ -16,7 +16,7 @@ from pillars.rules.rules import Ruled
 from pillars.trend import Trend
 
 ROOT = Path(__file__).parents[2]
-PULLBACK = "[rule.trend.pullback]\nwhen = close > ema_slow and low < ema_mid and adx > 25\nscore = +10\n"
+PULLBACK = "[rule.trend.pullback]\nwhen = close > mean_slow and low < mean_mid and adx > 25\nscore = +10\n"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_environment_overrides_a_rule(load):
     [
         (
             PULLBACK.replace("adx >", "adx14 >"),
-            "[rule.trend.pullback] when: column 40: `adx14` is not a feature of trend; did you mean adx? it has",
+            "[rule.trend.pullback] when: column 42: `adx14` is not a feature of trend; did you mean adx? it has",
         ),
         (
             PULLBACK.replace("trend", "tredn"),
@@ -108,7 +108,7 @@ def test_the_examples_of_config_ini_work_and_each_pillar_has_three(load):
     text = (ROOT / "config.ini").read_text()
     examples = re.findall(r"^# (\[rule\..*\])\n((?:# \w+ = .*\n)+)", text, flags=re.MULTILINE)
     written = "".join(f"{head}\n{body.replace('# ', '')}" for head, body in examples)
-    loaded = load(written)
+    loaded = load(written, {"ALPHAPIVOT_COMPOSITE__GATES": "quality: 1, risk: 1"})
     panel = Panel.of(sample_bars(1000))
     for name, pillar in loaded.pillars.items():
         assert len(pillar.rules) >= 3, name

@@ -62,8 +62,8 @@ def test_values_have_their_types():
     instrument = loaded.instruments["SP500"]
     assert instrument.tick == Decimal("0.25")
     assert instrument.tradable is True
-    assert loaded.timeframes.weights == {"1d": 0.7, "1w": 0.3}
-    assert loaded.pillars["trend"].slow == 50
+    assert loaded.timeframes.weights == {"1d": 1}
+    assert loaded.pillars["trend"].channel == 80
     assert loaded.runtime.feed == "yahoo"
     assert loaded.instruments["CORN"].quote_unit == Decimal("0.01")
 
@@ -95,16 +95,16 @@ def test_relative_folders_are_seen_from_the_config_file(edit, tmp_path):
 def test_every_mistake_is_told_at_once(edit):
     assert mistakes(
         edit,
-        ("slow = 50", "slow = fifty\nslwo = 50"),
+        ("channel = 80", "channel = eighty\nchanel = 80"),
         ("daily_loss_limit = 0.02", "; taken out"),
         ("[broker.paper]", "[brokr.paper]"),
         ("multiplier = 20\n", "multiplier = -20\n"),
-        ("1w: 0.3", "1w: 0.4"),
+        ("weights = 1d: 1 ", "weights = 1d: 0.7, 1w: 0.4 "),
     ) == [
         "[brokr.paper] is not a section; did you mean broker.paper?",
         "[instrument.NASDAQ] multiplier = -20: input should be greater than 0",
-        "[pillar.trend] slow = fifty: input should be a valid integer",
-        "[pillar.trend] slwo is not a key of this section; did you mean slow?",
+        "[pillar.trend] channel = eighty: input should be a valid integer",
+        "[pillar.trend] chanel is not a key of this section; did you mean channel?",
         "[risk] daily_loss_limit is missing (a share of equity, such as 0.02)",
         "there is no [broker.NAME] section; at least one is needed",
         "[timeframes] weights sum to 1.1; expected 1",
@@ -116,26 +116,40 @@ def test_every_mistake_is_told_at_once(edit):
     ("old", "new", "mistake"),
     [
         (
-            "trend: 0.35",
-            "trnd: 0.35",
+            "trend: 0.4",
+            "trnd: 0.4",
             "[composite] weights name trnd, but there is no [pillar.trnd]; did you mean trend?",
         ),
-        ("trend: 0.35", "trend: 0.25", "[composite] weights sum to 0.9; expected 1"),
+        ("trend: 0.4", "trend: 0.3", "[composite] weights sum to 0.9; expected 1"),
         (
-            "trend: 0.35, momentum: 0.25, flow: 0.2, structure: 0.2",
+            "trend: 0.4, carry: 0.25, structure: 0.15, momentum: 0.1, flow: 0.1",
             "trend: 0, momentum: 1",
             "[composite] weights = trend: 0, momentum: 1: trend: input should be greater than 0",
         ),
         (
-            "gates = quality: 0.5, ",
-            "gates = trend: 0.5, ",
+            "gates = quality: 0, ",
+            "gates = trend: 0, ",
             "[composite] gates name trend, which has no gate; put it in weights",
         ),
-        ("base = 1d", "base = 1h", "[timeframes] weights lack the base, 1h; they name 1d, 1w"),
-        ("1w: 0.3", "5m: 0.3", "[timeframes] weights name 5m, which is not a multiple of base = 1d"),
         (
-            "1w: 0.3",
-            "1month: 0.3",
+            "optional = carry, flow",
+            "optional = carry, flwo",
+            "[composite] optional names flwo, which has no weight; did you mean flow?",
+        ),
+        (
+            "optional = carry, flow",
+            "optional = carry, flow, momentum, structure, trend",
+            "[composite] optional names all pillars of weights; expected at least one that must be known",
+        ),
+        ("base = 1d", "base = 1h", "[timeframes] weights lack the base, 1h; they name 1d"),
+        (
+            "weights = 1d: 1 ",
+            "weights = 1d: 0.7, 5m: 0.3 ",
+            "[timeframes] weights name 5m, which is not a multiple of base = 1d",
+        ),
+        (
+            "weights = 1d: 1 ",
+            "weights = 1d: 0.7, 1month: 0.3 ",
             "[timeframes] weights name 1month: no such interval; expected one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w",
         ),
         ("feed = yahoo", "feed = yaho", "[runtime] feed = yaho: there is no [feed.yaho]; did you mean yahoo?"),
@@ -172,8 +186,8 @@ def test_every_mistake_is_told_at_once(edit):
         ("start = 2019-01-01", "start = 2019-01-01\nend = 2018-01-01", "end = 2018-01-01 is not after start"),
         ("risk_per_trade = 0.005", "risk_per_trade = 1.5", "[risk] risk_per_trade = 1.5: input should be less than 1"),
         ("timeout = 20", "timeout = inf", "[feed.yahoo] timeout = inf: input should be a finite number"),
-        ("roc_full = 2 ", "roc_full = nan ", "[pillar.momentum] roc_full = nan: input should be a finite number"),
-        ("fast = 10 ", "fast = 60 ", "[pillar.trend]: "),
+        ("full = 1.1 ", "full = nan ", "[pillar.momentum] full = nan: input should be a finite number"),
+        ("cross_weight = 60 ", "cross_weight = 50 ", "[pillar.trend]: "),
         ("tick = 0.1\n", "tick = 0.1\nsymbol = X\n", "[instrument.RUSSELL] symbol is not a key of this section"),
     ],
 )
@@ -213,14 +227,14 @@ def test_the_sections_of_the_grammar_that_may_be_left_out_are_only_the_database(
 
 def test_the_environment_overrides_any_key(edit):
     environ = {
-        "ALPHAPIVOT_PILLAR_TREND__SLOW": "60",
+        "ALPHAPIVOT_PILLAR_TREND__CHANNEL": "60",
         "ALPHAPIVOT_INSTRUMENT_SP500__TICK": "0.5",
         "alphapivot_risk__max_open_trades": "3",
         "ALPHAPIVOT_EXECUTION__MIN_GATE": "0.5",
         "PATH": "untouched",
     }
     loaded = edit(environ=environ)
-    assert loaded.pillars["trend"].slow == 60
+    assert loaded.pillars["trend"].channel == 60
     assert loaded.instruments["SP500"].tick == Decimal("0.5")
     assert loaded.risk.max_open_trades == 3
     assert loaded.execution.min_gate == 0.5
@@ -236,7 +250,7 @@ def test_an_override_is_checked_like_the_file(edit):
     ("variable", "near"),
     [
         ("ALPHAPIVOT_RISK__MAX_OPEN_TRADE", "did you mean ALPHAPIVOT_RISK__MAX_OPEN_TRADES?"),
-        ("ALPHAPIVOT_PILLAR_TRND__SLOW", "did you mean ALPHAPIVOT_PILLAR_TREND__SLOW?"),
+        ("ALPHAPIVOT_PILLAR_TRND__CHANNEL", "did you mean ALPHAPIVOT_PILLAR_TREND__CHANNEL?"),
         ("ALPHAPIVOT_DATABASE_URL", "did you mean ALPHAPIVOT_DATABASE__URL?"),
         ("ALPHAPIVOT_XYZ__Q", "write ALPHAPIVOT_SECTION__KEY"),
     ],
@@ -350,9 +364,9 @@ def test_a_decimal_is_stored_with_all_its_digits(edit):
 
 def test_the_hash_tells_a_change_and_nothing_else(edit):
     plain = edit().hash()
-    assert edit(("trend: 0.35, momentum: 0.25", "momentum: 0.25, trend: 0.35")).hash() == plain
+    assert edit(("trend: 0.4, carry: 0.25", "carry: 0.25, trend: 0.4")).hash() == plain
     assert edit(environ={"ALPHAPIVOT_DATABASE__URL": URL}).hash() == plain
-    assert edit(("slow = 50", "slow = 51")).hash() != plain
+    assert edit(("channel = 80", "channel = 81")).hash() != plain
     assert edit(environ={"ALPHAPIVOT_RISK__MAX_OPEN_TRADES": "3"}).hash() != plain
 
 

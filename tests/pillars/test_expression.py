@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pillars.rules.expression import BACK, DEPTH, FUNCTIONS, LENGTH, WORK, ExpressionError, compile_condition
 
-NAMES = ("adx", "close", "ema_slow", "low")
+NAMES = ("adx", "close", "mean_slow", "low")
 NAN = float("nan")
 
 

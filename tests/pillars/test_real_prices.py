@@ -63,15 +63,36 @@ def test_the_contract_holds_on_real_prices(name, check, market):
 @pytest.mark.parametrize("name", ["trend", "momentum", "structure"])
 def test_scores_of_real_prices_use_the_whole_range_both_ways(name, market):
     score = windows.score(PILLARS[name](), market, "1d", after=None)["score"].dropna()
-    assert len(score) > 0.95 * len(market)
+    assert len(score) > 0.9 * len(market)
     assert score.quantile(0.05) < -40
     assert score.quantile(0.95) > 40
     assert abs(score.mean()) < 30
 
 
-@pytest.mark.parametrize("name", ["quality", "risk"])
-def test_gates_of_real_prices_tell_good_times_from_bad_ones(name, market):
-    gate = windows.score(PILLARS[name](), market, "1d", after=None)["gate"].dropna()
+def test_markets_that_are_traded_every_day_are_fit_to_trade(market):
+    gate = windows.score(PILLARS["quality"](), market, "1d", after=None)["gate"].dropna()
     assert len(gate) > 0.9 * len(market)
-    assert gate.quantile(0.05) < 0.6
+    assert gate.quantile(0.05) > 0.9
+
+
+def test_the_risk_gate_of_real_prices_tells_good_times_from_bad_ones(market):
+    gate = windows.score(PILLARS["risk"](), market, "1d", after=None)["gate"].dropna()
+    assert len(gate) > 0.9 * len(market)
+    assert gate.quantile(0.05) < 0.8
     assert gate.quantile(0.95) > 0.85
+
+
+def test_the_risk_vetoes_fire_in_the_crises_and_seldom_else():
+    if not SHARED.exists():
+        pytest.skip("the shared market data is not on this machine")
+    day = pd.read_csv(SHARED / "futures_close_only" / "SP500_multiple_prices.csv").dropna(subset="PRICE")
+    day = day[~day["DATETIME"].str[:10].duplicated(keep="last")].reset_index(drop=True)
+    rolled = day["PRICE_CONTRACT"] != day["PRICE_CONTRACT"].shift()
+    earned = (day["PRICE"] - day["PRICE"].shift().where(~rolled, day["FORWARD"].shift())).fillna(0).cumsum()
+    # back-adjusted, so that a roll is no shock; risk looks at differences only
+    market = bars({"close": earned.to_numpy()}, "SP500", pd.to_datetime(day["DATETIME"]))
+    signals = windows.score(PILLARS["risk"](), market, "1d", after=None)
+    vetoed = signals["veto"].notna()
+    assert vetoed.mean() < 0.02
+    years = set(signals.loc[vetoed, "ts"].dt.year)
+    assert years >= {1987, 2000, 2008, 2015, 2020, 2022}

@@ -126,9 +126,9 @@ def test_a_pillar_offers_its_features_whatever_the_bars():
 
 
 RULES = {
-    "pullback": Rule(when="close > ema_slow and low < ema_mid and adx > 25", score=10),
+    "pullback": Rule(when="close > mean_slow and low < mean_mid and adx > 25", score=10),
     "quiet": Rule(when="rank(atr, 60) < 0.1", gate=0.5),
-    "cross": Rule(when="crossed_above(ema_fast, ema_mid) or prev(crossed_above(ema_fast, ema_mid), 1)", score=20),
+    "cross": Rule(when="crossed_above(mean_fast, mean_mid) or prev(crossed_above(mean_fast, mean_mid), 1)", score=20),
     "blowoff": Rule(when="rising(atr) and between(adx, 60, 100)", veto="blowoff", score=0, mode="override"),
 }
 
@@ -161,7 +161,7 @@ def test_explained_parts_show_the_rules():
 
 
 def test_what_is_stored_of_a_ruled_pillar_makes_it_again():
-    ruled = Ruled(pillar=Trend(slow=60), rules=RULES)
+    ruled = Ruled(pillar=Trend(channel=60), rules=RULES)
     stored = ruled.model_dump(mode="json")
     again = Ruled(pillar=Trend.model_validate(stored["pillar"]), rules=stored["rules"])
     assert again.model_dump(mode="json") == stored

@@ -1,4 +1,4 @@
-"""Structure on maps drawn by hand, and its parts recomputed from its features."""
+"""Structure: skewness against pandas, and maps drawn by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pillars.kit.sample import sample_bars
 from pillars.structure import Structure
 
 PRICES = ["open", "high", "low", "close"]
-SMALL = Structure(swing=2, memory=40, profile=10, bins=10, hold=4, fail=2, atr=3)
+SMALL = Structure(swing=2, memory=40, profile=10, bins=10, hold=4, fail=2, atr=3, window=30, volatility=5)
 
 
 def path(close, spread=0.5, volume=1e5):
@@ -32,17 +32,37 @@ def parts(bars, pillar=SMALL):
     return pillar.parts(Panel.of(bars))
 
 
-def test_higher_highs_and_higher_lows_are_long_and_lower_ones_short():
-    up, down = parts(path(zigzag(6, 3, 6))), parts(path(200 - zigzag(6, 3, 6)))
-    # each swing point is 3 above the one before; the range of a bar is 1.5: 2 ATR are 3
-    assert up.features["atr"][-1] == pytest.approx(1.5, abs=0.01)
-    assert up.parts["swings"][-1] == pytest.approx(30, abs=0.1)
-    assert down.parts["swings"][-1] == pytest.approx(-30, abs=0.1)
+@pytest.mark.parametrize("structure", [Structure(), Structure(window=50, volatility=20, cut=2, full=0.5)])
+@pytest.mark.parametrize("count", [403, 470])
+def test_the_asymmetry_is_minus_the_skewness_of_scaled_changes(structure, count):
+    close = sample_bars(300, symbols=1, seed=count)["close"].iloc[:count].to_numpy()
+    changes = np.diff(close)
+    n = structure.volatility
+    before = np.array([np.mean(changes[i - n : i] ** 2) ** 0.5 for i in range(n, len(changes))])
+    scaled = np.clip(changes[n:] / before, -structure.cut, structure.cut)
+    made = parts(path(close), structure)
+    for name, window in (("asymmetry", structure.window), ("asymmetry_slow", 2 * structure.window)):
+        # pandas gives the sample's skewness: without its correction for bias
+        skewness = pd.Series(scaled[-window:]).skew() * (window - 2) / (window * (window - 1)) ** 0.5
+        assert made.parts[name][-1] == pytest.approx(-50 * np.clip(skewness / structure.full, -1, 1), rel=1e-7)
 
 
-def test_equal_highs_and_lows_have_no_direction():
-    made = parts(path(zigzag(5, 5, 6)))
-    assert made.parts["swings"][-1] == pytest.approx(0, abs=1e-9)
+def test_small_rises_and_large_falls_are_long_and_the_mirror_is_short():
+    steps = np.tile(np.r_[np.full(9, 1.0), -8.0], 50)
+    made = Structure().score(Panel.of(path(1000 + np.cumsum(steps))))["score"]
+    back = Structure().score(Panel.of(path(1000 - np.cumsum(steps))))["score"]
+    assert made.iloc[-1] == 100
+    assert back.iloc[-1] == -100
+
+
+def test_one_bad_bar_does_not_decide():
+    rng = np.random.default_rng(5)
+    steps = rng.normal(size=500)
+    calm = Structure().parts(Panel.of(path(1000 + np.cumsum(steps)))).score()[-1]
+    steps[450] = -500
+    bad = Structure().parts(Panel.of(path(1000 + np.cumsum(steps)))).score()[-1]
+    assert abs(bad - calm) < 85
+    assert Structure(cut=100).parts(Panel.of(path(1000 + np.cumsum(steps)))).score()[-1] == 100
 
 
 def test_a_swing_that_is_not_confirmed_yet_changes_nothing():
@@ -55,40 +75,6 @@ def test_a_swing_that_is_not_confirmed_yet_changes_nothing():
         assert known == close[top if confirmed else top - 9] + 0.5
 
 
-def test_the_parts_are_what_the_docstring_says_of_the_features():
-    bars = sample_bars(200)
-    s = Structure()
-    made, close = s.parts(Panel.of(bars)), bars["close"].to_numpy()
-    f = made.features
-    late = np.arange(len(close)) % 550 > 200
-    room_up = np.fmin(f["resistance"] - close, s.room_full * f["atr"])
-    room_down = np.fmin(close - f["support"], s.room_full * f["atr"])
-    np.testing.assert_allclose(made.parts["room"][late], (20 * (room_up - room_down) / (room_up + room_down))[late])
-    far = np.where(close > f["poc"], f["value_high"] - f["poc"], f["poc"] - f["value_low"])
-    np.testing.assert_allclose(made.parts["value"][late], (25 * np.clip((close - f["poc"]) / far, -1, 1))[late])
-    np.testing.assert_allclose(
-        made.parts["breakout"][late], (25 * f["breakout"] * (1 - f["breakout_age"] / s.hold))[late]
-    )
-
-
-def test_beyond_the_value_area_the_place_counts_in_full():
-    close = np.r_[np.tile([100, 101, 100, 99], 5), 110.0]
-    assert parts(path(close)).parts["value"][-1] == 25
-    assert parts(path(200 - close)).parts["value"][-1] == -25
-
-
-def test_a_breakout_is_long_and_a_failed_one_short():
-    base = zigzag(5, 5, 4)
-    out = np.r_[base, base[-1] + np.arange(1, 9)]  # through the highs of the zigzag, 5 above
-    made = parts(path(out, spread=0.1))
-    crossed = np.flatnonzero((made.features["breakout"] == 1) & (made.features["breakout_age"] == 0))[-1]
-    assert made.parts["breakout"][crossed] == 25
-    level = made.features["swing_high"][crossed - 1]
-    assert out[crossed - 1] <= level < out[crossed]
-    failed = parts(path(np.r_[out[: crossed + 1], level - 1, level - 1.5], spread=0.1))
-    assert failed.parts["breakout"][-2:].tolist() == [-25, -25 * 3 / 4]
-
-
 def test_without_volume_the_profile_is_one_of_time():
     bars = sample_bars(200)
     timed = Structure().parts(Panel.of(bars.assign(volume=np.nan)))
@@ -99,20 +85,23 @@ def test_without_volume_the_profile_is_one_of_time():
     assert np.nanmean(np.abs(weighed.features["poc"] - timed.features["poc"])) > 0
 
 
-def test_open_sky_above_is_room():
-    made = parts(path(np.r_[zigzag(5, 5, 4), 105 + np.arange(12.0)]))
-    assert np.isnan(made.features["resistance"][-1])
-    assert made.parts["room"][-1] >= 0
+def test_the_map_of_past_levels_by_hand():
+    base = zigzag(5, 5, 4)
+    out = np.r_[base, base[-1] + np.arange(1, 9)]  # through the highs of the zigzag
+    made = parts(path(out, spread=0.1)).features
+    crossed = np.flatnonzero((made["breakout"] == 1) & (made["breakout_age"] == 0))[-1]
+    level = made["swing_high"][crossed - 1]
+    assert out[crossed - 1] <= level < out[crossed]
+    failed = parts(path(np.r_[out[: crossed + 1], level - 1, level - 1.5], spread=0.1)).features
+    assert failed["breakout"][-2:].tolist() == [-1, -1]
+    assert np.isnan(made["resistance"][-1])
+    assert made["support"][-1] == pytest.approx(105.1)
 
 
 def test_a_mirrored_path_mirrors_the_score():
-    bars = sample_bars(200)
-    turned = {"open": "open", "high": "low", "low": "high", "close": "close"}
-    mirrored = bars.assign(**{name: 700 - bars[of] for name, of in turned.items()})
-    there, back = (Structure().parts(Panel.of(b)) for b in (bars, mirrored))
-    for name, part in there.parts.items():
-        # two bins that hold the same to a hair may change places
-        assert np.nanquantile(np.abs(part + back.parts[name]), 0.99) < 1e-6, name
+    bars = sample_bars(300)
+    there, back = (Structure().parts(Panel.of(b)).score() for b in (bars, bars.assign(close=700 - bars["close"])))
+    np.testing.assert_allclose(there, -back, atol=1e-7)
 
 
 def test_the_adjustment_of_a_futures_series_changes_nothing():
@@ -122,13 +111,15 @@ def test_the_adjustment_of_a_futures_series_changes_nothing():
     assert np.nanquantile(np.abs(plain - adjusted), 0.999) < 1e-6
 
 
-def test_each_part_stays_within_its_weight_and_uses_it():
-    s = Structure()
-    for name, part in s.parts(Panel.of(sample_bars(500))).parts.items():
-        weight = getattr(s, f"{name}_weight")
-        assert np.nanmax(np.abs(part)) <= weight * (1 + 1e-12)
-        assert np.nanmax(part) > 0.8 * weight
-        assert np.nanmin(part) < -0.8 * weight
+def test_features_are_computed_when_asked_for(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("nobody asked for the profile")
+
+    monkeypatch.setattr("pillars.structure.levels.profile", never)
+    made = Structure().parts(Panel.of(sample_bars(300)))
+    assert np.isfinite(made.features["swing_high"][-1])
+    with pytest.raises(AssertionError, match="nobody asked"):
+        made.features["poc"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +127,7 @@ def test_each_part_stays_within_its_weight_and_uses_it():
     [
         ({"swing": 40, "memory": 80}, "memory > 2 x swing expected, got 80 and 40"),
         ({"value_share": 1}, "value_share"),
-        ({"room_weight": 10}, "must sum to 100, they sum to 90"),
+        ({"window": 10}, "window"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(keys, message):

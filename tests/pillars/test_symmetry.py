@@ -21,8 +21,7 @@ from pillars.kit.sample import sample_bars
 
 MIRRORED = {"open": "open", "high": "low", "low": "high", "close": "close"}  # what becomes of what
 DIRECTIONAL = [name for name, kind in PILLARS.items() if kind.directional]
-# a drawdown is one of the market, whichever way one trades it
-GATING = {"quality": PILLARS["quality"](), "risk": PILLARS["risk"](drawdown_strength=0, drawdown_veto=1000)}
+GATING = {name: kind() for name, kind in PILLARS.items() if kind.gating}
 
 
 def paths(size, count=400):
@@ -30,10 +29,15 @@ def paths(size, count=400):
     bars = sample_bars(count)
     first = bars.groupby("symbol")["close"].transform("first")
     premium = size * (bars["futures_close"] / bars["spot_close"] - 1)
+    later = size * (bars["other_close"] / bars["spot_close"] - 1)
     there = bars.assign(**{name: 100 * (bars[name] / first) ** size for name in MIRRORED})
     back = there.assign(**{name: 100**2 / there[of] for name, of in MIRRORED.items()})
     return [
-        df.assign(spot_close=df["close"], futures_close=df["close"] * np.exp(way * np.log1p(premium)))
+        df.assign(
+            spot_close=df["close"],
+            futures_close=df["close"] * np.exp(way * np.log1p(premium)),
+            other_close=df["close"] * np.exp(way * np.log1p(later)),
+        )
         for df, way in ((there, 1), (back, -1))
     ]
 
@@ -44,31 +48,30 @@ def test_a_path_negated_in_logarithms_negates_every_part(name):
     for part, points in there.parts.items():
         np.testing.assert_allclose(points, -back.parts[part], atol=1e-3, err_msg=part)
     np.testing.assert_allclose(there.score(), -back.score(), atol=1e-3)
-    assert np.nanmax(there.score()) > 50
-    assert np.nanmin(there.score()) < -50
+    assert np.nanmax(there.score()) - np.nanmin(there.score()) > 70
 
 
 @pytest.mark.parametrize("name", DIRECTIONAL)
 def test_on_a_market_of_usual_size_it_negates_the_score_nearly(name):
-    # 2 % a day, and 10 % between the means: a few points; swings and squeezes may come a bar earlier on one side
+    # up to 2 % a day, and a third between the slowest means: some points
     there, back = (PILLARS[name]().parts(Panel.of(bars)).score() for bars in paths(1.0))
     known = ~np.isnan(there)
     np.testing.assert_array_equal(known, ~np.isnan(back))
-    assert np.median(np.abs(there + back)[known]) < 1
-    assert np.quantile(np.abs(there + back)[known], 0.9) < 6
-    assert np.corrcoef(there[known], -back[known])[0, 1] > 0.99
+    assert np.median(np.abs(there + back)[known]) < 6
+    assert np.quantile(np.abs(there + back)[known], 0.9) < 14
+    assert np.corrcoef(there[known], -back[known])[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("pillar", GATING.values(), ids=GATING)
 def test_the_gates_are_the_same_both_ways(pillar):
     there, back = (pillar.parts(Panel.of(bars)).gate for bars in paths(1e-6))
     np.testing.assert_allclose(there, back, atol=1e-5)
-    assert np.nanmin(there) < 0.7
+    assert np.nanmin(there) < 0.96
 
 
 def test_the_composite_of_a_negated_path_is_negated_calibration_and_gates_included():
     settings = CompositeSettings(
-        weights={"trend": 0.35, "momentum": 0.25, "flow": 0.2, "structure": 0.2},
+        weights={"trend": 0.3, "momentum": 0.2, "carry": 0.2, "flow": 0.15, "structure": 0.15},
         gates={"quality": 0.5, "risk": 0.5},
         calibrate="quarterly",
         min_bars=100,

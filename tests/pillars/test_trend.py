@@ -29,18 +29,6 @@ def upside_down(bars, about):
     return bars.assign(**{name: about(bars[of]) for name, of in turned.items()})
 
 
-def ema(values, n):
-    """Seeded with the mean of the first n."""
-    out, known = [None] * len(values), None
-    for i, x in enumerate(values):
-        if i == n - 1:
-            known = sum(values[:n]) / n
-        elif i >= n:
-            known += 2 / (n + 1) * (x - known)
-        out[i] = known
-    return out
-
-
 def wilder(bars, n):
     """(ATR, +DI, -DI, ADX) at the last bar, by Wilder's worksheet as TA-Lib seeds it."""
     high, low, close = (bars[c].tolist() for c in ("high", "low", "close"))
@@ -70,67 +58,79 @@ def cut(x):
     return max(-1.0, min(1.0, x))
 
 
+def mean(values):
+    return sum(values) / len(values)
+
+
+def place(close, n, i):
+    """The place of close i among the n closes up to it, -1 to 1."""
+    window = close[i - n + 1 : i + 1]
+    return 2 * (close[i] - min(window)) / (max(window) - min(window)) - 1
+
+
 @pytest.mark.parametrize(
     "trend",
     [
         Trend(),
-        Trend(
-            fast=5,
-            mid=12,
-            slow=30,
-            adx=10,
-            channel=55,
-            atr=20,
-            stack_full=1.5,
-            di_full=40,
-            adx_full=60,
-            distance_full=9,
-        ),
-        Trend(stack_weight=10, strength_weight=20, breakout_weight=30, distance_weight=40),
+        Trend(fast=5, channel=24, volatility=20, cross_full=0.8),
+        Trend(fast=10, channel=30, cross_weight=10, breakout_weight=90),
     ],
 )
-@pytest.mark.parametrize("count", [120, 173, 260])
-def test_every_part_agrees_with_a_reference_from_the_textbooks(trend, count):
-    bars = sample_bars(100, symbols=1, seed=count).iloc[:count]
+@pytest.mark.parametrize("count", [410, 473, 560])
+def test_every_part_agrees_with_a_plain_reference(trend, count):
+    bars = sample_bars(300, symbols=1, seed=count).iloc[:count]
     close = bars["close"].tolist()
-    fast, mid, slow = (ema(close, n)[-1] for n in (trend.fast, trend.mid, trend.slow))
-    range_ = wilder(bars, trend.atr)[0]
-    _, plus, minus, adx = wilder(bars, trend.adx)
-    top, bottom = bars["high"].iloc[-trend.channel :].max(), bars["low"].iloc[-trend.channel :].min()
-    gap = trend.stack_full * range_
-    expected = {
-        "stack": trend.stack_weight * (cut((fast - mid) / gap) + cut((mid - slow) / gap)) / 2,
-        "strength": trend.strength_weight * cut((plus - minus) / trend.di_full) * cut(adx / trend.adx_full),
-        "breakout": trend.breakout_weight * (2 * (close[-1] - bottom) / (top - bottom) - 1),
-        "distance": trend.distance_weight * cut((close[-1] - slow) / (trend.distance_full * range_)),
-    }
+    changes = np.diff(close)[-trend.volatility :]
+    deviation = mean((changes**2).tolist()) ** 0.5
+    expected = {}
+    for name, k in (("fast", 1), ("mid", 2), ("slow", 4)):
+        fast, channel = k * trend.fast, k * trend.channel
+        crossed = (mean(close[-fast:]) - mean(close[-4 * fast :])) / (deviation * fast**0.5)
+        expected[f"cross_{name}"] = trend.cross_weight / 3 * cut(crossed / trend.cross_full)
+        places = [place(close, channel, i) for i in range(count - channel // 4, count)]
+        expected[f"breakout_{name}"] = trend.breakout_weight / 3 * mean(places)
     made = trend.parts(Panel.of(bars))
     assert {name: column[-1] for name, column in made.parts.items()} == pytest.approx(expected, rel=1e-9)
-    assert made.features["adx"][-1] == pytest.approx(adx, rel=1e-9)
+
+
+def test_the_features_for_rules_are_those_of_the_textbooks():
+    bars = sample_bars(100, symbols=1).iloc[:173]
+    made, trend = Trend().parts(Panel.of(bars)).features, Trend()
+    range_, plus, minus, adx = wilder(bars, trend.adx)
+    got = [made[name][-1] for name in ("atr", "plus_di", "minus_di", "adx")]
+    assert got == pytest.approx([range_, plus, minus, adx], rel=1e-9)
+    assert made["mean_mid"][-1] == pytest.approx(bars["close"].iloc[-64:].mean())
+    assert made["channel_high"][-1] == bars["high"].iloc[-80:].max()
+
+
+def test_crossovers_of_a_random_walk_have_one_size_at_all_speeds():
+    close = 1000 + np.cumsum(np.random.default_rng(1).normal(size=60_000))
+    made = Trend().parts(Panel.of(path(close)))
+    for name in ("fast", "mid", "slow"):
+        typical = np.nanmean(np.abs(made.parts[f"cross_{name}"])) / 20
+        assert typical == pytest.approx(0.5, abs=0.05)  # clipped at full: twice that
 
 
 def test_a_steady_rise_is_all_long_and_a_steady_fall_all_short():
-    up = Trend().score(Panel.of(path(100 + np.arange(120.0), 0.1)))["score"]
-    down = Trend().score(Panel.of(path(300 - np.arange(120.0), 0.1)))["score"]
-    # the place in the channel: 20 bars rise by 19, and half a range is left above the close
-    assert up.iloc[-1] == pytest.approx(75 + 25 * (1 - 2 * 0.1 / 19.2), abs=0.01)
-    assert down.iloc[-1] == -up.iloc[-1]
+    up = Trend().score(Panel.of(path(100 + np.arange(420.0), 0.1)))["score"]
+    down = Trend().score(Panel.of(path(600 - np.arange(420.0), 0.1)))["score"]
+    assert up.iloc[-1] == 100
+    assert down.iloc[-1] == -100
 
 
-def test_the_score_is_unknown_until_the_slow_mean_is_full_and_known_from_then_on():
-    score = Trend().score(Panel.of(sample_bars(100, symbols=1)))["score"]
-    assert score.iloc[:49].isna().all()
-    assert score.iloc[49:].notna().all()
+def test_the_score_is_unknown_until_the_longest_window_is_full_and_known_from_then_on():
+    score = Trend(fast=5, channel=20).score(Panel.of(sample_bars(100, symbols=1)))["score"]
+    first = 80 + 20 - 1 - 1  # channel 4 x 20, averaged over 20 bars
+    assert score.iloc[:first].isna().all()
+    assert score.iloc[first + 1 :].notna().all()
 
 
-def test_each_part_stays_within_its_weight():
-    trend = Trend()
-    for name, part in trend.parts(Panel.of(sample_bars(500))).parts.items():
-        weight = getattr(trend, f"{name}_weight")
-        assert np.nanmax(np.abs(part)) <= weight * (1 + 1e-12)
-        # the sample has strong trends: each part is used
-        assert np.nanmax(part) > 0.8 * weight
-        assert np.nanmin(part) < -0.8 * weight
+def test_each_part_stays_within_its_share_of_the_weight():
+    for name, part in Trend().parts(Panel.of(sample_bars(900))).parts.items():
+        share = (60 if name.startswith("cross") else 40) / 3
+        assert np.nanmax(np.abs(part)) <= share * (1 + 1e-12)
+        assert np.nanmax(part) > 0.7 * share
+        assert np.nanmin(part) < -0.7 * share
 
 
 def test_a_mirrored_path_mirrors_the_score():
@@ -150,14 +150,14 @@ def test_the_adjustment_of_a_futures_series_changes_nothing():
 def test_a_close_only_series_is_scored_by_its_closes():
     bars = sample_bars(100)
     closes = dict.fromkeys(PRICES, bars["close"])
-    alone = Trend().score(Panel.of(bars.assign(open=np.nan, high=np.nan, low=np.nan)))
-    pd.testing.assert_frame_equal(alone, Trend().score(Panel.of(bars.assign(**closes))))
+    alone = Trend(fast=5, channel=20).score(Panel.of(bars.assign(open=np.nan, high=np.nan, low=np.nan)))
+    pd.testing.assert_frame_equal(alone, Trend(fast=5, channel=20).score(Panel.of(bars.assign(**closes))))
     assert alone["score"].notna().sum() > 600
 
 
 def test_rules_are_offered_the_named_features():
     made = Trend().parts(Panel.of(sample_bars(100)))
-    assert {"open", "high", "low", "close", "ema_fast", "ema_mid", "ema_slow", "adx", "plus_di", "minus_di"} < {
+    assert {"open", "high", "low", "close", "mean_fast", "mean_mid", "mean_slow", "adx", "plus_di", "minus_di"} < {
         *made.features
     }
     assert {len(column) for column in made.features.values()} == {3 * 350}
@@ -166,11 +166,11 @@ def test_rules_are_offered_the_named_features():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"fast": 30}, "fast < mid < slow expected, got 30, 20, 50"),
-        ({"stack_weight": 31}, "must sum to 100, they sum to 101"),
-        ({"slow": 0}, "slow"),
-        ({"slwo": 60}, "slwo"),
-        ({"distance_full": float("nan")}, "distance_full"),
+        ({"channel": 7}, "channel"),
+        ({"cross_weight": 61}, "must sum to 100, they sum to 101"),
+        ({"slow": 50}, "slow"),
+        ({"chanel": 60}, "chanel"),
+        ({"cross_full": float("nan")}, "cross_full"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(keys, message):

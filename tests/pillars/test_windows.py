@@ -24,8 +24,8 @@ from pillars.trend import Trend
 
 WEEK = timedelta(weeks=1)
 QUICK = (
-    Trend(fast=2, mid=3, slow=5, adx=3, channel=5, atr=3),
-    Momentum(rsi=3, macd_fast=2, macd_slow=4, macd_signal=2, roc=4, volatility=6, squeeze=4, atr=3),
+    Trend(fast=2, channel=8, volatility=4, adx=3, atr=3),
+    Momentum(fast=2, rsi=3, macd_fast=2, macd_slow=4, macd_signal=2, volatility=6, atr=3),
 )
 BARS = sample_bars(600)
 
@@ -156,7 +156,7 @@ class Differs(Neighbours):
 @pytest.mark.parametrize("symbols", [["S0"], ["S1", "S2"]])
 @pytest.mark.parametrize("looks_back", [False, True])
 def test_what_all_symbols_have_in_common_is_the_same_for_few_of_them_and_for_all(symbols, looks_back):
-    risk = PILLARS["risk"](crowd=20, slow=60, memory=30, atr=5)
+    risk = PILLARS["risk"](crowd=20, slow=60, atr=5)
     rules = {"r": {"when": "prev(crowding, 20) > 0 or crowding > 0.3", "gate": 0.5}}
     pillar = Ruled(pillar=risk, rules=rules) if looks_back else risk
     full = windows.score(pillar, BARS, "1d", after=None)
@@ -225,7 +225,7 @@ def test_a_block_gives_what_all_the_history_gives(pillar):
     cut = windows.score(pillar, BARS, "1d", after=None)
     # 1e-6 before rounding may fall to either side of half a hundredth
     assert (whole["score"] - cut["score"]).abs().max() <= 0.0101
-    assert (whole["score"] != cut["score"]).mean() < 0.01
+    assert ((whole["score"] - cut["score"]).abs() > 0).mean() < 0.01
 
 
 def test_the_parts_are_those_that_the_score_is_made_of():

@@ -65,7 +65,7 @@ def test_scores_made_in_memory_are_those_that_the_pipeline_stored_and_are_made_o
     assert both["veto"].fillna("").tolist() == both["veto_stored"].fillna("").tolist()
 
     every = len(settings.pillars)
-    texts = ["composite.weights.trend=0.9", "execution.entry_threshold=5", "pillar.trend.slow=60"]
+    texts = ["composite.weights.trend=0.9", "execution.entry_threshold=5", "pillar.trend.channel=60"]
     keys = space.parse(texts, settings)
     weight, threshold, slow = ({key: key.values[0]} for key in keys)
     scorer.composites(space.apply(settings, threshold))
@@ -202,7 +202,7 @@ def test_killed_at_random_points_and_asked_again_it_ends_with_the_same_table(mar
         (["--set", "exection.entry_threshold=10,20"], "did you mean execution?"),
         (["--set", "execution.entry_threshold=10,200"], "less than or equal to 100"),
         (["--set", "composite.weights.trnd=0.1,0.2"], "did you mean trend?"),
-        (["--set", "pillar.trend.slow=60..80"], "needs --trials"),
+        (["--set", "pillar.trend.channel=60..80"], "needs --trials"),
         (["--set", "risk.max_repeats=2,3"], "leaves out [risk] max_repeats"),
         (["--set", "execution.stop_atr=1,2", "--folds", "60"], "use fewer folds"),
         ([], "name a key"),

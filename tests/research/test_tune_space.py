@@ -25,11 +25,11 @@ def made(settings, *texts):
 
 def test_values_are_read_by_the_models_of_their_sections(settings):
     found = made(
-        settings, "execution.stop_atr=1.5,2", "exit.on_reversal=no", "pillar.trend.slow=60", "entry.order=limit"
+        settings, "execution.stop_atr=1.5,2", "exit.on_reversal=no", "pillar.trend.channel=60", "entry.order=limit"
     )
     assert [s.execution.stop_atr for s in found] == [Decimal("1.5"), Decimal(2)]
     assert {s.exit.on_reversal for s in found} == {False}
-    assert {s.pillars["trend"].slow for s in found} == {60}
+    assert {s.pillars["trend"].channel for s in found} == {60}
     assert {s.entry.order for s in found} == {"limit"}
     assert settings.exit.on_reversal  # the first is untouched
     assert found[0].hash() != found[1].hash() != settings.hash()
@@ -84,7 +84,7 @@ def test_a_range_is_drawn_within_its_ends_and_whole_where_the_key_is(settings):
             "entry_treshold is not a key of [execution] to tune; did you mean entry_threshold?",
         ),
         ("exection.entry_threshold=1", "exection is not a section to tune; did you mean execution?"),
-        ("pillar.tend.slow=1", "pillar.tend is not a section to tune; did you mean pillar.trend?"),
+        ("pillar.tend.channel=1", "pillar.tend is not a section to tune; did you mean pillar.trend?"),
         ("runtime.shards=1,2", "runtime is not a section to tune"),
         ("execution.entry_threshold=40,abc", "--set execution.entry_threshold=abc"),
         ("execution.entry_threshold=140", "less than or equal to 100"),
@@ -123,7 +123,7 @@ def test_the_lines_of_a_trial_can_be_copied_into_a_config(settings):
     assert "trend: 0.5" in told[5]
 
 
-PULLBACK = "\n[rule.trend.pullback]\nwhen = close > ema_slow and adx > 25\nscore = +10\n"
+PULLBACK = "\n[rule.trend.pullback]\nwhen = close > mean_slow and adx > 25\nscore = +10\n"
 
 
 @pytest.mark.parametrize(

@@ -231,9 +231,9 @@ def test_the_step_fits_when_a_date_is_due_and_only_then(calibrated):
     values = pillars + pillars * (pillars - 1) // 2  # a scalar each, and a correlation for each two
     assert counts == [8 * values, 0, values, 0]  # eight quarters from 2023-04 on
     hub = hubs.connect()
-    values = rows(hub, "SELECT DISTINCT value FROM signals.calibration WHERE effective_from > '2025-01-01'")
-    assert all(0 < v < 10 for (v,) in values)
-    assert (1.0,) not in values
+    values = rows(hub, "SELECT DISTINCT kind, value FROM signals.calibration WHERE effective_from > '2025-01-01'")
+    assert all((0 < v <= 10) if kind == "scalar" else (-1 < v < 1) for kind, v in values)
+    assert 1.0 not in {v for _, v in values}
     again = composite_step.compose.fn(run, after=receipts[2:-2])  # without ingestion and known-at
     assert again.unchanged
 

@@ -72,7 +72,7 @@ def reference(signals, dues, blending, timeframes):
             return sum(weights[i] * known[i] for i in known) / sum(weights.values())
 
         votes = {p: blended(p, "score") for p, w in blending.weights.items() if w > 0}
-        gates = {p: blended(p, "gate") for p, s in blending.gates.items() if s > 0}
+        gates = {p: blended(p, "gate") for p in blending.gates}
         scaled = {p: blending.scalars.get(p, 1.0) * v for p, v in votes.items() if v is not None}
         present = {p: max(-100.0, min(100.0, v)) for p, v in scaled.items()}
         raw = None
@@ -81,7 +81,8 @@ def reference(signals, dues, blending, timeframes):
         closed = {p for p, g in gates.items() if g is None}
         gate = None if closed else math.prod(1 - blending.gates[p] * (1 - g) for p, g in gates.items())
         renormalised = blending.on_missing_pillar == "renormalise" and present
-        missing = closed | {p for p in votes if p not in present and not renormalised}
+        silent = {p for p in blending.optional if present and timeframes.base in fresh(p)}
+        missing = closed | {p for p in votes if p not in present | dict.fromkeys(silent) and not renormalised}
         codes = {f"missing:{p}" for p in missing}
         codes |= {f"{s['veto']}:{p}" for p in {*votes, *gates} for s in fresh(p).values() if s["veto"] is not None}
         score = None if missing else raw * gate
@@ -187,11 +188,28 @@ def test_zero_null_and_vetoed_are_three_things():
     assert not np.signbit(zero["score"])
 
 
-def test_a_gate_of_no_strength_is_not_asked():
+def test_of_a_gate_without_strength_only_the_vetoes_count():
     both = [signal(p, "A", "1d", DAYS[0], 50) for p in ("trend", "momentum")]
-    row, terms = one(both, blend(gates={"risk": 0}))
-    assert (row["score"], row["pillars_used"]) == (50, "momentum,trend")
-    assert set(terms["pillar"]) == {"trend", "momentum"}
+    row, _ = one([*both, signal("risk", "A", "1d", DAYS[0], gate=0.1)], blend(gates={"risk": 0}))
+    assert (row["score"], row["gate"], row["pillars_used"]) == (50, 1, "momentum,risk,trend")
+    row, _ = one([*both, signal("risk", "A", "1d", DAYS[0], gate=0.1, veto="shock")], blend(gates={"risk": 0}))
+    assert (row["score"], row["veto"]) == (50, "shock:risk")
+    row, _ = one(both, blend(gates={"risk": 0}))  # a check that has failed is no check that has passed
+    assert (value(row["score"]), row["veto"]) == (None, "missing:risk")
+
+
+def test_where_an_optional_pillar_knows_nothing_the_others_decide():
+    trend, unknown = signal("trend", "A", "1d", DAYS[0], 50), signal("momentum", "A", "1d", DAYS[0])
+    row, _ = one([trend, unknown], blend(optional=("momentum",)))
+    assert (row["score"], row["raw"], row["pillars_used"]) == (50, 50, "trend")
+    assert pd.isna(row["veto"])
+    # it failed, or its signal is stale
+    row, _ = one([trend], blend(optional=("momentum",)))
+    assert (value(row["score"]), row["raw"], row["veto"]) == (None, 50, "missing:momentum")
+    # and where nothing is known there is no score
+    row, _ = one([unknown, signal("trend", "A", "1d", DAYS[0])], blend(optional=("momentum",)))
+    assert (value(row["score"]), value(row["raw"])) == (None, None)
+    assert row["veto"] == "missing:momentum,missing:trend"
 
 
 def test_turning_every_signal_round_turns_the_composite_round():
@@ -250,16 +268,18 @@ def test_a_waterfall_of_several_instants_is_refused():
 HUNDREDTHS = st.integers(-10_000, 10_000).map(lambda n: n / 100)
 PILLARS = ("flow", "momentum", "quality", "trend")
 SETTINGS = st.builds(
-    lambda weights, gates, scalars, policy: CompositeSettings(
+    lambda weights, gates, scalars, policy, optional: CompositeSettings(
         weights={p: w / sum(weights) for p, w in zip(("flow", "momentum", "trend"), weights, strict=True)},
         gates=gates,
         scalars=scalars,
         on_missing_pillar=policy,
+        optional=optional,
     ),
     st.tuples(*[st.integers(1, 5)] * 3),
     st.dictionaries(st.sampled_from(("quality", "trend")), st.sampled_from((0.0, 0.3, 1.0)), max_size=2),
     st.dictionaries(st.sampled_from(("momentum", "trend")), st.sampled_from((0.5, 1.7, 4.0)), max_size=2),
     st.sampled_from(("no_entries", "renormalise")),
+    st.sampled_from(((), ("flow",), ("flow", "momentum"))),
 )
 KEYS = st.tuples(
     st.sampled_from(PILLARS), st.sampled_from("AB"), st.sampled_from(("1d", "1w")), st.sampled_from(list(DAYS))

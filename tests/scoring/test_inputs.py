@@ -74,18 +74,19 @@ def test_pillars_are_given_both_markets_at_each_instant_of_the_signal_market(ste
     assert seen.loc[seen["symbol"] == "BITCOIN", ["futures_close", "total_interest", "rolled"]].isna().all(axis=None)
 
 
-def test_a_restated_bar_of_the_other_market_is_scored_again_from_its_instant_on(steps):
-    _, run = steps(FIRST, "flow")
+def test_a_restated_bar_of_another_contract_is_scored_again_from_its_instant_on(steps):
+    _, run = steps(FIRST, "carry")
     before = signals()
     hub = hubs.connect()
     bars = hub.read(Bars)
-    spot = bars[(bars["symbol"] == "SP500") & (bars["market"] == "spot") & (bars["interval"] == "1d")]
-    restated = spot.sort_values("ts").iloc[[-8]]
+    dated = bars[(bars["symbol"] == "SP500") & (bars["market"] == "futures") & (bars["interval"] == "1d")]
+    at = sorted(dated["ts"].unique())[-8]
+    restated = dated[dated["ts"] == at].sort_values("contract").iloc[[-1]]  # the front one is before it
     prices = {name: restated[name] * 1.01 for name in ("open", "high", "low", "close")}
     with ops.batch(hub, run, "restate", "1", {}) as batch:
         assert batch.write(Bars, restated.assign(**prices)[Bars.columns()]).changed == 1
 
-    steps(SECOND, "flow")
+    steps(SECOND, "carry")
     after = signals()
     both = before.merge(after, on=["pillar", "symbol", "interval", "ts"])
     moved = both[(both["score_x"] != both["score_y"]) & both["score_y"].notna()]
@@ -93,7 +94,7 @@ def test_a_restated_bar_of_the_other_market_is_scored_again_from_its_instant_on(
     assert moved["ts"].min() == restated["ts"].iloc[0]
 
     # what was scored step by step is what is scored at once
-    steps(SECOND, "flow", scope="again")
+    steps(SECOND, "carry", scope="again")
     pd.testing.assert_frame_equal(after, signals("again"), check_exact=True)
 
 

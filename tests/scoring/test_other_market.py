@@ -82,4 +82,39 @@ def test_a_vendors_continuous_series_has_no_roll():
 def test_a_symbol_without_futures_has_nothing_of_them(known):
     spot = SPOT.assign(offset=0.0)
     joined = other_market.join(spot, spot if known == "spot" else None, None, None, ROLLS)
-    assert joined[list(BESIDE)].isna().all().tolist() == [known == "nothing", *[True] * 5]
+    assert joined[list(BESIDE)].isna().all().tolist() == [known == "nothing", *[True] * (len(BESIDE) - 1)]
+
+
+def test_each_bar_gets_its_fronts_neighbour_in_delivery_and_the_months_between():
+    dated = bars(
+        "futures",
+        [
+            *((1, "ESH24", 102, 1, NAN), (2, "ESH24", 103, 1, NAN)),
+            *((1, "ESM24", 106, 1, NAN), (2, "ESM24", 107, 1, NAN), (3, "ESM24", 108, 1, NAN)),
+            *((1, "ESZ24", 110, 1, NAN), (3, "ESZ24", 112, 1, NAN)),
+        ],
+    )
+    rolled = ROLLS.assign(contract=["ESH24", "ESM24"], previous=["", "ESH24"])
+    front = rolls.adjust(dated, rolled)
+    joined = other_market.join(front, None, dated, front, rolled)
+    np.testing.assert_array_equal(column(joined, "futures_close"), [102, 103, 108])
+    # on the 3rd the front is June: March is over, and December is the nearest that traded
+    np.testing.assert_array_equal(column(joined, "other_close"), [106, 107, 112])
+    np.testing.assert_array_equal(column(joined, "other_months"), [3, 3, 6])
+    # from 1 January, and after the roll from 3 January, to the middle of March and June
+    np.testing.assert_allclose(column(joined, "front_months"), [2.5, 2.5 - 1 / 31, 5.5 - 2 / 31])
+
+
+def test_the_later_of_two_neighbours_is_taken_and_the_earlier_one_alone():
+    dated = bars(
+        "futures",
+        [
+            *((1, "ESM24", 106, 1, NAN), (1, "ESH24", 102, 1, NAN), (1, "ESU24", 109, 1, NAN)),
+            *((2, "ESM24", 106, 1, NAN), (2, "ESH24", 101, 1, NAN)),
+        ],
+    )
+    june = ROLLS.iloc[:1].assign(contract=["ESM24"])
+    front = rolls.adjust(dated, june)
+    joined = other_market.join(front, None, dated, front, june)
+    np.testing.assert_array_equal(column(joined, "other_close"), [109, 101])
+    np.testing.assert_array_equal(column(joined, "other_months"), [3, -3])

@@ -16,8 +16,11 @@ class Timeframes(Section):
 
 class CompositeSettings(Section):
     weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="directional pillar: weight; sums to 1")
+    optional: tuple[str, ...] = Field(
+        (), description="directional pillars that need not know every market: where one is unknown, the others decide"
+    )
     gates: Mapped[Annotated[float, Field(ge=0, le=1)]] = Field(
-        default={}, description="gating pillar: strength from 0 to 1"
+        default={}, description="gating pillar: strength from 0 (its vetoes only) to 1"
     )
     calibrate: Literal["never", "monthly", "quarterly", "yearly"] = Field(
         "never", description="when scalars and correlations are fitted, from earlier scores only"
