@@ -63,8 +63,8 @@ weights = {base}: 1
 [pillar.quality]
 [pillar.risk]
 [composite]
-weights = trend: 0.4, carry: 0.25, structure: 0.15, momentum: 0.1, flow: 0.1
-optional = carry, flow
+weights = trend: 0.45, carry: 0.3, structure: 0.2, momentum: 0.05
+optional = carry
 gates = quality: 0.5, risk: 0.5
 [execution]
 book = bench

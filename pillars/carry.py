@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from pillars.base import Column, Features, Panel, Parts, Pillar
-from pillars.indicators import change, deviation, ramp, ratio, share, total
+from pillars.indicators import change, deviation, ratio, share, total
 
 INPUTS = ("spot_close", "futures_close", "other_close", "other_months", "front_months")
 YEAR = 365.25 * 86_400_000_000  # microseconds
@@ -25,11 +25,11 @@ class Carry(Pillar):
     - *basis*, where there is no second contract: (spot - front) / years to the front's delivery, at least ``nearest``
       months of it: in the last days before delivery a tick becomes a large yield.
 
-    The yield is the mean of ``smooth`` bars of which at least half are known, in annual deviations of the price
-    (the root mean square of ``volatility`` changes, times the root of the bars a year at their pace), in full from
-    ``full`` on. Unknown (null) for a market without dated contracts: list carry in [composite]
-    optional, so that the other pillars decide there. 0 where the price has not moved for ``volatility`` bars. The carry
-    of seasonal goods swings with the season; ``smooth`` does not remove that.
+    The yield is in annual deviations of the price (the root mean square of ``volatility`` changes, times the root of
+    the bars a year at their pace); the mean of ``smooth`` bars, of which at least half are known, counts in full from
+    ``full`` on. Unknown (null) for a market without dated contracts: list carry in [composite] optional, so that the
+    other pillars decide there. 0 where the price has not moved for ``volatility`` bars. The carry of seasonal goods
+    swings with the season; ``smooth`` does not remove that.
     """
 
     name: ClassVar[str] = "carry"
@@ -42,7 +42,7 @@ class Carry(Pillar):
 
     @property
     def history(self) -> int:
-        return max(self.smooth, self.volatility + 1)
+        return self.smooth + self.volatility + 1
 
     def parts(self, bars: Panel) -> Parts:
         front, other, spot = (bars.other(name) for name in ("futures_close", "other_close", "spot_close"))
@@ -51,17 +51,19 @@ class Carry(Pillar):
         basis = (spot - front) / np.where(left < self.nearest / 12, np.nan, left)
         earned = np.where(np.isnan(roll), basis, roll)
 
-        known, by_roll = (total(bars, (~np.isnan(yield_)).astype(float), self.smooth) for yield_ in (earned, roll))
-        smoothed = share(total(bars, np.nan_to_num(earned), self.smooth), known)
         annual = self._annual_deviation(bars)
-        score = 100 * ramp(np.where(known < self.smooth / 2, np.nan, smoothed), self.full * annual, annual == 0)
+        scaled = ratio(earned + 0 * annual, annual)
+        known, by_roll = (total(bars, (~np.isnan(y + annual)).astype(float), self.smooth) for y in (earned, roll))
+        smoothed = share(total(bars, np.nan_to_num(scaled), self.smooth), known)
+        smoothed = np.where(known < self.smooth / 2, np.nan, np.where(annual == 0, 0.0, smoothed))
+        score = 100 * np.clip(smoothed / self.full, -1.0, 1.0)
         return Parts(
             parts={"roll_yield": score * share(by_roll, known), "basis": score * (1 - share(by_roll, known))},
             features=Features(
                 {
                     "close": bars.close,
                     "earned": earned,
-                    "annual_yield": lambda: ratio(smoothed, annual),
+                    "annual_yield": smoothed,
                     "premium": lambda: np.where(spot > 0, share(front, spot) - 1, np.nan),
                 }
             ),

@@ -28,6 +28,10 @@ def add(command: Add) -> None:
         help="bars ahead; repeatable; default: 1, 5 and 20",
     )
     sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with plots")
+    sub = command("evidence", _evidence, "measure pillars and composite on a folder of price files, after costs")
+    sub.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="folder of CSV files, docs/evidence.md")
+    sub.add_argument("--out", type=output, metavar="FILE.md", help="also write the page as Markdown")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with charts")
     sub = command("pillars", _pillars, "list, document and test pillars")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     action(actions, "list", "list the pillars, one line each")
@@ -95,6 +99,29 @@ def _evaluate(options: argparse.Namespace) -> int:
         "alphapivot evaluate --html page.html  deciles and correlations as pictures",
         "alphapivot tune --set KEY=A,B,C ...  try other weights or thresholds, and test whether the best is luck",
     )
+    return DONE
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from alphapivot.reports.page import charts
+    from alphapivot.reports.terminal import terminal
+    from alphapivot.research.evidence import report, study
+
+    settings = settings_of(options)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("evidence", total=None)
+        studies = study.run(options.data, settings, lambda step: bar.update(task, description=step))
+    for found in studies:
+        for title, table in report.tables(found).items():
+            terminal.show(table, f"{found.name}: {title}")
+    for file, made in ((options.out, report.markdown), (options.html, report.page)):
+        if file:
+            charts.save(file, made(studies))
+            print(f"{file}: {', '.join(found.name for found in studies)}")  # noqa: T201
+    again = f"alphapivot evidence --data {options.data}"
+    then(options, *([] if options.html else [f"{again} --html evidence.html  with charts"]))
     return DONE
 
 

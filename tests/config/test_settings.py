@@ -116,13 +116,13 @@ def test_every_mistake_is_told_at_once(edit):
     ("old", "new", "mistake"),
     [
         (
-            "trend: 0.4",
-            "trnd: 0.4",
+            "trend: 0.45",
+            "trnd: 0.45",
             "[composite] weights name trnd, but there is no [pillar.trnd]; did you mean trend?",
         ),
-        ("trend: 0.4", "trend: 0.3", "[composite] weights sum to 0.9; expected 1"),
+        ("trend: 0.45", "trend: 0.35", "[composite] weights sum to 0.9; expected 1"),
         (
-            "trend: 0.4, carry: 0.25, structure: 0.15, momentum: 0.1, flow: 0.1",
+            "trend: 0.45, carry: 0.3, structure: 0.2, momentum: 0.05",
             "trend: 0, momentum: 1",
             "[composite] weights = trend: 0, momentum: 1: trend: input should be greater than 0",
         ),
@@ -132,13 +132,13 @@ def test_every_mistake_is_told_at_once(edit):
             "[composite] gates name trend, which has no gate; put it in weights",
         ),
         (
-            "optional = carry, flow",
-            "optional = carry, flwo",
-            "[composite] optional names flwo, which has no weight; did you mean flow?",
+            "optional = carry",
+            "optional = cary",
+            "[composite] optional names cary, which has no weight; did you mean carry?",
         ),
         (
-            "optional = carry, flow",
-            "optional = carry, flow, momentum, structure, trend",
+            "optional = carry",
+            "optional = carry, momentum, structure, trend",
             "[composite] optional names all pillars of weights; expected at least one that must be known",
         ),
         ("base = 1d", "base = 1h", "[timeframes] weights lack the base, 1h; they name 1d"),
@@ -364,7 +364,7 @@ def test_a_decimal_is_stored_with_all_its_digits(edit):
 
 def test_the_hash_tells_a_change_and_nothing_else(edit):
     plain = edit().hash()
-    assert edit(("trend: 0.4, carry: 0.25", "carry: 0.25, trend: 0.4")).hash() == plain
+    assert edit(("trend: 0.45, carry: 0.3", "carry: 0.3, trend: 0.45")).hash() == plain
     assert edit(environ={"ALPHAPIVOT_DATABASE__URL": URL}).hash() == plain
     assert edit(("channel = 80", "channel = 81")).hash() != plain
     assert edit(environ={"ALPHAPIVOT_RISK__MAX_OPEN_TRADES": "3"}).hash() != plain
