@@ -60,7 +60,7 @@ def test_every_config_of_the_checkout_is_good(path):
 def test_values_have_their_types():
     loaded = read.load(ROOT / "config.ini", {})
     instrument = loaded.instruments["SP500"]
-    assert instrument.tick == Decimal("0.25")
+    assert instrument.tick == Decimal("0.01")
     assert instrument.tradable is True
     assert loaded.timeframes.weights == {"1d": 1}
     assert loaded.pillars["trend"].channel == 80
@@ -98,11 +98,11 @@ def test_every_mistake_is_told_at_once(edit):
         ("channel = 80", "channel = eighty\nchanel = 80"),
         ("daily_loss_limit = 0.02", "; taken out"),
         ("[broker.paper]", "[brokr.paper]"),
-        ("multiplier = 20\n", "multiplier = -20\n"),
+        ("multiplier = 5\n", "multiplier = -5\n"),
         ("weights = 1d: 1 ", "weights = 1d: 0.7, 1w: 0.4 "),
     ) == [
         "[brokr.paper] is not a section; did you mean broker.paper?",
-        "[instrument.NASDAQ] multiplier = -20: input should be greater than 0",
+        "[instrument.RUSSELL] multiplier = -5: input should be greater than 0",
         "[pillar.trend] channel = eighty: input should be a valid integer",
         "[pillar.trend] chanel is not a key of this section; did you mean channel?",
         "[risk] daily_loss_limit is missing (a share of equity, such as 0.02)",
@@ -184,7 +184,7 @@ def test_every_mistake_is_told_at_once(edit):
         ("currency = USD\nslipp", "currency = usd\nslipp", "[broker.paper] currency = usd: should be the ISO code"),
         ("start = 2019-01-01", "start = 2019-13-01", "[feed.simulated] start = 2019-13-01: month must be in 1..12"),
         ("start = 2019-01-01", "start = 2019-01-01\nend = 2018-01-01", "end = 2018-01-01 is not after start"),
-        ("risk_per_trade = 0.005", "risk_per_trade = 1.5", "[risk] risk_per_trade = 1.5: input should be less than 1"),
+        ("risk_per_trade = 0.01", "risk_per_trade = 1.5", "[risk] risk_per_trade = 1.5: input should be less than 1"),
         ("timeout = 20", "timeout = inf", "[feed.yahoo] timeout = inf: input should be a finite number"),
         ("full = 1.1 ", "full = nan ", "[pillar.momentum] full = nan: input should be a finite number"),
         ("cross_weight = 60 ", "cross_weight = 50 ", "[pillar.trend]: "),
@@ -356,10 +356,10 @@ def test_settings_come_back_from_what_a_run_stored(path):
 
 
 def test_a_decimal_is_stored_with_all_its_digits(edit):
-    loaded = edit(("tick = 0.00005", "tick = 0.000050000000000000000001"))
+    loaded = edit(("tick = 0.0001", "tick = 0.000100000000000000000001"))
     stored = json.loads(json.dumps(loaded.stored()))
-    assert stored["instruments"]["EURUSD"]["tick"] == "0.000050000000000000000001"
-    assert settings.Settings.restore(stored).instruments["EURUSD"].tick == Decimal("0.000050000000000000000001")
+    assert stored["instruments"]["EURUSD"]["tick"] == "0.000100000000000000000001"
+    assert settings.Settings.restore(stored).instruments["EURUSD"].tick == Decimal("0.000100000000000000000001")
 
 
 def test_the_hash_tells_a_change_and_nothing_else(edit):
