@@ -12,7 +12,7 @@ import talib
 
 from alphapivot.data import rolls
 from alphapivot.errors import DataError
-from pillars.base import SIGNAL, Panel, Parts, Pillar
+from pillars.base import SIGNAL, Features, Panel, Parts, Pillar
 from pillars.kit.sample import sample_bars
 
 NAN = np.nan
@@ -158,3 +158,20 @@ def test_a_gate_without_parts_has_no_score():
 def test_a_pillar_that_gives_what_cannot_be_stored_is_refused(given, message):
     with pytest.raises(DataError, match=message):
         given.score(panel([1, 2, 3]))
+
+
+def test_features_are_computed_once_and_only_when_asked_for():
+    asked = []
+
+    def made(*names):
+        asked.append(names)
+        return tuple(np.full(2, float(len(n))) for n in names) if len(names) > 1 else np.full(2, 1.0)
+
+    features = Features({"plain": np.zeros(2), "one": lambda: made("one"), ("a", "bb"): lambda: made("a", "bb")})
+    assert (list(features), len(features), asked) == (["plain", "one", "a", "bb"], 4, [])
+    assert features["bb"].tolist() == [2, 2]
+    assert features["a"].tolist() == [1, 1]
+    assert features["bb"] is features["bb"]
+    assert asked == [("a", "bb")]
+    with pytest.raises(KeyError):
+        features["none"]
