@@ -221,3 +221,18 @@ def test_a_split_is_no_range(world):
     (decision,) = world.trade(22).decisions
     assert decision.quote.atr == pytest.approx(D("0.5"))
     assert (decision.plan.stop, decision.plan.target) == (24, 27)
+
+
+def test_a_split_before_the_entry_is_not_the_trades_even_after_one_that_is(world):
+    """The earlier split lies within the ATR's window, so each run sees both."""
+    world.action(15, "split", 2, hour=9)
+    world.score(20, 50)
+    world.trade(20)
+    world.calm([21])
+    world.trade(21)
+    before = world.one_trade()["entry_qty"]
+    split(world, 21, 4, 25, spread=0.25)
+    world.calm([23], close=25, spread=0.25)
+    world.trade(23)
+    assert world.one_trade()["entry_qty"] == 4 * before
+    world.holds()

@@ -126,9 +126,10 @@ def _concerns(event: Event, trade: Row, fills: Collection[tuple[datetime, Decima
 
 
 def _held(trade: Row, fills: Collection[tuple[datetime, Decimal]], until: datetime) -> Decimal:
-    """The signed position at ``until``."""
+    """The signed position at ``until``; none before the first fill, whatever splits have made of it since."""
+    by_then = [qty for at, qty in fills if at <= until]
     splits: Decimal = trade["adjusted"] * (1 if trade["side"] == "LONG" else -1)
-    return splits + sum((qty for at, qty in fills if at <= until), Decimal(0))
+    return splits + sum(by_then, Decimal(0)) if by_then else Decimal(0)
 
 
 def _missed(session: Session, key: Key, events: Sequence[Event]) -> str | None:
