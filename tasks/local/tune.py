@@ -34,7 +34,7 @@ from tasks.local import backtest as steps
 TRADING = {"execution", "entry", "exit", "sizing", "risk", "protections", "brokers"}  # no score depends on these
 CLOSED = """
     SELECT i.as_of, t.exit_at FROM trading.trade t JOIN trading.intent i USING (intent_id)
-    WHERE t.book = :book AND t.entry_qty > 0 AND t.exit_at IS NOT NULL
+    WHERE t.book = :book AND t.entry_at IS NOT NULL AND t.exit_at IS NOT NULL
 """
 HALTED = "SELECT min(as_of) FROM trading.risk_trip WHERE book = :book"
 REACHED = "SELECT done_until FROM research.backtest WHERE book = ANY(:books) AND done_until IS NOT NULL"

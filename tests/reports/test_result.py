@@ -11,8 +11,9 @@ import pytest
 
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
-from alphapivot.reports.book import comparison
+from alphapivot.reports.book import activity, comparison
 from alphapivot.reports.book import result as results
+from alphapivot.reports.page import book_charts, tables
 
 D = Decimal
 TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
@@ -45,6 +46,23 @@ def traded(world):
 
 def made(world, name="paper"):
     return results.make(world.hub, world.settings, name)
+
+
+def test_a_trade_of_which_a_split_left_no_share_is_counted_and_shown(world):
+    """250 bought at 101; for 1,000 shares there is one, so 0.25 of one is paid out at 103,000."""
+    world.score(20, 50)
+    world.trade(20, terms=TERMS)
+    bar(world, 21, 101, 104, 99, 103)
+    world.action(21, "split", 0.001, hour=9)
+    bar(world, 22, 103_000, 104_000, 102_000, 103_000)
+    found = made(world)
+    (trade,) = found.trades.itertuples()
+    assert (trade.closed, trade.close_reason, trade.result) == (True, "split", 250 * D(2))
+    assert (found.net, found.unexplained) == (500, 0)
+    shown = tables.trades(found).iloc[0]
+    assert shown.str.contains("split").any()
+    bars = activity.around(world.hub, found.book, "A")
+    assert book_charts.prices(found, "A", bars).data
 
 
 def test_a_trade_that_won_figure_by_figure(world):

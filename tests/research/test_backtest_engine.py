@@ -215,7 +215,7 @@ def test_chance_earns_nothing_and_pays_its_costs(walks, symbols, days):
     query = """
         SELECT symbol, realised / (entry_qty * entry_price) AS net,
                (realised + fees) / (entry_qty * entry_price) AS gross
-        FROM trading.trade WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0
+        FROM trading.trade WHERE book = :book AND state = 'CLOSED' AND entry_at IS NOT NULL
     """
     with world.hub.engine.connect() as conn:
         found = pd.DataFrame(conn.execute(text(query), {"book": run.scope}).all(), columns=["symbol", "net", "gross"])

@@ -263,14 +263,15 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
     which are reopened unless their symbol has another open trade by now.
 
     A trade is closed when it is flat and none of its orders is working; its realised profit is the cash of its fills
-    less their fees. An entry that filled more than was ordered makes its trade larger.
+    less their fees. A trade of which a split left no share ends with the split. An entry that filled more than was
+    ordered makes its trade larger.
     """
     query = """
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
                    CASE WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
-                        ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid
+                        ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid, t.adjusted_at
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
             WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND (t.rolled OR NOT EXISTS (
                 SELECT FROM trading.trade u WHERE u.book = t.book AND u.strategy = t.strategy AND u.symbol = t.symbol
@@ -284,6 +285,7 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
                    sum(qty * price) FILTER (WHERE NOT entry AND left_qty > 0)
                        / sum(qty) FILTER (WHERE NOT entry AND left_qty > 0) AS exit_price,
                    max(ts) FILTER (WHERE NOT entry) AS exit_at,
+                   max(adjusted_at) FILTER (WHERE entry AND qty > 0) AS split_at,
                    coalesce(sum(fee), 0) AS fees, coalesce(sum(cash - fee), 0) + paid AS realised,
                    coalesce(string_agg(DISTINCT cause, ', ') FILTER (WHERE NOT entry AND qty > 0),
                             CASE WHEN adjusted <> 0 THEN 'split' END,
@@ -303,7 +305,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
         UPDATE trading.trade t
         SET state = now.state, qty = greatest(t.qty, now.entry_qty), entry_qty = now.entry_qty,
             entry_price = now.entry_price, entry_at = now.entry_at,
-            exit_qty = now.exit_qty, exit_price = now.exit_price, exit_at = now.exit_at, fees = now.fees,
+            exit_qty = now.exit_qty, exit_price = now.exit_price, fees = now.fees,
+            exit_at = coalesce(now.exit_at, CASE now.state WHEN 'CLOSED' THEN now.split_at END),
             realised = CASE now.state WHEN 'CLOSED' THEN now.realised END,
             close_reason = CASE now.state WHEN 'CLOSED' THEN now.why END
         FROM now WHERE

@@ -38,7 +38,7 @@ DAYS = """
 """
 ENDED = """
     SELECT symbol, exit_at, close_reason FROM trading.trade
-    WHERE book = :book AND state = 'CLOSED' AND entry_qty > 0 AND exit_at <= :as_of AND close_reason <> 'roll'
+    WHERE book = :book AND state = 'CLOSED' AND entry_at IS NOT NULL AND exit_at <= :as_of AND close_reason <> 'roll'
     ORDER BY exit_at DESC, trade_id DESC LIMIT :most
 """
 LOST = """

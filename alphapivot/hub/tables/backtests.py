@@ -194,7 +194,7 @@ def listed(hub: Hub) -> list[RowMapping]:
 def results(hub: Hub, book: str) -> dict[str, Any]:
     """The result columns of research.backtest."""
     query = """
-        SELECT (SELECT count(*) FROM trading.trade WHERE book = :book AND entry_qty > 0) AS trades,
+        SELECT (SELECT count(*) FROM trading.trade WHERE book = :book AND entry_at IS NOT NULL) AS trades,
                a.currency, a.deposited AS start_equity FROM paper.account a WHERE a.book = :book
     """
     with hub.engine.connect() as conn:

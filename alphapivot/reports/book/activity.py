@@ -84,7 +84,7 @@ FILLS = """
 """
 STOPS = """
     SELECT t.trade_id, d.as_of, d.stop FROM trading.decision d JOIN trading.trade t
-      ON t.book = d.book AND t.symbol = d.symbol AND t.entry_qty > 0
+      ON t.book = d.book AND t.symbol = d.symbol AND t.entry_at IS NOT NULL
      AND d.as_of <= coalesce(t.exit_at, 'infinity')
     JOIN trading.intent i ON i.intent_id = t.intent_id AND i.as_of < d.as_of
     WHERE d.book = :book AND d.action = 'AMEND' AND d.as_of <= :until ORDER BY t.trade_id, d.as_of
@@ -118,7 +118,7 @@ SPANS = """
     JOIN market.bar b
       ON (b.symbol, b.market, b.contract, b.interval) = (t.symbol, t.market, t.contract, d.bars ->> 'interval')
      AND b.ts >= t.entry_at AND b.ts <= coalesce(t.exit_at, {until})
-    WHERE t.book = {book} AND t.entry_qty > 0 AND t.entry_at <= {until}
+    WHERE t.book = {book} AND t.entry_at <= {until}
 """
 AROUND = """
     SELECT symbol, contract, ts, open, high, low, close FROM market.bar
@@ -225,7 +225,7 @@ def closes(hub: Hub, settings: Settings, symbols: Sequence[str], since: datetime
 
 def around(hub: Hub, book: Book, symbol: str, *, margin: int = 40, most: int = 1500) -> pd.DataFrame:
     """The bars of the traded contracts of ``symbol``, from ``margin`` bars before the first entry; ``most`` at most."""
-    trades = book.trades[(book.trades["symbol"] == symbol) & (book.trades["entry_qty"] > 0)]
+    trades = book.trades[(book.trades["symbol"] == symbol) & book.trades["entry_at"].notna()]
     width = bar_ends.width(trades["interval"].iloc[0])
     query = _composed(
         AROUND,

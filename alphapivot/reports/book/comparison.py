@@ -100,7 +100,7 @@ def _within(trades: pd.DataFrame, since: pd.Timestamp, until: pd.Timestamp) -> p
 
 def _reasons(trades: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
     """Why each of ``missed`` is not in ``trades``: its entry never filled, or it was not decided."""
-    unfilled = trades[trades["entry_qty"] == 0]
+    unfilled = trades[trades["entry_at"].isna()]
     reasons = dict(zip(unfilled[DECISION].itertuples(index=False, name=None), unfilled["close_reason"], strict=True))
     return [
         f"not filled: {reasons[key] or 'still pending'}" if key in reasons else "not decided here"

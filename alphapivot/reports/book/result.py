@@ -133,7 +133,7 @@ def against_holding(result: Result) -> pd.DataFrame:
 
 
 def _trades(book: Book) -> pd.DataFrame:
-    trades = book.trades[book.trades["entry_qty"] > 0].reset_index(drop=True)
+    trades = book.trades[book.trades["entry_at"].notna()].reset_index(drop=True)
     trades["closed"] = trades["state"] == "CLOSED"
     amounts = [t.realised if t.closed else t.cash + books.value(t) for t in each(trades)]
     trades["result"] = pd.Series(amounts, dtype=object)

@@ -190,7 +190,7 @@ def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
             hovertemplate="%{text}<extra>" + side.lower() + "</extra>",
             showlegend=bool(len(entries)),
         )  # fmt: skip
-    left = trades[trades["closed"].astype(bool)]
+    left = trades[trades["closed"].astype(bool) & trades["exit_price"].notna()]
     figure.add_scatter(
         x=left["exit_at"], y=left["exit_price"].astype(float), mode="markers", name="exit",
         marker={"symbol": "square", "size": 8, "color": "white", "line": {"color": INK, "width": 2}},
@@ -256,9 +256,9 @@ def _joined(result: Result, trades: pd.DataFrame) -> Points:
     x: list[Any] = []
     y: list[Any] = []
     for t in each(trades):
-        last = t.exit_price if t.closed else (t.entry_price if t.last is None else t.last)
+        last = t.exit_price if t.closed else t.last
         x += [t.entry_at, _end(result, t), None]
-        y += [float(t.entry_price), float(last), None]
+        y += [float(t.entry_price), float(t.entry_price if last is None else last), None]
     return x, y
 
 

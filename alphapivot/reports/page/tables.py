@@ -93,7 +93,7 @@ def trades(result: Result) -> pd.DataFrame:
                 _instant(t.entry_at),
                 price_text(t.entry_price, result.ticks.get(t.symbol)),
                 _instant(t.exit_at) if t.closed else "open",
-                price_text(t.exit_price, result.ticks.get(t.symbol)) if t.closed else NONE,
+                price_text(t.exit_price, result.ticks.get(t.symbol)) if t.closed and t.exit_price is not None else NONE,
                 t.close_reason if t.closed else NONE,
                 _number(t.r, "+.2f"),
                 _number(t.mae, ".2f"),

@@ -20,7 +20,7 @@ TRADES = """
     SELECT i.as_of, t.symbol, t.side, t.contract, t.entry_qty AS qty, t.entry_at, t.entry_price, t.exit_at,
            t.exit_price, t.close_reason AS closed_by, t.realised
     FROM trading.trade t JOIN trading.intent i USING (intent_id)
-    WHERE t.book = :book AND t.entry_qty > 0 ORDER BY i.as_of, t.symbol
+    WHERE t.book = :book AND t.entry_at IS NOT NULL ORDER BY i.as_of, t.symbol
 """
 WARNINGS = """
     SELECT code, symbol, message FROM research.backtest_warning

@@ -40,7 +40,7 @@ LOCKS = (
 OPEN = "SELECT symbol, side FROM trading.trade WHERE book = :book AND state = 'OPEN' ORDER BY symbol"
 SHORT = """
     SELECT DISTINCT symbol FROM trading.trade
-    WHERE book = :book AND side = 'SHORT' AND market = 'spot' AND entry_qty > 0 ORDER BY symbol
+    WHERE book = :book AND side = 'SHORT' AND market = 'spot' AND entry_at IS NOT NULL ORDER BY symbol
 """
 
 
