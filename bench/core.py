@@ -127,8 +127,11 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     flat = [np.ascontiguousarray(p).ravel().astype(np.int64) for p in (case.open, case.high, case.low, case.close)]
     atr = case.distance.ravel() * case.tick
     table = k.Bars(
-        code, code, ts - DAY, ts, number, np.ones(n, bool), *flat, atr, np.full(n, np.nan), case.size.ravel()
-    )
+        code, code, ts - DAY, ts, number, np.ones(n, bool), *flat, atr, np.full(n, np.nan), case.size.ravel(),
+        np.zeros(n, np.int64), np.zeros(n, np.int64),
+    )  # fmt: skip
+    none = np.zeros(0, np.int64)
+    events = k.Events(none, none, np.zeros(0, bool), np.zeros(0))
     cells = np.arange(n, dtype=np.int32).reshape(bars, symbols)
     fresh = np.zeros((bars, symbols), np.int32)
     line = np.tile(np.arange(symbols, dtype=np.int32), (bars, 1))
@@ -152,10 +155,10 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         size_by_score=False,
         risk_per_trade=1e9, max_open_trades=symbols, max_notional=off, max_gross=off, max_net=off, max_symbol=off,
         max_group=off, max_order_notional=off, price_collar=off, daily_loss=off, max_drawdown=off, stays_halted=False,
-        cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=FEES, fee_per_contract=0.0, strict=False,
+        cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=one * FEES, fee_each=one * 0, strict=False,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    return engine.Market(names, tuple((name, "") for name in names), table, seen, specs), scores, rules
+    return engine.Market(names, tuple((name, "") for name in names), table, events, seen, specs), scores, rules
 
 
 def vectorbt_inputs(case: Case, reward: float = REWARD) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot.frames import Bars, Rolls
+from alphapivot.frames import Actions, Bars, Rolls
+from alphapivot.hub.tables import backtests
 from alphapivot.research.screen import engine, prepare
 from tests.execution.conftest import World, at, make_settings
 
@@ -44,6 +45,7 @@ def both(world, days=DAYS, begin=BEGIN):
     market = prepare.build(
         world.hub.read(Bars),
         world.hub.read(Rolls),
+        world.hub.read(Actions),
         composites,
         settings.instruments,
         pd.DatetimeIndex([at(day) for day in range(begin, days + 1)]),
@@ -61,15 +63,21 @@ def both(world, days=DAYS, begin=BEGIN):
             "SELECT t.symbol, t.contract, t.side, t.entry_qty AS qty, i.as_of AS decided_at, t.entry_at,"
             " t.entry_price AS entry, t.exit_at, t.exit_price AS exit, t.close_reason AS reason, t.fees, t.realised"
             " FROM trading.trade t JOIN trading.intent i USING (intent_id) "
-            " WHERE t.state = 'CLOSED' AND entry_qty > 0 ORDER BY trade_id"
+            " WHERE t.state = 'CLOSED' AND entry_at IS NOT NULL ORDER BY trade_id"
         )
     )
     equity = {report.as_of: float(report.account.equity) for report in world.runs if report.account is not None}
     return Both(live, pd.Series(equity), result)
 
 
-def gappy(world, rng, days=DAYS, *, dry=0.05):
-    """Bars with gaps, missing bars, bars without volume, a roll; a score for each, some vetoed."""
+SPLITS = (2.0, 1.5, 0.5, 1 / 3, 0.001)  # the last leaves no share of most positions
+
+
+def gappy(world, rng, days=DAYS, *, dry=0.05, events=0.0):
+    """
+    Bars with gaps, missing bars, bars without volume, a roll; a score for each, some vetoed. ``events``: how often a
+    share splits or pays a dividend.
+    """
     close = dict.fromkeys(MARKETS, 100.0) | {"EURUSD": 1.25}
     names = ["H0", *(f"H{day}" for day in range(18, days, 4))]
     rolls = {int(name[1:]): number for number, name in enumerate(names) if number}
@@ -79,6 +87,8 @@ def gappy(world, rng, days=DAYS, *, dry=0.05):
             number = rolls[day]
             world.roll(day, names[number], names[number - 1], symbol="B", spread=1.0, offset=-float(number))
         for symbol in MARKETS:
+            if day > 14 and symbol in "ACD" and rng.random() < events:
+                close[symbol] /= act(world, rng, day - 1, symbol, close[symbol])
             size = close[symbol] / 100
             if rng.random() < 0.04 and day > 20:
                 continue
@@ -103,6 +113,20 @@ def gappy(world, rng, days=DAYS, *, dry=0.05):
             world.trade(day)
 
 
+def act(world, rng, day, symbol, close):
+    """A split, a dividend or both before the open after ``day``; returns the price before for one after."""
+    kind = rng.integers(3)
+    value = float(rng.choice(SPLITS)) if kind else 1.0
+    if close / value > 4_000 or close / value < 20:  # the tick stays small and the price payable
+        value = 1.0
+    if value != 1:
+        world.action(day, "split", value, symbol=symbol, hour=9)
+    if kind != 1:
+        world.action(day, "dividend", round(close / value / 50, 2), symbol=symbol, hour=9)
+    return value
+
+
+EVENTS = 0.15
 CONFIGS = {
     "plain": {},
     "limits and trailing": {
@@ -141,7 +165,8 @@ def settings_of(changes):
         execution={"stop_atr": "1", "reward_to_risk": "1.5", "max_score_age": 1} | changes.get("execution", {}),
         risk={"daily_loss_limit": "0.5", "max_gross_exposure": "1.2"} | changes.get("risk", {}),
     )
-    extra = {name: changes[name] for name in ("entry", "exit", "sizing", "protections") if name in changes}
+    names = ("entry", "exit", "sizing", "protections", "timeframes")
+    extra = {name: changes[name] for name in names if name in changes}
     return type(made).model_validate(made.model_dump() | extra)
 
 
@@ -150,13 +175,55 @@ def test_every_trade_and_the_equity_are_those_of_the_executor_and_its_paper_brok
     world = World(hub, settings_of(CONFIGS[name]))
     gappy(world, np.random.default_rng(list(CONFIGS).index(name)))
     found = both(world)
+    agree(found, name)
+    assert name != "plain" or {"stop", "target", "reversal", "contract_rolled"} <= set(found.live["reason"])
+
+
+FAST = ("limits and trailing", "volatility")
+NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_splits_and_dividends_of_open_trades_are_those_of_the_executor_and_its_paper_broker(hub, name):
+    world = World(hub, settings_of(CONFIGS[name]))
+    gappy(world, np.random.default_rng(100 + list(CONFIGS).index(name)), events=EVENTS)
+    agree(both(world), name)
+    assert world.sql("SELECT FROM paper.action")
+    assert world.sql("SELECT FROM trading.instrument_lock") == []
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_trade_of_which_a_split_leaves_no_share_is_closed_with_its_result(hub, short):
+    """250 shares from 100 on; 1 for 1,000 pays 0.25 of them at the last close, and the next dividend is not theirs."""
+    world = World(hub, make_settings({"A": {}}))
+    world.calm(range(1, 21))
+    world.score(20, -50 if short else 50)
+    world.trade(20)
+    world.calm([21], close=100)
+    world.trade(21)
+    world.action(21, "split", 0.001, hour=9)
+    world.action(21, "dividend", 1.0, hour=9)
+    world.calm([22], close=104_000, spread=100)
+    world.trade(22)
+    world.holds()
+    ended = world.one_trade()
+    assert (ended["state"], ended["close_reason"], ended["entry_qty"]) == ("CLOSED", "split", 0)
+    assert ended["exit_at"] == at(21).replace(hour=9)
+    assert ended["realised"] == 0
+    assert backtests.results(world.hub, "paper")["trades"] == 1
+    found = both(world, days=22, begin=20)
+    agree(found, "plain", least=1)
+    assert found.trades()["exit_at"].tolist() == [at(21).replace(hour=9)]
+
+
+def agree(found, name, least=6):
     theirs, ours = found.live, found.trades()
-    assert len(theirs) >= (3 if name == "halted" else 6)
-    assert name != "plain" or {"stop", "target", "reversal", "contract_rolled"} <= set(theirs["reason"])
+    assert len(theirs) >= (3 if name == "halted" else least)
     for column in ("symbol", "contract", "side", "decided_at", "entry_at", "exit_at", "reason"):
         assert ours[column].astype(str).tolist() == theirs[column].astype(str).tolist(), column
     for column in ("qty", "entry", "exit", "fees", "realised"):
-        assert ours[column].to_numpy(float) == pytest.approx(theirs[column].to_numpy(float), rel=1e-9, abs=1e-5), column
+        right = pytest.approx(theirs[column].to_numpy(float), rel=1e-9, abs=1e-5, nan_ok=True)
+        assert ours[column].to_numpy(float) == right, column
     equity = pd.Series(found.result.equity, found.result.market.as_of)
     assert equity[found.equity.index].to_numpy() == pytest.approx(found.equity.to_numpy(), rel=1e-9)
     if name == "halted":

@@ -33,7 +33,7 @@ def planned(bars, rng, reward=2):
 def trades_of(case):
     """(entry bar, exit bar, entry, exit) of each closed trade; for an open beyond the stop only that bar."""
     market, scores, rules = bench.ours(case, reward=2.0)
-    found = engine.simulate(market, scores, rules._replace(on_reversal=False, fee=0.0)).trades()
+    found = engine.simulate(market, scores, rules._replace(on_reversal=False, fee=rules.fee * 0)).trades()
     found = found[found["reason"] != ""]
     bar = {ts: i for i, ts in enumerate(market.as_of)}
     rows = []

@@ -2,10 +2,9 @@
 The screening engine of `alphapivot tune`: does what the paper broker and ``decide`` would do, in one compiled pass.
 
 It matches ``brokers/paper/`` and ``execution/decide/`` trade by trade (tests compare them): entries at the next open,
-brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls, sizing,
-limits of [risk], pauses, fees, slippage, one account for all. It leaves out what ``left_out`` names, and splits and
-dividends of open trades; money is float. So it can rank thousands of configs; `alphapivot backtest`, the live code
-path, confirms the chosen one.
+brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls, splits and
+dividends, sizing, limits of [risk], pauses, fees, slippage, one account for all. What ``left_out`` names is refused;
+money is float. So it can rank thousands of configs; `alphapivot backtest`, the live code path, confirms the chosen one.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ class Market(NamedTuple):
     symbols: tuple[str, ...]
     lines: tuple[tuple[str, str], ...]
     bars: kernel.Bars
+    events: kernel.Events
     seen: kernel.Seen
     specs: kernel.Specs
 
@@ -72,7 +72,8 @@ class Result:
     def trades(self) -> pd.DataFrame:
         """
         One row per decision to enter, in order: symbol, contract, side, qty, decided_at, stop, target, entry_at,
-        entry, exit_at, exit, reason, fees, realised (after fees). Entry is missing if it never filled, exit if open.
+        entry, exit_at, exit, reason, fees, realised (after fees). ``qty`` and ``entry`` are in the last day's shares.
+        Entry is missing if it never filled, exit if it is open or a split left no share.
         """
         from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
@@ -87,8 +88,10 @@ class Result:
         def price(name: int, rows: Ints) -> Floats:
             return np.where(rows >= 0, columns[name] * tick, np.nan)
 
-        entered, left = columns[k.ENTRY_ROW], columns[k.EXIT_ROW]
-        always = np.zeros(n, np.int64)
+        entered, left = columns[k.ENTRY_ROW], columns[k.LEFT_AT] < k.NEVER
+        always, ratio = np.zeros(n, np.int64), self._money[:, k.RATIO]
+        exit_at = np.where(left, columns[k.LEFT_AT], np.iinfo(np.int64).min).astype("datetime64[us]")
+        sold = left & (columns[k.REASON] != k.SPLIT)
         line = bars.line[np.maximum(entered, 0)] if n else always
         names = [market.lines[i][1] if e >= 0 else "" for i, e in zip(line, entered, strict=True)]
         return pd.DataFrame(
@@ -101,12 +104,12 @@ class Result:
                 "stop": price(k.FIRST_STOP, always),
                 "target": price(k.FIRST_TARGET, always),
                 "entry_at": instant(entered),
-                "entry": price(k.ENTRY, entered),
-                "exit_at": instant(left),
-                "exit": price(k.EXIT, left),
+                "entry": price(k.ENTRY, entered) / ratio,
+                "exit_at": pd.DatetimeIndex(exit_at).tz_localize("UTC"),
+                "exit": np.where(sold, columns[k.EXIT] * tick, np.nan),
                 "reason": [k.REASONS[r] for r in columns[k.REASON]],
                 "fees": self._money[:, k.FEES],
-                "realised": np.where(left >= 0, self._money[:, k.MADE] - self._money[:, k.FEES], np.nan),
+                "realised": np.where(left, self._money[:, k.MADE] - self._money[:, k.FEES], np.nan),
             }
         )
 
@@ -115,7 +118,7 @@ def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Resu
     """Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    equity, cash, gross, whole, money, halted = k.simulate(market.bars, market.seen, market.specs, scores, rules)
+    equity, cash, gross, whole, money, halted = k.simulate(*market[2:], scores, rules)
     at = None if halted < 0 else market.as_of[halted].to_pydatetime()
     return Result(market, equity, cash, gross, at, whole, money)
 
@@ -154,6 +157,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     execution, entry, exits = settings.execution, settings.entry, settings.exit
     sizing, risk, pauses = settings.sizing, settings.risk, settings.protections
     patience = max(1, execution.max_score_age) if entry.timeout is None else entry.timeout
+    instruments = [settings.instruments[s] for s in sorted(settings.instruments)]
     slippage = broker.slippage_bps * 10_000
     if slippage != slippage.to_integral_value():
         raise ConfigError(
@@ -195,8 +199,8 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         stops_in_a_row=pauses.stops_in_a_row or 0,
         pause=pauses.pause,
         slippage=int(slippage),
-        fee=float(broker.fee_bps) / 10_000,
-        fee_per_contract=float(broker.fee_per_contract),
+        fee=_floats(broker.fee_bps / 10_000 for _ in instruments),
+        fee_each=_floats(broker.fee_per_contract if i.trade_market == "futures" else 0 for i in instruments),
         strict=broker.strict_targets,
     )
 

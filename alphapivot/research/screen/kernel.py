@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 # why a trade ended or never began
-STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO = 1, 2, 3, 4, 5, 6
+STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO, SPLIT = 1, 2, 3, 4, 5, 6, 7
 BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
 REASONS = {
     0: "",
@@ -25,6 +25,7 @@ REASONS = {
     ROLLED: "contract_rolled",
     TIME_STOP: "time_stop",
     VETO: "veto",
+    SPLIT: "split",
     BEYOND_STOP: "open_beyond_stop",
     NO_CASH: "insufficient_cash",
     EXPIRED: "entry_expired",
@@ -33,8 +34,8 @@ REASONS = {
 PENDING, OPEN = 1, 2
 NEVER = 2**62
 # columns of the trades: whole numbers, then money
-SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, EXIT_ROW, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
-FEES, MADE = range(2)
+SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, LEFT_AT, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
+FEES, MADE, RATIO = range(3)  # RATIO: shares at the end for one at the entry
 
 
 class Bars(NamedTuple):
@@ -53,6 +54,17 @@ class Bars(NamedTuple):
     atr: Any  # quoted units; NaN: unknown
     volatility: Any  # annual, quoted units
     volume: Any
+    event: Any  # events[event : event_end] take effect after the line's bar before this one, and before this one
+    event_end: Any
+
+
+class Events(NamedTuple):
+    """Splits and dividends, by symbol in time order, a split before a dividend of the same morning."""
+
+    ts: Any
+    number: Any  # bars of its calendar that are complete by then
+    split: Any  # False: a dividend
+    value: Any  # new shares for one old, or quoted units per share
 
 
 class Seen(NamedTuple):
@@ -134,8 +146,8 @@ class Rules(NamedTuple):
     stops_in_a_row: int
     pause: int
     slippage: int  # ten-thousandths of a basis point
-    fee: float  # share of notional
-    fee_per_contract: float
+    fee: Any  # by symbol: share of notional
+    fee_each: Any  # by symbol: per unit of quantity, in the instrument's currency
     strict: bool
 
 
@@ -158,22 +170,42 @@ def _up(value: float, tolerance: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
+def _left(net: float, longs: float, shorts: float, held: float) -> tuple[float, float, float]:
+    """Net exposure, and what may come of longs and shorts, once the signed ``held`` is about to leave."""
+    return net - held, longs + max(held, 0.0), shorts + max(-held, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _sheer(value: float, unit: float) -> int:
+    """The whole number at or below ``value``, or the nearest one if within 5e-10 / ``unit``: a split's rounding."""
+    near = np.rint(value)
+    return int(near) if abs(value - near) * unit <= 5e-10 else int(np.floor(value))
+
+
+@njit(cache=True, nogil=True)
+def _level(price: float, tick: float, up: bool) -> int:
+    """A stop or target after a split, rounded towards the market."""
+    return -_sheer(-price, tick) if up else _sheer(price, tick)
+
+
+@njit(cache=True, nogil=True)
+def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
     """Equity, cash and gross exposure at each instant, the trades' columns, and the first instant halted (or -1)."""
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
-    whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 2)), 0
+    whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 3)), 0
     state, side, lots = np.zeros(symbols, np.int8), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     line, trade = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     stop, target, was = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     active, moved_at = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     limit, reference = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)  # limit: NEVER for a market entry
     distance, decided_no, filled_no = np.zeros(symbols), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
-    entry, mark, fx = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols)
+    entry, mark, fx = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
     leaving, leave_from = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
-    ended = np.zeros(symbols, np.int64)
+    ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
+    exposed = np.zeros(symbols)
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, rules.cash, -1
     first, stopped_day = True, -NEVER
@@ -185,94 +217,141 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                 if not np.isnan(rate):
                     fx[s] = rate
         count = 0  # trades that end on these bars
-        for row in range(seen.bounds[t], seen.bounds[t + 1]):
-            s = bars.symbol[row]
-            if not state[s] or bars.line[row] != line[s]:
-                continue
-            if not bars.fills[row]:
-                mark[s] = bars.close[row]
-                continue
-            opened, high, low, start, sign = bars.open[row], bars.high[row], bars.low[row], bars.start[row], side[s]
-            unit = specs.point[s] * fx[s]
-            entered_now, reason, price = False, 0, 0
-            if state[s] == PENDING:
-                if start < active[s]:
+        begin, until = seen.bounds[t], seen.bounds[t + 1]
+        while begin < until:
+            end = begin + 1
+            while end < until and bars.ts[end] == bars.ts[begin]:
+                end += 1
+            # splits and dividends come before the bars after them
+            for row in range(begin, end):
+                s = bars.symbol[row]
+                if bars.event[row] == bars.event_end[row] or not state[s] or bars.line[row] != line[s]:
+                    continue
+                number = trade[s]
+                for e in range(bars.event[row], bars.event_end[row]):
+                    if events.ts[e] < active[s] or not state[s]:
+                        continue
+                    value, unit, sign = events.value[e], specs.point[s] * fx[s] * specs.tick[s], side[s]
+                    if not events.split[e]:
+                        if state[s] == OPEN:
+                            paid = lots[s] * specs.lot[s] * sign * value * specs.point[s] * fx[s]
+                            cash += paid
+                            money[number, MADE] += paid
+                        continue
+                    if state[s] == PENDING:  # sized in old shares
+                        whole[number, REASON], state[s] = SPLIT, 0
+                        continue
+                    exact = lots[s] * value
+                    kept = _sheer(exact, specs.lot[s])
+                    paid = max(exact - kept, 0.0) * specs.lot[s] * sign * mark[s] / value * unit
+                    cash += paid
+                    money[number, MADE] += paid
+                    lots[s], whole[number, LOTS] = kept, kept
+                    money[number, RATIO] *= value
+                    mark[s] /= value
+                    entry[s] /= value
+                    distance[s] /= value
+                    stop[s] = _level(stop[s] / value, specs.tick[s], sign > 0)
+                    was[s] = _level(was[s] / value, specs.tick[s], sign > 0)
+                    target[s] = _level(target[s] / value, specs.tick[s], sign < 0)
+                    if not kept:
+                        whole[number, LEFT_AT], whole[number, REASON] = events.ts[e], SPLIT
+                        state[s], ended_no[number] = 0, events.number[e]
+                        ended[count] = number
+                        count += 1
+            for exits in (True, False):  # exits first: they free cash for entries at the same open
+                for row in range(begin, end):
+                    s = bars.symbol[row]
+                    if not state[s] or bars.line[row] != line[s] or (leaving[s] == 0) == exits:
+                        continue
+                    if not bars.fills[row]:
+                        mark[s] = bars.close[row]
+                        continue
+                    opened, high, low, start, sign = (
+                        bars.open[row],
+                        bars.high[row],
+                        bars.low[row],
+                        bars.start[row],
+                        side[s],
+                    )
+                    unit = specs.point[s] * fx[s]
+                    entered_now, reason, price = False, 0, 0
+                    if state[s] == PENDING:
+                        if start < active[s]:
+                            mark[s] = bars.close[row]
+                            continue
+                        if (opened - stop[s]) * sign <= 0:
+                            whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
+                            continue
+                        if limit[s] == NEVER:
+                            at = _slipped(opened, sign, rules.slippage)
+                        elif (low <= limit[s]) if sign > 0 else (high >= limit[s]):
+                            at = min(max(opened, low), limit[s]) if sign > 0 else max(min(opened, high), limit[s])
+                        else:
+                            mark[s] = bars.close[row]
+                            continue
+                        quantity = lots[s] * specs.lot[s]
+                        cost = quantity * at * specs.tick[s] * unit
+                        fee = abs(cost) * rules.fee[s] + quantity * rules.fee_each[s] * fx[s]
+                        if specs.spot[s] and sign > 0 and cash - cost - fee < 0:
+                            whole[trade[s], REASON], state[s] = NO_CASH, 0
+                            continue
+                        cash -= fee
+                        money[trade[s], FEES] += fee
+                        if specs.spot[s]:
+                            cash -= cost * sign
+                            money[trade[s], MADE] -= cost * sign
+                        state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
+                        whole[trade[s], ENTRY_ROW], whole[trade[s], ENTRY] = row, at
+                    barrier = was[s] if start < moved_at[s] else stop[s]
+                    beyond = 1 if rules.strict else 0
+                    if leaving[s] and start >= leave_from[s]:
+                        reason, price = leaving[s], _slipped(opened, -sign, rules.slippage)
+                    elif (low <= barrier) if sign > 0 else (high >= barrier):
+                        price = _slipped(
+                            min(opened, barrier) if sign > 0 else max(opened, barrier), -sign, rules.slippage
+                        )
+                        reason = STOP
+                    elif not (entered_now and limit[s] != NEVER) and (
+                        (high >= target[s] + beyond) if sign > 0 else (low <= target[s] - beyond)
+                    ):
+                        better = max(min(opened, high), target[s]) if sign > 0 else min(max(opened, low), target[s])
+                        reason, price = TARGET, target[s] if rules.strict else better
                     mark[s] = bars.close[row]
-                    continue
-                if (opened - stop[s]) * sign <= 0:
-                    whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
-                    continue
-                if limit[s] == NEVER:
-                    at = _slipped(opened, sign, rules.slippage)
-                elif (low <= limit[s]) if sign > 0 else (high >= limit[s]):
-                    at = min(opened, limit[s]) if sign > 0 else max(opened, limit[s])
-                else:
-                    mark[s] = bars.close[row]
-                    continue
-                quantity = lots[s] * specs.lot[s]
-                cost = quantity * at * specs.tick[s] * unit
-                fee = abs(cost) * rules.fee
-                if not specs.spot[s]:
-                    fee += quantity * rules.fee_per_contract * fx[s]
-                elif sign > 0 and cash - cost - fee < 0:
-                    whole[trade[s], REASON], state[s] = NO_CASH, 0
-                    continue
-                cash -= fee
-                money[trade[s], FEES] += fee
-                if specs.spot[s]:
-                    cash -= cost * sign
-                    money[trade[s], MADE] -= cost * sign
-                state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
-                whole[trade[s], ENTRY_ROW], whole[trade[s], ENTRY] = row, at
-            barrier = was[s] if start < moved_at[s] else stop[s]
-            beyond = 1 if rules.strict else 0
-            if leaving[s] and start >= leave_from[s]:
-                reason, price = leaving[s], _slipped(opened, -sign, rules.slippage)
-            elif (low <= barrier) if sign > 0 else (high >= barrier):
-                price = _slipped(min(opened, barrier) if sign > 0 else max(opened, barrier), -sign, rules.slippage)
-                reason = STOP
-            elif not (entered_now and limit[s] != NEVER) and (
-                (high >= target[s] + beyond) if sign > 0 else (low <= target[s] - beyond)
-            ):
-                better = max(opened, target[s]) if sign > 0 else min(opened, target[s])
-                reason, price = TARGET, target[s] if rules.strict else better
-            mark[s] = bars.close[row]
-            if not reason:
-                continue
-            quantity = lots[s] * specs.lot[s]
-            fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee
-            if specs.spot[s]:
-                proceeds = quantity * price * specs.tick[s] * unit * sign
-            else:
-                fee += quantity * rules.fee_per_contract * fx[s]
-                proceeds = quantity * (price - entry[s]) * specs.tick[s] * unit * sign
-            cash += proceeds - fee
-            number = trade[s]
-            money[number, FEES] += fee
-            money[number, MADE] += proceeds
-            whole[number, EXIT_ROW], whole[number, EXIT], whole[number, REASON] = row, price, reason
-            state[s] = 0
-            if money[number, MADE] - money[number, FEES] < 0:
-                lost_no[s] = bars.number[row]
-            place = count  # sorted by end, then by decision
-            while place > 0 and (
-                bars.ts[whole[ended[place - 1], EXIT_ROW]] == bars.ts[row] and ended[place - 1] > number
-            ):
+                    if not reason:
+                        continue
+                    quantity = lots[s] * specs.lot[s]
+                    fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee[s]
+                    fee += quantity * rules.fee_each[s] * fx[s]
+                    base = 0.0 if specs.spot[s] else entry[s]
+                    proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
+                    cash += proceeds - fee
+                    number = trade[s]
+                    money[number, FEES] += fee
+                    money[number, MADE] += proceeds
+                    whole[number, LEFT_AT], whole[number, EXIT], whole[number, REASON] = bars.ts[row], price, reason
+                    state[s], ended_no[number] = 0, bars.number[row]
+                    ended[count] = number
+                    count += 1  # at most one per symbol: it is entered again only after a decision
+            begin = end
+        for i in range(1, count):  # by end, then by decision
+            number, place = ended[i], i
+            while place > 0 and (whole[ended[place - 1], LEFT_AT], ended[place - 1]) > (whole[number, LEFT_AT], number):
                 ended[place] = ended[place - 1]
                 place -= 1
             ended[place] = number
-            count += 1  # at most one per symbol: it is entered again only after a decision
         for i in range(count):
             number = ended[i]
+            if money[number, MADE] - money[number, FEES] < 0:
+                lost_no[whole[number, SYMBOL]] = ended_no[number]
             if whole[number, REASON] == STOP:
-                stops, stop_symbol = stops + 1, whole[number, SYMBOL]
-                stop_no = bars.number[whole[number, EXIT_ROW]]
+                stops, stop_symbol, stop_no = stops + 1, whole[number, SYMBOL], ended_no[number]
             else:
                 stops = 0
 
         # the account
         value, free, gross, net, places, unpriced = 0.0, cash, 0.0, 0.0, 0, False
-        longs, shorts = 0.0, 0.0  # unfilled entries never offset other exposure
+        longs, shorts = 0.0, 0.0  # unfilled entries and pending exits never offset other exposure
         groups[:] = 0.0
         for s in range(symbols):
             if not state[s]:
@@ -299,6 +378,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                 price = bars.close[q]
             notional = abs(price) * specs.tick[s] * quantity * specs.point[s] * rate
             gross += notional
+            exposed[s] = notional
             if state[s] == OPEN:
                 net += notional * side[s]
             elif side[s] > 0:
@@ -338,6 +418,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             known = r >= 0 and not np.isnan(scores.raw[r])
             if state[s]:
                 if leaving[s] and state[s] == OPEN:
+                    net, longs, shorts = _left(net, longs, shorts, exposed[s] * side[s])
                     continue
                 reason = 0
                 if line[s] != seen.front[t, s]:
@@ -356,6 +437,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                         whole[trade[s], REASON], state[s] = (reason if reason == EXPIRED else WITHDRAWN), 0
                     else:
                         leaving[s], leave_from[s] = reason, seen.as_of[t]
+                        net, longs, shorts = _left(net, longs, shorts, exposed[s] * side[s])
                 elif (
                     state[s] == OPEN
                     and (rules.break_even > 0 or rules.trail_atr > 0)
@@ -366,7 +448,7 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
                     close, sign, best = bars.close[q], side[s], stop[s]
                     if rules.break_even > 0:
                         gain = (close - entry[s]) * sign * specs.tick[s]
-                        near = entry[s]
+                        near = _up(entry[s], 1e-9) if sign > 0 else _down(entry[s], 1e-9)
                         if gain >= rules.break_even * distance[s] - 1e-12 and (
                             best * sign < near * sign < close * sign and near * sign < target[s] * sign
                         ):
@@ -458,10 +540,11 @@ def simulate(bars: Bars, seen: Seen, specs: Specs, scores: Scores, rules: Rules)
             if group >= 0:
                 groups[group] += notional
             if traded == len(whole):
+                ended_no = np.concatenate((ended_no, np.zeros_like(ended_no)))
                 whole = np.concatenate((whole, np.zeros_like(whole)))
                 money = np.concatenate((money, np.zeros_like(money)))
             whole[traded, SYMBOL], whole[traded, SIDE], whole[traded, LOTS], whole[traded, DECIDED] = s, sign, size, t
-            whole[traded, ENTRY_ROW], whole[traded, EXIT_ROW] = -1, -1
+            whole[traded, ENTRY_ROW], whole[traded, LEFT_AT], money[traded, RATIO] = -1, NEVER, 1.0
             whole[traded, FIRST_STOP], whole[traded, FIRST_TARGET] = floor, ceiling
             state[s], side[s], lots[s], line[s], trade[s] = PENDING, sign, size, seen.front[t, s], traded
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER

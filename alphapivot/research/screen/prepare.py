@@ -28,6 +28,7 @@ NOWHERE = -2  # the front contract has no bar at all
 def build(
     bars: pd.DataFrame,
     rolls: pd.DataFrame,
+    actions: pd.DataFrame,
     composites: pd.DataFrame,
     instruments: Mapping[str, Instrument],
     as_of: pd.DatetimeIndex,
@@ -47,7 +48,8 @@ def build(
     The Market of ``instruments`` for runs at ``as_of``, which is sorted.
 
     ``bars``: Bars of the traded markets, all contracts that may be front, and spot of the pairs that convert into
-    ``currency``; starting early enough for ATR. ``composites``: symbol and ts, sorted by both. ``risk_days``: a number
+    ``currency``; starting early enough for ATR. ``actions``: their splits and dividends. ``composites``: symbol and ts,
+    sorted by both. ``risk_days``: a number
     per instant that changes with the risk day; default: UTC days. ``max_age``: age in bars beyond which an exchange
     rate is not used. ``lag``, ``score_lag``: symbol -> how long after a bar's end the bar, the score is known.
     Raises DataError if an instrument has no bar.
@@ -59,8 +61,11 @@ def build(
     traded = bars["symbol"].map({i.symbol: i.trade_market for i in ordered})
     market_bars = quotes.opened(bars[bars["market"] == traded], interval, instruments)
     waits = market_bars["symbol"].map(lambda s: lag.get(s, timedelta(0)))
-    market_bars = market_bars.assign(known=market_bars["ts"] + pd.to_timedelta(waits)).sort_values(
-        ["known", "ts", "symbol", "contract"], kind="stable", ignore_index=True
+    market_bars = market_bars.assign(known=market_bars["ts"] + pd.to_timedelta(waits))
+    # at each instant the new bars are replayed in the order of their ends, as the paper broker does
+    at = np.searchsorted(bar_ends.naive(as_of), bar_ends.naive(market_bars["known"]))
+    market_bars = market_bars.assign(at=at).sort_values(
+        ["at", "ts", "symbol", "contract"], kind="stable", ignore_index=True
     )
     missing = sorted(set(symbols) - set(market_bars["symbol"]))
     if missing:
@@ -70,7 +75,7 @@ def build(
     line, names = pd.factorize(pd.MultiIndex.from_arrays([market_bars["symbol"], market_bars["contract"]]))
     calendars, _ = engine.numbered(ordered)
     ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
-    ts, known_at = bar_ends.naive(market_bars["ts"]), bar_ends.naive(market_bars["known"])
+    ts, at = bar_ends.naive(market_bars["ts"]), market_bars["at"].to_numpy()
     calendar = np.array([calendars.index(i.hours) for i in ordered])
     number = np.empty(len(market_bars), np.int64)
     for c, due in enumerate(ends):
@@ -84,11 +89,12 @@ def build(
     whole = ~np.isnan(prices["open"]) & ~np.isnan(prices["high"]) & ~np.isnan(prices["low"])
     ticks = {name: _in_ticks(name, np.nan_to_num(column) / tick) for name, column in prices.items()}
     a_year = _a_year(ends, calendar[code], ts) if volatility_bars else np.zeros(len(market_bars), np.int64)
-    ranges, deviations = of_bars(market_bars, line, rolls, atr, volatility_bars, a_year)
+    events = _events(actions, symbols, ordered)
+    ranges, deviations = of_bars(market_bars, line, rolls, events, atr, volatility_bars, a_year)
 
     lines = tuple((str(s), str(c)) for s, c in names)
     front = _fronts(lines, rolls, ordered, instants, lag)
-    quote = _newest(line, known_at, front, instants)
+    quote = _newest(line, at, front)
     score = _newest_score(composites, symbols, instants, score_lag)
     numbers = np.zeros(len(composites), np.int64)
     score_code = pd.Index(symbols).get_indexer(pd.Index(composites["symbol"]))
@@ -97,7 +103,13 @@ def build(
         rows = np.flatnonzero((score_code >= 0) & (calendar[np.maximum(score_code, 0)] == c))
         numbers[rows] = np.searchsorted(due, score_ts[rows], "right")
     current = now[:, calendar]
-    bounds = np.searchsorted(known_at, instants, "right").astype(np.int64)
+    bounds = np.searchsorted(at, np.arange(len(instants)), "right").astype(np.int64)
+    event, event_end = _between(events, market_bars)
+    event_code = pd.Index(symbols).get_indexer(pd.Index(events["symbol"]))
+    event_ts, event_number = bar_ends.naive(events["ts"]), np.zeros(len(events), np.int64)
+    for c, due in enumerate(ends):
+        rows = np.flatnonzero(calendar[event_code] == c)
+        event_number[rows] = np.searchsorted(due, event_ts[rows], "right")
     return engine.Market(
         symbols=tuple(symbols),
         lines=lines,
@@ -115,6 +127,14 @@ def build(
             atr=ranges,
             volatility=deviations,
             volume=volume,
+            event=event,
+            event_end=event_end,
+        ),
+        events=k.Events(
+            ts=_micros(event_ts),
+            number=event_number,
+            split=(events["kind"] == "split").to_numpy(),
+            value=events["value"].to_numpy(np.float64),
         ),
         seen=k.Seen(
             as_of=_micros(instants),
@@ -130,6 +150,25 @@ def build(
         ),
         specs=engine.specs(ordered, max_quantity, halts),
     )
+
+
+def _events(actions: pd.DataFrame, symbols: Sequence[str], instruments: Sequence[Instrument]) -> pd.DataFrame:
+    """The ``actions`` of the markets that are traded, in the order of ``kernel.Events``."""
+    spot = [s for s, i in zip(symbols, instruments, strict=True) if i.trade_market == "spot"]
+    rows = actions[actions["symbol"].isin(spot)]
+    return rows.sort_values(["symbol", "ts", "kind"], ascending=[True, True, False], ignore_index=True)
+
+
+def _between(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[Ints, Ints]:
+    """For each bar the range of ``events`` from its symbol's bar before it up to it."""
+    first, end = np.zeros(len(bars), np.int64), np.zeros(len(bars), np.int64)
+    names, ts, stamps = bars["symbol"].to_numpy(), bar_ends.naive(bars["ts"]), bar_ends.naive(events["ts"])
+    for symbol, part in events.groupby("symbol").indices.items():
+        rows = np.flatnonzero(names == symbol)
+        rows = rows[np.argsort(ts[rows], kind="stable")]
+        upto = part[0] + np.searchsorted(stamps[part], ts[rows], "left")
+        first[rows], end[rows] = np.append(part[0], upto[:-1]), upto
+    return first, end
 
 
 def _at(values: Ints, rows: npt.NDArray[np.int32]) -> Ints:
@@ -186,10 +225,12 @@ def _fronts(
     return front
 
 
-def _newest(
-    line: Ints, known: npt.NDArray[np.datetime64], front: npt.NDArray[np.int32], instants: npt.NDArray[np.datetime64]
-) -> npt.NDArray[np.int32]:
-    """The row of the newest bar of the front line at each instant (axis 0) by symbol (axis 1), or -1."""
+def _newest(line: Ints, known: Ints, front: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """
+    The row of the newest bar of the front line at each instant (axis 0) by symbol (axis 1), or -1. ``known``: the first
+    instant at which each bar is known.
+    """
+    instants = np.arange(len(front))
     order = np.argsort(line, kind="stable")
     bounds = np.searchsorted(line[order], np.arange(line.max() + 2))
     newest = np.full(front.shape, -1, np.int32)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphapivot.data import actions
 from alphapivot.data.rolls import adjust
 from alphapivot.execution.market import quotes
 from pillars.kit.compiled import compiled
@@ -17,15 +18,26 @@ Ints = npt.NDArray[np.int64]
 
 
 def of_bars(
-    bars: pd.DataFrame, line: Ints, rolls: pd.DataFrame, atr: int, volatility_bars: int, a_year: Ints
+    bars: pd.DataFrame,
+    line: Ints,
+    rolls: pd.DataFrame,
+    events: pd.DataFrame,
+    atr: int,
+    volatility_bars: int,
+    a_year: Ints,
 ) -> tuple[Floats, Floats]:
     """
     ATR and annual volatility (NaN if ``volatility_bars`` is 0) at each bar, as in ``quotes.quotes``: for futures over
-    the adjusted series of front contracts. Splits and dividends are left out.
+    the adjusted series of front contracts, for spot in the shares of that bar (``events``: splits and dividends).
     """
     order = np.argsort(line, kind="stable")
     ranges, deviations = np.empty(len(bars)), np.empty(len(bars))
-    ranges[order], deviations[order] = _series(bars.iloc[order], line[order], atr, volatility_bars)
+    whole = actions.adjust(bars, events, dict.fromkeys(events["symbol"], "all"))
+    ranges[order], deviations[order] = _series(whole.iloc[order], line[order], atr, volatility_bars)
+    if whole is not bars:
+        spot = (bars["market"] == "spot").to_numpy()
+        shares = np.where(spot, actions.factors(bars["symbol"], bars["ts"], events, "factor"), 1.0)
+        ranges, deviations = ranges / shares, deviations / shares
     rolling = (bars["contract"] != "").to_numpy()
     joined = adjust(bars[rolling], rolls) if rolling.any() and len(rolls) else bars.iloc[:0]
     if len(joined):

@@ -25,7 +25,8 @@ EXPLAINED = (
     "(Bailey, Borwein, Lopez de Prado and Zhu 2015)."
 )
 MADE_BY = {
-    "core": "These numbers come from the screening engine: confirm the chosen config with `alphapivot backtest`.",
+    "core": "These numbers come from the screening engine. Left out: the check for lookahead, and cents (money is "
+    "float). Confirm the chosen config with `alphapivot backtest`.",
     "full": "Each trial is a full backtest, stored as {books}: `alphapivot backtests` and `alphapivot report` show it.",
 }
 SHOWN = 10
@@ -90,6 +91,7 @@ def page(result: SearchResult, objective: str) -> str:
     """The web page, the verdict first."""
     pieces: list[Any] = [
         result.verdict,
+        made_by(result),
         ("Statistics of the search", figures(result)),
         _scatter(result, objective),
         _logits(result),
@@ -97,7 +99,7 @@ def page(result: SearchResult, objective: str) -> str:
         *_maps(result, objective),
         ("Walk-forward", walked(result)),
         (f"The best {min(SHOWN, len(result.trials))} of {len(result.trials)} trials", ranked(result)),
-        f"{EXPLAINED} {made_by(result)}",
+        EXPLAINED,
     ]
     return charts.page(f"Search {result.tune_id}: {result.days[0]} to {result.days[-1]}", pieces)
 

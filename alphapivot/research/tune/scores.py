@@ -98,7 +98,7 @@ class Scorer:
         base, until, known_at = settings.timeframes.base, self._run.as_of, self._run.known_at
         after = self._since - quotes.lookback(base, max(settings.execution.atr, volatility // quotes.SMOOTHING + 1))
 
-        def read() -> tuple[pd.DataFrame, pd.DataFrame]:
+        def read() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             frames = []
             for market in ("spot", "futures"):
                 names = [
@@ -110,11 +110,13 @@ class Scorer:
                     frames.append(
                         stored.window(self._hub, names, market, base, after=after, until=until, known_at=known_at)
                     )
-            rolls = stored.rolls(self._hub, list(settings.instruments), until=until, known_at=known_at)
+            symbols = list(settings.instruments)
+            rolls = stored.rolls(self._hub, symbols, until=until, known_at=known_at)
+            actions = stored.actions(self._hub, symbols, since=after, until=until, known_at=known_at)
             filled = [f for f in frames if len(f)]
-            return (pd.concat(filled, ignore_index=True) if filled else Bars.empty()), rolls
+            return (pd.concat(filled, ignore_index=True) if filled else Bars.empty()), rolls, actions
 
-        bars, rolls = self._bars.get(("traded", base, after), read)
+        bars, rolls, actions = self._bars.get(("traded", base, after), read)
         composites = self.composites(settings)
         lag = {
             s: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
@@ -127,6 +129,7 @@ class Scorer:
         return prepare.build(
             bars,
             rolls,
+            actions,
             composites,
             settings.instruments,
             as_of,

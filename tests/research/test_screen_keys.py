@@ -1,0 +1,70 @@
+"""Every key of the trading sections is the same in the screening engine, refused, or without effect."""
+
+import pytest
+
+from alphapivot.config.sections import brokers, trading
+from alphapivot.config.sections.instrument import Conventions, Instrument
+from alphapivot.errors import ConfigError
+from alphapivot.research.screen import engine
+from tests.research.test_screen import settings_of
+
+SAME = {
+    "ExecutionSettings": "entry_threshold exit_threshold min_gate max_score_age atr stop_atr reward_to_risk"
+    " allow_shorts",
+    "EntrySettings": "order limit_atr timeout confirm",
+    "ExitSettings": "on_reversal on_veto break_even trail_atr max_bars",
+    "SizingSettings": "target_volatility weight volatility_bars max_volume size_by_score",
+    "RiskSettings": "risk_per_trade max_open_trades max_notional max_gross_exposure daily_loss_limit max_drawdown"
+    " max_net_exposure max_symbol_exposure max_group_exposure max_quantity max_order_notional price_collar day_starts"
+    " day_zone",
+    "ProtectionSettings": "cooldown stops_in_a_row pause",
+    "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract strict_targets",
+    "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable",
+}
+REFUSED = {
+    "EntrySettings": {"windows": ("09:45-11:30",)},
+    "ExitSettings": {"roll": True, "session_end": True},
+    "SizingSettings": {"max_gap_loss": "0.01"},
+    "RiskSettings": {"max_messages": 9, "max_repeats": 3},
+    "PaperBroker": {"max_volume_share": "0.1", "maintenance_margin": "0.75"},
+}
+WITHOUT_EFFECT = {  # in a backtest
+    "ExecutionSettings": "book strategy broker mode foreign_orders position_wait max_clock_skew",  # of a real account
+    "SizingSettings": "gap_quantile gap_bars",  # shown in a plan; they act through max_gap_loss
+    "RiskSettings": "messages_per_second repeat_hours unexplained_cash",
+    "PaperBroker": "kind",
+    # what a market's data are: screened, rolled and adjusted before either engine sees them
+    "Instrument": " ".join([*Conventions.model_fields, "feed spot futures spot_interval futures_interval quality"])
+    + " allow_nonpositive",
+}
+SECTIONS = {
+    "execution": trading.ExecutionSettings,
+    "entry": trading.EntrySettings,
+    "exit": trading.ExitSettings,
+    "sizing": trading.SizingSettings,
+    "risk": trading.RiskSettings,
+    "protections": trading.ProtectionSettings,
+    "broker": brokers.PaperBroker,
+    "instrument": Instrument,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_known_to_be_the_same_refused_or_without_effect(section):
+    name = SECTIONS[section].__name__
+    same, without = (kind.get(name, "").split() for kind in (SAME, WITHOUT_EFFECT))
+    refused = list(REFUSED.get(name, {}))
+    assert sorted(SECTIONS[section].model_fields) == sorted([*same, *refused, *without])
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(s, key) for s, model in SECTIONS.items() for key in REFUSED.get(model.__name__, {})]
+)
+def test_what_the_engine_leaves_out_is_refused_by_its_name(section, key):
+    value = REFUSED[SECTIONS[section].__name__][key]
+    more = {"gap_quantile": 0.99} if key == "max_gap_loss" else {}
+    changes = {section: {key: value} | more}
+    if section == "exit" and key == "session_end":
+        changes["timeframes"] = {"base": "1h", "weights": {"1h": 1.0}}
+    with pytest.raises(ConfigError, match=rf"the screening engine leaves out \[{section}.*\] {key}: use --engine full"):
+        engine.rules(settings_of(changes))
