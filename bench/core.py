@@ -127,7 +127,8 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     flat = [np.ascontiguousarray(p).ravel().astype(np.int64) for p in (case.open, case.high, case.low, case.close)]
     atr = case.distance.ravel() * case.tick
     table = k.Bars(
-        code, code, ts - DAY, ts, number, np.ones(n, bool), *flat, atr, np.full(n, np.nan), case.size.ravel(),
+        code, code, ts - DAY, ts, number, number, np.zeros(n, bool), np.ones(n, bool),
+        *flat, atr, np.full(n, np.nan), case.size.ravel(),
         np.zeros(n, np.int64), np.zeros(n, np.int64),
     )  # fmt: skip
     none = np.zeros(0, np.int64)
@@ -137,13 +138,14 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     line = np.tile(np.arange(symbols, dtype=np.int32), (bars, 1))
     days = np.arange(1, bars + 1)
     seen = k.Seen(
-        days * DAY, np.arange(bars + 1) * symbols, days, days[:, None], np.ones((bars, 1)), line, cells, fresh, cells,
+        days * DAY, np.arange(bars + 1) * symbols, days, days[:, None], days[:, None], np.ones((bars, 1)),
+        line, cells, fresh, cells,
         fresh,
     )  # fmt: skip
     zero, one = np.zeros(symbols, np.int64), np.ones(symbols)
     specs = k.Specs(
         np.full(symbols, case.tick), one, one, one, np.ones(symbols, bool), np.ones(symbols, bool), zero - 1, zero,
-        zero, np.full(symbols, np.inf), zero + k.NEVER,
+        zero, np.full(symbols, np.inf), zero + k.NEVER, np.ones(symbols, bool),
     )  # fmt: skip
     score = case.score.ravel()
     scores = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))
@@ -156,6 +158,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         risk_per_trade=1e9, max_open_trades=symbols, max_notional=off, max_gross=off, max_net=off, max_symbol=off,
         max_group=off, max_order_notional=off, price_collar=off, daily_loss=off, max_drawdown=off, stays_halted=False,
         cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=one * FEES, fee_each=one * 0, strict=False,
+        settle_after=bars, delist_after=bars, haircut=0,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
     return engine.Market(names, tuple((name, "") for name in names), table, events, seen, specs), scores, rules

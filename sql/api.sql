@@ -193,7 +193,7 @@ LEFT JOIN LATERAL (
     ORDER BY b.ts DESC LIMIT 1
 ) last ON true
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN o.kind <> 'MARKET' THEN o.price WHEN o.leg = 'ENTRY' THEN t.reference ELSE last.close END AS reference
+    SELECT CASE WHEN o.reason IN ('settled', 'delisted') THEN f.price WHEN o.kind <> 'MARKET' THEN o.price WHEN o.leg = 'ENTRY' THEN t.reference ELSE last.close END AS reference
 ) r
 CROSS JOIN LATERAL (
     SELECT coalesce(CASE f.market WHEN 'spot' THEN abs(f.cash) / nullif(abs(f.qty * f.price) * t.multiplier * t.quote_unit, 0) END,
@@ -213,7 +213,7 @@ COMMENT ON COLUMN api.fills.side IS 'BUY or SELL: of the order';
 COMMENT ON COLUMN api.fills.qty IS 'Shares or contracts';
 COMMENT ON COLUMN api.fills.price IS 'In the instrument''s quote unit';
 COMMENT ON COLUMN api.fills.ts IS 'When the bar that filled it was complete, or the broker''s own time';
-COMMENT ON COLUMN api.fills.reference IS 'The expected price: of a market order the last close before it, else the order''s own price; NULL: unknown';
+COMMENT ON COLUMN api.fills.reference IS 'The expected price: of a market order the last close before it, in a market that has ended the price itself, else the order''s own price; NULL: unknown';
 COMMENT ON COLUMN api.fills.fx IS 'Book currency per unit of the instrument''s: that of a spot fill, else as known when the trade was decided';
 COMMENT ON COLUMN api.fills.commission IS 'In the book''s currency';
 COMMENT ON COLUMN api.fills.slippage IS 'Cost against reference, in the book''s currency; negative: better than reference';
@@ -351,7 +351,7 @@ COMMENT ON COLUMN api.steps.notes IS 'What the operator should read';
 CREATE VIEW api.alerts AS SELECT at, kind, subject, message, sent_at, attempts, failure FROM ops.alert;
 COMMENT ON VIEW api.alerts IS 'Every alert, received or not';
 COMMENT ON COLUMN api.alerts.at IS 'When it was noticed';
-COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, calendar ends, position break, foreign order, order refused, order moved, cash unexplained, kill switch, daily loss, hub away';
+COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, calendar ends, position break, foreign order, order refused, order moved, market ended, cash unexplained, kill switch, daily loss, hub away';
 COMMENT ON COLUMN api.alerts.subject IS 'The run, feed, book or symbol';
 COMMENT ON COLUMN api.alerts.message IS 'What happened and what to do, in a sentence or two';
 COMMENT ON COLUMN api.alerts.sent_at IS 'When it was received; NULL: not yet';

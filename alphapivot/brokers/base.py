@@ -35,6 +35,7 @@ OrderState = Literal[
     "EXPIRED",
 ]
 Key = tuple[str, str, str]  # symbol, market, contract
+Ended = Literal["settled", "delisted"]  # how a position leaves a market that has ended
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,13 @@ class Replaying(Protocol):
 
     def booked(self, since: datetime) -> list[Booked]:
         """The splits and dividends booked at or after ``since``."""
+        ...
+
+    def close_out(self, ends: Mapping[Key, Ended], at: datetime) -> dict[Key, Decimal]:
+        """
+        Closes the positions in markets that have ended and cancels what rests there; returns the prices, of those that
+        were open.
+        """
         ...
 
     def pay(self, conn: Connection, amount: Decimal) -> None:

@@ -41,12 +41,14 @@ Kind = Literal[
     "foreign order",
     "order refused",
     "order moved",
+    "market ended",
     "cash unexplained",
     "kill switch",
     "daily loss",
     "hub away",
 ]
-NOTED: dict[str, Kind] = {"rejected": "order refused", "moved": "order moved"}  # kind of a journal line -> of its alert
+# kind of a journal line -> of its alert
+NOTED: dict[str, Kind] = {"rejected": "order refused", "moved": "order moved", "ended": "market ended"}
 RECENT = "interval '7 days'"  # older events send no alert: a machine may be off over a long weekend
 LATE = timedelta(hours=1)  # from then on a message says when its event was noticed
 # the first pass after a failure tries again at once, those after it wait 2, 4, 8 minutes and so on
@@ -263,7 +265,8 @@ def _calendars(settings: Settings, now: datetime) -> list[Alert]:
 
 def _trading(hub: Hub, settings: Settings) -> list[Alert]:
     """
-    Locks, foreign, refused and moved orders and the kill switch of every book; the daily loss of the configured one.
+    Locks, foreign, refused and moved orders, ended markets and the kill switch of every book; the daily loss of the
+    configured one.
     """
     book = settings.execution.book
     locks = text(

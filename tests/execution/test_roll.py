@@ -219,6 +219,7 @@ def test_what_fills_alone_stands_alone(rolling):
 
 def test_the_old_leg_that_does_not_fill_stays_protected_and_keeps_leaving(rolling):
     rolling.trade(22)
+    rolling.calm([23], market="futures", contract="H6", close=101, volume=0)
     rolling.calm([23], market="futures", contract="M6", close=104)
     rolling.score(23, 50)
     rolling.trade(23)

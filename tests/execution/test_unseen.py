@@ -1,4 +1,4 @@
-"""Late bars and ended data of a held contract are told, and lock their symbol."""
+"""Late bars of a held contract and a silent feed are told, and lock their symbol."""
 
 import pytest
 
@@ -54,10 +54,10 @@ def test_a_simulated_market_that_has_ended_locks_nothing(world):
     assert locked(world) == {}
 
 
-def test_a_held_contract_whose_data_have_ended_locks_its_symbol(world):
+def test_a_held_share_whose_whole_feed_is_silent_locks_its_symbol(world):
     held(world)
-    for day in (22, 23, 24, 25):
+    for day in (22, 25, 31):
         world.trade(day)
     assert locked(world) == {}
-    world.trade(26)
+    world.trade(32)
     assert "is held and has no bar since 2026-01-22 00:00 UTC" in locked(world)["A"]

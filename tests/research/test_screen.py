@@ -228,3 +228,28 @@ def agree(found, name, least=6):
     assert equity[found.equity.index].to_numpy() == pytest.approx(found.equity.to_numpy(), rel=1e-9)
     if name == "halted":
         assert found.result.halted is not None
+
+
+@pytest.mark.parametrize("side", [50, -50])
+def test_markets_that_end_are_those_of_the_executor_and_its_paper_broker(hub, side):
+    """A falls silent, and is delisted after four sessions; so are H0's bars at the roll, and M0's without one."""
+    markets = {name: MARKETS[name] for name in ("A", "B", "C")}
+    broker = {"settle_after": 3, "delist_after": 4, "slippage_bps": "3", "fee_bps": "2", "fee_per_contract": "0.5"}
+    world = World(hub, make_settings(markets, broker=broker, risk={"daily_loss_limit": "0.9"}))
+    futures = {"symbol": "B", "market": "futures"}
+    world.calm(range(1, 23))
+    world.calm(range(1, 24), contract="H0", **futures)
+    world.calm(range(18, 27), contract="M0", close=101, **futures)
+    world.calm(range(1, 36), symbol="C", close=107)
+    world.roll(None, "H0", symbol="B")
+    world.roll(23, "M0", "H0", symbol="B", spread=1.0, offset=-1.0)
+    for day in range(14, 32):
+        for symbol in "ABC":
+            world.score(day, side if day < 25 else 0, symbol=symbol)
+    for day in range(BEGIN, 36):
+        world.trade(day)
+    found = both(world, days=35)
+    agree(found, "ends", least=3)
+    reasons = dict(zip(found.live["symbol"] + found.live["contract"], found.live["reason"], strict=True))
+    assert reasons == {"A": "delisted", "BH0": "contract_rolled", "BM0": "settled"}
+    world.holds()

@@ -26,6 +26,7 @@ from alphapivot.brokers.base import (
     BrokerOrder,
     Caps,
     CashFlow,
+    Ended,
     Event,
     Hours,
     Key,
@@ -36,7 +37,7 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.paper import taking
 from alphapivot.brokers.paper.memory import Memory
-from alphapivot.brokers.paper.replay import Replay
+from alphapivot.brokers.paper.replay import Position, Replay
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.errors import ConfigError, Unavailable
 
@@ -195,17 +196,7 @@ class Paper:
         ``fx``: currency -> account currency per unit; without one the last known rate is kept.
         """
         with self._engine.begin() as conn:
-            cash = conn.execute(
-                text("SELECT cash FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book}
-            ).scalar_one()
-            before = self._memory.positions(conn)
-            replay = Replay(
-                self._settings,
-                {key: self._memory.terms(key[0]) for key in before},
-                cash,
-                dict(before),
-                self._memory.resting(conn),
-            )
+            before, replay = self._replay(conn)
             for key, p in before.items():
                 rate = fx.get(self._memory.terms(key[0]).currency)
                 if rate is not None:
@@ -230,6 +221,24 @@ class Paper:
             if changed or replay.fills or replay.orders:
                 self._memory.write(conn, replay, changed)
         return len(replay.fills)
+
+    def close_out(self, ends: Mapping[Key, Ended], at: datetime) -> dict[Key, Decimal]:
+        """Futures leave at their last price, shares at theirs less [broker.*] delisting_haircut; see ``Replaying``."""
+        with self._engine.begin() as conn:
+            before, replay = self._replay(conn)
+            prices = {key: price for key, how in ends.items() if (price := replay.close_out(key, how, at)) is not None}
+            if replay.fills or replay.orders:
+                self._memory.write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
+        return prices
+
+    def _replay(self, conn: Connection) -> tuple[dict[Key, Position], Replay]:
+        """The positions, and a pass that starts from them."""
+        cash = conn.execute(
+            text("SELECT cash FROM paper.account WHERE book = :book FOR UPDATE"), {"book": self._book}
+        ).scalar_one()
+        before = self._memory.positions(conn)
+        terms = {key: self._memory.terms(key[0]) for key in before}
+        return before, Replay(self._settings, terms, cash, dict(before), self._memory.resting(conn))
 
     def pay(self, conn: Connection, amount: Decimal) -> None:
         query = "UPDATE paper.account SET deposited = deposited + :n, cash = cash + :n WHERE book = :book"

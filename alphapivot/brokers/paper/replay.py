@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
-from alphapivot.brokers.base import Booked, Event, Key, Side
+from alphapivot.brokers.base import Booked, Ended, Event, Key, Side
 from alphapivot.brokers.events import inward, whole
-from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, step
+from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, slipped, step
 from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
@@ -172,6 +172,28 @@ class Replay:
         converted = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
         self._note(converted, "WORKING", None)
         return converted
+
+    def close_out(self, key: Key, how: Ended, at: datetime) -> Decimal | None:
+        """
+        Rule 11: closes the position of a market that has ended by its exit or else by its stop, and cancels what else
+        rests there. Returns the price; None if nothing was open.
+        """
+        held, terms = self.positions[key], self._terms[key]
+        price = held.avg_price if held.mark is None else held.mark
+        if how == "delisted" and held.qty > 0:
+            price = slipped(price, "SELL", self._settings.delisting_haircut * BPS, terms.tick)
+        for bracket, orders in list(self._resting.get(key, {}).items()):
+            leg = {o.rests.leg: o for o in orders if o.rests.state == "WORKING"}
+            stop, out = leg.get("STOP"), leg.get("EXIT")
+            order = out if out is not None and stop is not None and out.left.qty == stop.left.qty else stop
+            if order is not None and held.qty:
+                self._fill(key, order.left, Filled(order.left, price, order.left.qty), at)
+                self._note(replace(order, done=order.qty), "FILLED", None if order is out else how)
+            for other in orders:
+                if other is not order:
+                    self._note(other, "CANCELED", how)
+            self._resting[key][bracket] = []
+        return price if self.positions[key].qty != held.qty else None
 
     def settle(self) -> None:
         """

@@ -63,6 +63,17 @@ class PaperBroker(BrokerSection):
         le=1,
         description="share of initial margin below which the largest losing position is closed; default: off",
     )
+    settle_after: int = Field(
+        5, ge=1, description="sessions without a bar after which a held futures contract is settled at its last price"
+    )
+    # the SEC may suspend trading in a share for 10 business days (Securities Exchange Act, section 12(k)): a longer
+    # silence is an end. Shumway (1997), The Delisting Bias in CRSP Data: -30 % for delistings for performance
+    delist_after: int = Field(
+        11, ge=1, description="sessions without a bar after which a held share, coin or currency is closed as delisted"
+    )
+    delisting_haircut: Decimal = Field(
+        Decimal("0.3"), ge=0, le=1, description="share of its last price that a delisted long position loses"
+    )
 
     @property
     def real_money(self) -> bool:

@@ -270,7 +270,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
-                   CASE WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
+                   CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted') THEN o.reason
+                        WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
                         ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid, t.adjusted_at
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
             WHERE t.book = :book AND (t.state <> 'CLOSED' OR (t.trade_id = ANY(:late) AND (t.rolled OR NOT EXISTS (

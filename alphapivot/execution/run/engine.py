@@ -24,6 +24,7 @@ from alphapivot.execution.book import ledger
 from alphapivot.execution.book.mark import mark
 from alphapivot.execution.market import market
 from alphapivot.execution.market.source import Stored
+from alphapivot.execution.run import ended
 from alphapivot.execution.run.choose import choose
 from alphapivot.execution.run.entries import send_entries
 from alphapivot.execution.run.foreign import foreign
@@ -174,6 +175,8 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
         session.events = market.events(session.actions, held)
     if isinstance(session.broker, Replaying):
         session.broker.advance(session.bars, session.rates, session.events)
+    if trades:
+        ended.close_out(session)
     reconcile(session)
     try:
         mismatched = broken(session)

@@ -1,5 +1,5 @@
 """
-What a simulated account could not see: a bar that came too late to fill a stop, and a contract whose data have ended.
+What a simulated account could not see: a bar that came too late to fill a stop, and a feed that brings no more bars.
 
 Neither is repaired: fills are never written into the past, where later decisions rest on what was held. The symbol is
 locked, and someone decides.
@@ -7,26 +7,22 @@ locked, and someone decides.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from alphapivot.brokers.base import Replaying
-from alphapivot.calendar import bar_ends
 from alphapivot.execution.book import ledger
-from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import Stored
+from alphapivot.execution.run.ended import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from alphapivot.brokers.base import Key
     from alphapivot.execution.run.session import Session
 
-DAY = timedelta(days=1)
-QUIET = 5  # sessions without a bar of a held contract, at least two of its bars
 HELD = """
     SELECT symbol, market, contract FROM trading.trade
     WHERE book = :book AND state = 'OPEN' AND entry_qty <> exit_qty ORDER BY trade_id
@@ -55,41 +51,18 @@ KNOWN = "SELECT reason FROM trading.instrument_lock WHERE book = :book AND symbo
 
 
 def unseen(session: Session) -> None:
-    """Locks symbols whose open trade missed a late bar, or whose contract has no more bars; each reason once."""
-    if not isinstance(session.broker, Replaying):
-        return
+    """Locks symbols whose open trade missed a late bar, or whose feed is silent; each reason once."""
+    if not isinstance(session.broker, Replaying) or not isinstance(session.source, Stored):
+        return  # the bars of a backtest cannot come late
     with session.hub.engine.begin() as conn:
         held = [tuple(row) for row in conn.execute(text(HELD), {"book": session.book})]
         if not held:
             return
         watched = session.broker.watching()
         seen = {key: watched[key] for key in held if key in watched}
-        reasons = dict(_ended(session, seen))
-        if isinstance(session.source, Stored):  # the bars of a backtest cannot come late
-            reasons |= _passed(session, conn, seen)
+        reasons = silent(session, seen) | _passed(session, conn, seen)
         known = set(conn.execute(text(KNOWN), {"book": session.book, "symbols": sorted(reasons)}).scalars())
         session.block(conn, {symbol: reason for symbol, reason in reasons.items() if reason not in known})
-
-
-def _ended(session: Session, seen: Mapping[Key, datetime]) -> Iterator[tuple[str, str]]:
-    as_of, feeds = session.run.as_of, session.settings.feeds
-    for (symbol, market, contract), last in seen.items():
-        hours = session.instruments[symbol].hours
-        feed = feeds.get(session.instruments[symbol].feed or session.settings.runtime.feed)
-        if feed is not None and feed.simulated:
-            continue  # it ends for all at once, and its time with it
-        if as_of - last < QUIET * DAY or len(bar_ends.sessions(hours, last, as_of)) < QUIET:
-            continue
-        if quotes.ages({symbol: last}, as_of, session.interval, session.instruments)[symbol] < 2:
-            continue
-        what = f"{market} {contract}".rstrip()
-        yield (
-            symbol,
-            (
-                f"{what} is held and has no bar since {last:%Y-%m-%d %H:%M} UTC: neither its stop nor an exit can fill;"
-                " bring its bars (`alphapivot ingest --from DAY`), or book what it is worth by hand"
-            ),
-        )
 
 
 def _passed(session: Session, conn: Connection, seen: Mapping[Key, datetime]) -> dict[str, str]:

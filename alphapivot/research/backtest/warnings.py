@@ -37,6 +37,9 @@ TRIPS = "SELECT as_of, message FROM trading.risk_trip WHERE book = :book ORDER B
 LOCKS = (
     "SELECT symbol, reason, at FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL ORDER BY symbol"
 )
+ENDED = (
+    "SELECT symbol, as_of, message FROM trading.journal WHERE book = :book AND kind = 'ended' ORDER BY as_of, symbol"
+)
 OPEN = "SELECT symbol, side FROM trading.trade WHERE book = :book AND state = 'OPEN' ORDER BY symbol"
 SHORT = """
     SELECT DISTINCT symbol FROM trading.trade
@@ -130,6 +133,8 @@ def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Ite
             None,
             f"{row.as_of:%Y-%m-%d %H:%M} UTC: {row.message}; live an operator resumes, here the next risk day does",
         )
+    for row in conn.execute(text(ENDED), scope):
+        yield "market_ended", row.symbol, f"{row.as_of:%Y-%m-%d}: {row.message}"
     for row in conn.execute(text(LOCKS), scope):
         yield "locked", row.symbol, f"since {row.at:%Y-%m-%d %H:%M} UTC, until the end: {row.reason}"
     positions = [f"{row.symbol} {row.side}" for row in conn.execute(text(OPEN), scope)]

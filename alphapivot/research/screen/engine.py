@@ -3,13 +3,14 @@ The screening engine of `alphapivot tune`: does what the paper broker and ``deci
 
 It matches ``brokers/paper/`` and ``execution/decide/`` trade by trade (tests compare them): entries at the next open,
 brackets, gaps, both levels in one bar, limits, trailing and break-even stops, time stops, reversals, rolls, splits and
-dividends, sizing, limits of [risk], pauses, fees, slippage, one account for all. What ``left_out`` names is refused;
-money is float. So it can rank thousands of configs; `alphapivot backtest`, the live code path, confirms the chosen one.
+dividends, markets that end, sizing, limits of [risk], pauses, fees, slippage, one account for all. What ``left_out``
+names is refused; money is float. So it can rank thousands of configs; `alphapivot backtest`, the live code path,
+confirms the chosen one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -202,15 +203,21 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         fee=_floats(broker.fee_bps / 10_000 for _ in instruments),
         fee_each=_floats(broker.fee_per_contract if i.trade_market == "futures" else 0 for i in instruments),
         strict=broker.strict_targets,
+        settle_after=broker.settle_after,
+        delist_after=broker.delist_after,
+        haircut=int(broker.delisting_haircut * 100_000_000),
     )
 
 
 def specs(
-    instruments: Sequence[Instrument], max_quantity: Mapping[str, Decimal], halts: Mapping[str, datetime]
+    instruments: Sequence[Instrument],
+    max_quantity: Mapping[str, Decimal],
+    halts: Mapping[str, datetime],
+    simulated: Collection[str],
 ) -> kernel.Specs:
     """
     The specs of ``instruments``, which are sorted by symbol; calendars and currencies have the numbers of ``numbered``.
-    ``halts``: symbol -> instant from which on it takes no entry.
+    ``halts``: symbol -> instant from which on it takes no entry. ``simulated``: symbols of simulated feeds.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
@@ -230,6 +237,7 @@ def specs(
         halted_from=np.array(
             [pd.Timestamp(halts[i.symbol]).value // 1000 if i.symbol in halts else k.NEVER for i in instruments]
         ),
+        ends=np.array([i.symbol not in simulated for i in instruments]),
     )
 
 

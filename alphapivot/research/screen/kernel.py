@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 # why a trade ended or never began
-STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO, SPLIT = 1, 2, 3, 4, 5, 6, 7
+STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO, SPLIT, SETTLED, DELISTED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
 REASONS = {
     0: "",
@@ -26,6 +26,8 @@ REASONS = {
     TIME_STOP: "time_stop",
     VETO: "veto",
     SPLIT: "split",
+    SETTLED: "settled",
+    DELISTED: "delisted",
     BEYOND_STOP: "open_beyond_stop",
     NO_CASH: "insufficient_cash",
     EXPIRED: "entry_expired",
@@ -46,6 +48,8 @@ class Bars(NamedTuple):
     start: Any
     ts: Any
     number: Any  # the bar's number in its calendar
+    session: Any  # how many sessions of its calendar had ended
+    final: Any  # True from the end of the contract's last trading session on
     fills: Any  # True if an order may fill on it
     open: Any
     high: Any
@@ -74,6 +78,7 @@ class Seen(NamedTuple):
     bounds: Any  # bars[bounds[t] : bounds[t + 1]] are new at instant t
     day: Any  # the risk day
     now: Any  # number of complete bars, a column per calendar
+    session: Any  # number of sessions that have ended, a column per calendar
     fx: Any  # into the book's currency, a column per currency; NaN: unknown
     front: Any  # line to trade now
     quote: Any  # row of the front line's last bar, or -1
@@ -96,6 +101,7 @@ class Specs(NamedTuple):
     currency: Any
     max_quantity: Any
     halted_from: Any  # instant from which on it takes no entry
+    ends: Any  # False: of a simulated market, which ends for all at once
 
 
 class Scores(NamedTuple):
@@ -149,6 +155,9 @@ class Rules(NamedTuple):
     fee: Any  # by symbol: share of notional
     fee_each: Any  # by symbol: per unit of quantity, in the instrument's currency
     strict: bool
+    settle_after: int
+    delist_after: int
+    haircut: int  # ten-thousandths of a basis point
 
 
 @njit(cache=True, nogil=True)
@@ -205,7 +214,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
-    exposed = np.zeros(symbols)
+    exposed, last = np.zeros(symbols), np.zeros(symbols, np.int64)  # last: the held line's newest bar
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, rules.cash, -1
     first, stopped_day = True, -NEVER
@@ -264,6 +273,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     s = bars.symbol[row]
                     if not state[s] or bars.line[row] != line[s] or (leaving[s] == 0) == exits:
                         continue
+                    last[s] = row
                     if not bars.fills[row]:
                         mark[s] = bars.close[row]
                         continue
@@ -334,6 +344,38 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     ended[count] = number
                     count += 1  # at most one per symbol: it is entered again only after a decision
             begin = end
+        # markets that have ended
+        for s in range(symbols):
+            if state[s] != OPEN:
+                continue
+            q, row, now = seen.quote[t, s], last[s], seen.now[t, specs.calendar[s]]
+            reason, price, sign = 0, mark[s], side[s]
+            if not specs.spot[s] and (
+                bars.final[row] or (line[s] != seen.front[t, s] and q >= 0 and bars.ts[q] > bars.ts[row])
+            ):
+                reason = SETTLED
+            elif specs.ends[s] and now - bars.number[row] >= 2:
+                quiet = seen.session[t, specs.calendar[s]] - bars.session[row]
+                if specs.spot[s] and quiet >= rules.delist_after:
+                    reason = DELISTED
+                elif not specs.spot[s] and quiet >= rules.settle_after:
+                    reason = SETTLED
+            if not reason:
+                continue
+            if reason == DELISTED and sign > 0:
+                price = _slipped(price, -1, rules.haircut)
+            quantity, unit, number = lots[s] * specs.lot[s], specs.point[s] * fx[s], trade[s]
+            fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee[s] + quantity * rules.fee_each[s] * fx[s]
+            base = 0.0 if specs.spot[s] else entry[s]
+            proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
+            cash += proceeds - fee
+            money[number, FEES] += fee
+            money[number, MADE] += proceeds
+            whole[number, LEFT_AT], whole[number, EXIT] = seen.as_of[t], price
+            whole[number, REASON] = leaving[s] or reason
+            state[s], ended_no[number] = 0, now
+            ended[count] = number
+            count += 1
         for i in range(1, count):  # by end, then by decision
             number, place = ended[i], i
             while place > 0 and (whole[ended[place - 1], LEFT_AT], ended[place - 1]) > (whole[number, LEFT_AT], number):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
+from alphapivot.data import market_ends
 from alphapivot.errors import DataError
 from alphapivot.execution.market import quotes
 from alphapivot.research.screen import engine
@@ -43,6 +44,7 @@ def build(
     halts: Mapping[str, datetime] = {},
     lag: Mapping[str, timedelta] = {},
     score_lag: Mapping[str, timedelta] = {},
+    simulated: Collection[str] = (),
 ) -> engine.Market:
     """
     The Market of ``instruments`` for runs at ``as_of``, which is sorted.
@@ -52,6 +54,7 @@ def build(
     sorted by both. ``risk_days``: a number
     per instant that changes with the risk day; default: UTC days. ``max_age``: age in bars beyond which an exchange
     rate is not used. ``lag``, ``score_lag``: symbol -> how long after a bar's end the bar, the score is known.
+    ``simulated``: symbols of simulated feeds.
     Raises DataError if an instrument has no bar.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
@@ -77,10 +80,11 @@ def build(
     ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
     ts, at = bar_ends.naive(market_bars["ts"]), market_bars["at"].to_numpy()
     calendar = np.array([calendars.index(i.hours) for i in ordered])
-    number = np.empty(len(market_bars), np.int64)
-    for c, due in enumerate(ends):
+    number = _numbers(ends, calendar[code], ts)
+    session = np.empty(len(market_bars), np.int64)
+    for c, hours in enumerate(calendars):
         rows = np.flatnonzero(calendar[code] == c)
-        number[rows] = np.searchsorted(due, ts[rows], "right")
+        session[rows] = market_ends.sessions(hours, ts[rows])
     now = np.column_stack([np.searchsorted(due, instants, "right") for due in ends]).astype(np.int64)
 
     tick = np.array([float(i.tick) for i in ordered])[code]
@@ -96,20 +100,13 @@ def build(
     front = _fronts(lines, rolls, ordered, instants, lag)
     quote = _newest(line, at, front)
     score = _newest_score(composites, symbols, instants, score_lag)
-    numbers = np.zeros(len(composites), np.int64)
     score_code = pd.Index(symbols).get_indexer(pd.Index(composites["symbol"]))
-    score_ts = bar_ends.naive(composites["ts"])
-    for c, due in enumerate(ends):
-        rows = np.flatnonzero((score_code >= 0) & (calendar[np.maximum(score_code, 0)] == c))
-        numbers[rows] = np.searchsorted(due, score_ts[rows], "right")
+    numbers = _numbers(ends, calendar[score_code], bar_ends.naive(composites["ts"]))
     current = now[:, calendar]
     bounds = np.searchsorted(at, np.arange(len(instants)), "right").astype(np.int64)
     event, event_end = _between(events, market_bars)
     event_code = pd.Index(symbols).get_indexer(pd.Index(events["symbol"]))
-    event_ts, event_number = bar_ends.naive(events["ts"]), np.zeros(len(events), np.int64)
-    for c, due in enumerate(ends):
-        rows = np.flatnonzero(calendar[event_code] == c)
-        event_number[rows] = np.searchsorted(due, event_ts[rows], "right")
+    event_ts = bar_ends.naive(events["ts"])
     return engine.Market(
         symbols=tuple(symbols),
         lines=lines,
@@ -119,6 +116,8 @@ def build(
             start=_micros(bar_ends.naive(market_bars["start"])),
             ts=_micros(ts),
             number=number,
+            session=session,
+            final=_final(lines, line, ts, instruments),
             fills=whole & (volume != 0),
             open=ticks["open"],
             high=ticks["high"],
@@ -132,7 +131,7 @@ def build(
         ),
         events=k.Events(
             ts=_micros(event_ts),
-            number=event_number,
+            number=_numbers(ends, calendar[event_code], event_ts),
             split=(events["kind"] == "split").to_numpy(),
             value=events["value"].to_numpy(np.float64),
         ),
@@ -141,6 +140,7 @@ def build(
             bounds=np.append(bounds[:1], bounds),  # bars before the first instant affect no order
             day=instants.astype("datetime64[D]").astype(np.int64) if risk_days is None else risk_days,
             now=now,
+            session=np.column_stack([market_ends.sessions(hours, instants) for hours in calendars]),
             fx=_fx(bars, instruments, instants, ends, calendars, currency, max_age),
             front=front,
             quote=quote,
@@ -148,7 +148,7 @@ def build(
             score=score,
             score_age=np.where(score >= 0, current - _at(numbers, score), 0).astype(np.int32),
         ),
-        specs=engine.specs(ordered, max_quantity, halts),
+        specs=engine.specs(ordered, max_quantity, halts, simulated),
     )
 
 
@@ -169,6 +169,30 @@ def _between(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[Ints, Ints]:
         upto = part[0] + np.searchsorted(stamps[part], ts[rows], "left")
         first[rows], end[rows] = np.append(part[0], upto[:-1]), upto
     return first, end
+
+
+def _numbers(ends: Sequence[Any], calendar: Ints, ts: npt.NDArray[np.datetime64]) -> Ints:
+    """For each of ``ts`` the number of bars of its ``calendar`` that were complete."""
+    numbers = np.zeros(len(ts), np.int64)
+    for c, due in enumerate(ends):
+        rows = np.flatnonzero(calendar == c)
+        numbers[rows] = np.searchsorted(due, ts[rows], "right")
+    return numbers
+
+
+def _final(
+    lines: Sequence[tuple[str, str]],
+    line: Ints,
+    ts: npt.NDArray[np.datetime64],
+    instruments: Mapping[str, Instrument],
+) -> npt.NDArray[np.bool_]:
+    """True for the bars from the end of their contract's last trading session on."""
+    last = np.full(len(lines), np.datetime64("NaT", "us"))
+    newest = pd.Series(ts).groupby(line).max()
+    for number, (symbol, contract) in enumerate(lines):
+        seen = newest[number].to_pydatetime()
+        last[number] = market_ends.last_trade(instruments[symbol], contract, seen)
+    return ts >= last[line]
 
 
 def _at(values: Ints, rows: npt.NDArray[np.int32]) -> Ints:

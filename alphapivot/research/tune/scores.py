@@ -122,6 +122,7 @@ class Scorer:
             s: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
             for s, i in settings.instruments.items()
         }
+        feeds = {s: settings.feeds[i.feed or settings.runtime.feed] for s, i in settings.instruments.items()}
         crossed = any(pillar.cross_sectional for pillar in settings.pillars.values())
         waits = dict.fromkeys(lag, max(lag.values())) if crossed else lag
         as_of = self._instants(composites, waits)
@@ -143,6 +144,7 @@ class Scorer:
             halts=self._halts,
             lag=lag,
             score_lag=waits,
+            simulated={s for s, feed in feeds.items() if feed.simulated},
         )
 
     def _instants(self, composites: pd.DataFrame, waits: dict[str, timedelta]) -> pd.DatetimeIndex:
