@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names
 from alphapivot.config.ini import nearest
-from alphapivot.config.sections.brokers import BrokerSection
+from alphapivot.config.sections.brokers import BrokerSection, PaperBroker
+from alphapivot.config.sections.instrument import Kind
 from pillars.kit import windows
 
 if TYPE_CHECKING:
@@ -45,10 +46,24 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     named = [(name, "symbols", list(b.names())) for name, b in valid.items() if isinstance(b, BrokerSection)]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
+    yield from _fees(valid, symbols)
     for section, key, named_symbols in named:
         for symbol in named_symbols:
             if symbol not in symbols:
                 yield f"[{section}] {key} names {symbol}, which is not an [instrument.*]; {nearest(symbol, symbols)}"
+
+
+def _fees(valid: Mapping[str, BaseModel], symbols: list[str]) -> Iterator[str]:
+    """Fees of what is neither an instrument nor a group nor a kind of market."""
+    instruments = [cast("Instrument", v) for n, v in valid.items() if n.startswith("instrument.")]
+    known = [*symbols, *{i.group for i in instruments}, *get_args(Kind)]
+    for section, broker in valid.items():
+        for name in broker.fees if isinstance(broker, PaperBroker) else ():
+            if name not in known:
+                yield (
+                    f"[{section}] fees names {name}, which is neither an [instrument.*] nor a group nor one of"
+                    f" {', '.join(get_args(Kind))}; {nearest(name, known)}"
+                )
 
 
 def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:

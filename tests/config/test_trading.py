@@ -3,11 +3,13 @@
 import re
 from datetime import UTC, datetime, time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from alphapivot.config import read, settings
 from alphapivot.config.sections import brokers, runtime, trading
+from alphapivot.config.sections.instrument import Kind
 from alphapivot.errors import ConfigError
 from alphapivot.execution.decide.limits import risk_day
 
@@ -69,6 +71,14 @@ def test_what_is_off_by_default_is_off_in_the_shipped_files():
     [
         ({"exit.session_end": "yes"}, "[exit] session_end = yes needs an intraday base, but [timeframes] base = 1d"),
         (
+            {"broker.paper.fees": "metals: 3 each"},
+            (
+                "[broker.paper] fees names metals, which is neither an [instrument.*] nor a group nor one of crypto, fx, "
+                "shares, futures; did you mean metal?"
+            ),
+        ),
+        ({"broker.paper.fees": "metal: 3"}, "should be such as 0.5 bps, 2.25 each, or 0.5 bps + 2.25 each"),
+        (
             {"risk.max_quantity": "SP50: 3"},
             "[risk] max_quantity names SP50, which is not an [instrument.*]; did you mean SP500?",
         ),
@@ -86,6 +96,19 @@ def test_a_contradiction_is_told(overrides, mistake):
     with pytest.raises(ConfigError) as error:
         read.load(None, {}, overrides)
     assert mistake in str(error.value)
+
+
+def test_the_fee_of_a_symbol_comes_before_that_of_its_group_and_that_before_its_kind():
+    fees = "CORN: 3 each, metal: 1 bps + 2 each, futures: 4 bps"
+    loaded = read.load(None, {}, {"broker.paper.fees": fees})
+    broker = loaded.brokers["paper"]
+    found = {symbol: tuple(map(float, broker.fee(loaded.instruments[symbol]))) for symbol in ("CORN", "GOLD", "TNOTE")}
+    assert found == {"CORN": (0, 3), "GOLD": (1, 2), "TNOTE": (4, 0)}
+    assert tuple(broker.fee(loaded.instruments["APPLE"])) == (broker.fee_bps, 0)  # there are no contracts there
+
+
+def test_the_shipped_fees_name_every_kind_of_market():
+    assert set(read.load(None, {}, {}).brokers["paper"].fees) == set(get_args(Kind))
 
 
 def test_the_risk_day_begins_where_the_book_says():

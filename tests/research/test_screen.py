@@ -139,7 +139,12 @@ CONFIGS = {
         "execution": {"min_gate": 0.3, "max_score_age": 2},
     },
     "small account": {
-        "broker": {"cash": "20000", "slippage_bps": "2.5", "strict_targets": True},
+        "broker": {
+            "cash": "20000",
+            "slippage_bps": "2.5",
+            "strict_targets": True,
+            "fees": {"A": "10 bps + 0.01 each", "shares": "5 bps", "futures": "0.7 each"},
+        },
         "risk": {
             "risk_per_trade": "0.05",
             "max_open_trades": 2,

@@ -18,7 +18,7 @@ SAME = {
     " max_net_exposure max_symbol_exposure max_group_exposure max_quantity max_order_notional price_collar day_starts"
     " day_zone",
     "ProtectionSettings": "cooldown stops_in_a_row pause",
-    "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract strict_targets settle_after delist_after"
+    "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract fees strict_targets settle_after delist_after"
     " delisting_haircut",
     "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable",
 }

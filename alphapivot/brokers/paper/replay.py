@@ -286,9 +286,9 @@ class Replay:
         """Books a fill and returns None, or returns the reason code if an entry cannot be paid for."""
         terms, position, settings = self._terms[key], self.positions[key], self._settings
         unit = position.unit(terms)
-        fee = abs(event.qty * event.price) * unit * settings.fee_bps / BPS
+        bps, each = settings.fee(terms)
+        fee = abs(event.qty * event.price) * unit * bps / BPS + event.qty * each * position.fx
         if position.market == "futures":
-            fee += event.qty * settings.fee_per_contract * position.fx
             cash = (position.realised(order.side, event.qty, event.price) * unit).quantize(MICRO)
         else:
             cash = (event.price * (-event.qty if order.side == "BUY" else event.qty) * unit).quantize(MICRO)

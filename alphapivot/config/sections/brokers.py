@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from alphapivot.config.sections.base import Mapped, Positive, Section
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
 
 
 class BrokerSection(Section, ABC):
@@ -40,6 +44,22 @@ class BrokerSection(Section, ABC):
         return ()
 
 
+class Fee(NamedTuple):
+    """What a fill costs: basis points of its notional, and an amount per unit of quantity (instrument's currency)."""
+
+    bps: Decimal
+    each: Decimal
+
+
+FEE = re.compile(r"(?P<number>\d+(?:\.\d+)?) (?P<per>bps|each)")
+
+
+def _fee(text: str) -> str:
+    if not all(FEE.fullmatch(part) for part in text.split(" + ")):
+        raise ValueError("should be such as 0.5 bps, 2.25 each, or 0.5 bps + 2.25 each")
+    return text
+
+
 class PaperBroker(BrokerSection):
     opens = "alphapivot.brokers.paper.broker:open_paper"
     simulated = True
@@ -50,6 +70,11 @@ class PaperBroker(BrokerSection):
     fee_bps: Decimal = Field(Decimal(0), ge=0, description="basis points of notional on every fill")
     fee_per_contract: Decimal = Field(
         Decimal(0), ge=0, description="fee per contract on every futures fill, in the instrument's currency"
+    )
+    fees: Mapped[Annotated[str, AfterValidator(_fee)]] = Field(
+        default={},
+        description="symbol, group or kind of market (crypto, fx, shares, futures): its fee on every fill, such as 0.2"
+        " bps or 2.25 each; the first of these three that is named counts, else fee_bps and fee_per_contract",
     )
     strict_targets: bool = Field(
         default=False,
@@ -78,6 +103,19 @@ class PaperBroker(BrokerSection):
     @property
     def real_money(self) -> bool:
         return False
+
+    def fee(self, instrument: Instrument) -> Fee:
+        """The fee of ``instrument``, of the first of its symbol, its group and its kind that ``fees`` names."""
+        for name in (instrument.symbol, instrument.group, instrument.kind):
+            if name in self.fees:
+                parts = [FEE.fullmatch(part) for part in self.fees[name].split(" + ")]
+                sums = {"bps": Decimal(0), "each": Decimal(0)}
+                for part in parts:
+                    if part is not None:
+                        sums[part["per"]] += Decimal(part["number"])
+                return Fee(**sums)
+        futures = instrument.trade_market == "futures"
+        return Fee(self.fee_bps, self.fee_per_contract if futures else Decimal(0))
 
 
 HOSTS = {"paper": "paper-api.alpaca.markets", "live": "api.alpaca.markets"}  # of Alpaca's two environments

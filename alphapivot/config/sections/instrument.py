@@ -83,6 +83,7 @@ class Conventions(Section):
 
 
 Market = Literal["spot", "futures"]
+Kind = Literal["crypto", "fx", "shares", "futures"]
 
 
 class Instrument(Conventions):
@@ -112,6 +113,13 @@ class Instrument(Conventions):
         default=False, description="prices may be zero or negative (spreads, crude in 2020)"
     )
     quality: Mapped[float] = Field(default={}, description="its own thresholds, such as spike_z: 40, stale_bars: 0")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of market that it trades in, by its market and hours: fees differ by it."""
+        if self.trade_market == "futures":
+            return "futures"
+        return {"24/7": "crypto", "24/5": "fx"}.get(self.calendar, "shares")  # type: ignore[return-value]
 
     @property
     def markets(self) -> tuple[Market, ...]:

@@ -115,11 +115,29 @@ def _data(
         )
 
 
+def _fees(settings: Settings, broker: PaperBroker) -> Iterator[CodedWarning]:
+    name, traded = settings.execution.broker, [i for i in settings.instruments.values() if i.tradable]
+    free = sorted(i.symbol for i in traded if not any(broker.fee(i)))
+    kinds = sorted({i.kind for i in traded})
+    if len(free) == len(traded):
+        yield "no_fees", None, f"[broker.{name}] charges no fee"
+    elif free:
+        yield "no_fees", None, f"[broker.{name}] charges no fee for {', '.join(free)}"
+    elif len(kinds) > 1 and not broker.fees and not broker.fee_per_contract:
+        yield (
+            "one_fee",
+            None,
+            (
+                f"[broker.{name}] charges {broker.fee_bps:f} bps in every market, and fees for {' and '.join(kinds)} "
+                "differ: set fees"
+            ),
+        )
+
+
 def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Iterator[CodedWarning]:
     broker = settings.brokers[settings.execution.broker]
     if isinstance(broker, PaperBroker):
-        if not (broker.fee_bps or broker.fee_per_contract):
-            yield "no_fees", None, f"[broker.{settings.execution.broker}] charges no fee"
+        yield from _fees(settings, broker)
         if not broker.slippage_bps:
             yield "no_slippage", None, f"[broker.{settings.execution.broker}] has no slippage_bps: fills are ideal"
         if broker.max_volume_share is None:
