@@ -97,6 +97,7 @@ def _check(options: argparse.Namespace) -> int:
     from alphapivot import clock, home, hub
     from alphapivot.config import read as config
     from alphapivot.reports import check
+    from alphapivot.reports.book import cautions
     from alphapivot.reports.terminal import terminal, views
 
     settings, now = settings_of(options), clock.WallClock().now()
@@ -117,6 +118,8 @@ def _check(options: argparse.Namespace) -> int:
     terms = _terms(database, settings)
     terminal.warn([*terms.wrong, *terms.cautions])
     terminal.warn(f"can never be traded: {reason}" for reason in check.untradable(database, settings, read))
+    false = cautions.unadjusted(database, settings, read, until=now, known_at=None)
+    terminal.warn(f"{symbol}: {sentence}" for _, symbol, sentence in false)
     return USAGE if problems or terms.wrong else DONE
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ from alphapivot.feeds.base import RAW, Request
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Bars
 from alphapivot.hub.tables import series
-from alphapivot.money import price_text
+from alphapivot.money import price_text, to_tick
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+MICRO = 10  # the exchanges' micro contracts have a tenth of the size
 COLUMNS = ["symbol", "market", "contracts", "bars", "first", "newest"]
 
 
@@ -115,17 +116,24 @@ def _too_large(
         yield (
             f"one lot of {lot:f} risks {lost:,.2f} {home} at a stop {away} away; [risk] risk_per_trade allows "
             f"{risk.risk_per_trade * equity:,.2f}: equity must be {lost / risk.risk_per_trade:,.0f}, "
-            f"and is {equity:,.0f}"
+            f"and is {equity:,.0f}; {_fitting(lost / (risk.risk_per_trade * equity), settings.execution.stop_atr)}"
         )
     for key, share in limits:
         if worth > share * equity:
             yield (
                 f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] {key} allows {share * equity:,.2f}: equity "
-                f"must be {worth / share:,.0f}, and is {equity:,.0f}"
+                f"must be {worth / share:,.0f}, and is {equity:,.0f}; {_fitting(worth / (share * equity))}"
             )
     most = risk.max_order_notional
     if most is not None and worth > most:
         yield f"one lot of {lot:f} is worth {worth:,.2f} {home}; [risk] max_order_notional is {most:,.2f}"
+
+
+def _fitting(times: Decimal, stop: Decimal | None = None) -> str:
+    """What fits where a lot is ``times`` too large: a smaller contract or, where ``stop`` sizes it, a nearer stop."""
+    part = times.to_integral_value(ROUND_CEILING)
+    nearer = "" if stop is None else f"a stop of {to_tick(stop / times, Decimal('0.01'), ROUND_FLOOR):f} ATR or "
+    return f"{nearer}a contract of 1/{part} would fit" + (" (a micro has 1/10)" if part <= MICRO else "")
 
 
 def _rate(currency: str, home: str, closes: Mapping[str, Decimal]) -> Decimal | None:

@@ -73,8 +73,8 @@ def test_what_is_off_by_default_is_off_in_the_shipped_files():
         (
             {"broker.paper.fees": "metals: 3 each"},
             (
-                "[broker.paper] fees names metals, which is neither an [instrument.*] nor a group nor one of crypto, fx, "
-                "shares, futures; did you mean metal?"
+                "[broker.paper] fees names metals, which is neither an [instrument.*] nor a group nor one of crypto,"
+                " fx, shares, futures; did you mean metal?"
             ),
         ),
         ({"broker.paper.fees": "metal: 3"}, "should be such as 0.5 bps, 2.25 each, or 0.5 bps + 2.25 each"),

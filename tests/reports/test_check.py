@@ -94,18 +94,31 @@ def test_what_one_lot_risks_and_is_worth_is_held_against_the_equity_in_numbers(c
     assert told == [
         (
             "WIDE: one lot of 1 risks 60.00 USD at a stop 1.5 ATR (3) away; [risk] risk_per_trade allows 50.00: "
-            f"equity must be 12,000, {actual}"
+            f"equity must be 12,000, {actual}; a stop of 1.25 ATR or a contract of 1/2 would fit (a micro has 1/10)"
         ),
         (
             "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_notional allows 5,000.00: "
-            f"equity must be 160,000, {actual}"
+            f"equity must be 160,000, {actual}; a contract of 1/16 would fit"
         ),
         (
             "WIDE: one lot of 1 is worth 80,000.00 USD; [risk] max_gross_exposure allows 30,000.00: "
-            f"equity must be 26,667, {actual}"
+            f"equity must be 26,667, {actual}; a contract of 1/3 would fit (a micro has 1/10)"
         ),
         "YEN: no rate from JPY to USD; add [instrument.JPYUSD or USDJPY]",
     ]
+
+
+def test_a_continuous_ticker_is_told_with_the_size_of_its_jumps(checked, tmp_path, capsys):
+    """A contract falls by 3 % towards spot in 60 days, and the next one jumps back."""
+    days = pd.bdate_range("2020-01-01", periods=600)
+    for name, over in (("spot", 0.0), ("future", 0.03)):
+        close = [100 * (1 + over * (1 - n % 60 / 60)) for n in range(len(days))]
+        prices = {"Open": close, "High": close, "Low": close, "Close": close, "Volume": 5}
+        pd.DataFrame({"Date": days, **prices}).to_csv(tmp_path / "prices" / f"{name}.csv", index=False)
+    checked({"symbol": "ES", "files": "future.csv\nspot = spot.csv", "market": "futures"})
+    assert cli.main(["check"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ES: future.csv has no contracts: unadjusted, it jumps at each roll by about 2.7% of the price" in told
 
 
 def test_a_currency_pair_gives_the_rate(checked, tmp_path):

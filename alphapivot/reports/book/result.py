@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from alphapivot.reports import performance
 from alphapivot.reports.book import activity as books
+from alphapivot.reports.book import cautions, warned
 from alphapivot.reports.book.activity import each, total
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None)
     """The result of book ``name`` up to ``until``. Raises DataError if there is no such book."""
     book = books.load(hub, name, until)
     closes = books.closes(hub, settings, book.symbols, book.since, book.until)
-    return of(book, closes, settings.ticks)
+    result = of(book, closes, settings.ticks)
+    if book.warned:  # a backtest's own warnings begin with them
+        return result
+    first = cautions.cautions(hub, settings, name, until=book.until, known_at=None)
+    return replace(result, warnings=[*warned.sentences(first), *result.warnings])
 
 
 def of(book: Book, closes: pd.DataFrame, ticks: Mapping[str, Decimal] = {}) -> Result:

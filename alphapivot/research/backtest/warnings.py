@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.reports.book import cautions
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -60,7 +61,13 @@ def collect(
         "book": settings.execution.book,
     }
     with hub.engine.connect() as conn:
-        return [*_universe(settings), *_data(conn, settings, scope, first, begins), *_trading(conn, settings, scope)]
+        first_lines = cautions.cautions(hub, settings, settings.execution.book, until=run.as_of, known_at=run.known_at)
+        return [
+            *first_lines,
+            *_universe(settings),
+            *_data(conn, settings, scope, first, begins),
+            *_trading(conn, settings, scope),
+        ]
 
 
 def _universe(settings: Settings) -> Iterator[CodedWarning]:
