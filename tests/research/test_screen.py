@@ -258,3 +258,44 @@ def test_markets_that_end_are_those_of_the_executor_and_its_paper_broker(hub, si
     reasons = dict(zip(found.live["symbol"] + found.live["contract"], found.live["reason"], strict=True))
     assert reasons == {"A": "delisted", "BH0": "contract_rolled", "BM0": "settled"}
     world.holds()
+
+
+def shares(hub, spread, **sections):
+    """A and C at 100 up to day 22; ``spread``: of A's bars, 0.5 of C's."""
+    world = World(hub, make_settings({"A": {}, "C": {}}, **sections))
+    world.calm(range(1, 23), spread=spread)
+    world.calm(range(1, 23), symbol="C", spread=0.5)
+    return world
+
+
+def test_what_is_about_to_leave_offsets_no_other_exposure(hub):
+    """A's 25 % may stay long: 50 % short in C could be the whole net exposure, and 26 % are allowed."""
+    world = shares(hub, 1, risk={"max_net_exposure": "0.26", "max_notional": "0.5"})
+    world.score(20, 50)
+    for symbol in "AC":
+        world.score(22, -50, symbol=symbol)
+    for day in (20, 21, 22):
+        world.trade(day)
+    world.calm([23])
+    world.calm([23], symbol="C", spread=0.5)
+    world.trade(23)
+    found = both(world, days=23, begin=20)
+    agree(found, "net", least=1)
+    assert set(found.result.trades()["symbol"]) == {"A"}
+
+
+def test_exits_pay_for_entries_at_the_same_open(hub):
+    """60 % are in C, which leaves; A takes the other 40 % and opens a point higher."""
+    risk = {"risk_per_trade": "0.012", "max_notional": "1"}
+    world = shares(hub, 0.5, risk=risk, execution={"allow_shorts": False})
+    world.score(20, 50, symbol="C")
+    world.score(22, -50, symbol="C")
+    world.score(22, 50)
+    for day in (20, 21, 22):
+        world.trade(day)
+    world.bar(23, 101, 102, 100, 101)
+    world.calm([23], symbol="C", spread=0.5)
+    world.trade(23)
+    found = both(world, days=23, begin=20)
+    agree(found, "cash", least=1)
+    assert found.result.trades()["entry_at"].notna().all()
