@@ -19,7 +19,7 @@ from alphapivot.calendar.schedule import Calendar, Instants
 from alphapivot.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 INTERVALS: dict[str, timedelta] = {
     "1m": timedelta(minutes=1),
@@ -135,6 +135,14 @@ def bar_ends(calendar: Calendar, interval: str, start: datetime, end: datetime) 
     Raises ConfigError for an unknown calendar or interval.
     """
     return aware(ends(calendar, interval, start, end))
+
+
+def days(calendars: Iterable[Calendar], interval: str, until: datetime) -> pd.DatetimeIndex:
+    """The UTC days (naive) on which a bar of any of ``calendars`` ends, in the year up to ``until``."""
+    high = naive(until)
+    low, instant = high - np.timedelta64(366, "D"), np.timedelta64(1, "us")  # midnight ends the day before
+    every = [ends_between(calendar, interval, low, high) - instant for calendar in set(calendars)]
+    return pd.DatetimeIndex(np.unique(np.concatenate(every).astype("datetime64[D]")))
 
 
 def ends(calendar: Calendar, interval: str, start: datetime, end: datetime) -> Instants:

@@ -1,7 +1,6 @@
 """
-Performance of a book: returns, risk, trades and excursions, from its marks and trades. Pure.
+Performance of a book: the figures of its marks, and those of its trades, costs and excursions. Pure.
 
-Daily returns: r = (equity - deposits since) / equity of the day before - 1.
 Money stays Decimal where it is summed; statistics are floats, None where unknown.
 """
 
@@ -13,13 +12,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Column = npt.NDArray[np.float64]
+from alphapivot import figures
+
 MICRO = Decimal("0.000001")
-ROLLING = 63  # days, a quarter
-LEAST = 5  # fewer daily returns give no ratios
+LEAST = 5  # fewer returns give no ratios
 
 
 class Definition(NamedTuple):
@@ -35,34 +33,40 @@ DEFINITIONS: dict[str, Definition] = {
     "net": Definition("Return", "Net result", "money",
         "Change of equity less net deposits, after all costs."),
     "total_return": Definition("Return", "Total return", "share",
-        "Daily returns compounded, so that deposits do not count (time-weighted; GIPS)."),
-    "cagr": Definition("Return", "CAGR", "share", "Total return per year: (1 + total) ^ (days a year / days) - 1."),
-    "best_day": Definition("Return", "Best day", "share", "The highest daily return."),
-    "worst_day": Definition("Return", "Worst day", "share", "The lowest daily return."),
+        "Returns compounded from mark to mark, so that deposits do not count (time-weighted; GIPS)."),
+    "cagr": Definition("Return", "CAGR", "share",
+        "Total return per year: (1 + total) ^ ({period}s a year / {period}s) - 1."),
+    "best_day": Definition("Return", "Best {period}", "share", "The highest return of a {period}."),
+    "worst_day": Definition("Return", "Worst {period}", "share", "The lowest return of a {period}."),
     "months_up": Definition("Return", "Months up", "share", "Months with a positive return, of all months."),
     "volatility": Definition("Risk", "Volatility", "share",
-        "Standard deviation of daily returns (n - 1) x root of the days a year."),
+        "Standard deviation of the {period}s' returns (n - 1) x root of the {period}s a year."),
     "max_drawdown": Definition("Risk", "Max drawdown", "share",
-        "The deepest fall of the compounded return from its high so far."),
+        "The deepest fall of the compounded return from its high so far, over all marks."),
     "drawdown_days": Definition("Risk", "Longest drawdown", "days",
         "Calendar days from a high until it is reached again, or until the end."),
-    "drawdown": Definition("Risk", "Drawdown now", "share", "Distance of the last day below the high."),
+    "drawdown": Definition("Risk", "Drawdown now", "share", "Distance of the last mark below the high."),
+    "value_at_risk": Definition("Risk", "Value at risk, 95 %", "share",
+        "The return that 5 % of the {period}s fall below: their historical quantile, interpolated (Jorion 2006; "
+        "Hyndman and Fan 1996, type 7). From 20 returns on."),
+    "expected_shortfall": Definition("Risk", "Expected shortfall, 95 %", "share",
+        "The mean return of those {period}s (Acerbi and Tasche 2002): what a bad {period} costs."),
     "sharpe": Definition("Risk", "Sharpe", "ratio",
-        "Mean over standard deviation of daily returns x root of the days a year (Sharpe 1994), without a "
-        "risk-free rate."),
+        "Mean over standard deviation of the {period}s' returns x root of the {period}s a year (Sharpe 1994), without "
+        "a risk-free rate."),
     "sharpe_error": Definition("Risk", "its standard error", "ratio",
-        "root((1 + S^2 / 2) / n) for the daily Sharpe S, annualised (Lo 2002): a Sharpe within two of them of 0 "
-        "may be chance."),
+        "root((1 + S^2 / 2) / n) for the Sharpe S of a {period}, annualised (Lo 2002): a Sharpe within two of them of "
+        "0 may be chance."),
     "sortino": Definition("Risk", "Sortino", "ratio",
-        "Mean over downside deviation, root(mean(min(r, 0)^2)), x root of the days a year (Sortino and Price "
+        "Mean over downside deviation, root(mean(min(r, 0)^2)), x root of the {period}s a year (Sortino and Price "
         "1994)."),
     "calmar": Definition("Risk", "Calmar", "ratio", "CAGR over the max drawdown (Young 1991)."),
     "time_in": Definition("Exposure", "Time in the market", "share",
-        "Days that ended with an open position, of all days."),
+        "{Period}s that ended with an open position, of all {period}s."),
     "gross": Definition("Exposure", "Mean gross exposure", "share",
-        "Sum of |quantity x price| over equity, at the days' ends."),
+        "Sum of |quantity x price| over equity, at the {period}s' ends."),
     "net_exposure": Definition("Exposure", "Mean net exposure", "share", "The same with shorts negative."),
-    "max_gross": Definition("Exposure", "Highest gross exposure", "share", "Of all days' ends."),
+    "max_gross": Definition("Exposure", "Highest gross exposure", "share", "Of all {period}s' ends."),
     "turnover": Definition("Exposure", "Turnover a year", "ratio",
         "Notional of all fills, buys and sells, over mean equity, per year."),
     "trades": Definition("Trades", "Closed trades", "count", "Trades that entered and left."),
@@ -97,98 +101,71 @@ DEFINITIONS: dict[str, Definition] = {
 
 
 def daily(marks: pd.DataFrame, flows: Iterable[tuple[Any, Decimal]] = ()) -> pd.DataFrame:
-    """
-    The last mark of each day (a mark at midnight belongs to the day that ends): equity, flow (deposits since the day
-    before), ret, growth (1 on the first day), drawdown (0 or negative), gross and net over equity, held (1 or 0; NaN:
-    unknown).
-
-    ``marks``: as_of, equity, gross, net, open_trades, one row per as_of. ``flows``: (instant, amount); those up to the
-    first mark are part of it. A day that begins with no equity has no return.
-    """
-    ordered = marks.sort_values("as_of")
-    stamps = pd.DatetimeIndex(ordered["as_of"])
-    day = (stamps - pd.Timedelta(microseconds=1)).tz_convert("UTC").tz_localize(None).normalize()
-    last = ordered.assign(day=day).drop_duplicates("day", keep="last").set_index("day")
-    table = pd.DataFrame(index=last.index)
-    for name in ("equity", "gross", "net", "open_trades"):
-        table[name] = pd.to_numeric(last[name].astype(object).where(last[name].notna(), np.nan), errors="raise").astype(
-            float
-        )
-    deposits = np.zeros(len(table))
-    ends = pd.DatetimeIndex(last["as_of"])
-    for at, amount in flows:
-        place = int(ends.searchsorted(pd.Timestamp(at)))
-        if 0 < place < len(table):
-            deposits[place] += float(amount)
-    table["flow"] = deposits
-    before = table["equity"].shift()
-    table["ret"] = ((table["equity"] - table["flow"]) / before.where(before > 0) - 1.0).clip(lower=-1.0)
-    table["growth"] = (1.0 + table["ret"].fillna(0.0)).cumprod()
-    table["drawdown"] = table["growth"] / table["growth"].cummax() - 1.0
+    """``figures.daily`` with gross and net over equity, and held (1 or 0; NaN: unknown), at the days' ends."""
+    table = figures.daily(marks, flows)
     positive = table["equity"].where(table["equity"] > 0)
-    table["gross"], table["net"] = table["gross"] / positive, table["net"] / positive
-    table["held"] = (table["open_trades"] > 0).astype(float).where(table["open_trades"].notna())
-    return table.drop(columns="open_trades")
+    held = (table["open_trades"] > 0).astype(float).where(table["open_trades"].notna())
+    return table.drop(columns="open_trades").assign(
+        gross=table["gross"] / positive, net=table["net"] / positive, held=held
+    )
 
 
-def a_year(days: pd.DatetimeIndex) -> int:
-    """Days per year for annualising: 365 if at least 5 % of ``days`` are on weekends, else 252."""
-    return 365 if len(days) and float(np.mean(days.day_of_week >= 5)) >= 0.05 else 252
-
-
-def figures(
-    days: pd.DataFrame, trades: pd.DataFrame, fills: pd.DataFrame, money: Mapping[str, Decimal]
+def of(
+    days: pd.DataFrame, trades: pd.DataFrame, fills: pd.DataFrame, money: Mapping[str, Decimal], year: float
 ) -> dict[str, float | None]:
     """
     Every figure of DEFINITIONS, None where unknown.
 
     ``days``: from ``daily``. ``trades``: closed, result, r, days_held, mae, mfe of the trades that entered. ``fills``:
-    notional, commission, slippage, delay. ``money``: net, carry.
+    notional, commission, slippage, delay. ``money``: net, carry. ``year``: the number of ``days`` a year.
     """
     values: dict[str, float | None] = dict.fromkeys(DEFINITIONS)
     values |= {name: float(amount) for name, amount in money.items()}
-    values |= _returns(days, a_year(pd.DatetimeIndex(days.index)))
-    values |= _exposure(days, fills)
+    values |= _returns(days, year)
+    values |= _exposure(days, fills, year)
     values |= _trades(trades)
     values |= {name: float(sum(fills[name], Decimal(0))) for name in ("commission", "slippage", "delay")}
     return {name: None if value is None or not math.isfinite(value) else value for name, value in values.items()}
 
 
-def _returns(days: pd.DataFrame, year: int) -> dict[str, float | None]:
+def definitions(year: float) -> dict[str, Definition]:
+    """DEFINITIONS in the words of a book with ``year`` periods a year: its best day, or its best week."""
+    name = figures.period(year)
+    words = {"period": name, "Period": name.capitalize()}
+    return {
+        key: d._replace(label=d.label.format(**words), text=d.text.format(**words)) for key, d in DEFINITIONS.items()
+    }
+
+
+def _returns(days: pd.DataFrame, year: float) -> dict[str, float | None]:
     returns = days["ret"].dropna().to_numpy(np.float64)
     if not len(returns):
         return {}
-    total = float(days["growth"].iloc[-1]) - 1.0
-    cagr = (1.0 + total) ** (year / len(returns)) - 1.0
-    months = monthly(days).to_numpy(np.float64)
-    fall = float(days["drawdown"].min())
+    months = figures.monthly(days).to_numpy(np.float64)
+    growth, fall = float(figures.cagr(returns, year)), float(days["deepest"].min())
     values: dict[str, float | None] = {
-        "total_return": total,
-        "cagr": cagr,
+        "total_return": float(figures.total(returns)),
+        "cagr": growth,
         "best_day": float(returns.max()),
         "worst_day": float(returns.min()),
         "months_up": float((months[~np.isnan(months)] > 0).mean()),
         "max_drawdown": fall,
         "drawdown": float(days["drawdown"].iloc[-1]),
-        "drawdown_days": float(longest_drawdown(days["drawdown"])),
-        "calmar": cagr / -fall if fall < 0 else None,
+        "drawdown_days": float(figures.longest_drawdown(days)),
+        "calmar": growth / -fall if fall < 0 else None,
+        "value_at_risk": figures.value_at_risk(returns),
+        "expected_shortfall": figures.expected_shortfall(returns),
     }
     if len(returns) < LEAST:
         return values
-    mean, spread, root = float(returns.mean()), float(returns.std(ddof=1)), math.sqrt(year)
-    down = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return values | {
-        "volatility": spread * root,
-        "sharpe": mean / spread * root if spread > 1e-12 else None,
-        "sharpe_error": math.sqrt((1 + (mean / spread) ** 2 / 2) / len(returns)) * root if spread > 1e-12 else None,
-        "sortino": mean / down * root if down > 0 else None,
-    }
+    ratios = (figures.volatility, figures.sharpe, figures.sharpe_error, figures.sortino)
+    return values | {ratio.__name__: float(ratio(returns, year)) for ratio in ratios}
 
 
-def _exposure(days: pd.DataFrame, fills: pd.DataFrame) -> dict[str, float | None]:
+def _exposure(days: pd.DataFrame, fills: pd.DataFrame, year: float) -> dict[str, float | None]:
     if days.empty:
         return {}
-    years = (len(days) - 1) / a_year(pd.DatetimeIndex(days.index))
+    years = int(days["ret"].notna().sum()) / year
     notional, equity = float(sum(fills["notional"], Decimal(0))), float(days["equity"].mean())
     return {
         "time_in": float(days["held"].mean()),
@@ -217,31 +194,6 @@ def _trades(trades: pd.DataFrame) -> dict[str, float | None]:
         "mae": float(closed["mae"].astype(float).mean()),
         "mfe": float(closed["mfe"].astype(float).mean()),
     }
-
-
-def longest_drawdown(drawdown: pd.Series) -> int:
-    """Calendar days of the longest drawdown, from the high until it is reached again or the end; 0 without any."""
-    days = pd.DatetimeIndex(drawdown.index)
-    high = pd.Series(days.where(drawdown >= 0), index=days).ffill()
-    below = pd.Series(days, index=days) - high
-    recovered = (pd.Series(days, index=days) - high.shift()).where((drawdown >= 0) & (drawdown.shift() < 0))
-    return int(max(below.max(), recovered.max() if recovered.notna().any() else pd.Timedelta(0)).days)
-
-
-def monthly(days: pd.DataFrame) -> pd.DataFrame:
-    """Returns by year (rows) and month (columns 1 to 12); NaN for months without a daily return."""
-    returns = days["ret"].dropna()
-    stamps = pd.DatetimeIndex(returns.index)
-    table = (1.0 + returns).groupby([stamps.year, stamps.month]).prod() - 1.0
-    wide = table.unstack()  # noqa: PD010 - a Series, which has no pivot
-    return wide.reindex(columns=range(1, 13)).rename_axis(index="year", columns="month")
-
-
-def rolling_sharpe(days: pd.DataFrame, window: int = ROLLING) -> pd.Series:
-    """Annualised Sharpe of the last ``window`` daily returns; NaN before that, and where returns do not vary."""
-    rolled = days["ret"].rolling(window)
-    spread = rolled.std()
-    return rolled.mean() / spread.where(spread > 1e-12) * math.sqrt(a_year(pd.DatetimeIndex(days.index)))
 
 
 def excursions(trades: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:

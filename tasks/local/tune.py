@@ -98,8 +98,9 @@ def _trial(
         closed = closed.astype("datetime64[us, UTC]")
         held = objective.held(closed["as_of"], closed["exit_at"], at)
         return objective.summed(
-            number, values, settings.hash(), at, equity, cash, trades=results["trades"], held=held, halted=halted
-        )
+            number, values, settings.hash(), at, equity,
+            trades=results["trades"], held=held, halted=halted, could=objective.could(settings, until),
+        )  # fmt: skip
     except AlphaPivotError:
         raise
     except Exception as error:  # noqa: BLE001 - a library's exception may not be picklable

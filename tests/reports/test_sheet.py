@@ -14,7 +14,7 @@ from alphapivot.reports.book import activity as books
 from alphapivot.reports.book import comparison, store
 from alphapivot.reports.book import result as results
 from alphapivot.reports.page import charts, html, one_page, tables
-from alphapivot.reports.performance import DEFINITIONS
+from alphapivot.reports.performance import definitions
 
 TERMS = {"A": [{"pillar": "trend", "contribution": 40.0}, {"pillar": "flow", "contribution": 10.0}]}
 
@@ -50,7 +50,7 @@ def test_the_page_loads_nothing_and_shows_every_figure_with_its_definition(made)
     own = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # without plotly's script and ours
     assert not re.search(r"https?://", own)
     assert not re.search(r"<script[^>]+src|<link|@import|url\(", own)
-    for definition in DEFINITIONS.values():
+    for definition in definitions(made[1].a_year).values():
         assert definition.label in own
     assert own.count('class="plot"') >= 10
     assert len(text) < 8_000_000

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alphapivot import figures
 from alphapivot.research.tune import overfitting as o
 
 
@@ -48,7 +49,7 @@ def test_noise_is_overfit_in_half_of_the_splits_and_its_best_is_no_evidence():
     for seed in range(40):
         returns = np.random.default_rng(seed).normal(0, 0.01, (512, 40))
         probabilities.append(o.backtest_overfitting(returns, blocks=8).probability)
-        best = int(np.argmax([o.sharpe(c) for c in returns.T]))
+        best = int(np.argmax([figures.sharpe(c) for c in returns.T]))
         deflated.append(o.deflated_sharpe(returns, best).probability)
     assert np.mean(probabilities) == pytest.approx(0.5, abs=0.07)
     assert np.mean(np.array(deflated) > 0.95) <= 0.125  # 5 of 100 expected: 5 of 40 are as many as chance may bring
@@ -59,7 +60,7 @@ def test_a_planted_edge_is_found_and_believed():
     returns = rng.normal(0, 0.01, (1_024, 40))
     returns[:, 7] += 0.002
     found = o.backtest_overfitting(returns, blocks=16)
-    best = int(np.argmax([o.sharpe(c) for c in returns.T]))
+    best = int(np.argmax([figures.sharpe(c) for c in returns.T]))
     deflated = o.deflated_sharpe(returns, best)
     assert best == 7
     assert found.probability < 0.05

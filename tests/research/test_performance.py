@@ -1,13 +1,10 @@
-"""Figures of a book: worked by hand, and the same as empyrical's over random returns."""
+"""Figures of a book, worked by hand; those of its returns: tests/test_figures.py."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,9 +13,6 @@ import pytest
 from alphapivot.reports import performance
 
 D = Decimal
-_spec = importlib.util.spec_from_file_location("empyrical_oracle", Path(__file__).with_name("empyrical_oracle.py"))
-oracle = importlib.util.module_from_spec(_spec)  # importlib mode knows no package to import it from
-_spec.loader.exec_module(oracle)
 START = datetime(2026, 1, 1, 22, tzinfo=UTC)
 
 
@@ -45,57 +39,8 @@ def no_fills():
 
 def figures(days, trades=None, fills=None):
     money = {"net": D(0), "carry": D(0)}
-    return performance.figures(
-        days, no_trades() if trades is None else trades, no_fills() if fills is None else fills, money
-    )
-
-
-@pytest.mark.parametrize("number", range(len(oracle.CASES)))
-def test_figures_agree_with_empyrical(number):
-    theirs, own = json.loads(oracle.FILE.read_text())[number], oracle.returns(*oracle.CASES[number])
-    days = pd.DatetimeIndex([own.index[0] - pd.Timedelta(days=1), *own.index])
-    equity = 100_000 * np.concatenate([[1.0], np.cumprod(1 + own.to_numpy())])
-    table = performance.daily(marks(equity).assign(as_of=days.tz_localize("UTC") + pd.Timedelta(hours=22)))
-    found = figures(table)
-    assert {name: found[name] for name in theirs["figures"]} == pytest.approx(theirs["figures"], rel=1e-9)
-    months = performance.monthly(table).to_numpy().ravel()  # row by row, hence in the order of time
-    np.testing.assert_allclose(months[~np.isnan(months)], theirs["months"], rtol=1e-9)
-    assert performance.ROLLING == oracle.WINDOW
-    np.testing.assert_allclose(performance.rolling_sharpe(table).dropna().iloc[::30], theirs["rolling"], rtol=1e-7)
-
-
-def test_deposits_are_no_profit_and_midnight_belongs_to_the_day_that_ends():
-    frame = marks([1000, 1100, 1650, 1650], start=datetime(2026, 1, 2, tzinfo=UTC))
-    days = performance.daily(frame, [(START, D(77)), (datetime(2026, 1, 3, 12, tzinfo=UTC), D(440))])
-    assert [d.isoformat()[:10] for d in days.index] == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
-    assert days["flow"].tolist() == [0, 0, 440, 0]  # what came before the first mark is part of it
-    assert days["ret"].tolist()[1:] == pytest.approx([0.1, 0.1, 0.0])
-    assert days["growth"].iloc[-1] == pytest.approx(1.21)
-
-
-def test_the_last_of_several_marks_of_a_day_counts():
-    frame = marks([1000, 5, 1100])
-    frame["as_of"] = pd.DatetimeIndex([START, START + timedelta(hours=20), START + timedelta(hours=24)])
-    assert performance.daily(frame)["equity"].tolist() == [1000, 1100]
-
-
-def test_a_drawdown_lasts_from_its_high_until_that_is_reached_again():
-    days = performance.daily(marks([100, 110, 99, 104.5, 110, 108.9], days=[0, 1, 2, 5, 9, 12]))
-    found = figures(days)
-    assert found["max_drawdown"] == pytest.approx(-0.1)
-    assert found["drawdown"] == pytest.approx(-0.01)
-    assert found["drawdown_days"] == 8  # from day 1 to day 9
-    never = performance.daily(marks([100, 110, 99, 104], days=[0, 1, 2, 30]))
-    assert performance.longest_drawdown(never["drawdown"]) == 29
-    assert performance.longest_drawdown(performance.daily(marks([1, 2, 3]))["drawdown"]) == 0
-
-
-def test_losing_everything_ends_the_returns():
-    days = performance.daily(marks([100, 50, -10, 20, 40, 50, 60]))
-    found = figures(days)
-    assert (found["total_return"], found["cagr"], found["max_drawdown"]) == (-1.0, -1.0, -1.0)
-    assert days["ret"].isna().tolist() == [True, False, False, True, False, False, False]
-    assert (days["growth"].iloc[2:] == 0).all()
+    trades, fills = no_trades() if trades is None else trades, no_fills() if fills is None else fills
+    return performance.of(days, trades, fills, money, 365)
 
 
 @pytest.mark.parametrize("equity", [[100], [100, 100], [100, 101, 100]])
@@ -205,3 +150,9 @@ def test_every_figure_has_its_definition():
     assert set(figures(performance.daily(marks([100, 101])))) == set(performance.DEFINITIONS)
     for definition in performance.DEFINITIONS.values():
         assert definition.text.endswith(".")
+
+
+def test_the_best_week_of_a_weekly_book_is_called_that():
+    labels = {year: performance.definitions(year)["best_day"].label for year in (252, 365.25 / 7, 365.25 / 3)}
+    assert list(labels.values()) == ["Best day", "Best week", "Best period"]
+    assert not [d for d in performance.definitions(52.2).values() if "{" in d.label + d.text or " day's" in d.text]

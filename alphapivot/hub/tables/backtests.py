@@ -10,8 +10,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import Connection, RowMapping, text
 
+from alphapivot import figures
 from alphapivot.errors import DataError
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
@@ -199,17 +201,14 @@ def results(hub: Hub, book: str) -> dict[str, Any]:
     """
     with hub.engine.connect() as conn:
         row = conn.execute(text(query), {"book": book}).one()
-    curve = [row.start_equity, *(value for _, value in equity(hub, book))]
-    peak, fall = curve[0], Decimal(0)
-    for value in curve:
-        peak = max(peak, value)
-        fall = max(fall, (peak - value) / peak if peak > 0 else Decimal(0))
+    marks = pd.DataFrame(equity(hub, book), columns=["as_of", "equity"])
+    end = marks["equity"].iloc[-1] if len(marks) else row.start_equity
     return {
         "trades": row.trades,
         "currency": row.currency,
         "start_equity": row.start_equity,
-        "end_equity": curve[-1],
-        "net_return": float(curve[-1] / row.start_equity - 1),
-        "max_drawdown": float(fall),
+        "end_equity": end,
+        "net_return": float(end / row.start_equity - 1),
+        "max_drawdown": abs(float(figures.daily(marks)["deepest"].min())) if len(marks) else 0.0,
         "digest": digest(hub, book),
     }

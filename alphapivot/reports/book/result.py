@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alphapivot import figures
+from alphapivot.calendar import bar_ends
 from alphapivot.reports import performance
 from alphapivot.reports.book import activity as books
 from alphapivot.reports.book import cautions, warned
@@ -37,6 +39,7 @@ class Result:
 
     book: Book
     days: pd.DataFrame
+    a_year: float  # the number of such days a year
     trades: pd.DataFrame
     fills: pd.DataFrame
     figures: dict[str, float | None]
@@ -54,22 +57,30 @@ def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None)
     """The result of book ``name`` up to ``until``. Raises DataError if there is no such book."""
     book = books.load(hub, name, until)
     closes = books.closes(hub, settings, book.symbols, book.since, book.until)
-    result = of(book, closes, settings.ticks)
+    hours = [i.hours for s, i in settings.instruments.items() if s in book.symbols]
+    could = bar_ends.days(hours, settings.timeframes.base, book.until) if hours else None
+    result = of(book, closes, settings.ticks, could)
     if book.warned:  # a backtest's own warnings begin with them
         return result
     first = cautions.cautions(hub, settings, name, until=book.until, known_at=None)
     return replace(result, warnings=[*warned.sentences(first), *result.warnings])
 
 
-def of(book: Book, closes: pd.DataFrame, ticks: Mapping[str, Decimal] = {}) -> Result:
-    """The result of ``book``. ``closes``: symbol, ts, close, offset of the instruments to compare with. Pure."""
+def of(
+    book: Book, closes: pd.DataFrame, ticks: Mapping[str, Decimal] = {}, could: pd.DatetimeIndex | None = None
+) -> Result:
+    """
+    The result of ``book``. ``closes``: symbol, ts, close, offset of the instruments to compare with. ``could``: the
+    days of a year on which it could have had a mark. Pure.
+    """
     flows = list(zip(book.flows["at"], book.flows["amount"], strict=True))
     days = performance.daily(book.marks, flows)
     trades, fills = _trades(book), _split(book)
     deposits = total(amount for at, amount in flows if book.since < at <= book.until)
     net = Decimal(book.marks["equity"].iloc[-1] - book.marks["equity"].iloc[0] - deposits)
     unexplained = net - total(trades["result"])
-    figures = performance.figures(days, trades, fills, {"net": net, "carry": unexplained})
+    year = figures.a_year(pd.DatetimeIndex(days.index), could)
+    values = performance.of(days, trades, fills, {"net": net, "carry": unexplained}, year)
     results = dict(zip(trades["trade_id"], trades["result"], strict=True))
     votes = {i: v for i, v in zip(trades["trade_id"], trades["votes"], strict=True) if v}
     shares = performance.by_pillar(results, votes)
@@ -79,16 +90,22 @@ def of(book: Book, closes: pd.DataFrame, ticks: Mapping[str, Decimal] = {}) -> R
         days=days,
         trades=trades,
         fills=fills,
-        figures=figures,
-        months=performance.monthly(days),
-        sharpe=performance.rolling_sharpe(days),
+        a_year=year,
+        figures=values,
+        months=figures.monthly(days),
+        sharpe=figures.rolling_sharpe(days["ret"], quarter(year), year),
         parts=pd.DataFrame(parts, columns=["trade_id", "pillar", "result"]),
         held=performance.held(closes, book.since, book.until) if len(closes) else pd.DataFrame(),
         net=net,
         unexplained=unexplained,
-        warnings=list(_warnings(book, days, figures, unexplained)),
+        warnings=list(_warnings(book, days, year, values, unexplained)),
         ticks=ticks,
     )
+
+
+def quarter(year: float) -> int:
+    """The number of periods in a quarter of a year of ``year``, for the rolling Sharpe ratio."""
+    return max(performance.LEAST, round(year / 4)) if year > 0 else performance.LEAST
 
 
 def by(result: Result, key: str) -> pd.DataFrame:
@@ -120,18 +137,20 @@ def costs(result: Result) -> pd.DataFrame:
 
 def against_holding(result: Result) -> pd.DataFrame:
     """The book, then buy and hold of each instrument: total_return, volatility, max_drawdown, sharpe, correlation."""
-    growth = result.days["growth"]
-    year = performance.a_year(pd.DatetimeIndex(growth.index))
-    wide = pd.concat([growth.rename(result.book.name), result.held.reindex(growth.index, method="ffill")], axis=1)
-    returns = wide.pct_change(fill_method=None)
+    days, name, year = result.days, result.book.name, result.a_year
+    held = result.held.reindex(days.index, method="ffill")
+    wide = pd.concat([days["growth"].rename(name), held], axis=1)
+    returns = wide.pct_change(fill_method=None).assign(**{name: days["ret"]})
     spread = returns.std()
+    deepest = (wide / wide.cummax() - 1).min()
+    deepest[name] = days["deepest"].min()
     table = pd.DataFrame(
         {
-            "total_return": wide.iloc[-1] / wide.bfill().iloc[0] - 1,
+            "total_return": wide.iloc[-1] - 1,
             "volatility": spread * np.sqrt(year),
-            "max_drawdown": (wide / wide.cummax() - 1).min(),
+            "max_drawdown": deepest,
             "sharpe": returns.mean() / spread.where(spread > 1e-12) * np.sqrt(year),
-            "correlation": returns.corrwith(returns[result.book.name]) if len(returns) > 2 else np.nan,
+            "correlation": returns.corrwith(returns[name]) if len(returns) > 2 else np.nan,
         }
     )
     return table.rename_axis("instrument").reset_index()
@@ -184,7 +203,8 @@ def _split(book: Book) -> pd.DataFrame:
 def _warnings(
     book: Book,
     days: pd.DataFrame,
-    figures: dict[str, float | None],
+    year: float,
+    values: dict[str, float | None],
     unexplained: Decimal,
 ) -> list[str]:
     warnings = list(book.warned)
@@ -193,10 +213,10 @@ def _warnings(
             "Survivorship: these runs were made after the fact, over a universe that was picked by hand today."
             " Instruments that have failed or vanished since are not in it, so results look better than they were."
         )
-    if len(days) < 253:
-        error = figures["sharpe_error"]
+    if not len(days) > year:
+        error = values["sharpe_error"]
         warnings.append(
-            f"{len(days)} days are few: "
+            f"{len(days)} {figures.period(year)}s are few: "
             + ("no ratio is shown" if error is None else f"the Sharpe ratio's standard error is {error:.1f}")
             + ", and annual figures come from less than a year."
         )
@@ -204,8 +224,8 @@ def _warnings(
         warnings.append(
             f"The book lost all equity on {days.index[days['equity'] <= 0][0]:%Y-%m-%d}: returns end there."
         )
-    if figures["trades"] is not None and figures["trades"] < 30:
-        warnings.append(f"{figures['trades']:.0f} closed trades are few: hit rate and expectancy may be chance.")
+    if values["trades"] is not None and values["trades"] < 30:
+        warnings.append(f"{values['trades']:.0f} closed trades are few: hit rate and expectancy may be chance.")
     if abs(unexplained) >= CENT:
         warnings.append(
             f"{unexplained:+,.2f} {book.currency} of the change of equity belong to no trade and no deposit: interest,"

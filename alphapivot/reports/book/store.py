@@ -12,7 +12,7 @@ from sqlalchemy import text
 from alphapivot.execution.book.ledger import dump
 from alphapivot.reports.book import result as results
 from alphapivot.reports.book.activity import each
-from alphapivot.reports.performance import DEFINITIONS
+from alphapivot.reports.performance import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def _tables(result: Result) -> dict[str, Rows]:
     return {
         "report_figure": [
             {"name": n, "label": d.label, "form": d.form, "value": result.figures[n], "definition": d.text}
-            for n, d in DEFINITIONS.items()
+            for n, d in definitions(result.a_year).items()
         ],
         "report_month": [{"month": f"{m.year}-{m.month:02}-01", "value": m.value} for m in each(months)],
         "report_trade": _rows(result.trades[trades]),

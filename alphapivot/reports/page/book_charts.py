@@ -10,10 +10,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from alphapivot import figures
 from alphapivot.money import decimals, price_text
 from alphapivot.reports.book import result as results
 from alphapivot.reports.book.activity import each
-from alphapivot.reports.performance import ROLLING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def equity(result: Result) -> go.Figure:
         figure.add_trace(
             _line(first * held, "all instruments held, in equal parts", FAINT, dash="dot", form=",.0f"), 1, 1
         )
-    fall = _line(days["drawdown"], "drawdown", DOWN, width=1.2, form=".2%")
+    fall = _line(days["deepest"], "drawdown", DOWN, width=1.2, form=".2%")
     figure.add_trace(fall.update(fill="tozeroy", fillcolor="rgba(209,73,91,.18)", showlegend=False), 2, 1)
     figure.update_yaxes(title_text=result.book.currency, tickformat="~s", row=1, col=1)
     figure.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1, nticks=4)
@@ -50,10 +50,11 @@ def rolling(result: Result) -> go.Figure:
     """The rolling Sharpe ratio of a quarter, and the exposure."""
     days = result.days
     figure = _figure(rows=2, heights=[0.5, 0.5])
-    figure.add_trace(_line(result.sharpe, f"Sharpe of the last {ROLLING} days", SECOND, form=".2f"), 1, 1)
+    window, period = results.quarter(result.a_year), figures.period(result.a_year)
+    figure.add_trace(_line(result.sharpe, f"Sharpe of the last {window} {period}s", SECOND, form=".2f"), 1, 1)
     if result.sharpe.notna().sum() == 0:
         figure.add_annotation(
-            text=f"needs {ROLLING} daily returns, there are {int(days['ret'].notna().sum())}",
+            text=f"needs {window} returns, there are {int(days['ret'].notna().sum())}",
             xref="x domain", yref="y domain", x=0.5, y=0.5, showarrow=False, font={"color": FAINT},
         )  # fmt: skip
         figure.update_yaxes(range=[-2, 2], row=1, col=1)

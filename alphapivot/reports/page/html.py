@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.offline
 
+from alphapivot import figures
 from alphapivot.reports.book import activity
 from alphapivot.reports.page import book_charts, cells, charts, tables
 
@@ -217,7 +218,8 @@ def _subtitle(result: Result) -> str:
     versions = ""
     if len(runs):
         versions = f" · config {runs['config_hash'].iloc[0][:12]} · code {runs['code_version'].iloc[0][:12]}"
-    return f"{days[0]:%d %b %Y} to {days[-1]:%d %b %Y} · {len(days)} days · {result.book.currency}{versions}"
+    counted = f"{len(days)} {figures.period(result.a_year)}s"
+    return f"{days[0]:%d %b %Y} to {days[-1]:%d %b %Y} · {counted} · {result.book.currency}{versions}"
 
 
 def _json(figure: go.Figure) -> str:

@@ -52,7 +52,7 @@ def tiles(result: Result) -> list[Tile]:
     def tone(value: float | None) -> str:
         return "" if not value else ("up" if value > 0 else "down")
 
-    whole = len(result.days) > performance.a_year(pd.DatetimeIndex(result.days.index))
+    whole = len(result.days) > result.a_year
     error = "" if f["sharpe_error"] is None else f"± {f['sharpe_error']:.2f} standard error"
     spent = fsum(f[name] or 0.0 for name in ("commission", "slippage", "delay"))
     return [
@@ -75,7 +75,7 @@ def figures(result: Result) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (d.group, d.label, shown(name, result.figures[name], currency), d.text)
-            for name, d in performance.DEFINITIONS.items()
+            for name, d in performance.definitions(result.a_year).items()
         ],
         columns=["of", "figure", "value", "definition"],
     )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from alphapivot import figures
 from alphapivot.errors import DataError
 from alphapivot.hub import Hub
 from alphapivot.research.tune import overfitting, store, walkforward
-from alphapivot.research.tune.objective import Objective, a_year, objective
+from alphapivot.research.tune.objective import Objective, objective
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
 
@@ -61,12 +63,20 @@ class SearchResult:
 
 
 def judge(
-    hub: Hub, tune_id: int, engine: str, keys: Sequence[Key], trials: Sequence[Trial], judgement: Judgement
+    hub: Hub,
+    tune_id: int,
+    engine: str,
+    keys: Sequence[Key],
+    trials: Sequence[Trial],
+    judgement: Judgement,
+    could: pd.DatetimeIndex | None = None,
 ) -> SearchResult:
-    """Judges the trials and stores the judgement. Raises DataError if no trial traded."""
+    """
+    Judges the trials and stores the judgement. ``could``: see ``figures.a_year``. Raises DataError if no trial traded.
+    """
     days = trials[0].days
     returns = np.column_stack([t.returns for t in trials])
-    year = a_year(days)
+    year = figures.a_year(pd.DatetimeIndex(list(days)), could)
     scores = objective(returns, judgement.objective, year)
     best = walkforward.best(scores)
     if best < 0:

@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import Literal
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphapivot import figures
+from alphapivot.calendar import bar_ends
 from alphapivot.research.tune import walkforward
 from alphapivot.research.tune.store import Trial
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
 
 Floats = npt.NDArray[np.float64]
 Objective = Literal["sharpe", "sortino", "calmar", "growth"]
 OBJECTIVES: dict[Objective, str] = {
     "sharpe": "mean over standard deviation of daily returns, annualised",
     "sortino": "mean over downside deviation of daily returns, annualised",
-    "calmar": "annual growth over the largest drawdown",
+    "calmar": "annual growth over the largest drawdown at the days' ends",
     "growth": "compound annual growth",
+}
+BY_NAME: dict[Objective, Callable[[Floats, float], Any]] = {
+    "sharpe": figures.sharpe,
+    "sortino": figures.sortino,
+    "calmar": figures.calmar,
+    "growth": figures.cagr,
 }
 
 
-def objective(returns: Floats, name: str, a_year: float) -> Floats:
+def objective(returns: Floats, name: Objective, a_year: float) -> Floats:
     """The objective ``name`` of each column of daily returns (days by trials); NaN where returns do not vary."""
-    varies = returns.std(axis=0) > 1e-15
-    mean = returns.mean(axis=0)
-    if name == "sharpe":
-        spread = returns.std(axis=0, ddof=1) if len(returns) > 1 else np.zeros_like(mean)
-    elif name == "sortino":
-        spread = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=0))
-    else:
-        annual = growth(returns, a_year)
-        if name == "growth":
-            return np.where(varies, annual, np.nan)
-        spread, mean = drawdown(returns), annual / np.sqrt(a_year)  # undoes the factor below, which annualises
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(varies & (spread > 1e-15), mean / spread * np.sqrt(a_year), np.nan)
-
-
-def growth(returns: Floats, a_year: float) -> Floats:
-    """Compound annual growth; -1 for a total loss."""
-    total = np.prod(1 + np.maximum(returns, -1.0), axis=0)
-    annual: Floats = total ** (a_year / max(len(returns), 1)) - 1
-    return annual
-
-
-def drawdown(returns: Floats) -> Floats:
-    """The largest fall from the equity's high so far, as a share of it."""
-    worth = np.vstack([np.ones(returns.shape[1]), np.cumprod(1 + returns, axis=0)])
-    fall: Floats = (1 - worth / np.maximum.accumulate(worth, axis=0)).max(axis=0)
-    return fall
+    return np.where(returns.std(axis=0) > figures.FLAT, BY_NAME[name](returns, a_year), np.nan)
 
 
 def summed(
@@ -60,31 +45,39 @@ def summed(
     config_hash: str,
     at: pd.DatetimeIndex,
     equity: Floats,
-    cash: float,
     *,
     trades: int,
     held: int = 0,
     halted: datetime | None = None,
+    could: pd.DatetimeIndex | None = None,
 ) -> Trial:
-    """A trial from its equity at each instant and its initial ``cash``; the last instant of each UTC day counts."""
-    series = pd.Series(equity, at).groupby(_days(at)).last()
-    worth = np.append(cash, series.to_numpy(np.float64))
-    returns = np.where(worth[:-1] > 0, worth[1:] / np.where(worth[:-1] > 0, worth[:-1], 1.0) - 1, 0.0)
-    days = [ts.date() for ts in series.index]
-    column, year = returns[:, None], a_year(days)
+    """
+    A trial from its equity after each instant, from the first on: nothing can have filled by then. Its days are those
+    that ``figures.daily`` gives a return; without any, one of 0. ``could``: see ``figures.a_year``.
+    """
+    table = figures.daily(pd.DataFrame({"as_of": at, "equity": equity}))
+    returned = table.iloc[1:] if np.isnan(table["ret"].iloc[0]) and len(table) > 1 else table
+    returns = returned["ret"].fillna(0.0).to_numpy(np.float64)
+    year = figures.a_year(pd.DatetimeIndex(table.index), could)
     return Trial(
         number=number,
         config=values,
         config_hash=config_hash,
-        sharpe=float(objective(column, "sharpe", year)[0]),
-        growth=float(growth(column, year)[0]),
-        drawdown=max(0.0, float(drawdown(column)[0])),
+        sharpe=float(objective(returns[:, None], "sharpe", year)[0]),
+        growth=float(figures.cagr(returns, year)),
+        drawdown=abs(float(table["deepest"].min())),
         trades=trades,
         held=held,
         halted_at=halted,
-        days=days,
+        days=[ts.date() for ts in returned.index],
         returns=returns,
     )
+
+
+def could(settings: Settings, until: datetime) -> pd.DatetimeIndex:
+    """The days of a year on which a book of ``settings`` could have a mark: ``figures.a_year`` of a short record."""
+    hours = (instrument.hours for instrument in settings.instruments.values())
+    return bar_ends.days(hours, settings.timeframes.base, until)
 
 
 def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
@@ -96,18 +89,7 @@ def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
     return walkforward.longest(np.ceil(days * _session_share(at)).astype(np.int64))
 
 
-def _days(at: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """An instant at midnight belongs to the day that ends, as in the reports."""
-    return (at - pd.Timedelta(1, "us")).floor("D")
-
-
 def _session_share(at: pd.DatetimeIndex) -> float:
     """Trading days as a share of calendar days."""
-    days = _days(at).unique()
+    days = figures.day_of(at).unique()
     return min(1.0, len(days) / max(1, (days[-1] - days[0]).days + 1))
-
-
-def a_year(days: Sequence[date]) -> float:
-    """The number of such days per year."""
-    span = (days[-1] - days[0]).days + 1
-    return 365.25 * len(days) / span if len(days) > 1 else 252.0

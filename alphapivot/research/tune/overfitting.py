@@ -22,20 +22,14 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from alphapivot import figures
+
 Floats = npt.NDArray[np.float64]
 EULER = 0.5772156649015329
 NORMAL = NormalDist()
 LEAST = 30  # fewer returns give NaN
 ENOUGH = 0.95  # deflated Sharpe ratio
 TOO_MUCH = 0.2  # probability of overfitting
-
-
-def sharpe(returns: Floats) -> float:
-    """Mean over standard deviation (n - 1), per period; NaN if returns do not vary or are fewer than two."""
-    if len(returns) < 2:
-        return float("nan")
-    deviation = float(np.std(returns, ddof=1))
-    return float(np.mean(returns)) / deviation if deviation > 1e-15 else float("nan")
 
 
 def annual(ratio: float, a_year: float) -> float:
@@ -93,7 +87,7 @@ def deflated_sharpe(returns: Floats, chosen: int) -> Deflated:
     Trials are correlated: they are worth rho + (1 - rho) N independent ones, rho their mean correlation (the 2014
     paper, appendix A.3).
     """
-    ratios = np.array([sharpe(column) for column in returns.T])
+    ratios = figures.sharpe(returns)
     finite = ratios[np.isfinite(ratios)]
     n, worth = len(returns), independent(returns)
     deviation = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0

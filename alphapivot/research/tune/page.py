@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alphapivot.reports.page import charts
+from alphapivot.research.tune.objective import Objective
 from alphapivot.research.tune.objective import objective as score
 from alphapivot.research.tune.overfitting import annual
 
@@ -87,7 +88,7 @@ def figures(result: SearchResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "value"])
 
 
-def page(result: SearchResult, objective: str) -> str:
+def page(result: SearchResult, objective: Objective) -> str:
     """The web page, the verdict first."""
     pieces: list[Any] = [
         result.verdict,
@@ -109,7 +110,7 @@ def made_by(result: SearchResult) -> str:
     return MADE_BY[result.engine].format(books=f"bt-tune{result.tune_id}-0 to -{len(result.trials) - 1}")
 
 
-def _scatter(result: SearchResult, objective: str) -> go.Figure:
+def _scatter(result: SearchResult, objective: Objective) -> go.Figure:
     """Each trial in sample against out of sample, as means over the folds; the chosen ones stand out."""
     import plotly.graph_objects as go  # noqa: PLC0415 - slow to import, only needed to draw
 
@@ -162,7 +163,7 @@ def _luck(result: SearchResult) -> go.Figure:
     return _styled(figure, f"Deflated Sharpe ratio {_percent(result.deflated.probability)}")
 
 
-def _maps(result: SearchResult, objective: str) -> list[go.Figure]:
+def _maps(result: SearchResult, objective: Objective) -> list[go.Figure]:
     """Heat maps of the median objective by each pair of keys: a plateau is worth more than a peak."""
     import plotly.graph_objects as go  # noqa: PLC0415 - as above
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import run_locks
-from alphapivot.research.tune import judge, space, store, walkforward
+from alphapivot.research.tune import judge, objective, space, store, walkforward
 from alphapivot.research.tune.judge import Judgement, SearchResult
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
@@ -120,7 +120,8 @@ def run(
                     store.add(hub, tune_id, trials)
                     ready += len(trials)
                     progress(ready + under_way, len(tried))
-        return judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement)
+        could = objective.could(settings, until)
+        return judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement, could)
 
 
 def question(

@@ -42,8 +42,8 @@ class Screening:
             at = result.market.as_of
             held = objective.held(closed["decided_at"], closed["exit_at"], at)
             return objective.summed(
-                number, search.texts[number], settings.hash(), at, result.equity, rules.cash,
-                trades=result.entered, held=held, halted=result.halted,
+                number, search.texts[number], settings.hash(), at, result.equity,
+                trades=result.entered, held=held, halted=result.halted, could=objective.could(settings, search.until),
             )  # fmt: skip
 
         # trials that share composites run one after the other, so that few composites are kept
