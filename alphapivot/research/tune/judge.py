@@ -37,17 +37,12 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class Assessment:
     """
     ``returns``: days by trials. ``inside``, ``outside``: the walk-forward's objective in and out of sample.
     ``believed``: True if the verdict is that the result is credible.
     """
 
-    tune_id: int
-    engine: str
-    keys: Sequence[Key]
-    trials: Sequence[Trial]
-    days: Sequence[date]
     returns: Floats
     scores: Floats  # the objective of each trial over the whole period
     best: int
@@ -57,9 +52,21 @@ class SearchResult:
     outside: float
     deflated: Deflated
     overfit: Overfit
+    luck: float
     believed: bool
     verdict: str
     a_year: float
+
+
+@dataclass(frozen=True)
+class SearchResult(Assessment):
+    """The assessment of a search, and what it tried."""
+
+    tune_id: int
+    engine: str
+    keys: Sequence[Key]
+    trials: Sequence[Trial]
+    days: Sequence[date]
 
 
 def judge(
@@ -75,14 +82,36 @@ def judge(
     Judges the trials and stores the judgement. ``could``: see ``figures.a_year``. Raises DataError if no trial traded.
     """
     days = trials[0].days
-    returns = np.column_stack([t.returns for t in trials])
     year = figures.a_year(pd.DatetimeIndex(list(days)), could)
+    assessment = assess(
+        np.column_stack([t.returns for t in trials]), judgement, year, purge=max(t.held for t in trials)
+    )
+    judged = {
+        "objective": judgement.objective,
+        "walk_forward": judgement.kind,
+        "folds": judgement.folds,
+        "embargo": judgement.embargo,
+        "purge": assessment.purge,
+        "best": trials[assessment.best].number,
+        "deflated": assessment.deflated.probability,
+        "overfit": assessment.overfit.probability,
+        "inside": assessment.inside,
+        "outside": assessment.outside,
+        "verdict": assessment.verdict,
+    }
+    store.judge(hub, tune_id, judged, assessment.walked, days)
+    return SearchResult(**vars(assessment), tune_id=tune_id, engine=engine, keys=keys, trials=trials, days=days)
+
+
+def assess(returns: Floats, judgement: Judgement, year: float, *, purge: int = 0) -> Assessment:
+    """
+    Assesses trials by their returns (days by trials), ``year`` of them a year. Pure. Raises DataError if none traded.
+    """
     scores = objective(returns, judgement.objective, year)
     best = walkforward.best(scores)
     if best < 0:
         raise DataError("no trial traded: lower [execution] entry_threshold, or use a longer period")
-    purge = max(t.held for t in trials)
-    folds = walkforward.folds(len(days), judgement.folds, judgement.kind, purge=purge, embargo=judgement.embargo)
+    folds = walkforward.folds(len(returns), judgement.folds, judgement.kind, purge=purge, embargo=judgement.embargo)
     walked, tested, inside = [], [], []
     for fold in folds:
         before = objective(returns[fold.train], judgement.objective, year)
@@ -97,31 +126,12 @@ def judge(
             inside.append(float(before[chosen]))
     joined = np.concatenate(tested)[:, None] if tested else np.zeros((2, 1))
     outside = float(objective(joined, judgement.objective, year)[0])
-    # deflation uses Sharpe ratios whatever the objective: the literature defines no other
-    deflated = overfitting.deflated_sharpe(returns, best)
-    overfit = overfitting.backtest_overfitting(returns)
     mean_inside = float(np.mean(inside)) if inside else float("nan")
-    believed, verdict = overfitting.verdict(deflated, overfit, outside, mean_inside, judgement.objective)
-    judged = {
-        "objective": judgement.objective,
-        "walk_forward": judgement.kind,
-        "folds": judgement.folds,
-        "embargo": judgement.embargo,
-        "purge": purge,
-        "best": trials[best].number,
-        "deflated": deflated.probability,
-        "overfit": overfit.probability,
-        "inside": mean_inside,
-        "outside": outside,
-        "verdict": verdict,
-    }
-    store.judge(hub, tune_id, judged, walked, days)
-    return SearchResult(
-        tune_id=tune_id,
-        engine=engine,
-        keys=keys,
-        trials=trials,
-        days=days,
+    # luck and losses use Sharpe ratios whatever the objective: the literature defines no other
+    overfit, luck = overfitting.backtest_overfitting(returns), overfitting.luck(returns, best)
+    count = returns.shape[1]
+    believed, verdict = overfitting.verdict(luck, overfit, count, outside, mean_inside, judgement.objective)
+    return Assessment(
         returns=returns,
         scores=scores,
         best=best,
@@ -129,8 +139,9 @@ def judge(
         purge=purge,
         inside=mean_inside,
         outside=outside,
-        deflated=deflated,
+        deflated=overfitting.deflated_sharpe(returns, best),
         overfit=overfit,
+        luck=luck,
         believed=believed,
         verdict=verdict,
         a_year=year,

@@ -1,14 +1,20 @@
 """
 Whether the best of many trials beats what chance alone would show. Pure; each statistic with its source.
 
+- *Luck*: how often the best of these trials would look as good if none had any skill. Hansen's test for superior
+  predictive ability (2005) with cash as the benchmark: days are drawn again in blocks (the stationary bootstrap of
+  Politis and Romano, 1994) for all trials at once, so that trials which move together count as the few that they are
+  worth, and a plateau of good ones is not held against its best.
+- *Loss*: the record is halved in every way that its blocks allow, and the trial that is best in one half looked at in
+  the other (the combinatorially symmetric cross-validation of Bailey, Borwein, Lopez de Prado and Zhu, The Probability
+  of Backtest Overfitting, 2015): how often it lost there.
+- *PBO*: how often it fell below the median of all there. Among equally good trials that is one half, among identical
+  ones never: it tells whether the choice mattered, not whether it pays, so the verdict leaves it out.
 - *PSR*, the probabilistic Sharpe ratio: the probability that the true Sharpe ratio exceeds a benchmark, given the
   length of the record, its skewness and its kurtosis (Bailey and Lopez de Prado, The Sharpe Ratio Efficient Frontier,
   2012).
 - *DSR*, the deflated Sharpe ratio: the PSR against the Sharpe ratio expected of the best of ``trials`` without skill
   (Bailey and Lopez de Prado, The Deflated Sharpe Ratio, 2014).
-- *PBO*, the probability of backtest overfitting: how often the trial that is best in one half of the record falls below
-  the median of all in the other half, over all ways to halve it in blocks (combinatorially symmetric cross-validation;
-  Bailey, Borwein, Lopez de Prado and Zhu, The Probability of Backtest Overfitting, 2015).
 
 Sharpe ratios here are per period, not annualised: ``annual`` annualises them for display.
 """
@@ -28,8 +34,9 @@ Floats = npt.NDArray[np.float64]
 EULER = 0.5772156649015329
 NORMAL = NormalDist()
 LEAST = 30  # fewer returns give NaN
-ENOUGH = 0.95  # deflated Sharpe ratio
-TOO_MUCH = 0.2  # probability of overfitting
+LUCKY = 0.03  # of luck: some 3 % of searches among noise are believed
+LOST = 0.2  # of splits
+DRAWS = 1_000  # of the bootstrap
 
 
 def annual(ratio: float, a_year: float) -> float:
@@ -111,11 +118,49 @@ def independent(returns: Floats) -> int:
     return max(1, int(np.rint(mean + (1 - mean) * count)))
 
 
+def luck(returns: Floats, chosen: int, seed: int = 0) -> float:
+    """
+    The probability that the best of trials without skill, alike as the columns of ``returns`` (periods by trials; all
+    trials) are, is as good as column ``chosen``. NaN with fewer than LEAST returns.
+
+    The statistic is root(n) mean / deviation. Each trial is drawn around 0, a hopeless one (below -root(2 log log n))
+    around its own mean: bad trials do not make a good one look lucky. Blocks have a mean length of n^(1/3).
+    """
+    periods = len(returns)
+    ratios = figures.sharpe(returns)
+    if periods < LEAST or not np.isfinite(ratios[chosen]):
+        return float("nan")
+    varied = returns[:, np.isfinite(ratios)]
+    mean, deviation = varied.mean(axis=0), varied.std(axis=0, ddof=1) / np.sqrt(periods)
+    hopeless = mean / deviation < -np.sqrt(2 * np.log(np.log(periods)))
+    centre = np.where(hopeless, 0.0, mean)
+    draws = _drawn(periods, np.random.default_rng(seed)) @ varied / periods
+    best = ((draws - centre) / deviation).max(axis=1)
+    as_good = int((best >= ratios[chosen] * np.sqrt(periods)).sum())
+    return (as_good + 1) / (DRAWS + 1)
+
+
+def _drawn(periods: int, rng: np.random.Generator) -> Floats:
+    """How often each of DRAWS stationary bootstraps draws each period. A block goes round the end of the record."""
+    length, width = periods ** (1 / 3), 2 * periods + 1
+    drawn = np.empty((DRAWS, periods))
+    for rows in np.split(drawn, 10):  # in pieces, to save memory
+        shape = len(rows), int(1.5 * periods / length) + 40
+        ends = np.minimum(np.cumsum(rng.geometric(1 / length, shape), axis=1), periods)
+        starts = rng.integers(0, periods, shape) + width * np.arange(len(rows))[:, None]
+        stops = starts + np.diff(ends, axis=1, prepend=0)
+        size = width * len(rows)
+        edges = np.bincount(starts.ravel(), minlength=size) - np.bincount(stops.ravel(), minlength=size)
+        covered = np.cumsum(edges.reshape(len(rows), width), axis=1)
+        rows[:] = covered[:, :periods] + covered[:, periods:-1]
+    return drawn
+
+
 @dataclass(frozen=True)
 class Overfit:
     """
     ``probability``: PBO. ``logits``: for each split the logit of the relative out-of-sample rank of the trial that was
-    best in sample; 0 or less is overfit. ``inside``, ``outside``: the chosen trial's performance in and out of sample.
+    best in sample; below 0 is overfit. ``inside``, ``outside``: the chosen trial's performance in and out of sample.
     ``slope``: of ``outside`` over ``inside``. ``loss``: how often the chosen trial lost out of sample.
     """
 
@@ -159,7 +204,7 @@ def backtest_overfitting(returns: Floats, blocks: int = 16) -> Overfit:
     x, y = inside[rows, best], outside[rows, best]
     slope = float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 1e-12 else float("nan")
     return Overfit(
-        probability=float(np.mean(logits <= 0)),
+        probability=float(np.mean(logits < -1e-12)),
         logits=logits,
         inside=x,
         outside=y,
@@ -175,25 +220,24 @@ def _ratios(total: Floats, squared: Floats, n: int) -> Floats:
     return np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 1e-24)
 
 
-def verdict(deflated: Deflated, overfit: Overfit, outside: float, inside: float, objective: str) -> tuple[bool, str]:
+def verdict(
+    lucky: float, overfit: Overfit, trials: int, outside: float, inside: float, objective: str
+) -> tuple[bool, str]:
     """
-    (True if the result is credible, a sentence). ``outside``, ``inside``: the walk-forward's ``objective`` out of and
-    in sample.
+    (True if the result is credible, a sentence that names the evidence). ``lucky``: from ``luck``. ``outside``,
+    ``inside``: the walk-forward's ``objective`` out of and in sample.
     """
-    numbers = (
-        f"deflated Sharpe ratio {deflated.probability:.0%} (evidence from {ENOUGH:.0%} on), "
-        f"probability of overfitting {overfit.probability:.0%}, "
-        f"{objective} {inside:.2f} in sample and {outside:.2f} out of sample"
+    if not np.isfinite(lucky) or not np.isfinite(overfit.loss):
+        return False, "No verdict: the record is too short, or it trades too rarely."
+    luck_ = f"without any skill the best of {trials} such trials would look as good in {lucky:.1%} of cases"
+    splits = f"the best of one half of the record lost in the other half in {overfit.loss:.0%} of splits"
+    walked = f"{objective} {inside:.2f} where it was chosen and {outside:.2f} after that"
+    evidence = (
+        (lucky <= LUCKY, luck_, f"evidence up to {LUCKY:.0%}"),
+        (overfit.loss < LOST, splits, f"evidence below {LOST:.0%}"),
+        (outside > 0, walked, "evidence above 0"),
     )
-    if not np.isfinite(deflated.probability) or not np.isfinite(overfit.probability):
-        return False, f"No verdict: the record is too short, or it trades too rarely ({numbers})."
-    doubts = []
-    if deflated.probability < ENOUGH:
-        doubts.append(f"the best of {deflated.trials} trials would look as good by chance")
-    if overfit.probability >= TOO_MUCH:
-        doubts.append("the best trial of one half of the record is not reliably good in the other half")
-    if not outside > 0:
-        doubts.append("the chosen trials lost out of sample")
-    if doubts:
-        return False, f"Do not trust this result: {'; '.join(doubts)} ({numbers})."
-    return True, f"This may be real: {numbers}. Past results are no guarantee: trade it on paper first."
+    if against := [f"{text} ({bound})" for good, text, bound in evidence if not good]:
+        return False, f"Do not trust this result: {'; '.join(against)}."
+    found = "; ".join(text for _, text, _ in evidence)
+    return True, f"This may be real: {found}. Past results are no guarantee: trade it on paper first."

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from alphapivot.research.tune.judge import SearchResult
 
 EXPLAINED = (
-    "In sample: the days on which a config was chosen; out of sample: the days after them. Deflated Sharpe ratio: the "
-    "probability that the best trial has any skill, given how many were tried (Bailey and Lopez de Prado 2014). "
-    "Probability of overfitting: how often the best trial of one half of the record is below the median in the other "
-    "(Bailey, Borwein, Lopez de Prado and Zhu 2015)."
+    "In sample: the days on which a config was chosen; out of sample: the days after them. As good by luck: how often "
+    "the best of trials without any skill, as alike as these are, would look as good (Hansen 2005). Splits: the best "
+    "trial of one half of the record, looked at in the other half (Bailey, Borwein, Lopez de Prado and Zhu 2015); "
+    "among equally good trials it falls below the median in half of them, which is no fault. Deflated Sharpe ratio: "
+    "the probability that the best trial has any skill, if all trials were as different as their mean correlation says "
+    "(Bailey and Lopez de Prado 2014)."
 )
 MADE_BY = {
     "core": "These numbers come from the screening engine. Left out: the check for lookahead, and cents (money is "
@@ -79,10 +81,11 @@ def figures(result: SearchResult) -> pd.DataFrame:
         ("best Sharpe ratio of a year", _two(annual(d.ratio, result.a_year))),
         ("expected of the best by chance", _two(annual(d.benchmark, result.a_year))),
         ("deflated Sharpe ratio", _percent(d.probability)),
-        ("probability of overfitting", _percent(result.overfit.probability)),
+        ("as good by luck, without any skill", _percent(result.luck)),
+        ("chosen trial lost out of sample", f"{_percent(result.overfit.loss)} of {len(result.overfit.logits)} splits"),
+        ("chosen trial below the median out of sample (PBO)", _percent(result.overfit.probability)),
         ("in sample, mean of the folds", _two(result.inside)),
         ("out of sample, all folds joined", _two(result.outside)),
-        ("chosen trial lost out of sample", f"{_percent(result.overfit.loss)} of {len(result.overfit.logits)} splits"),
         ("purge between training and test", f"{result.purge} days"),
     ]
     return pd.DataFrame(rows, columns=["what", "value"])
@@ -141,7 +144,7 @@ def _logits(result: SearchResult) -> go.Figure:
     figure = go.Figure(go.Histogram(x=result.overfit.logits, nbinsx=40, marker={"color": charts.SUM}))
     figure.add_vline(x=0, line={"color": charts.DOWN, "width": 2})
     figure.update_layout(xaxis={"title": "logit of the rank out of sample"}, yaxis={"title": "splits"})
-    title = f"Probability of overfitting {_percent(result.overfit.probability)}: the splits at or left of 0"
+    title = f"Out of sample the chosen trial is below the median in {_percent(result.overfit.probability)} of splits"
     return _styled(figure, title)
 
 
