@@ -17,11 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from pillars.base import BESIDE, VALUES, Panel, Parts, Pillar
-from pillars.kit import windows
+from pillars.kit import fresh, windows
 from pillars.kit.sample import sample_bars
 
 PRICES = ("open", "high", "low", "close")
 BESIDE_PRICES = ("spot_close", "futures_close", "other_close")  # of the other market, where the bars have them
+TELLING = 12  # cuts of each kind: where a score is strongest, where it changes most, and anywhere
 Check = Callable[[Pillar, pd.DataFrame], None]
 
 
@@ -64,11 +65,13 @@ def gives_valid_signals(pillar: Pillar, bars: pd.DataFrame) -> None:
 
 
 def does_not_look_into_the_future(pillar: Pillar, bars: pd.DataFrame) -> None:
-    """With later bars removed or changed, no part, gate, veto or feature changes by a bit."""
+    """
+    With later bars removed or changed, no part, gate, veto or feature changes by a bit: at the bars on whose scores one
+    would trade, and anywhere.
+    """
     panel = Panel.of(bars)
-    whole, instants = pillar.parts(panel), np.unique(panel.ts)
-    for share in (0.51, 0.77, 0.93, 0.999):
-        cut = instants[int(len(instants) * share)]
+    whole = pillar.parts(panel)
+    for cut in _cuts(pillar, panel):
         past = panel.ts <= cut
         wild = bars.copy()
         wild.loc[wild["ts"] > pd.Timestamp(cut, tz="UTC"), [c for c in (*VALUES, *BESIDE) if c in wild]] *= 3.0
@@ -101,6 +104,27 @@ def needs_no_more_than_its_history(pillar: Pillar, bars: pd.DataFrame) -> None:
                     f" {part.where(last[i])} is {full[i]} from all bars but {got[i]} from those; expected a difference"
                     " below 1e-6"
                 )
+
+
+def needs_nothing_but_its_bars(pillar: Pillar, bars: pd.DataFrame) -> None:
+    """
+    Cut off at those bars, in a fresh process, it gives the same signals: what it remembers of later bars is not there.
+    And it reads no file, network, environment or clock.
+    """
+    panel = Panel.of(bars)
+    cuts = [pd.Timestamp(cut, tz="UTC") for cut in _cuts(pillar, panel)]
+    scored, read = fresh.rescored(pillar, bars, cuts)
+    if read:
+        raise BrokenPromise(f"{pillar.name} reads more than its bars: {', '.join(read)}; expected nothing else")
+    whole = pillar.score(panel)[fresh.SCORED]
+    whole = whole.set_index(["symbol", "ts"]).reindex(pd.MultiIndex.from_frame(scored[["symbol", "ts"]])).reset_index()
+    for name in ("score", "gate", "veto"):
+        for row in _differences(whole[name].to_numpy(), scored[name].to_numpy()):
+            raise BrokenPromise(
+                f"{pillar.name} remembers later bars, or looks at them: {name} of {scored['symbol'][row]}"
+                f" {scored['ts'][row]:%Y-%m-%d %H:%M} is {whole[name][row]}, but {scored[name][row]} in a fresh process"
+                " that has not seen them; expected the same"
+            )
 
 
 def scores_a_symbol_alone_as_among_others(pillar: Pillar, bars: pd.DataFrame) -> None:
@@ -194,6 +218,7 @@ CHECKS: tuple[Check, ...] = (
     gives_the_same_twice,
     gives_valid_signals,
     does_not_look_into_the_future,
+    needs_nothing_but_its_bars,
     needs_no_more_than_its_history,
     scores_a_symbol_alone_as_among_others,
     is_neutral_on_a_constant_price,
@@ -235,6 +260,20 @@ def _valid(pillar: Pillar, bars: pd.DataFrame) -> pd.DataFrame:
     if len(signals) != len(bars):
         raise BrokenPromise(f"{pillar.name} gives {len(signals)} signals for {len(bars)} bars; expected one each")
     return signals
+
+
+def _cuts(pillar: Pillar, panel: Panel) -> npt.NDArray[np.datetime64]:
+    """Instants to cut at: where score or gate is furthest from usual or changes most, at vetoes, and anywhere."""
+    parts = pillar.parts(panel)
+    rows = [np.random.default_rng(0).permutation(len(panel.ts))[:TELLING]]
+    for column in _outcome(parts).values():
+        unusual = np.abs(column - np.nanmedian(column)) if np.isfinite(column).any() else column
+        change = np.abs(np.diff(column, prepend=np.nan)) * (panel.place > 0)
+        rows += [np.argsort(-np.nan_to_num(values), kind="stable")[:TELLING] for values in (unusual, change)]
+    if parts.veto is not None:
+        rows.append(np.flatnonzero(~pd.isna(parts.veto))[:TELLING])
+    shares = [int(len(panel.ts) * share) for share in (0.51, 0.77, 0.93, 0.999)]
+    return np.unique(panel.ts[np.concatenate([*rows, shares]).astype(np.int64)])
 
 
 def _outcome(parts: Parts) -> dict[str, npt.NDArray[np.float64]]:

@@ -147,12 +147,16 @@ def _make(
         progress(0, len(instants), "checking for lookahead")
         check.scores(database, run, settings, instants)
     driver.trade(database, run, settings, instants, timer=timer, progress=progress)
+    with timer.stage("check"):
+        progress(len(instants), len(instants), "checking each score that was acted on")
+        read = check.acted(database, run, settings, instants)
     with timer.stage("results"):
         progress(len(instants), len(instants), "computing results")
         check.fills(database, settings)
         with database.engine.connect() as conn:
             begins = backtests.begins(conn, run)
-        cautions = warnings.collect(database, run, settings, since, instants[0], begins)
+        cautions = [("reads", None, sentence) for sentence in read]
+        cautions += warnings.collect(database, run, settings, since, instants[0], begins)
         results = backtests.results(database, book)
     backtests.finish(database, run, results, cautions, timer.spent)
     ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -156,9 +161,74 @@ class DividesByZero(Honest):
             return Parts(parts={"place": 10 / (bars.close - super().parts(bars).features["mean"]) * bars.close / 1e3})
 
 
-def broken(pillar, bars):
+class Remembers(Honest):
+    """Fitted once, on the first bars that it is given: here on all of them."""
+
+    known: ClassVar[dict[object, float]] = {}
+
+    def parts(self, bars):
+        made = super().parts(bars).parts["place"]
+        following = bars.each(lambda c: np.sign(np.append(c[1:], c[-1:]) - c), bars.close)
+        keys = list(zip(bars.slices.tolist(), bars.ts.tolist(), bars.close.tolist(), strict=True))
+        for key, value in zip(keys, following.tolist(), strict=True):
+            self.known.setdefault(key, value)
+        return Parts(parts={"place": np.where(np.isnan(made), np.nan, [50 * self.known[key] for key in keys])})
+
+
+class PeeksBeforeRareEvents(Honest):
+    def parts(self, bars):
+        place = super().parts(bars).parts["place"]
+        move = bars.each(lambda c: np.append(np.diff(c), 0.0), bars.close)
+        rare = np.abs(move) > 5 * bars.each(lambda c: talib.SMA(np.abs(np.diff(c, prepend=c[:1])), 30), bars.close)
+        return Parts(parts={"place": np.where(rare, 100 * np.sign(move), place)})
+
+
+class PeeksAtRolls(Honest):
+    inputs: ClassVar[tuple[str, ...]] = ("rolled",)
+
+    def parts(self, bars):
+        rolled = bars.other("rolled")
+        tomorrow = np.append(np.diff(rolled), 0) * np.append(np.diff(bars.slices) == 0, False) > 0
+        return Parts(parts={"place": np.where(tomorrow, -100.0, super().parts(bars).parts["place"])})
+
+
+class ReadsAFile(Honest):
+    def parts(self, bars):
+        assert Path(__file__).read_text()
+        return super().parts(bars)
+
+
+class ReadsTheClock(Honest):
+    def parts(self, bars):
+        assert datetime.now(UTC).year
+        return super().parts(bars)
+
+
+class ReadsTheEnvironment(Honest):
+    def parts(self, bars):
+        assert os.environ.get("PATH")
+        return super().parts(bars)
+
+
+class AsksTheNetwork(Honest):
+    def parts(self, bars):
+        with socket.socket() as asking:
+            asking.connect_ex(("127.0.0.1", 9))
+        return super().parts(bars)
+
+
+class RunsAProgram(Honest):
+    def parts(self, bars):
+        subprocess.run(["true"], check=True)
+        return super().parts(bars)
+
+
+CHECK_BY_NAME = {check.__name__: check for check in CHECKS}
+
+
+def broken(pillar, bars, *checks):
     found = set()
-    for check in CHECKS:
+    for check in checks or CHECKS:
         try:
             check(pillar, bars)
         except Exception:  # noqa: BLE001 - a crash is a broken promise too
@@ -174,6 +244,9 @@ def test_an_honest_pillar_breaks_no_promise():
     ("culprit", "check"),
     [
         (LooksOneBarAhead, "does_not_look_into_the_future"),
+        (PeeksBeforeRareEvents, "does_not_look_into_the_future"),
+        (PeeksAtRolls, "does_not_look_into_the_future"),
+        (Remembers, "needs_nothing_but_its_bars"),
         (LooksAheadInAFeature, "does_not_look_into_the_future"),
         (NormalisesByTheWholeSample, "does_not_look_into_the_future"),
         (MixesSymbols, "scores_a_symbol_alone_as_among_others"),
@@ -187,11 +260,34 @@ def test_an_honest_pillar_breaks_no_promise():
     ],
 )
 def test_the_contract_catches_a_pillar_that(culprit, check):
-    assert check in broken(culprit(), sample_bars(30))
+    assert broken(culprit(), sample_bars(30), CHECK_BY_NAME[check]) == {check}
+
+
+@pytest.mark.parametrize(
+    ("culprit", "what"),
+    [
+        (ReadsAFile, r"the file .*test_contract.py \(test_contract.py, line \d+\)"),
+        (ReadsTheClock, r"the clock \(test_contract.py, line \d+\)"),
+        (ReadsTheEnvironment, r"the environment \(PATH\) \(test_contract.py, line \d+\)"),
+        (AsksTheNetwork, r"the network address \('127.0.0.1', 9\) \(test_contract.py, line \d+\)"),
+        (RunsAProgram, r"the program true \(test_contract.py, line \d+\)"),
+    ],
+)
+def test_the_contract_names_what_a_pillar_reads_besides_its_bars(culprit, what):
+    with pytest.raises(BrokenPromise, match=rf"reads more than its bars: {what}; expected nothing else"):
+        CHECK_BY_NAME["needs_nothing_but_its_bars"](culprit(), sample_bars(30))
+
+
+def test_a_pillar_that_remembers_passes_every_other_promise_about_the_future():
+    """So the fresh process is what catches it."""
+    pillar, bars = Remembers(), sample_bars(30)
+    CHECK_BY_NAME["gives_the_same_twice"](pillar, bars)
+    CHECK_BY_NAME["does_not_look_into_the_future"](pillar, bars)
 
 
 def test_the_contract_says_where_a_pillar_looks_ahead():
     with pytest.raises(
-        BrokenPromise, match=r"looks into the future: without the bars after .* part place of S0 1d 20\d\d-\d\d-\d\dT21"
+        BrokenPromise,
+        match=r"looks into the future: without the bars after .* part place of S\d 1d 20\d\d-\d\d-\d\dT21",
     ):
         next(c for c in CHECKS if c.__name__ == "does_not_look_into_the_future")(LooksOneBarAhead(), sample_bars(30))

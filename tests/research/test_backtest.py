@@ -19,6 +19,7 @@ from alphapivot.config import plugins
 from alphapivot.errors import DataError
 from alphapivot.hub.tables import backtests
 from alphapivot.reports.terminal import backtests as compared
+from alphapivot.research.backtest import check
 from tasks import ingest, runs
 from tasks.local import backtest, replay
 from tests.pillars.gap import GAP
@@ -90,10 +91,10 @@ PEEKING = GAP.replace(
 def own_pillar(small, tmp_path):
     """small.ini with a user's own pillar, on a hub with the bars."""
 
-    def configured(code: str, until: datetime):
+    def configured(code: str, until: datetime, weights: str = "gap: 0.1, trend: 0.25, momentum: 0.25, flow: 0.2,"):
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / "gap.py").write_text(code)
-        written = SMALL.read_text().replace("weights = trend: 0.35,", "weights = gap: 0.1, trend: 0.25,")
+        written = SMALL.read_text().replace("weights = trend: 0.35, momentum: 0.25, flow: 0.2,", f"weights = {weights}")
         path = tmp_path / "config.ini"
         path.write_text(written + "\n[plugins]\nfolder = mine\n\n[pillar.gap]\natr = 14\n")
         settings = small(path)
@@ -132,3 +133,59 @@ def test_a_pillar_that_peeks_one_bar_ahead_is_caught_by_the_backtest_itself(own_
         query = "SELECT code FROM research.backtest_warning WHERE run_id = :run_id"
         told = set(conn.execute(text(query), {"run_id": honest.run.run_id}).scalars())
     assert {"survivorship", "no_volume_limit"} <= told
+
+
+# both know the next bar; neither is caught by the same bars cut off in the process that scored them
+REMEMBERS = GAP.replace(
+    "        gap = ramp",
+    """        for i in range(len(bars.ts) - 1):
+            if bars.slices[i] == bars.slices[i + 1]:
+                KNOWN.setdefault((bars.symbols[bars.slices[i]], bars.ts[i]), np.sign(bars.close[i + 1] - bars.close[i]))
+        keys = zip((bars.symbols[s] for s in bars.slices), bars.ts)
+        return Parts(parts={"gap": 100 * np.array([KNOWN.get(key, 0.0) for key in keys])})
+        gap = ramp""",
+).replace("class Gap", "KNOWN = {}\n\n\nclass Gap")
+RARELY = GAP.replace(
+    "        return Parts",
+    """        move = np.append(np.diff(bars.close), 0.0) * np.append(bars.slices[1:] == bars.slices[:-1], False)
+        usual = atr(bars, self.atr)
+        gap = np.where(np.isnan(usual), np.nan, np.where(np.abs(move) > 1.5 * usual, np.sign(move), 0.0))
+        return Parts""",
+)
+FITS = GAP.replace(
+    "        return Parts",
+    """        gap = bars.each(lambda g: g / (g.std() + 1) if len(g) else g, gap)
+        return Parts""",
+)
+READS = GAP.replace(
+    "        gap = ramp",
+    """        open(__file__).read(), os.environ.get("HOME"), datetime.now()
+        gap = ramp""",
+)
+IMPORTS = "import os\nfrom datetime import datetime\nimport numpy as np\n"
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("culprit", [REMEMBERS, RARELY, FITS], ids=["remembers", "rarely", "fits"])
+def test_a_pillar_that_knows_the_future_is_caught_where_it_was_acted_on(own_pillar, culprit, monkeypatch):
+    """The next bars, remembered; a rare move; a calibration by the whole sample."""
+    since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 2, 14, tzinfo=UTC)
+    settings = own_pillar(IMPORTS + culprit, until, "gap: 0.8,")
+    monkeypatch.setattr(check, "_spread", lambda *_: [])  # no luck: only the bars that it acted on
+    with pytest.raises(
+        DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 202\d-\d\d-\d\d .* fix the pillar"
+    ):
+        backtest.run(settings, since, until, progress=quiet, book="peek")
+
+
+@pytest.mark.timeout(1200)
+def test_files_environment_and_clock_that_a_pillar_reads_are_among_the_warnings(own_pillar):
+    since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 1, 14, tzinfo=UTC)
+    made = backtest.run(own_pillar(IMPORTS + READS, until), since, until, progress=quiet, book="reads")
+    with hubs.connect().engine.connect() as conn:
+        query = "SELECT message FROM research.backtest_warning WHERE run_id = :run_id AND code = 'reads'"
+        (told,) = conn.execute(text(query), {"run_id": made.run.run_id}).scalars()
+    assert told.startswith("pillar gap reads more than bars: the file ")
+    assert "gap.py (gap.py, line " in told
+    assert "the environment (HOME) (gap.py, line " in told
+    assert "the clock (gap.py, line " in told

@@ -2,37 +2,48 @@
 The lookahead check of every backtest: each score must have been known when it was acted on.
 
 Scores are computed in bulk, over the whole history. At sampled instants they are recomputed from bars cut off there,
-and must agree to the last bit; those of a pillar that looks ahead do not. For every entry's fill, the decision's score
-must be published by the decision, and the fill's bar must end after it.
+and must agree to the last bit; those of a pillar that looks ahead do not. After trading, each score that was acted on
+is recomputed so in a fresh process, the oldest first: a pillar that peeks only before rare events is met where it
+matters, and what it remembers of later bars is not there. For every entry's fill, the decision's score must be
+published by the decision, and the fill's bar must end after it.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from psycopg import sql
 from sqlalchemy import text
 
+from alphapivot import hub as hubs
 from alphapivot.calendar import bar_ends
+from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.frames import Signals
 from alphapivot.research.backtest.market import lag
+from alphapivot.research.tune import processes
 from alphapivot.scoring.inputs import signal_bars
 from pillars.kit import windows
+from pillars.kit.fresh import own_files
+from pillars.kit.watch import watched
 
 if TYPE_CHECKING:
-    from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
     from pillars.base import Pillar
 
 SAMPLES = 8
+ACTED = """
+    SELECT DISTINCT symbol, score_ts FROM trading.decision
+    WHERE book = :book AND action IN ('ENTER_LONG', 'ENTER_SHORT', 'EXIT') AND score_ts IS NOT NULL
+    ORDER BY score_ts, symbol
+"""
 LAST = 5  # bars compared before each cut: a pillar that looks ahead differs in the last ones
 EARLY = """
     SELECT f.symbol, f.ts, d.as_of, d.score_ts
@@ -59,6 +70,43 @@ def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetim
             for inputs, pillars in by_inputs.items():
                 compared += _compare(hub, run, settings, pillars, inputs, interval, cut)
     return compared
+
+
+def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> list[str]:
+    """
+    Recomputes in a fresh process every score that was acted on, from the bars up to it, and those of ``scores``.
+
+    Returns what pillars read besides their bars, a sentence each. Raises DataError as ``scores`` does.
+    """
+    cuts = {cut: set(settings.instruments) for cut in _spread(instants, SAMPLES)}
+    with hub.engine.connect() as conn:
+        for symbol, ts in conn.execute(text(ACTED), {"book": settings.execution.book}):
+            cuts.setdefault(ts, set()).add(symbol)
+    own = {name: own_files(type(getattr(p, "pillar", p))) for name, p in settings.pillars.items()}  # within its rules
+    with processes.processes(1) as pool:
+        read = pool.submit(_acted, settings.stored(), run, sorted(cuts.items()), own).result()
+    return [
+        f"{who} reads more than bars: {', '.join(what)}; nothing shows that it was known at the time of the score"
+        for who, what in read.items()
+        if what
+    ]
+
+
+def _acted(
+    stored: dict[str, Any], run: RunRef, cuts: Sequence[tuple[datetime, set[str]]], own: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """In the fresh process: what was read besides bars, by whom."""
+    with watched(itertools.chain.from_iterable(own.values())) as at_import:
+        settings = Settings.restore(stored)
+    read = {"a pillar's file, when it is imported,": at_import} | {f"pillar {name}": [] for name in own}
+    hub = hubs.connect()
+    for cut, symbols in cuts:
+        for interval in settings.timeframes.weights:
+            for name, pillar in settings.pillars.items():
+                with watched(own[name]) as reading:
+                    _compare(hub, run, settings, {name: pillar}, pillar.inputs, interval, cut, symbols)
+                read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
+    return read
 
 
 def fills(hub: Hub, settings: Settings) -> None:
@@ -91,14 +139,18 @@ def _compare(
     inputs: Sequence[str],
     interval: str,
     cut: datetime,
+    symbols: Collection[str] = (),
 ) -> int:
+    """How many scores of ``symbols`` (none: all) agree just before ``cut``."""
+    instruments = settings.instruments
+    if symbols and not any(p.cross_sectional for p in pillars.values()):
+        instruments = {symbol: i for symbol, i in instruments.items() if symbol in symbols}
     after = cut - LAST * bar_ends.width(interval) - timedelta(days=4)
     # bars before a pillar's window do not change its scores
     begin = min(start for p in pillars.values() if (start := windows.begin(p, after, interval)))
-    bars = signal_bars(hub, list(settings.instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
-    where = sql.SQL("scope = {} AND pillar = ANY({}) AND interval = {} AND ts > {} AND ts <= {}").format(
-        run.scope, list(pillars), interval, after, cut
-    )
+    bars = signal_bars(hub, list(instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
+    query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
+    where = sql.SQL(query).format(run.scope, list(pillars), list(instruments), interval, after, cut)
     stored = hub.read(Signals, where)
     for name, pillar in pillars.items():
         recomputed = windows.score(pillar, bars, interval, after=after)
