@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot.research.evaluate import statistics
+from alphapivot.research.evaluate import evaluation, statistics
 
 
 def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95, horizon=5):
@@ -29,6 +29,28 @@ def market(seed, *, symbols=6, bars=600, edge=0.0, common=0.5, persistence=0.95,
         }
     )
     return frame.assign(following=statistics.following(frame, horizon))
+
+
+def universe(seed, horizon, *, follows=False, symbols=9, bars=1_000):
+    """Noise that closes at three times a day: slow scores of their own, or how far a price is from its mean."""
+    rng, days = np.random.default_rng([seed, 4]), pd.bdate_range("2016-01-01", periods=bars, tz="UTC")
+    draws = [0.7 * rng.normal(size=(bars, 1)) + 0.7 * rng.normal(size=(bars, symbols)) for _ in range(2)]
+    price = np.cumsum(0.01 * draws[0], axis=0)
+    slow = pd.DataFrame(price if follows else np.cumsum(draws[1], axis=0)).ewm(span=40).mean().to_numpy()
+    score = (price if follows else np.cumsum(draws[1], axis=0)) - slow
+    hours = [pd.Timedelta(hours=(16, 21, 22)[i % 3]) for i in range(symbols)]
+    frames = [
+        pd.DataFrame({"symbol": f"S{i}", "ts": days + hours[i], "close": 1e3 + 1e2 * price[:, i], "score": score[:, i]})
+        for i in range(symbols)
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(following=statistics.following(frame, horizon))
+
+
+def found_in_noise(count, horizon, **kind):
+    """(share of universes with |t| over 2, mean t)."""
+    t = np.array([overall(universe(seed, horizon, **kind), horizon)["t"] for seed in range(count)])
+    return float(np.mean(np.abs(t) > 2)), float(t.mean())
 
 
 def overall(frame, horizon=5):
@@ -75,6 +97,30 @@ def test_in_noise_nothing_is_found_however_slow_scores_are_and_however_symbols_m
     assert abs(t.mean()) < 0.45
     assert 0.7 < t.std() < 1.4
     assert np.abs(t).max() < 4
+
+
+def test_lags_are_counted_in_each_symbols_bars():
+    """The same bars at three closing times have the t that they have at one, but for the days' own sums."""
+    frame = universe(1, 5)
+    together = frame.assign(ts=frame["ts"].dt.normalize())
+    assert overall(frame)["t"] == pytest.approx(overall(together)["t"], rel=0.15)
+    codes, instants = np.array([0, 1, 2, 0, 1, 2, 0]), np.array([10, 11, 12, 20, 21, 22, 30])
+    assert statistics.instants_a_bar(codes, instants) == 3
+    assert statistics.instants_a_bar(np.zeros(4, np.int64), np.arange(4)) == 1
+    # every second symbol also trades at weekends: five bars of the other one last seven instants
+    assert statistics.instants_a_bar(np.array([0] * 7 + [1] * 5), np.array([*range(7), 0, 1, 2, 3, 6])) == 1.5
+    assert found_in_noise(20, 5)[0] <= 0.15  # 0.07 of 500; 0.12 with lags in instants
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("horizon", [1, 5, 20])
+def test_the_error_rates_that_are_told_are_those_of_500_noise_universes(horizon):
+    for number, follows in enumerate((False, True)):
+        share, mean = found_in_noise(500, horizon, follows=follows)
+        assert share == pytest.approx(evaluation.ERRORS[horizon][number], abs=0.015)
+        if follows:
+            assert mean == pytest.approx(evaluation.FOLLOWING_T, abs=0.2)
 
 
 def test_without_the_correction_noise_would_look_like_an_edge():

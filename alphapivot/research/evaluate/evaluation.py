@@ -26,9 +26,18 @@ from alphapivot.scoring.inputs import signal_bars
 from alphapivot.version import code_version
 from pillars.kit import windows
 
+# by horizon: how often |t| exceeds 2 (nominally 0.05) in 500 universes of noise with three closing times a day, for
+# slow scores of their own and for scores that follow prices; tests/research/test_evaluate.py measures it
+ERRORS = {1: (0.07, 0.10), 5: (0.07, 0.12), 20: (0.10, 0.19)}
+FOLLOWING_T = -0.7  # the mean t there of scores that follow prices
 EXPLAINED = (
     "ic: rank correlation of score and following return within symbols. t: of ic, corrected for overlapping returns and"
-    " correlated symbols; beyond +-2 chance is unlikely, unless many were tried. Gates have no direction: they are"
+    " correlated symbols. In simulated noise |t| exceeds 2, nominally in 5 % of cases, in "
+    + ", ".join(f"{own:.0%} at {h} bars" for h, (own, _) in ERRORS.items())
+    + "; for a score that follows prices in "
+    + ", ".join(f"{follows:.0%}" for _, follows in ERRORS.values())
+    + f", with a mean t of {FOLLOWING_T}, since within a sample what was high comes down: so small negative t mean"
+    " nothing, and of many tried some are always beyond 2. Gates have no direction: they are"
     " measured against the size of the return (move) and the largest move against the composite's side in ATR"
     " (against); a negative ic means that they close in time. Past results are no guarantee."
 )
@@ -145,7 +154,7 @@ def verdict(evaluation: Evaluation) -> str:
         finding = "The composite predicted returns" if best["t"] > 0 else "The composite pointed the wrong way"
     return (
         f"{finding}: ic {best['ic']:+.3f}, t {best['t']:+.1f} at {best['horizon']} bars, the strongest of {tried};"
-        f" chance alone stays within ±{bound:.1f} in 19 of 20 cases."
+        f" nominally chance stays within ±{bound:.1f} in 19 of 20 cases, in simulated noise in about 18."
     )
 
 

@@ -5,7 +5,8 @@ Predictive power of scores: information coefficients, hit rates, deciles, turnov
 - *ic*: the information coefficient, here the rank correlation of score and following return within each symbol
   (Spearman; Grinold and Kahn, Active Portfolio Management, 1999), averaged over all bars.
 - *t*: the bars of one instant are summed first, as symbols move together, and the variance of that series includes its
-  autocovariances (Newey and West 1987, Bartlett weights), as following returns overlap: lags of twice the horizon.
+  autocovariances (Newey and West 1987, Bartlett weights), as following returns overlap: lags of twice the horizon in
+  bars of each symbol, so that a universe with three closing times a day has three times as many in instants.
 - *hit rate*: how often score and following return have the same sign, neither being 0.
 - A gate has no direction: it is measured against the size of the following return (*move*), and the largest move
   against the composite's side within the horizon, in ATR (*against*). A useful gate closes before large moves and
@@ -17,6 +18,7 @@ Everything here looks into the future of each bar, by design. No score may use i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,8 @@ def measure(scores: pd.DataFrame, horizon: int, *, sliced: bool = True) -> pd.Da
     valid = frame["score"].notna() & frame["following"].notna()
     before = frame.groupby("symbol")["score"].shift()
     ranks = {f"{name}_rank": _ranks(frame[valid], name) for name in ("score", "following")}
-    numbers = frame[["score", "following"]].assign(before=before, **ranks)
+    code = pd.factorize(frame["symbol"])[0]
+    numbers = frame[["score", "following"]].assign(before=before, code=code, **ranks)
     columns = {str(name): column.to_numpy(np.float64) for name, column in numbers.items()}
     instants = pd.factorize(frame["ts"], sort=True)[0]
     slices: list[tuple[str, Any]] = [("all", np.arange(len(frame)))]
@@ -115,6 +118,17 @@ def newey_west(series: Column, lags: int) -> float:
     return float(series.mean() * count / np.sqrt(variance)) if variance > 1e-12 else float("nan")
 
 
+def instants_a_bar(symbols: npt.NDArray[np.int64], instants: npt.NDArray[np.int64]) -> float:
+    """How many of these instants pass from one bar of a symbol to its next: the most of all symbols, at least 1."""
+    count = np.bincount(symbols)
+    first, last = np.full(len(count), np.iinfo(np.int64).max), np.zeros(len(count), np.int64)
+    place = np.unique(instants, return_inverse=True)[1]
+    np.minimum.at(first, symbols, place)
+    np.maximum.at(last, symbols, place)
+    several = count > 1
+    return float(max(1.0, ((last - first)[several] / (count[several] - 1)).max(initial=1.0)))
+
+
 def _measures(columns: dict[str, Column], instants: npt.NDArray[np.int64], horizon: int) -> dict[str, float]:
     score, following, before = columns["score"], columns["following"], columns["before"]
     valid = ~np.isnan(score) & ~np.isnan(following)
@@ -126,7 +140,8 @@ def _measures(columns: dict[str, Column], instants: npt.NDArray[np.int64], horiz
     if size > 1e-9:  # not a constant
         product = np.bincount(instants[valid], weights=x * y).astype(np.float64)[np.unique(instants[valid])]
         result["ic"] = float(np.clip(product.sum() / size, -1.0, 1.0))
-        result["t"] = newey_west(product, 2 * horizon)
+        bar = instants_a_bar(columns["code"][valid].astype(np.int64), instants[valid])
+        result["t"] = newey_west(product, math.ceil(2 * horizon * bar))
     size = np.abs(score[valid]).mean()
     pair = ~np.isnan(score) & ~np.isnan(before)
     now, then = score[pair], before[pair]
