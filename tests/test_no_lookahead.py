@@ -204,7 +204,7 @@ def test_what_is_compared_is_not_nothing(config, whole):
         # traded prices fell to a quarter and doubled at splits; no pillar sees a move
         alpha = signals[(signals["symbol"] == "ALPHA") & (signals["pillar"] == "risk") & (signals["interval"] == "1d")]
         assert alpha["gate"].notna().sum() > 300
-        assert not alpha["veto"].isin(["volatile", "drawdown"]).any()
+        assert not alpha["veto"].isin(["volatile", "shock"]).any()
     assert signals["veto"].eq("quiet").any()
 
 
@@ -217,9 +217,9 @@ class Peeking(Trend):
     def parts(self, bars: Panel) -> Parts:
         honest = super().parts(bars)
         following = bars.each(lambda close: np.append(close[1:], close[-1:]), bars.close)
-        valid = ~np.isnan(honest.parts["stack"])
+        valid = ~np.isnan(honest.parts["cross_fast"])
         return Parts(
-            parts={"stack": np.where(valid, 50 * np.sign(following - bars.close), np.nan)}, features=honest.features
+            parts={"cross_fast": np.where(valid, 50 * np.sign(following - bars.close), np.nan)}, features=honest.features
         )
 
 
@@ -228,8 +228,8 @@ class Normalising(Trend):
 
     def parts(self, bars: Panel) -> Parts:
         honest = super().parts(bars)
-        part = bars.each(lambda s: 10 * s / (1 + np.abs(s).mean()) if len(s) else s, honest.parts["stack"])
-        return Parts(parts={"stack": part}, features=honest.features)
+        part = bars.each(lambda s: 10 * s / (1 + np.abs(s).mean()) if len(s) else s, honest.parts["cross_fast"])
+        return Parts(parts={"cross_fast": part}, features=honest.features)
 
 
 def caught(config: str, computed, cut: datetime) -> list[str]:

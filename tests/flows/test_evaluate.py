@@ -20,7 +20,7 @@ def test_the_evaluation_is_an_artifact_with_tables_and_a_picture(checkout):
     assert re.search("evaluation 1, stored in", run["state"]["message"])
     (shown,) = checkout.ask("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["test-evaluation"]}}})
     assert shown["flow_run_id"] == run["id"]
-    for words in ("| composite | return | 1d |", "| risk | against | 1d |", "## Parts", "| trend.stack |"):
+    for words in ("| composite | return | 1d |", "| risk | against | 1d |", "## Parts", "| trend.cross_fast |"):
         assert words in shown["data"], words
     svg = base64.b64decode(re.search(r"data:image/svg\+xml;base64,([^)]+)", shown["data"])[1])
     bars = ET.fromstring(svg).findall("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - our own

@@ -6,6 +6,7 @@ Real PostgreSQL, the real steps, the simulated market with its rolls and splits.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,10 +92,11 @@ PEEKING = GAP.replace(
 def own_pillar(small, tmp_path):
     """small.ini with a user's own pillar, on a hub with the bars."""
 
-    def configured(code: str, until: datetime, weights: str = "gap: 0.1, trend: 0.25, momentum: 0.25, flow: 0.2,"):
+    def configured(code: str, until: datetime, weights: str | None = None):
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / "gap.py").write_text(code)
-        written = SMALL.read_text().replace("weights = trend: 0.35, momentum: 0.25, flow: 0.2,", f"weights = {weights}")
+        written = SMALL.read_text().replace("weights = trend: 0.35,", "weights = gap: 0.1, trend: 0.25,")
+        written = written if weights is None else re.sub("weights = gap: .*", f"weights = {weights}", written)
         path = tmp_path / "config.ini"
         path.write_text(written + "\n[plugins]\nfolder = mine\n\n[pillar.gap]\natr = 14\n")
         settings = small(path)
@@ -170,7 +172,7 @@ IMPORTS = "import os\nfrom datetime import datetime\nimport numpy as np\n"
 def test_a_pillar_that_knows_the_future_is_caught_where_it_was_acted_on(own_pillar, culprit, monkeypatch):
     """The next bars, remembered; a rare move; a calibration by the whole sample."""
     since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 2, 14, tzinfo=UTC)
-    settings = own_pillar(IMPORTS + culprit, until, "gap: 0.8,")
+    settings = own_pillar(IMPORTS + culprit, until, "gap: 0.8, structure: 0.2")
     monkeypatch.setattr(check, "_spread", lambda *_: [])  # no luck: only the bars that it acted on
     with pytest.raises(
         DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 202\d-\d\d-\d\d .* fix the pillar"
