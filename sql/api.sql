@@ -240,7 +240,7 @@ COMMENT ON COLUMN api.marks.run_id IS 'The run: api.run_history';
 
 CREATE VIEW api.equity AS
 SELECT book, day, currency, start_equity, equity, cash, deposits, earned,
-       earned - max(earned) OVER days AS drawdown
+       earned - greatest(max(earned) OVER days, 0) AS drawdown
 FROM (
     SELECT r.book, r.day, r.currency, r.start_equity, r.equity, r.cash, c.deposits,
            r.equity - first_value(r.start_equity) OVER sofar - sum(c.deposits) OVER sofar AS earned
@@ -262,7 +262,7 @@ COMMENT ON COLUMN api.equity.equity IS 'The last equity seen on that day';
 COMMENT ON COLUMN api.equity.cash IS 'The last cash seen on that day';
 COMMENT ON COLUMN api.equity.deposits IS 'Deposits between the instants of start_equity and equity; withdrawals are negative';
 COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, deposits excluded';
-COMMENT ON COLUMN api.equity.drawdown IS 'earned minus its highest so far: 0 or negative';
+COMMENT ON COLUMN api.equity.drawdown IS 'earned minus its highest so far, the start included: 0 or negative';
 
 -- Data and runs -------------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,12 @@ def test_equity_leaves_deposits_out_of_what_was_earned(hub):
         rows = connection.execute("SELECT earned, deposits, drawdown FROM api.equity WHERE book = 'b' ORDER BY day")
         # 1,100 - 1,000; 1,550 - 1,000 - 500: 50 less than the day before; 1,600 - 1,500
         assert rows.fetchall() == [tuple(map(Decimal, r)) for r in ((100, 0, 0), (50, 500, -50), (100, 0, 0))]
+        connection.execute(
+            "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash) VALUES"
+            " ('fell', '2026-01-01', 'EUR', 1000, 900, 900), ('fell', '2026-01-02', 'EUR', 900, 950, 950)"
+        )
+        rows = connection.execute("SELECT earned, drawdown FROM api.equity WHERE book = 'fell' ORDER BY day")
+        assert rows.fetchall() == [tuple(map(Decimal, r)) for r in ((-100, -100), (-50, -50))]
 
 
 def test_the_queries_in_the_docs_run(as_reader):
