@@ -218,9 +218,8 @@ class Peeking(Trend):
         honest = super().parts(bars)
         following = bars.each(lambda close: np.append(close[1:], close[-1:]), bars.close)
         valid = ~np.isnan(honest.parts["cross_fast"])
-        return Parts(
-            parts={"cross_fast": np.where(valid, 50 * np.sign(following - bars.close), np.nan)}, features=honest.features
-        )
+        part = np.where(valid, 50 * np.sign(following - bars.close), np.nan)
+        return Parts(parts={"cross_fast": part}, features=honest.features)
 
 
 class Normalising(Trend):

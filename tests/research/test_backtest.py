@@ -96,7 +96,9 @@ def own_pillar(small, tmp_path):
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / "gap.py").write_text(code)
         written = SMALL.read_text().replace("weights = trend: 0.35,", "weights = gap: 0.1, trend: 0.25,")
-        written = written if weights is None else re.sub("weights = gap: .*", f"weights = {weights}", written)
+        if weights is not None:
+            written = re.sub("weights = gap: .*", f"weights = {weights}", written)
+            written = written.replace("optional = carry, flow\n", "")
         path = tmp_path / "config.ini"
         path.write_text(written + "\n[plugins]\nfolder = mine\n\n[pillar.gap]\natr = 14\n")
         settings = small(path)

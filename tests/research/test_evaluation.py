@@ -39,7 +39,7 @@ def found(market):
 
 def test_every_subject_is_measured_on_every_timeframe(market, found):
     subjects = set(found.measures["subject"])
-    assert {"composite", "trend", "momentum", "quality", "risk", "trend.cross_fast", "momentum.acceleration"} <= subjects
+    assert {"composite", "trend", "momentum", "quality", "risk", "trend.cross_fast"} <= subjects
     outcomes = found.measures.groupby("subject")["outcome"].unique().map(set)
     assert outcomes["risk"] == outcomes["quality"] == {"move", "against"}
     assert outcomes["trend"] == outcomes["composite"] == {"return"}
