@@ -22,6 +22,7 @@ ELSEWHERE = {
     "alphapivot.config.plugins": "their sources are hashed beside the code",
     "alphapivot.config.read": "reads parameters, which are hashed beside the code",
     "alphapivot.errors": "messages",
+    "alphapivot.figures": "figures of books",
     "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
     "alphapivot.home": "folders",
     "alphapivot.hub.server": "starts and migrates the database",
@@ -77,7 +78,7 @@ def unedited(sources):
 @pytest.mark.parametrize(
     ("edited", "old", "new", "scores", "composites"),
     [
-        ("pillars/trend.py", "11 * self.slow", "12 * self.slow", True, False),
+        ("pillars/trend.py", "25 * self.adx", "26 * self.adx", True, False),
         ("pillars/indicators.py", "1 - measure)) for", "2 - measure)) for", True, False),
         ("alphapivot/scoring/other_market.py", "min_count=1", "min_count=2", True, True),
         ("alphapivot/data/rolls.py", "allow_exact_matches=False", "allow_exact_matches=True", True, True),

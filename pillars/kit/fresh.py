@@ -32,13 +32,15 @@ def rescored(pillar: Pillar, bars: pd.DataFrame, cuts: Sequence[Any]) -> tuple[p
     The signals of the last bars at each of ``cuts`` (instants, ascending), from the bars up to there alone, in a fresh
     process; and what else than bars the pillar read there. Raises RuntimeError if that process fails.
     """
-    kind = type(pillar)
+    inner = getattr(pillar, "pillar", pillar)  # within its rules
+    kind = type(inner)
     module = sys.modules[kind.__module__]
     request = {
         "module": kind.__module__,
         "file": getattr(module, "__file__", None),
         "kind": kind.__qualname__,
-        "parameters": pillar.model_dump(mode="json"),
+        "parameters": inner.model_dump(mode="json"),
+        "rules": pillar.model_dump(mode="json")["rules"] if inner is not pillar else None,
         "bars": bars,
         "cuts": list(cuts),
     }
@@ -104,7 +106,12 @@ def main() -> None:
     with watched([request["file"]] if request["file"] else []) as read:
         kind = load(request["module"], request["file"], request["kind"])
     with watched(own_files(kind)) as also:
-        scored = last_signals(kind(**request["parameters"]), request["bars"], request["cuts"])
+        pillar = kind(**request["parameters"])
+        if request["rules"] is not None:
+            from pillars.rules.rules import Ruled  # noqa: PLC0415 - rules import the pillars' base
+
+            pillar = Ruled(pillar=pillar, rules=request["rules"])
+        scored = last_signals(pillar, request["bars"], request["cuts"])
     answer.write(pickle.dumps((scored, list(dict.fromkeys([*read, *also])))))
 
 

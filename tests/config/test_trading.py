@@ -99,11 +99,13 @@ def test_a_contradiction_is_told(overrides, mistake):
 
 
 def test_the_fee_of_a_symbol_comes_before_that_of_its_group_and_that_before_its_kind():
-    fees = "CORN: 3 each, metal: 1 bps + 2 each, futures: 4 bps"
+    fees = "CORN: 3 each, energy: 1 bps + 2 each, futures: 4 bps"
     loaded = read.load(None, {}, {"broker.paper.fees": fees})
     broker = loaded.brokers["paper"]
-    found = {symbol: tuple(map(float, broker.fee(loaded.instruments[symbol]))) for symbol in ("CORN", "GOLD", "TNOTE")}
-    assert found == {"CORN": (0, 3), "GOLD": (1, 2), "TNOTE": (4, 0)}
+    found = {
+        symbol: tuple(map(float, broker.fee(loaded.instruments[symbol]))) for symbol in ("CORN", "CRUDE", "EURUSD")
+    }
+    assert found == {"CORN": (0, 3), "CRUDE": (1, 2), "EURUSD": (4, 0)}
     assert tuple(broker.fee(loaded.instruments["APPLE"])) == (broker.fee_bps, 0)  # there are no contracts there
 
 

@@ -60,7 +60,7 @@ def test_the_contract_holds_on_real_prices(name, check, market):
     check(PILLARS[name](), market)
 
 
-@pytest.mark.parametrize("name", ["trend", "momentum", "structure"])
+@pytest.mark.parametrize("name", ["trend", "momentum"])
 def test_scores_of_real_prices_use_the_whole_range_both_ways(name, market):
     score = windows.score(PILLARS[name](), market, "1d", after=None)["score"].dropna()
     assert len(score) > 0.9 * len(market)

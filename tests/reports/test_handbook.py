@@ -8,6 +8,8 @@ from alphapivot.cli import main
 from alphapivot.errors import ConfigError
 from alphapivot.reports.terminal import handbook
 from pillars import PILLARS
+from pillars.base import Panel
+from pillars.kit.sample import sample_bars
 from pillars.trend import Trend
 
 
@@ -17,18 +19,20 @@ def test_a_page_explains_every_part_parameter_and_feature(name):
     for key, field in cls.model_fields.items():
         assert f"| {key} | {getattr(cls(), key):g} |" in page
         assert field.description in page
-    parts = [key.removesuffix(end) for key in cls.model_fields for end in ("_weight", "_strength") if key.endswith(end)]
-    assert len(parts) >= 4
+    parts = {key.removesuffix(end) for key in cls.model_fields for end in ("_weight", "_strength") if key.endswith(end)}
+    made = cls().parts(Panel.of(sample_bars(10))).parts
+    parts |= {next((p for p in parts if name.startswith(p)), name.removesuffix("_slow")) for name in made}
+    assert parts
     for part in parts:
-        assert f"- *{part}*:" in page, part
+        assert f"- *{part}*" in page, part
     assert "``" not in page
 
 
 def test_a_page_shows_the_configured_values_and_their_ranges():
-    page = handbook.page("trend", PILLARS, Trend(slow=60))
+    page = handbook.page("trend", PILLARS, Trend(channel=60))
     assert "| key | value | range | meaning |" in page
-    assert "| slow | 60 | > 1, ≤ 1000 | slow EMA, bars |" in page
-    assert "With these values a score looks back 660 bars of its timeframe." in page
+    assert "| channel | 60 | ≥ 8, ≤ 1000 | shortest channel, bars; the others twice and 4 times as long |" in page
+    assert "With these values a score looks back 350 bars of its timeframe." in page
     assert "`channel_high`" in page
 
 
@@ -41,7 +45,7 @@ def test_a_page_names_what_a_pillar_reads_of_the_other_market():
 
 def test_the_index_tells_scores_from_gates_by_their_first_sentence():
     index = handbook.index(PILLARS).set_index("pillar")
-    assert index.loc["trend"].tolist() == ["score", "550", "Which way the market goes, and how strongly."]
+    assert index.loc["trend"].tolist() == ["score", "400", "Which way the market goes."]
     assert index.loc["quality", "gives"] == "gate"
     assert index.loc["risk", "gives"] == "gate, of all symbols at once"
 
@@ -55,5 +59,5 @@ def test_the_command_shows_a_page(capsys):
     assert main(["pillars", "show", "risk"]) == 0
     assert capsys.readouterr().out == handbook.page("risk", PILLARS, PILLARS["risk"]())
     assert main(["pillars", "list"]) == 0
-    assert "Is this market clean?" in capsys.readouterr().out
+    assert "Are this market and its data fit to" in capsys.readouterr().out
     assert main(["pillars", "show", "flwo"]) == 2
