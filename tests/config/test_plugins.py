@@ -125,6 +125,7 @@ def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monke
     assert 20 < signals[signals["pillar"] == "gap"]["score"].max() <= 40
 
 
+@pytest.mark.timeout(1200)
 def test_no_result_of_earlier_code_is_returned_for_an_edited_plug_in(mine, hub_url, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setenv("ALPHAPIVOT_COMPOSITE__WEIGHTS", "gap: 1")

@@ -50,6 +50,7 @@ def newest(hub) -> int:
     return rows(hub, "SELECT max(tune_id) AS newest FROM research.tune")[0]["newest"]
 
 
+@pytest.mark.timeout(1800)
 def test_each_trial_is_the_backtest_of_its_config_also_for_keys_that_the_screening_engine_leaves_out(market, capsys):
     keys = ["--set", "risk.max_repeats=off,1"]
     assert cli.main(["tune", *PERIOD, *keys, *JUDGED]) == 2
