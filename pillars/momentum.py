@@ -21,9 +21,9 @@ class Momentum(Pillar):
       in full from ``full`` on (Carver, Advanced Futures Trading Strategies, 2023, strategy 23: acceleration). Both in
       today's deviation of a change, so that a calmer market alone is no acceleration.
 
-    The return of twelve months without the last one (Jegadeesh and Titman, 1993) says what trend says (correlation 0.9)
-    and is not used; short oscillators (RSI, MACD) did not pay their costs: docs/evidence.md. They are features for
-    rules. Closes only. Unknown (null) until the longest window is full and again after a gap in the closes; 0 where the
+    The return of twelve months without the last one (Jegadeesh and Titman, 1993) says what trend says (correlation
+    0.9) and is not used; short oscillators (RSI, MACD) are features for rules: docs/pillars.md says what was looked
+    at. Closes only. Unknown (null) until the longest window is full and again after a gap in the closes; 0 where the
     price has not moved for ``volatility`` bars. A mirrored path mirrors the score.
     """
 

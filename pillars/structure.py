@@ -26,7 +26,7 @@ class Structure(Pillar):
     and not below the ``swing`` after it, Williams' fractal; known once those are complete, forgotten when ``memory``
     bars old), the nearest above and below, the volume profile of ``profile`` bars with point of control and value area
     (Steidlmayer, CBOT Market Profile, 1984; of time without volume), and breakouts that hold for ``hold`` bars or fail
-    within ``fail``. They do not score: what they add to trend did not pay for its trades, docs/evidence.md.
+    within ``fail``. They do not score: docs/pillars.md says what was looked at.
 
     Closes only. Unknown (null) until the longest window is full and again after a gap in the closes; 0 where the price
     has not moved for ``volatility`` bars. Only differences of prices are used: adjusted and negative ones work, and a

@@ -92,6 +92,18 @@ def test_a_roll_pays_both_ways():
     assert paid.sum() == pytest.approx(3 * 2 * costs.UNKNOWN)
 
 
+def test_a_markets_own_holiday_loses_no_change():
+    ts = pd.date_range("2015-01-01", periods=600, tz="UTC")
+    price = pd.Series(100.0 + np.arange(600) % 2 + 0.5 * np.arange(600), index=ts)
+    both = pd.DataFrame({"X": price.where(np.arange(600) % 50 != 20), "Y": price})
+    prices = rules.Prices(both, price.to_frame("X").assign(Y=price) * 0 + 1, both * np.nan)
+    made = measure.account(both.ffill() * 0 + 1, prices, both.isna())
+    # X earns over its holidays what Y earns in two days
+    earned = prices.moved().loc[ts[300] :].sum()
+    assert earned["X"] == pytest.approx(earned["Y"])
+    assert made.markets["X"].iloc[300:].count() == 300 - 6
+
+
 def test_a_forecast_is_scaled_by_its_own_past_only():
     forecast = pd.DataFrame({"X": np.r_[np.full(400, 2.0), np.full(200, 6.0)]})
     made = measure.scaled(forecast)["X"]

@@ -67,14 +67,15 @@ def _how(session: Session, key: Key, last: datetime) -> tuple[Ended, str] | None
 
 def silent(session: Session, seen: Mapping[Key, datetime]) -> dict[str, str]:
     """symbol -> why its position in ``seen`` can neither be left nor closed out: its whole feed is silent."""
-    return {
-        key[
-            0
-        ]: f"{' '.join(key[1:]).rstrip()} is held and has no bar since {last:%Y-%m-%d %H:%M} UTC, and nothing else of"
-        " its feed has: neither its stop nor an exit can fill; bring its bars (`alphapivot ingest --from DAY`)"
-        for key, last in seen.items()
-        if _silent(session, key, last)[0] is not None
-    }
+    reasons = {}
+    for (symbol, market, contract), last in seen.items():
+        if _silent(session, (symbol, market, contract), last)[0] is not None:
+            reasons[symbol] = (
+                f"{market} {contract}".rstrip() + f" is held and has no bar since {last:%Y-%m-%d %H:%M} UTC, and"
+                " nothing else of its feed has: neither its stop nor an exit can fill; bring its bars"
+                " (`alphapivot ingest --from DAY`)"
+            )
+    return reasons
 
 
 def _silent(session: Session, key: Key, last: datetime) -> tuple[Ended | None, int]:

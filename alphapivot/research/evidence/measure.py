@@ -49,7 +49,7 @@ def scaled(forecast: pd.DataFrame) -> pd.DataFrame:
 def account(forecast: pd.DataFrame, prices: Prices, rolled: pd.DataFrame) -> Account:
     """The results of a forecast (not yet scaled); ``rolled``: True where the front contract is a new one."""
     held = _buffered(scaled(forecast), prices.deviation)
-    change = prices.close.diff()
+    change = prices.moved()
     side = pd.DataFrame({s: costs.side(str(s)) or np.nan for s in held}, index=held.index, dtype=float)
     side = side.fillna(costs.UNKNOWN * prices.deviation)
     traded = held.fillna(0.0).diff().abs()

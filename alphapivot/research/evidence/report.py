@@ -10,7 +10,7 @@ import pandas as pd
 from alphapivot.reports.page import charts
 from alphapivot.reports.terminal import views
 from alphapivot.research.evidence import costs
-from alphapivot.research.evidence.study import HORIZON, MIX, WHOLE, Line, Study
+from alphapivot.research.evidence.study import HORIZON, LOOKED_AT, MIX, WHOLE, Line, Study
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,9 +36,11 @@ no stops: this is about what scores know, not what an account earns; `alphapivot
 - **correlation**: with the most similar other pillar, over all markets and days.
 - **worst**, **best**: net Sharpe ratio of the single markets.
 
-Parameters are those of the sources that each pillar's page names (`alphapivot pillars show NAME`), fixed before this
-was measured; the weights are round numbers that follow the kinds of evidence (trend and carry most, since both have
-the longest record), not the optimum of these markets.
+The kinds of rules and their lengths are those of the sources that each pillar's page names (`alphapivot pillars show
+NAME`). Which of them to keep, the smoothing of carry, the cut of structure and the round weights were chosen after a
+look at the 18 futures of futures_panel, in about {LOOKED_AT} variants ([what was looked
+at](pillars.md#what-was-looked-at)): the figures of that set flatter. Sets that were not looked at before are the ones
+to judge by.
 """
 
 
@@ -100,8 +102,8 @@ def _verdict(study: Study) -> str:
         ),
         f"The largest correlation of two pillars is {largest:.2f}.",
         (
-            f"{len(study.lines)} forecasts are shown here; the best of as many unrelated ones without merit would show"
-            f" about {study.chance:.2f} by chance."
+            f"{len(study.lines)} forecasts are shown here, and {LOOKED_AT} were looked at before; the best of as many"
+            f" unrelated ones without merit would show about {study.chance:.2f} by chance."
         ),
         *_gates(study),
         f"Vetoes stand on {study.vetoed:.1%} of the days.",

@@ -21,6 +21,15 @@ class Prices:
     deviation: pd.DataFrame
     earned: pd.DataFrame
 
+    def moved(self, days: int = 1) -> pd.DataFrame:
+        """The change over so many days, where a market has a price; from its last price before a holiday of its own."""
+        return moved(self.close, days)
+
+
+def moved(close: pd.DataFrame, days: int = 1) -> pd.DataFrame:
+    """See ``Prices.moved``."""
+    return close.ffill().diff(days).where(close.notna())
+
 
 def buy_and_hold(prices: Prices) -> pd.DataFrame:
     """One deviation long."""
@@ -39,7 +48,7 @@ def ewmac(fast: int) -> Callable[[Prices], pd.DataFrame]:
 
 def twelve_months(prices: Prices) -> pd.DataFrame:
     """The change of 12 months (Moskowitz, Ooi and Pedersen, Time series momentum, 2012)."""
-    return prices.close.diff(YEAR) / prices.deviation
+    return prices.moved(YEAR) / prices.deviation
 
 
 def carry(prices: Prices) -> pd.DataFrame:
@@ -50,17 +59,17 @@ def carry(prices: Prices) -> pd.DataFrame:
 
 def without_last_month(prices: Prices) -> pd.DataFrame:
     """The change of 12 months without the last one (Jegadeesh and Titman, 1993)."""
-    return prices.close.shift(20).diff(YEAR - 20) / prices.deviation
+    return (prices.moved(YEAR) - prices.moved(20)) / prices.deviation
 
 
 def five_year_reversal(prices: Prices) -> pd.DataFrame:
     """Minus the change of five years (Asness, Moskowitz and Pedersen, Value and momentum everywhere, 2013)."""
-    return -prices.close.diff(5 * YEAR) / prices.deviation
+    return -prices.moved(5 * YEAR) / prices.deviation
 
 
 def relative(prices: Prices) -> pd.DataFrame:
     """The change of 12 months in deviations, less the mean of all markets (cross-sectional momentum)."""
-    scaled = (prices.close.diff() / prices.deviation.shift()).clip(-6, 6).rolling(YEAR).sum()
+    scaled = (prices.moved() / prices.deviation.ffill().shift()).clip(-6, 6).rolling(YEAR, min_periods=200).sum()
     return scaled.sub(scaled.mean(axis=1), axis=0)
 
 
@@ -91,6 +100,6 @@ def wide(bars: pd.DataFrame, column: str) -> pd.DataFrame:
 def prices(bars: pd.DataFrame) -> Prices:
     """From bars as ``markets.read`` gives them; the deviation is exponential, of span 32."""
     close = wide(bars, "close")
-    deviation = close.diff().pow(2).ewm(span=32, min_periods=20).mean().pow(0.5).where(close.notna())
+    deviation = moved(close).pow(2).ewm(span=32, min_periods=20).mean().pow(0.5).where(close.notna())
     earned = (bars["futures_close"] - bars["other_close"]) / (bars["other_months"] / 12)
     return Prices(close, deviation.where(deviation > 0), wide(bars.assign(earned=earned), "earned"))

@@ -1,8 +1,9 @@
 """
 `alphapivot evidence`: each part, each pillar and the composite on a folder of price files, beside plain rules.
 
-The same pillars and the same composite as live, with the parameters of the config file. Nothing is fitted here; what
-was tried is counted, and the Sharpe ratio that chance alone would show for the best of so many stands beside it.
+The same pillars and the same composite as live, with the parameters of the config file. Nothing is fitted here; what is
+shown and what was looked at before are counted, and the Sharpe ratio that chance alone would show for the best of so
+many stands beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pillars.base import Panel
 from pillars.kit import windows
 
 BASE = Timeframes(base="1d", weights={"1d": 1.0})
+LOOKED_AT = 60  # variants, on futures_panel, while the pillars were chosen: docs/pillars.md
 HORIZON = 20  # days ahead, of the information coefficient
 WHOLE, MIX = "composite", "EWMAC + carry"
 Progress = Callable[[str], None]
@@ -89,13 +91,12 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
     rolled = rules.wide(bars.assign(rolled=bars["rolled_today"].astype(float)), "rolled") == 1
     forecasts: dict[str, tuple[str, pd.DataFrame]] = {}
     pillars = settings.pillars
-    signals, scores, gates = [], {}, {}
+    signals, scores = [], {}
     for pillar_name, pillar in pillars.items():
         progress(f"{name}: {pillar_name}")
         made = windows.score(pillar, bars, "1d", after=None)
         signals.append(made)
         if not pillar.directional:
-            gates[pillar_name] = made
             continue
         scores[pillar_name] = _wide(made, "score", prices)
         forecasts[pillar_name] = ("pillar", scores[pillar_name])
@@ -133,7 +134,9 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
         ),
         vetoes=vetoes.groupby(vetoes["ts"].dt.year).size(),
         vetoed=len(vetoes) / max(len(bars), 1),
-        chance=overfitting.expected_best(len(lines), next(n.figures["error"] for n in lines if n.name == WHOLE)),
+        chance=overfitting.expected_best(
+            len(lines) + LOOKED_AT, next(n.figures["error"] for n in lines if n.name == WHOLE)
+        ),
         left_out=left_out,
         unpriced=[s for s in prices.close.columns if costs.side(s) is None],
     )
