@@ -1,4 +1,4 @@
-"""The yardstick: the six pillars written plainly in pandas, symbol by symbol, with default parameters."""
+"""The yardstick: the seven pillars written plainly in pandas, symbol by symbol, with default parameters."""
 
 import itertools
 from typing import Any
@@ -66,141 +66,75 @@ def indicators(bars: pd.DataFrame) -> list[pd.Series]:
     ]
 
 
+def rms(values: pd.Series, n: int) -> pd.Series:
+    return (values**2).rolling(n).mean() ** 0.5
+
+
+def crossover(close: pd.Series, fast: int) -> pd.Series:
+    return (close.rolling(fast).mean() - close.rolling(4 * fast).mean()) / fast**0.5
+
+
 def trend(bars: pd.DataFrame) -> pd.Series:
-    close, range_ = bars["close"], atr(bars, 14)
-    top, bottom = bars["high"].rolling(20).max(), bars["low"].rolling(20).min()
-    fast, mid, slow = (ema(close, n) for n in (10, 20, 50))
-    stack = 15 * (cut(fast - mid, 0.5 * range_) + cut(mid - slow, 0.5 * range_))
-    strength = 25 * cut(di(bars, 14, plus=True) - di(bars, 14, plus=False), 20) * cut(adx(bars, 14), 30)
-    breakout = 25 * (2 * (close - bottom) / (top - bottom) - 1)
-    return stack + strength + breakout + 20 * cut(close - slow, 4 * range_)
+    close = bars["close"]
+    usual = rms(close.diff(), 40)
+    score = pd.Series(0.0, bars.index)
+    for k in (1, 2, 4):
+        score += 20 * cut(crossover(close, 16 * k), 1.4 * usual)
+        top, bottom = close.rolling(80 * k).max(), close.rolling(80 * k).min()
+        score += 40 / 3 * (2 * (close - bottom) / (top - bottom) - 1).rolling(20 * k).mean()
+    return score
 
 
 def momentum(bars: pd.DataFrame) -> pd.Series:
-    close, range_ = bars["close"], atr(bars, 14)
-    top, bottom = bars["high"].rolling(20).max(), bars["low"].rolling(20).min()
-    squeezed = 2 * close.rolling(20).std(ddof=0) < 1.5 * atr(bars, 20)
-    place = pd.Series(np.arange(len(bars)), bars.index)
-    age = place - place.where(squeezed).ffill()
-    fresh = ((9 - age) / 8).clip(0, 1).where(~squeezed, 0.0).fillna(0.0)
-    middle = ((top + bottom) / 2 + close.rolling(20).mean()) / 2
-    deviation = (close.diff() ** 2).rolling(60).mean().mul(20) ** 0.5
-    score = 30 * cut(rsi(bars, 14) - 50, 20) + 25 * cut(macd(bars), 0.4 * range_)
-    return score + 30 * cut(close.diff(20), 2 * deviation) + 15 * fresh * cut(close - middle, 1.5 * range_)
+    usual = rms(bars["close"].diff(), 40)
+    return sum(50 * cut(crossover(bars["close"], n).diff(n), 1.1 * usual) for n in (32, 64))
+
+
+def carry(bars: pd.DataFrame) -> pd.Series:
+    """The carry of a market without futures: none."""
+    return pd.Series(np.nan, bars.index)
 
 
 def flow(bars: pd.DataFrame) -> pd.Series:
     """The flow score of a market without futures."""
-    close, volume = bars["close"], bars["volume"]
-    obv = (np.sign(close.diff()) * volume).rolling(20).sum() / volume.rolling(20).sum()
-    typical = (bars["high"] + bars["low"] + close) / 3
-    money, rise = typical * volume, typical.diff()
-    gained, lost = money.where(rise > 0, 0.0).rolling(14).sum(), money.where(rise < 0, 0.0).rolling(14).sum()
-    excess = (volume / volume.rolling(50).mean() - 1).clip(0, 1.5) / 1.5
-    surge = (cut(close.diff(), atr(bars, 14)) * excess).rolling(5).mean()
-    return (25 * cut(obv, 0.4) + 15 * cut(100 * gained / (gained + lost) - 50, 25) + 20 * surge) / 0.6
-
-
-def swings(bars: pd.DataFrame) -> pd.DataFrame:
-    """Swing points of 3 bars a side, confirmed 3 bars later and kept for 120 bars, and the levels next to the close."""
-    highs, lows, closes = (bars[c].tolist() for c in ("high", "low", "close"))
-    tops: list[tuple[int, float]] = []
-    bottoms: list[tuple[int, float]] = []
-    rows = []
-    for i, close in enumerate(closes):
-        j = i - 3
-        if j >= 3:
-            if highs[j] > max(highs[j - 3 : j]) and highs[j] >= max(highs[j + 1 : i + 1]):
-                tops.append((j, highs[j]))
-            if lows[j] < min(lows[j - 3 : j]) and lows[j] <= min(lows[j + 1 : i + 1]):
-                bottoms.append((j, lows[j]))
-        tops = [t for t in tops if t[0] >= i - 120]
-        bottoms = [b for b in bottoms if b[0] >= i - 120]
-        above = min((v for _, v in tops + bottoms if v > close), default=np.nan)
-        below = max((v for _, v in tops + bottoms if v < close), default=np.nan)
-        recent = [[np.nan, np.nan, *(v for _, v in found)][-2:] for found in (tops, bottoms)]
-        rows.append((*recent[0][::-1], *recent[1][::-1], above, below))
-    columns = ["top", "top_before", "bottom", "bottom_before", "above", "below"]
-    return pd.DataFrame(rows, bars.index, columns)
-
-
-def profile(bars: pd.DataFrame) -> pd.DataFrame:
-    """Point of control and value area of the volume of 60 bars in 30 price bins."""
-    highs, lows, volumes = (bars[c].to_numpy() for c in ("high", "low", "volume"))
-    rows = [(np.nan, np.nan, np.nan)] * 59
-    for i in range(59, len(bars)):
-        high, low, volume = highs[i - 59 : i + 1], lows[i - 59 : i + 1], volumes[i - 59 : i + 1]
-        edges = np.linspace(low.min(), high.max(), 31)
-        overlap = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
-        held = (np.clip(overlap, 0, None) * (volume / (high - low))[:, None]).sum(axis=0)
-        best = first = last = int(held.argmax())
-        inside = held[best]
-        while inside < 0.7 * volume.sum():
-            below, above = (held[first - 1] if first else -1.0), (held[last + 1] if last < 29 else -1.0)
-            if below >= above:
-                first, inside = first - 1, inside + below
-            else:
-                last, inside = last + 1, inside + above
-        rows.append(((edges[best] + edges[best + 1]) / 2, edges[first], edges[last + 1]))
-    return pd.DataFrame(rows, bars.index, ["poc", "lower", "upper"])
-
-
-def breakouts(close: pd.Series, top: pd.Series, bottom: pd.Series) -> pd.Series:
-    """1 or -1 on the bar of a breakout, or of its failure within 5 bars; decays by a tenth with each later bar."""
-    closes, tops, bottoms = close.tolist(), top.tolist(), bottom.tolist()
-    out, way, age, level, failed = [0.0], 0, 0, 0.0, False
-    for i in range(1, len(closes)):
-        age += 1
-        up = closes[i] > tops[i - 1] >= closes[i - 1]
-        down = closes[i] < bottoms[i - 1] <= closes[i - 1]
-        if up != down:
-            way, age, failed, level = (1 if up else -1), 0, False, tops[i - 1] if up else bottoms[i - 1]
-        elif way and not failed and way * (closes[i] - level) < 0:
-            way, age, failed = (-way if age <= 5 else 0), 0, True
-        if age >= 10:
-            way = 0
-        out.append(way * (1 - age / 10))
-    return pd.Series(out, close.index)
+    step, volume = bars["close"].diff(), bars["volume"]
+    excess = (volume / volume.rolling(60).mean() - 1).clip(-1, 1)
+    moved = (cut(step, atr(bars, 14)) * excess).rolling(20).mean()
+    way = np.sign(step)
+    net = (way * volume).rolling(40).sum() / volume.rolling(40).sum() - way.rolling(40).mean()
+    return (35 * cut(moved, 0.15) + 30 * cut(net, 0.15)) / 0.65
 
 
 def structure(bars: pd.DataFrame) -> pd.Series:
-    close, range_, s, p = bars["close"], atr(bars, 14), swings(bars), profile(bars)
-    rise = cut(s["top"] - s["top_before"], 2 * range_).fillna(0) + cut(
-        s["bottom"] - s["bottom_before"], 2 * range_
-    ).fillna(0)
-    off = close - p["poc"]
-    value = cut(off, (p["upper"] - p["poc"]).where(off > 0, p["poc"] - p["lower"]))
-    up, down = (way.fillna(np.inf).clip(upper=5 * range_) for way in (s["above"] - close, close - s["below"]))
-    return 15 * rise + 25 * value + 25 * breakouts(close, s["top"], s["bottom"]) + 20 * (up - down) / (up + down)
+    step = bars["close"].diff()
+    moved = (step / rms(step, 40).shift()).clip(-6, 6)
+    score = pd.Series(0.0, bars.index)
+    for n in (180, 360):
+        middle = moved.rolling(n).mean()
+        variance = (moved**2).rolling(n).mean() - middle**2
+        third = (moved**3).rolling(n).mean() - 3 * middle * (variance + middle**2) + 2 * middle**3
+        score -= 50 * cut(third / variance**1.5, 1)
+    return score
 
 
 def quality(bars: pd.DataFrame) -> pd.Series:
-    close, step = bars["close"], bars["close"].diff()
-    efficiency = close.diff(20).abs() / step.abs().rolling(20).sum()
-    range_ = bars["high"] - bars["low"]
-    wicks = (range_ - (close - bars["open"]).abs()).rolling(40).sum() / range_.rolling(40).sum()
-    gap = bars["open"] - close.shift()
-    gaps = ((gap**2).rolling(40).mean() / (step**2).rolling(40).mean()) ** 0.5
+    step, range_ = bars["close"].diff(), bars["high"] - bars["low"]
+    idle = (step == 0).where(step.notna()).astype(float).rolling(40).mean()
+    wicks = (range_ - (bars["close"] - bars["open"]).abs()).rolling(40).sum() / range_.rolling(40).sum()
+    gaps = rms(bars["open"] - bars["close"].shift(), 40) / rms(step, 40)
     variation = bars["volume"].rolling(40).std(ddof=0) / bars["volume"].rolling(40).mean()
-    gate = 1 - 0.6 * (1 - grade(efficiency, 0.05, 0.35))
-    for value, bad, good in ((wicks, 0.85, 0.5), (gaps, 1.2, 0.4), (variation, 2, 0.6)):
+    gate = grade(idle, 0.5, 0.1)
+    for value, bad, good in ((wicks, 0.9, 0.6), (gaps, 1.4, 0.7), (variation, 3, 1)):
         gate *= 1 - 0.4 * (1 - grade(value, bad, good).fillna(1))
     return gate
 
 
 def risk(bars: pd.DataFrame, crowding: pd.Series) -> pd.Series:
-    close, range_, s = bars["close"], atr(bars, 14), swings(bars)
-    step = close.diff()
-    fast, slow = ((step**2).rolling(n).mean() ** 0.5 for n in (20, 250))
-    scale = slow * 20**0.5
-    drawdown = (close.rolling(250).max() - close) / scale
-    long = (1 + cut(close.diff(20), scale)) / 2
-    up, down = (way.fillna(np.inf).clip(upper=5 * range_) / range_ for way in (s["above"] - close, close - s["below"]))
-    reward = long * up / down.clip(lower=0.5) + (1 - long) * down / up.clip(lower=0.5)
-    gate = 1 - 0.6 * (1 - grade(fast / slow, 2.5, 1.2))
-    gate *= 1 - 0.5 * (1 - grade(drawdown, 6, 2))
-    gate *= 1 - 0.3 * (1 - grade(long * down + (1 - long) * up, 0.5, 1.5))
-    gate *= 1 - 0.3 * (1 - grade(reward, 0.5, 1.5))
+    step = bars["close"].diff()
+    usual = rms(step, 250)
+    shock = (bars["close"].diff(3).abs() / (usual.shift(3) * 3**0.5)).rolling(5).max()
+    gate = 1 - 0.6 * (1 - grade(rms(step, 20) / usual, 2.5, 1.2))
+    gate *= 1 - 0.6 * (1 - grade(shock, 4, 2.5))
     # as of the day before, when all exchanges had closed
     seen = bars["ts"].map(crowding.shift())
     return gate * (1 - 0.5 * (1 - grade(seen, 0.9, 0.4)))

@@ -150,15 +150,15 @@ def test_whoever_has_the_secret_still_cannot_say_what_a_worker_executes(checkout
 
 def test_a_browser_that_is_not_logged_in_sees_nothing_and_a_link_logs_it_in(checkout, browser):
     browser.open("/deployments")
-    browser.shows("pipeline")
+    browser.shows("Search deployments", "backtest")
     browser.driver.execute_script("localStorage.clear()")
     browser.open("/deployments")
-    assert "pipeline" not in browser.shows("Login")
+    assert "backtest" not in browser.shows("Login")
     link = checkout.alphapivot("ui", "--link").stdout.strip()
     browser.driver.get(link)
     browser.shows("Dashboard")
     browser.open("/deployments")
-    browser.shows("pipeline", "rerun-pillar")
+    browser.shows("Search deployments", "backtest")
     browser.driver.get("about:blank")
     browser.driver.get(link)
     browser.shows("This link was used or has expired", "alphapivot ui --link")

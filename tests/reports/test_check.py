@@ -43,7 +43,6 @@ def bars(path, close, width=2.0):
 def checked(tmp_path, hub_url, monkeypatch):
     """A function: instruments -> settings, with files in ``prices`` and a paper account of 10,000 dollars."""
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
-    monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "prices").mkdir()
 
     def configured(*instruments):
