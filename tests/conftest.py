@@ -23,6 +23,8 @@ FAST = {  # test data need not survive a power cut
     "shared_buffers": "128MB",
 }
 numbers = itertools.count()
+for name in ("COLUMNS", "LINES"):  # readline, which pytest imports, sets them for the workers of pytest-xdist
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser):
