@@ -54,12 +54,13 @@ class BrokerRig:
     An account of 100,000 with nothing in it, and its market.
 
     ``move(price, ts)``: share A (KEY) trades at ``price`` for the day that ends at ``ts``. ``close()``: its market
-    closes; None where a rig cannot make that happen.
+    closes; ``credit(amount)``: a deposit, or a withdrawal; None where a rig cannot make that happen.
     """
 
     broker: Broker
     move: Callable[[Decimal, datetime], None]
     close: Callable[[], None] | None = None
+    credit: Callable[[Decimal], None] | None = None
     days: int = 0
 
     @property

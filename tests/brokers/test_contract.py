@@ -56,7 +56,8 @@ def bench(request, tmp_path):
             remote.clock = lambda: ts
             remote.move("A", price)
 
-        return BrokerRig(Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret"), move)
+        broker = Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret")
+        return BrokerRig(broker, move, credit=lambda amount: remote.cash("CSD" if amount > 0 else "CSW", amount, NOW))
     if request.param != "paper":
         fake = Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE)
         return BrokerRig(fake, lambda price, ts: fake.move(KEY, price, at=ts), lambda: fake.set(open=False))
@@ -108,6 +109,26 @@ def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
     assert bench.broker.account().cash == 100_000 - 1000 - fill.fee
     order = bench.find("AP1")
     assert (order.state, order.cum_qty, order.avg_price) == ("FILLED", 10, 100)
+
+
+def test_cash_that_moves_without_a_trade_is_told_by_its_date_with_an_id_that_stays_or_not_at_all(bench):
+    since = NOW.date()
+    if bench.broker.cash_flows(since) is None:
+        assert bench.credit is None
+        return
+    assert bench.broker.cash_flows(since) == []
+    if bench.credit is None:
+        pytest.skip("this rig moves no cash")
+    bench.credit(D(500))
+    bench.credit(D(-200))
+    flows = bench.broker.cash_flows(since)
+    assert [(f.amount, f.kind, f.dated) for f in flows] == [(500, "deposit", since), (-200, "withdrawal", since)]
+    assert len({f.flow_id for f in flows}) == 2
+    bench.broker.submit(bench.entry())
+    bench.trade(100)
+    assert bench.broker.cash_flows(since) == flows, "fills are no movements, and ids stay"
+    assert bench.broker.cash_flows(since + DAY) == []
+    assert bench.broker.account().cash == 100_300 - 1000 - bench.broker.fills(NOW)[0].fee
 
 
 def named(bench, theirs):

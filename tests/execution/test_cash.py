@@ -7,7 +7,7 @@ import pytest
 
 from alphapivot import cli
 from alphapivot.errors import DataError
-from alphapivot.execution.book import control
+from alphapivot.execution.book import control, report
 from alphapivot.execution.book.day import pay, reconciled
 from alphapivot.home import CHECKOUT
 from alphapivot.reports import alerts
@@ -81,9 +81,11 @@ def test_cash_that_moved_without_a_trade_blocks_entries_until_it_is_recorded_and
     (note,) = book.run(22).notes
     assert f"alphapivot cash {amount} --note TEXT" in note
     assert "40000.00 of cash" in note
+    assert report.cash_gaps(book.hub, book.scope) == [note]
     assert state(book) == "ACTIVE"
     assert [a.kind for a in alerts.find(book.hub, book.settings, at(22)) if a.kind == "cash unexplained"] != []
     typed(book, amount)
+    assert report.cash_gaps(book.hub, book.scope) == []
     assert wants_to_enter(book, 23) == ("score_beyond_threshold",)
     assert state(book) == "ACTIVE"
     (day,) = book.sql("SELECT earned, drawdown FROM api.equity WHERE book = :b ORDER BY day DESC LIMIT 1", b=book.scope)

@@ -140,7 +140,7 @@ def test_a_failed_run_a_lock_the_kill_switch_and_a_daily_loss_are_told(hub, smal
     assert alerts.tell(hub, found) == found
     assert [m["title"] for m in received] == [f"AlphaPivot: {kind}: {subject}" for kind, subject in kinds(found)]
     assert received[1]["message"] == (
-        "position 5, fills 3. Trading in GOLD is blocked until someone runs `alphapivot unlock GOLD`"
+        "position 5, fills 3. Trading in GOLD is blocked until someone runs `alphapivot unlock GOLD --reason TEXT`"
     )
     assert "HALTED by ann: rates look odd" in received[2]["message"]
 

@@ -122,10 +122,10 @@ def trip(session: Session, conn: Connection, standing: Standing) -> None:
             text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, 'REDUCE_ONLY', :reason, :by)"),
             {"book": session.book, "reason": f"{gate}: {message}", "by": "risk limits"},
         )
-    remedy = "entries are blocked until someone runs `alphapivot resume`"
+    remedy = "entries are blocked until someone runs `alphapivot resume --reason TEXT`"
     session.note(conn, [("halted", None, None, f"{gate}: {message}; {remedy}")])
     session.report.notes.append(
-        f"book {session.book!r} is REDUCE_ONLY: {message}; run `alphapivot resume` once that is settled"
+        f"book {session.book!r} is REDUCE_ONLY: {message}; run `alphapivot resume --reason TEXT` once that is settled"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from sqlalchemy import text
 
-from alphapivot.execution.book import positions_now
+from alphapivot.execution.book import day, positions_now
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -182,6 +182,12 @@ def locks(hub: Hub, book: str) -> pd.DataFrame:
         " BY symbol",
         book=book,
     )
+
+
+def cash_gaps(hub: Hub, book: str) -> list[str]:
+    """A sentence about the cash of the book's account that nothing explains, if there is any: it enters nothing."""
+    gaps = _frame(hub, "SELECT gap, gap_at, gap_seen FROM trading.cash_seen WHERE book = :book AND gap <> 0", book=book)
+    return [f"book {book!r} enters nothing: {day.unexplained(gap)}" for gap in gaps.to_dict("records")]
 
 
 def known(hub: Hub, book: str) -> bool:

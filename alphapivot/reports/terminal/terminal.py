@@ -97,11 +97,12 @@ def status(hub: Hub, settings: Settings) -> None:
     with hub.engine.connect() as connection:
         console.print(f"Kill switch of book {book}: [bold]{escape(views.switch(control.state(connection, book)))}[/]")
     if len(locked := report.locks(hub, book)):
-        show(views.locks(locked), "Locked symbols: clear with alphapivot unlock | abandon")
+        show(views.locks(locked), "Locked symbols: alphapivot locks says how to clear them")
     run, feed = overview.latest(hub), settings.feeds[settings.runtime.feed]
     now = (
         run.as_of if run and feed.simulated else WallClock().now()
     )  # a simulated market stands still after its last run
+    warn(report.cash_gaps(hub, book))
     calendars(settings, now)
     table = views.freshness(overview.freshness(hub, settings, now))
     show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["due", "newest"])
