@@ -299,7 +299,8 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
                 f"lock:{r.lock_id}" + (f":{zlib.crc32(reason.encode())}" if n else ""),
                 "position break",
                 f"{r.symbol} in book {r.book}",
-                f"{reason}. Trading in {r.symbol} is blocked until someone runs `alphapivot unlock {r.symbol} --reason TEXT`",
+                f"{reason}. Trading in {r.symbol} is blocked until someone runs"
+                f" `alphapivot unlock {r.symbol} --reason TEXT`",
             )
             for r in conn.execute(locks)
             for n, reason in enumerate(r.reason.split("\n"))

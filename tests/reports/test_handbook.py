@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from alphapivot.cli import main
@@ -11,6 +13,8 @@ from pillars import PILLARS
 from pillars.base import Panel
 from pillars.kit.sample import sample_bars
 from pillars.trend import Trend
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", PILLARS)
@@ -41,6 +45,24 @@ def test_a_page_names_what_a_pillar_reads_of_the_other_market():
     assert "## Inputs besides the signal market's bars" in page
     assert "- `total_interest`: total open interest of all futures contracts" in page
     assert "Inputs besides" not in handbook.page("trend", PILLARS)
+
+
+def test_a_page_shows_what_the_pillar_earned_on_real_prices_good_or_bad():
+    """The figures are those of docs/evidence.md."""
+    evidence = (ROOT / "docs" / "evidence.md").read_text()
+    for name, cls in PILLARS.items():
+        page = handbook.page(name, PILLARS)
+        rows = page.partition("| set |")[2].partition("\n\n")[0].splitlines()[2:]
+        shown = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+        assert {cells[1] for cells in shown} >= ({name} if cls.directional else {"composite", f"composite x {name}"})
+        for _, label, *figures in shown:
+            assert f"| {label} | " in evidence
+            assert " | ".join(figures) in evidence, label
+
+
+def test_a_pillar_that_nobody_measured_says_so():
+    mine = type("Mine", (Trend,), {"name": "mine", "__doc__": "Mine."})
+    assert "Not measured: `alphapivot evidence --data FOLDER`" in handbook.page("mine", {"mine": mine})
 
 
 def test_the_index_tells_scores_from_gates_by_their_first_sentence():

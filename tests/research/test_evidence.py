@@ -76,6 +76,14 @@ def test_a_position_earns_from_the_next_day_on_and_pays_for_its_changes():
     assert made.turns == pytest.approx(256, rel=0.02)
 
 
+def test_under_a_veto_a_position_is_neither_opened_nor_enlarged_nor_turned_but_may_shrink():
+    deviation = pd.DataFrame({"X": [1.0] * 6})
+    target = pd.DataFrame({"X": [1.0, 1.0, 2.0, 0.5, -1.0, -1.0]})
+    vetoed = pd.DataFrame({"X": [True, False, True, True, True, False]})
+    held = measure._buffered(target, deviation, vetoed)["X"].tolist()
+    assert held == pytest.approx([0, 0.9, 0.9, 0.6, 0, -0.9])
+
+
 def test_small_changes_of_a_forecast_are_not_traded():
     made = by_hand(1 + 0.05 * np.sin(np.arange(600)))
     np.testing.assert_allclose((made.gross - made.net).iloc[300:], 0, atol=1e-12)

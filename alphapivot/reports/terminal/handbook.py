@@ -1,9 +1,10 @@
-"""A pillar's page: idea and formulas from its docstring, its parameters, and the features for rules."""
+"""A pillar's page: idea and formulas from its docstring, what it showed, its parameters, the features for rules."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,9 +13,17 @@ from pydantic.fields import FieldInfo
 from alphapivot.config.ini import nearest
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars
+from alphapivot.reports.terminal import views
 from pillars.base import BESIDE, Panel, Pillar
 from pillars.rules.rules import Ruled
 
+EVIDENCE = Path(inspect.getfile(Pillar)).parent / "evidence.csv"  # written by `alphapivot evidence --csv`
+DIGITS = {"net": 2, "error": 2, "turns": 1, "ic": 3, "t": 1, "correlation": 2, "worst": 2, "best": 2}
+MEASURED = (
+    "Net Sharpe ratio with its standard error, round turns a year, information coefficient over 20 days with its t"
+    " value, correlation with the most similar other pillar, net Sharpe ratio of the worst and the best market; with"
+    " the defaults. docs/evidence.md names the markets, says how it is measured, and what to hold it against."
+)
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -37,6 +46,10 @@ def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | N
         "",
         (inspect.getdoc(cls) or "").replace("``", "`"),
         "",
+        "## What it showed on real prices, after costs",
+        "",
+        _evidence(name, cls),
+        "",
         f"## Parameters: `[pillar.{name}]` in config.ini",
         "",
         f"| key | {title} | range | meaning |",
@@ -56,6 +69,22 @@ def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | N
         beside = [f"- `{column}`: {BESIDE[column]}" for column in cls.inputs]
         lines += ["", "## Inputs besides the signal market's bars, at the same instants", "", *beside]
     return "\n".join(lines) + "\n"
+
+
+def _evidence(name: str, cls: type[Pillar]) -> str:
+    """The figures of a pillar and its parts, or of the composite with its gate and vetoes, for each set of markets."""
+    every = pd.read_csv(EVIDENCE)
+    gated = f"composite x {name}"
+    if cls.directional:
+        found = every[every["kind"].isin(["pillar", "part"]) & (every["name"].str.partition(".")[0] == name)]
+    else:
+        found = every[every["name"].isin(["composite", gated, "composite, entries vetoed"])]
+    if not found["name"].isin([name, gated]).any():
+        return f"Not measured: `alphapivot evidence --data FOLDER` measures it where {name} is in config.ini."
+    figures = {column: found[column].map(f"{{:.{digits}f}}".format) for column, digits in DIGITS.items()}
+    shown = found[["set", "name"]].assign(**figures)
+    shown.insert(shown.columns.get_loc("correlation") + 1, "with", found["similar"])
+    return f"{MEASURED}\n\n{views.markdown(shown.replace('nan', '')).rstrip()}"
 
 
 def _gives(cls: type[Pillar]) -> str:

@@ -6,6 +6,7 @@ What a forecast would have earned: daily positions in proportion to it and to 1 
 - *Position*: the scaled forecast over the deviation of a day's change, so that each market carries the same risk; held
   from the day's close, so that the next day's change is earned. It follows the forecast only when it is more than a
   tenth of a usual position away (Carver's buffer, Systematic Trading, chapter 11).
+- *Vetoes*: while one stands, a position is neither opened nor made larger; it may be reduced and closed.
 - *Whole*: the sum over the markets known that day over the root of their number, as if they were independent. No money,
   lots or margins: what is measured is the forecast, not an account.
 - *Costs*: each change of position pays half the spread and the commission, each roll pays both twice.
@@ -46,9 +47,14 @@ def scaled(forecast: pd.DataFrame) -> pd.DataFrame:
     return forecast.div(usual.where(usual > 0), axis=0).clip(-CUT, CUT)
 
 
-def account(forecast: pd.DataFrame, prices: Prices, rolled: pd.DataFrame) -> Account:
-    """The results of a forecast (not yet scaled); ``rolled``: True where the front contract is a new one."""
-    held = _buffered(scaled(forecast), prices.deviation)
+def account(
+    forecast: pd.DataFrame, prices: Prices, rolled: pd.DataFrame, vetoed: pd.DataFrame | None = None
+) -> Account:
+    """
+    The results of a forecast (not yet scaled). ``rolled``: True where the front contract is a new one; ``vetoed``: True
+    where a veto stands.
+    """
+    held = _buffered(scaled(forecast), prices.deviation, prices.close.isna() if vetoed is None else vetoed)
     change = prices.moved()
     side = pd.DataFrame({s: costs.side(str(s)) or np.nan for s in held}, index=held.index, dtype=float)
     side = side.fillna(costs.UNKNOWN * prices.deviation)
@@ -71,14 +77,17 @@ def account(forecast: pd.DataFrame, prices: Prices, rolled: pd.DataFrame) -> Acc
     return Account(whole(gross), whole(net), float(in_risk / years / size / 2) if years else np.nan, net.where(known))
 
 
-def _buffered(target: pd.DataFrame, deviation: pd.DataFrame) -> pd.DataFrame:
-    """Units held: ``target`` over the deviation, followed only beyond a tenth of a usual position."""
+def _buffered(target: pd.DataFrame, deviation: pd.DataFrame, vetoed: pd.DataFrame) -> pd.DataFrame:
+    """Units held: ``target`` over the deviation, followed only beyond a tenth of a usual position, vetoes aside."""
+    barred = vetoed.to_numpy(bool)
     wanted, width = (target / deviation).to_numpy(), (BUFFER / deviation).to_numpy()
     held, out = np.full(wanted.shape[1], np.nan), np.empty(wanted.shape)
     for day in range(len(wanted)):
         near = np.clip(held, wanted[day] - width[day], wanted[day] + width[day])
+        near = np.where(np.isnan(held), wanted[day], near)
+        near = np.where(barred[day], np.clip(near, np.fmin(held, 0.0), np.fmax(held, 0.0)), near)
         # a day without a price holds what was held
-        held = np.where(np.isnan(wanted[day]), held, np.where(np.isnan(held), wanted[day], near))
+        held = np.where(np.isnan(wanted[day]), held, near)
         out[day] = held
     # and a forecast that has ended for a month is none
     gone = target.notna().rolling(20, min_periods=1).sum() == 0

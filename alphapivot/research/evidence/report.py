@@ -10,7 +10,7 @@ import pandas as pd
 from alphapivot.reports.page import charts
 from alphapivot.reports.terminal import views
 from alphapivot.research.evidence import costs
-from alphapivot.research.evidence.study import HORIZON, LOOKED_AT, MIX, WHOLE, Line, Study
+from alphapivot.research.evidence.study import HORIZON, LOOKED_AT, MIX, VETOED, WHOLE, Line, Study
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -33,7 +33,7 @@ no stops: this is about what scores know, not what an account earns; `alphapivot
   round turns a year.
 - **ic**, **t**: rank correlation of the forecast with the change of the next {HORIZON} days within each market, and
   its t value.
-- **correlation**: with the most similar other pillar, over all markets and days.
+- **correlation**: with the most similar other pillar, which stands under **with**, over all markets and days.
 - **worst**, **best**: net Sharpe ratio of the single markets.
 
 The kinds of rules and their lengths are those of the sources that each pillar's page names (`alphapivot pillars show
@@ -106,7 +106,7 @@ def _verdict(study: Study) -> str:
             f" unrelated ones without merit would show about {study.chance:.2f} by chance."
         ),
         *_gates(study),
-        f"Vetoes stand on {study.vetoed:.1%} of the days.",
+        f"Vetoes stand on {study.vetoed:.1%} of the days{_vetoes(study)}.",
     ]
     if study.unpriced:
         sentences.append(f"Costs are a guess for {', '.join(study.unpriced)}.")
@@ -114,21 +114,51 @@ def _verdict(study: Study) -> str:
     return " ".join(sentences)
 
 
+def _vetoes(study: Study) -> str:
+    return f"; to wait with entries for their end {_told(study, VETOED)}" if study.vetoed else ""
+
+
+def _told(study: Study, name: str) -> str:
+    gain = study.line(name).figures["net"] - study.line(WHOLE).figures["net"]
+    return f"changes it by {gain:+.2f}" if abs(gain) >= 0.005 else "changes nothing"
+
+
 def _gates(study: Study) -> list[str]:
-    plain, sentences = study.line(WHOLE), []
+    sentences = []
     for line in study.lines:
         if line.name.startswith(f"{WHOLE} x "):
-            gain = line.figures["net"] - plain.figures["net"]
-            told = f"changes it by {gain:+.2f}" if abs(gain) >= 0.005 else "changes nothing"
             gate = line.name.removeprefix(f"{WHOLE} x ")
-            sentences.append(f"The gate of {gate} at full strength {told}, at {line.figures['turns']:.1f} turns.")
+            told, turns = _told(study, line.name), line.figures["turns"]
+            sentences.append(f"The gate of {gate} at full strength {told}, at {turns:.1f} turns.")
     return sentences
+
+
+def figures(studies: list[Study]) -> pd.DataFrame:
+    """One row for each forecast of each set: set, markets, since, until, name, kind, and its figures, unrounded."""
+    rows = [
+        {
+            "set": study.name,
+            "markets": len(study.symbols),
+            "since": study.since.year,
+            "until": study.until.year,
+            "name": line.name,
+            "kind": line.kind,
+            **line.figures,
+            "similar": line.similar,
+            "worst": line.worst,
+            "best": line.best,
+        }
+        for study in studies
+        for line in study.lines
+    ]
+    return pd.DataFrame(rows)
 
 
 def _figures(line: Line) -> dict[str, str]:
     digits = {"gross": 2, "net": 2, "error": 2, "turns": 1, "ic": 3, "t": 1, "correlation": 2}
     known = {name: _number(line.figures[name], count) for name, count in digits.items()}
-    return {"": line.name, **known, "worst": _number(line.worst, 2), "best": _number(line.best, 2)}
+    extremes = {"worst": _number(line.worst, 2), "best": _number(line.best, 2)}
+    return {"": line.name, **known, "with": line.similar, **extremes}
 
 
 def _number(value: float, digits: int) -> str:

@@ -79,7 +79,7 @@ PLAIN: Mapping[str, Callable[[Prices], pd.DataFrame]] = {
     "EWMAC 32/128": ewmac(32),
     "EWMAC 64/256": ewmac(64),
     "12 months": twelve_months,
-    "carry": carry,
+    "plain carry": carry,
 }
 LEFT_OUT: Mapping[str, Callable[[Prices], pd.DataFrame]] = {
     "EWMAC 2/8": ewmac(2),
@@ -89,7 +89,7 @@ LEFT_OUT: Mapping[str, Callable[[Prices], pd.DataFrame]] = {
     "five-year reversal": five_year_reversal,
     "relative to all markets": relative,
 }
-MIX = ("EWMAC 64/256", "carry")  # half each, the mix that the whole is held against
+MIX = ("EWMAC 64/256", "plain carry")  # half each, the mix that the whole is held against
 
 
 def wide(bars: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from pillars.kit import windows
 BASE = Timeframes(base="1d", weights={"1d": 1.0})
 LOOKED_AT = 60  # variants, on futures_panel, while the pillars were chosen: docs/pillars.md
 HORIZON = 20  # days ahead, of the information coefficient
-WHOLE, MIX = "composite", "EWMAC + carry"
+WHOLE, VETOED, MIX = "composite", "composite, entries vetoed", "EWMAC + carry"
 Progress = Callable[[str], None]
 
 
@@ -41,6 +41,7 @@ class Line:
     figures: dict[str, float]
     decades: dict[str, float]
     results: pd.Series = field(repr=False)  # net, by day, in deviations
+    similar: str = ""  # the pillar with the largest correlation
     worst: float = np.nan  # of the markets, net Sharpe
     best: float = np.nan
 
@@ -116,13 +117,18 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
     for rule, function in rules.LEFT_OUT.items():
         forecasts[rule] = ("left out", function(prices))
 
+    vetoes = every[every["veto"].notna() & every["pillar"].isin(settings.composite.gates)]
+    vetoes = vetoes.drop_duplicates(["symbol", "ts"])
+    forecasts[VETOED] = forecasts[WHOLE]
+    vetoed = _wide(vetoes.assign(vetoed=1.0), "vetoed", prices) == 1
+
     lines = []
     for place, (label, (kind, forecast)) in enumerate(forecasts.items()):
         progress(f"{name}: {label} ({place + 1} of {len(forecasts)})")
         if forecast.notna().sum().sum() >= measure.LEAST:
-            lines.append(_line(label, kind, forecast, prices, rolled, scores, bars))
+            account = measure.account(forecast, prices, rolled, vetoed if label == VETOED else None)
+            lines.append(_line(label, kind, forecast, account, scores, bars))
     shown = [*scores, WHOLE]
-    vetoes = every[every["veto"].notna()]
     return Study(
         name=name,
         symbols=list(prices.close.columns),
@@ -175,18 +181,18 @@ def _line(
     label: str,
     kind: str,
     forecast: pd.DataFrame,
-    prices: rules.Prices,
-    rolled: pd.DataFrame,
+    account: measure.Account,
     scores: dict[str, pd.DataFrame],
     bars: pd.DataFrame,
 ) -> Line:
-    account = measure.account(forecast, prices, rolled)
     gross, _ = measure.sharpe(account.gross)
     net, error = measure.sharpe(account.net)
     followed = bars[["symbol", "ts"]].assign(following=statistics.following(bars, HORIZON))
     long = forecast.melt(ignore_index=False, var_name="symbol", value_name="score").reset_index().dropna()
     found = statistics.measure(long.merge(followed, on=["symbol", "ts"]), HORIZON, sliced=False).iloc[0]
-    others = [measure.correlation(forecast, wide) for other, wide in scores.items() if other != label.partition(".")[0]]
+    others = {o: measure.correlation(forecast, wide) for o, wide in scores.items() if o != label.partition(".")[0]}
+    known = {other: c for other, c in others.items() if np.isfinite(c)}
+    similar = max(known, key=lambda other: abs(known[other]), default="")
     by_market = [measure.sharpe(account.markets[s].dropna())[0] for s in account.markets]
     by_market = [v for v in by_market if np.isfinite(v)]
     return Line(
@@ -199,10 +205,11 @@ def _line(
             "turns": account.turns,
             "ic": float(found["ic"]),
             "t": float(found["t"]),
-            "correlation": max((c for c in others if np.isfinite(c)), key=abs, default=np.nan),
+            "correlation": known.get(similar, np.nan),
         },
         decades=measure.decades(account.net),
         results=account.net,
+        similar=similar,
         worst=min(by_market, default=np.nan),
         best=max(by_market, default=np.nan),
     )
