@@ -8,6 +8,8 @@ expiry.
 
 This market has trends, and so an edge of unknown size for trend followers. ``edge`` replaces it by pure noise with a
 planted edge of known size, to test whether a measurement finds an edge that exists, and none where none exists.
+``carry`` and ``crises`` are what the demo adds: costs of carry that a holder of futures earns or pays, and weeks in
+which all markets move together, most of them down.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ DRIFT = np.array([0.12, -0.12, 0.0, 0.0])  # of a day, in daily standard deviati
 SPREAD = np.array([0.8, 1.1, 0.7, 2.0])  # of a day's moves, in the symbol's usual standard deviation
 REVERSAL = np.array([0.0, 0.0, 0.5, 0.1])  # share of yesterday's shock that is reversed
 STAY = 45  # mean sessions in a regime
+CRISIS = 20  # days in which a crisis calms down to a third
 MEMORY = 20  # sessions whose shocks a planted edge follows
 LISTED = 45  # days before its predecessor's expiry from which a contract trades
 CODES = "HMUZ"  # March, June, September, December
@@ -85,7 +88,7 @@ class Simulated:
     def __init__(self, name: str, section: SimulatedFeed) -> None:
         self.name = name
         self.seed = section.seed
-        self.edge = section.edge
+        self.edge, self.carry, self.crises = section.edge, section.carry, section.crises
         self.start = pd.Timestamp(section.start, tz="UTC")
         # the last day's session may close after midnight, UTC
         self.end = None if section.end is None else pd.Timestamp(section.end)
@@ -176,9 +179,16 @@ class Simulated:
         else:
             within = sigma * (shock + self.edge * _trend(shock))
 
+        panic = self._panic(since_start)
+        # most groups fall in a crisis, some rise
+        hit = panic * (generator(self.seed, instrument.group or symbol, "crisis").random() * 1.4 - 0.4)
+        wild = np.maximum(1.0, 2 * panic * usual / sigma)
+        within = within * wild - usual * hit
+
         gaps = generator(self.seed, symbol, "gaps").standard_normal((n, 3))
         jump = np.where(np.abs(gaps[:, 1]) > 2.4, 3 * gaps[:, 2], 0.0)  # about four a year
-        overnight = sigma * (0.35 * gaps[:, 0] + jump)
+        overnight = sigma * (0.35 * gaps[:, 0] + jump) * wild - usual * hit
+        sigma = sigma * wild
         close = np.log(level) + np.cumsum(overnight + within)
         open_ = close - within
         wick = np.abs(generator(self.seed, symbol, "wicks").standard_normal((n, 2))) * sigma[:, None] * 0.5
@@ -198,9 +208,26 @@ class Simulated:
             open_interest=interest * np.exp(0.5 * np.tanh(np.cumsum(0.03 * normal(symbol, "interest")))),
         )
 
+    def _panic(self, day: Ints) -> Floats:
+        """How much of a crisis is left on each day since the market's first: 1 when one begins, 0 without any."""
+        every = np.arange(day[-1] + 1)
+        begins = generator(self.seed, "crises").random(len(every)) < self.crises / 365.25
+        since = every - np.maximum.accumulate(np.where(begins, every, -(10**6)))
+        panic: Floats = np.exp(-since[day] / CRISIS)
+        return panic
+
+    def _cost_of_carry(self, symbol: str, sessions: int) -> Floats:
+        """A year's cost of carry at each session: a mean of the symbol's own, about which it moves within a year."""
+        mean, *_ = generator(self.seed, symbol, "carry").random(1)
+        if self.carry is None:
+            return np.full(sessions, 0.08 * mean - 0.03)
+        own = generator(self.seed, symbol, "carry over time").standard_normal(sessions + 1)
+        slow = pd.Series(own[1:]).ewm(halflife=60).mean().to_numpy() * 13  # of unit deviation
+        return np.asarray(self.carry * (np.clip(own[0], -1.5, 1.5) + 0.4 * slow))
+
     def _futures(self, instrument: Instrument, days: Days) -> Listing:
         """Quarterly contracts to the third Friday; volume and open interest move to the next one before that."""
-        carry = 0.08 * generator(self.seed, instrument.symbol, "carry").random() - 0.03
+        carry = self._cost_of_carry(instrument.symbol, len(days.day))
         noise = generator(self.seed, instrument.symbol, "basis").standard_normal((len(days.day), 2))
         if self.edge is not None:  # a varying premium would predict the future's reversion
             noise[:, 0] = 0.0
@@ -231,7 +258,7 @@ class Simulated:
         return Listing(
             contract=names[k],
             session=session,
-            ratio=np.exp(carry * years + 0.002 * np.sqrt(years) * noise[session, 0]),
+            ratio=np.exp(carry[session] * years + 0.002 * np.sqrt(years) * noise[session, 0]),
             volume=np.rint(1.5 * days.volume[session] * share(9.0) * np.exp(0.1 * noise[session, 1])),
             open_interest=open_interest,
             known_interest=np.where(np.append([True], k[1:] != k[:-1]), np.nan, np.roll(open_interest, 1)),

@@ -31,25 +31,31 @@ def fetch(requests, **section):
     return open_feed("sim", SimulatedFeed(**section)).fetch(requests)
 
 
-def bars(symbol="AAA", market="spot", interval="1d", since=None, until="2021-01-01", **changes):
+def bars(symbol="AAA", market="spot", interval="1d", since=None, until="2021-01-01", section=None, **changes):
     request = Request(instrument(symbol, **changes), market, interval, since and utc(since), utc(until))
-    return fetch([request]).bars
+    return fetch([request], **(section or {})).bars
+
+
+MARKETS = ("spot", "futures")
+SPOT, FUTURES = [7904.75, 7976.75, 7798.0], [7946.0, 8020.0, 7846.0]  # the last closes of January 2019
 
 
 @given(
+    real=st.sampled_from([{}, {"carry": 0.1, "crises": 1.0}]),
     market=st.sampled_from(["spot", "futures"]),
     interval=st.sampled_from(["15m", "1h", "1d"]),
     minutes=st.integers(0, 400 * 24 * 60),
 )
 @settings(max_examples=30, deadline=None)
-def test_bars_do_not_depend_on_how_far_they_were_asked_for(market, interval, minutes):
+def test_bars_do_not_depend_on_how_far_they_were_asked_for(real, market, interval, minutes):
     until = utc("2019-01-01") + timedelta(minutes=minutes)
-    short = bars(market=market, interval=interval, until=until.replace(tzinfo=None))
-    long = bars(market=market, interval=interval, until="2020-03-20")
+    short = bars(market=market, interval=interval, until=until.replace(tzinfo=None), section=real)
+    long = bars(market=market, interval=interval, until="2020-03-20", section=real)
     pd.testing.assert_frame_equal(short, long[long["ts"] <= until].reset_index(drop=True))
     if len(short):
         since = short["ts"].iloc[len(short) // 3].to_pydatetime()
-        rest = bars(market=market, interval=interval, since=since.replace(tzinfo=None), until="2020-03-20")
+        after = since.replace(tzinfo=None)
+        rest = bars(market=market, interval=interval, since=after, until="2020-03-20", section=real)
         pd.testing.assert_frame_equal(rest, long[long["ts"] > since].reset_index(drop=True))
 
 
@@ -178,8 +184,42 @@ def test_an_edge_of_known_size_is_planted_into_noise(edge, market):
     assert np.corrcoef(moves, trend)[0, 1] == pytest.approx(edge, abs=0.04)
 
 
+def of(*symbols, market="spot", until="2020-01-01", **section):
+    """Closes by instant and symbol; of the contract with the largest open interest, traded ones."""
+    requests = [Request(instrument(s, tick="0.0001", group=s), market, "1d", None, utc(until)) for s in symbols]
+    found = fetch(requests, **section).bars.sort_values(["ts", "open_interest"])
+    found = found.groupby(["ts", "symbol"]).tail(1)
+    return found.pivot_table(index="ts", columns="symbol", values="close")
+
+
+def test_in_a_crisis_all_markets_move_at_once_and_between_them_nothing_changes():
+    names = [f"S{i}" for i in range(12)]
+    calm, crises = (np.log(of(*names, start="2010-01-01", crises=rate)).diff() for rate in (0, 0.5))
+    same = np.isclose(calm, crises, atol=1e-3).all(axis=1)
+    panic = crises[~same].abs().mean(axis=1).nlargest(30).index
+    assert 0.1 < same.mean() < 0.9
+    assert crises.loc[panic].abs().mean().mean() > 2 * crises.abs().mean().mean()
+    hit = (crises - calm)[~same].sum()
+    assert hit.mean() < -0.2
+    assert (hit > 0).any()  # some rise
+
+
+def test_futures_earn_their_cost_of_carry_and_spot_does_not():
+    spot, future = (of("AAA", market=m, start="2010-01-01", carry=0.1).pct_change().mean() * 252 for m in MARKETS)
+    request = Request(instrument("AAA", tick="0.0001"), "futures", "1d", None, utc("2020-01-01"))
+    both = fetch([request], start="2010-01-01", carry=0.1).bars
+    both = both.pivot_table(index="ts", columns="contract", values="close")
+    same = both.pct_change(fill_method=None).mean(axis=1).mean() * 252  # of one contract, without the jumps at rolls
+    slope = both.diff(axis=1).div(both).mean().mean() * 4  # of the next contract over this one, a year
+    assert abs(slope) > 0.02
+    assert spot["AAA"] - same == pytest.approx(slope, abs=0.02)
+    assert future["AAA"] == pytest.approx(spot["AAA"], abs=0.02)  # rolls put back what was earned
+
+
 def test_without_an_edge_the_market_is_the_one_it_always_was():
-    assert (bars(until="2019-02-01")["close"].iloc[-3:] == bars(until="2019-02-01")["close"].iloc[-3:]).all()
+    """Other tests know its prices."""
+    assert bars(until="2019-02-01")["close"].iloc[-3:].tolist() == SPOT
+    assert bars(market="futures", until="2019-02-01")["close"].iloc[-3:].tolist() == FUTURES
     assert not bars(until="2019-02-01").equals(
         fetch([Request(instrument("AAA"), "spot", "1d", None, utc("2019-02-01"))], edge=0.0).bars
     )

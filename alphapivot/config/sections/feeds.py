@@ -86,6 +86,14 @@ class SimulatedFeed(FeedSection):
         description="pure noise with a planted trend: correlation with the last 20 sessions, 0 for none",
     )
 
+    carry: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="usual size of a year's cost of carry, a share of the price; default: -0.03 to 0.05, constant",
+    )
+    crises: float = Field(0, ge=0, le=4, description="crises a year: weeks in which all markets move together")
+
     @model_validator(mode="after")
     def _has_days(self) -> SimulatedFeed:
         if self.end is not None and self.end <= self.start:

@@ -82,8 +82,7 @@ def _evidence(name: str, cls: type[Pillar]) -> str:
     if not found["name"].isin([name, gated]).any():
         return f"Not measured: `alphapivot evidence --data FOLDER` measures it where {name} is in config.ini."
     figures = {column: found[column].map(f"{{:.{digits}f}}".format) for column, digits in DIGITS.items()}
-    shown = found[["set", "name"]].assign(**figures)
-    shown.insert(shown.columns.get_loc("correlation") + 1, "with", found["similar"])
+    shown = found[["set", "name"]].assign(**figures, **{"with": found["similar"]})
     return f"{MEASURED}\n\n{views.markdown(shown.replace('nan', '')).rstrip()}"
 
 
