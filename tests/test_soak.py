@@ -84,11 +84,12 @@ class Desk:
     def type(self, *command: str, disturb: bool = True) -> None:
         """Types a command; a disturbed one is typed again until it has run undisturbed."""
         if disturb and self.chance is not None:
+            clock = self.broker.clock
             self._disturb()
             kill_after = self.chance.uniform(2, 12) if self.chance.random() < 0.4 else None
             self._run(command, kill_after)
             self.broker.faults.clear()
-            self.broker.lag = 0
+            self.broker.lag, self.broker.clock = 0, clock
         done = self._run(command, None)
         assert done is not None
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -102,6 +103,10 @@ class Desk:
             kind = f"{fault} on {path}"
         elif kind == "lag":
             self.broker.lag = 3
+        elif kind == "clock":
+            clock, ahead = self.broker.clock, timedelta(seconds=self.chance.choice((-7200, -30, 30, 7200)))
+            self.broker.clock = lambda: clock() + ahead
+            kind = f"clock {ahead.total_seconds():+.0f} s"
         self.disturbed.append(kind)
 
     def _run(self, command: tuple[str, ...], kill_after: float | None) -> subprocess.CompletedProcess[str] | None:
