@@ -22,7 +22,7 @@ from alphapivot import hub as hubs
 from alphapivot import process
 from alphapivot.calendar import bar_ends
 from alphapivot.config import read
-from alphapivot.data import actions
+from alphapivot.data import actions, rolls
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Composites, Rolls, Signals
@@ -264,6 +264,21 @@ def test_a_split_that_counts_before_it_happens_is_caught(computed, monkeypatch):
 
     monkeypatch.setattr(inputs.actions, "adjust", peeking)
     messages = caught("small.ini", computed, at("2025-01-21T23:30"))
+    assert any(message.startswith("signals.signal") for message in messages)
+
+
+def test_a_roll_that_knows_where_interest_will_move_is_caught(computed, monkeypatch, whole):
+    rolled = whole("small.ini").read(Rolls).query("previous != ''")["ts"]
+    cut = rolled[rolled < at("2025-01-15")].max().to_pydatetime() - timedelta(days=3)
+    honest = rolls.decide
+
+    def peeking(bars, *rest):
+        bars = bars.sort_values(["symbol", "contract", "ts"])
+        later = bars.groupby(["symbol", "market", "contract"])[["volume", "open_interest"]].shift(-5)
+        return honest(bars.assign(**later.fillna(bars[["volume", "open_interest"]])), *rest)
+
+    monkeypatch.setattr(rolls, "decide", peeking)
+    messages = caught("small.ini", computed, cut)
     assert any(message.startswith("signals.signal") for message in messages)
 
 
