@@ -382,7 +382,7 @@ COMMENT ON COLUMN api.tune_searches.inside IS 'Mean objective of the chosen tria
 COMMENT ON COLUMN api.tune_searches.outside IS 'Objective of the chosen trials out of sample, one fold after the other';
 COMMENT ON COLUMN api.tune_searches.deflated IS 'Deflated Sharpe ratio: probability that the best has any skill';
 COMMENT ON COLUMN api.tune_searches.overfit IS 'Probability of backtest overfitting';
-COMMENT ON COLUMN api.tune_searches.verdict IS 'deflated and overfit in words';
+COMMENT ON COLUMN api.tune_searches.verdict IS 'Whether the best is more than luck, and why';
 COMMENT ON COLUMN api.tune_searches.judged_at IS 'When the verdict was made; NULL: interrupted, run it again';
 
 CREATE VIEW api.tune_trials AS
