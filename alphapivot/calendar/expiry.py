@@ -5,6 +5,7 @@ Expiry rules of futures contracts, as config.ini writes them.
     last_trade = last session - 1               ; the session before the month's last
     first_notice = last session of month -1     ; of the month before the contract month
     last_trade = day 25 - 3 of month -1
+    last_trade = last thursday, 2025-09-01: last tuesday    ; changed for the contracts of that month and later ones
 
 Sessions are the calendar's: where an exchange's rule does not count a short holiday session, give dates instead.
 """
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alphapivot.calendar import schedule
+from alphapivot.calendar import hours, schedule
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from alphapivot.calendar.schedule import Calendar
 
 ORDER = ("first", "second", "third", "fourth", "last")
@@ -31,11 +34,27 @@ NEVER = np.datetime64("NaT")
 
 
 def rule(text: str) -> str:
-    """``text`` if it is a rule; ValueError with an example otherwise."""
+    """``text`` if it is a rule, or rules by date; ValueError with an example otherwise."""
+    _rules(text)
+    return text
+
+
+def _rules(text: str) -> list[tuple[date, re.Match[str]]]:
+    periods = []
+    for since, rules in hours.dated(text, _match):
+        if len(rules) != 1:
+            raise ValueError(f"expected one rule a date, got {len(rules)} from {since}")
+        periods.append((since, rules[0]))
+    if periods[0][0] != hours.ALWAYS:
+        raise ValueError(f"the first rule has a date, {periods[0][0]}: begin with the rule before it")
+    return periods
+
+
+def _match(text: str) -> re.Match[str]:
     match = RULE.fullmatch(text)
     if match is None or (match["day"] is not None and not 1 <= int(match["day"]) <= 31):
         raise ValueError("should be a rule such as third friday, last session - 1, or day 25 - 3 of month -1")
-    return text
+    return match
 
 
 def roll_file(text: str) -> tuple[str, str, str]:
@@ -52,8 +71,7 @@ def day(text: str, month: int, calendar: Calendar) -> np.datetime64:
 
     NaT beyond the ends of the calendar.
     """
-    match = RULE.fullmatch(rule(text))
-    assert match is not None  # noqa: S101 - rule() raises otherwise
+    match = [m for since, m in _rules(text) if since.year * 12 + since.month - 1 <= month or since == hours.ALWAYS][-1]
     labels = schedule.of(calendar).labels.astype("datetime64[D]")
     begins = np.datetime64(month - 1970 * 12 - int(match["months"] or 0), "M")
     first, following = begins.astype("datetime64[D]"), (begins + 1).astype("datetime64[D]")

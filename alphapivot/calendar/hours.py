@@ -40,7 +40,7 @@ class Hours:
 def sessions(text: str) -> list[tuple[date, Span]]:
     """(date, hours) of each change of session; one whose end is at or before its start opens the evening before."""
     periods = []
-    for since, items in _dated(text, _span):
+    for since, items in dated(text, _span):
         if len(items) != 1:
             raise ValueError(f"expected one session a day, got {len(items)} from {since}; write the gap as a break")
         periods.append((since, items[0]))
@@ -52,7 +52,7 @@ def breaks(text: str) -> list[tuple[date, list[Span]]]:
     if text.strip() == "none":
         return [(ALWAYS, [])]
     periods = []
-    for since, items in _dated(text, lambda item: None if item == "none" else _span(item)):
+    for since, items in dated(text, lambda item: None if item == "none" else _span(item)):
         spans = sorted(span for span in items if span is not None)
         if len(spans) < len(items) and len(items) > 1:
             raise ValueError("`none` cannot be combined with breaks")
@@ -65,7 +65,7 @@ def breaks(text: str) -> list[tuple[date, list[Span]]]:
 def daily_stamps(text: str) -> list[tuple[date, int | None]]:
     """(date, minute of the settlement that completes the daily bar) of each change; None: the session's close."""
     periods = []
-    for since, items in _dated(text, _stamp):
+    for since, items in dated(text, _stamp):
         if len(items) != 1:
             raise ValueError(f"expected one stamp a day, got {len(items)} from {since}")
         periods.append((since, items[0]))
@@ -83,7 +83,8 @@ def validator(check: Callable[[str], object]) -> Callable[[str], str]:
     return validate
 
 
-def _dated(text: str, read: Callable[[str], Item]) -> list[tuple[date, list[Item]]]:
+def dated(text: str, read: Callable[[str], Item]) -> list[tuple[date, list[Item]]]:
+    """``A, 2008-07-07: B, C`` -> (date, items from it on), the first one ALWAYS if it has no date; dates ascend."""
     periods: list[tuple[date, list[Item]]] = []
     for item in (piece.strip() for piece in text.split(",")):
         if match := re.match(r"(\d{4}-\d\d-\d\d)\s*:\s*(.*)", item):

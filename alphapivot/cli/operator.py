@@ -158,14 +158,14 @@ def _resume(options: argparse.Namespace) -> int:
 def _close(options: argparse.Namespace) -> int:
     import getpass
 
-    from alphapivot import hub
+    from alphapivot import clock, hub
     from alphapivot.errors import ConfigError
     from alphapivot.execution.book import control
 
     settings = settings_of(options)
     if options.symbol not in settings.instruments:
         raise ConfigError(f"config.ini has no [instrument.{options.symbol}]")
-    lot, book = settings.instruments[options.symbol].lot, settings.execution.book
+    lot, book = settings.instruments[options.symbol].trading(clock.WallClock().now()).lot, settings.execution.book
     asked = control.close(hub.connect(), book, options.symbol, options.qty, lot, options.reason, getpass.getuser())
     print(f"{asked}: by the next run of book {book}, such as `{typed(options, 'manage')}`")  # noqa: T201
     return DONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -96,8 +97,8 @@ class Settings(Section):
 
     @property
     def ticks(self) -> dict[str, Decimal]:
-        """symbol -> tick."""
-        return {symbol: instrument.tick for symbol, instrument in self.instruments.items()}
+        """symbol -> tick, the last one of config.ini."""
+        return {symbol: instrument.at(date.max).tick for symbol, instrument in self.instruments.items()}
 
     def checks(self, symbol: str) -> Quality:
         """[quality], overridden by the instrument's own thresholds."""

@@ -84,7 +84,7 @@ def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
     }
     lines: list[str] = []
     for symbol in sorted(last):
-        instrument = settings.instruments[symbol]
+        instrument = settings.instruments[symbol].versions[-1]
         rate = _rate(instrument.currency, home, {s: close for s, (close, _) in last.items()})
         if not instrument.tradable:
             continue

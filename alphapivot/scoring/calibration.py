@@ -53,13 +53,18 @@ class Calibration:
 
     def multiplier(self, weights: Mapping[str, Column], ts: Instants, most: float) -> Column:
         """The multiplier for the weights at each instant (0 for a missing pillar), between 1 and ``most``."""
-        names, place = sorted(weights), self.place(ts)
-        rows = np.column_stack([place, *(weights[name] for name in names)]) if names else np.zeros((len(ts), 1))
-        distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+        place = self.place(ts)
+        group = pd.factorize(place)[0]
+        for column in weights.values():  # there are few different rows of weights
+            value, values = pd.factorize(column, use_na_sentinel=False)
+            group = pd.factorize(group * len(values) + value)[0]
+        first = np.zeros(int(group.max(initial=-1)) + 1, np.int64)
+        first[group[::-1]] = np.arange(len(group))[::-1]
         multipliers = [
-            self._multiplier(int(row[0]), dict(zip(names, row[1:].tolist(), strict=True)), most) for row in distinct
+            self._multiplier(int(place[row]), {name: float(weights[name][row]) for name in sorted(weights)}, most)
+            for row in first
         ]
-        return np.array(multipliers)[inverse.ravel()] if multipliers else np.ones(len(ts))
+        return np.array(multipliers)[group] if multipliers else np.ones(len(ts))
 
     def _multiplier(self, place: int, weights: Mapping[str, float], most: float) -> float:
         variance = 0.0

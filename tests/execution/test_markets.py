@@ -152,6 +152,29 @@ def test_shares_in_pence_cost_pounds(new_world):
     world.holds()
 
 
+def test_orders_have_the_lot_and_tick_of_their_session_and_what_is_held_leaves_whatever_the_lot_is(new_world):
+    dated = {"lot": "10, 2026-01-23: 7", "tick": "0.01, 2026-01-23: 0.5"}
+    world = new_world({"A": dated, "B": dated})
+    for symbol in ("A", "B"):
+        world.calm(range(1, 26), symbol=symbol, close=100.2)
+    world.score(20, 50)
+    world.trade(20)
+    world.trade(21)
+    a = world.one_trade()
+    # 1,000 over 4: 250, whole lots of 10; the stop 4 below, on the cent
+    assert (a["qty"], a["stop"]) == (250, D("96.20"))
+    world.score(22, -50)
+    world.score(22, 50, symbol="B")
+    world.trade(22)  # the day's close: these orders are for the 23rd
+    world.trade(23)
+    (a,) = world.sql("SELECT * FROM trading.trade WHERE trade_id = :t", t=a["trade_id"])
+    b = world.one_trade("B")
+    assert (a["state"], a["exit_qty"]) == ("CLOSED", 250)
+    # lots of 7; 100.2 is 100 on the new tick
+    assert (b["qty"], b["entry_price"], b["stop"], b["target"]) == (245, 100, 96, 108)
+    world.holds()
+
+
 def test_a_negative_price_trades_like_any_other(new_world):
     world = new_world({"A": FUTURE | {"allow_nonpositive": True}})
     world.calm(range(1, 22), market="futures", close=-10)

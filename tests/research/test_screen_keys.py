@@ -55,7 +55,8 @@ def test_every_key_is_known_to_be_the_same_refused_or_without_effect(section):
     name = SECTIONS[section].__name__
     same, without = (kind.get(name, "").split() for kind in (SAME, WITHOUT_EFFECT))
     refused = list(REFUSED.get(name, {}))
-    assert sorted(SECTIONS[section].model_fields) == sorted([*same, *refused, *without])
+    dated = ["later"] if section == "instrument" else []  # refused too, see below
+    assert sorted(SECTIONS[section].model_fields) == sorted([*same, *refused, *without, *dated])
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,11 @@ def test_what_the_engine_leaves_out_is_refused_by_its_name(section, key):
         changes["timeframes"] = {"base": "1h", "weights": {"1h": 1.0}}
     with pytest.raises(ConfigError, match=rf"the screening engine leaves out \[{section}.*\] {key}: use --engine full"):
         engine.rules(settings_of(changes))
+
+
+def test_terms_with_dates_are_refused_by_their_instrument():
+    plain = settings_of({})
+    first = min(plain.instruments)
+    dated = plain.instruments[first].model_copy(update={"later": {"2024-03-06": {"lot": 7}}})
+    with pytest.raises(ConfigError, match=rf"leaves out \[instrument.{first}\] terms with dates: use --engine full"):
+        engine.rules(plain.model_copy(update={"instruments": plain.instruments | {first: dated}}))

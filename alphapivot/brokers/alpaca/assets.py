@@ -38,7 +38,7 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
     the same terms were found good today. Raises Unavailable if Alpaca does not answer.
     """
     broker = open_alpaca(hub, settings, environ)
-    instruments = {s: settings.instruments[s] for s in broker.symbols}
+    instruments = {s: settings.instruments[s].trading(datetime.now(UTC)) for s in broker.symbols}
     good = home.cache() / "alpaca-terms"
     seen = _fingerprint(instruments)
     if not again and good.is_file() and good.read_text(encoding="utf-8") == seen:

@@ -24,7 +24,8 @@ def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> di
     """Our symbol -> Alpaca's. Raises ConfigError that lists all tradable instruments that Alpaca cannot trade."""
     problems = [
         f"[instrument.{s}]: {problem}"
-        for s, i in instruments.items()
+        for s, dated in instruments.items()
+        for i in dated.versions
         if i.tradable
         for problem in (
             "futures are not traded at Alpaca" if i.trade_market != "spot" else None,
@@ -41,7 +42,8 @@ def tickers(settings: AlpacaBroker, instruments: Mapping[str, Instrument]) -> di
     ]
     if problems:
         raise ConfigError(
-            "Alpaca cannot trade\n  " + "\n  ".join([*problems, "set tradable = no there, or another broker"])
+            "Alpaca cannot trade\n  "
+            + "\n  ".join([*dict.fromkeys(problems), "set tradable = no there, or another broker"])
         )
     return {s: settings.symbols.get(s, i.spot) for s, i in instruments.items() if i.spot is not None and i.tradable}
 

@@ -93,7 +93,7 @@ class Paper:
             held = self._memory.positions(conn)
         equity = free = cash
         for p in held.values():
-            terms = self._memory.terms(p.symbol)
+            terms = self._memory.terms(p.symbol).during(p.seen_until)
             value = p.value(terms)
             equity += value
             # a long spot position is paid in full; anything else reserves its margin
@@ -275,7 +275,8 @@ def open_paper(hub: Hub | None, settings: Settings) -> Paper | None:
         return Paper(hub.engine, settings.execution.book, broker, settings.instruments)
     problems = [
         f"[instrument.{symbol}]: {problem}"
-        for symbol, i in settings.instruments.items()
+        for symbol, dated in settings.instruments.items()
+        for i in dated.versions
         if i.tradable
         for problem in (
             f"its multiplier is {i.multiplier:f}; a spot market trades the underlying itself: 1"

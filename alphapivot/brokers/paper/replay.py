@@ -112,14 +112,15 @@ class Replay:
         positions: dict[Key, Position],
         resting: Mapping[Key, dict[str, list[Order]]],
     ) -> None:
-        self._settings, self._terms, self._resting = settings, terms, resting
+        self._settings, self._resting = settings, resting
+        self._dated, self._terms = terms, {key: i.during(positions[key].seen_until) for key, i in terms.items()}
         self.cash, self.positions = cash, positions
         self.fills: list[dict[str, Any]] = []
         self.orders: dict[str, dict[str, Any]] = {}  # changed orders: state, reason, qty, price, was, triggered
         self.booked: list[Booked] = []
 
     def bar(self, key: Key, row: Any) -> None:
-        terms = self._terms[key]
+        self._terms[key] = terms = self._dated[key].during(row.ts)
         opened, close = on_tick(row.open, terms.tick), cast("Decimal", on_tick(row.close, terms.tick))
         # inwards: an order is reached where prices went, not where rounding takes them
         high, low = on_tick(row.high, terms.tick, ROUND_FLOOR), on_tick(row.low, terms.tick, ROUND_CEILING)
@@ -139,7 +140,7 @@ class Replay:
 
     def book(self, event: Event) -> None:
         """Rule 10: a split converts quantity, entry, stop and target and pays out fractions; a dividend is cash."""
-        held, terms = self.positions[event.key], self._terms[event.key]
+        held, terms = self.positions[event.key], self._dated[event.key].during(event.ts)
         unit, after, paid = held.unit(terms), held.qty, held.qty * event.value
         if event.kind == "split":
             after, fraction = whole(held.qty, event.value, terms.lot)

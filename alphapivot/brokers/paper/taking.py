@@ -86,7 +86,7 @@ def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
     duplicate = text("SELECT 1 FROM paper.orders WHERE book = :book AND client_order_id = :new")
     if conn.execute(duplicate, ids).first() is not None:
         return Duplicate()
-    terms = memory.terms(spec.symbol)
+    terms = memory.terms(spec.symbol).trading(spec.active_from)
     if spec.price is None or to_tick(spec.price, terms.tick) != spec.price:
         return Rejected(f"price {spec.price} is not on the tick {terms.tick}")
     state = conn.execute(
@@ -112,14 +112,15 @@ def swap(conn: Connection, memory: Memory, ref: Ref, spec: OrderSpec) -> Answer:
 
 def rejection_of(memory: Memory, spec: OrderSpec, fx: Decimal | None) -> str | None:
     """Why an order cannot be accepted, or None."""
-    terms = memory.instruments.get(spec.symbol)
-    if terms is None:
+    instrument = memory.instruments.get(spec.symbol)
+    if instrument is None:
         return f"config.ini has no [instrument.{spec.symbol}]"
+    terms = instrument.trading(spec.active_from)
     if fx is None:
         return f"no fx rate from {terms.currency} into the account's currency"
     if spec.kind != "MARKET" and (spec.kind, spec.leg) != ("LIMIT", "ENTRY"):
         return f"exits must be MARKET orders, entries MARKET or LIMIT, got {spec.kind}"
-    if spec.qty <= 0 or spec.qty % terms.lot:
+    if spec.qty <= 0 or (spec.leg == "ENTRY" and spec.qty % terms.lot):  # what is held leaves whatever the lot is now
         return f"quantity {spec.qty} is not a multiple of the lot {terms.lot}"
     prices = [leg.price for leg in spec.attached] + ([] if spec.price is None else [spec.price])
     off_tick = [str(price) for price in prices if to_tick(price, terms.tick) != price]

@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from alphapivot.calendar import expiry, hours
+from alphapivot.calendar import bar_ends, expiry, hours, schedule
 from alphapivot.calendar.hours import Hours
 from alphapivot.config.sections.base import Day, Mapped, Positive, Section, Zone
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SessionText = Annotated[str, AfterValidator(hours.validator(hours.sessions))]
 BreaksText = Annotated[str, AfterValidator(hours.validator(hours.breaks))]
@@ -83,6 +89,7 @@ class Conventions(Section):
 
 
 Market = Literal["spot", "futures"]
+DATED = ("quote_unit", "multiplier", "tick", "lot", "margin")  # terms that may change on a date
 Kind = Literal["crypto", "fx", "shares", "futures"]
 
 
@@ -113,6 +120,66 @@ class Instrument(Conventions):
         default=False, description="prices may be zero or negative (spreads, crude in 2020)"
     )
     quality: Mapped[float] = Field(default={}, description="its own thresholds, such as spike_z: 40, stale_bars: 0")
+    later: Mapped[Mapped[Positive]] = Field(
+        default={}, description="date -> terms from that session on; written as lot = 25, 2024-11-20: 75"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_by_date(cls, given: Any) -> Any:
+        """``lot = 25, 2024-11-20: 75`` -> lot 25, and ``later`` {"2024-11-20": {"lot": 75}}."""
+        if not isinstance(given, dict):
+            return given
+        if isinstance(given.get("later"), str):
+            message = "later is no key of config.ini: write the term with its date, lot = 25, 2024-11-20: 75"
+            raise ValueError(message)  # noqa: TRY004 - pydantic tells ValueErrors
+        terms, later = dict(given), {day: dict(changed) for day, changed in given.get("later", {}).items()}
+        for name in DATED:
+            if not isinstance(terms.get(name), str) or not re.search(r"[,:]", terms[name]):
+                continue
+            expected = f"expected {name} = VALUE, or such as {name} = 25, 2024-11-20: 75"
+            try:
+                periods = hours.dated(terms[name], str)
+            except ValueError as error:
+                raise ValueError(f"{name} = {terms[name]}: {error}; {expected}") from None
+            if periods[0][0] != hours.ALWAYS or any(len(values) != 1 for _, values in periods):
+                raise ValueError(f"{name} = {terms[name]}: {expected}")
+            terms[name] = periods[0][1][0]
+            for since, (value,) in periods[1:]:
+                if not re.fullmatch(r"[\d.eE+-]+", value):
+                    raise ValueError(f"{name} = {given[name]}: {value!r} is no number; {expected}")
+                later.setdefault(since.isoformat(), {})[name] = value
+        return terms | {"later": later} if later else terms
+
+    def at(self, day: date) -> Self:
+        """Its terms in the session of ``day``."""
+        if not self.later:
+            return self
+        changed: dict[str, Any] = {"later": {}}
+        for since, terms in self.later.items():
+            if date.fromisoformat(since) <= day:
+                changed |= terms
+        return self.model_copy(update=changed)
+
+    @property
+    def versions(self) -> list[Self]:
+        """Its terms as they were before the first change and after each."""
+        return [self.at(day) for day in (date.min, *map(date.fromisoformat, self.later))]
+
+    def trading(self, instant: datetime) -> Self:
+        """Its terms for an order that is sent at ``instant``: those of the session that is open, or else the next."""
+        return self._of(instant, "right")
+
+    def during(self, bar_end: datetime) -> Self:
+        """Its terms in the session of the bar that is complete at ``bar_end``."""
+        return self._of(bar_end, "left")
+
+    def _of(self, instant: datetime, side: Literal["left", "right"]) -> Self:
+        if not self.later:
+            return self
+        sessions = schedule.of(self.hours)
+        number = int(np.searchsorted(sessions.closes, bar_ends.naive(instant), side))
+        return self.at(sessions.labels[min(number, len(sessions.labels) - 1)].astype("datetime64[D]").item())
 
     @property
     def kind(self) -> Kind:

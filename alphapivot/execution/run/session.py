@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -80,9 +81,10 @@ class Session:
     def book(self) -> str:
         return self.settings.execution.book
 
-    @property
+    @cached_property
     def instruments(self) -> Mapping[str, Instrument]:
-        return self.settings.instruments
+        """symbol -> its terms for orders that are sent in this run."""
+        return {symbol: i.trading(self.run.as_of) for symbol, i in self.settings.instruments.items()}
 
     @property
     def interval(self) -> str:

@@ -139,7 +139,8 @@ def left_out(settings: Settings) -> list[str]:
         f"[broker.{settings.execution.broker}] max_volume_share": broker.max_volume_share,
         f"[broker.{settings.execution.broker}] maintenance_margin": broker.maintenance_margin,
     }
-    return [name for name, value in used.items() if value]
+    dated = [f"[instrument.{symbol}] terms with dates" for symbol, i in settings.instruments.items() if i.later]
+    return [*dated, *(name for name, value in used.items() if value)]
 
 
 def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:

@@ -75,7 +75,8 @@ def build(
         raise DataError(f"no {interval} bar of {', '.join(missing)} is stored: `alphapivot ingest --from ...`")
     instants = bar_ends.naive(as_of)
     code = pd.Index(symbols).get_indexer(pd.Index(market_bars["symbol"])).astype(np.int64)
-    line, names = pd.factorize(pd.MultiIndex.from_arrays([market_bars["symbol"], market_bars["contract"]]))
+    contract, contracts = pd.factorize(market_bars["contract"])
+    line, pairs = pd.factorize(code * len(contracts) + contract)
     calendars, _ = engine.numbered(ordered)
     ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
     ts, at = bar_ends.naive(market_bars["ts"]), market_bars["at"].to_numpy()
@@ -96,7 +97,7 @@ def build(
     events = _events(actions, symbols, ordered)
     ranges, deviations = of_bars(market_bars, line, rolls, events, atr, volatility_bars, a_year)
 
-    lines = tuple((str(s), str(c)) for s, c in names)
+    lines = tuple((symbols[pair // len(contracts)], str(contracts[pair % len(contracts)])) for pair in pairs.tolist())
     front = _fronts(lines, rolls, ordered, instants, lag)
     quote = _newest(line, at, front)
     score = _newest_score(composites, symbols, instants, score_lag)
