@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
+from alphapivot.data.series import short_days
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Request
 from alphapivot.feeds.registry import open_feed
@@ -116,8 +117,16 @@ def absorb(
     closes = pd.concat([series.closes_before(hub, touched, spot), judged.bars], ignore_index=True)
     events, odd = actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
     late = _late(judged.bars, neighbours, newest) if backfill else {}
-    higher, rolled = derive(hub, settings, judged.bars, instruments, until, splits, late)
-    parts = [screened.issues, judged.issues, rolled.doubts, odd, actions.withdrawal_issues(withdrawn)]
+    derived = derive(hub, settings, judged.bars, instruments, until, splits, late)
+    rolled = derived.rolled
+    parts = [
+        screened.issues,
+        judged.issues,
+        derived.short.issues,
+        rolled.doubts,
+        odd,
+        actions.withdrawal_issues(withdrawn),
+    ]
     all_issues = pd.concat(parts, ignore_index=True)
     notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
@@ -128,9 +137,9 @@ def absorb(
 
     def record(batch: ops.Batch) -> None:
         series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
-        issues.end(batch.conn, judged.passing)
+        issues.end(batch.conn, judged.passing + derived.short.passing)
 
-    bars = pd.concat([judged.bars, higher], ignore_index=True)
+    bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
     frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
     return Output(frames, withdrawn={Rolls: rolled.withdrawn, Actions: withdrawn}, notes=notes, record=record)
 
@@ -187,6 +196,15 @@ def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[
             )
 
 
+@dataclass(frozen=True)
+class Derived:
+    """What follows from new source bars: bars of higher timeframes, days that lack their end, rolls."""
+
+    higher: pd.DataFrame
+    short: short_days.Judged
+    rolled: roll_step.Rolled
+
+
 def derive(
     database: Hub,
     settings: Settings,
@@ -195,7 +213,7 @@ def derive(
     until: datetime,
     splits: pd.DataFrame,
     late: Mapping[str, pd.Timestamp] = NONE,
-) -> tuple[pd.DataFrame, roll_step.Rolled]:
+) -> Derived:
     """
     The higher-timeframe bars that new source bars complete, and the rolls that follow (``late``: see
     ``roll_step.roll``).
@@ -205,7 +223,8 @@ def derive(
     never among the results. A bar that ends after ``until`` is made only where later bars of its series are stored.
     """
     if new.empty:
-        return Bars.empty(), roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
+        nothing = roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
+        return Derived(Bars.empty(), short_days.Judged(Issues.empty(), []), nothing)
     names = {symbol: i.hours for symbol, i in instruments.items()}
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
@@ -218,9 +237,16 @@ def derive(
     last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
     newest = whole.groupby(bar_ends.SERIES[:3])["ts"].max().rename("newest")
+    thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
+    patience = {
+        symbol: timedelta(minutes=own.complete_after)
+        for symbol, own in thresholds.items()
+        if own.complete_after is not None
+    }
 
     def coarser(part: pd.DataFrame, interval: str) -> pd.DataFrame:
-        resampled = resample.resample(part, interval, names, last_part.to_pydatetime(), splits)
+        end = last_part.to_pydatetime()
+        resampled = resample.resample(part, interval, names, end, splits, patience, now=until)
         ends = resampled[["ts"]].assign(newest=resampled.join(newest, on=newest.index.names)["newest"])
         return resampled[(ends["ts"] <= until) | (ends["ts"] <= ends["newest"])]
 
@@ -237,7 +263,9 @@ def derive(
     rolled = roll_step.roll(
         database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until, late
     )
-    return pd.concat([Bars.empty(), *higher], ignore_index=True), rolled
+    made = pd.concat([Bars.empty(), *higher], ignore_index=True)
+    intraday = whole[whole["interval"].map(bar_ends.width) < bar_ends.width("1d")]
+    return Derived(made, short_days.judge(intraday, made[made["interval"] == "1d"], names, thresholds), rolled)
 
 
 def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ from alphapivot.frames import Bars
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+WAITS: MappingProxyType[str, timedelta] = MappingProxyType({})
+
 
 def resample(
     bars: pd.DataFrame,
@@ -25,11 +28,16 @@ def resample(
     calendars: Mapping[str, Calendar],
     until: datetime,
     splits: pd.DataFrame | None = None,
+    patience: Mapping[str, timedelta] = WAITS,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
     """
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
 
-    Only bars that ended by ``until`` and have parts. A part belongs to the first bar end at or after its own end.
+    Only complete bars: they ended by ``until``, and have their last part, or a later part of their market (of any
+    contract) exists, or ``patience`` (by symbol; without one it never ends) has passed since their end at ``now``
+    (default: ``until``). A part belongs to the first bar end at or after its own end.
     Volumes are summed, open interest is the last part's; a value missing in one part (volume; open, high and low) is
     missing in the whole. The first bar of a series is left out unless its parts begin where it begins, so pass one
     coarse bar more than you need. A late part restates its bar: the caller resamples again from there.
@@ -46,14 +54,17 @@ def resample(
         return Bars.empty()
     bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
     ts = naive(bars["ts"])
-    ends, begins = np.empty_like(ts), np.empty_like(ts)
+    ends, begins, finals = np.empty_like(ts), np.empty_like(ts), np.empty_like(ts)
     for (calendar, fine), rows in rows_by_calendar(bars, calendars).items():
-        begins[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
+        begins[rows], finals[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
 
     new_series = ~bars.duplicated(SERIES).to_numpy()
     starts = np.flatnonzero(new_series | (ends != np.roll(ends, 1)))  # the first part of each coarse bar
     last = np.append(starts[1:], len(bars)) - 1
     whole = ~new_series[starts] | (ts[starts] <= begins[starts])
+    newest = naive(bars.groupby(["symbol", "market", "interval"])["ts"].transform("max"))
+    waited = _waited(bars["symbol"], ends, patience)[last] <= naive(now or until)
+    whole &= (ts[last] >= finals[last]) | (newest[last] > ends[last]) | waited
     column = {name: bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume", "open_interest")}
     if splits is not None and len(splits):
         spot = (bars["market"] == "spot").to_numpy()
@@ -79,8 +90,14 @@ def resample(
     return coarse.reset_index(drop=True)
 
 
-def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants]:
-    """For each part that ends at ``ts``: the end of its coarse bar's first part, and the end of the coarse bar."""
+def _waited(symbols: pd.Series[str], ends: Instants, patience: Mapping[str, timedelta]) -> Instants:
+    """When each bar's patience ends; NaT, which is never reached, without one."""
+    waits = symbols.map({s: np.timedelta64(wait, "us") for s, wait in patience.items()})
+    return ends + pd.to_timedelta(waits).to_numpy("timedelta64[us]")
+
+
+def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[Instants, Instants, Instants]:
+    """For each part that ends at ``ts``: the ends of its coarse bar's first and last part, and of the coarse bar."""
     opens, closes = schedule.of(calendar).opens, schedule.of(calendar).closes
     # ten sessions to either side always include the end of a week, whatever the holidays
     low = opens[max(int(np.searchsorted(closes, ts.min())) - 10, 0)]
@@ -88,5 +105,6 @@ def _periods(calendar: Calendar, fine: str, coarse: str, ts: Instants) -> tuple[
     ends = np.append(ends_between(calendar, coarse, low, high), np.datetime64("NaT"))
     parts = np.append(ends_between(calendar, fine, low, high), np.datetime64("NaT"))
     begins = parts[np.append(0, np.searchsorted(parts[:-1], ends[:-1], "right"))]
+    finals = np.append(parts[np.searchsorted(parts[:-1], ends[:-1], "right") - 1], np.datetime64("NaT"))
     bar = np.searchsorted(ends[:-1], ts)
-    return begins[bar], ends[bar]
+    return begins[bar], finals[bar], ends[bar]

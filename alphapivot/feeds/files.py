@@ -129,14 +129,15 @@ class Files:
             named = table.column("contract") if "contract" in self.section.columns else contract
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
-                rows = _joined(rows.assign(date=stamps.normalize()).iloc[np.argsort(stamps, kind="stable")])
+                rows = rows.assign(date=stamps.normalize()).iloc[np.argsort(stamps, kind="stable")]
+                rows = _joined(rows[rows["ts"].notna()])
         bars = rows[rows["ts"].notna()].assign(
             symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
         )
         return bars[RAW]
 
     def _ends(self, table: Table, stamps: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
-        """The end of each row's bar; NaT for a row that another row of its session replaces."""
+        """The end of each row's bar; NaT for a row that another row of its session replaces or must complete."""
         calendar, interval = request.instrument.hours, request.interval
         if self.section.stamp != "date":
             ts = table.instants(stamps)
@@ -145,8 +146,12 @@ class Files:
         dates = stamps.tz_localize(None)
         if not self.section.join:
             return bar_ends.session_closes(calendar, dates)
+        written = dates.normalize()
         dates = bar_ends.session_dates(calendar, dates)
         ts = bar_ends.session_closes(calendar, dates)
+        newest = dates == dates.max()
+        if (written < dates)[newest].all():  # a Sunday evening whose Monday is still to come
+            ts = pd.DatetimeIndex(ts.where(~newest))
         if not table.beside:
             return ts
         # all contracts are quoted at the session's last instant: closes of different instants would make a spread that

@@ -224,7 +224,7 @@ def partial_bars(draw):
 @given(case=partial_bars(), until=st.datetimes(datetime(2024, 6, 25), datetime(2024, 7, 12), timezones=st.just(UTC)))  # noqa: DTZ001
 @settings(max_examples=60, deadline=None)
 def test_every_resampled_bar_is_the_calendars_and_is_exactly_its_parts(case, until):
-    raw, _, coarse = case
+    raw, fine_interval, coarse = case
     of = {"A": "XNYS", "B": "CMES"}
     resampled = resample.resample(raw, coarse, of, until)
     Bars.validate(resampled)
@@ -233,7 +233,12 @@ def test_every_resampled_bar_is_the_calendars_and_is_exactly_its_parts(case, unt
         ends = bar_ends.bar_ends(calendar, coarse, utc("2024-06-01"), utc("2024-07-20"))
         fine = raw[raw["symbol"] == symbol].sort_values("ts")
         bar = ends[np.searchsorted(ends, fine["ts"])]
-        expected = {end: part for end, part in fine.groupby(bar) if end <= until}
+        parts_due = bar_ends.bar_ends(calendar, fine_interval, utc("2024-06-01"), utc("2024-07-20"))
+        expected = {
+            end: part
+            for end, part in fine.groupby(bar)
+            if end <= until and (part["ts"].max() == parts_due[parts_due <= end].max() or (fine["ts"] > end).any())
+        }
         actual = resampled[resampled["symbol"] == symbol].set_index("ts")
         # the first bar may be left out (its parts may begin too late), nothing else
         assert list(actual.index) in (sorted(expected), sorted(expected)[1:])
@@ -253,6 +258,35 @@ def test_a_first_bar_whose_beginning_is_missing_is_left_out():
     assert texts(whole["ts"]) == ["2024-07-02 20:00", "2024-07-03 17:00", "2024-07-05 20:00"]
     cut = resample.resample(bars(ends)[1:], "1d", {"X": "XNYS"}, utc("2024-07-06"))
     pd.testing.assert_frame_equal(cut, whole[1:].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [("1m", "1h"), ("30m", "1d"), ("1h", "1w"), ("1d", "1w")])
+def test_a_higher_bar_waits_for_its_last_part_or_a_later_bar_of_its_market(fine, coarse):
+    ends = bar_ends.bar_ends("XNYS", fine, utc("2024-06-24"), utc("2024-07-13"))
+    due = bar_ends.bar_ends("XNYS", coarse, utc("2024-06-24"), utc("2024-07-13"))
+    end = due[due < ends[-1]][-1]
+    last = int(np.searchsorted(ends, end))
+
+    def newest(parts, **patience):
+        return resample.resample(parts, coarse, {"X": "XNYS"}, utc("2024-07-20"), **patience)["ts"].max()
+
+    history = bars(ends, interval=fine)
+    assert newest(history[: last + 1]) == end
+    cut = history[:last]  # without the last part
+    assert newest(cut) == due[due < end][-1]
+    assert newest(pd.concat([cut, history[last + 1 : last + 2]])) == end
+    assert newest(cut, patience={"X": timedelta(minutes=30)}, now=end + timedelta(minutes=30)) == end
+    assert newest(cut, patience={"X": timedelta(minutes=31)}, now=end + timedelta(minutes=30)) == due[due < end][-1]
+
+
+def test_another_contract_that_trades_later_completes_the_day():
+    ends = bar_ends.bar_ends("XNYS", "1h", utc("2024-07-01"), utc("2024-07-04"))
+    own = {"market": "futures", "contract": "A", "interval": "1h"}
+    expired = bars(ends[:12]).assign(**own)  # trades no more from the second day's afternoon on
+    assert len(resample.resample(expired, "1d", {"X": "XNYS"}, utc("2024-07-06"))) == 1
+    both = pd.concat([expired, bars(ends).assign(**own | {"contract": "B"})])
+    made = resample.resample(both, "1d", {"X": "XNYS"}, utc("2024-07-06"))
+    assert made.groupby("contract").size().to_dict() == {"A": 2, "B": 3}
 
 
 def test_a_window_that_begins_one_bar_earlier_resamples_as_the_whole_history_does():

@@ -486,7 +486,10 @@ def joined(root, text):
 
 def test_rows_of_two_days_of_one_session_are_one_bar_in_whatever_order_they_stand(tmp_path):
     assert joined(tmp_path, STUB + MONDAY + SUNDAY) == [[5, 9, 4, 7, 110]]
-    assert joined(tmp_path, STUB + SUNDAY) == [[5, 9, 4, 6, 10]]
+    later = MONDAY.replace(MONDAY[:10], "2024-07-16")
+    # an evening is a bar once a later row shows that its Monday never comes
+    assert joined(tmp_path, STUB + SUNDAY) == []
+    assert joined(tmp_path, STUB + SUNDAY + later)[0] == [5, 9, 4, 6, 10]
 
 
 def test_what_one_part_does_not_know_the_joined_bar_does_not_know(tmp_path):

@@ -21,6 +21,15 @@ class Quality(Section):
         0.3, ge=0, le=2, description="gain in correlation from shifting a market by a day that stops entries"
     )
     split: float = Field(0.03, ge=0, lt=0.2, description="how near a simple ratio an overnight change is a split")
+    short_day: float = Field(
+        0.25, ge=0, le=1, description="share of a day's last intraday bars that may be missing; more stop entries"
+    )
+    complete_after: float | None = Field(
+        None,
+        ge=0,
+        description="minutes after the end of a higher bar from which its last parts are not waited for; default: a"
+        " later bar of its market completes it",
+    )
     price_noise: float = Field(0.5, ge=0, description="ticks by which a price may differ without being a restatement")
     volume_settles: float = Field(
         3, ge=0, description="days after a bar in which a change of its volume alone does not rescore it"

@@ -1,0 +1,74 @@
+"""
+Days that a later bar or [quality] ``complete_after`` completed although their last intraday bars never came. Pure.
+
+A few missing ones are normal in a thin market: the day is flagged. Beyond [quality] ``short_day`` an early close that
+the calendar does not know, or a feed with a hole, is likely: no entries until a whole day follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.calendar.bar_ends import ends_between, naive
+from alphapivot.frames import Bars, Issues
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alphapivot.calendar.schedule import Calendar
+    from alphapivot.config.sections.screen import Quality
+
+CHECK = "short day"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """``passing``: (symbol, market, check) of the markets whose newest day is long enough."""
+
+    issues: pd.DataFrame
+    passing: list[tuple[str, str, str]]
+
+
+def judge(
+    parts: pd.DataFrame, days: pd.DataFrame, calendars: Mapping[str, Calendar], checks: Mapping[str, Quality]
+) -> Judged:
+    """
+    Issues of the resampled daily ``days`` that lack their last ``parts``, over all contracts of a market.
+
+    ``parts``: intraday Bars, sorted by series and ts, among them all those of ``days``.
+    """
+    issues, passing = [], []
+    for key, own in parts.groupby(["symbol", "market", "interval"], sort=False):
+        symbol, market, interval = map(str, key)
+        made = days[(days["symbol"] == symbol) & (days["market"] == market)].sort_values("ts")
+        made = made.drop_duplicates("ts", keep="last")
+        if made.empty:
+            continue
+        ts, ends = np.sort(naive(own["ts"])), naive(made["ts"])
+        due = ends_between(calendars[symbol], interval, ts[0] - np.timedelta64(10, "D"), ends[-1])
+        dailies = ends_between(calendars[symbol], "1d", ts[0] - np.timedelta64(20, "D"), ends[-1])
+        before = dailies[np.maximum(np.searchsorted(dailies, ends) - 1, 0)]
+        newest = ts[np.maximum(np.searchsorted(ts, ends, "right") - 1, 0)]
+        until = np.searchsorted(due, ends, "right")
+        missing = until - np.searchsorted(due, newest, "right")
+        share = missing / np.maximum(until - np.searchsorted(due, before, "right"), 1)
+        short = share > checks[symbol].short_day
+        for k in np.flatnonzero(missing > 0):
+            lasting = bool(short[k]) and k == len(ends) - 1
+            detail = (
+                f"its last {missing[k]} bars of {interval} ({share[k]:.0%}) are missing: the newest is of"
+                f" {pd.Timestamp(newest[k]):%Y-%m-%d %H:%M}; an early close? then name it in a [calendar.NAME]"
+            )
+            row = made.iloc[k][Bars.keys()].to_dict()
+            outcome = "halted" if lasting else "flagged"
+            issues.append(
+                row | {"check_name": CHECK, "outcome": outcome, "detail": detail, "bar": "", "source": "resampled"}
+            )
+        if not short[-1]:
+            passing.append((symbol, market, CHECK))
+    frame = pd.DataFrame(issues, columns=Issues.columns())
+    return Judged(frame.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in frame}), passing)
