@@ -122,7 +122,7 @@ class Issues(Frame):
     interval: str = pa.Field(metadata=KEY)
     ts: Instant = pa.Field(metadata=KEY)
     check_name: str = pa.Field(metadata=KEY)
-    outcome: str = pa.Field(isin=("quarantined", "flagged", "halted"))
+    outcome: str = pa.Field(isin=("quarantined", "held", "flagged", "halted"))
     detail: str = pa.Field()  # what, got, expected: one sentence
     bar: str = pa.Field()
     source: str = pa.Field()

@@ -81,7 +81,7 @@ CREATE TABLE market.quality_issue (
     interval     text COLLATE "C" NOT NULL,
     ts           timestamptz      NOT NULL,
     check_name   text COLLATE "C" NOT NULL CHECK (check_name <> ''),
-    outcome      text             NOT NULL CHECK (outcome IN ('quarantined', 'flagged', 'halted')),
+    outcome      text             NOT NULL CHECK (outcome IN ('quarantined', 'held', 'flagged', 'halted')),
     detail       text             NOT NULL,
     bar          text             NOT NULL,
     source       text             NOT NULL,
@@ -91,6 +91,7 @@ CREATE TABLE market.quality_issue (
     decision     text             CHECK (decision IN ('accepted', 'rejected')),
     decision_why text,
     ended_at     timestamptz,
+    stops_until  timestamptz      CHECK (isfinite(stops_until)),
     PRIMARY KEY (symbol, market, contract, interval, ts, check_name),
     CONSTRAINT issue_decided_wholly CHECK (num_nulls(decided_by, decided_at, decision, decision_why) IN (0, 4))
 );
@@ -98,8 +99,9 @@ CREATE INDEX quality_issue_open ON market.quality_issue (symbol, found_at) WHERE
 COMMENT ON TABLE market.quality_issue IS 'Bars that failed a check and series that stop entries: why, and who decided what; written by ingestion and `alphapivot data`';
 COMMENT ON COLUMN market.quality_issue.detail IS 'One sentence: what, got, expected';
 COMMENT ON COLUMN market.quality_issue.bar IS 'The offending rows as JSON, as received';
-COMMENT ON COLUMN market.quality_issue.outcome IS 'quarantined: the bar is not in market.bar; halted: no entries in the instrument until the series passes or someone accepts it; flagged: reported only';
-COMMENT ON COLUMN market.quality_issue.ended_at IS 'When the series passed the check again';
+COMMENT ON COLUMN market.quality_issue.outcome IS 'quarantined: the bar is not in market.bar; held: nor is any newer one, so no entries in the instrument; halted: the bar is stored, and no entries in the instrument until the series passes, stops_until, or someone accepts it; flagged: reported only';
+COMMENT ON COLUMN market.quality_issue.stops_until IS 'End of the last bar on which a halt stops entries, in the market''s time; NULL: until the series passes';
+COMMENT ON COLUMN market.quality_issue.ended_at IS 'When the series passed the check again, or the bar came in';
 
 -- Rolls, splits and dividends -----------------------------------------------------------------------------------------
 

@@ -138,6 +138,7 @@ def absorb(
     def record(batch: ops.Batch) -> None:
         series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
         issues.end(batch.conn, judged.passing + derived.short.passing)
+        issues.settle(batch.conn, judged.bars, all_issues, judged.stops)
 
     bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
     frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}

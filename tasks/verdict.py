@@ -34,7 +34,7 @@ def decide(
     """
     database = hub.connect()
     run = runs.begin("data", settings, key=f"data:{uuid.uuid4()}", as_of=datetime.now(UTC))
-    released = chosen[chosen["outcome"] == "quarantined"] if decision == "accepted" else chosen.iloc[:0]
+    released = chosen[chosen["outcome"].isin(["quarantined", "held"])] if decision == "accepted" else chosen.iloc[:0]
     bars = pd.concat([Bars.empty(), *(_bar(issue, row) for issue in released.itertuples())], ignore_index=True)
     bars = bars.drop_duplicates(Bars.keys()).astype(Bars.empty().dtypes)
     stored_actions = stored.actions(database, list(settings.instruments), until=run.as_of, known_at=None)

@@ -20,7 +20,7 @@ SET_BY_THE_HUB = {  # columns of the table that are not in the frame
     Bars: ["ingested_at"],
     Rolls: ["ingested_at"],
     Actions: ["ingested_at"],
-    Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why", "ended_at"],
+    Issues: ["found_at", "decided_by", "decided_at", "decision", "decision_why", "ended_at", "stops_until"],
     Signals: [],
     Composites: [],
 }

@@ -1,9 +1,11 @@
 """
 Implausible bars: well formed, but not credible next to their series. Pure; the thresholds are those of [quality].
 
-An implausible bar (wrong scale, split, spike) is quarantined. A series in a bad state (a gap, stale prices, no volume,
-spot and futures a day apart) is halted: no entries in that instrument until it recovers or an operator accepts it. Each
-bar is judged by the earlier bars that passed, so the result is the same bar by bar and all at once.
+An implausible bar (wrong scale, split, spike) is quarantined; no entries while the newest bars of a series are, nor for
+a window of bars after a spike that following bars confirmed, unless an operator explains it. A series in a bad state (a
+gap, stale prices, no volume, spot and futures a day apart) is halted: no entries in that instrument until it recovers
+or an operator accepts it. Each bar is judged by the earlier bars that passed, so the result is the same bar by bar and
+all at once, except that bars to come release or confirm what was held.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from alphapivot.frames import PRICES, Bars, Issues
 from alphapivot.money import price_text
 
 if TYPE_CHECKING:
+    from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.screen import Quality
 
@@ -36,11 +39,15 @@ def lookback(checks: Iterable[Quality]) -> int:
 
 @dataclass(frozen=True)
 class Judged:
-    """``issues``: Issues. ``passing``: (symbol, market, check) of the halting checks that pass now."""
+    """
+    ``issues``: Issues. ``passing``: (symbol, market, check) of the halting checks that pass now. ``stops``: (key
+    columns, check_name, stops_until) of confirmed spikes, which stop entries until then.
+    """
 
     bars: pd.DataFrame  # the new Bars that may be stored
     issues: pd.DataFrame
     passing: list[tuple[str, str, str]]
+    stops: pd.DataFrame
 
 
 def judge(
@@ -60,20 +67,27 @@ def judge(
     columns, check_name) of bars that an operator has accepted: they no longer fail that check. ``past``: (symbol,
     market) of series whose newest bars are stored and not in ``new``: an old gap neither halts nor reopens them today.
     """
-    kept, rows, passing = [new.iloc[:0]], [], []
+    kept, rows, passing, stops = [new.iloc[:0]], [], [], []
     both = pd.concat([before.assign(fresh=False), new.assign(fresh=True)], ignore_index=True)
     both = both.drop_duplicates(Bars.keys(), keep="last").sort_values(Bars.keys())
     for thresholds in dict.fromkeys(checks[s] for s in new["symbol"].unique()):  # usually a single one
         part = both[both["symbol"].map({s: c == thresholds for s, c in checks.items()})].reset_index(drop=True)
         pardons = _pardons(part, accepted)
         odd = list(outliers(part, instruments, thresholds, pardons))
-        good = part.drop(index=[row for row, _, _ in odd]).reset_index(drop=True)
+        good = part.drop(index=[row for row, _, outcome, _ in odd if outcome != "halted"]).reset_index(drop=True)
         states = [
             replace(state, lasting=None) if (state.symbol, state.market) in past else state
             for state in _states(good, instruments, thresholds, fronts, _pardons(good, accepted))
         ]
         kept.append(good.loc[good["fresh"], Bars.columns()])
-        rows += [_issue(part.loc[row], name, "quarantined", detail) for row, name, detail in odd]
+        for row, name, outcome, detail in odd:
+            bar: Any = part.loc[row]
+            traded = bar["contract"] in ("", fronts.get(bar["symbol"]))
+            rows.append(_issue(bar, name, outcome if traded or outcome != "held" else "quarantined", detail))
+            if outcome == "halted":
+                until = _after(instruments[bar["symbol"]].hours, bar["interval"], bar["ts"], thresholds.window)
+                until = until if traded else bar["ts"]
+                stops.append({**rows[-1], "stops_until": until})
         for state in states:
             details = {r: d for r, d in state.rows.items() if good.loc[r, "fresh"] or r == state.lasting}
             rows += [
@@ -85,7 +99,15 @@ def judge(
         passing += [(*s, c) for s in series if s not in past for c in HALTING if (*s, c) not in halted]
     issues = pd.DataFrame(rows, columns=Issues.columns())
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues}
-    return Judged(pd.concat(kept, ignore_index=True), issues.astype(types), sorted(passing))
+    ends = pd.DataFrame(stops, columns=[*Bars.keys(), "check_name", "stops_until"])
+    return Judged(pd.concat(kept, ignore_index=True), issues.astype(types), sorted(passing), ends)
+
+
+def _after(calendar: Calendar, interval: str, ts: pd.Timestamp, count: int) -> pd.Timestamp:
+    """The end of the ``count``-th bar after ``ts``; the calendar's last bar if it ends before."""
+    width = bar_ends.width(interval)
+    ends = bar_ends.ends_between(calendar, interval, bar_ends.naive(ts), bar_ends.naive(ts + 20 * count * width))
+    return bar_ends.aware(ends[:count][-1:])[0] if len(ends) else ts
 
 
 def _pardons(part: pd.DataFrame, accepted: pd.DataFrame) -> Pardons:

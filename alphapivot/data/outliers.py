@@ -1,8 +1,13 @@
 """
-Single implausible bars: a wrong scale, an unadjusted split, a spike. Pure.
+Jumps: a wrong scale, an unadjusted split, a spike. Pure.
 
-Each bar is judged by the earlier bars of its series that passed. Vectorised checks find the first suspects of all
-series at once; a series is then walked bar by bar only from a suspect on, until its lookback holds no quarantined bar.
+Each bar is judged by the earlier bars of its series that passed, and a jump by the bars that follow it as well. If they
+return to the old level, the one bar was wrong. If they stay, a spike becomes a price once enough bars confirm it, while
+a scale or a simple ratio stays out until a split event or an operator explains it: following bars cannot tell a split
+from a crash. A series whose newest bars are out is held: its price is unknown.
+
+Vectorised checks find the first suspects of all series at once; a series is then walked bar by bar only from a suspect
+on, until its lookback holds no quarantined bar.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +37,16 @@ LEVEL, FEWEST_LEVELS = 20, 3  # bars whose median close is the usual price: at m
 FEWEST = 20  # changes needed to judge the next one
 RATIOS = np.array([1.5, 2, 3, 4, 5, 7, 8, 10, 20])
 SPLITS = np.concatenate([RATIOS, 1 / RATIOS])
+WHOLE = np.concatenate([RATIOS[1:], 1 / RATIOS[1:]])
+WIDE = 4  # times [quality] split: how far from a whole ratio a spike may be a split on a day on which prices moved too
 CALM = 0.001  # share of a price: floor of the usual change, for markets that hardly move
 SCALES = np.array([0.01, 0.1, 10, 100])
+Outcome = Literal["quarantined", "held", "halted"]  # held: quarantined, and nothing passed since; halted: it is a price
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Pardons = Mapping[int, set[str]]  # row -> the checks that an operator has accepted for it
+Odd = tuple[int, str, Outcome, str]  # row, check, outcome, detail
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class _Columns:
 
 def outliers(
     part: pd.DataFrame, instruments: Mapping[str, Instrument], thresholds: Quality, pardons: Pardons
-) -> Iterator[tuple[int, str, str]]:
-    """(row, check, detail) of the implausible fresh bars."""
+) -> Iterator[Odd]:
+    """The implausible fresh bars, and the jumps that the bars after them confirm."""
     widths = {i: int(bar_ends.width(i) / timedelta(microseconds=1)) for i in part["interval"].unique()}
     widths = {i: width if width < DAY else BREAK for i, width in widths.items()}
     bars = _Columns(
@@ -114,9 +123,7 @@ def _near(ratio: Any, targets: Floats, tolerance: float) -> Mask:
     return np.asarray((distance < tolerance).any(axis=-1), dtype=bool)
 
 
-def _walk(
-    bars: _Columns, rows: range, suspects: Ints, thresholds: Quality, pardons: Pardons
-) -> Iterator[tuple[int, str, str]]:
+def _walk(bars: _Columns, rows: range, suspects: Ints, thresholds: Quality, pardons: Pardons) -> Iterator[Odd]:
     """Walk one series from its first suspect on, each bar judged by the earlier ones that passed."""
     memory = max(thresholds.window, LEVEL) + 1
     last_bad, at = -1, int(suspects[0])
@@ -131,11 +138,40 @@ def _walk(
                 kept = list(range(max(rows.start, at - memory), at))
         wrong = _wrong(bars, at, kept, thresholds) if bars.fresh[at] and kept else None
         if wrong and wrong[0] not in pardons.get(at, ()):
-            yield at, *wrong
+            check, detail = wrong
+            stays = _stays(bars, at, bars.close[kept[-1]], rows.stop, pardons)
+            confirmed = check == "spike" and 0 < thresholds.confirm_bars <= len(stays)
+            if confirmed:
+                text = f"{detail}; the next {thresholds.confirm_bars} bars confirm it as a price, its cause is unknown"
+                yield at, check, "halted", text
+                kept = [*kept[-memory + 1 :], at]
+            else:
+                open_end = at + len(stays) + 1 == rows.stop
+                follow = stays if check != "spike" or open_end else range(0)
+                outcome: Outcome = "held" if open_end else "quarantined"
+                yield at, check, outcome, detail
+                same = f"at the level of the bar of {np.datetime64(int(bars.ts[at]), 'us')}"
+                yield from ((row, check, outcome, f"{same}: {detail}") for row in follow)
+                at += len(follow)
             last_bad = at
         else:
             kept = [*kept[-memory + 1 :], at]
         at += 1
+
+
+def _stays(bars: _Columns, at: int, before: float, stop: int, pardons: Pardons) -> range:
+    """The new bars after a jump that stay where it led: each is nearer to the bar before it than to ``before``."""
+    row = at + 1
+    while row < stop and row not in pardons and bars.fresh[row]:
+        close, last = bars.close[row], bars.close[row - 1]
+        if bars.positive[row]:
+            close, last, old = np.log(close), np.log(last), np.log(before)
+        else:
+            old = before
+        if abs(close - last) > abs(close - old):
+            break
+        row += 1
+    return range(at + 1, row)
 
 
 def _change(before: Any, after: Any, elapsed: Any, width: Any, positive: Any) -> Any:
@@ -172,6 +208,9 @@ def _wrong(bars: _Columns, at: int, kept: list[int], thresholds: Quality) -> tup
         z = float(changes[-1] / (NORMAL * max(float(np.median(changes[:-1])), floor)))
         if z > thresholds.spike_z:
             change = f"{price_text(previous)} to {price_text(close)}"
+            ratios = np.array([begins, close]) / previous
+            if bars.positive[at] and bars.spot[at] and _near(ratios, WHOLE, WIDE * thresholds.split).any():
+                return "split", f"{change}, {close / previous:.3g} times as much; an unadjusted split?"
             return "spike", f"{change} is a robust z-score of {z:.0f}, allowed {thresholds.spike_z:g}"
     return None
 

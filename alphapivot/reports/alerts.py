@@ -37,6 +37,7 @@ Kind = Literal[
     "run crashed",
     "feed stale",
     "calendar ends",
+    "price jump",
     "position break",
     "foreign order",
     "order refused",
@@ -85,6 +86,7 @@ def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
         lambda: _failed_runs(hub),
         lambda: _stale_feeds(hub, settings, now),
         lambda: _calendars(settings, now),
+        lambda: _jumps(hub, settings),
         lambda: _trading(hub, settings),
     )
     found = []
@@ -260,6 +262,29 @@ def _calendars(settings: Settings, now: datetime) -> list[Alert]:
     return [
         Alert(f"calendar:{e.calendar}:{e.last}:{'ended' if e.ended else 'ends'}", "calendar ends", e.calendar, str(e))
         for e in horizon.endings(settings.instruments.values(), now)
+    ]
+
+
+def _jumps(hub: Hub, settings: Settings) -> list[Alert]:
+    """One alert per series and jump: an operator or a split event must explain it before anything is entered."""
+    query = text(
+        "SELECT DISTINCT ON (symbol, market, contract, interval, check_name) symbol, market, interval, ts, check_name,"
+        " outcome, detail FROM market.quality_issue WHERE symbol = ANY(:symbols) AND decision IS NULL"
+        f" AND ended_at IS NULL AND found_at > now() - {RECENT} AND (outcome = 'held' OR stops_until > now())"
+        " ORDER BY symbol, market, contract, interval, check_name, ts"
+    )
+    with hub.engine.connect() as conn:
+        rows = conn.execute(query, {"symbols": sorted(settings.instruments)}).all()
+    return [
+        Alert(
+            f"jump:{r.symbol}:{r.market}:{r.interval}:{r.ts.isoformat()}:{r.check_name}:{r.outcome}",
+            "price jump",
+            f"{r.symbol} {r.market}",
+            f"{r.check_name} in the {r.interval} bar of {r.ts.astimezone(UTC):%Y-%m-%d %H:%M}Z: {r.detail}. "
+            + ("It is stored: stops are met at it. " if r.outcome == "halted" else "It is not stored. ")
+            + f"No entries in {r.symbol} until it is explained: `alphapivot data accept {r.symbol} --why ...`",
+        )
+        for r in rows
     ]
 
 

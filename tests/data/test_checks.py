@@ -162,7 +162,13 @@ def test_bars_one_by_one_fare_as_bars_all_at_once(index):
         stored = pd.concat([stored, now.bars], ignore_index=True)
         issues.append(now.issues)
     pd.testing.assert_frame_equal(stored, at_once.bars)
-    reported = pd.concat(issues).drop_duplicates(Issues.keys()).sort_values(Issues.keys(), ignore_index=True)
+    # what was held has been released by the bars after it: ``issues.settle``
+    reported = (
+        pd.concat(issues)
+        .replace({"outcome": {"held": "quarantined"}})
+        .drop_duplicates(Issues.keys())
+        .sort_values(Issues.keys(), ignore_index=True)
+    )
     pd.testing.assert_frame_equal(reported, at_once.issues.sort_values(Issues.keys(), ignore_index=True))
     assert set(reported["check_name"]) == {"wrong scale", "split", "spike", "gap"}
 
@@ -235,3 +241,48 @@ def test_what_a_person_accepted_passes_and_what_follows_from_it(index):
     accepted = judge(split, accepted=judged.issues.iloc[:1][[*Bars.keys(), "check_name"]])
     assert accepted.issues.empty
     pd.testing.assert_frame_equal(accepted.bars, split)
+
+
+def crash(index, factor, *, stays):
+    """The index up to some days after its bar of 2004-03-10, which changes the level of ``stays`` bars after it."""
+    damaged = index[index["ts"] < "2004-03-24"].copy()
+    at = int(damaged.index[damaged["ts"] < "2004-03-10"][-1]) + 1
+    damaged.loc[at : at + stays, ["open", "high", "low", "close"]] *= factor
+    return damaged, at
+
+
+def test_a_spike_is_held_until_following_bars_confirm_it_and_then_a_price_that_stops_entries(index):
+    damaged, at = crash(index, 0.78, stays=99)
+    day = [f"{ts:%Y-%m-%d}" for ts in damaged["ts"]]
+    assert found(judge(damaged[: at + 1])) == [("spike", "held", day[at])]
+    assert found(judge(damaged[: at + 2])) == [("spike", "held", day[at]), ("spike", "held", day[at + 1])]
+    confirmed = judge(damaged[: at + 3])
+    assert found(confirmed) == [("spike", "halted", day[at])]
+    assert len(confirmed.bars) == at + 3
+    (until,) = confirmed.stops["stops_until"]
+    assert f"{until:%Y-%m-%d %H:%M}" == "2004-06-04 20:00"  # 60 sessions later: 9 April and 31 May are holidays
+    unsure = judge(damaged[: at + 3], thresholds=Quality(confirm_bars=0))
+    assert [outcome for _, outcome, _ in found(unsure)] == ["held"] * 3
+
+
+@pytest.mark.parametrize("stays", [0, 1])
+def test_a_spike_that_returns_within_the_bars_that_would_confirm_it_is_not_a_price(index, stays):
+    damaged, _ = crash(index, 0.78, stays=stays)
+    judged = judge(damaged)
+    assert [(c, o) for c, o, _ in found(judged)] == [("spike", "quarantined")] * (stays + 1)
+    assert len(judged.bars) == len(damaged) - stays - 1
+
+
+@pytest.mark.parametrize(("check", "factor"), [("split", 0.5), ("split", 2), ("wrong scale", 0.01)])
+def test_no_number_of_following_bars_explains_a_simple_ratio(index, check, factor):
+    damaged, at = crash(index, factor, stays=99)
+    judged = judge(damaged)
+    assert set(found(judged)) == {(check, "held", f"{ts:%Y-%m-%d}") for ts in damaged["ts"][at:]}
+    assert len(judged.bars) == at
+
+
+def test_a_jump_in_a_contract_that_is_not_traded_holds_nothing(index):
+    damaged, at = crash(index, 0.78, stays=99)
+    far = damaged[: at + 1].assign(market="futures", contract="ESH9")
+    assert found(judge(far, fronts={"SP500": "ESZ8"}))[0][:2] == ("spike", "quarantined")
+    assert found(judge(far, fronts={"SP500": "ESH9"}))[0][:2] == ("spike", "held")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from alphapivot import hub
@@ -31,7 +33,7 @@ def half(market):
 
 def halts():
     with hub.connect().engine.connect() as connection:
-        return issues.reasons(issues.halted(connection, None))
+        return issues.reasons(issues.halted(connection, None), datetime.now(UTC))
 
 
 def test_the_last_day_of_a_file_that_stops_in_the_morning_is_not_a_bar(half):

@@ -206,7 +206,7 @@ def test_a_quarantined_bar_waits_for_a_person_whose_word_is_kept(step):
     step(FIRST)
     count = len(bars_of("ALPHA"))
     receipt = step(LATER[0], spoil=scaled(100))
-    assert "ALPHA: 1 bars quarantined (wrong scale)" in receipt.notes
+    assert "ALPHA: 1 bars held (wrong scale)" in receipt.notes
     assert len(bars_of("ALPHA")) == count
     hub = hubs.connect()
     waiting = issues.show(hub, "ALPHA")
@@ -301,7 +301,7 @@ def test_the_close_before_a_dividend_is_asked_for_again_when_it_is_restated(step
 
 def halts(known_at=None):
     with hubs.connect().engine.connect() as connection:
-        return issues.reasons(issues.halted(connection, known_at))
+        return issues.reasons(issues.halted(connection, known_at), datetime.now(UTC))
 
 
 @pytest.fixture

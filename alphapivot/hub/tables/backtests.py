@@ -28,7 +28,7 @@ NEWER = """
         OR EXISTS (SELECT FROM market.corporate_action_revision
                    WHERE superseded_at > :known_at AND ts <= :until AND symbol = ANY(:symbols))
         OR EXISTS (SELECT FROM market.quality_issue
-                   WHERE outcome = 'halted' AND greatest(found_at, ended_at, decided_at) > :known_at
+                   WHERE outcome IN ('halted', 'held') AND greatest(found_at, ended_at, decided_at) > :known_at
                    AND ts <= :until AND symbol = ANY(:symbols))
 """
 TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # names made by ``trial``

@@ -15,32 +15,38 @@ from alphapivot.frames import Bars
 from alphapivot.hub import Hub
 
 HALTED = text("""
-    SELECT symbol, ts, check_name FROM market.quality_issue,
+    SELECT symbol, ts, check_name, stops_until FROM market.quality_issue,
         (SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp())) AS known (at)
-    WHERE outcome = 'halted' AND found_at <= known.at AND coalesce(ended_at, 'infinity') > known.at
-        AND NOT coalesce(decision = 'accepted' AND decided_at <= known.at, false)
+    WHERE outcome IN ('halted', 'held') AND found_at <= known.at AND coalesce(ended_at, 'infinity') > known.at
+        AND NOT coalesce((decision = 'accepted' OR outcome = 'held') AND decided_at <= known.at, false)
     ORDER BY symbol, check_name
 """)
 
 
 class Halt(NamedTuple):
-    """A check that stops entries in ``symbol`` from its bar at ``ts`` on."""
+    """A check that stops entries in ``symbol`` from its bar at ``ts`` on, up to ``until`` (None: until it passes)."""
 
     symbol: str
     ts: datetime
     check: str
+    until: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """True if it stops entries at ``at``."""
+        return self.ts <= at and (self.until is None or at < self.until)
 
 
 def halted(conn: Connection, known_at: datetime | None) -> list[Halt]:
-    """The halts in force as known at ``known_at`` (None: now), by symbol and check."""
+    """The halts as known at ``known_at`` (None: now), by symbol and check; ended ones only if their dates are known."""
     return [Halt(*row) for row in conn.execute(HALTED, {"at": known_at})]
 
 
-def reasons(halts: Iterable[Halt]) -> dict[str, str]:
-    """symbol -> why no entry may be made in it, such as ``data:stale prices``."""
+def reasons(halts: Iterable[Halt], at: datetime) -> dict[str, str]:
+    """symbol -> why no entry may be made in it at ``at``, such as ``data:stale prices``."""
     checks: dict[str, list[str]] = {}
     for halt in halts:
-        checks.setdefault(halt.symbol, []).append(halt.check)
+        if halt.holds(at):
+            checks.setdefault(halt.symbol, []).append(halt.check)
     return {symbol: f"data:{', '.join(dict.fromkeys(names))}" for symbol, names in checks.items()}
 
 
@@ -74,9 +80,52 @@ def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
         )
 
 
+def settle(conn: Connection, passed: pd.DataFrame, found: pd.DataFrame, stops: pd.DataFrame) -> None:
+    """
+    Brings the stored issues up to what an ingestion saw: ``passed`` Bars and the issues ``found`` in this one.
+
+    The issue of a quarantined bar that passes now is over, one that is found again is open again; a series with newer
+    bars is held no longer. ``stops``: (key columns, check_name, stops_until) of confirmed spikes.
+    """
+    keys = [*Bars.keys(), "check_name"]
+    symbols = sorted({*passed["symbol"], *found["symbol"]})
+    if not symbols:
+        return
+    query = text(
+        f"SELECT {', '.join(keys)}, outcome, ended_at FROM market.quality_issue WHERE symbol = ANY(:symbols)"
+        " AND outcome IN ('quarantined', 'held') AND decision IS NULL"
+    )
+    rows = conn.execute(query, {"symbols": symbols}).all()
+    known = pd.DataFrame(rows, columns=[*keys, "outcome", "ended_at"]).astype({"ts": "datetime64[us, UTC]"})
+    again = known[keys].merge(found[keys].drop_duplicates(), how="left", indicator="seen")["seen"].eq("both")
+    through = known[keys].merge(passed[Bars.keys()], on=Bars.keys(), how="left", indicator="seen")["seen"].eq("both")
+    newest = known[SERIES].merge(passed.groupby(SERIES)["ts"].max().reset_index(), on=SERIES, how="left")["ts"]
+    returned = known["outcome"].eq("held") & (known["ts"] < newest) & ~again
+    for chosen, change in (
+        (known["ended_at"].isna() & through & ~again, "ended_at = clock_timestamp()"),
+        (known["ended_at"].notna() & again, "ended_at = NULL, found_at = clock_timestamp()"),
+        (returned, "outcome = 'quarantined'"),
+    ):
+        _update(conn, known[chosen.to_numpy()], change)
+    _update(conn, stops, "stops_until = :stops_until")
+
+
+def _update(conn: Connection, rows: pd.DataFrame, change: str) -> None:
+    statement = text(
+        f"UPDATE market.quality_issue SET {change} WHERE (symbol, market, contract, interval, ts, check_name)"
+        " = (:symbol, :market, :contract, :interval, :ts, :check_name)"
+    )
+    if len(rows):
+        names = [*SERIES, "ts", "check_name", *(["stops_until"] if "stops_until" in rows else [])]
+        conn.execute(statement, [{str(k): v for k, v in row.items()} for row in rows[names].to_dict("records")])
+
+
 def show(hub: Hub, symbol: str | None = None, *, everything: bool = False) -> pd.DataFrame:
     """The quarantined, halted and flagged bars, newest first; without ``everything`` only undecided issues."""
-    undecided = "decision IS NULL AND ended_at IS NULL AND outcome <> 'flagged'"
+    undecided = (
+        "decision IS NULL AND ended_at IS NULL AND outcome <> 'flagged'"
+        " AND coalesce(stops_until, 'infinity') > clock_timestamp()"
+    )
     query = text(
         "SELECT symbol, market, contract, interval, ts, check_name, outcome, detail, bar, found_at, ended_at, decision,"
         " decided_by, decision_why FROM market.quality_issue WHERE (symbol = :symbol OR CAST(:symbol AS text) IS NULL)"

@@ -169,8 +169,8 @@ class BarRange:
         return self._actions.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
-        """Halts still in force, from their bar on; of ended ones the times in the market are not stored."""
-        return issues.reasons(halt for halt in self._halts if halt.ts <= self.as_of)
+        """Halts from their bar on; of those that ended without a date the times in the market are not stored."""
+        return issues.reasons(self._halts, self.as_of)
 
     def asking(self) -> pd.DataFrame:
         """symbol and ts of the scores that may trigger a trade."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 OFF = float("inf")
+Halt = tuple[datetime, datetime | None]  # from and until when an instrument takes no entry; None: for good
 
 
 class Market(NamedTuple):
@@ -213,17 +214,21 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
 def specs(
     instruments: Sequence[Instrument],
     max_quantity: Mapping[str, Decimal],
-    halts: Mapping[str, datetime],
+    halts: Mapping[str, Sequence[Halt]],
     simulated: Collection[str],
 ) -> kernel.Specs:
     """
     The specs of ``instruments``, which are sorted by symbol; calendars and currencies have the numbers of ``numbered``.
-    ``halts``: symbol -> instant from which on it takes no entry. ``simulated``: symbols of simulated feeds.
+    ``halts``: symbol -> spans in which it takes no entry. ``simulated``: symbols of simulated feeds.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     groups = sorted({i.group for i in instruments} - {""})
     calendars, currencies = numbered(instruments)
+    spans = np.full((2, len(instruments), max(map(len, halts.values()), default=0)), k.NEVER)
+    for n, instrument in enumerate(instruments):
+        for m, (since, until) in enumerate(halts.get(instrument.symbol, ())):
+            spans[:, n, m] = pd.Timestamp(since).value // 1000, pd.Timestamp(until).value // 1000 if until else k.NEVER
     return k.Specs(
         tick=_floats(i.tick for i in instruments),
         lot=_floats(i.lot for i in instruments),
@@ -235,9 +240,8 @@ def specs(
         calendar=np.array([calendars.index(i.hours) for i in instruments], np.int64),
         currency=np.array([currencies.index(i.currency) for i in instruments], np.int64),
         max_quantity=_floats(max_quantity.get(i.symbol, OFF) for i in instruments),
-        halted_from=np.array(
-            [pd.Timestamp(halts[i.symbol]).value // 1000 if i.symbol in halts else k.NEVER for i in instruments]
-        ),
+        halted_from=spans[0],
+        halted_until=spans[1],
         ends=np.array([i.symbol not in simulated for i in instruments]),
     )
 

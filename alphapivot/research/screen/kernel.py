@@ -100,7 +100,8 @@ class Specs(NamedTuple):
     calendar: Any
     currency: Any
     max_quantity: Any
-    halted_from: Any  # instant from which on it takes no entry
+    halted_from: Any  # instrument x halt: instants from which on it takes no entry; NEVER pads
+    halted_until: Any  # instrument x halt: instants from which on it takes entries again
     ends: Any  # False: of a simulated market, which ends for all at once
 
 
@@ -195,6 +196,12 @@ def _sheer(value: float, unit: float) -> int:
 def _level(price: float, tick: float, up: bool) -> int:
     """A stop or target after a split, rounded towards the market."""
     return -_sheer(-price, tick) if up else _sheer(price, tick)
+
+
+@njit(cache=True, nogil=True)
+def _halted(since: Any, until: Any, at: int) -> bool:
+    """True if any of an instrument's halts stops entries at ``at``."""
+    return bool(((since <= at) & (at < until)).any())
 
 
 @njit(cache=True, nogil=True)
@@ -503,7 +510,11 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
-            if not known or not specs.tradable[s] or seen.as_of[t] >= specs.halted_from[s]:
+            if (
+                not known
+                or not specs.tradable[s]
+                or _halted(specs.halted_from[s], specs.halted_until[s], seen.as_of[t])
+            ):
                 continue
             score, gate = scores.score[r], scores.gate[r]
             if score < 0 and not rules.allow_shorts:

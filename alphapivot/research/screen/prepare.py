@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def build(
     volatility_bars: int = 0,
     risk_days: Ints | None = None,
     max_quantity: Mapping[str, Any] = {},
-    halts: Mapping[str, datetime] = {},
+    halts: Mapping[str, Sequence[engine.Halt]] = {},
     lag: Mapping[str, timedelta] = {},
     score_lag: Mapping[str, timedelta] = {},
     simulated: Collection[str] = (),

@@ -70,9 +70,12 @@ class Scorer:
         self.signals, self.blends, self.markets = Cache(64), Cache(8), Cache(8)
         self._bars = Cache(64)
         with hub.engine.connect() as conn:
-            halts = {h.symbol: h.ts for h in sorted(issues.halted(conn, known_at), key=lambda h: h.ts, reverse=True)}
-        ends = {symbol: horizon.end(i.hours)[0] for symbol, i in settings.instruments.items()}
-        self._halts = {symbol: min(ended, halts.get(symbol, ended)) for symbol, ended in ends.items()}
+            halts = issues.halted(conn, known_at)
+        # a calendar's end stops entries like a halt
+        self._halts: dict[str, list[engine.Halt]] = {
+            symbol: [(horizon.end(i.hours)[0], None), *((h.ts, h.until) for h in halts if h.symbol == symbol)]
+            for symbol, i in settings.instruments.items()
+        }
 
     def composites(self, settings: Settings) -> pd.DataFrame:
         """symbol, ts, score, raw, gate, veto of every base bar, sorted by symbol and ts."""
