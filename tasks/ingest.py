@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -15,13 +15,14 @@ from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
-from alphapivot.data.series import short_days
+from alphapivot.data.series import holes, short_days
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Request
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import holes as missing
 from alphapivot.hub.tables import issues, ops, series
 from alphapivot.runs import Receipt, RunRef
 from tasks.step import Output, Work, open_run, step
@@ -49,20 +50,30 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     _refuse_to_mix(work.hub, settings, feed, marks)
     section = settings.feeds[feed]
     until = run.as_of - timedelta(minutes=section.publication_lag)
-    requests = []
+    known = [holes.Hole(**row) for row in missing.known(work.hub, list(instruments))]
+    requests, asked = [], []
     for instrument in instruments.values():
         for market in instrument.markets:
             interval = instrument.source_interval(market, settings.timeframes.base)
             mark = marks.get((instrument.symbol, market, interval))
-            newest = mark.newest if mark else None
-            since = newest and newest - section.overlap * bar_ends.width(interval)
+            newest, since = (mark.newest if mark else None), None
+            if newest is not None:
+                due = _holes_due(settings, known, (instrument.symbol, market, interval), run.as_of)
+                overlap = bar_ends.back(instrument.hours, interval, newest, section.overlap)
+                since = min([overlap, *(hole.after for hole in due)])
+                asked += due
             requests.append(Request(instrument, market, interval, since, until))
     fetched = fetch(work.hub, settings, feed, requests)
     if fetched.problems and len(fetched.problems) == len(requests):
         reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
         error = Unavailable if all(p.transient for p in fetched.problems) else DataError
         raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}")
-    return absorb(work, feed, requests, fetched, until=run.as_of)
+    return absorb(work, feed, requests, fetched, until=run.as_of, asked=asked)
+
+
+def _holes_due(settings: Settings, known: list[holes.Hole], key: series.Key, now: datetime) -> list[holes.Hole]:
+    days = settings.checks(key[0]).hole_days
+    return [hole for hole in known if hole.key == key and hole.due(now, days)]
 
 
 def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> Fetched:
@@ -80,13 +91,20 @@ def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request])
 
 
 def absorb(
-    work: Work, feed: str, requests: list[Request], fetched: Fetched, until: datetime, *, backfill: bool = False
+    work: Work,
+    feed: str,
+    requests: list[Request],
+    fetched: Fetched,
+    until: datetime,
+    *,
+    backfill: bool = False,
+    asked: Sequence[holes.Hole] = (),
 ) -> Output:
     """
     The output for a feed's reply: bars, bars of higher timeframes that end by ``until``, rolls, issues, watermarks.
 
     Stored bars that differ by no more than noise are kept. ``backfill``: rolls are decided again from the first bar
-    that is earlier than stored ones; otherwise earlier decisions stay.
+    that is earlier than stored ones; otherwise earlier decisions stay. ``asked``: known holes that the requests cover.
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
@@ -133,16 +151,30 @@ def absorb(
     if len(all_issues):
         counts = all_issues.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
         notes += tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
+    out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
+    present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"] == feed])]
+    lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
+    notes += tuple(str(hole) for hole in lacking.given_up)
     unanswered = {_key(p.request) for p in fetched.problems}
 
     def record(batch: ops.Batch) -> None:
         series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
         issues.end(batch.conn, judged.passing + derived.short.passing)
+        missing.record(batch.conn, lacking.found, lacking.gone, asked, until)
         issues.settle(batch.conn, judged.bars, all_issues, judged.stops)
 
     bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
     frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
     return Output(frames, withdrawn={Rolls: rolled.withdrawn, Actions: withdrawn}, notes=notes, record=record)
+
+
+def _lacking(
+    database: Hub, bars: pd.DataFrame, settings: Settings, instruments: Mapping[str, Instrument], now: datetime
+) -> holes.Lacking:
+    """The holes around the ``bars`` (key columns: stored, new and quarantined ones) of one ingestion."""
+    known = [holes.Hole(**row) for row in missing.known(database, list(instruments))]
+    thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
+    return holes.lacking(bars, known, {s: i.hours for s, i in instruments.items()}, thresholds, now)
 
 
 def _historical(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:

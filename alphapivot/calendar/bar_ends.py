@@ -193,6 +193,16 @@ def due(calendar: Calendar, interval: str, at: datetime | pd.DatetimeIndex) -> p
     return aware(instants)
 
 
+def back(calendar: Calendar, interval: str, at: datetime, count: int) -> datetime:
+    """The end of the ``count``-th bar before the one that ends at ``at``; for another instant, before the next one."""
+    high = naive(at)
+    # sessions of a few hours and a week's holidays: eight times the width of the bars and a fortnight
+    low = high - np.timedelta64(8 * count * width(interval)) - np.timedelta64(14, "D")
+    before = ends_between(calendar, interval, low, high - np.timedelta64(1, "us"))
+    found = [at, *aware(before[-count:]).to_pydatetime()] if count else [at]
+    return min(found)
+
+
 def rows_by_calendar(
     bars: pd.DataFrame, calendars: Mapping[str, Calendar]
 ) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:

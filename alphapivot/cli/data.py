@@ -23,7 +23,7 @@ def _data(options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import hub
-    from alphapivot.hub.tables import issues
+    from alphapivot.hub.tables import holes, issues
     from alphapivot.reports.terminal import terminal, views
 
     settings = settings_of(options)
@@ -32,6 +32,8 @@ def _data(options: argparse.Namespace) -> int:
         rows = rows if value is None else rows[rows[column] == value]
     if options.action == "show":
         terminal.show(views.issues(rows), "All data issues" if options.all else "Data issues that need a decision")
+        if len(missing := holes.show(hub.connect(), options.symbol)):
+            terminal.show(views.holes(missing), "Missing bars, requested again for [quality] hole_days")
         return DONE
     if options.symbol is None or not options.why or rows.empty:
         return fail(

@@ -104,7 +104,7 @@ def test_a_run_asks_for_what_is_new_and_an_overlap(step):
     assert series.marks(hubs.connect(), ["ALPHA"])["ALPHA", "spot", "1d"].newest == newest
     step(LATER[0])
     (request,) = [r for r in Provider.requests if r.instrument.symbol == "ALPHA"]
-    assert request.since == newest - timedelta(days=5)
+    assert request.since == bars_of("ALPHA")["ts"].iloc[-6]  # five bars, not five days
     assert request.until == LATER[0]
 
 

@@ -12,6 +12,9 @@ class Quality(Section):
 
     window: int = Field(60, ge=20, description="preceding bars that define what is usual")
     gap_bars: int = Field(5, ge=0, description="missing bars in a row that stop entries")
+    hole_days: int = Field(
+        14, ge=0, description="days for which missing bars are requested again, once a day; 0: never"
+    )
     spike_z: float = Field(25, ge=0, description="robust z-score of a return, unless the other market shares it")
     confirm_bars: int = Field(
         2, ge=0, description="bars after a spike that must stay at its level to make it a price; 0: never by bars"

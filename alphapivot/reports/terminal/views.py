@@ -181,6 +181,13 @@ def issues(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"check_name": words, "outcome": words, "detail": words})
 
 
+def holes(table: pd.DataFrame) -> pd.DataFrame:
+    """``holes.show``: between which bars how many are missing, and how often they were requested."""
+    columns: dict[str, Cell] = {"symbol": words, "market": words, "interval": words, "after": instant}
+    columns |= {"before": instant, "missing": quantity, "asked": quantity, "asked_at": instant}
+    return _shown(table, columns)
+
+
 def alerts(table: pd.DataFrame) -> pd.DataFrame:
     """``alerts.missed``."""
     columns: dict[str, Cell] = {"at": instant, "kind": words, "subject": words, "attempts": quantity}
