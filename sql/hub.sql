@@ -66,6 +66,7 @@ CREATE TABLE market.series (
     answered_at timestamptz,
     failed_at   timestamptz,
     reason      text             NOT NULL DEFAULT '',
+    timetable   text,
     PRIMARY KEY (symbol, market, interval)
 );
 COMMENT ON TABLE market.series IS 'How far each series of a feed has come and how the feed last answered; ingestion requests what comes after. Written in the transactions that write the bars';
@@ -73,6 +74,7 @@ COMMENT ON COLUMN market.series.source IS 'The feed';
 COMMENT ON COLUMN market.series.newest IS 'End of the newest bar, over all contracts of a futures market; NULL: none yet';
 COMMENT ON COLUMN market.series.answered_at IS 'When the feed last answered, also without new bars';
 COMMENT ON COLUMN market.series.failed_at IS 'When the feed last failed; the series is stale where this is later than answered_at';
+COMMENT ON COLUMN market.series.timetable IS 'Calendar and hours, stamp and zone that its stored bars were read with; another one is compared with them first';
 
 CREATE TABLE market.quality_issue (
     symbol       text COLLATE "C" NOT NULL CHECK (symbol <> ''),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from alphapivot.errors import Unavailable
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.registry import open_feed
-from tasks.ingest import absorb
+from tasks.ingest import absorb, other_timetables
 from tasks.step import Output, Work, step
 
 log = logging.getLogger("alphapivot.ingest")
@@ -29,7 +30,10 @@ def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: boo
         for instrument in (settings.instruments[symbol] for symbol in symbols.split(" "))
         for market in instrument.markets
     ]
-    fetched = open_feed(feed, settings.feeds[feed]).fetch(requests)
+    refused = other_timetables(work.hub, settings, feed, requests)
+    rest = [r for r in requests if all(r is not p.request for p in refused)]
+    fetched = open_feed(feed, settings.feeds[feed]).fetch(rest)
+    fetched = replace(fetched, problems=[*refused, *fetched.problems])
     for problem in fetched.problems:
         log.warning("%s: %s", problem.request, problem.reason)
     if later := [p for p in fetched.problems if p.transient]:

@@ -15,9 +15,9 @@ from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
-from alphapivot.data.series import holes, short_days
+from alphapivot.data.series import holes, short_days, timetables
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.feeds.base import Fetched, Request
+from alphapivot.feeds.base import Fetched, Problem, Request
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub import Hub
@@ -63,7 +63,9 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
                 since = min([overlap, *(hole.after for hole in due)])
                 asked += due
             requests.append(Request(instrument, market, interval, since, until))
-    fetched = fetch(work.hub, settings, feed, requests)
+    refused = other_timetables(work.hub, settings, feed, requests)
+    rest = [r for r in requests if all(r is not p.request for p in refused)]
+    fetched = fetch(work.hub, settings, feed, rest, refused)
     if fetched.problems and len(fetched.problems) == len(requests):
         reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
         error = Unavailable if all(p.transient for p in fetched.problems) else DataError
@@ -76,10 +78,28 @@ def _holes_due(settings: Settings, known: list[holes.Hole], key: series.Key, now
     return [hole for hole in known if hole.key == key and hole.due(now, days)]
 
 
-def fetch(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> Fetched:
-    """The feed's reply. Marks the series that it lacks as stale, in a separate transaction."""
+def other_timetables(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> list[Problem]:
+    """A Problem for each request whose series holds bars of another timetable: the new ones would stand beside them."""
+    marks = series.marks(database, sorted({r.instrument.symbol for r in requests}))
+    problems = []
+    for request in requests:
+        instrument, market, mark = request.instrument, request.market, marks.get(_key(request))
+        now = timetables.text(instrument, market, settings.feeds[feed])
+        if mark is None or mark.newest is None or mark.timetable == now:
+            continue
+        bars, flagged = series.ends(database, instrument.symbol, market)
+        if reason := timetables.conflict(instrument, market, mark.timetable, now, bars, flagged):
+            problems.append(Problem(request, reason))
+    return problems
+
+
+def fetch(
+    database: Hub, settings: Settings, feed: str, requests: list[Request], refused: Sequence[Problem] = ()
+) -> Fetched:
+    """The feed's reply, and the ``refused`` requests. Marks series without one as stale, in a separate transaction."""
     try:
         fetched = open_feed(feed, settings.feeds[feed]).fetch(requests)
+        fetched = replace(fetched, problems=[*refused, *fetched.problems])
     except Unavailable as error:
         series.failed(database, feed, {_key(request): str(error) for request in requests})
         raise
@@ -158,7 +178,9 @@ def absorb(
     unanswered = {_key(p.request) for p in fetched.problems}
 
     def record(batch: ops.Batch) -> None:
-        series.answered(batch.conn, feed, {_key(r) for r in requests} - unanswered, judged.bars)
+        section = settings.feeds[feed]
+        read = {_key(r): timetables.text(r.instrument, r.market, section) for r in requests}
+        series.answered(batch.conn, feed, {k: t for k, t in read.items() if k not in unanswered}, judged.bars)
         issues.end(batch.conn, judged.passing + derived.short.passing)
         missing.record(batch.conn, lacking.found, lacking.gone, asked, until)
         issues.settle(batch.conn, judged.bars, all_issues, judged.stops)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 
 from alphapivot.cli.common import DONE, USAGE, Add, at_least, fail, instant, settings_of
 
 
+def shown(text: str) -> datetime:
+    """An instant; without a time zone in UTC, as ``data show`` prints it."""
+    try:
+        naive = datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        naive = False
+    return instant(f"{text}Z" if naive else text)
+
+
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    sub.add_argument("action", choices=("show", "accept", "reject"), help="accept and reject need SYMBOL and --why")
+    sub.add_argument("action", choices=("show", "accept", "reject", "clear"), help="all but show need SYMBOL and --why")
     sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
-    sub.add_argument("--at", type=instant, metavar="TS", help="only the bar that ends at this instant")
+    sub.add_argument(
+        "--at", type=shown, metavar="TS", help="only the bar that ends at this instant, as `data show` prints it"
+    )
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
-    sub.add_argument("--why", metavar="TEXT", help="the reason; stored with your user name")
+    sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")
+    sub.add_argument("--from", type=instant, dest="since", metavar="TS", help="clear: only bars after this instant")
+    sub.add_argument("--to", type=instant, dest="until", metavar="TS", help="clear: only bars up to this instant")
+    sub.add_argument("--why", "--reason", metavar="TEXT", help="the reason; stored with your user name")
     sub.add_argument("--all", action="store_true", help="include issues that are decided, resolved or only flagged")
 
 
@@ -27,6 +42,8 @@ def _data(options: argparse.Namespace) -> int:
     from alphapivot.reports.terminal import terminal, views
 
     settings = settings_of(options)
+    if options.action == "clear":
+        return _clear(options)
     rows = issues.show(hub.connect(), options.symbol, everything=options.all)
     for column, value in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
         rows = rows if value is None else rows[rows[column] == value]
@@ -44,4 +61,18 @@ def _data(options: argparse.Namespace) -> int:
     decision = f"{options.action}ed"
     bars = verdict.decide(settings, rows, decision, by=getpass.getuser(), why=options.why, row=options.row)
     print(f"{len(rows)} issues of {options.symbol} {decision}; {bars} bars entered the hub")  # noqa: T201
+    return DONE
+
+
+def _clear(options: argparse.Namespace) -> int:
+    import getpass
+
+    from tasks.local import clear
+
+    if options.symbol is None or not options.why:
+        return fail("data clear needs SYMBOL and --reason", USAGE)
+    spans = {name: value for name in ("since", "until") if (value := getattr(options, name)) is not None}
+    span = clear.Span(options.symbol, options.market, options.interval, **spans)
+    bars = clear.clear(settings_of(options), span, by=getpass.getuser(), why=options.why)
+    print(f"{bars} bars of {options.symbol} cleared, with scores and rolls made of them. Next: alphapivot ingest")  # noqa: T201
     return DONE

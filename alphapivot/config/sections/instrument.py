@@ -192,6 +192,10 @@ class Instrument(Conventions):
     def markets(self) -> tuple[Market, ...]:
         return tuple(m for m in ("spot", "futures") if getattr(self, m) is not None)
 
+    def hours_of(self, market: Market) -> Hours:  # noqa: ARG002 - the same for both so far
+        """The trading hours of one of its markets."""
+        return self.hours
+
     def source_interval(self, market: Market, base: str) -> str:
         """The interval at which this market's bars are fetched; default: ``base``."""
         return getattr(self, f"{market}_interval") or base

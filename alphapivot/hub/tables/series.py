@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,14 +23,17 @@ class Mark:
 
     source: str
     newest: datetime | None
+    timetable: str | None = None
 
 
 def marks(hub: Hub, symbols: list[str]) -> dict[Key, Mark]:
     """The watermarks of these symbols' series that a feed has delivered or failed to deliver."""
-    query = text("SELECT symbol, market, interval, source, newest FROM market.series WHERE symbol = ANY(:symbols)")
+    query = text(
+        "SELECT symbol, market, interval, source, newest, timetable FROM market.series WHERE symbol = ANY(:symbols)"
+    )
     with hub.engine.connect() as connection:
         rows = connection.execute(query, {"symbols": symbols})
-        return {(r.symbol, r.market, r.interval): Mark(r.source, r.newest) for r in rows}
+        return {(r.symbol, r.market, r.interval): Mark(r.source, r.newest, r.timetable) for r in rows}
 
 
 def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
@@ -48,16 +51,21 @@ def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
         return {row.symbol: row.first for row in connection.execute(query, {"symbols": symbols})}
 
 
-def answered(conn: Connection, source: str, keys: Iterable[Key], new: pd.DataFrame) -> None:
-    """Moves the watermarks of ``keys`` up to the newest ``new`` Bars, never back, in the transaction of ``conn``."""
+def answered(conn: Connection, source: str, keys: Mapping[Key, str], new: pd.DataFrame) -> None:
+    """
+    Moves the watermarks of ``keys`` up to the newest ``new`` Bars, never back, in the transaction of ``conn``.
+
+    ``keys``: series -> the timetable with which its bars were read.
+    """
     newest = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
     statement = text(
-        "INSERT INTO market.series AS s (symbol, market, interval, source, newest, answered_at)"
-        " VALUES (:symbol, :market, :interval, :source, :newest, clock_timestamp())"
+        "INSERT INTO market.series AS s (symbol, market, interval, source, newest, timetable, answered_at)"
+        " VALUES (:symbol, :market, :interval, :source, :newest, :timetable, clock_timestamp())"
         " ON CONFLICT (symbol, market, interval) DO UPDATE SET source = excluded.source,"
-        " newest = greatest(s.newest, excluded.newest), answered_at = excluded.answered_at, reason = ''"
+        " newest = greatest(s.newest, excluded.newest),"
+        " timetable = excluded.timetable, answered_at = excluded.answered_at, reason = ''"
     )
-    rows = [_row(key, source) | {"newest": newest.get(key)} for key in keys]
+    rows = [_row(key, source) | {"newest": newest.get(key), "timetable": text} for key, text in keys.items()]
     if rows:
         conn.execute(statement, rows)
 
@@ -71,6 +79,22 @@ def accepted(conn: Connection, bars: pd.DataFrame) -> None:
     )
     for row in bars.groupby(keys)["ts"].max().rename("newest").reset_index().to_dict("records"):
         conn.execute(statement, {str(name): value for name, value in row.items()})
+
+
+def ends(hub: Hub, symbol: str, market: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(interval, ts) of a market's stored bars, and of those among them that were off the calendar from the start."""
+    same = "symbol = :symbol AND market = :market"
+    bars = f"SELECT DISTINCT interval, ts FROM market.bar WHERE {same}"
+    flags = "check_name IN ('off the calendar', 'no session')"
+    off = f"SELECT interval, ts FROM market.quality_issue WHERE {same} AND {flags}"
+    with hub.engine.connect() as connection:
+        frames = (
+            pd.DataFrame(connection.execute(text(query), {"symbol": symbol, "market": market}).all())
+            for query in (bars, off)
+        )
+        stored, flagged = (frame if len(frame) else pd.DataFrame(columns=["interval", "ts"]) for frame in frames)
+    types = {"interval": "str", "ts": "datetime64[us, UTC]"}
+    return stored.astype(types), flagged.astype(types)
 
 
 def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:

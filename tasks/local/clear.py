@@ -1,0 +1,97 @@
+"""Clears stored bars, so that the next ingestion loads them again: after a corrected timetable, or a bad file."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from psycopg import sql
+from sqlalchemy import Connection, text
+
+from alphapivot import hub
+from alphapivot.config.settings import Settings
+from alphapivot.errors import DataError
+from alphapivot.frames import Bars, Rolls
+from alphapivot.hub.tables import bars as stored
+from alphapivot.hub.tables import ops
+from tasks import runs
+
+OPEN = """
+    SELECT DISTINCT book FROM trading.trade
+    WHERE symbol = :symbol AND state <> 'CLOSED' AND book NOT LIKE 'bt-%' ORDER BY book
+"""
+SCORES = """
+    WITH gone AS (DELETE FROM signals.{table} WHERE scope = 'live' AND symbol = :symbol AND ts > :since RETURNING *)
+    INSERT INTO signals.{table}_revision SELECT gone.*, clock_timestamp(), :batch_id FROM gone
+"""
+SERIES = """
+    UPDATE market.series AS s SET timetable = NULL, newest = (
+        SELECT max(ts) FROM market.bar AS b WHERE (b.symbol, b.market, b.interval) = (s.symbol, s.market, s.interval)
+        AND b.source <> 'resampled')
+    WHERE symbol = :symbol AND market = ANY(:markets) AND (interval = :interval OR CAST(:interval AS text) IS NULL)
+"""
+ENDED = """
+    UPDATE market.{table} SET ended_at = clock_timestamp() WHERE symbol = :symbol AND market = ANY(:markets)
+    AND ended_at IS NULL AND {ts} > :since AND {ts} <= :until
+"""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which bars of an instrument: of one market and interval (None: all), complete in (``since``, ``until``]."""
+
+    symbol: str
+    market: str | None = None
+    interval: str | None = None
+    since: datetime = datetime(1, 1, 2, tzinfo=UTC)
+    until: datetime = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
+    """
+    Moves the bars of ``span`` to their revisions, with the higher timeframes made of them, the rolls, and the live
+    scores from there on; returns how many bars. Who and why is kept with the run.
+
+    Raises DataError while a trade in the instrument is open: its stop is met at these bars.
+    """
+    database = hub.connect()
+    instrument = settings.instruments.get(span.symbol)
+    if instrument is None:
+        raise DataError(f"there is no [instrument.{span.symbol}]")
+    if not why.strip():
+        raise DataError("clearing needs a reason: --reason '...'")
+    run = runs.begin("data", settings, key=f"clear:{uuid.uuid4()}", as_of=datetime.now(UTC))
+    markets = [span.market] if span.market else ["spot", "futures"]
+    base = settings.timeframes.base
+    sources = {m: instrument.source_interval(m, base) for m in instrument.markets if m in markets}
+    where = sql.SQL("symbol = {} AND market = ANY({}) AND ts > {} AND ts <= {}").format(
+        span.symbol, markets, span.since, span.until
+    )
+    if span.interval is not None and span.interval not in sources.values():
+        where += sql.SQL(" AND interval = {}").format(span.interval)  # else what is made of the source goes with it
+    with ops.batch(database, run, "clear", run.run_id, {"by": by, "why": why, "symbol": span.symbol}) as batch:
+        _refuse(batch.conn, span.symbol)
+        bars = database.read(Bars, where, Bars.keys())
+        rolls = stored.rolls(database, [span.symbol], until=span.until, known_at=None)
+        batch.withdraw(Bars, bars)
+        if "futures" in markets:
+            batch.withdraw(Rolls, rolls[rolls["ts"] > span.since])
+        known = {"symbol": span.symbol, "markets": markets, "interval": span.interval, "since": span.since}
+        known |= {"until": span.until, "batch_id": batch.batch_id}
+        for table in ("signal", "composite"):
+            batch.conn.execute(text(SCORES.format(table=table)), known)
+        batch.conn.execute(text("DELETE FROM signals.watermark WHERE scope = 'live'"))
+        batch.conn.execute(text(SERIES), known)
+        for table, ts in (("quality_issue", "ts"), ("hole", "after")):
+            batch.conn.execute(text(ENDED.format(table=table, ts=ts)), known)
+    ops.finish_run(database, run.run_id, "completed", f"{by} cleared {len(bars)} bars of {span.symbol}: {why}")
+    return len(bars)
+
+
+def _refuse(conn: Connection, symbol: str) -> None:
+    if books := list(conn.execute(text(OPEN), {"symbol": symbol}).scalars()):
+        raise DataError(
+            f"a trade in {symbol} is open in book {', '.join(books)}: its stop is met at these bars. Close it first:"
+            f" alphapivot close {symbol}"
+        )
