@@ -13,6 +13,7 @@ import pandas as pd
 from alphapivot.calendar import bar_ends, schedule
 from alphapivot.calendar.expiry import NEVER, day, roll_file
 from alphapivot.errors import ConfigError, DataError
+from alphapivot.feeds import stamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from alphapivot.calendar.schedule import Calendar, Instants
     from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.feeds.stamps import Stamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +92,14 @@ def _wanted(instrument: Instrument, feed: FilesFeed) -> pd.Series[str]:
     timetable = schedule.of(instrument.hours)
     parts: list[pd.Series[str]] = []
     if instrument.roll_calendar:
-        stamps, contracts = _read(instrument, "roll_calendar", feed)
-        at = np.searchsorted(timetable.days, bar_ends.naive(stamps.tz_localize(feed.zone)), "right") - 1
+        given, contracts = _read(instrument, "roll_calendar", feed)
+        instants = given.written.tz_localize(feed.zone) if given.instants is None else given.instants
+        at = np.searchsorted(timetable.days, bar_ends.naive(instants), "right") - 1
         parts.append(contracts.set_axis(bar_ends.aware(timetable.days[at])))
     if instrument.roll_followed:
-        stamps, contracts = _read(instrument, "roll_followed", feed)
-        ends = bar_ends.session_closes(instrument.hours, bar_ends.session_dates(instrument.hours, stamps))
+        given, contracts = _read(instrument, "roll_followed", feed)
+        dates = stamps.dates(given, feed.zone, instrument.hours)
+        ends = bar_ends.session_closes(instrument.hours, bar_ends.session_dates(instrument.hours, dates))
         table = contracts.set_axis(ends)
         table = table[~table.index.duplicated(keep="last")]
         parts.append(table[table.index > parts[0].index[-1]] if parts else table)
@@ -103,7 +107,7 @@ def _wanted(instrument: Instrument, feed: FilesFeed) -> pd.Series[str]:
     return wanted[(wanted != wanted.shift()).to_numpy()]
 
 
-def _read(instrument: Instrument, key: str, feed: FilesFeed) -> tuple[pd.DatetimeIndex, pd.Series[str]]:
+def _read(instrument: Instrument, key: str, feed: FilesFeed) -> tuple[Stamps, pd.Series[str]]:
     """The timestamps of a roll file, ascending, and its contracts."""
     name, ts, contract = roll_file(getattr(instrument, key))
     path, place = Path(feed.root, name), f"[instrument.{instrument.symbol}] {key}"
@@ -114,9 +118,12 @@ def _read(instrument: Instrument, key: str, feed: FilesFeed) -> tuple[pd.Datetim
     if missing := [column for column in (ts, contract) if column not in table]:
         raise DataError(f"{place}: {path} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
     table = table.dropna(subset=[ts, contract])
-    stamps = pd.to_datetime(table[ts], format=feed.date_format or "ISO8601", errors="coerce")
-    if stamps.isna().any():
-        row = int(np.flatnonzero(stamps.isna())[0])
+    try:
+        given = stamps.parse(table[ts].str.strip(), feed.date_format)
+    except ValueError as error:
+        raise DataError(f"{place}: {path}: of the timestamps {error}; expected one in all lines, or in none") from error
+    if given.written.isna().any():
+        row = int(np.flatnonzero(given.written.isna())[0])
         raise DataError(f"{place}: {path}, line {table.index[row] + 2}: got {table[ts].iloc[row]}, expected a date")
-    order = np.argsort(stamps.to_numpy(), kind="stable")
-    return pd.DatetimeIndex(stamps.iloc[order]), table[contract].iloc[order]
+    order = np.argsort(given.order, kind="stable")
+    return given[order], table[contract].iloc[order]

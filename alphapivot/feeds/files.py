@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.feeds.base import Limit
+    from alphapivot.feeds.stamps import Stamps
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 EVENTS = ("ts", "symbol", "split", "dividend")
@@ -97,7 +98,7 @@ class Files:
         instrument = request.instrument
         parts = []
         for table in self._tables(request, instrument.actions or instrument.spot or "", opened, of_events=True):
-            dates = table.stamps().tz_localize(None)
+            dates = table.dates(table.stamps(), instrument.hours)
             for kind in ("split", "dividend"):
                 values = table.numbers(kind)
                 wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
@@ -118,7 +119,8 @@ class Files:
 
     def _file(self, table: Table, request: Request, ticker: str) -> pd.DataFrame:
         stamps = table.stamps()
-        ts = self._ends(table, stamps, request)
+        dates = table.dates(stamps, request.instrument.hours)
+        ts = self._ends(table, stamps, dates, request)
         if table.beside:
             quotes = [table.quotes(name, close) for name, close in table.beside.items()]
             rows = pd.concat([part.assign(ts=ts).dropna(subset=["contract"]) for part in quotes])
@@ -129,21 +131,21 @@ class Files:
             named = table.column("contract") if "contract" in self.section.columns else contract
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
-                rows = rows.assign(date=stamps.normalize()).iloc[np.argsort(stamps, kind="stable")]
+                rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]
                 rows = _joined(rows[rows["ts"].notna()])
         bars = rows[rows["ts"].notna()].assign(
             symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
         )
         return bars[RAW]
 
-    def _ends(self, table: Table, stamps: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
+    def _ends(self, table: Table, stamps: Stamps, dates: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
         """The end of each row's bar; NaT for a row that another row of its session replaces or must complete."""
         calendar, interval = request.instrument.hours, request.interval
         if self.section.stamp != "date":
             ts = table.instants(stamps)
             ts = bar_ends.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
+            self._refuse_dates(table, stamps, ts, request)
             return ts.as_unit("us")
-        dates = stamps.tz_localize(None)
         if not self.section.join:
             return bar_ends.session_closes(calendar, dates)
         written = dates.normalize()
@@ -157,9 +159,20 @@ class Files:
         # all contracts are quoted at the session's last instant: closes of different instants would make a spread that
         # could not be traded
         quoted = table.rows[list(table.beside.values())].notna().any(axis=1).to_numpy()
-        order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps, kind="stable"), kind="stable"), -1))
+        order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps.order, kind="stable"), kind="stable"), -1))
         newest = quoted & (order == order.groupby(dates.to_numpy()).transform("max")).to_numpy()
         return pd.DatetimeIndex(ts.where(newest))
+
+    def _refuse_dates(self, table: Table, stamps: Stamps, ts: pd.DatetimeIndex, request: Request) -> None:
+        """Raises DataError for dates read as the ends of daily bars: each bar would be known a session early."""
+        if self.section.stamp != "end" or request.interval != "1d":
+            return
+        calendar, midnight = request.instrument.hours, (stamps.written == stamps.written.normalize()).all()
+        if midnight and not (bar_ends.due(calendar, "1d", ts) == ts).any():
+            raise DataError(
+                f"{table.path}: daily bars stamped {stamps.written[0]}, where no bar of {calendar} ends; these are "
+                f"dates: [feed.{self.name}] stamp = date"
+            )
 
 
 def paths_of(root: Path, files: str) -> list[Path]:

@@ -19,15 +19,18 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from alphapivot.errors import DataError
+from alphapivot.feeds import stamps as timestamps
+from alphapivot.feeds.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.feeds import FilesFeed
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
-STAMPS = ("ts", "timestamp", "datetime", "date")  # names of an unmapped timestamp column
+STAMPS = ("ts", "timestamp", "datetime", "date", "time")  # names of an unmapped timestamp column
 MAPPED = ("contract", "symbol")  # columns of ours that are used only if mapped
 # errors of decompression that pandas passes on: damaged, several files, or a package that is not installed
 UNREADABLE = (
@@ -40,7 +43,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
 )
-OFFSET = r"(?:Z|[+-]\d\d:?\d\d)$"
 
 
 class Table:
@@ -147,7 +149,7 @@ class Table:
     def _check(self, found: dict[str, list[str]], plain: dict[str, str]) -> None:
         if not found["ts"]:
             self._absent(f"column for ts ([feed.{self.feed}] columns = ts: ...)", "date")
-        if "time" in plain and "ts" not in self.section.columns:
+        if "time" in plain and "ts" not in self.section.columns and found["ts"] != [plain["time"]]:
             date, time = found["ts"][0], plain["time"]
             raise DataError(
                 f"{self.path} has both {date} and {time}; map the timestamp in [feed.{self.feed}]: "
@@ -209,37 +211,42 @@ class Table:
         numbers = pd.to_numeric(values, errors="coerce")
         return values.astype(object) if (numbers.isna() & values.notna()).any() else numbers.astype(float)
 
-    def stamps(self) -> pd.DatetimeIndex:
-        """The timestamps: aware if the file gives a zone or offset, else naive."""
+    def stamps(self) -> Stamps:
+        """The timestamps, as the file writes them."""
         if len(self.found["ts"]) == 1:
             values = self.rows[self.found["ts"][0]]
             if pd.api.types.is_datetime64_any_dtype(values.dtype):
                 self.all_known(values, values.isna(), "a date")
-                return pd.DatetimeIndex(values)
-        text = self.column("ts").str.strip()
-        date_format = self.section.date_format
-        offset = text.str.contains(OFFSET) & text.str.contains(":")
-        with_offset = bool(offset.all()) or (date_format is not None and "%z" in date_format)
-        if offset.any() and not with_offset:
+                return timestamps.of_index(pd.DatetimeIndex(values))
+        text, date_format = self.column("ts").str.strip(), self.section.date_format
+        try:
+            parsed = timestamps.parse(text, date_format)
+        except ValueError:
+            offset = text.str.contains(timestamps.OFFSET) & text.str.contains(":")
             self.all_known(text, ~offset, "an offset such as +00:00, which other lines have")
-        parsed = pd.to_datetime(text, format=date_format or "ISO8601", errors="coerce", utc=with_offset)
+            raise
         expected = f"a date as {date_format}" if date_format else "an ISO 8601 date such as 2006-01-31 17:30"
-        unparsed = text[parsed.isna()]
+        unparsed = text[parsed.written.isna()]
         # suggested, not used: day and month cannot be told apart
         if len(unparsed) and date_format is None and (guess := guess_datetime_format(unparsed.iloc[0])):
             expected += f", or its format in [feed.{self.feed}], such as date_format = {guess}"
-        self.all_known(text, parsed.isna(), expected)
-        return pd.DatetimeIndex(parsed)
+        self.all_known(text, pd.Series(parsed.written.isna(), text.index), expected)
+        return parsed
 
-    def instants(self, stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    def dates(self, given: Stamps, calendar: Calendar) -> pd.DatetimeIndex:
+        """The date of each row's session, naive."""
+        return timestamps.dates(given, self.section.zone, calendar)
+
+    def instants(self, given: Stamps) -> pd.DatetimeIndex:
         """The timestamps in UTC; naive ones are in the configured zone."""
-        if stamps.tz is not None:
-            return stamps.tz_convert("UTC")
-        local = stamps.tz_localize(self.section.zone, ambiguous="NaT", nonexistent="NaT")
+        if given.instants is not None:
+            return given.instants
+        naive = given.written
+        local = naive.tz_localize(self.section.zone, ambiguous="NaT", nonexistent="NaT")
         expected = (
             f"a time that occurs exactly once in {self.section.zone} (its clocks change then); use offsets or UTC"
         )
-        self.all_known(stamps.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
+        self.all_known(naive.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
         return local.tz_convert("UTC")
 
     def all_known(self, given: pd.Series, unknown: pd.Series[bool], expected: str) -> None:

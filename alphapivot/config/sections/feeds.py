@@ -56,7 +56,9 @@ class FilesFeed(FeedSection):
     columns: Mapped[str] = Field(
         default={}, description="our name: the file's column, such as ts: Date+Time, close: Adj Close"
     )
-    date_format: str | None = Field(None, description="strptime format of timestamps that are not ISO 8601")
+    date_format: str | None = Field(
+        None, description="strptime format of timestamps that are not ISO 8601; or epoch, epoch s, ms, us or ns"
+    )
     header: str | None = Field(None, description="column names for a file whose header does not match its rows")
     zero_volume_is_missing: bool = Field(default=False, description="0 means that volume or open interest is unknown")
     join: bool = Field(
