@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar.contracts import month_of
 from alphapivot.data.roll_policy import Policy
-from alphapivot.data.rolls import expiry_month
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,7 +28,7 @@ def last_trade(instrument: Instrument, contract: str, seen: datetime) -> np.date
     terms = instrument.last_trade_dates
     if not contract or (instrument.last_trade is None and contract not in terms):
         return np.datetime64("NaT")
-    month = 0 if contract in terms else expiry_month(contract, seen)
+    month = 0 if contract in terms else month_of(contract, seen)
     rule = None if contract in terms else instrument.last_trade
     policy = Policy(calendar=instrument.hours, last_trade=rule, last_trade_dates=terms)
     end: np.datetime64 = policy.deadlines([contract], [month])[0]

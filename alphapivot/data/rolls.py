@@ -11,7 +11,6 @@ contracts unadjusted, so its history jumps at each roll by the spread, which no 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,40 +20,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
+from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.data.roll_policy import Policy
 from alphapivot.errors import DataError
 from alphapivot.frames import PRICES, Issues, Rolls, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
-MONTHS = "FGHJKMNQUVXZ"  # the exchanges' letters for January to December
 BEGINNING = pd.Timestamp("1970-01-01", tz="UTC")
 LOOKBACK = pd.Timedelta(days=30)  # older spreads are not used
+DOUBTFUL = 0.5  # share of the price: contracts of one market are not so far apart
 NONE: Mapping[str, Policy] = MappingProxyType({})
 Floats = npt.NDArray[np.float64]
-
-
-def expiry_month(contract: str, listed: datetime) -> int:
-    """
-    The month in a contract's id (``SP500-2026H``, ``ESZ3``, ``ESZ23``, ``ES_201312``): 12 * year + month - 1.
-
-    A year of one or two digits is the first such year whose month is not over when the contract is ``listed`` (its
-    first bar). Raises DataError for an id without a month.
-    """
-    if match := re.search(rf"(\d{{4}})([{MONTHS}])$", contract):
-        return int(match[1]) * 12 + MONTHS.index(match[2])
-    if match := re.search(r"(?<!\d)(\d{4})(0[1-9]|1[0-2])(\d{2})?$", contract):
-        return int(match[1]) * 12 + int(match[2]) - 1
-    if match := re.search(rf"([{MONTHS}])(\d{{1,2}}|\d{{4}})$", contract):
-        month, year, century = MONTHS.index(match[1]), int(match[2]), 10 ** len(match[2])
-        now = listed.year * 12 + listed.month - 1
-        year += (listed.year // century) * century if century < 10_000 else 0
-        return (year if year * 12 + month >= now else year + century) * 12 + month
-    raise DataError(
-        f"contract {contract!r} has no month in its id; expected an id such as SP500-2026H, ESZ3, ESZ23 or ES_201312"
-    )
 
 
 def decide(
@@ -98,6 +76,7 @@ class _Market:
     interest: Floats
     deadlines: pd.DatetimeIndex  # of the contracts
     wanted: npt.NDArray[np.int64]  # for each session the column of the contract that a roll file names, -1: none
+    unreadable: Mapping[str, tuple[pd.Timestamp, str]]  # contracts left out: their first bar, and the reason
 
     def together(self, day: int, front: int) -> npt.NDArray[np.int64]:
         """For each contract the last session up to ``day`` on which it and the front one had a close; -1: none."""
@@ -119,28 +98,41 @@ def _markets(bars: pd.DataFrame, policies: Mapping[str, Policy]) -> Iterator[_Ma
     if wrong := set(futures["interval"]) - {"1d"}:
         raise DataError(f"rolls are decided from daily bars, got {', '.join(sorted(wrong))}; resample them to 1d first")
     for symbol, part in futures.groupby("symbol"):
-        listed = part.groupby("contract")["ts"].min()
-        months = {str(contract): expiry_month(str(contract), at) for contract, at in listed.items()}
+        policy = policies.get(str(symbol), Policy())
+        months, unreadable = _months(part, policy)
+        part = part[part["contract"].isin(list(months))] if unreadable else part  # noqa: PLW2901 - the others go on
         contracts = sorted(months, key=lambda c: (months[c], c))
         # pivot refuses two bars of one contract and session; pivot_table would take their mean
         close, volume, interest = (
             part.pivot(index="ts", columns="contract", values=v)[contracts].to_numpy(float)  # noqa: PD010
             for v in ("close", "volume", "open_interest")
         )
-        policy = policies.get(str(symbol), Policy())
         sessions = pd.DatetimeIndex(part["ts"].unique()).sort_values()
         wanted = np.full(len(sessions), -1)
         if policy.wanted is not None:
             column = np.append(-1, [contracts.index(c) if c in months else -1 for c in policy.wanted])
             wanted = column[np.searchsorted(policy.wanted.index, sessions, "right")]
         deadlines = bar_ends.aware(policy.deadlines(contracts, [months[c] for c in contracts]))
-        yield _Market(str(symbol), policy, contracts, sessions, close, volume, interest, deadlines, wanted)
+        yield _Market(str(symbol), policy, contracts, sessions, close, volume, interest, deadlines, wanted, unreadable)
+
+
+def _months(part: pd.DataFrame, policy: Policy) -> tuple[dict[str, int], dict[str, tuple[pd.Timestamp, str]]]:
+    """The month of each contract; and of those whose names do not say one their first bar and the reason."""
+    months, unreadable = {}, {}
+    for contract, listed in part.groupby("contract")["ts"].min().items():
+        try:
+            months[str(contract)] = month_of(str(contract), listed, policy.last_trade_dates)
+        except UnreadableError as error:
+            unreadable[str(contract)] = listed, str(error)
+    return months, unreadable
 
 
 def _decide_one(
     market: _Market, before: pd.DataFrame, since: pd.Timestamp | None
 ) -> Iterator[tuple[str, pd.Timestamp, str, str, float, float]]:
     contracts, sessions = market.contracts, market.sessions
+    if not contracts:
+        return
     if before.empty:
         front, offset, t = _first(market), 0.0, 0
         yield market.symbol, BEGINNING, contracts[front], "", 0.0, 0.0
@@ -221,10 +213,13 @@ def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: 
 
     *roll undecidable*: rolled by calendar or deadline, volume is known, and the new contract led on no session within
     LOOKBACK. *roll impossible*: the front contract is past its deadline, and no later one had a common close with it.
+    *roll spread* (no entries until someone accepts it): most of the price. *contract name*: left out, without a month.
     """
     rows: list[tuple[object, ...]] = []
     for market in _markets(bars, policies):
         new_rolls, before = (rolls[rolls["symbol"] == market.symbol].sort_values("ts") for rolls in (new, last))
+        for contract, (listed, reason) in market.unreadable.items():
+            rows.append(_issue(market, contract, listed, "contract name", f"{reason}; left out of the rolls"))
         index = {contract: n for n, contract in enumerate(market.contracts)}
         for row, previous, contract in zip(
             market.sessions.get_indexer(pd.DatetimeIndex(new_rolls["ts"])),
@@ -234,6 +229,7 @@ def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: 
         ):
             if row >= 0 and previous in index and contract in index:
                 rows += _undecidable(market, index[previous], index[contract], int(row))
+                rows += _implausible(market, index[previous], index[contract], int(row))
         newest = pd.concat([before["contract"], new_rolls["contract"]]).tail(1)
         for contract in newest[newest.isin(list(index))]:
             rows += _impossible(market, index[contract])
@@ -260,6 +256,18 @@ def _undecidable(market: _Market, front: int, later: int, row: int) -> Iterator[
     )
 
 
+def _implausible(market: _Market, front: int, later: int, row: int) -> Iterator[tuple[object, ...]]:
+    common = int(market.together(row, front)[later])
+    old, new = market.close[common, front], market.close[common, later]
+    if common >= 0 and abs(new - old) > DOUBTFUL * max(abs(old), abs(new)):
+        a, b = market.contracts[front], market.contracts[later]
+        text = (
+            f"the roll from {a} at {old:g} to {b} at {new:g} has a spread of {new - old:g}, most of the price: is "
+            f"{b} a contract of the same market, in the same unit?"
+        )
+        yield _issue(market, a, market.sessions[row], "roll spread", text, "halted")
+
+
 def _impossible(market: _Market, front: int) -> Iterator[tuple[object, ...]]:
     must = market.forced(front)
     if must[-1]:
@@ -274,8 +282,10 @@ def _impossible(market: _Market, front: int) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _issue(market: _Market, contract: str, ts: pd.Timestamp, check: str, detail: str) -> tuple[object, ...]:
-    return market.symbol, "futures", contract, "1d", ts, check, "flagged", detail, "", "rolls"
+def _issue(
+    market: _Market, contract: str, ts: pd.Timestamp, check: str, detail: str, outcome: str = "flagged"
+) -> tuple[object, ...]:
+    return market.symbol, "futures", contract, "1d", ts, check, outcome, detail, "", "rolls"
 
 
 def adjust(bars: pd.DataFrame, rolls: pd.DataFrame) -> pd.DataFrame:

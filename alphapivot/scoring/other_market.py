@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from alphapivot.data import rolls
+from alphapivot.calendar.contracts import month_of
 from alphapivot.errors import DataError
 
 KEY = ["symbol", "ts"]
@@ -78,6 +78,6 @@ def _deliveries(contracts: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
 
 def _month(contract: str, listed: datetime) -> float:
     try:
-        return rolls.expiry_month(contract, listed)
+        return month_of(contract, listed)
     except DataError:
         return float("nan")

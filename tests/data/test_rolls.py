@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphapivot.calendar import bar_ends
+from alphapivot.calendar import bar_ends, contracts
 from alphapivot.config.sections.feeds import FilesFeed, SimulatedFeed
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.data import roll_policy, rolls, screen
@@ -139,7 +139,7 @@ def test_rolls_of_intraday_bars_are_refused():
         ("ESX3", "2013-11"),
         ("ESF3", "2023-01"),
         ("ESZ23", "2023-12"),
-        ("ESH13", "2113-03"),
+        ("ESH13", "2013-03"),
         ("ESZ2013", "2013-12"),
         ("ES_201312", "2013-12"),
         ("20131200", "2013-12"),
@@ -148,12 +148,32 @@ def test_rolls_of_intraday_bars_are_refused():
 )
 def test_a_contracts_id_names_its_month(name, month):
     listed = pd.Timestamp("2013-11-15", tz="UTC")
-    assert rolls.expiry_month(name, listed) == int(month[:4]) * 12 + int(month[5:]) - 1
+    assert contracts.month_of(name, listed) == int(month[:4]) * 12 + int(month[5:]) - 1
 
 
-def test_an_id_without_a_month_is_an_error_that_shows_what_is_expected():
-    with pytest.raises(DataError, match="contract 'FRONT' has no month in its id; expected an id such as"):
-        rolls.decide(pd.concat([contract("FRONT", [(9, 1, 1, 1)])]), Rolls.empty())
+def test_a_contract_without_a_month_stops_no_other_and_is_told():
+    stray = contract("ES_continuous", [(d, 150, 99, 99) for d in (9, 10, 11)])
+    both = pd.concat([WORKED, stray.assign(symbol="X")])
+    pd.testing.assert_frame_equal(rolls.decide(both, Rolls.empty()), rolls.decide(WORKED, Rolls.empty()))
+    told = rolls.doubts(both, Rolls.empty(), rolls.decide(both, Rolls.empty()), {})
+    (row,) = told[told["check_name"] == "contract name"].to_dict("records")
+    assert (row["symbol"], row["contract"], row["outcome"]) == ("X", "ES_continuous", "flagged")
+    assert "has no month" in row["detail"]
+
+
+def test_a_symbol_whose_contracts_all_lack_a_month_decides_nothing():
+    stray = contract("ES_continuous", [(9, 150, 99, 99)])
+    assert rolls.decide(stray, Rolls.empty()).empty
+    assert rolls.doubts(stray, Rolls.empty(), Rolls.empty(), {})["check_name"].tolist() == ["contract name"]
+
+
+def test_a_spread_that_is_most_of_the_price_is_a_doubt_that_someone_must_accept():
+    far = [contract("XZ3", [(9, 5000, 9, 9), (10, 5000, 1, 1)]), contract("XH4", [(9, 60, 1, 1), (10, 60, 9, 9)])]
+    rolled = rolls.decide(pd.concat(far), Rolls.empty())
+    assert rolled["spread"].tolist() == [0, -4940]
+    (row,) = rolls.doubts(pd.concat(far), Rolls.empty(), rolled, {}).to_dict("records")
+    assert (row["check_name"], row["outcome"], row["contract"]) == ("roll spread", "halted", "XZ3")
+    assert "-4940" in row["detail"]
 
 
 @pytest.fixture(scope="module")
