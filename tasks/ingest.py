@@ -66,9 +66,10 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     refused = other_timetables(work.hub, settings, feed, requests)
     rest = [r for r in requests if all(r is not p.request for p in refused)]
     fetched = fetch(work.hub, settings, feed, rest, refused)
-    if fetched.problems and len(fetched.problems) == len(requests):
-        reasons = "; ".join(f"{p.request}: {p.reason}" for p in fetched.problems[:3])
-        error = Unavailable if all(p.transient for p in fetched.problems) else DataError
+    whole = [p for p in fetched.problems if not p.partial]
+    if whole and len(whole) == len(requests):
+        reasons = "; ".join(f"{p.request}: {p.reason}" for p in whole[:3])
+        error = Unavailable if all(p.transient for p in whole) else DataError
         raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}")
     return absorb(work, feed, requests, fetched, until=run.as_of, asked=asked)
 
@@ -105,7 +106,7 @@ def fetch(
         raise
     for problem in fetched.problems:
         log.warning("%s: %s", problem.request, problem.reason)
-    if failures := {_key(p.request): p.reason for p in fetched.problems}:
+    if failures := {_key(p.request): p.reason for p in fetched.problems if not p.partial}:
         series.failed(database, feed, failures)
     return fetched
 
@@ -166,7 +167,10 @@ def absorb(
         actions.withdrawal_issues(withdrawn),
     ]
     all_issues = pd.concat(parts, ignore_index=True)
-    notes = tuple(f"{p.request}: {p.reason}" for p in fetched.problems)
+    problems = [f"{p.request}: {p.reason}" for p in fetched.problems]
+    problems += rolled.problems
+    problems += _none_stored(fetched.bars, judged.bars, all_issues)
+    notes = (*problems, *fetched.notes)
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
     if len(all_issues):
         counts = all_issues.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
@@ -175,7 +179,7 @@ def absorb(
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"] == feed])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
     notes += tuple(str(hole) for hole in lacking.given_up)
-    unanswered = {_key(p.request) for p in fetched.problems}
+    unanswered = {_key(p.request) for p in fetched.problems if not p.partial}
 
     def record(batch: ops.Batch) -> None:
         section = settings.feeds[feed]
@@ -187,7 +191,21 @@ def absorb(
 
     bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
     frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
-    return Output(frames, withdrawn={Rolls: rolled.withdrawn, Actions: withdrawn}, notes=notes, record=record)
+    gone = {Rolls: rolled.withdrawn, Actions: withdrawn}
+    counts = {ops.PROBLEMS: len(problems)} if problems else {}
+    return Output(frames, withdrawn=gone, counts=counts, notes=notes, record=record)
+
+
+def _none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """One sentence for each series of which bars came and none passed."""
+    key = ["symbol", "market", "interval"]
+    kept = set(_keys(passed, key))
+    return [
+        f"{' '.join(series)}: nothing stored of {count} bars: "
+        + ", ".join(sorted(set(found.loc[_keys(found, key) == series, "check_name"])))
+        for series, count in fetched.groupby(key).size().items()
+        if series not in kept
+    ]
 
 
 def _lacking(

@@ -121,10 +121,11 @@ def _readings(parts: list[str], listed: datetime) -> Iterator[Reading]:
 
 def _dates(root: list[str], last: str) -> Iterator[Reading]:
     """YYYYMM, YYYYMMDD (day 00: none), YYMMDD after a root; MM-YY of two parts; YYMM glued to a root."""
-    if match := re.fullmatch(r"((?:19|20)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])?", last):
-        yield _glued(root, ""), int(match[1]) * 12 + int(match[2]) - 1
-    if root and (match := re.fullmatch(r"(\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", last)):
-        yield _glued(root, ""), (2000 + int(match[1])) * 12 + int(match[2]) - 1
+    if match := re.fullmatch(r"([A-Z&]*)((?:19|20)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])?", last):
+        yield _glued(root, match[1]), int(match[2]) * 12 + int(match[3]) - 1
+    match = re.fullmatch(r"([A-Z&]*)(\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", last)
+    if match and (root or match[1]):
+        yield _glued(root, match[1]), (2000 + int(match[2])) * 12 + int(match[3]) - 1
     if len(root) > 1 and re.fullmatch(r"0[1-9]|1[0-2]", root[-1]) and re.fullmatch(r"\d\d", last):
         yield _glued(root[:-1], ""), (2000 + int(last)) * 12 + int(root[-1]) - 1
     if match := re.fullmatch(r"([A-Z]{1,4})(\d\d)(0[1-9]|1[0-2])", last):

@@ -77,9 +77,22 @@ def _flow(name: str) -> Command:
             if server.shared():
                 print(f"see the run at {server.ui}")  # noqa: T201
         then(options, *(NEXT[name] if state.is_completed() else AGAIN))
-        return DONE if state.is_completed() else FAILED
+        return DONE if state.is_completed() and not (name == "ingest" and _problems(settings)) else FAILED
 
     return command
+
+
+def _problems(settings: Settings) -> list[str]:
+    """Reports the problems of the newest ingestion, and series that end early; returns what it reports."""
+    from alphapivot import hub
+    from alphapivot.hub.tables import ops, series
+
+    database = hub.connect()
+    told = [f"{count} problems: see the notes above"] if (count := ops.problems(database)) else []
+    told += series.ended_early(database, list(settings.instruments))
+    for line in told:
+        print(line)  # noqa: T201
+    return told
 
 
 def _any_feed_waits(settings: Settings) -> bool:
@@ -132,12 +145,16 @@ def _backfill(options: argparse.Namespace) -> int:
             receipts, notes = backfill.run(settings, options.start, end, progress, bar.console.print)
     for note in sorted({*notes, *(note for receipt in receipts for note in receipt.notes)}):
         print(note)  # noqa: T201
+    stored = sum(n for receipt in receipts for kind, n in receipt.rows.items() if kind.startswith("market.bar "))
+    if not stored:
+        print(f"nothing was stored: no bar between {options.start:%Y-%m-%d} and {end:%Y-%m-%d} passed")  # noqa: T201
+    failed = _problems(settings) or not stored
     then(
         options,
         "alphapivot db stats  stored and missing bars of each series",
         "alphapivot signals  scores from these bars",
     )
-    return DONE
+    return FAILED if failed else DONE
 
 
 def _show_run(settings: Settings, name: str, state: Any) -> None:

@@ -14,6 +14,7 @@ from alphapivot.calendar import bar_ends, schedule
 from alphapivot.calendar.expiry import NEVER, day, roll_file
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.feeds import stamps
+from alphapivot.feeds.text import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,11 +114,13 @@ def _read(instrument: Instrument, key: str, feed: FilesFeed) -> tuple[Stamps, pd
     path, place = Path(feed.root, name), f"[instrument.{instrument.symbol}] {key}"
     try:
         table = pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{place}: {path} cannot be read: {error}") from error
     if missing := [column for column in (ts, contract) if column not in table]:
         raise DataError(f"{place}: {path} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
     table = table.dropna(subset=[ts, contract])
+    if table.empty:
+        raise DataError(f"{place}: {path} has no row with both {ts} and {contract}")
     try:
         given = stamps.parse(table[ts].str.strip(), feed.date_format)
     except ValueError as error:

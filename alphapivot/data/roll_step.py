@@ -11,6 +11,7 @@ import pandas as pd
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import roll_policy, rolls
+from alphapivot.errors import ConfigError, DataError
 from alphapivot.frames import Bars, Issues, Rolls
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
@@ -26,6 +27,7 @@ class Rolled:
     rolls: pd.DataFrame
     doubts: pd.DataFrame
     withdrawn: pd.DataFrame
+    problems: tuple[str, ...] = ()  # symbols that could not roll, and why: their rolls stay as they are
 
 
 def roll(
@@ -49,7 +51,15 @@ def roll(
         return Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
     symbols = [str(symbol) for symbol in daily["symbol"].unique()]
     feeds = {s: settings.feeds[instruments[s].feed or settings.runtime.feed] for s in symbols}
-    policies = {s: roll_policy.policy(instruments[s], feeds[s]) for s in symbols}
+    policies, problems = {}, []
+    for symbol in symbols:
+        try:
+            policies[symbol] = roll_policy.policy(instruments[symbol], feeds[symbol])
+        except (DataError, ConfigError) as error:  # the others roll
+            problems.append(f"{symbol} futures: {error}")
+    daily = daily[daily["symbol"].isin(list(policies))]
+    symbols = list(policies)
+    late = {symbol: first for symbol, first in late.items() if symbol in policies}
     new: list[pd.DataFrame] = [Rolls.empty()]
     doubts: list[pd.DataFrame] = [Issues.empty()]
     gone: list[pd.DataFrame] = [Rolls.empty()]
@@ -75,4 +85,4 @@ def roll(
         stale = held[held["ts"] > kept["ts"].max()] if len(kept) else held
         gone.append(stale[~stale["ts"].isin(new[-1]["ts"])])
     new_rolls, issues, withdrawn = (pd.concat(parts, ignore_index=True) for parts in (new, doubts, gone))
-    return Rolled(new_rolls, issues, withdrawn)
+    return Rolled(new_rolls, issues, withdrawn, tuple(problems))

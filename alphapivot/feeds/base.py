@@ -44,6 +44,7 @@ class Problem:
     request: Request
     reason: str
     transient: bool = False  # True if a later retry may succeed
+    partial: bool = False  # True if bars came, all except what the reason names
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Fetched:
     problems: list[Problem] = field(default_factory=list)
     actions: pd.DataFrame = field(default_factory=lambda: Actions.empty()[ACTIONS])
     actions_after: Mapping[str, datetime] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # worth knowing, not a problem
 
 
 def gather(
@@ -72,6 +74,7 @@ def gather(
     problems: list[Problem],
     actions: Sequence[pd.DataFrame] = (),
     actions_after: Mapping[str, datetime] = MappingProxyType({}),
+    notes: Sequence[str] = (),
 ) -> Fetched:
     """Concatenates the ``parts`` of all requests, and the splits and dividends that came with them."""
     filled, events = ([frame for frame in frames if len(frame)] for frames in (parts, actions))
@@ -80,6 +83,7 @@ def gather(
         problems=problems,
         actions=pd.concat(events, ignore_index=True) if events else Actions.empty()[ACTIONS],
         actions_after=actions_after,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -7,6 +7,7 @@ screening quarantines the row and not the file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
+from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
 from alphapivot.feeds.table import NUMBERS, Table, meant
@@ -28,7 +30,15 @@ if TYPE_CHECKING:
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 EVENTS = ("ts", "symbol", "split", "dividend")
-Opened = dict[tuple["Path", bool], Table]  # a file of many symbols is read once
+Opened = dict[tuple["Path", bool, bool], Table | DataError]  # a file of many symbols is read once
+
+
+@dataclass
+class _Reply:
+    """What is told beside bars."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Files:
@@ -50,22 +60,25 @@ class Files:
         """Bars of the requests' files; a file that is missing or cannot be read is a Problem."""
         if not self.section.root.is_dir():
             raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is not a folder")
-        parts, problems, actions = [], [], []
+        parts, actions = [], []
         actions_after: dict[str, datetime] = {}
         opened: Opened = {}
+        reply = _Reply()
         for request in requests:
             try:
-                bars = self._bars(request, opened)
+                bars = self._bars(request, opened, reply)
                 if request.market == "spot" and self._has_events(request):
-                    actions.append(self._events(request, opened))
+                    actions.append(self._events(request, opened, reply))
                     actions_after[request.instrument.symbol] = ALWAYS
                 parts.append(bars)
             except DataError as error:
-                problems.append(Problem(request, str(error)))
-        return gather(parts, problems, actions, actions_after)
+                reply.problems.append(Problem(request, str(error)))
+        return gather(parts, reply.problems, actions, actions_after, reply.notes)
 
-    def _tables(self, request: Request, ticker: str, opened: Opened, *, of_events: bool = False) -> list[Table]:
-        """The files that a ticker names, each with only the rows of the request's symbol."""
+    def _tables(
+        self, request: Request, ticker: str, opened: Opened, reply: _Reply, *, of_events: bool = False
+    ) -> list[Table]:
+        """The files that a ticker names, each with only the rows of the request's symbol; bad ones are problems."""
         many = "symbol" in self.section.columns
         files, named, name = ticker.partition(":") if many else (ticker, "", "")
         name = name.strip() if named else request.instrument.symbol
@@ -76,28 +89,46 @@ class Files:
             }
             hint = "" if many or ":" not in ticker else f"; [feed.{self.name}] needs columns = symbol: ..."
             raise DataError(f"there is no file {files} in {self.section.root}{meant(files, existing)}{hint}")
-        side_by_side = self.section.contracts if request.market == "futures" else {}
+        tables: list[Table] = []
+        errors: list[DataError] = []
         for path in paths:
-            if (path, of_events) not in opened:
-                wanted = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
-                opened[path, of_events] = Table(
-                    path, self.section, self.name, {} if of_events else side_by_side, wanted
-                )
-        tables = [opened[path, of_events] for path in paths]
+            table = self._open(path, request, opened, of_events=of_events)
+            if isinstance(table, DataError):
+                errors.append(table)
+            else:
+                tables.append(table)
+        if not tables:
+            raise errors[0]
+        reply.problems += [Problem(request, str(error), partial=True) for error in errors]
         matching = [part for table in tables if (part := table.of(name)) is not None]
         if not matching:
             column, names = self.section.columns["symbol"], {n for table in tables for n in table.symbols()}
             raise DataError(f"{files} has no row of {name} in its column {column}{meant(name, names)}")
         return matching
 
+    def _open(self, path: Path, request: Request, opened: Opened, *, of_events: bool) -> Table | DataError:
+        """A file, read once for all instruments; or what is wrong with it."""
+        side_by_side = self.section.contracts if request.market == "futures" and not of_events else {}
+        key = path, of_events, bool(side_by_side)
+        if key not in opened:
+            wanted = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
+            try:
+                opened[key] = Table(path, self.section, self.name, side_by_side, wanted)
+            except DataError as error:
+                opened[key] = error
+            except Exception as error:  # noqa: BLE001 - one file must not stop the others, whatever is in it
+                opened[key] = DataError(f"{path} cannot be read: {type(error).__name__}: {error}")
+        return opened[key]
+
     def _has_events(self, request: Request) -> bool:
         return request.instrument.actions is not None or bool({"split", "dividend"} & set(self.section.columns))
 
-    def _events(self, request: Request, opened: Opened) -> pd.DataFrame:
+    def _events(self, request: Request, opened: Opened, reply: _Reply) -> pd.DataFrame:
         """Splits and dividends: from the file that ``actions`` names, else from columns of the bars' file."""
         instrument = request.instrument
         parts = []
-        for table in self._tables(request, instrument.actions or instrument.spot or "", opened, of_events=True):
+        ticker = instrument.actions or instrument.spot or ""
+        for table in self._tables(request, ticker, opened, reply, of_events=True):
             dates = table.dates(table.stamps(), instrument.hours)
             for kind in ("split", "dividend"):
                 values = table.numbers(kind)
@@ -107,15 +138,54 @@ class Files:
         actions = events(instrument.symbol, self.name, instrument.hours, pd.concat(parts, ignore_index=True))
         return actions[actions["ts"] <= request.until]
 
-    def _bars(self, request: Request, opened: Opened) -> pd.DataFrame:
+    def _bars(self, request: Request, opened: Opened, reply: _Reply) -> pd.DataFrame:
         ticker = getattr(request.instrument, request.market)
         if ticker is None:
             raise DataError(f"[instrument.{request.instrument.symbol}] has no {request.market} file")
-        tables = self._tables(request, ticker, opened)
-        bars = pd.concat([self._file(table, request, ticker) for table in tables], ignore_index=True)
+        parts: list[pd.DataFrame] = []
+        errors: list[DataError] = []
+        for table in self._tables(request, ticker, opened, reply):
+            try:
+                parts.append(self._of_contracts(self._file(table, request, ticker), table, request, reply))
+                reply.notes += table.unread()
+            except DataError as error:
+                errors.append(error)
+        if not parts:
+            raise errors[0]
+        reply.problems += [Problem(request, str(error), partial=True) for error in errors]
+        bars = pd.concat(parts, ignore_index=True)
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
         requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
         return requested.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
+
+    def _of_contracts(self, bars: pd.DataFrame, table: Table, request: Request, reply: _Reply) -> pd.DataFrame:
+        """
+        ``bars`` without those of names that are no contract. Spreads and options in a column are usual, and noted; else
+        it is a problem; a file of nothing else is an error.
+        """
+        left_out: dict[str, UnreadableError] = {}
+        named = bars[bars["contract"] != ""]
+        for contract, first in named.groupby("contract")["ts"].min().items():
+            try:
+                month_of(str(contract), first, request.instrument.last_trade_dates)
+            except UnreadableError as error:
+                left_out[str(contract)] = error
+        if not left_out:
+            return bars
+        usual = [name for name, why in left_out.items() if why.kind in ("spread", "option")]
+        if usual and "contract" in self.section.columns:
+            names = ", ".join(usual[:3]) + (f" and {len(usual) - 3} more" if len(usual) > 3 else "")
+            reply.notes.append(f"{request}: {table.path.name}: left out {names}: a spread or option is no contract")
+        else:
+            usual = []
+        for name, why in left_out.items():
+            if name not in usual:
+                where = "" if "contract" not in self.section.columns else f", {table.line_of(name)}"
+                told = DataError(f"{table.path}{where}: {why}")
+                if len(left_out) == named["contract"].nunique():
+                    raise told
+                reply.problems.append(Problem(request, str(told), partial=True))
+        return bars[~bars["contract"].isin(list(left_out))]
 
     def _file(self, table: Table, request: Request, ticker: str) -> pd.DataFrame:
         stamps = table.stamps()
@@ -127,7 +197,7 @@ class Files:
             # the carry contract may be the forward one
             rows = rows.drop_duplicates(["contract", "ts", "close"])
         else:
-            contract = table.path.stem if request.market == "futures" and set(ticker) & set("*?[") else ""
+            contract = name_of(table.path) if request.market == "futures" and set(ticker) & set("*?[") else ""
             named = table.column("contract") if "contract" in self.section.columns else contract
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
@@ -175,10 +245,19 @@ class Files:
             )
 
 
+def name_of(path: Path) -> str:
+    """A file's name without its suffixes: ESH24 of ESH24.csv.gz."""
+    known = (".csv", ".txt", ".parquet", ".tsv", ".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
+    name = path.name
+    while name.lower().endswith(known):
+        name = name[: name.rindex(".")]
+    return name
+
+
 def paths_of(root: Path, files: str) -> list[Path]:
     """The files that a path or glob names, sorted. Raises DataError for an invalid path or glob below ``root``."""
     try:
-        return sorted(path for path in root.glob(files.strip()) if path.is_file())
+        return sorted(path for path in root.glob(files.strip()) if path.is_file() and not path.name.startswith("."))
     except (OSError, ValueError, NotImplementedError, IndexError) as error:
         raise DataError(f"{files!r} is not a path or glob below {root}: {error}") from error
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 import difflib
-import lzma
 import re
-import tarfile
-import zipfile
-import zlib
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from alphapivot.errors import DataError
+from alphapivot.feeds import numbers, text
 from alphapivot.feeds import stamps as timestamps
 from alphapivot.feeds.stamps import Stamps
 
@@ -32,17 +30,12 @@ if TYPE_CHECKING:
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date", "time")  # names of an unmapped timestamp column
 MAPPED = ("contract", "symbol")  # columns of ours that are used only if mapped
-# errors of decompression that pandas passes on: damaged, several files, or a package that is not installed
-UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    ImportError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
+# names of columns that may be our volume or open interest, and are not read unless mapped
+VOLUMES = (
+    "vol tickvol tickvolume realvolume qty quantity contracts lots volumefrom totalvolume tradedquantity tottrdqty "
+    "ttltradgvol totaltradedquantity stuecke umsatz"
 )
+ALIKE = {"volume": set(VOLUMES.split()), "open_interest": {"openint", "oi", "interest", "opnintrst"}}
 
 
 class Table:
@@ -58,11 +51,26 @@ class Table:
     ) -> None:
         self.path, self.section, self.feed, self.ours = path, section, feed, ours
         self.beside = beside  # contracts side by side: column of the name -> column of the close
-        self.rows = self._parquet() if path.suffix == ".parquet" else self._csv()
+        self.rows = self._parquet() if path.suffix == ".parquet" else text.read(path, section, feed)
         if self.rows.empty:
             raise DataError(f"{path} has a header but no rows; expected bars")
+        self.rows = self._chosen()
+        self._all = self.rows  # also where ``rows`` are one symbol's
         self.found = self._find()
         self._symbol = self.column("symbol").str.strip() if "symbol" in self.found else self.rows.index
+
+    def _chosen(self) -> pd.DataFrame:
+        """The rows that [feed.*] where keeps."""
+        rows = self.rows
+        for name, values in self.section.where.items():
+            if name not in rows.columns:
+                self._absent(f"column {name!r} ([feed.{self.feed}] where = {name}: ...)", name)
+            kept = rows[rows[name].astype("str").str.strip().isin([value.strip() for value in values.split("|")])]
+            if kept.empty:
+                some = ", ".join(sorted(rows[name].astype("str").unique())[:5])
+                raise DataError(f"{self.path} has no row with {values} in column {name}; it has {some}")
+            rows = kept
+        return rows
 
     def _parquet(self) -> pd.DataFrame:
         try:
@@ -70,63 +78,6 @@ class Table:
         except (OSError, ValueError, NotImplementedError) as error:
             raise DataError(f"{self.path} cannot be read as Parquet: {error}") from error
         return rows.set_axis(rows.index + 1)
-
-    def _csv(self) -> pd.DataFrame:
-        try:
-            # the header is read as an ordinary row, so that a row with more fields is an error
-            rows = pd.read_csv(
-                self.path, header=None, dtype=str, skip_blank_lines=False, encoding="utf-8-sig", skipinitialspace=True
-            )
-        except pd.errors.EmptyDataError as error:
-            raise DataError(f"{self.path} is empty; expected a header and rows") from error
-        except pd.errors.ParserError as error:
-            if self.section.header is None:
-                self._misfit(error)
-            rows = self._without_header()
-        except UNREADABLE as error:
-            raise DataError(f"{self.path} cannot be read: {error}") from error
-        else:
-            rows.index += 1
-            if self.section.header is None:
-                rows.columns = pd.Index([str(name).strip() for name in rows.iloc[0]])
-            rows = rows[1:] if self.section.header is None else self._named(rows[1:])
-        return rows.dropna(how="all")
-
-    def _without_header(self) -> pd.DataFrame:
-        """The rows after a header that is shorter than the rows."""
-        try:
-            rows = pd.read_csv(
-                self.path, header=None, dtype=str, skip_blank_lines=False, skiprows=1, skipinitialspace=True
-            )
-        except pd.errors.ParserError as error:
-            self._misfit(error)
-        rows.index += 2
-        return self._named(rows)
-
-    def _named(self, rows: pd.DataFrame) -> pd.DataFrame:
-        names = [name.strip() for name in (self.section.header or "").split(",")]
-        if len(names) != rows.shape[1]:
-            raise DataError(
-                f"{self.path}, line 2: {rows.shape[1]} fields, but [feed.{self.feed}] header names {len(names)}: "
-                f"{', '.join(names)}"
-            )
-        return rows.set_axis(names, axis="columns")
-
-    def _misfit(self, error: Exception) -> NoReturn:
-        match = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if match is None:
-            raise DataError(f"{self.path} cannot be read as CSV: {error}") from error
-        expected, line, fields = (int(n) for n in match.groups())
-        if self.section.header is not None:
-            raise DataError(f"{self.path}, line {line + 1}: {fields} fields, expected {expected}") from error
-        with self.path.open(encoding="utf-8-sig") as file:
-            names = [name.strip() for name in file.readline().split(",")]
-        # the most common case: date and time are two columns, and the header lacks the time
-        example = [names[0], "Time", *names[1:]] if fields == expected + 1 else ["..."] * fields
-        raise DataError(
-            f"{self.path}, line {line}: {fields} fields, but the header names {expected} ({', '.join(names)}); if the "
-            f"header is wrong, name all {fields} columns in [feed.{self.feed}], such as header = {', '.join(example)}"
-        ) from error
 
     def _find(self) -> dict[str, list[str]]:
         """Our name -> the file's columns that hold it: by the mapping, else by the same name in any spelling."""
@@ -188,12 +139,50 @@ class Table:
             first = first.str.cat(part, sep=" ")
         return first
 
+    def line_of(self, contract: str) -> str:
+        """The first line of a contract."""
+        lines = self.rows.index[self.column("contract") == contract]
+        return f"{self._unit} {lines[0]}" if len(lines) else self._unit
+
+    @property
+    def _unit(self) -> str:
+        return "row" if self.path.suffix == ".parquet" else "line"
+
     def values(self, *, zero_is_missing: bool) -> pd.DataFrame:
-        """Prices, volume and open interest of every row."""
-        numbers = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
+        """Prices, volume and open interest of every row; open, high and low adjusted as a mapped close is."""
+        values = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
+        if plain := self._unadjusted_close():
+            adjusted, traded = (pd.to_numeric(v, errors="coerce") for v in (values["close"], self._numbers(plain)))
+            ratio = adjusted / traded
+            for name in ("open", "high", "low"):
+                values[name] = (pd.to_numeric(values[name], errors="coerce") * ratio).where(ratio.notna(), values[name])
+            prices = values[["open", "high", "low", "close"]]  # a product may miss another by its last bit
+            values["high"] = prices.max(axis=1).where(traded == self._numbers(self.found["high"][0]), values["high"])
+            values["low"] = prices.min(axis=1).where(traded == self._numbers(self.found["low"][0]), values["low"])
         for name in ("volume", "open_interest") if zero_is_missing else ():
-            numbers[name] = numbers[name].mask(pd.to_numeric(numbers[name], errors="coerce") == 0)
-        return numbers
+            values[name] = values[name].mask(pd.to_numeric(values[name], errors="coerce") == 0)
+        return values
+
+    def _unadjusted_close(self) -> str | None:
+        """The plain close beside a mapped adjusted one, where open, high and low are plain as well."""
+        if "adj" not in "".join(self.found.get("close", [])).lower() or "high" not in self.found:
+            return None
+        if any("adj" in column.lower() for name in ("open", "high", "low") for column in self.found.get(name, [])):
+            return None
+        return next((str(name) for name in self.rows.columns if str(name).strip().lower() in ("close", "last")), None)
+
+    def unread(self) -> list[str]:
+        """Notes on columns that look like volume or open interest and are not mapped."""
+        notes = []
+        for ours, alike in ALIKE.items():
+            if ours in self.ours and ours not in self.found:
+                theirs = [str(n) for n in self.rows.columns if re.sub(r"[^a-z]", "", str(n).lower()) in alike]
+                if theirs:
+                    notes.append(
+                        f"{self.path.name}: no column is read as {ours}; if it is {' or '.join(theirs)}, write "
+                        f"[feed.{self.feed}] columns = {ours}: {theirs[0]}"
+                    )
+        return notes
 
     def quotes(self, contract: str, close: str) -> pd.DataFrame:
         """One of several contracts in a row, close only; no contract where it has no close."""
@@ -208,8 +197,22 @@ class Table:
 
     def _numbers(self, name: str) -> pd.Series[float]:
         values = self.rows[name]
-        numbers = pd.to_numeric(values, errors="coerce")
-        return values.astype(object) if (numbers.isna() & values.notna()).any() else numbers.astype(float)
+        if pd.api.types.is_numeric_dtype(values.dtype):
+            return values.astype(float)
+        mark = self._decimal
+        if mark is None:
+            unclear = values.astype("str").str.contains(",", regex=False, na=False)
+            fix = f"[feed.{self.feed}] decimal = comma or point"
+            self.all_known(values, unclear, f"a number whose comma the file explains, or {fix}")
+        found = numbers.plain(values.astype("str") if values.dtype == object else values, mark or "point")
+        return values.astype(object) if (found.isna() & values.notna()).any() else found
+
+    @cached_property
+    def _decimal(self) -> str | None:
+        """The decimal mark of this file: as configured, else as its numbers prove it."""
+        names = {c for n in self.ours if n in (*NUMBERS, "split", "dividend") for c in self.found.get(n, [])}
+        columns = [self._all[c] for c in (*names, *self.beside.values()) if self._all[c].dtype.kind not in "iuf"]
+        return self.section.decimal or numbers.decimal_of(c.astype("str") for c in columns)
 
     def stamps(self) -> Stamps:
         """The timestamps, as the file writes them."""
@@ -218,19 +221,19 @@ class Table:
             if pd.api.types.is_datetime64_any_dtype(values.dtype):
                 self.all_known(values, values.isna(), "a date")
                 return timestamps.of_index(pd.DatetimeIndex(values))
-        text, date_format = self.column("ts").str.strip(), self.section.date_format
+        given, date_format = self.column("ts").str.strip(), self.section.date_format
         try:
-            parsed = timestamps.parse(text, date_format)
+            parsed = timestamps.parse(given, date_format)
         except ValueError:
-            offset = text.str.contains(timestamps.OFFSET) & text.str.contains(":")
-            self.all_known(text, ~offset, "an offset such as +00:00, which other lines have")
+            offset = given.str.contains(timestamps.OFFSET) & given.str.contains(":")
+            self.all_known(given, ~offset, "an offset such as +00:00, which other lines have")
             raise
         expected = f"a date as {date_format}" if date_format else "an ISO 8601 date such as 2006-01-31 17:30"
-        unparsed = text[parsed.written.isna()]
+        unparsed = given[parsed.written.isna()]
         # suggested, not used: day and month cannot be told apart
         if len(unparsed) and date_format is None and (guess := guess_datetime_format(unparsed.iloc[0])):
             expected += f", or its format in [feed.{self.feed}], such as date_format = {guess}"
-        self.all_known(text, pd.Series(parsed.written.isna(), text.index), expected)
+        self.all_known(given, pd.Series(parsed.written.isna(), given.index), expected)
         return parsed
 
     def dates(self, given: Stamps, calendar: Calendar) -> pd.DatetimeIndex:
@@ -253,8 +256,7 @@ class Table:
         lines = self.rows.index[unknown]
         if len(lines):
             more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-            unit = "row" if self.path.suffix == ".parquet" else "line"
-            raise DataError(f"{self.path}, {unit} {lines[0]}: got {given[lines[0]]}, expected {expected}{more}")
+            raise DataError(f"{self.path}, {self._unit} {lines[0]}: got {given[lines[0]]}, expected {expected}{more}")
 
 
 def meant(name: str, names: set[str]) -> str:

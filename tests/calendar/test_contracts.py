@@ -31,6 +31,7 @@ LISTED = pd.Timestamp("2024-01-15", tz="UTC").to_pydatetime()
         ("ES 03-24", "2024-03"),  # NinjaTrader
         ("ES_202403", "2024-03"),
         ("20240300", "2024-03"),  # pysystemtrade
+        ("ES202403", "2024-03"),
         ("FDAX 20251219 M", "2025-12"),  # Interactive Brokers at Eurex
         ("FDAX DEC 25", "2025-12"),
         ("NIFTY25NOVFUT", "2025-11"),  # Kite

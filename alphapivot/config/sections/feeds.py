@@ -59,7 +59,20 @@ class FilesFeed(FeedSection):
     date_format: str | None = Field(
         None, description="strptime format of timestamps that are not ISO 8601; or epoch, epoch s, ms, us or ns"
     )
-    header: str | None = Field(None, description="column names for a file whose header does not match its rows")
+    header: str | None = Field(
+        None, description="column names for a file without a header, or whose header does not match its rows"
+    )
+    skip: int = Field(0, ge=0, description="lines before the header, or before the first row of a file without one")
+    separator: Literal["comma", "semicolon", "tab", "pipe", "space"] | None = Field(
+        None, description="what separates columns; default: a tab, semicolon or pipe in the first line, else commas"
+    )
+    decimal: Literal["point", "comma"] | None = Field(
+        None, description="the decimal mark, where numbers hold commas and do not show it: 1,105 is 1105 or 1.105"
+    )
+    encoding: str | None = Field(None, description="such as cp1252; default: by the byte order mark, else UTF-8")
+    where: Mapped[str] = Field(
+        default={}, description="column: values of the rows to keep, such as INSTRUMENT: FUTIDX|FUTSTK"
+    )
     zero_volume_is_missing: bool = Field(default=False, description="0 means that volume or open interest is unknown")
     join: bool = Field(
         default=False, description="merge rows of one session into one bar, such as Sunday evening's and Monday's"

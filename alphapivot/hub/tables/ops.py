@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.errors import DataError, Unavailable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from alphapivot.frames import Frame
     from alphapivot.hub import Hub
+
+
+PROBLEMS = "problems"  # the key of their count among a receipt's rows
 
 
 @dataclass
@@ -51,6 +55,16 @@ class Batch:
     def note(self, text: str) -> None:
         """Adds a sentence to the receipt."""
         self.notes.append(text)
+
+
+def problems(hub: Hub) -> int:
+    """How many problems the steps of the newest run met and went on without, each step at its last execution."""
+    query = text(
+        "SELECT coalesce(sum(n), 0) FROM (SELECT DISTINCT ON (step) (rows ->> :name)::bigint AS n FROM ops.receipt"
+        " WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1) ORDER BY step, made_at DESC) s"
+    )
+    with hub.engine.connect() as connection:
+        return int(connection.execute(query, {"name": PROBLEMS}).scalar_one())
 
 
 def begin_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 from psycopg import sql
@@ -15,6 +15,7 @@ from alphapivot.frames import Bars
 from alphapivot.hub import Hub
 
 Key = tuple[str, str, str]  # symbol, market, interval
+EARLY = timedelta(days=15)  # of a front contract without bars while others trade
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,27 @@ def failed(hub: Hub, source: str, reasons: dict[Key, str]) -> None:
         conn.execute(statement, [_row(key, source) | {"reason": reason} for key, reason in reasons.items()])
 
 
+def ended_early(hub: Hub, symbols: list[str]) -> list[str]:
+    """
+    One sentence for each adjusted series of futures that ends before its contracts do: the front contract has no
+    bars any more, and no roll followed.
+    """
+    query = text(
+        "SELECT f.symbol, f.contract, max(b.ts) FILTER (WHERE b.contract = f.contract) AS last, max(b.ts) AS newest"
+        " FROM (SELECT DISTINCT ON (symbol) symbol, contract FROM market.roll WHERE symbol = ANY(:symbols)"
+        " ORDER BY symbol, ts DESC) AS f JOIN market.bar AS b ON b.symbol = f.symbol AND b.market = 'futures'"
+        " AND b.contract <> '' AND b.interval = '1d' GROUP BY f.symbol, f.contract ORDER BY f.symbol"
+    )
+    with hub.engine.connect() as connection:
+        rows = connection.execute(query, {"symbols": symbols}).all()
+    return [
+        f"{r.symbol} futures end early: its front contract {r.contract} has its last bar {_on(r.last)}, others go"
+        f" on to {r.newest:%Y-%m-%d}; no roll out of it was possible"
+        for r in rows
+        if r.last is None or r.newest - r.last > EARLY
+    ]
+
+
 def unanswered(hub: Hub) -> pd.DataFrame:
     """Series whose feed did not answer the last request, with time and reason. Their stored bars are stale."""
     columns = ["symbol", "market", "interval", "source", "failed_at", "reason"]
@@ -184,3 +206,7 @@ def closes_before(hub: Hub, events: pd.DataFrame, intervals: dict[str, str]) -> 
         rows = connection.execute(query, parameters).all()
     closes = pd.DataFrame(rows, columns=["symbol", "market", "ts", "close"])
     return closes.astype({"symbol": "str", "market": "str", "ts": "datetime64[us, UTC]", "close": float})
+
+
+def _on(instant: datetime | None) -> str:
+    return "nowhere" if instant is None else f"on {instant:%Y-%m-%d}"

@@ -1,0 +1,101 @@
+"""`alphapivot ingest --from` over files as people have them: one bad file is alone, and the exit code says so."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from alphapivot import cli
+from alphapivot import hub as hubs
+from alphapivot.frames import Bars, Rolls
+
+SMALL = Path(__file__).parents[1] / "configs" / "small.ini"
+TERMS = """
+group = g
+currency = USD
+quote_unit = 1
+multiplier = 1
+tick = 0.01
+lot = 1
+margin = 1
+tradable = yes
+"""
+DAYS = ("2024-01-08", "2024-01-09", "2024-01-10", "2024-01-11", "2024-01-12")
+WEEK = "Date,Open,High,Low,Close,Volume\n" + "".join(
+    f"{day},{n},{n + 2},{n - 1},{n + 1},9\n" for n, day in enumerate(DAYS, 8)
+)
+
+
+@pytest.fixture
+def ingest(tmp_path, hub_url, monkeypatch, capsys):
+    """Runs `ingest --from` over instruments (symbol -> further lines); returns the exit code and what it printed."""
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    (tmp_path / "prices").mkdir()
+
+    def run(feed="", words="--from 2024-01-01 --to 2024-03-30", name="files", **instruments):
+        text = SMALL.read_text()
+        rest = text[text.index("[timeframes]") :]
+        feeds = f"[feed.{name}]\nkind = files\nroot = prices\nzone = America/New_York\nstamp = date\n{feed}\n"
+        head = f"[runtime]\nfeed = {name}\nshards = 1\n{feeds}"
+        sections = "".join(f"[instrument.{symbol}]{TERMS}{lines}\n" for symbol, lines in instruments.items())
+        (tmp_path / "config.ini").write_text(head + sections + rest)
+        code = cli.main(["ingest", *words.split(), "--config", str(tmp_path / "config.ini")])
+        return code, capsys.readouterr().out
+
+    run.folder = tmp_path / "prices"
+    return run
+
+
+def spot(file, calendar="XNYS"):
+    return f"signal_market = spot\ntrade_market = spot\ncalendar = {calendar}\nspot = {file}"
+
+
+def futures(files, *more):
+    lines = ["signal_market = futures", "trade_market = futures", "calendar = CMES", f"futures = {files}", *more]
+    return "\n".join(lines)
+
+
+def bars():
+    stored = hubs.connect().read(Bars)
+    return stored[stored["interval"] == "1d"].groupby(["symbol", "contract"]).size().to_dict()
+
+
+def test_bad_files_stop_only_themselves_and_the_exit_code_says_so(ingest):
+    (ingest.folder / "good.csv").write_text(WEEK)
+    (ingest.folder / "bad.csv.gz").write_bytes(gzip.compress(WEEK.encode())[:-20])
+    for name in ("ES_H24.csv", "ES_H24 (1).csv", "ES_continuous.csv"):
+        (ingest.folder / name).write_text(WEEK)
+    rolls = futures("NQ_H24*.csv", "roll = calendar", "roll_calendar = missing.csv: DATE + next")
+    (ingest.folder / "NQ_H24.csv").write_text(WEEK)
+    code, told = ingest(
+        GOOD=spot("good.csv"), BAD=spot("bad.csv.gz"), ES=futures("ES_*.csv", "roll = volume"), NQ=rolls
+    )
+    assert code == 1
+    assert bars() == {("GOOD", ""): 5, ("ES", "ES_H24"): 5, ("NQ", "NQ_H24"): 5}
+    for name in ("bad.csv.gz", "ES_H24 (1).csv", "ES_continuous.csv", "missing.csv"):
+        assert name in told.replace("\n", " ")
+    assert ingest(GOOD=spot("good.csv"))[0] == 0
+
+
+def test_a_load_that_stores_nothing_says_so(ingest):
+    (ingest.folder / "bad.csv").write_text("Date,Open,High,Low,Close\n2024-01-08,8,7,9,8\n2024-01-09,8,7,9,8\n")
+    code, told = ingest(BAD=spot("bad.csv"))
+    assert code == 1
+    assert "BAD spot 1d: nothing stored of 2 bars: high and low" in told
+    code, told = ingest(words="--from 2020-01-01 --to 2020-02-01", BAD=spot("bad.csv"))
+    assert code == 1
+    assert "nothing was stored: no bar between 2020-01-01 and 2020-02-01 passed" in told
+
+
+def test_a_calendar_spread_never_becomes_the_front_contract(ingest):
+    rows = ["ts_event,symbol,close,volume"]
+    for n, day in enumerate(DAYS):
+        for contract, close, volume in (("ESH4", 5057, 9), ("ESM4", 5115, 3), ("ESH4-ESM4", 58, 5 * n)):
+            rows.append(f"{day},{contract},{close},{volume}")
+    (ingest.folder / "es.csv").write_text("\n".join(rows))
+    code, told = ingest("columns = ts: ts_event, contract: symbol", ES=futures("es.csv", "roll = volume"))
+    assert code == 0
+    assert "left out ESH4-ESM4" in told
+    assert hubs.connect().read(Rolls)["contract"].tolist() == ["ESH4"]
