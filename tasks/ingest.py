@@ -156,7 +156,7 @@ def absorb(
     closes = pd.concat([series.closes_before(hub, touched, spot), judged.bars], ignore_index=True)
     events, odd = actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
     late = _late(judged.bars, neighbours, newest) if backfill else {}
-    derived = derive(hub, settings, judged.bars, instruments, until, splits, late)
+    derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
     rolled = derived.rolled
     parts = [
         screened.issues,
@@ -192,8 +192,8 @@ def absorb(
     bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
     frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
     gone = {Rolls: rolled.withdrawn, Actions: withdrawn}
-    counts = {ops.PROBLEMS: len(problems)} if problems else {}
-    return Output(frames, withdrawn=gone, counts=counts, notes=notes, record=record)
+    met = {ops.PROBLEMS: len(problems)} if problems else {}
+    return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
 
 
 def _none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
@@ -286,6 +286,8 @@ def derive(
     until: datetime,
     splits: pd.DataFrame,
     late: Mapping[str, pd.Timestamp] = NONE,
+    *,
+    spreads: pd.DataFrame | None = None,
 ) -> Derived:
     """
     The higher-timeframe bars that new source bars complete, and the rolls that follow (``late``: see
@@ -334,7 +336,13 @@ def derive(
     if "1d" not in wanted:  # a roll refers to the daily bars that decided it
         higher += [part for source, part in daily.items() if source != "1d"]
     rolled = roll_step.roll(
-        database, settings, pd.concat([Bars.empty(), *daily.values()], ignore_index=True), instruments, until, late
+        database,
+        settings,
+        pd.concat([Bars.empty(), *daily.values()], ignore_index=True),
+        instruments,
+        until,
+        late,
+        spreads,
     )
     made = pd.concat([Bars.empty(), *higher], ignore_index=True)
     intraday = whole[whole["interval"].map(bar_ends.width) < bar_ends.width("1d")]

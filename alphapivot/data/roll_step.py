@@ -37,6 +37,7 @@ def roll(
     instruments: Mapping[str, Instrument],
     until: datetime,
     late: Mapping[str, pd.Timestamp],
+    spreads: pd.DataFrame | None = None,
 ) -> Rolled:
     """
     The rolls that the new 1d bars ``daily`` decide; bars without a contract are ignored.
@@ -45,6 +46,7 @@ def roll(
 
     ``late``: symbol -> the instant of its first bar that arrived after decisions on later bars, as in a backfill of
     older years. From there on that symbol's rolls are decided again, as if its bars had arrived in order.
+    ``spreads``: of contracts that the feed quotes side by side.
     """
     daily = daily[daily["contract"] != ""]
     if daily.empty:
@@ -70,8 +72,8 @@ def roll(
         before = stored.window(database, names, "futures", "1d", after=back, until=end, known_at=None)
         both = pd.concat([before[before["contract"] != ""], part[Bars.columns()]], ignore_index=True)
         both = both.drop_duplicates(Bars.keys(), keep="last")
-        new.append(rolls.decide(both, last, policies, since))
-        doubts.append(rolls.doubts(both, last, new[-1], policies))
+        new.append(rolls.decide(both, last, policies, since, spreads))
+        doubts.append(rolls.doubts(both, last, new[-1], policies, spreads))
 
     in_order = daily[~daily["symbol"].isin(list(late))]
     if len(in_order):

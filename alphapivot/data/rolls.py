@@ -40,6 +40,7 @@ def decide(
     last: pd.DataFrame,
     policies: Mapping[str, Policy] = NONE,
     since: Mapping[str, pd.Timestamp] | pd.Series[pd.Timestamp] | None = None,
+    spreads: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """
     The rolls that ``bars`` decide after those in ``last``: new rows of Rolls, sorted by (symbol, ts).
@@ -48,6 +49,8 @@ def decide(
     LOOKBACK before the first session that may decide. ``last``: the rolls so far, or each symbol's newest, or none:
     then a symbol's first contract is at offset 0, from 1970 on. ``policies``: symbol -> how it rolls; by open interest
     when absent. ``since``: symbol -> the first session that may decide; any after its last roll when absent.
+    ``spreads``: of contracts that are quoted side by side within a session (``alphapivot.feeds.beside``); they count
+    where they are at least as late as two closes of one session.
 
     By open interest or volume, the front contract rolls on a session to the later contract that has most of it, if that
     is more than its own and both have a close, which gives the spread. By calendar, and at the latest on its deadline,
@@ -56,7 +59,7 @@ def decide(
     one the roll waits, and ``doubts`` reports it.
     """
     new_rolls: list[tuple[str, pd.Timestamp, str, str, float, float]] = []
-    for market in _markets(bars, policies):
+    for market in _markets(bars, policies, spreads):
         begin = None if since is None else since.get(market.symbol)
         new_rolls += _decide_one(market, last[last["symbol"] == market.symbol].sort_values("ts"), begin)
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in ("symbol", "ts", "contract", "previous")}
@@ -77,13 +80,23 @@ class _Market:
     deadlines: pd.DatetimeIndex  # of the contracts
     wanted: npt.NDArray[np.int64]  # for each session the column of the contract that a roll file names, -1: none
     unreadable: Mapping[str, tuple[pd.Timestamp, str]]  # contracts left out: their first bar, and the reason
+    spreads: Mapping[int, Mapping[int, tuple[npt.NDArray[np.int64], Floats]]]  # front, other -> sessions, values
 
-    def together(self, day: int, front: int) -> npt.NDArray[np.int64]:
-        """For each contract the last session up to ``day`` on which it and the front one had a close; -1: none."""
+    def together(self, day: int, front: int) -> tuple[npt.NDArray[np.int64], Floats]:
+        """
+        For each contract the last session up to ``day`` on which it and the front one were quoted together, and its
+        spread over the front one then; -1 and NaN: none.
+        """
         lately = int(self.sessions.searchsorted(self.sessions[day] - LOOKBACK))
         closed = ~np.isnan(self.close[lately : day + 1])
         common = closed & closed[:, [front]]
-        return np.where(common.any(axis=0), day - common[::-1].argmax(axis=0), -1)
+        at = np.where(common.any(axis=0), day - common[::-1].argmax(axis=0), -1)
+        spread = np.where(at >= 0, self.close[at, np.arange(len(at))] - self.close[at, front], np.nan)
+        for other, (sessions, values) in self.spreads.get(front, {}).items():
+            n = int(np.searchsorted(sessions, day, "right")) - 1
+            if n >= 0 and sessions[n] >= max(lately, at[other]):
+                at[other], spread[other] = sessions[n], values[n]
+        return at, spread
 
     def forced(self, front: int) -> npt.NDArray[np.bool_]:
         """True for the sessions on which the front contract must be rolled, whatever its volume."""
@@ -93,7 +106,7 @@ class _Market:
         return np.asarray(late)
 
 
-def _markets(bars: pd.DataFrame, policies: Mapping[str, Policy]) -> Iterator[_Market]:
+def _markets(bars: pd.DataFrame, policies: Mapping[str, Policy], spreads: pd.DataFrame | None) -> Iterator[_Market]:
     futures = bars[bars["contract"] != ""]
     if wrong := set(futures["interval"]) - {"1d"}:
         raise DataError(f"rolls are decided from daily bars, got {', '.join(sorted(wrong))}; resample them to 1d first")
@@ -113,7 +126,27 @@ def _markets(bars: pd.DataFrame, policies: Mapping[str, Policy]) -> Iterator[_Ma
             column = np.append(-1, [contracts.index(c) if c in months else -1 for c in policy.wanted])
             wanted = column[np.searchsorted(policy.wanted.index, sessions, "right")]
         deadlines = bar_ends.aware(policy.deadlines(contracts, [months[c] for c in contracts]))
-        yield _Market(str(symbol), policy, contracts, sessions, close, volume, interest, deadlines, wanted, unreadable)
+        own = _spreads(str(symbol), contracts, sessions, spreads)
+        yield _Market(
+            str(symbol), policy, contracts, sessions, close, volume, interest, deadlines, wanted, unreadable, own
+        )
+
+
+def _spreads(
+    symbol: str, contracts: list[str], sessions: pd.DatetimeIndex, spreads: pd.DataFrame | None
+) -> dict[int, dict[int, tuple[npt.NDArray[np.int64], Floats]]]:
+    """Spreads by front and later contract: the sessions of which one is known, ascending, and its values."""
+    found: dict[int, dict[int, tuple[npt.NDArray[np.int64], Floats]]] = {}
+    if spreads is None or not len(sessions):
+        return found
+    own = spreads[(spreads["symbol"] == symbol) & spreads["ts"].between(sessions[0], sessions[-1])]
+    own = own.assign(row=sessions.get_indexer(pd.DatetimeIndex(own["ts"])))
+    index = {contract: n for n, contract in enumerate(contracts)}
+    for (front, other), part in own[own["row"] >= 0].sort_values("row").groupby(["contract", "other"]):
+        if front in index and other in index:
+            values = part["row"].to_numpy(np.int64), part["spread"].to_numpy(float)
+            found.setdefault(index[front], {})[index[other]] = values
+    return found
 
 
 def _months(part: pd.DataFrame, policy: Policy) -> tuple[dict[str, int], dict[str, tuple[pd.Timestamp, str]]]:
@@ -177,14 +210,13 @@ def _left(market: _Market, front: int, t: int) -> tuple[int, int, float] | None:
     """The first session from t on with a forced roll that is possible: (session, contract, spread), or None."""
     later = np.arange(len(market.contracts)) > front
     for day in (t + np.flatnonzero(market.forced(front)[t:])).tolist():
-        common = market.together(day, front)
+        common, spreads = market.together(day, front)
         may = later & (common >= 0) & ~np.asarray(market.sessions[day] >= market.deadlines)
         if market.policy.by == "calendar" and market.policy.wanted is not None:
             may &= np.arange(len(may)) == market.wanted[day]
         if may.any():
             following = int(may.argmax())
-            spread = market.close[common[following], following] - market.close[common[following], front]
-            return day, following, float(spread)
+            return day, following, float(spreads[following])
     return None
 
 
@@ -207,7 +239,13 @@ def _first(market: _Market) -> int:
     return int(traded.argmax())
 
 
-def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: Mapping[str, Policy]) -> pd.DataFrame:
+def doubts(
+    bars: pd.DataFrame,
+    last: pd.DataFrame,
+    new: pd.DataFrame,
+    policies: Mapping[str, Policy],
+    spreads: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """
     Issues about the ``new`` rolls that ``bars`` and ``last`` (as for ``decide``) decided.
 
@@ -216,7 +254,7 @@ def doubts(bars: pd.DataFrame, last: pd.DataFrame, new: pd.DataFrame, policies: 
     *roll spread* (no entries until someone accepts it): most of the price. *contract name*: left out, without a month.
     """
     rows: list[tuple[object, ...]] = []
-    for market in _markets(bars, policies):
+    for market in _markets(bars, policies, spreads):
         new_rolls, before = (rolls[rolls["symbol"] == market.symbol].sort_values("ts") for rolls in (new, last))
         for contract, (listed, reason) in market.unreadable.items():
             rows.append(_issue(market, contract, listed, "contract name", f"{reason}; left out of the rolls"))
@@ -245,7 +283,7 @@ def _undecidable(market: _Market, front: int, later: int, row: int) -> Iterator[
         return
     common = int((~np.isnan(known[0][:, front]) & ~np.isnan(known[0][:, later])).sum())
     a, b = market.contracts[front], market.contracts[later]
-    spread_of = market.sessions[int(market.together(row, front)[later])]
+    spread_of = market.sessions[int(market.together(row, front)[0][later])]
     yield _issue(
         market,
         a,
@@ -257,13 +295,15 @@ def _undecidable(market: _Market, front: int, later: int, row: int) -> Iterator[
 
 
 def _implausible(market: _Market, front: int, later: int, row: int) -> Iterator[tuple[object, ...]]:
-    common = int(market.together(row, front)[later])
-    old, new = market.close[common, front], market.close[common, later]
-    if common >= 0 and abs(new - old) > DOUBTFUL * max(abs(old), abs(new)):
+    common, spreads = market.together(row, front)
+    known = market.close[: row + 1, front]
+    old = known[~np.isnan(known)][-1:]
+    spread = float(spreads[later])
+    if common[later] >= 0 and len(old) and abs(spread) > DOUBTFUL * max(abs(old[0]), abs(old[0] + spread)):
         a, b = market.contracts[front], market.contracts[later]
         text = (
-            f"the roll from {a} at {old:g} to {b} at {new:g} has a spread of {new - old:g}, most of the price: is "
-            f"{b} a contract of the same market, in the same unit?"
+            f"the roll from {a} at {old[0]:g} to {b} has a spread of {spread:g}, most of the price: is {b} "
+            "a contract of the same market, in the same unit?"
         )
         yield _issue(market, a, market.sessions[row], "roll spread", text, "halted")
 

@@ -7,7 +7,7 @@ screening quarantines the row and not the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +17,7 @@ import pandas as pd
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.errors import ConfigError, DataError
+from alphapivot.feeds import beside
 from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
 from alphapivot.feeds.table import NUMBERS, Table, meant
 
@@ -39,6 +40,7 @@ class _Reply:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    spreads: list[pd.DataFrame] = field(default_factory=list)
 
 
 class Files:
@@ -73,7 +75,10 @@ class Files:
                 parts.append(bars)
             except DataError as error:
                 reply.problems.append(Problem(request, str(error)))
-        return gather(parts, reply.problems, actions, actions_after, reply.notes)
+        return replace(
+            gather(parts, reply.problems, actions, actions_after, reply.notes),
+            spreads=pd.concat([beside.empty(), *reply.spreads], ignore_index=True),
+        )
 
     def _tables(
         self, request: Request, ticker: str, opened: Opened, reply: _Reply, *, of_events: bool = False
@@ -146,7 +151,7 @@ class Files:
         errors: list[DataError] = []
         for table in self._tables(request, ticker, opened, reply):
             try:
-                parts.append(self._of_contracts(self._file(table, request, ticker), table, request, reply))
+                parts.append(self._of_contracts(self._file(table, request, ticker, reply), table, request, reply))
                 reply.notes += table.unread()
             except DataError as error:
                 errors.append(error)
@@ -187,11 +192,15 @@ class Files:
                 reply.problems.append(Problem(request, str(told), partial=True))
         return bars[~bars["contract"].isin(list(left_out))]
 
-    def _file(self, table: Table, request: Request, ticker: str) -> pd.DataFrame:
+    def _file(self, table: Table, request: Request, ticker: str, reply: _Reply) -> pd.DataFrame:
         stamps = table.stamps()
         dates = table.dates(stamps, request.instrument.hours)
         ts = self._ends(table, stamps, dates, request)
         if table.beside:
+            if self.section.stamp == "date" and self.section.join:
+                quoted = beside.quotes(table, ts, stamps.order)
+                reply.spreads.append(beside.spreads(request.instrument.symbol, quoted))
+                ts = pd.DatetimeIndex(ts.where(beside.closing(quoted, len(ts))))
             quotes = [table.quotes(name, close) for name, close in table.beside.items()]
             rows = pd.concat([part.assign(ts=ts).dropna(subset=["contract"]) for part in quotes])
             # the carry contract may be the forward one
@@ -224,14 +233,7 @@ class Files:
         newest = dates == dates.max()
         if (written < dates)[newest].all():  # a Sunday evening whose Monday is still to come
             ts = pd.DatetimeIndex(ts.where(~newest))
-        if not table.beside:
-            return ts
-        # all contracts are quoted at the session's last instant: closes of different instants would make a spread that
-        # could not be traded
-        quoted = table.rows[list(table.beside.values())].notna().any(axis=1).to_numpy()
-        order = pd.Series(np.where(quoted, np.argsort(np.argsort(stamps.order, kind="stable"), kind="stable"), -1))
-        newest = quoted & (order == order.groupby(dates.to_numpy()).transform("max")).to_numpy()
-        return pd.DatetimeIndex(ts.where(newest))
+        return ts
 
     def _refuse_dates(self, table: Table, stamps: Stamps, ts: pd.DatetimeIndex, request: Request) -> None:
         """Raises DataError for dates read as the ends of daily bars: each bar would be known a session early."""

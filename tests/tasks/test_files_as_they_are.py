@@ -99,3 +99,37 @@ def test_a_calendar_spread_never_becomes_the_front_contract(ingest):
     assert code == 0
     assert "left out ESH4-ESM4" in told
     assert hubs.connect().read(Rolls)["contract"].tolist() == ["ESH4"]
+
+
+SIDE_BY_SIDE = "join = yes\ncolumns = ts: DATETIME\ncontracts = PRICE_CONTRACT: PRICE, FORWARD_CONTRACT: FORWARD"
+
+
+def quotes(folder, *, together):
+    """Two weeks of quotes: the forward contract is never in a day's last row, which the front one always is."""
+    rows = ["DATETIME,PRICE,PRICE_CONTRACT,FORWARD,FORWARD_CONTRACT"]
+    for n, day in enumerate([*DAYS, "2024-01-16", "2024-01-17", "2024-02-14", "2024-02-15"]):
+        near, far = ("20240300", "20240600") if day < "2024-01-16" else ("20240600", "20240900")
+        price = 100 + n
+        rows.append(f"{day} 15:00:00,{price if together else ''},{near},{price + 7},{far}")
+        rows.append(f"{day} 21:00:00,{price + 0.5},{near},,{far}")
+    (folder / "m.csv").write_text("\n".join(rows))
+    (folder / "r.csv").write_text("DATE_TIME,next_contract\n2024-01-12 15:00:00,20240600\n")
+
+
+def test_the_spread_of_a_roll_is_of_the_last_instant_that_quotes_both(ingest):
+    quotes(ingest.folder, together=True)
+    files = ("roll = calendar", "roll_calendar = r.csv: DATE_TIME + next_contract")
+    code, _ = ingest(SIDE_BY_SIDE, ES=futures("m.csv", *files))
+    assert code == 0
+    rolled = hubs.connect().read(Rolls).sort_values("ts")
+    assert rolled["contract"].tolist() == ["20240300", "20240600"]
+    assert rolled["spread"].tolist() == [0, 7]
+    assert f"{rolled['ts'].iloc[-1]:%Y-%m-%d}" == "2024-01-11"  # known in advance: from the session of the 12th on
+
+
+def test_a_series_that_ends_early_is_told_and_fails(ingest):
+    quotes(ingest.folder, together=False)
+    files = ("roll = calendar", "roll_calendar = r.csv: DATE_TIME + next_contract")
+    code, told = ingest(SIDE_BY_SIDE, ES=futures("m.csv", *files))
+    assert code == 1
+    assert "ES futures end early: its front contract 20240300 has its last bar on 2024-01-12" in told.replace("\n", " ")
