@@ -137,7 +137,14 @@ def absorb(
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
     stored_actions = stored.actions(hub, list(instruments), until=roll_step.EVER, known_at=None)
-    withdrawn = actions.withdrawn(stored_actions, fetched.actions, fetched.actions_after, until, feed)
+    fetched = replace(fetched, actions=issues.without_dropped(hub, fetched.actions))
+    answered = {str(symbol) for symbol in fetched.bars.loc[fetched.bars["market"] == "spot", "symbol"].unique()}
+    withdrawn = pd.concat(
+        [
+            actions.withdrawn(stored_actions, fetched.actions, fetched.actions_after, until, feed),
+            actions.of_others(stored_actions, fetched.actions, answered, feed),
+        ]
+    )
     stored_actions = stored_actions.drop(index=withdrawn.index)
     splits = actions.splits(stored_actions, fetched.actions)
     # a split is not a spike: bars are judged on one share basis, and stored as traded
@@ -164,13 +171,13 @@ def absorb(
         derived.short.issues,
         rolled.doubts,
         odd,
-        actions.withdrawal_issues(withdrawn),
+        actions.withdrawal_issues(withdrawn, feed),
     ]
     all_issues = pd.concat(parts, ignore_index=True)
     problems = [f"{p.request}: {p.reason}" for p in fetched.problems]
     problems += rolled.problems
     problems += _none_stored(fetched.bars, judged.bars, all_issues)
-    notes = (*problems, *fetched.notes)
+    notes = (*problems, *fetched.notes, *_switched(series.marks(hub, list(instruments)), judged.bars, feed))
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
     if len(all_issues):
         counts = all_issues.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
@@ -194,6 +201,17 @@ def absorb(
     gone = {Rolls: rolled.withdrawn, Actions: withdrawn}
     met = {ops.PROBLEMS: len(problems)} if problems else {}
     return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
+
+
+def _switched(marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: str) -> list[str]:
+    """One sentence for each series whose stored bars came from another feed."""
+    first = new.groupby(["symbol", "market", "interval"])["ts"].min().to_dict()
+    return [
+        f"{' '.join(key)}: the source changes from {mark.source} to {feed}; earlier bars stay those of {mark.source} "
+        f"until `alphapivot ingest --from` fetches them again, and events of {mark.source} no longer count"
+        for key, mark in marks.items()
+        if mark.newest and mark.source != feed and key in first
+    ]
 
 
 def _none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:

@@ -12,8 +12,9 @@ from alphapivot import hub
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions
 from alphapivot.errors import DataError
+from alphapivot.execution.book import positions_now
 from alphapivot.feeds.base import Fetched
-from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import issues, ops, series
 from tasks import runs
@@ -48,6 +49,30 @@ def decide(
         issues.decide(batch.conn, chosen, decision, by=by, why=why)
     ops.finish_run(database, run.run_id, "completed", f"{by} {decision} {len(chosen)} issues: {why}")
     return len(bars)
+
+
+def drop_event(settings: Settings, symbol: str, kind: str | None, at: datetime | None, *, by: str, why: str) -> int:
+    """
+    Withdraws the stored splits or dividends of a symbol (of a kind; with the open at ``at``), and keeps them out when
+    the feed reports them again; returns how many. `data accept` of the issue takes that back.
+
+    Raises DataError while a trade in the symbol is open: its quantity and prices follow them.
+    """
+    database = hub.connect()
+    run = runs.begin("data", settings, key=f"data:{uuid.uuid4()}", as_of=datetime.now(UTC))
+    events = stored.actions(database, [symbol], until=datetime.max.replace(tzinfo=UTC), known_at=None)
+    chosen = events[(kind is None or events["kind"] == kind) & (at is None or events["ts"] == at)]
+    if chosen.empty:
+        raise DataError(f"{symbol} has no such event; see `alphapivot data events {symbol}`")
+    dropped = actions.dropped_issues(chosen, why)
+    with ops.batch(database, run, "data", run.run_id, {"decision": "dropped", "by": by, "why": why}) as batch:
+        if positions_now.any_open(batch.conn, symbol):
+            raise DataError(f"a trade in {symbol} is open: close it before its events are dropped")
+        batch.withdraw(Actions, chosen)
+        batch.write(Issues, dropped)
+        issues.decide(batch.conn, dropped, "rejected", by=by, why=why)
+    ops.finish_run(database, run.run_id, "completed", f"{by} dropped {len(chosen)} events of {symbol}: {why}")
+    return len(chosen)
 
 
 def _bar(issue: object, row: int | None) -> pd.DataFrame:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, USAGE, Add, at_least, fail, instant, settings_of
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
 
 
 def shown(text: str) -> datetime:
@@ -19,13 +23,15 @@ def shown(text: str) -> datetime:
 
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    sub.add_argument("action", choices=("show", "accept", "reject", "clear"), help="all but show need SYMBOL and --why")
+    actions = ("show", "accept", "reject", "clear", "events", "drop-event")
+    sub.add_argument("action", choices=actions, help="all but show and events need SYMBOL and --why")
     sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
     sub.add_argument(
         "--at", type=shown, metavar="TS", help="only the bar that ends at this instant, as `data show` prints it"
     )
+    sub.add_argument("--kind", choices=("split", "dividend"), help="with drop-event: only events of this kind")
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")
     sub.add_argument("--from", type=instant, dest="since", metavar="TS", help="clear: only bars after this instant")
@@ -44,6 +50,8 @@ def _data(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     if options.action == "clear":
         return _clear(options)
+    if options.action in ("events", "drop-event"):
+        return _events(settings, options)
     rows = issues.show(hub.connect(), options.symbol, everything=options.all)
     for column, value in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
         rows = rows if value is None else rows[rows[column] == value]
@@ -75,4 +83,34 @@ def _clear(options: argparse.Namespace) -> int:
     span = clear.Span(options.symbol, options.market, options.interval, **spans)
     bars = clear.clear(settings_of(options), span, by=getpass.getuser(), why=options.why)
     print(f"{bars} bars of {options.symbol} cleared, with scores and rolls made of them. Next: alphapivot ingest")  # noqa: T201
+    return DONE
+
+
+def _events(settings: Settings, options: argparse.Namespace) -> int:
+    """Splits and dividends that count; or withdraws some of a symbol's."""
+    import getpass
+    from datetime import UTC, datetime
+
+    from alphapivot import hub
+    from alphapivot.hub.tables import bars
+    from alphapivot.reports.terminal import terminal
+
+    if options.action == "drop-event":
+        from tasks import verdict
+
+        if options.symbol is None or not options.why or (options.at is None and options.kind is None):
+            return fail("data drop-event needs SYMBOL, --why, and --at or --kind: see `alphapivot data events`", USAGE)
+        count = verdict.drop_event(
+            settings, options.symbol, options.kind, options.at, by=getpass.getuser(), why=options.why
+        )
+        print(f"{count} events of {options.symbol} dropped; scores that used them are made again")  # noqa: T201
+        return DONE
+    symbols = [options.symbol] if options.symbol else list(settings.instruments)
+    events = bars.actions(hub.connect(), symbols, until=datetime.max.replace(tzinfo=UTC), known_at=None)
+    events = events.assign(
+        ts=[f"{ts:%Y-%m-%dT%H:%M:%SZ}" for ts in events["ts"]],
+        value=[f"{value:g}" for value in events["value"]],
+        factor=[f"{factor:.6g}" for factor in events["factor"]],
+    )
+    terminal.show(events, "Splits and dividends that count")
     return DONE

@@ -85,10 +85,28 @@ def withdrawn(
     return stored[covered & gone]
 
 
-def withdrawal_issues(gone: pd.DataFrame) -> pd.DataFrame:
-    """One issue for each withdrawn event."""
-    text = "{0.source} no longer reports its {0.kind} of {0.value:g}: withdrawn; the earlier version is kept"
-    return _issues((row.symbol, row.ts, "flagged", text.format(row), row.source) for row in gone.itertuples())
+def of_others(stored: pd.DataFrame, fetched: pd.DataFrame, answered: Iterable[str], source: str) -> pd.DataFrame:
+    """
+    The ``stored`` events (Actions) of a source that is no longer the feed of its symbol, which has ``answered`` from
+    ``source``: two vendors date one dividend differently, and together they would count it twice.
+    """
+    other = stored["symbol"].isin(list(answered)) & (stored["source"] != source)
+    keys = Actions.keys()
+    again = pd.MultiIndex.from_frame(stored[keys]).isin(pd.MultiIndex.from_frame(fetched[keys]))
+    return stored[other & ~again]
+
+
+def withdrawal_issues(gone: pd.DataFrame, source: str) -> pd.DataFrame:
+    """One issue for each withdrawn event, which ``source``, the feed, does not report."""
+    text = "{1} does not report the {0.kind} of {0.value:g} from {0.source}: withdrawn; the earlier version is kept"
+    return _issues((row.symbol, row.ts, "flagged", text.format(row, source), row.source) for row in gone.itertuples())
+
+
+def dropped_issues(gone: pd.DataFrame, why: str) -> pd.DataFrame:
+    """One issue for each event that someone has dropped."""
+    text = "the {0.kind} of {0.value:g} from {0.source} was dropped: {1}"
+    rows = _issues((row.symbol, row.ts, "flagged", text.format(row, why), row.source) for row in gone.itertuples())
+    return rows.assign(check_name=("dropped " + gone["kind"]).to_numpy())
 
 
 def after(stored: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:

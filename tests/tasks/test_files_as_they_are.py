@@ -9,7 +9,7 @@ import pytest
 
 from alphapivot import cli
 from alphapivot import hub as hubs
-from alphapivot.frames import Bars, Rolls
+from alphapivot.frames import Actions, Bars, Rolls
 
 SMALL = Path(__file__).parents[1] / "configs" / "small.ini"
 TERMS = """
@@ -23,9 +23,8 @@ margin = 1
 tradable = yes
 """
 DAYS = ("2024-01-08", "2024-01-09", "2024-01-10", "2024-01-11", "2024-01-12")
-WEEK = "Date,Open,High,Low,Close,Volume\n" + "".join(
-    f"{day},{n},{n + 2},{n - 1},{n + 1},9\n" for n, day in enumerate(DAYS, 8)
-)
+ROWS = [f"{day},{n},{n + 2},{n - 1},{n + 1},9" for n, day in enumerate(DAYS, 8)]
+WEEK = "\n".join(["Date,Open,High,Low,Close,Volume", *ROWS])
 
 
 @pytest.fixture
@@ -133,3 +132,47 @@ def test_a_series_that_ends_early_is_told_and_fails(ingest):
     code, told = ingest(SIDE_BY_SIDE, ES=futures("m.csv", *files))
     assert code == 1
     assert "ES futures end early: its front contract 20240300 has its last bar on 2024-01-12" in told.replace("\n", " ")
+
+
+def two_vendors(folder):
+    """A dividend that two vendors date a day apart, and a split that only the first one reports."""
+    for name, paid in (("a.csv", "2024-01-10"), ("b.csv", "2024-01-11")):
+        rows = [f"{row},{2 if row.startswith(paid) else 0},0" for row in ROWS]
+        (folder / name).write_text("\n".join(["Date,Open,High,Low,Close,Volume,Dividends,Splits", *rows]))
+    return "columns = dividend: Dividends, split: Splits"
+
+
+def events():
+    return [(f"{row.ts:%m-%d}", row.kind, row.source) for row in hubs.connect().read(Actions).itertuples()]
+
+
+def test_events_of_a_source_that_is_no_longer_the_feed_do_not_count_and_the_switch_is_told(ingest):
+    columns = two_vendors(ingest.folder)
+    assert ingest(columns, name="va", SPY=spot("a.csv"))[0] == 0
+    assert events() == [("01-10", "dividend", "va")]
+    code, told = ingest(columns, name="vb", SPY=spot("b.csv"))
+    assert code == 0
+    assert events() == [("01-11", "dividend", "vb")]
+    flat = " ".join(told.split())
+    assert "SPY spot 1d: the source changes from va to vb" in flat
+    assert set(hubs.connect().read(Bars)["source"]) == {"vb", "resampled"}
+    # a third that says nothing of events
+    ingest(name="vc", SPY=spot("a.csv"))
+    assert events() == []
+
+
+def test_an_event_that_someone_drops_stays_away_until_that_is_taken_back(ingest, capsys):
+    columns = two_vendors(ingest.folder)
+    ingest(columns, SPY=spot("a.csv"))
+    config = ["--config", str(ingest.folder.parent / "config.ini")]
+    assert cli.main(["data", "drop-event", "SPY", *config]) == 2
+    assert cli.main(["data", "drop-event", "SPY", "--kind", "dividend", "--why", "paid twice", *config]) == 0
+    assert events() == []
+    ingest(columns, words="--from 2024-01-02 --to 2024-03-30", SPY=spot("a.csv"))
+    assert events() == []
+    taken_back = ["data", "accept", "SPY", "--check", "dropped dividend", "--why", "it was not", "--all", *config]
+    assert cli.main(taken_back) == 0
+    ingest(columns, words="--from 2024-01-03 --to 2024-03-30", SPY=spot("a.csv"))
+    assert events() == [("01-10", "dividend", "files")]
+    assert cli.main(["data", "events", "SPY", *config]) == 0
+    assert "dividend" in capsys.readouterr().out

@@ -184,3 +184,9 @@ def _by_hours(instruments: Mapping[str, Instrument]) -> dict[Calendar, list[str]
     for symbol, instrument in instruments.items():
         symbols_by_hours.setdefault(instrument.hours, []).append(symbol)
     return symbols_by_hours
+
+
+def any_open(conn: Connection, symbol: str) -> bool:
+    """True if any book has a trade in ``symbol`` that is not closed."""
+    query = text("SELECT EXISTS (SELECT FROM trading.trade WHERE symbol = :symbol AND state <> 'CLOSED')")
+    return bool(conn.execute(query, {"symbol": symbol}).scalar_one())

@@ -65,6 +65,20 @@ def accepted(hub: Hub, new: pd.DataFrame) -> pd.DataFrame:
     return rows.astype({"ts": "datetime64[us, UTC]"})
 
 
+def without_dropped(hub: Hub, events: pd.DataFrame) -> pd.DataFrame:
+    """``events`` (symbol, kind, ts ...) without those that someone has dropped."""
+    if events.empty:
+        return events
+    query = text(
+        "SELECT symbol, check_name, ts FROM market.quality_issue WHERE decision = 'rejected' AND symbol = ANY(:symbols)"
+        " AND check_name LIKE 'dropped %'"
+    )
+    with hub.engine.connect() as connection:
+        dropped = {tuple(row) for row in connection.execute(query, {"symbols": list(events["symbol"].unique())})}
+    keys = zip(events["symbol"], "dropped " + events["kind"], events["ts"], strict=True)
+    return events[[key not in dropped for key in keys]]
+
+
 def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
     """Ends the halts of the (symbol, market, check) in ``passing``."""
     if passing:
