@@ -224,16 +224,33 @@ class Yahoo:
 
 
 def _events(table: pd.DataFrame, dates: pd.DatetimeIndex) -> pd.DataFrame:
-    """Splits and dividends (including capital gains of funds) by date, as Yahoo reports them."""
-    kinds = {"Stock Splits": "split", "Dividends": "dividend", "Capital Gains": "dividend"}
+    """
+    Splits and dividends by date, as Yahoo reports them. A fund's distribution of capital gains is within its dividend
+    since 2025, and was beside it before: it is added only where the price fell by more than the dividend.
+    """
+    kinds = {"Stock Splits": "split", "Dividends": "dividend"}
     parts = [
         pd.DataFrame({"date": dates, "kind": kind, "value": table[name].to_numpy(float)})
         for name, kind in kinds.items()
         if name in table
     ]
+    if "Capital Gains" in table:
+        parts.append(pd.DataFrame({"date": dates, "kind": "dividend", "value": _gains_beside(table)}))
     none = pd.DataFrame({"date": dates[:0], "kind": pd.Series(dtype="str"), "value": pd.Series(dtype=float)})
     stacked = pd.concat([none, *parts])
     return stacked[stacked["value"] > 0].groupby(["date", "kind"])[["value"]].sum().reset_index()
+
+
+def _gains_beside(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """
+    The capital gains that are not within the dividend of their day. Where both are reported, the fall of the close
+    tells: nearer to their sum than to the dividend alone, the gain was paid beside it.
+    """
+    gains, paid = (np.nan_to_num(table[name].to_numpy(float)) for name in ("Capital Gains", "Dividends"))
+    close = table["Close"].to_numpy(float)
+    fall = np.append(np.nan, close[:-1] - close[1:])
+    within = (gains > 0) & (paid >= gains) & ~(fall > paid + gains / 2)
+    return np.where(within, 0.0, gains)
 
 
 def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, dated: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

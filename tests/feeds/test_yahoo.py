@@ -15,6 +15,7 @@ from alphapivot.config.sections.feeds import YahooFeed
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.data.screen import screen
 from alphapivot.errors import Unavailable
+from alphapivot.feeds import yahoo as yahoo_feed
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.registry import open_feed
 
@@ -251,3 +252,20 @@ def test_an_answer_that_yahoo_restates_is_not_served_from_memory(yahoo):
     before = asked["GOOD"]
     fetch(url, "GOOD")
     assert asked["GOOD"] > before
+
+
+@pytest.mark.parametrize(
+    ("closes", "paid", "gain", "expected"),
+    [
+        ([110.6, 103.2], 7.857, 6.42, 7.857),  # within the dividend: the fund fell by 7.4
+        ([110.6, 96.2], 7.857, 6.42, 14.277),  # beside it: the fund fell by 14.4
+        ([110.6, 104.0], 0, 6.42, 6.42),
+        ([110.6, 103.2], 1.4, 6.42, 7.82),  # larger than the dividend, so not within it
+        ([float("nan"), 103.2], 7.857, 6.42, 7.857),
+    ],
+)
+def test_a_capital_gain_that_the_dividend_includes_counts_once(closes, paid, gain, expected):
+    table = pd.DataFrame({"Close": closes, "Dividends": [0, paid], "Capital Gains": [0, gain]})
+    found = yahoo_feed._events(table, pd.DatetimeIndex(["2023-12-13", "2023-12-14"]))
+    assert found["kind"].tolist() == ["dividend"]
+    assert found["value"].iloc[0] == pytest.approx(expected)
