@@ -52,7 +52,10 @@ def plan(
             notes.append(f"{feed} has {', '.join(dict.fromkeys(intervals))} bars only from {begin:%Y-%m-%d}: {names}")
         a_day = sum(DAY / bar_ends.width(i) for i in intervals)  # bars of one instrument
         request = min([limit.request for limit in feed_limits if limit.request], default=None)
-        count = min(TICKERS, max(int(BARS / (a_day * (request or DAY) / DAY)), 1))
+        most = len(instruments) if settings.feeds[feed].whole else min(TICKERS, len(instruments))
+        # a source that is read as a whole whatever the range: all of some instruments, or pieces of one
+        width = request or (end - begin if settings.feeds[feed].whole else DAY)
+        count = min(most, max(int(BARS / (a_day * max(width, DAY) / DAY)), 1))
         span = request or max(BARS / (a_day * count) * DAY, DAY)
         for k in range(0, len(instruments), count):
             symbols = tuple(i.symbol for i in instruments[k : k + count])

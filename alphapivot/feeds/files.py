@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alphapivot.feeds.base import Limit
     from alphapivot.feeds.stamps import Stamps
 
+LARGE = 50_000  # bars from which a file's are kept for the next request
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 EVENTS = ("ts", "symbol", "split", "dividend")
 Opened = dict[tuple["Path", bool, bool], Table | DataError]  # a file of many symbols is read once
@@ -147,8 +148,33 @@ class Files:
         ticker = getattr(request.instrument, request.market)
         if ticker is None:
             raise DataError(f"[instrument.{request.instrument.symbol}] has no {request.market} file")
+        key = self._key(request, ticker)
+        known = _LARGE.get(key)
+        if known is None:
+            known = self._read(request, ticker, opened)
+            if len(known[0]) > LARGE:
+                _LARGE.clear()
+                _LARGE[key] = known
+        bars, told = known
+        reply.problems += [replace(problem, request=request) for problem in told.problems]
+        reply.notes += told.notes
+        reply.spreads += told.spreads
+        since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
+        requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
+        return requested.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
+
+    def _key(self, request: Request, ticker: str) -> str:
+        """What the bars of all time depend on: the settings, and the files as they are now."""
+        files = ticker.partition(":")[0] if "symbol" in self.section.columns else ticker
+        stats = [(path.as_posix(), *_version(path)) for path in paths_of(self.section.root, files)]
+        settings = self.section.model_dump_json() + request.instrument.model_dump_json()
+        return repr((self.name, request.market, request.interval, stats, settings))
+
+    def _read(self, request: Request, ticker: str, opened: Opened) -> tuple[pd.DataFrame, _Reply]:
+        """The bars of all time."""
         parts: list[pd.DataFrame] = []
         errors: list[DataError] = []
+        reply = _Reply()
         for table in self._tables(request, ticker, opened, reply):
             try:
                 parts.append(self._of_contracts(self._file(table, request, ticker, reply), table, request, reply))
@@ -158,10 +184,7 @@ class Files:
         if not parts:
             raise errors[0]
         reply.problems += [Problem(request, str(error), partial=True) for error in errors]
-        bars = pd.concat(parts, ignore_index=True)
-        since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
-        requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
-        return requested.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
+        return pd.concat(parts, ignore_index=True), reply
 
     def _of_contracts(self, bars: pd.DataFrame, table: Table, request: Request, reply: _Reply) -> pd.DataFrame:
         """
@@ -245,6 +268,14 @@ class Files:
                 f"{table.path}: daily bars stamped {stamps.written[0]}, where no bar of {calendar} ends; these are "
                 f"dates: [feed.{self.name}] stamp = date"
             )
+
+
+_LARGE: dict[str, tuple[pd.DataFrame, _Reply]] = {}  # the newest: a backfill asks for piece after piece of it
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
 
 def name_of(path: Path) -> str:

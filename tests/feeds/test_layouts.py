@@ -3,9 +3,11 @@
 import gzip
 import zipfile
 
+import pandas as pd
 import pytest
 
 from alphapivot.config.sections.feeds import FilesFeed
+from alphapivot.feeds import text as text_file
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.registry import open_feed
 from tests.feeds.test_files import UNTIL, fetch, instrument, problem, read, stamps
@@ -212,3 +214,18 @@ def test_spreads_and_options_in_a_column_are_left_out_and_noted(tmp_path):
     (only,) = fetch(tmp_path, market="futures", section=section, futures="x.csv", **FUTURES).problems
     assert only.partial
     assert "x.csv, line 6: contract 'ES1!' has no month" in only.reason
+
+
+def test_a_large_file_is_read_once_for_all_pieces_of_a_backfill_and_again_when_it_changes(tmp_path, monkeypatch):
+    reads = []
+    read_text = text_file.read
+    monkeypatch.setattr(text_file, "read", lambda *words: reads.append(words[0]) or read_text(*words))
+    monkeypatch.setattr("alphapivot.feeds.files.LARGE", 1)
+    (tmp_path / "x.csv").write_text("Date,Close\n2024-01-08,1\n2024-01-09,2\n2024-01-10,3\n")
+    cut = pd.Timestamp("2024-01-09 12:00", tz="UTC").to_pydatetime()
+    assert fetch(tmp_path, until=cut).bars["close"].tolist() == [1]
+    assert fetch(tmp_path, since=cut).bars["close"].tolist() == [2, 3]
+    assert len(reads) == 1
+    (tmp_path / "x.csv").write_text("Date,Close\n2024-01-08,1\n2024-01-09,20\n2024-01-10,3\n")
+    assert fetch(tmp_path, since=cut).bars["close"].tolist() == [20, 3]
+    assert len(reads) == 2

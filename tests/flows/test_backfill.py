@@ -19,6 +19,7 @@ from sqlalchemy import text
 from alphapivot import hub as hubs
 from alphapivot import process
 from alphapivot.config import read
+from alphapivot.config.sections.feeds import FilesFeed
 from alphapivot.data import pieces
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Limit
@@ -228,6 +229,16 @@ def test_a_provider_that_fails_in_the_middle_leaves_what_is_there(environ, monke
     assert count(hub, "SELECT message FROM ops.run") == "Unavailable: it is out; run the same command to resume"
     done, _, _ = run()
     assert [r.unchanged for r in done[:4]] == [True, True, True, False]
+
+
+def test_minutes_of_one_file_are_a_few_pieces():
+    settings = read.load(CONFIG)
+    alpha = settings.instruments["ALPHA"].model_copy(update={"spot_interval": "1m"})
+    feed = FilesFeed(root=Path(), zone="UTC", stamp="start")
+    settings = settings.model_copy(update={"instruments": {"ALPHA": alpha}, "feeds": {"simulated": feed}})
+    planned, _ = pieces.plan(settings, {"simulated": {}}, START, START + timedelta(minutes=1_051_200), END)
+    assert len(planned) == 6  # of 200,000 bars; 132 before
+    assert all(piece.symbols == ("ALPHA",) for piece in planned)
 
 
 def test_pieces_keep_to_what_the_provider_gives():

@@ -20,6 +20,7 @@ class FeedSection(Section):
 
     opens: ClassVar[str]
     simulated: ClassVar[bool] = False  # made-up prices, kept apart from real ones
+    whole: ClassVar[bool] = False  # a request reads all of its source, whatever its range
     waits: ClassVar[bool] = True  # bars may be published late: a run waits for those that are due
 
     kind: str
@@ -45,6 +46,7 @@ class YahooFeed(FeedSection):
 
 class FilesFeed(FeedSection):
     opens = "alphapivot.feeds.files:Files"
+    whole = True
     waits = False
 
     kind: Literal["files"] = "files"
