@@ -153,10 +153,7 @@ def absorb(
         before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_historical(new, newest)
     )
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
-    issue_bars = judged.issues[Bars.keys()].merge(
-        pd.concat([neighbours, new]).drop_duplicates(Bars.keys(), keep="last")
-    )
-    judged.issues["bar"] = pd.Series([checks.as_text(bar) for _, bar in issue_bars.iterrows()], dtype="str")
+    judged.issues["bar"] = _as_text(judged.issues, pd.concat([neighbours, new]))
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
     # a new or restated close may be the one before a stored dividend
     touched = pd.concat([actions.after(stored_actions, judged.bars), fetched.actions], ignore_index=True)
@@ -165,23 +162,16 @@ def absorb(
     late = _late(judged.bars, neighbours, newest) if backfill else {}
     derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
     rolled = derived.rolled
-    parts = [
-        screened.issues,
-        judged.issues,
-        derived.short.issues,
-        rolled.doubts,
-        odd,
-        actions.withdrawal_issues(withdrawn, feed),
+    doubts = [derived.short.issues, rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
+    all_issues = pd.concat([screened.issues, judged.issues, *doubts], ignore_index=True)
+    problems = [
+        *(f"{p.request}: {p.reason}" for p in fetched.problems),
+        *rolled.problems,
+        *_none_stored(fetched.bars, judged.bars, all_issues),
     ]
-    all_issues = pd.concat(parts, ignore_index=True)
-    problems = [f"{p.request}: {p.reason}" for p in fetched.problems]
-    problems += rolled.problems
-    problems += _none_stored(fetched.bars, judged.bars, all_issues)
     notes = (*problems, *fetched.notes, *_switched(series.marks(hub, list(instruments)), judged.bars, feed))
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
-    if len(all_issues):
-        counts = all_issues.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
-        notes += tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
+    notes += _counted(all_issues)
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"] == feed])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
@@ -201,6 +191,20 @@ def absorb(
     gone = {Rolls: rolled.withdrawn, Actions: withdrawn}
     met = {ops.PROBLEMS: len(problems)} if problems else {}
     return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
+
+
+def _as_text(found: pd.DataFrame, bars: pd.DataFrame) -> pd.Series:
+    """The bar of each issue, the last of several in ``bars``."""
+    of_issue = found[Bars.keys()].merge(bars.drop_duplicates(Bars.keys(), keep="last"))
+    return pd.Series([checks.as_text(bar) for _, bar in of_issue.iterrows()], dtype="str")
+
+
+def _counted(found: pd.DataFrame) -> tuple[str, ...]:
+    """One sentence for each symbol, check and outcome of issues."""
+    if found.empty:
+        return ()
+    counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
+    return tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
 
 
 def _switched(marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: str) -> list[str]:
