@@ -5,6 +5,8 @@ An instrument's trading hours as config.ini writes them; ``schedule`` applies th
     session = 08:30-15:15, 2008-07-07: 17:00-15:15      ; changed on a date; the second one opens the evening before
     breaks = 11:30-13:00, 15:00-15:15                   ; `none` also removes the calendar's breaks
     daily_stamp = last, 2015-01-01: settlement 15:15    ; when the daily bar is complete
+    open = 2025-02-01 09:15-15:30, 2024-03-02 09:15-10:00 + 11:30-12:30     ; special sessions, with these hours
+    closed = 2026-01-15                                 ; days without a session
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ class Hours:
     breaks: str = ""
     daily_stamp: str = ""
     zone: str = ""  # of the times above; the calendar's zone when empty
+    open: str = ""
+    closed: str = ""
+    name: str = ""  # of its [calendar.NAME]
 
     def __str__(self) -> str:
         """The calendar and the changes to it, for messages."""
         changes = [self.session, self.breaks and f"breaks {self.breaks}", self.daily_stamp, self.zone]
-        return f"{self.calendar} ({'; '.join(filter(None, changes))})" if any(changes) else self.calendar
+        calendar = self.name or self.calendar
+        return f"{calendar} ({'; '.join(filter(None, changes))})" if any(changes) and not self.name else calendar
 
 
 def sessions(text: str) -> list[tuple[date, Span]]:
@@ -70,6 +76,28 @@ def daily_stamps(text: str) -> list[tuple[date, int | None]]:
             raise ValueError(f"expected one stamp a day, got {len(items)} from {since}")
         periods.append((since, items[0]))
     return periods
+
+
+def special(text: str) -> dict[date, list[Span]]:
+    """Date -> the open periods of a special session, which replaces the calendar's own one if there is one."""
+    days: dict[date, list[Span]] = {}
+    for item in (piece.strip() for piece in text.split(",")):
+        match = re.fullmatch(r"(\d{4}-\d\d-\d\d)\s*:?\s*(.+)", item)
+        if match is None:
+            raise ValueError(f"`{item}` should be a date and its hours, such as 2025-02-01 09:15-15:30")
+        spans = [_span(part.strip()) for part in match[2].split("+")]
+        day = date.fromisoformat(match[1])
+        if day in days:
+            raise ValueError(f"{day} appears twice; join its hours with +, such as {day} 09:15-10:00 + 11:30-12:30")
+        if any(a >= b for a, b in spans) or any(b > c for (_, b), (c, _) in pairwise(spans)):
+            raise ValueError(f"the hours of {day} must ascend within the day")
+        days[day] = spans
+    return days
+
+
+def dates(text: str) -> list[date]:
+    """Dates, separated by commas."""
+    return [date.fromisoformat(item.strip()) for item in text.split(",")]
 
 
 def validator(check: Callable[[str], object]) -> Callable[[str], str]:

@@ -89,7 +89,9 @@ def of(calendar: Calendar) -> Schedule:
         opens, closes = _own_hours(
             hours.session, labels, opens, closes, zone, np.isin(labels, early), np.isin(labels, late_days)
         )
-    valid = closes > opens
+    shut = [np.datetime64(day) for day in grammar.dates(hours.closed)] if hours.closed else []
+    special = grammar.special(hours.open) if hours.open else {}
+    valid = (closes > opens) & ~np.isin(labels, np.array([*shut, *special], dtype="datetime64[us]"))
     labels, opens, closes, break_starts, break_ends = (
         column[valid] for column in (labels, opens, closes, break_starts, break_ends)
     )
@@ -97,11 +99,15 @@ def of(calendar: Calendar) -> Schedule:
         break_starts, break_ends = _own_breaks(hours.breaks, labels, opens, closes, break_starts, break_ends, zone)
     else:
         break_starts, break_ends = break_starts[None], break_ends[None]
+    days = _days(hours.daily_stamp, labels, closes, zone, np.isin(labels, early)) if hours.daily_stamp else closes
+    if special:
+        labels, opens, closes, days, break_starts, break_ends = _with_special(
+            special, zone, labels, opens, closes, days, break_starts, break_ends
+        )
     within = ~np.isnat(break_starts) & (break_starts < closes) & (break_ends > opens)
     # neither sessions nor breaks overlap: starts and ends pair up when each is sorted
     starts = np.sort(np.append(opens, np.minimum(break_ends, closes)[within]))
     ends = np.sort(np.append(closes, np.maximum(break_starts, opens)[within]))
-    days = _days(hours.daily_stamp, labels, closes, zone, np.isin(labels, early)) if hours.daily_stamp else closes
     named = int(np.searchsorted(labels, table.index[-1].to_datetime64(), "right"))
     return Schedule(labels, opens, closes, days, starts[ends > starts], ends[ends > starts], zone, named)
 
@@ -174,6 +180,36 @@ def _own_breaks(
                 break_starts[number, rows] = np.where(inside, a, break_starts[number, rows])
                 break_ends[number, rows] = np.where(inside, b, break_ends[number, rows])
     return break_starts, break_ends
+
+
+def _with_special(special: dict[date, list[grammar.Span]], zone: str, *columns: Instants) -> tuple[Instants, ...]:
+    """
+    Labels, opens, closes, days and breaks (one row for each break of a day) with the special sessions in their places.
+    """
+    labels, opens, closes, days, break_starts, break_ends = columns
+    dates = np.array(list(special), dtype="datetime64[us]")
+    spans = list(special.values())
+
+    def at(minutes: list[int]) -> Instants:
+        return np.concatenate([local(day[None], m, zone) for day, m in zip(dates, minutes, strict=True)])
+
+    first, last = at([s[0][0] for s in spans]), at([s[-1][1] for s in spans])
+    most = max(len(break_starts), *(len(s) - 1 for s in spans))
+    gaps = np.full((2, most, len(dates)), np.datetime64("NaT"), dtype="datetime64[us]")
+    for n, own in enumerate(spans):
+        for k in range(len(own) - 1):
+            gaps[0, k, n] = local(dates[n : n + 1], own[k][1], zone)[0]
+            gaps[1, k, n] = local(dates[n : n + 1], own[k + 1][0], zone)[0]
+    order = np.argsort(np.append(labels, dates), kind="stable")
+    singles = (
+        np.append(old, new)[order] for old, new in ((labels, dates), (opens, first), (closes, last), (days, last))
+    )
+    nothing = np.full((most - len(break_starts), len(labels)), np.datetime64("NaT"), dtype="datetime64[us]")
+    both = (
+        np.concatenate([np.concatenate([old, nothing]), new], axis=1)[:, order]
+        for old, new in ((break_starts, gaps[0]), (break_ends, gaps[1]))
+    )
+    return (*singles, *both)
 
 
 def _days(text: str, labels: Instants, closes: Instants, zone: str, short: Mask) -> Instants:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, USAGE, Add, at_least, fail, instant, settings_of
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 
 def shown(text: str) -> datetime:
-    """An instant; without a time zone in UTC, as ``data show`` prints it."""
+    """An instant; a date, or a time without a zone, is in UTC, as ``data show`` prints it."""
     try:
-        naive = datetime.fromisoformat(text).tzinfo is None
+        value = datetime.fromisoformat(text)
     except ValueError:
-        naive = False
-    return instant(f"{text}Z" if naive else text)
+        return instant(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    actions = ("show", "accept", "reject", "clear", "events", "drop-event")
-    sub.add_argument("action", choices=actions, help="all but show and events need SYMBOL and --why")
+    actions = ("show", "accept", "reject", "clear", "events", "drop-event", "calendar")
+    needs = "all but show and events need SYMBOL, calendar its NAME; accept, reject, clear and drop-event --why"
+    sub.add_argument("action", choices=actions, help=needs)
     sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
@@ -34,8 +35,12 @@ def add(command: Add) -> None:
     sub.add_argument("--kind", choices=("split", "dividend"), help="with drop-event: only events of this kind")
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")
-    sub.add_argument("--from", type=instant, dest="since", metavar="TS", help="clear: only bars after this instant")
-    sub.add_argument("--to", type=instant, dest="until", metavar="TS", help="clear: only bars up to this instant")
+    sub.add_argument(
+        "--from", type=shown, dest="since", metavar="TS", help="clear: only bars after it; calendar: from this day"
+    )
+    sub.add_argument(
+        "--to", type=shown, dest="until", metavar="TS", help="clear: only bars up to it; calendar: to this day"
+    )
     sub.add_argument("--why", "--reason", metavar="TEXT", help="the reason; stored with your user name")
     sub.add_argument("--all", action="store_true", help="include issues that are decided, resolved or only flagged")
 
@@ -48,8 +53,8 @@ def _data(options: argparse.Namespace) -> int:
     from alphapivot.reports.terminal import terminal, views
 
     settings = settings_of(options)
-    if options.action == "clear":
-        return _clear(options)
+    if options.action in ("clear", "calendar"):
+        return (_clear if options.action == "clear" else _calendar)(options)
     if options.action in ("events", "drop-event"):
         return _events(settings, options)
     rows = issues.show(hub.connect(), options.symbol, everything=options.all)
@@ -113,4 +118,32 @@ def _events(settings: Settings, options: argparse.Namespace) -> int:
         factor=[f"{factor:.6g}" for factor in events["factor"]],
     )
     terminal.show(events, "Splits and dividends that count")
+    return DONE
+
+
+def _calendar(options: argparse.Namespace) -> int:
+    """Prints the sessions of a calendar, or of an instrument, in the exchange's time."""
+    import pandas as pd
+
+    from alphapivot.calendar import bar_ends, schedule
+    from alphapivot.config.sections import instrument
+    from alphapivot.reports.terminal import terminal
+
+    settings, name = settings_of(options), options.symbol
+    if name is None:
+        return fail("data calendar needs a NAME, such as NSE or XNYS, or a symbol", USAGE)
+    if name in settings.instruments:
+        hours = settings.instruments[name].hours
+    else:
+        hours = instrument.hours_of(name, settings.calendars.get(name))
+    since = options.since or datetime.now(UTC)
+    until = options.until or since + timedelta(days=31)
+    table = bar_ends.sessions(hours, since, until + timedelta(days=1))
+    zone = schedule.of(hours).zone
+    local = {column: table[column].dt.tz_convert(zone) for column in ("open", "close")}
+    shown = {
+        "session": pd.DatetimeIndex(table.index).strftime("%Y-%m-%d %a"),
+        "hours": [f"{a:%H:%M}-{b:%H:%M}" for a, b in zip(local["open"], local["close"], strict=True)],
+    }
+    terminal.show(pd.DataFrame(shown), f"Sessions of {name} ({zone})")
     return DONE

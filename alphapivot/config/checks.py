@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from alphapivot.calendar import india
 from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names
 from alphapivot.config.ini import nearest
@@ -17,7 +18,7 @@ from pillars.kit import windows
 
 if TYPE_CHECKING:
     import pillars
-    from alphapivot.config.sections.instrument import Instrument
+    from alphapivot.config.sections.instrument import CalendarSection, Instrument
     from alphapivot.config.sections.runtime import Retention, Runtime
     from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
     from alphapivot.config.sections.screen import Quality
@@ -133,6 +134,11 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
     from exchange_calendars import get_calendar_names  # noqa: PLC0415 - takes 0.6 s
 
     calendars = get_calendar_names()
+    own = [*india.SHIPPED, *(n.partition(".")[2] for n in present if n.startswith("calendar."))]
+    for section, model in valid.items():
+        if section.startswith("calendar.") and cast("CalendarSection", model).base not in (*calendars, *india.SHIPPED):
+            unknown = cast("CalendarSection", model).base
+            yield f"[{section}] base = {unknown}: unknown; {nearest(unknown, [*calendars, *india.SHIPPED])}"
     base = cast("Timeframes", valid["timeframes"]).base if "timeframes" in valid else None
     for section, model in valid.items():
         if not section.startswith("instrument."):
@@ -140,8 +146,8 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
         instrument = cast("Instrument", model)
         if instrument.feed is not None:
             yield from _exists(section, "feed", "feed", instrument.feed, present)
-        if instrument.calendar not in calendars:
-            near = nearest(instrument.calendar, calendars)
+        if instrument.calendar not in [*calendars, *own]:
+            near = nearest(instrument.calendar, [*calendars, *own])
             near = near if near.startswith("did") else "expected one such as XNYS, CMES, XEUR or 24/7"
             yield f"[{section}] calendar = {instrument.calendar}: unknown to exchange_calendars; {near}"
         for key in ("signal_market", "trade_market"):

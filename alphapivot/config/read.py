@@ -46,6 +46,7 @@ SINGLE: dict[str, type[BaseModel]] = {
 OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention", "plugins")
 MANY = {
     "feed": "feed.NAME",
+    "calendar": "calendar.NAME",
     "instrument": "instrument.SYMBOL",
     "pillar": "pillar.NAME",
     "rule": "rule.PILLAR.NAME",
@@ -80,14 +81,19 @@ def load(
     mistakes += _apply_overrides(sections, overrides)
 
     valid: dict[str, BaseModel] = {}
-    for name, texts in sections.items():
+    calendars: dict[str, Any] = {}
+    for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith("calendar.")):
         model, reason = _model(name, texts)
         if model is None:
             mistakes += [reason] if reason else []
             continue
-        given = {"symbol": name.partition(".")[2]} if model is instrument.Instrument else {}
+        given: dict[str, Any] = {}
+        if model is instrument.Instrument:
+            given = {"symbol": name.partition(".")[2], "timetable": calendars.get(texts.get("calendar", ""))}
         if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
             valid[name] = section
+            if isinstance(section, instrument.CalendarSection):
+                calendars[name.partition(".")[2]] = section
     mistakes += [
         f"[{name}] is missing; required keys: {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
         for name, model in SINGLE.items()
@@ -96,7 +102,7 @@ def load(
     mistakes += [
         f"there is no [{form}] section; at least one is needed"
         for family, form in MANY.items()
-        if family != "rule" and not any(_family(name) == family for name in sections)
+        if family not in ("rule", "calendar") and not any(_family(name) == family for name in sections)
     ]
     _apply_rules(valid, sections, mistakes)
     mistakes += check(valid, sections)
@@ -111,6 +117,7 @@ def load(
         **{name: section for name, section in valid.items() if name in SINGLE},
         feeds=named("feed"),
         instruments=named("instrument"),
+        calendars=named("calendar"),
         brokers=named("broker"),
         pillars=named("pillar"),
     )
@@ -197,8 +204,8 @@ def _model(name: str, texts: Mapping[str, str]) -> tuple[type[BaseModel] | None,
     family, rest = _family(name), name.partition(".")[2]
     if family is None:
         return SINGLE.get(name), ""
-    if family == "instrument":
-        return instrument.Instrument, ""
+    if family in ("instrument", "calendar"):
+        return instrument.Instrument if family == "instrument" else instrument.CalendarSection, ""
     if family == "pillar":
         registry: Mapping[str, type[BaseModel]] = pillars.PILLARS
         return registry.get(rest), f"[{name}]: no such pillar; {ini.nearest(rest, registry)}"
@@ -226,7 +233,7 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
     for name in [*SINGLE, *(n for n in sections if _family(n))]:
         model, _ = _model(name, sections.get(name, {}))
         for key in {**(model.model_fields if model else {}), **sections.get(name, {})}:
-            if not (model is instrument.Instrument and key == "symbol"):
+            if not (model is instrument.Instrument and key in ("symbol", "timetable")):
                 variable = f"{PREFIX}{re.sub('[^A-Za-z0-9]', '_', name)}__{key}".upper()
                 keys.setdefault(variable, []).append((name, key))
     mistakes = []

@@ -13,14 +13,14 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 import pillars
 from alphapivot.config import plugins
 from alphapivot.config.sections.base import Mapped, Section
 from alphapivot.config.sections.brokers import BrokerSection
 from alphapivot.config.sections.feeds import FeedSection
-from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.instrument import CalendarSection, Instrument
 from alphapivot.config.sections.runtime import Database, Plugins, Retention, Runtime
 from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
 from alphapivot.config.sections.screen import Quality
@@ -74,6 +74,7 @@ class Settings(Section):
     risk: RiskSettings
     feeds: Annotated[Mapped[SerializeAsAny[FeedSection]], BeforeValidator(partial(_by_kind, "feed"))]
     instruments: Mapped[Instrument]
+    calendars: Mapped[CalendarSection] = Field({})
     brokers: Annotated[Mapped[SerializeAsAny[BrokerSection]], BeforeValidator(partial(_by_kind, "broker"))]
     entry: EntrySettings = EntrySettings()
     exit: ExitSettings = ExitSettings()

@@ -68,9 +68,11 @@ def end(calendar: Calendar) -> tuple[datetime, date]:
 def endings(instruments: Iterable[Instrument], at: datetime) -> list[Ending]:
     """The calendars that end within two months of ``at`` or have ended, earliest first."""
     symbols: dict[str, list[str]] = defaultdict(list)
+    hours: dict[str, Calendar] = {}
     for instrument in instruments:
         symbols[instrument.calendar].append(instrument.symbol)
-    ends = sorted((*end(name), name) for name in symbols)
+        hours.setdefault(instrument.calendar, instrument.hours)
+    ends = sorted((*end(hours[name]), name) for name in symbols)
     return [
         Ending(calendar=name, last=last, symbols=tuple(sorted(symbols[name])), ended=at >= closes)
         for closes, last, name in ends

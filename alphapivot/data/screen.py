@@ -170,8 +170,8 @@ def _checks(
             idle,
             lambda row: (
                 f"a daily bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
-                "if it is the evening part of the next session, join = yes in the [feed.*] section (kind files) merges "
-                "the two"
+                "if the exchange did trade, name it in a [calendar.NAME]: open = DATE HOURS; if it is the evening part "
+                "of the next session, join = yes in the [feed.*] section (kind files) merges the two"
             ),
         ),
         Check(

@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from alphapivot.calendar import bar_ends, expiry, hours, schedule
+from alphapivot.calendar import bar_ends, expiry, hours, india, schedule
 from alphapivot.calendar.hours import Hours
 from alphapivot.config.sections.base import Day, Mapped, Positive, Section, Zone
 
@@ -27,10 +29,54 @@ Rule = Annotated[str, AfterValidator(expiry.rule)]
 RollFile = Annotated[str, AfterValidator(hours.validator(expiry.roll_file))]
 
 
+SpecialText = Annotated[str, AfterValidator(hours.validator(hours.special))]
+DatesText = Annotated[str, AfterValidator(hours.validator(hours.dates))]
+
+
+class CalendarSection(Section):
+    """[calendar.NAME]: another calendar with days and hours of your own."""
+
+    base: str = Field(description="a calendar of exchange_calendars, or one that comes with AlphaPivot: NSE, NFO")
+    open: SpecialText = Field("", description="special sessions and their hours, such as 2025-02-01 09:15-15:30")
+    closed: DatesText = Field("", description="days without a session, such as 2026-01-15")
+    session: SessionText = Field("", description="hours such as 09:15-15:30, or with changes; default: those of base")
+    breaks: BreaksText = Field("", description="hours within the session such as 11:30-13:00, or none")
+
+    def resolved(self) -> CalendarSection:
+        """With the days and hours of a base that comes with AlphaPivot; its own days win."""
+        if self.base not in india.SHIPPED:
+            return self
+        shipped = CalendarSection(**india.SHIPPED[self.base])
+        opened = hours.special(self.open) if self.open else {}
+        own = {*opened, *(hours.dates(self.closed) if self.closed else ())}
+        kept = [item for item in shipped.open.split(", ") if date.fromisoformat(item[:10]) not in own]
+        shut = [day for day in shipped.closed.split(", ") if date.fromisoformat(day) not in own]
+        return CalendarSection(
+            base=shipped.base,
+            open=", ".join([*kept, *filter(None, [self.open])]),
+            closed=", ".join([*shut, *filter(None, [self.closed])]),
+            session=self.session or shipped.session,
+            breaks=self.breaks or shipped.breaks,
+        )
+
+
+@lru_cache
+def hours_of(name: str, own: CalendarSection | None = None) -> Hours:
+    """The hours of a calendar by its name: a [calendar.NAME], one of AlphaPivot's, or one of exchange_calendars."""
+    if own is None and name in india.SHIPPED:
+        own = CalendarSection(base=name)
+    if own is None:
+        return Hours(name)
+    named = own.resolved()
+    return Hours(named.base, named.session, named.breaks, open=named.open, closed=named.closed, name=name)
+
+
 class Conventions(Section):
     """An instrument's trading hours, contract rolls and price adjustment."""
 
-    calendar: str = Field(description="a calendar of exchange_calendars: XNYS, CMES, XEUR, 24/7, ...")
+    calendar: str = Field(
+        description="a calendar of exchange_calendars (XNYS, CMES, XEUR, 24/7, ...), NSE, NFO, or a [calendar.NAME]"
+    )
     session: SessionText = Field(
         "", description="hours such as 09:00-17:30, or with changes: 08:30-15:15, 2008-07-07: 17:00-15:15"
     )
@@ -38,6 +84,7 @@ class Conventions(Section):
     daily_stamp: StampText = Field(
         "", description="what completes a daily bar: last (the session's close), or such as settlement 15:15"
     )
+    timetable: CalendarSection | None = None  # the [calendar.NAME] that ``calendar`` names; set where sections meet
     session_zone: Zone | None = Field(
         None, description="time zone of session, breaks and daily_stamp; default: the calendar's"
     )
@@ -79,13 +126,10 @@ class Conventions(Section):
     @property
     def hours(self) -> Hours:
         """The calendar with the instrument's own hours, as ``alphapivot.calendar.bar_ends`` takes it."""
-        return Hours(
-            calendar=self.calendar,
-            session=self.session,
-            breaks=self.breaks,
-            daily_stamp=self.daily_stamp,
-            zone=self.session_zone or "",
-        )
+        named = hours_of(self.calendar, self.timetable)
+        own = {"session": self.session, "breaks": self.breaks, "daily_stamp": self.daily_stamp}
+        own["zone"] = self.session_zone or ""
+        return replace(named, **{key: text for key, text in own.items() if text})
 
 
 Market = Literal["spot", "futures"]
@@ -186,7 +230,7 @@ class Instrument(Conventions):
         """The kind of market that it trades in, by its market and hours: fees differ by it."""
         if self.trade_market == "futures":
             return "futures"
-        return {"24/7": "crypto", "24/5": "fx"}.get(self.calendar, "shares")  # type: ignore[return-value]
+        return {"24/7": "crypto", "24/5": "fx"}.get(self.hours.calendar, "shares")  # type: ignore[return-value]
 
     @property
     def markets(self) -> tuple[Market, ...]:
