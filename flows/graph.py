@@ -116,7 +116,8 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
             return futures, ""
         if datetime.now(UTC) >= until:
             minutes = patience / timedelta(minutes=1)
-            none = f"no bars for {run.as_of:%Y-%m-%d %H:%M} UTC after {minutes:g} minutes of waiting"
+            after = f"after {minutes:g} minutes of waiting; earlier bars that came are stored"
+            none = f"no bars for {run.as_of:%Y-%m-%d %H:%M} UTC {after}"
             return futures, none if len(missing) == exchanges else ""
         if names != reported:
             every = f"polling every {schedule.POLL_SECONDS:g} s until {until:%H:%M:%S} UTC ([runtime] patience)"

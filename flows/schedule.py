@@ -88,14 +88,14 @@ def _published(settings: Settings, instrument: Instrument, as_of: datetime) -> d
 def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str], int]:
     """
     The exchanges (by feed and hours) where no instrument has the bar that is due, named by their first instrument; and
-    the number of all exchanges. A single dead series delays nothing.
+    the number of all exchanges. A single dead series delays nothing, nor does a file beside live feeds.
     """
     base = settings.timeframes.base
     marks = series.marks(database, sorted(settings.instruments))
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
-        exchanges[(instrument.feed or settings.runtime.feed, str(instrument.hours))].append(instrument)
+        exchanges[(instrument.feed or settings.runtime.feed, repr(instrument.hours))].append(instrument)
 
     def arrived(instrument: Instrument) -> bool:
         market = instrument.signal_market
@@ -104,5 +104,7 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
         newest = mark.newest if mark else None
         return newest is not None and newest >= bar_ends.due(instrument.hours, interval, as_of)
 
+    live = {key: members for key, members in exchanges.items() if settings.feeds[key[0]].waits}
+    exchanges = live or exchanges
     missing = [members[0].symbol for members in exchanges.values() if not any(arrived(i) for i in members)]
     return missing, len(exchanges)
