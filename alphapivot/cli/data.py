@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from alphapivot.cli.common import DONE, USAGE, Add, at_least, fail, instant, settings_of
+from alphapivot.cli.common import DONE, FAILED, USAGE, Add, at_least, fail, instant, settings_of
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -23,10 +23,10 @@ def shown(text: str) -> datetime:
 
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    actions = ("show", "accept", "reject", "clear", "events", "drop-event", "calendar")
-    needs = "all but show and events need SYMBOL, calendar its NAME; accept, reject, clear and drop-event --why"
+    actions = ("show", "accept", "reject", "clear", "events", "drop-event", "calendar", "sniff")
+    needs = "all but show and events need SYMBOL, calendar its NAME, sniff a FILE; changes need --why"
     sub.add_argument("action", choices=actions, help=needs)
-    sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument")
+    sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument; NAME; FILE")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
     sub.add_argument(
@@ -52,6 +52,8 @@ def _data(options: argparse.Namespace) -> int:
     from alphapivot.hub.tables import holes, issues
     from alphapivot.reports.terminal import terminal, views
 
+    if options.action == "sniff":
+        return _sniff(options.symbol)
     settings = settings_of(options)
     if options.action in ("clear", "calendar"):
         return (_clear if options.action == "clear" else _calendar)(options)
@@ -147,3 +149,26 @@ def _calendar(options: argparse.Namespace) -> int:
     }
     terminal.show(pd.DataFrame(shown), f"Sessions of {name} ({zone})")
     return DONE
+
+
+def _sniff(file: str | None) -> int:
+    """Prints the sections that read a file, what was guessed and why, the questions, and the first bars."""
+    from pathlib import Path
+
+    from alphapivot.feeds.sniff import sniff
+    from alphapivot.reports.terminal import terminal
+
+    if file is None:
+        return fail("data sniff needs a file, such as prices/SPY.csv", USAGE)
+    found = sniff(Path(file).expanduser().resolve())
+    print(found.ini())  # noqa: T201
+    for line in [*(f"; {why}" for why in found.why), *(f"? {question}" for question in found.questions)]:
+        print(line)  # noqa: T201
+    fetched = found.fetched
+    for problem in fetched.problems if fetched else ():
+        print(f"! {problem.reason}")  # noqa: T201
+    names = ["ts", "contract", "open", "high", "low", "close", "volume"]
+    if fetched is not None and len(fetched.bars):
+        bars = fetched.bars.head(5)[names].astype("str")
+        terminal.show(bars, f"The first of {len(fetched.bars)} bars as they would be stored (ts: when complete, UTC)")
+    return DONE if fetched is not None and len(fetched.bars) else FAILED
