@@ -34,7 +34,7 @@ START = datetime(2000, 1, 1, tzinfo=UTC)  # 10 M bars last 24 years, and calenda
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
-    """The rows of targets 2b, 3b and 3c, and 12b: the backfill's memory at the end over that after a tenth."""
+    """The rows of targets 2b, 2c, 3b, 3c, and 12b: the backfill's memory at the end over that after a tenth."""
     with fresh_hub() as hub, psycopg.connect(hub.url, autocommit=True) as server:
         bars = market(max(int(1_000_000 * scale) // SYMBOLS, 4))
         size = f"{len(bars):,} bars"
@@ -77,6 +77,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         ):
             ours, theirs = in_turn((prepare, lambda df=df: write(df)), (empty, copy_from), rounds=2)
             yield row(target, f"upsert, {kind}, {size}", ours, theirs, theirs / ours, goal, "of COPY FROM", scale)
+    yield from _file(scale)
     with fresh_hub() as hub:
         count = max(int(10_000_000 * scale), 200_000)
         with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +93,53 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
         early, late, stored = (float(n) for n in done.stdout.split()[-3:])
         name = f"backfill, {int(stored):,} bars, memory: {early:.0f} MB after a tenth, {late:.0f} at the end"
         yield row("12b", name, took, took, late / early, 1.25, "of the memory after a tenth", scale, most=True)
+
+
+def _file(scale: float) -> Iterator[dict[str, Any]]:
+    """`alphapivot ingest --from` of a CSV of minutes of one instrument, against COPY of the rows that it stores."""
+    count = max(int(2_000_000 * scale), 50_000)
+    with fresh_hub() as hub, tempfile.TemporaryDirectory() as folder:
+        close = (30_000 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.0005, count)))).round(2)
+        ts = pd.date_range(START, periods=count, freq="1min", tz=None).strftime("%Y-%m-%d %H:%M:%S")
+        prices = {"open": close, "high": (close * 1.0005).round(2), "low": (close * 0.9995).round(2), "close": close}
+        pd.DataFrame({"ts": ts, **prices, "volume": 5}).to_csv(Path(folder) / "btc.csv", index=False)
+        text = (ROOT / "tests" / "configs" / "small.ini").read_text()
+        terms = "currency = USD\nquote_unit = 1\nmultiplier = 1\ntick = 0.01\nlot = 1\nmargin = 1\ntradable = no\n"
+        config = Path(folder) / "bench.ini"
+        config.write_text(
+            f"[runtime]\nfeed = files\nshards = 1\n[feed.files]\nkind = files\nroot = {folder}\nzone = UTC\n"
+            "stamp = start\n"
+            f"[instrument.BTC]\nspot = btc.csv\nsignal_market = spot\ntrade_market = spot\ncalendar = 24/7\n{terms}"
+            + text[text.index("[timeframes]") :].replace("base = 1d", "base = 1m").replace("1d: 0.7, 1w: 0.3", "1m: 1")
+        )
+        env = os.environ | {"ALPHAPIVOT_DATABASE__URL": hub.url, "ALPHAPIVOT_CONFIG": str(config)}
+        command = [sys.executable, "-c", f"from bench import ingest; ingest.loaded({count})"]
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+        ours, early, late = (float(n) for n in done.stdout.split()[-3:])
+        with psycopg.connect(hub.url, autocommit=True) as server:
+            file = str(Path(server.execute("SHOW data_directory").fetchone()[0]) / "minutes.bin")
+            stored = server.execute("SELECT count(*) FROM market.bar").fetchone()[0]
+            server.execute(f"COPY market.bar TO '{file}' (FORMAT binary)")
+            server.execute("TRUNCATE market.bar")
+            server.execute("CHECKPOINT")
+            begun = time.perf_counter()
+            server.execute(f"COPY market.bar FROM '{file}' (FORMAT binary)")
+            theirs = time.perf_counter() - begun
+        name = f"CSV of minutes, {stored:,} bars, memory {early:.0f} MB after a tenth, {late:.0f} at the end"
+        yield row("2c", name, ours, theirs, theirs / ours, 0.60, "of COPY FROM", scale)
+
+
+def loaded(count: int) -> None:
+    """Loads the CSV of ``count`` minutes; prints seconds, and peak megabytes after a tenth and at the end."""
+    settings = process.configure()
+    begun, seen = time.perf_counter(), []
+    backfill.run(settings, START, START + timedelta(minutes=count), lambda *_: seen.append(_peak()))
+    print(time.perf_counter() - begun, seen[len(seen) // 10 + 1], seen[-1])
+
+
+def _peak() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class Bulk:
@@ -123,9 +171,7 @@ def backfilled(count: int) -> None:
     seen: list[tuple[int, float]] = []
 
     def progress(done: int, total: int, _: str) -> None:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        memory = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-        seen.append((done * 10 // max(total, 1), memory))
+        seen.append((done * 10 // max(total, 1), _peak()))
 
     backfill.run(settings, START, START + timedelta(days=days), progress)
     early = next(memory for tenth, memory in seen if tenth >= 1)
