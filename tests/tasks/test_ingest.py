@@ -102,9 +102,10 @@ def test_a_run_asks_for_what_is_new_and_an_overlap(step):
     step(FIRST)
     newest = bars_of("ALPHA")["ts"].max()
     assert series.marks(hubs.connect(), ["ALPHA"])["ALPHA", "spot", "1d"].newest == newest
+    overlap = bars_of("ALPHA")["ts"].iloc[-6]  # five bars, not five days
     step(LATER[0])
     (request,) = [r for r in Provider.requests if r.instrument.symbol == "ALPHA"]
-    assert request.since == bars_of("ALPHA")["ts"].iloc[-6]  # five bars, not five days
+    assert request.since == overlap
     assert request.until == LATER[0]
 
 
