@@ -22,7 +22,7 @@ from alphapivot.config import plugins
 from alphapivot.config.read import SINGLE
 from alphapivot.config.sections.brokers import BROKERS
 from alphapivot.config.sections.feeds import FEEDS
-from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.instrument import CalendarSection, Instrument
 from pillars import PILLARS
 from pillars.kit import contract
 from pillars.rules.rules import Rule
@@ -39,6 +39,7 @@ FAMILIES = {
     "feed": [key for model in FEEDS.values() for key in model.model_fields],
     "broker": [key for model in BROKERS.values() for key in model.model_fields],
     "instrument": list(Instrument.model_fields),
+    "calendar": list(CalendarSection.model_fields),
     "rule": list(Rule.model_fields),
 }
 
