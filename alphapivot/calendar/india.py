@@ -1,8 +1,9 @@
 """
 Calendars of India's exchanges, 2015 to 2026, as a [calendar.NAME] would say them: days and hours that XBOM lacks.
 
-Muhurat and weekend sessions are those of the exchange's circulars, as the press and the pull requests 479 and 481 of
-pandas_market_calendars quote them; the hours since 2026-08-03 those of NSE's circular of May 2026 (closing auction).
+Muhurat and weekend sessions: the press and the pull requests 479 and 481 of pandas_market_calendars, which quote the
+exchange's circulars, for 2018, 2020 to 2023 and 2025; the hours of other years were not compared with a circular. The
+hours since 2026-08-03: NSE's circular of May 2026 (closing auction).
 Not certain, and therefore left out: Muhurat 2026, and the sessions of currencies and commodities (CDS, MCX), whose
 holidays differ from those of shares.
 """
