@@ -24,6 +24,8 @@ ELSEWHERE = {
     "alphapivot.errors": "messages",
     "alphapivot.figures": "figures of books",
     "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
+    "alphapivot.feeds.stamps": "roll files, which decide what is stored",
+    "alphapivot.feeds.text": "the same",
     "alphapivot.home": "folders",
     "alphapivot.hub.server": "starts and migrates the database",
     "alphapivot.money": "prices in messages",

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import Connection, text
 
 from alphapivot.hub import Hub
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 COLUMNS = ["symbol", "market", "interval", "after", "before", "missing", "found_at", "asked", "asked_at"]
 OPEN = f"SELECT {', '.join(COLUMNS)} FROM market.hole WHERE ended_at IS NULL"
@@ -35,9 +32,9 @@ def show(hub: Hub, symbol: str | None = None) -> pd.DataFrame:
 
 def record(
     conn: Connection,
-    found: Iterable[DataclassInstance],
-    gone: Iterable[DataclassInstance],
-    asked: Iterable[DataclassInstance],
+    found: Iterable[Any],
+    gone: Iterable[Any],
+    asked: Iterable[Any],
     now: datetime,
 ) -> None:
     """Adds the holes ``found``, ends those ``gone``, and counts a request of those ``asked``."""
