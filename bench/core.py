@@ -143,9 +143,10 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         fresh,
     )  # fmt: skip
     zero, one = np.zeros(symbols, np.int64), np.ones(symbols)
+    never = np.zeros((symbols, 0), np.int64)
     specs = k.Specs(
         np.full(symbols, case.tick), one, one, one, np.ones(symbols, bool), np.ones(symbols, bool), zero - 1, zero,
-        zero, np.full(symbols, np.inf), zero + k.NEVER, np.ones(symbols, bool),
+        zero, np.full(symbols, np.inf), never, never, np.ones(symbols, bool),
     )  # fmt: skip
     score = case.score.ravel()
     scores = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))

@@ -32,7 +32,7 @@ def failed(checkout):
     finally:
         momentum.write_text(sound)
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    runs = checkout.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}})
+    runs = checkout.failed_pipelines()
     told = [(run["name"], run["start_time"], run["state"]["message"]) for run in runs]
     assert len({name for name, *_ in told}) == 1, told
     return max(runs, key=lambda run: run["start_time"])["id"]

@@ -170,8 +170,8 @@ def test_orders_have_the_lot_and_tick_of_their_session_and_what_is_held_leaves_w
     (a,) = world.sql("SELECT * FROM trading.trade WHERE trade_id = :t", t=a["trade_id"])
     b = world.one_trade("B")
     assert (a["state"], a["exit_qty"]) == ("CLOSED", 250)
-    # lots of 7; 100.2 is 100 on the new tick
-    assert (b["qty"], b["entry_price"], b["stop"], b["target"]) == (245, 100, 96, 108)
+    # lots of 7; 100.2 fills at 100 on the new tick; 96.2 and 108.2 are moved inwards to it
+    assert (b["qty"], b["entry_price"], b["stop"], b["target"]) == (245, 100, D("96.5"), 108)
     world.holds()
 
 

@@ -167,6 +167,11 @@ class Checkout:
         with urllib.request.urlopen(request, timeout=20) as reply:
             return json.loads(reply.read() or b"null")
 
+    def failed_pipelines(self) -> list[dict]:
+        """The pipeline runs that failed; other tests' failed runs may be on the same server."""
+        runs = self.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}})
+        return [run for run in runs if run["name"].startswith("pipeline ")]
+
     def eventually(self, look, accept, seconds: float = 120):
         """The first value of ``look`` that ``accept`` accepts: the server records some things seconds later."""
         deadline = time.monotonic() + seconds

@@ -30,7 +30,7 @@ def interrupted(hub_url, tmp_path, monkeypatch):
     pd.DataFrame(table).to_csv(tmp_path / "old.csv", index=False)
     (tmp_path / "config.ini").write_text(CONFIG)
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
-    monkeypatch.setattr(pieces, "BARS", 1500)
+    monkeypatch.setattr(pieces, "BARS", 60)
     settings = process.configure(str(tmp_path / "config.ini"))
     calls = []
 

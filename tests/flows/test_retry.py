@@ -36,9 +36,7 @@ def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "pillar momentum 0" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout
-    (run_id,) = [
-        r["id"] for r in checkout.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}})
-    ]
+    (run_id,) = [r["id"] for r in checkout.failed_pipelines()]
 
     done = batches(checkout)
     others = [f"pillar {name} 0" for name in PILLARS if name != "momentum"]

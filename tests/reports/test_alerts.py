@@ -65,7 +65,7 @@ def bar(hub, instrument, ts):
     key = (instrument.symbol, instrument.signal_market, "1d")
     new = pd.DataFrame([(*key, "", pd.Timestamp(ts))], columns=["symbol", "market", "interval", "contract", "ts"])
     with hub.engine.begin() as conn:
-        series.answered(conn, "simulated", [key], new)
+        series.answered(conn, "simulated", {key: ""}, new)
 
 
 def fresh(hub, small, except_for=()):

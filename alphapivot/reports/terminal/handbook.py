@@ -19,6 +19,7 @@ from pillars.rules.rules import Ruled
 
 EVIDENCE = Path(inspect.getfile(Pillar)).parent / "evidence.csv"  # written by `alphapivot evidence --csv`
 DIGITS = {"net": 2, "error": 2, "turns": 1, "ic": 3, "t": 1, "correlation": 2, "worst": 2, "best": 2}
+COLUMNS = ["net", "error", "turns", "ic", "t", "correlation", "with", "worst", "best"]
 MEASURED = (
     "Net Sharpe ratio with its standard error, round turns a year, information coefficient over 20 days with its t"
     " value, correlation with the most similar other pillar, net Sharpe ratio of the worst and the best market; with"
@@ -82,7 +83,7 @@ def _evidence(name: str, cls: type[Pillar]) -> str:
     if not found["name"].isin([name, gated]).any():
         return f"Not measured: `alphapivot evidence --data FOLDER` measures it where {name} is in config.ini."
     figures = {column: found[column].map(f"{{:.{digits}f}}".format) for column, digits in DIGITS.items()}
-    shown = found[["set", "name"]].assign(**figures, **{"with": found["similar"]})
+    shown = found.rename(columns={"similar": "with"}).assign(**figures)[["set", "name", *COLUMNS]]
     return f"{MEASURED}\n\n{views.markdown(shown.replace('nan', '')).rstrip()}"
 
 
