@@ -315,9 +315,10 @@ def derive(
     The higher-timeframe bars that new source bars complete, and the rolls that follow (``late``: see
     ``roll_step.roll``).
 
-    Reads stored bars from one coarsest bar before the new ones to one after them, because a bar is always made of all
-    its parts. The first bar of that window may lack its beginning (a market may open after its session does), and is
-    never among the results. A bar that ends after ``until`` is made only where later bars of its series are stored.
+    Reads stored bars from two coarsest bars before the new ones to one after them, because a bar is always made of all
+    its parts, and the bars before it tell how far they usually reach. The first bar of that window may lack its
+    beginning (a market may open after its session does), and is never among the results. A bar that ends after
+    ``until`` is made only where later bars of its series are stored.
     """
     if new.empty:
         nothing = roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
@@ -327,7 +328,7 @@ def derive(
     first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
     coarsest = max([*wanted, "1d"], key=bar_ends.width)  # rolls are decided from days
     starts = pd.concat(
-        pd.Series(_one_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
+        pd.Series(_two_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
         for name, ts in first.groupby(first.index.map(names))
     )
     # the coarsest bar around the newest one may have later parts already
@@ -371,9 +372,11 @@ def derive(
     return Derived(made, short_days.judge(intraday, made[made["interval"] == "1d"], names, thresholds), rolled)
 
 
-def _one_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """The start of the bar before the one that contains ``at``."""
-    return bar_ends.due(calendar, interval, bar_ends.due(calendar, interval, at) - pd.Timedelta("1us"))
+def _two_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """The start of the second bar before the one that contains ``at``."""
+    for _ in range(2):
+        at = bar_ends.due(calendar, interval, at) - pd.Timedelta("1us")
+    return bar_ends.due(calendar, interval, at)
 
 
 @step("known-at")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import schedule
@@ -36,11 +37,12 @@ def resample(
     Bars of ``interval`` from finer Bars: a frame of Bars with source ``resampled``, sorted by series and ts.
 
     Only complete bars: they ended by ``until``, and have their last part, or a later part of their market (of any
-    contract) exists, or ``patience`` (by symbol; without one it never ends) has passed since their end at ``now``
-    (default: ``until``). A part belongs to the first bar end at or after its own end.
+    contract) exists, or their parts end as far before their end as those of the two bars before (an index that is
+    quoted for a part of its session), or ``patience`` (by symbol; without one it never ends) has passed since their end
+    at ``now`` (default: ``until``). A part belongs to the first bar end at or after its own end.
     Volumes are summed, open interest is the last part's; a value missing in one part (volume; open, high and low) is
-    missing in the whole. The first bar of a series is left out unless its parts begin where it begins, so pass one
-    coarse bar more than you need. A late part restates its bar: the caller resamples again from there.
+    missing in the whole. The first bar of a series is left out unless its parts begin where it begins, so pass two
+    coarse bars more than you need. A late part restates its bar: the caller resamples again from there.
 
     A bar with a split within it (``splits``: rows of Actions) is in shares as of its end.
 
@@ -64,7 +66,8 @@ def resample(
     whole = ~new_series[starts] | (ts[starts] <= begins[starts])
     newest = naive(bars.groupby(["symbol", "market", "interval"])["ts"].transform("max"))
     waited = _waited(bars["symbol"], ends, patience)[last] <= naive(now or until)
-    whole &= (ts[last] >= finals[last]) | (newest[last] > ends[last]) | waited
+    usual = _usual(ends[last] - ts[last], new_series[starts])
+    whole &= (ts[last] >= finals[last]) | (newest[last] > ends[last]) | usual | waited
     column = {name: bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume", "open_interest")}
     if splits is not None and len(splits):
         spot = (bars["market"] == "spot").to_numpy()
@@ -88,6 +91,12 @@ def resample(
     )
     coarse = coarse[whole & (ends[starts] <= naive(until))]
     return coarse.reset_index(drop=True)
+
+
+def _usual(short: Instants, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """True where a bar lacks as much of its end (``short``) as the two before it; ``first`` of its series."""
+    same = (short == np.roll(short, 1)) & ~first
+    return np.asarray(same & np.roll(same, 1))
 
 
 def _waited(symbols: pd.Series[str], ends: Instants, patience: Mapping[str, timedelta]) -> Instants:

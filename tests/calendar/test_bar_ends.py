@@ -234,10 +234,14 @@ def test_every_resampled_bar_is_the_calendars_and_is_exactly_its_parts(case, unt
         fine = raw[raw["symbol"] == symbol].sort_values("ts")
         bar = ends[np.searchsorted(ends, fine["ts"])]
         parts_due = bar_ends.bar_ends(calendar, fine_interval, utc("2024-06-01"), utc("2024-07-20"))
+        reached = fine.groupby(bar)["ts"].max()
+        lacks = (reached.index - reached).tolist()
+        usual = dict(zip(reached.index, (len(set(lacks[n - 2 : n + 1])) == 1 for n in range(len(lacks))), strict=True))
         expected = {
             end: part
             for end, part in fine.groupby(bar)
-            if end <= until and (part["ts"].max() == parts_due[parts_due <= end].max() or (fine["ts"] > end).any())
+            if end <= until
+            and (reached[end] == parts_due[parts_due <= end].max() or (fine["ts"] > end).any() or usual[end])
         }
         actual = resampled[resampled["symbol"] == symbol].set_index("ts")
         # the first bar may be left out (its parts may begin too late), nothing else
@@ -277,6 +281,21 @@ def test_a_higher_bar_waits_for_its_last_part_or_a_later_bar_of_its_market(fine,
     assert newest(pd.concat([cut, history[last + 1 : last + 2]])) == end
     assert newest(cut, patience={"X": timedelta(minutes=30)}, now=end + timedelta(minutes=30)) == end
     assert newest(cut, patience={"X": timedelta(minutes=31)}, now=end + timedelta(minutes=30)) == due[due < end][-1]
+
+
+def test_a_market_that_is_quoted_for_a_part_of_its_session_has_its_day_when_the_session_ends():
+    ends = bar_ends.bar_ends("XNYS", "30m", utc("2024-07-08"), utc("2024-07-13"))
+    quoted = bars(ends, interval="30m")
+    quoted = quoted[quoted["ts"].dt.strftime("%H:%M") <= "18:30"]  # the session ends at 20:00
+    days = [part for _, part in quoted.groupby(quoted["ts"].dt.date)]
+
+    def made(parts):
+        return len(resample.resample(pd.concat(parts), "1d", {"X": "XNYS"}, utc("2024-07-13")))
+
+    assert [made(days[:n]) for n in (1, 2, 3)] == [0, 1, 3]  # the third is as the two before it
+    assert made([*days[:4], days[4][:-1]]) == 4  # a part less than usual
+    two = pd.concat([quoted, quoted[quoted["ts"] < days[2]["ts"].min()].assign(symbol="Y")])
+    assert len(resample.resample(two, "1d", dict.fromkeys("XY", "XNYS"), utc("2024-07-13"))) == 5 + 1  # each its own
 
 
 def test_another_contract_that_trades_later_completes_the_day():

@@ -50,9 +50,8 @@ def test_a_market_that_opens_after_its_calendars_session_keeps_every_daily_bar(i
         ingested, "eurostoxx.ini", days, TIMEFRAMES__BASE="15m", TIMEFRAMES__WEIGHTS="15m: 0.5, 1d: 0.5"
     )
     spot = bars[(bars["market"] == "spot") & (bars["interval"] == "1d")]
-    # the first day's session began before the first quote was due: its bar is not known to be whole; the last one's
-    # quotes end before its session does: nothing shows yet that no more will come
-    assert [str(t.date()) for t in spot["ts"]] == ["2006-01-03", "2006-01-04", "2006-01-05"]
+    # the first day's session began before the first quote was due: its bar is not known to be whole
+    assert [str(t.date()) for t in spot["ts"]] == ["2006-01-03", "2006-01-04", "2006-01-05", "2006-01-06"]
 
 
 def test_intraday_contracts_roll_though_no_timeframe_is_a_day_long(ingested):

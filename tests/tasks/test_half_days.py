@@ -67,6 +67,19 @@ def test_the_next_sessions_first_bar_completes_it_and_it_is_reported_and_not_tra
     assert len(half.stored().loc[f"{LAST_DAY}" :]) == 2
 
 
+def test_a_market_that_is_always_quoted_for_a_part_of_its_session_is_not_late_and_not_short(market):
+    market.configure({"X": {"spot_interval": "30m"}}, stamp="end")
+    prices = until(f"{LAST_DAY} 13:00")
+    market.write("X", prices[prices.index.str[-5:] <= "13:00"])  # 6 of 13 parts are missing, 46 %
+    receipt = market.ingest(NIGHT)
+    assert market.stored().index[-1] == f"{LAST_DAY} 21:00"
+    assert halts() == {}
+    assert "X: 2 bars flagged (short day)" in receipt.notes  # the first two days that it has
+    market.write("X", until("2024-03-07 12:00").loc[lambda p: p.index.str[-5:] <= "13:00"])
+    market.ingest("2024-03-07 21:30")
+    assert market.stored().index[-1] == f"{LAST_DAY} 21:00"  # less than usual
+
+
 def test_a_day_without_trades_in_its_last_minutes_is_flagged_and_traded_on(market):
     market.configure({"X": {"spot_interval": "30m", "quality": "complete_after: 20"}}, stamp="end")
     market.write("X", until(f"{LAST_DAY} 15:30"))

@@ -1,8 +1,9 @@
 """
 Days that a later bar or [quality] ``complete_after`` completed although their last intraday bars never came. Pure.
 
-A few missing ones are normal in a thin market: the day is flagged. Beyond [quality] ``short_day`` an early close that
-the calendar does not know, or a feed with a hole, is likely: no entries until a whole day follows.
+A day that lacks as many as each of the two sessions before it is as usual. Else a few missing ones are normal in a thin
+market: the day is flagged. Beyond [quality] ``short_day`` an early close that the calendar does not know, or a
+feed with a hole, is likely: no entries until a whole day follows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar.bar_ends import ends_between, naive
@@ -19,7 +21,7 @@ from alphapivot.frames import Bars, Issues
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from alphapivot.calendar.schedule import Calendar
+    from alphapivot.calendar.schedule import Calendar, Instants
     from alphapivot.config.sections.screen import Quality
 
 CHECK = "short day"
@@ -51,13 +53,13 @@ def judge(
         ts, ends = np.sort(naive(own["ts"])), naive(made["ts"])
         due = ends_between(calendars[symbol], interval, ts[0] - np.timedelta64(10, "D"), ends[-1])
         dailies = ends_between(calendars[symbol], "1d", ts[0] - np.timedelta64(20, "D"), ends[-1])
-        before = dailies[np.maximum(np.searchsorted(dailies, ends) - 1, 0)]
-        newest = ts[np.maximum(np.searchsorted(ts, ends, "right") - 1, 0)]
-        until = np.searchsorted(due, ends, "right")
-        missing = until - np.searchsorted(due, newest, "right")
-        share = missing / np.maximum(until - np.searchsorted(due, before, "right"), 1)
-        short = share > checks[symbol].short_day
-        for k in np.flatnonzero(missing > 0):
+        before, earlier = (dailies[np.maximum(np.searchsorted(dailies, ends) - n, 0)] for n in (1, 2))
+        newest, missing = _missing(ts, due, ends)
+        usual = (missing == _missing(ts, due, before)[1]) & (missing == _missing(ts, due, earlier)[1])
+        in_session = np.searchsorted(due, ends, "right") - np.searchsorted(due, before, "right")
+        share = missing / np.maximum(in_session, 1)
+        short = (share > checks[symbol].short_day) & ~usual
+        for k in np.flatnonzero((missing > 0) & ~usual):
             lasting = bool(short[k]) and k == len(ends) - 1
             detail = (
                 f"its last {missing[k]} bars of {interval} ({share[k]:.0%}) are missing: the newest is of"
@@ -72,3 +74,11 @@ def judge(
             passing.append((symbol, market, CHECK))
     frame = pd.DataFrame(issues, columns=Issues.columns())
     return Judged(frame.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in frame}), passing)
+
+
+def _missing(ts: Instants, due: Instants, ends: Instants) -> tuple[Instants, npt.NDArray[np.int64]]:
+    """The newest of ``ts`` up to each of ``ends``, and how many were ``due`` after it; -1 where there is none."""
+    count = np.searchsorted(ts, ends, "right")
+    newest = ts[np.maximum(count - 1, 0)]
+    lacking = np.searchsorted(due, ends, "right") - np.searchsorted(due, newest, "right")
+    return newest, np.where(count > 0, lacking, -1)
