@@ -62,7 +62,7 @@ def asked(settings, until=AS_OF, **options):
     return done, row, said
 
 
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(900)
 def test_a_backtest_goes_on_with_the_same_data_and_begins_again_with_others(market):
     interrupted(market, book="mine")
     done, first, said = asked(market, book="mine")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -61,15 +62,12 @@ def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetim
 
     Raises DataError that names the pillar and the bar of the first difference.
     """
-    by_inputs: dict[tuple[str, ...], dict[str, Pillar]] = {}  # pillars with the same inputs share one read
-    for name, pillar in settings.pillars.items():
-        by_inputs.setdefault(tuple(pillar.inputs), {})[name] = pillar
-    compared = 0
-    for cut in _spread(instants, samples):
-        for interval in settings.timeframes.weights:
-            for inputs, pillars in by_inputs.items():
-                compared += _compare(hub, run, settings, pillars, inputs, interval, cut)
-    return compared
+    return sum(
+        _compare(hub, run, settings, pillars, interval, cut)
+        for cut in _spread(instants, samples)
+        for interval in settings.timeframes.weights
+        for pillars in _readers(settings)
+    )
 
 
 def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> list[str]:
@@ -100,12 +98,17 @@ def _acted(
         settings = Settings.restore(stored)
     read = {"a pillar's file, when it is imported,": at_import} | {f"pillar {name}": [] for name in own}
     hub = hubs.connect()
+
+    @contextmanager
+    def scoring(name: str) -> Iterator[None]:
+        with watched(own[name]) as reading:
+            yield
+        read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
+
     for cut, symbols in cuts:
         for interval in settings.timeframes.weights:
-            for name, pillar in settings.pillars.items():
-                with watched(own[name]) as reading:
-                    _compare(hub, run, settings, {name: pillar}, pillar.inputs, interval, cut, symbols)
-                read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
+            for pillars in _readers(settings):
+                _compare(hub, run, settings, pillars, interval, cut, symbols, scoring)
     return read
 
 
@@ -131,29 +134,42 @@ def _spread(instants: Sequence[datetime], samples: int) -> list[datetime]:
     return [instants[int(rng.integers(a, b))] for a, b in itertools.pairwise(edges)]
 
 
+def _readers(settings: Settings) -> list[dict[str, Pillar]]:
+    """The pillars by what they read: those of one group share one read."""
+    groups: dict[tuple[tuple[str, ...], bool], dict[str, Pillar]] = {}
+    for name, pillar in settings.pillars.items():
+        groups.setdefault((tuple(pillar.inputs), pillar.cross_sectional), {})[name] = pillar
+    return list(groups.values())
+
+
 def _compare(
     hub: Hub,
     run: RunRef,
     settings: Settings,
     pillars: Mapping[str, Pillar],
-    inputs: Sequence[str],
     interval: str,
     cut: datetime,
     symbols: Collection[str] = (),
+    scoring: Callable[[str], AbstractContextManager[None]] = lambda _name: nullcontext(),
 ) -> int:
-    """How many scores of ``symbols`` (none: all) agree just before ``cut``."""
+    """
+    How many scores of ``symbols`` (none: all) agree just before ``cut``. ``pillars`` read the same; each scores within
+    ``scoring`` of its name.
+    """
     instruments = settings.instruments
     if symbols and not any(p.cross_sectional for p in pillars.values()):
         instruments = {symbol: i for symbol, i in instruments.items() if symbol in symbols}
     after = cut - LAST * bar_ends.width(interval) - timedelta(days=4)
     # bars before a pillar's window do not change its scores
     begin = min(start for p in pillars.values() if (start := windows.begin(p, after, interval)))
+    inputs = next(iter(pillars.values())).inputs
     bars = signal_bars(hub, list(instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
     query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
     where = sql.SQL(query).format(run.scope, list(pillars), list(instruments), interval, after, cut)
     stored = hub.read(Signals, where)
     for name, pillar in pillars.items():
-        recomputed = windows.score(pillar, bars, interval, after=after)
+        with scoring(name):
+            recomputed = windows.score(pillar, bars, interval, after=after)
         _check_equal(stored[stored["pillar"] == name], recomputed, name, interval, cut)
     return len(stored)
 
