@@ -66,8 +66,7 @@ def drop_event(settings: Settings, symbol: str, kind: str | None, at: datetime |
         raise DataError(f"{symbol} has no such event; see `alphapivot data events {symbol}`")
     dropped = actions.dropped_issues(chosen, why)
     with ops.batch(database, run, "data", run.run_id, {"decision": "dropped", "by": by, "why": why}) as batch:
-        if positions_now.any_open(batch.conn, symbol):
-            raise DataError(f"a trade in {symbol} is open: close it before its events are dropped")
+        positions_now.refuse_open(batch.conn, symbol, "its quantity and prices follow its events")
         batch.withdraw(Actions, chosen)
         batch.write(Issues, dropped)
         issues.decide(batch.conn, dropped, "rejected", by=by, why=why)

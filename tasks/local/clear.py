@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from psycopg import sql
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from alphapivot import hub
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
+from alphapivot.execution.book import positions_now
 from alphapivot.frames import Bars, Rolls
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import ops
 from tasks import runs
 
-OPEN = """
-    SELECT DISTINCT book FROM trading.trade
-    WHERE symbol = :symbol AND state <> 'CLOSED' AND book NOT LIKE 'bt-%' ORDER BY book
-"""
 SCORES = """
     WITH gone AS (DELETE FROM signals.{table} WHERE scope = 'live' AND symbol = :symbol AND ts > :since RETURNING *)
     INSERT INTO signals.{table}_revision SELECT gone.*, clock_timestamp(), :batch_id FROM gone
@@ -71,7 +68,7 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
     if span.interval is not None and span.interval not in sources.values():
         where += sql.SQL(" AND interval = {}").format(span.interval)  # else what is made of the source goes with it
     with ops.batch(database, run, "clear", run.run_id, {"by": by, "why": why, "symbol": span.symbol}) as batch:
-        _refuse(batch.conn, span.symbol)
+        positions_now.refuse_open(batch.conn, span.symbol, "its stop is met at these bars")
         bars = database.read(Bars, where, Bars.keys())
         rolls = stored.rolls(database, [span.symbol], until=span.until, known_at=None)
         batch.withdraw(Bars, bars)
@@ -87,11 +84,3 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
             batch.conn.execute(text(ENDED.format(table=table, ts=ts)), known)
     ops.finish_run(database, run.run_id, "completed", f"{by} cleared {len(bars)} bars of {span.symbol}: {why}")
     return len(bars)
-
-
-def _refuse(conn: Connection, symbol: str) -> None:
-    if books := list(conn.execute(text(OPEN), {"symbol": symbol}).scalars()):
-        raise DataError(
-            f"a trade in {symbol} is open in book {', '.join(books)}: its stop is met at these bars. Close it first:"
-            f" alphapivot close {symbol}"
-        )

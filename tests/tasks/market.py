@@ -51,6 +51,18 @@ class Market:
         return bars.set_index(bars["ts"].dt.strftime("%Y-%m-%d %H:%M"))
 
 
+def open_trade(symbol: str, book: str) -> None:
+    """A trade without what led to it."""
+    with hub.connect().engine.begin() as conn:
+        conn.exec_driver_sql("SET session_replication_role = replica")
+        conn.exec_driver_sql(
+            "INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty,"
+            f" reference, stop, target, currency, multiplier, quote_unit, created_at) SELECT count(*) + 1, '{book}', 'p',"
+            f" '{symbol}', 'spot', '', 'LONG', 'PENDING', 1, 2, 1, 3, 'USD', 1, 1, now() FROM trading.trade"
+        )
+        conn.exec_driver_sql("SET session_replication_role = origin")
+
+
 def flat(ends: pd.DatetimeIndex, zone: str | None = None, price: float = 100.0) -> pd.DataFrame:
     """Prices that move by cents around ``price``; their index is local time of ``zone``, or the ends' dates."""
     index = ends.tz_convert(zone).strftime("%Y-%m-%d %H:%M") if zone else ends.strftime("%Y-%m-%d")

@@ -10,6 +10,7 @@ import pytest
 from alphapivot import cli
 from alphapivot import hub as hubs
 from alphapivot.frames import Actions, Bars, Rolls
+from tests.tasks.market import open_trade
 
 SMALL = Path(__file__).parents[1] / "configs" / "small.ini"
 TERMS = """
@@ -176,3 +177,12 @@ def test_an_event_that_someone_drops_stays_away_until_that_is_taken_back(ingest,
     assert events() == [("01-10", "dividend", "files")]
     assert cli.main(["data", "events", "SPY", *config]) == 0
     assert "dividend" in capsys.readouterr().out
+
+
+def test_no_event_is_dropped_under_an_open_trade(ingest, capsys):
+    ingest(two_vendors(ingest.folder), SPY=spot("a.csv"))
+    open_trade("SPY", "test")
+    config = ["--config", str(ingest.folder.parent / "config.ini")]
+    assert cli.main(["data", "drop-event", "SPY", "--kind", "dividend", "--why", "paid twice", *config]) != 0
+    assert "a trade in SPY is open in book test: its quantity and prices follow" in "".join(capsys.readouterr())
+    assert events() == [("01-10", "dividend", "files")]

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from alphapivot import cli, hub
 from alphapivot.errors import DataError
 from tasks.local import clear
-from tests.tasks.market import ends, flat
+from tests.tasks.market import ends, flat, open_trade
 
 DAYS = ends("XNYS", "1d", "2024-01-02", "2024-03-10")
 PARTS = ends("XNYS", "30m", "2024-02-26", "2024-03-09")
@@ -89,14 +89,8 @@ def test_part_of_a_series_is_cleared_and_its_watermark_goes_back(loaded):
 def test_it_is_refused_while_a_trade_is_open_and_without_a_reason(loaded):
     with pytest.raises(DataError, match="needs a reason"):
         clear.clear(loaded.settings, clear.Span("X"), by="ann", why=" ")
-    with hub.connect().engine.begin() as conn:
-        conn.exec_driver_sql("SET session_replication_role = replica")  # a trade without what led to it
-        conn.exec_driver_sql(
-            "INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty,"
-            " reference, stop, target, currency, multiplier, quote_unit, created_at) VALUES (1, 'test', 'p', 'X',"
-            " 'spot', '', 'LONG', 'PENDING', 1, 2, 1, 3, 'USD', 1, 1, now())"
-        )
-        conn.exec_driver_sql("SET session_replication_role = origin")
-    with pytest.raises(DataError, match="a trade in X is open in book test"):
+    open_trade("X", "test")
+    open_trade("X", "bt-1")  # a backtest's is in nobody's way
+    with pytest.raises(DataError, match="a trade in X is open in book test: its stop is met at these bars"):
         clear.clear(loaded.settings, clear.Span("X"), by="ann", why="x")
     assert len(loaded.stored()) > 30

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from alphapivot.calendar import bar_ends, schedule
 from alphapivot.calendar.schedule import Calendar
+from alphapivot.errors import DataError
 from alphapivot.execution.book import control
 from alphapivot.execution.decide import limits
 from alphapivot.execution.decide.facts import SessionMoment, Standing
@@ -186,7 +187,13 @@ def _by_hours(instruments: Mapping[str, Instrument]) -> dict[Calendar, list[str]
     return symbols_by_hours
 
 
-def any_open(conn: Connection, symbol: str) -> bool:
-    """True if any book has a trade in ``symbol`` that is not closed."""
-    query = text("SELECT EXISTS (SELECT FROM trading.trade WHERE symbol = :symbol AND state <> 'CLOSED')")
-    return bool(conn.execute(query, {"symbol": symbol}).scalar_one())
+def refuse_open(conn: Connection, symbol: str, why: str) -> None:
+    """Raises DataError if a trade in ``symbol`` is open in any book but a backtest's; ``why`` that is in the way."""
+    query = text(
+        "SELECT DISTINCT book FROM trading.trade WHERE symbol = :symbol AND state <> 'CLOSED'"
+        " AND book NOT LIKE 'bt-%' ORDER BY book"
+    )
+    if books := list(conn.execute(query, {"symbol": symbol}).scalars()):
+        raise DataError(
+            f"a trade in {symbol} is open in book {', '.join(books)}: {why}. Close it first: alphapivot close {symbol}"
+        )
