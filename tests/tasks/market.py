@@ -57,8 +57,9 @@ def open_trade(symbol: str, book: str) -> None:
         conn.exec_driver_sql("SET session_replication_role = replica")
         conn.exec_driver_sql(
             "INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty,"
-            f" reference, stop, target, currency, multiplier, quote_unit, created_at) SELECT count(*) + 1, '{book}', 'p',"
-            f" '{symbol}', 'spot', '', 'LONG', 'PENDING', 1, 2, 1, 3, 'USD', 1, 1, now() FROM trading.trade"
+            " reference, stop, target, currency, multiplier, quote_unit, created_at)"
+            f" SELECT count(*) + 1, '{book}', 'p', '{symbol}', 'spot', '', 'LONG', 'PENDING', 1, 2, 1, 3, 'USD', 1, 1,"
+            " now() FROM trading.trade"
         )
         conn.exec_driver_sql("SET session_replication_role = origin")
 
