@@ -2,6 +2,7 @@
 BENCH_SCALE ?= 1
 JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes in parallel: they wait half of the time
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 READY := .venv/.ready
 DEV := .venv/.ready-dev
 
@@ -17,7 +18,7 @@ endif
 IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants soak ui bench screenshots docs lint format constraints clean
+.PHONY: help demo test test-share test-times test-all mutants soak ui bench screenshots docs lint format constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -25,11 +26,17 @@ help: ## show this list
 demo: $(READY) ## run the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(DEV) ## run all tests except the long matrices, 15 to 25 minutes on 2 cores
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
+test: $(DEV) ## run the tests that take seconds at most and a witness of each part, about 5 minutes on 2 cores
+	@$(PYTEST) -m "not slow and not long"
+
+test-share: $(DEV) ## run some of the long tests, chosen by SEED=TEXT; SECONDS=600 for as many as take that long
+	@$(PYTEST) -m "long and not slow" --share $(or $(SECONDS),1200) --seed "$(SEED)"
+
+test-times: $(DEV) ## run all tests except the long matrices, about an hour, and write down which are long
+	@$(PYTEST) -m "not slow" --times tests/times.txt
 
 test-all: $(DEV) ## run every test
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	@$(PYTEST)
 
 mutants: $(DEV) ## break some forty lines, one at a time, and see each noticed by a fast test
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m slow tests/test_mutants.py

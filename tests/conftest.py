@@ -15,6 +15,7 @@ import pytest
 from alphapivot.hub import Hub
 from alphapivot.hub.server import embedded, migrate
 
+pytest_plugins = ["pytester", "tests.times"]
 FAST = {  # test data need not survive a power cut
     "fsync": "off",
     "synchronous_commit": "off",

@@ -235,7 +235,7 @@ def caught(config: str, computed, cut: datetime) -> list[str]:
     return differences(config, computed, computed(config, at(MARKETS[config][0])), cut)
 
 
-@pytest.mark.parametrize("culprit", [Peeking, Normalising])
+@pytest.mark.parametrize("culprit", [pytest.param(Peeking, marks=pytest.mark.always), Normalising])
 def test_a_pillar_that_peeks_is_caught(culprit, computed, monkeypatch):
     monkeypatch.setitem(PILLARS, "trend", culprit)
     messages = caught("small.ini", computed, at("2025-01-15T12:00"))

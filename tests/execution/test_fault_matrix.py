@@ -1150,6 +1150,7 @@ def possible(kind, fault, method):
     return (None, method) if (kind, fault) == ("poor", "duplicate") else (fault, method)
 
 
+@pytest.mark.always
 def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed):
     rng = np.random.default_rng(5)
     everything = [

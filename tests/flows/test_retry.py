@@ -26,6 +26,7 @@ def test_the_schedule_creates_runs(checkout):
     )
 
 
+@pytest.mark.always
 def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
     momentum = checkout.folder / "pillars" / "momentum.py"
     sound = momentum.read_text()
