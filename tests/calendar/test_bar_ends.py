@@ -236,7 +236,8 @@ def test_every_resampled_bar_is_the_calendars_and_is_exactly_its_parts(case, unt
         parts_due = bar_ends.bar_ends(calendar, fine_interval, utc("2024-06-01"), utc("2024-07-20"))
         reached = fine.groupby(bar)["ts"].max()
         lacks = (reached.index - reached).tolist()
-        usual = dict(zip(reached.index, (len(set(lacks[n - 2 : n + 1])) == 1 for n in range(len(lacks))), strict=True))
+        as_usual = (n >= 2 and len(set(lacks[n - 2 : n + 1])) == 1 for n in range(len(lacks)))
+        usual = dict(zip(reached.index, as_usual, strict=True))
         expected = {
             end: part
             for end, part in fine.groupby(bar)
