@@ -195,6 +195,8 @@ def absorb(
 
 def _as_text(found: pd.DataFrame, bars: pd.DataFrame) -> pd.Series:
     """The bar of each issue, the last of several in ``bars``."""
+    if found.empty:
+        return pd.Series(dtype="str")
     of_issue = found[Bars.keys()].merge(bars.drop_duplicates(Bars.keys(), keep="last"))
     return pd.Series([checks.as_text(bar) for _, bar in of_issue.iterrows()], dtype="str")
 
@@ -221,12 +223,12 @@ def _switched(marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: 
 def _none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """One sentence for each series of which bars came and none passed."""
     key = ["symbol", "market", "interval"]
-    kept = set(_keys(passed, key))
+    kept = passed.groupby(key).size()
     return [
         f"{' '.join(series)}: nothing stored of {count} bars: "
         + ", ".join(sorted(set(found.loc[_keys(found, key) == series, "check_name"])))
         for series, count in fetched.groupby(key).size().items()
-        if series not in kept
+        if series not in kept.index
     ]
 
 

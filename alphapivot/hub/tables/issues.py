@@ -102,7 +102,7 @@ def settle(conn: Connection, passed: pd.DataFrame, found: pd.DataFrame, stops: p
     bars is held no longer. ``stops``: (key columns, check_name, stops_until) of confirmed spikes.
     """
     keys = [*Bars.keys(), "check_name"]
-    symbols = sorted({*passed["symbol"], *found["symbol"]})
+    symbols = sorted({*passed["symbol"].unique(), *found["symbol"].unique()})
     if not symbols:
         return
     query = text(
@@ -110,6 +110,8 @@ def settle(conn: Connection, passed: pd.DataFrame, found: pd.DataFrame, stops: p
         " AND outcome IN ('quarantined', 'held') AND decision IS NULL"
     )
     rows = conn.execute(query, {"symbols": symbols}).all()
+    if not rows and stops.empty:
+        return
     known = pd.DataFrame(rows, columns=[*keys, "outcome", "ended_at"]).astype({"ts": "datetime64[us, UTC]"})
     again = known[keys].merge(found[keys].drop_duplicates(), how="left", indicator="seen")["seen"].eq("both")
     through = known[keys].merge(passed[Bars.keys()], on=Bars.keys(), how="left", indicator="seen")["seen"].eq("both")
