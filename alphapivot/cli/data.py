@@ -155,7 +155,7 @@ def _sniff(file: str | None) -> int:
     """Prints the sections that read a file, what was guessed and why, the questions, and the first bars."""
     from pathlib import Path
 
-    from alphapivot.feeds.sniff import sniff
+    from alphapivot.feeds.sniff.sniff import sniff
     from alphapivot.reports.terminal import terminal
 
     if file is None:

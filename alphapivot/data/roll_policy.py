@@ -13,8 +13,8 @@ import pandas as pd
 from alphapivot.calendar import bar_ends, schedule
 from alphapivot.calendar.expiry import NEVER, day, roll_file
 from alphapivot.errors import ConfigError, DataError
-from alphapivot.feeds import stamps
-from alphapivot.feeds.text import UNREADABLE
+from alphapivot.feeds.files import stamps
+from alphapivot.feeds.files.text import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alphapivot.calendar.schedule import Calendar, Instants
     from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.config.sections.instrument import Instrument
-    from alphapivot.feeds.stamps import Stamps
+    from alphapivot.feeds.files.stamps import Stamps
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def decide(
     LOOKBACK before the first session that may decide. ``last``: the rolls so far, or each symbol's newest, or none:
     then a symbol's first contract is at offset 0, from 1970 on. ``policies``: symbol -> how it rolls; by open interest
     when absent. ``since``: symbol -> the first session that may decide; any after its last roll when absent.
-    ``spreads``: of contracts that are quoted side by side within a session (``alphapivot.feeds.beside``); they count
+    ``spreads``: of contracts that are quoted side by side within a session (``feeds.files.beside``); they count
     where they are at least as late as two closes of one session.
 
     By open interest or volume, the front contract rolls on a session to the later contract that has most of it, if that

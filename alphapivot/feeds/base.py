@@ -67,7 +67,7 @@ class Fetched:
     actions: pd.DataFrame = field(default_factory=lambda: Actions.empty()[ACTIONS])
     actions_after: Mapping[str, datetime] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # worth knowing, not a problem
-    spreads: pd.DataFrame | None = None  # of contracts quoted side by side, all of the source: feeds.beside.SPREADS
+    spreads: pd.DataFrame | None = None  # of contracts quoted side by side, feeds.files.beside.SPREADS
 
 
 def gather(

@@ -16,7 +16,7 @@ from alphapivot.config.sections.feeds import FilesFeed
 from alphapivot.config.settings import Settings
 from alphapivot.data import pieces
 from alphapivot.errors import DataError
-from alphapivot.feeds.files import paths_of
+from alphapivot.feeds.files.paths import paths_of
 from alphapivot.feeds.registry import open_feed
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import ops, run_locks

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from alphapivot.config.sections.feeds import FilesFeed
-from alphapivot.feeds import text as text_file
 from alphapivot.feeds.base import Request
+from alphapivot.feeds.files import text as text_file
 from alphapivot.feeds.registry import open_feed
 from tests.feeds.test_files import UNTIL, fetch, instrument, problem, read, stamps
 
@@ -220,7 +220,7 @@ def test_a_large_file_is_read_once_for_all_pieces_of_a_backfill_and_again_when_i
     reads = []
     read_text = text_file.read
     monkeypatch.setattr(text_file, "read", lambda *words: reads.append(words[0]) or read_text(*words))
-    monkeypatch.setattr("alphapivot.feeds.files.LARGE", 1)
+    monkeypatch.setattr("alphapivot.feeds.files.feed.LARGE", 1)
     (tmp_path / "x.csv").write_text("Date,Close\n2024-01-08,1\n2024-01-09,2\n2024-01-10,3\n")
     cut = pd.Timestamp("2024-01-09 12:00", tz="UTC").to_pydatetime()
     assert fetch(tmp_path, until=cut).bars["close"].tolist() == [1]

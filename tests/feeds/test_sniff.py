@@ -13,8 +13,8 @@ from alphapivot.config.sections.feeds import FilesFeed
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import DataError
 from alphapivot.feeds.base import Request
-from alphapivot.feeds.files import Files
-from alphapivot.feeds.sniff import sniff
+from alphapivot.feeds.files.feed import Files
+from alphapivot.feeds.sniff.sniff import sniff
 
 DAYS = ["2024-01-12", "2024-01-16", "2024-01-17"]  # 15 January is a holiday in New York
 MINUTES = ["15:00", "15:05", "15:10"]  # UTC, of 16 January

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from alphapivot import hub, process
 from alphapivot.data import pieces
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.feeds.files import Files
+from alphapivot.feeds.files.feed import Files
 from alphapivot.hub.tables import run_locks
 from tasks.local import backfill
 from tests.flows.test_waits import CONFIG
@@ -41,7 +41,7 @@ def interrupted(hub_url, tmp_path, monkeypatch):
                 raise Unavailable("it is out")
             return super().fetch(requests)
 
-    monkeypatch.setattr("alphapivot.feeds.files.Files", Failing)
+    monkeypatch.setattr("alphapivot.feeds.files.feed.Files", Failing)
     with pytest.raises(Unavailable):
         run(settings)
     return settings

@@ -45,7 +45,7 @@ class YahooFeed(FeedSection):
 
 
 class FilesFeed(FeedSection):
-    opens = "alphapivot.feeds.files:Files"
+    opens = "alphapivot.feeds.files.feed:Files"
     whole = True
     waits = False
 

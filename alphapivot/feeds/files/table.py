@@ -16,9 +16,9 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from alphapivot.errors import DataError
-from alphapivot.feeds import numbers, text
-from alphapivot.feeds import stamps as timestamps
-from alphapivot.feeds.stamps import Stamps
+from alphapivot.feeds.files import numbers, text
+from alphapivot.feeds.files import stamps as timestamps
+from alphapivot.feeds.files.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,9 +17,11 @@ import pandas as pd
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.errors import ConfigError, DataError
-from alphapivot.feeds import beside
 from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
-from alphapivot.feeds.table import NUMBERS, Table, meant
+from alphapivot.feeds.files import beside
+from alphapivot.feeds.files.joined import joined
+from alphapivot.feeds.files.paths import name_of, paths_of, version
+from alphapivot.feeds.files.table import NUMBERS, Table, meant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.feeds.base import Limit
-    from alphapivot.feeds.stamps import Stamps
+    from alphapivot.feeds.files.stamps import Stamps
 
 LARGE = 50_000  # bars from which a file's are kept for the next request
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,7 +168,7 @@ class Files:
     def _key(self, request: Request, ticker: str) -> str:
         """What the bars of all time depend on: the settings, and the files as they are now."""
         files = ticker.partition(":")[0] if "symbol" in self.section.columns else ticker
-        stats = [(path.as_posix(), *_version(path)) for path in paths_of(self.section.root, files)]
+        stats = [(path.as_posix(), *version(path)) for path in paths_of(self.section.root, files)]
         settings = self.section.model_dump_json() + request.instrument.model_dump_json()
         return repr((self.name, request.market, request.interval, stats, settings))
 
@@ -234,7 +236,7 @@ class Files:
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
                 rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]
-                rows = _joined(rows[rows["ts"].notna()])
+                rows = joined(rows[rows["ts"].notna()])
         bars = rows[rows["ts"].notna()].assign(
             symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
         )
@@ -271,48 +273,3 @@ class Files:
 
 
 _LARGE: dict[str, tuple[pd.DataFrame, _Reply]] = {}  # the newest: a backfill asks for piece after piece of it
-
-
-def _version(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-
-
-def name_of(path: Path) -> str:
-    """A file's name without its suffixes: ESH24 of ESH24.csv.gz."""
-    known = (".csv", ".txt", ".parquet", ".tsv", ".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
-    name = path.name
-    while name.lower().endswith(known):
-        name = name[: name.rindex(".")]
-    return name
-
-
-def paths_of(root: Path, files: str) -> list[Path]:
-    """The files that a path or glob names, sorted. Raises DataError for an invalid path or glob below ``root``."""
-    try:
-        return sorted(path for path in root.glob(files.strip()) if path.is_file() and not path.name.startswith("."))
-    except (OSError, ValueError, NotImplementedError, IndexError) as error:
-        raise DataError(f"{files!r} is not a path or glob below {root}: {error}") from error
-
-
-def _joined(rows: pd.DataFrame) -> pd.DataFrame:
-    """
-    Merge rows, sorted by time, that belong to one bar, such as Sunday evening's and Monday's.
-
-    Two rows of the same date are not parts, and text would be lost: both are left unchanged, for screening.
-    """
-    key = ["contract", "ts"]
-    several = rows.duplicated(key, keep=False)
-    numbers = rows[NUMBERS].apply(pd.to_numeric, errors="coerce")
-    wrong = rows.duplicated([*key, "date"], keep=False) | (numbers.isna() & rows[NUMBERS].notna()).any(axis=1)
-    wrong = wrong.groupby([rows[k] for k in key]).transform("any")
-    parts = numbers.assign(**{k: rows[k] for k in key})[several & ~wrong]
-    groups = parts.groupby(key, sort=False)
-    merged = pd.DataFrame({name: groups[name].last(skipna=False) for name in ("close", "open_interest")})
-    merged["open"] = groups["open"].first(skipna=False)
-    # a value missing in one part is missing in the whole
-    for name, function in (("high", "max"), ("low", "min"), ("volume", "sum")):
-        merged[name] = groups[name].agg(function).mask(groups[name].agg("size") > groups[name].agg("count"))
-    merged["open"] = merged["open"].mask(merged["high"].isna())
-    result: pd.DataFrame = pd.concat([rows[~several | wrong], merged.reset_index()], ignore_index=True)
-    return result

@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alphapivot.feeds.table import Table
+    from alphapivot.feeds.files.table import Table
 
 SPREADS = ["symbol", "ts", "contract", "other", "spread"]  # ts: end of the session; spread: other minus contract
 
