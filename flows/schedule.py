@@ -80,7 +80,7 @@ def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
 
 def _published(settings: Settings, instrument: Instrument, as_of: datetime) -> datetime:
     base = settings.timeframes.base
-    feed = settings.feeds[instrument.feed or settings.runtime.feed]
+    feed = settings.feeds[settings.feed_of(instrument)]
     due = bar_ends.due(instrument.hours, base, as_of).to_pydatetime()
     return due + timedelta(minutes=feed.publication_lag)
 
@@ -95,7 +95,7 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
-        exchanges[(instrument.feed or settings.runtime.feed, repr(instrument.hours))].append(instrument)
+        exchanges[(settings.feed_of(instrument), repr(instrument.hours))].append(instrument)
 
     def arrived(instrument: Instrument) -> bool:
         market = instrument.signal_market

@@ -27,7 +27,7 @@ def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: boo
     begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
     requests = [
         Request(instrument, market, instrument.source_interval(market, settings.timeframes.base), begin, end)
-        for instrument in (settings.instruments[symbol] for symbol in symbols.split(" "))
+        for instrument in (settings.feeds[feed].named(settings.instruments[symbol]) for symbol in symbols.split(" "))
         for market in instrument.markets
     ]
     refused = other_timetables(work.hub, settings, feed, requests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -15,9 +15,9 @@ from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
-from alphapivot.data.series import holes, short_days, timetables
+from alphapivot.data.series import failover, holes, short_days, stand_in, timetables
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.feeds.base import Fetched, Problem, Request
+from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub import Hub
@@ -34,9 +34,7 @@ NONE: Mapping[str, pd.Timestamp] = MappingProxyType({})
 def batches(run: RunRef) -> list[tuple[str, int]]:
     """The (feed, shard) pairs that a run ingests: one task each."""
     settings, _ = open_run(run)
-    return sorted(
-        {(i.feed or settings.runtime.feed, k) for k in range(settings.runtime.shards) for i in settings.shard(k)}
-    )
+    return sorted({(settings.feed_of(i), k) for k in range(settings.runtime.shards) for i in settings.shard(k)})
 
 
 @step("ingest {feed} {shard}")
@@ -45,10 +43,11 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     Fetches new bars for one feed and shard of instruments, quarantines bad ones, and resamples the rest.
     """
     settings, run = work.settings, work.run
-    instruments = {i.symbol: i for i in settings.shard(shard) if (i.feed or settings.runtime.feed) == feed}
+    instruments = {i.symbol: i for i in settings.shard(shard) if settings.feed_of(i) == feed}
     marks = series.marks(work.hub, list(instruments))
     _refuse_to_mix(work.hub, settings, feed, marks)
     section = settings.feeds[feed]
+    instruments = {symbol: section.named(i) for symbol, i in instruments.items()}
     until = run.as_of - timedelta(minutes=section.publication_lag)
     known = [holes.Hole(**row) for row in missing.known(work.hub, list(instruments))]
     requests, asked = [], []
@@ -62,16 +61,32 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
                 overlap = bar_ends.back(instrument.hours, interval, newest, section.overlap)
                 since = min([overlap, *(hole.after for hole in due)])
                 asked += due
+                if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
+                    since = min(since, series.newest_of(work.hub, (instrument.symbol, market, interval), feed) or since)
             requests.append(Request(instrument, market, interval, since, until))
     refused = other_timetables(work.hub, settings, feed, requests)
     rest = [r for r in requests if all(r is not p.request for p in refused)]
-    fetched = fetch(work.hub, settings, feed, rest, refused)
+    outage: Unavailable | None = None
+    try:
+        fetched = fetch(work.hub, settings, feed, rest, refused)
+    except Unavailable as error:
+        if not any(settings.feeds_of(r.instrument)[1:] for r in rest):
+            raise
+        outage = error
+        fetched = gather([], [*refused, *(Problem(request, str(error), transient=True) for request in rest)])
+    backed = [r for r in rest if settings.feeds_of(r.instrument)[1:]]
+    output, stood = None, stand_in.NONE
+    if backed:
+        output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked)
+        stood = failover.stand_ins(work.hub, settings, feed, backed, fetched, output.frames, run.as_of)
     whole = [p for p in fetched.problems if not p.partial]
-    if whole and len(whole) == len(requests):
-        reasons = "; ".join(f"{p.request}: {p.reason}" for p in whole[:3])
+    if whole and len(whole) == len(requests) and not stood.taken:
+        reasons = "; ".join([*(f"{p.request}: {p.reason}" for p in whole[:3]), *stood.refused[:3]])
         error = Unavailable if all(p.transient for p in whole) else DataError
-        raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}")
-    return absorb(work, feed, requests, fetched, until=run.as_of, asked=asked)
+        raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}") from outage
+    if output is None or stood.taken or stood.refused:
+        output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked, stood=stood)
+    return output
 
 
 def _holes_due(settings: Settings, known: list[holes.Hole], key: series.Key, now: datetime) -> list[holes.Hole]:
@@ -120,32 +135,27 @@ def absorb(
     *,
     backfill: bool = False,
     asked: Sequence[holes.Hole] = (),
+    stood: stand_in.Stood = stand_in.NONE,
 ) -> Output:
     """
     The output for a feed's reply: bars, bars of higher timeframes that end by ``until``, rolls, issues, watermarks.
 
     Stored bars that differ by no more than noise are kept. ``backfill``: rolls are decided again from the first bar
     that is earlier than stored ones; otherwise earlier decisions stay. ``asked``: known holes that the requests cover.
+    ``stood``: what other feeds have in place of bars of ``feed`` that are late.
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
     thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
+    fetched = stood.within(fetched)
     screened = screen.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
     neighbours = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
     new = jitter.settled(screened.bars, neighbours, instruments, thresholds)
     newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
-    stored_actions = stored.actions(hub, list(instruments), until=roll_step.EVER, known_at=None)
     fetched = replace(fetched, actions=issues.without_dropped(hub, fetched.actions))
-    answered = {str(symbol) for symbol in fetched.bars.loc[fetched.bars["market"] == "spot", "symbol"].unique()}
-    withdrawn = pd.concat(
-        [
-            actions.withdrawn(stored_actions, fetched.actions, fetched.actions_after, until, feed),
-            actions.of_others(stored_actions, fetched.actions, answered, feed),
-        ]
-    )
-    stored_actions = stored_actions.drop(index=withdrawn.index)
+    stored_actions, withdrawn = _stored_actions(hub, list(instruments), fetched, until, feed, stood)
     splits = actions.splits(stored_actions, fetched.actions)
     # a split is not a spike: bars are judged on one share basis, and stored as traded
     before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (neighbours, new))
@@ -154,26 +164,27 @@ def absorb(
     )
     judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
     judged.issues["bar"] = _as_text(judged.issues, pd.concat([neighbours, new]))
-    spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
-    # a new or restated close may be the one before a stored dividend
-    touched = pd.concat([actions.after(stored_actions, judged.bars), fetched.actions], ignore_index=True)
-    closes = pd.concat([series.closes_before(hub, touched, spot), judged.bars], ignore_index=True)
-    events, odd = actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
+    events, odd = _realised(hub, settings, instruments, stored_actions, fetched.actions, judged.bars)
     late = _late(judged.bars, neighbours, newest) if backfill else {}
     derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
-    rolled = derived.rolled
-    doubts = [derived.short.issues, rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
-    all_issues = pd.concat([screened.issues, judged.issues, *doubts], ignore_index=True)
+    marks = series.marks(hub, list(instruments))
+    feeds = {symbol: settings.feeds_of(i) for symbol, i in instruments.items()}
+    switches = stand_in.switches(feed, stood, feeds, marks, judged.bars, neighbours)
+    gaps = {symbol: own.source_gap for symbol, own in thresholds.items()}
+    doubts = [derived.short.issues, derived.rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
+    all_issues = pd.concat([screened.issues, judged.issues, *doubts, switches.issues(gaps)])
+    all_issues = all_issues.drop_duplicates(Issues.keys(), ignore_index=True)
     problems = [
         *(f"{p.request}: {p.reason}" for p in fetched.problems),
-        *rolled.problems,
+        *derived.rolled.problems,
         *_none_stored(fetched.bars, judged.bars, all_issues),
     ]
-    notes = (*problems, *fetched.notes, *_switched(series.marks(hub, list(instruments)), judged.bars, feed))
+    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes())
+    notes += tuple(_switched(marks, judged.bars, feed, {*switches.back, *stood.sources}))
     notes += tuple(map(str, horizon.endings(instruments.values(), until)))
     notes += _counted(all_issues)
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
-    present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"] == feed])]
+    present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
     notes += tuple(str(hole) for hole in lacking.given_up)
     unanswered = {_key(p.request) for p in fetched.problems if not p.partial}
@@ -181,16 +192,50 @@ def absorb(
     def record(batch: ops.Batch) -> None:
         section = settings.feeds[feed]
         read = {_key(r): timetables.text(r.instrument, r.market, section) for r in requests}
-        series.answered(batch.conn, feed, {k: t for k, t in read.items() if k not in unanswered}, judged.bars)
+        for source, keys in switches.by_source(read, unanswered).items():
+            series.answered(batch.conn, source, keys, judged.bars)
+        issues.over(batch.conn, stand_in.CHECK, (key[:2] for key in switches.back))
         issues.end(batch.conn, judged.passing + derived.short.passing)
         missing.record(batch.conn, lacking.found, lacking.gone, asked, until)
         issues.settle(batch.conn, judged.bars, all_issues, judged.stops)
 
     bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
-    frames = {Bars: bars, Rolls: rolled.rolls, Actions: events, Issues: all_issues}
-    gone = {Rolls: rolled.withdrawn, Actions: withdrawn}
+    frames = {Bars: bars, Rolls: derived.rolled.rolls, Actions: events, Issues: all_issues}
+    gone = {Rolls: derived.rolled.withdrawn, Actions: withdrawn}
     met = {ops.PROBLEMS: len(problems)} if problems else {}
     return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
+
+
+def _stored_actions(
+    hub: Hub, symbols: list[str], fetched: Fetched, until: datetime, feed: str, stood: stand_in.Stood
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The stored events (Actions) that count still, and those that ``fetched`` withdraws."""
+    known = stored.actions(hub, symbols, until=roll_step.EVER, known_at=None)
+    answered = set(fetched.bars.loc[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed), "symbol"])
+    answered -= {stand.late.key[0] for stand in stood.taken}
+    parts = (
+        actions.withdrawn(known, fetched.actions, fetched.actions_after, until, feed),
+        actions.of_others(known, fetched.actions, answered, feed),
+        stand_in.withdrawn(known, fetched.actions, stood.spans),
+    )
+    withdrawn = pd.concat(parts).drop_duplicates(Actions.keys())
+    return known.drop(index=withdrawn.index), withdrawn
+
+
+def _realised(
+    hub: Hub,
+    settings: Settings,
+    instruments: Mapping[str, Instrument],
+    known: pd.DataFrame,
+    new: pd.DataFrame,
+    bars: pd.DataFrame,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Events with their factors, and issues: the ``new`` ones, and ``known`` ones whose close before is in ``bars``."""
+    spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
+    # a new or restated close may be the one before a stored dividend
+    touched = pd.concat([actions.after(known, bars), new], ignore_index=True)
+    closes = pd.concat([series.closes_before(hub, touched, spot), bars], ignore_index=True)
+    return actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
 
 
 def _as_text(found: pd.DataFrame, bars: pd.DataFrame) -> pd.Series:
@@ -209,14 +254,16 @@ def _counted(found: pd.DataFrame) -> tuple[str, ...]:
     return tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
 
 
-def _switched(marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: str) -> list[str]:
-    """One sentence for each series whose stored bars came from another feed."""
+def _switched(
+    marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: str, known: Collection[series.Key]
+) -> list[str]:
+    """One sentence for each series whose stored bars came from another feed, but for ``known`` stand-ins."""
     first = new.groupby(["symbol", "market", "interval"])["ts"].min().to_dict()
     return [
         f"{' '.join(key)}: the source changes from {mark.source} to {feed}; earlier bars stay those of {mark.source} "
         f"until `alphapivot ingest --from` fetches them again, and events of {mark.source} no longer count"
         for key, mark in marks.items()
-        if mark.newest and mark.source != feed and key in first
+        if mark.newest and mark.source != feed and key in first and key not in known
     ]
 
 

@@ -49,6 +49,7 @@ def _data(options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import hub
+    from alphapivot.data.series import stand_in
     from alphapivot.hub.tables import holes, issues
     from alphapivot.reports.terminal import terminal, views
 
@@ -66,6 +67,8 @@ def _data(options: argparse.Namespace) -> int:
         terminal.show(views.issues(rows), "All data issues" if options.all else "Data issues that need a decision")
         if len(missing := holes.show(hub.connect(), options.symbol)):
             terminal.show(views.holes(missing), "Missing bars, requested again for [quality] hole_days")
+        if len(stood := issues.open_now(hub.connect(), stand_in.CHECK, options.symbol)):
+            terminal.show(views.stand_ins(stood), terminal.STOOD)
         return DONE
     if options.symbol is None or not options.why or rows.empty:
         return fail(

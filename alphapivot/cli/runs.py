@@ -97,7 +97,7 @@ def _problems(settings: Settings) -> list[str]:
 
 def _any_feed_waits(settings: Settings) -> bool:
     """True if a feed in use can still deliver bars that are due; a file cannot."""
-    names = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
+    names = {settings.feed_of(i) for i in settings.instruments.values()}
     return any(settings.feeds[name].waits for name in names)
 
 

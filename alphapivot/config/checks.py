@@ -13,6 +13,7 @@ from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names
 from alphapivot.config.ini import nearest
 from alphapivot.config.sections.brokers import BrokerSection, PaperBroker
+from alphapivot.config.sections.feeds import FeedSection
 from alphapivot.config.sections.instrument import Kind
 from pillars.kit import windows
 
@@ -44,7 +45,17 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     if exits is not None and exits.session_end and timeframes is not None and timeframes.base in ("1d", "1w"):
         yield f"[exit] session_end = yes needs an intraday base, but [timeframes] base = {timeframes.base}"
     symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
-    named = [(name, "symbols", list(b.names())) for name, b in valid.items() if isinstance(b, BrokerSection)]
+    named = [
+        (name, key, list(symbols_))
+        for name, s in valid.items()
+        for key, symbols_ in (
+            [("symbols", s.names())]
+            if isinstance(s, BrokerSection)
+            else [("symbols", s.symbols), ("futures_symbols", s.futures_symbols)]
+            if isinstance(s, FeedSection)
+            else []
+        )
+    ]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
     yield from _fees(valid, symbols)
@@ -144,8 +155,7 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
         if not section.startswith("instrument."):
             continue
         instrument = cast("Instrument", model)
-        if instrument.feed is not None:
-            yield from _exists(section, "feed", "feed", instrument.feed, present)
+        yield from _feeds(section, instrument, valid, present)
         if instrument.calendar not in [*calendars, *own]:
             near = nearest(instrument.calendar, [*calendars, *own])
             near = near if near.startswith("did") else "expected one such as XNYS, CMES, XEUR or 24/7"
@@ -156,6 +166,19 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
                 yield f"[{section}] {key} = {market}, but the section has no {market} key (the ticker)"
         yield from _source_intervals(section, instrument, base)
         yield from _thresholds(section, instrument, valid)
+
+
+def _feeds(
+    section: str, instrument: Instrument, valid: Mapping[str, BaseModel], present: Collection[str]
+) -> Iterator[str]:
+    """An instrument's feeds: each exists and is named once, and simulated prices do not stand in for real ones."""
+    for name in instrument.feeds:
+        yield from _exists(section, "feed", "feed", name, present)
+    if len(set(instrument.feeds)) < len(instrument.feeds):
+        yield f"[{section}] feed = {instrument.feed} names a feed twice"
+    sections = [cast("FeedSection", valid[f"feed.{n}"]) for n in instrument.feeds if f"feed.{n}" in valid]
+    if len({feed.simulated for feed in sections}) > 1:
+        yield f"[{section}] feed = {instrument.feed}: simulated prices cannot stand in for real ones, nor real for them"
 
 
 def _thresholds(section: str, instrument: Instrument, valid: Mapping[str, BaseModel]) -> Iterator[str]:

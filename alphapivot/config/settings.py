@@ -96,6 +96,14 @@ class Settings(Section):
         """Shard ``index`` of the universe: every shards-th instrument, sorted by symbol."""
         return [self.instruments[s] for s in sorted(self.instruments)[index :: self.runtime.shards]]
 
+    def feeds_of(self, instrument: Instrument) -> tuple[str, ...]:
+        """Its feeds: the first is its own, the others stand in for it, in this order."""
+        return instrument.feeds or (self.runtime.feed,)
+
+    def feed_of(self, instrument: Instrument) -> str:
+        """Its own feed."""
+        return self.feeds_of(instrument)[0]
+
     @property
     def ticks(self) -> dict[str, Decimal]:
         """symbol -> tick, the last one of config.ini."""

@@ -41,7 +41,7 @@ def plan(
     batches: dict[tuple[str, tuple[str, ...]], list[Instrument]] = {}
     for _, instrument in sorted(settings.instruments.items()):
         needed = [instrument.source_interval(m, settings.timeframes.base) for m in instrument.markets]
-        batches.setdefault((instrument.feed or settings.runtime.feed, tuple(needed)), []).append(instrument)
+        batches.setdefault((settings.feed_of(instrument), tuple(needed)), []).append(instrument)
     pieces: list[Piece] = []
     notes: list[str] = []
     for (feed, intervals), instruments in batches.items():

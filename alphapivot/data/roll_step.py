@@ -52,7 +52,7 @@ def roll(
     if daily.empty:
         return Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
     symbols = [str(symbol) for symbol in daily["symbol"].unique()]
-    feeds = {s: settings.feeds[instruments[s].feed or settings.runtime.feed] for s in symbols}
+    feeds = {s: settings.feeds[settings.feed_of(instruments[s])] for s in symbols}
     policies, problems = {}, []
     for symbol in symbols:
         try:

@@ -20,10 +20,11 @@ from sqlalchemy import text
 
 from alphapivot import home
 from alphapivot.data import horizon
+from alphapivot.data.series import stand_in
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import day
 from alphapivot.execution.market import quotes
-from alphapivot.hub.tables import series
+from alphapivot.hub.tables import issues, series
 from alphapivot.reports import notify
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ Kind = Literal[
     "run failed",
     "run crashed",
     "feed stale",
+    "feed stand-in",
     "calendar ends",
     "price jump",
     "position break",
@@ -85,6 +87,7 @@ def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     parts: tuple[Callable[[], list[Alert]], ...] = (
         lambda: _failed_runs(hub),
         lambda: _stale_feeds(hub, settings, now),
+        lambda: _stand_ins(hub, settings),
         lambda: _calendars(settings, now),
         lambda: _jumps(hub, settings),
         lambda: _trading(hub, settings),
@@ -245,7 +248,7 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     ages = quotes.ages({s: ts for s, ts in ends.items() if ts is not None}, now, base, settings.instruments)
     alerts = []
     for feed in settings.feeds:
-        symbols = [s for s, i in settings.instruments.items() if (i.feed or settings.runtime.feed) == feed]
+        symbols = [s for s, i in settings.instruments.items() if settings.feed_of(i) == feed]
         late = sorted(s for s in symbols if ages.get(s, limit + 1) > limit)
         if late and any(ends[s] for s in symbols):  # a hub that has never been filled is not stale
             bars = ", ".join(f"{s} ({_day(ends[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")
@@ -254,6 +257,22 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
                 f"{now:%Y-%m-%d %H:%M}Z, so no trade is entered in them. Newest bars: {bars}. See alphapivot status"
             )
             alerts.append(Alert(f"stale:{feed}:{now:%Y-%m-%d}", "feed stale", feed, message))
+    return alerts
+
+
+def _stand_ins(hub: Hub, settings: Settings) -> list[Alert]:
+    """One alert per feed that stands in and day on which it began, however many instruments it serves."""
+    rows = issues.open_now(hub, stand_in.CHECK)
+    rows = rows[rows["symbol"].isin(list(settings.instruments))]
+    rows = rows[rows["found_at"] > datetime.now(UTC) - timedelta(days=7)]
+    alerts = []
+    for (source, day_), group in rows.groupby(["source", rows["found_at"].map(_day)]):
+        stopped = sorted(group.loc[group["outcome"] == "halted", "symbol"].unique())
+        names = sorted(group["symbol"].unique())
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        told = f" No entries in {', '.join(stopped)}: the two disagree." if stopped else ""
+        message = f"{source} stands in for {len(names)} instruments ({some}).{told} First: {group['detail'].iloc[0]}"
+        alerts.append(Alert(f"stand-in:{source}:{day_}", "feed stand-in", str(source), message))
     return alerts
 
 

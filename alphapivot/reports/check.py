@@ -45,7 +45,7 @@ def files(settings: Settings, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame
     """
     parts, problems, keys = [], [], []
     for name, section in settings.feeds.items():
-        instruments = [i for i in settings.instruments.values() if (i.feed or settings.runtime.feed) == name]
+        instruments = [section.named(i) for i in settings.instruments.values() if settings.feed_of(i) == name]
         if not isinstance(section, FilesFeed) or not instruments:
             continue
         requests = [

@@ -65,7 +65,7 @@ def _fetch(
     database: Hub, current: RunRef, settings: Settings, start: datetime, progress: Progress
 ) -> tuple[list[Receipt], list[str]]:
     _, began = ops.attempted(database, current.run_id) or ("", datetime.now(UTC))
-    used = {i.feed or settings.runtime.feed for i in settings.instruments.values()}
+    used = {settings.feed_of(i) for i in settings.instruments.values()}
     limits = {name: open_feed(name, settings.feeds[name]).limits for name in used}
     # cut as at the first attempt, so that its receipts match
     planned, notes = pieces.plan(settings, limits, start, current.as_of, began)
@@ -98,9 +98,10 @@ def _stale(settings: Settings, began: datetime) -> str:
     if datetime.now(UTC) - began > KEPT:
         return "it is more than a day old, and providers restate"
     for instrument in settings.instruments.values():
-        feed = settings.feeds[instrument.feed or settings.runtime.feed]
+        feed = settings.feeds[settings.feed_of(instrument)]
         if isinstance(feed, FilesFeed):
-            named = [*(getattr(instrument, market) for market in instrument.markets), instrument.actions]
+            own = feed.named(instrument)
+            named = [*(getattr(own, market) for market in own.markets), own.actions]
             with suppress(DataError):  # a missing file is reported by its fetch
                 for path in (path for name in named if name for path in paths_of(feed.root, name.partition(":")[0])):
                     # a file that replaces another may keep an old mtime, but not an old ctime

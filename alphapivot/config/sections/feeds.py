@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from alphapivot.config.sections.base import Day, Mapped, Section, Zone
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
 
 
 class FeedSection(Section):
@@ -28,6 +31,24 @@ class FeedSection(Section):
     publication_lag: float = Field(
         0, ge=0, description="minutes from a bar's end until it is published; younger bars are not requested"
     )
+
+    late_after: float = Field(
+        10,
+        ge=0,
+        description="minutes after a bar should be published from which the feed is late: an instrument's next feed"
+        " stands in",
+    )
+    symbols: Mapped[str] = Field(
+        default={}, description="our symbol: its ticker here, where that differs from [instrument.*] spot"
+    )
+    futures_symbols: Mapped[str] = Field(
+        default={}, description="our symbol: its ticker here, where that differs from [instrument.*] futures"
+    )
+
+    def named(self, instrument: Instrument) -> Instrument:
+        """``instrument`` with its tickers at this feed."""
+        own = {"spot": self.symbols.get(instrument.symbol), "futures": self.futures_symbols.get(instrument.symbol)}
+        return instrument.model_copy(update={market: ticker for market, ticker in own.items() if ticker})
 
     def below(self, folder: Path) -> Self:  # noqa: ARG002 - for kinds that name files
         """This section with its relative paths resolved against ``folder``, that of the config file."""

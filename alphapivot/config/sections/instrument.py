@@ -141,7 +141,10 @@ class Instrument(Conventions):
     """[instrument.SYMBOL]: one underlying with its spot and futures markets, and how it is quoted and traded."""
 
     symbol: str
-    feed: str | None = Field(None, description="its feed; default: [runtime] feed")
+    feed: str | None = Field(
+        None,
+        description="its feed, and those that stand in when it is late: databento, yahoo; default: [runtime] feed",
+    )
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
     spot_interval: str | None = Field(None, description="interval at which spot is fetched; default: [timeframes] base")
@@ -231,6 +234,11 @@ class Instrument(Conventions):
         if self.trade_market == "futures":
             return "futures"
         return {"24/7": "crypto", "24/5": "fx"}.get(self.hours.calendar, "shares")  # type: ignore[return-value]
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The names in ``feed``; none: that of [runtime]."""
+        return tuple(name.strip() for name in self.feed.split(",")) if self.feed else ()
 
     @property
     def markets(self) -> tuple[Market, ...]:

@@ -36,6 +36,12 @@ class Quality(Section):
         description="minutes after the end of a higher bar from which its last parts are not waited for; default: a"
         " later bar of its market completes it",
     )
+    source_gap: float = Field(
+        25,
+        ge=0,
+        description="basis points between closes of a feed and its stand-in on the bars before, beyond which nothing is"
+        " entered",
+    )
     price_noise: float = Field(0.5, ge=0, description="ticks by which a price may differ without being a restatement")
     volume_settles: float = Field(
         3, ge=0, description="days after a bar in which a change of its volume alone does not rescore it"

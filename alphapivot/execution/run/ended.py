@@ -83,7 +83,7 @@ def _silent(session: Session, key: Key, last: datetime) -> tuple[Ended | None, i
     symbol, market, _ = key
     instrument, settings = session.instruments[symbol], session.settings
     broker = settings.brokers[settings.execution.broker]
-    feed = settings.feeds.get(instrument.feed or settings.runtime.feed)
+    feed = settings.feeds.get(settings.feed_of(instrument))
     if not isinstance(broker, PaperBroker) or (feed is not None and feed.simulated):
         return None, 0  # a simulated market ends for all at once, and its time with it
     quiet = _quiet(session, instrument, last)
@@ -119,8 +119,8 @@ def _quiet(session: Session, instrument: Instrument, last: datetime) -> int:
 def _at_work(session: Session, instrument: Instrument) -> bool:
     """True if the instrument's feed brings bars of any market that is traded; else the feed is silent."""
     settings, as_of = session.settings, session.run.as_of
-    name = instrument.feed or settings.runtime.feed
-    same = [i for i in settings.instruments.values() if (i.feed or settings.runtime.feed) == name]
+    name = settings.feed_of(instrument)
+    same = [i for i in settings.instruments.values() if settings.feed_of(i) == name]
     parameters = {
         "symbols": [i.symbol for i in same],
         "markets": [i.trade_market for i in same],

@@ -94,6 +94,28 @@ def end(conn: Connection, passing: list[tuple[str, str, str]]) -> None:
         )
 
 
+def open_now(hub: Hub, check: str, symbol: str | None = None) -> pd.DataFrame:
+    """The issues of ``check`` that are not over and not accepted, flagged ones too."""
+    columns = ["symbol", "market", "ts", "source", "outcome", "detail", "found_at"]
+    query = text(
+        f"SELECT {', '.join(columns)} FROM market.quality_issue WHERE check_name = :check AND ended_at IS NULL"
+        " AND decision IS NULL AND (symbol = :symbol OR CAST(:symbol AS text) IS NULL) ORDER BY symbol, market, ts"
+    )
+    with hub.engine.connect() as connection:
+        rows = connection.execute(query, {"check": check, "symbol": symbol}).mappings().all()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def over(conn: Connection, check: str, markets: Iterable[tuple[str, str]]) -> None:
+    """Ends the issues of ``check`` of these (symbol, market), flagged ones too."""
+    statement = text(
+        "UPDATE market.quality_issue SET ended_at = clock_timestamp() WHERE ended_at IS NULL"
+        " AND (symbol, market, check_name) = (:symbol, :market, :check)"
+    )
+    for symbol, market in markets:
+        conn.execute(statement, {"symbol": symbol, "market": market, "check": check})
+
+
 def settle(conn: Connection, passed: pd.DataFrame, found: pd.DataFrame, stops: pd.DataFrame) -> None:
     """
     Brings the stored issues up to what an ingestion saw: ``passed`` Bars and the issues ``found`` in this one.

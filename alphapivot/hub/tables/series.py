@@ -42,6 +42,27 @@ def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
     return {key: mark.newest for key, mark in marks(hub, symbols).items() if mark.newest}
 
 
+def newest_of(hub: Hub, key: Key, source: str) -> datetime | None:
+    """The end of the newest stored bar of a series that is of ``source``."""
+    query = text(
+        "SELECT max(ts) FROM market.bar"
+        " WHERE (symbol, market, interval, source) = (:symbol, :market, :interval, :source)"
+    )
+    with hub.engine.connect() as connection:
+        newest: datetime | None = connection.execute(query, _row(key, source)).scalar()
+        return newest
+
+
+def last_of(hub: Hub, key: Key, source: str, since: datetime, until: datetime) -> pd.DataFrame:
+    """The stored Bars of a series that are of ``source`` and end in [since, until]."""
+    names = ("symbol", "market", "interval", "source")
+    same = [
+        sql.SQL("{} = {}").format(sql.Identifier(n), sql.Literal(v)) for n, v in zip(names, (*key, source), strict=True)
+    ]
+    span = sql.SQL("ts BETWEEN {} AND {}").format(sql.Literal(since), sql.Literal(until))
+    return hub.read(Bars, sql.SQL(" AND ").join([*same, span]))
+
+
 def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
     """symbol -> end of the first stored daily bar of any futures contract; symbols without one are left out."""
     query = text(

@@ -18,6 +18,7 @@ from rich.table import Table
 from alphapivot.clock import WallClock
 from alphapivot.config.settings import Settings
 from alphapivot.data import horizon
+from alphapivot.data.series import stand_in
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
@@ -30,6 +31,7 @@ from pillars import Pillar
 
 # a pipe or a file has no width: its reader should get whole lines
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+STOOD = "Feeds that stand in for another, until it is back"
 NUMBERS = frozenset("+-–0123456789")
 COLOURS = {
     "ENTER_LONG": "green",
@@ -108,6 +110,8 @@ def status(hub: Hub, settings: Settings) -> None:
     show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["due", "newest"])
     if len(stale := series.unanswered(hub)):
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
+    if len(stood := issues.open_now(hub, stand_in.CHECK)):
+        show(views.stand_ins(stood), STOOD)
     if len(waiting := issues.show(hub)):
         show(views.issues(waiting.head(20)), "Data that await a decision: alphapivot data show | accept | reject")
     if count := len(alerts.missed(hub)):

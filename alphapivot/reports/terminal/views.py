@@ -188,6 +188,12 @@ def holes(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns)
 
 
+def stand_ins(table: pd.DataFrame) -> pd.DataFrame:
+    """``issues.open_now``: which source's bars a series has at present, from which bar on and why."""
+    columns: dict[str, Cell] = {"symbol": words, "market": words, "source": words, "since": instant}
+    return _shown(table.rename(columns={"ts": "since"}), columns | {"outcome": words, "detail": words})
+
+
 def alerts(table: pd.DataFrame) -> pd.DataFrame:
     """``alerts.missed``."""
     columns: dict[str, Cell] = {"at": instant, "kind": words, "subject": words, "attempts": quantity}

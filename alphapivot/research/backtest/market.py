@@ -209,7 +209,7 @@ class BarRange:
 def lag(settings: Settings) -> dict[str, timedelta]:
     """symbol -> how long after a bar's end its feed publishes it."""
     return {
-        symbol: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
+        symbol: timedelta(minutes=settings.feeds[settings.feed_of(i)].publication_lag)
         for symbol, i in settings.instruments.items()
     }
 

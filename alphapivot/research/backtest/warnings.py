@@ -25,7 +25,8 @@ ISSUES = """
 """
 BARS = """
     SELECT symbol, market, count(DISTINCT ts) FILTER (WHERE ts > :since) AS bars,
-           count(DISTINCT ts) FILTER (WHERE ts <= :since) AS before, min(ts) AS first, max(ts) AS last
+           count(DISTINCT ts) FILTER (WHERE ts <= :since) AS before, min(ts) AS first, max(ts) AS last,
+           array_agg(DISTINCT source) FILTER (WHERE source <> 'resampled') AS sources
     FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :base AND ts <= :until AND ingested_at <= :known_at
     GROUP BY symbol, market ORDER BY symbol, market
 """
@@ -102,6 +103,8 @@ def _data(
                     "the first scores use a shorter history"
                 ),
             )
+        if len(row.sources or ()) > 1:
+            yield "sources", row.symbol, f"its {row.market} bars are of several sources: {', '.join(row.sources)}"
         begin = max(scope["since"], row.first)
         due = len(bar_ends.bar_ends(instrument.hours, scope["base"], begin, scope["until"]))
         stored = row.bars - (row.first > scope["since"])

@@ -122,10 +122,10 @@ class Scorer:
         bars, rolls, actions = self._bars.get(("traded", base, after), read)
         composites = self.composites(settings)
         lag = {
-            s: timedelta(minutes=settings.feeds[i.feed or settings.runtime.feed].publication_lag)
+            s: timedelta(minutes=settings.feeds[settings.feed_of(i)].publication_lag)
             for s, i in settings.instruments.items()
         }
-        feeds = {s: settings.feeds[i.feed or settings.runtime.feed] for s, i in settings.instruments.items()}
+        feeds = {s: settings.feeds[settings.feed_of(i)] for s, i in settings.instruments.items()}
         crossed = any(pillar.cross_sectional for pillar in settings.pillars.values())
         waits = dict.fromkeys(lag, max(lag.values())) if crossed else lag
         as_of = self._instants(composites, waits)
