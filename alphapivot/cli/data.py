@@ -23,10 +23,13 @@ def shown(text: str) -> datetime:
 
 def add(command: Add) -> None:
     sub = command("data", _data, "show, accept or reject implausible data")
-    actions = ("show", "accept", "reject", "clear", "events", "drop-event", "calendar", "sniff")
-    needs = "all but show and events need SYMBOL, calendar its NAME, sniff a FILE; changes need --why"
+    actions = ("show", "accept", "reject", "clear", "events", "drop-event", "calendar", "sniff", "compare")
+    needs = (
+        "all but show and events need SYMBOL, calendar its NAME, sniff a FILE; compare two feeds; changes need --why"
+    )
     sub.add_argument("action", choices=actions, help=needs)
     sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only issues of this instrument; NAME; FILE")
+    sub.add_argument("feeds", metavar="FEED", nargs="*", help="compare: the names of two [feed.*]")
     sub.add_argument("--check", metavar="NAME", help="only issues of this check, e.g. 'wrong scale'")
     sub.add_argument("--market", choices=("spot", "futures"), help="only issues of this market")
     sub.add_argument(
@@ -36,10 +39,14 @@ def add(command: Add) -> None:
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")
     sub.add_argument(
-        "--from", type=shown, dest="since", metavar="TS", help="clear: only bars after it; calendar: from this day"
+        "--from",
+        type=shown,
+        dest="since",
+        metavar="TS",
+        help="clear, compare: only bars after; calendar: from this day",
     )
     sub.add_argument(
-        "--to", type=shown, dest="until", metavar="TS", help="clear: only bars up to it; calendar: to this day"
+        "--to", type=shown, dest="until", metavar="TS", help="clear, compare: only bars up to; calendar: to this day"
     )
     sub.add_argument("--why", "--reason", metavar="TEXT", help="the reason; stored with your user name")
     sub.add_argument("--all", action="store_true", help="include issues that are decided, resolved or only flagged")
@@ -56,8 +63,8 @@ def _data(options: argparse.Namespace) -> int:
     if options.action == "sniff":
         return _sniff(options.symbol)
     settings = settings_of(options)
-    if options.action in ("clear", "calendar"):
-        return (_clear if options.action == "clear" else _calendar)(options)
+    if own := {"clear": _clear, "calendar": _calendar, "compare": _compare}.get(options.action):
+        return own(options)
     if options.action in ("events", "drop-event"):
         return _events(settings, options)
     rows = issues.show(hub.connect(), options.symbol, everything=options.all)
@@ -152,6 +159,38 @@ def _calendar(options: argparse.Namespace) -> int:
     }
     terminal.show(pd.DataFrame(shown), f"Sessions of {name} ({zone})")
     return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Fetches a series from two feeds and prints how much they differ; stores nothing."""
+    from alphapivot.data.series.compare import compare
+    from alphapivot.feeds.base import Request
+    from alphapivot.feeds.registry import open_feed
+    from alphapivot.reports.terminal import terminal
+
+    settings = settings_of(options)
+    if options.symbol not in settings.instruments or len(options.feeds) != 2:
+        return fail("data compare needs a SYMBOL of the config and two feeds: data compare SPY alpaca yahoo", USAGE)
+    if unknown := [name for name in options.feeds if name not in settings.feeds]:
+        return fail(f"there is no [feed.{unknown[0]}]; the config has {', '.join(settings.feeds)}", USAGE)
+    instrument = settings.instruments[options.symbol]
+    market = options.market or instrument.signal_market
+    interval = options.interval or instrument.source_interval(market, settings.timeframes.base)
+    until = options.until or datetime.now(UTC)
+    since = options.since or until - timedelta(days=365)
+    replies = []
+    for name in options.feeds:
+        request = Request(settings.feeds[name].named(instrument), market, interval, since, until)
+        reply = open_feed(name, settings.feeds[name]).fetch([request])
+        replies.append(reply)
+        for problem in reply.problems:
+            print(f"{name}: {problem.reason}")  # noqa: T201
+    table = compare(replies[0], replies[1], (options.feeds[0], options.feeds[1]), instrument.tick)
+    title = (
+        f"{instrument.symbol} {market} {interval}, {since:%Y-%m-%d} to {until:%Y-%m-%d}: {' and '.join(options.feeds)}"
+    )
+    terminal.show(table, title)
+    return DONE if all(len(reply.bars) for reply in replies) else FAILED
 
 
 def _sniff(file: str | None) -> int:
