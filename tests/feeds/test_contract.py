@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
-from alphapivot.config.sections.feeds import FEEDS, FilesFeed, SimulatedFeed, YahooFeed
+from alphapivot.config.sections.feeds import FEEDS, FilesFeed, HttpFeed, SimulatedFeed, YahooFeed
 from alphapivot.feeds.base import ACTIONS, RAW, Request
 from alphapivot.feeds.registry import open_feed
 from tests import rigs
+from tests.feeds.http_server import KEY, serving
 from tests.rigs import FeedRig, instrument
 
 SINCE = pd.Timestamp("2024-06-25 20:00", tz="UTC").to_pydatetime()
@@ -19,6 +20,20 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
+def tiingo(monkeypatch):
+    """The address of a server that answers as Tiingo does."""
+    monkeypatch.setenv("TIINGO_TOKEN", KEY)
+    with serving() as server:
+        yield server.url
+
+
+def tiingo_section(url):
+    columns = {"ts": "date", "split": "splitFactor", "dividend": "divCash"}
+    url += "/tiingo/daily/{symbol}/prices?startDate={from}&endDate={to}&token={secret}"
+    return HttpFeed(url=url, secret="TIINGO_TOKEN", zone="UTC", stamp="date", columns=columns)
+
+
+@pytest.fixture
 def rig(request, tmp_path):
     """Each feed, with daily bars of two instruments in late June and early July 2024, and none of a third."""
     if theirs := rigs.named(request.param, tmp_path):
@@ -26,6 +41,9 @@ def rig(request, tmp_path):
     if request.param == "yahoo":
         url, _ = request.getfixturevalue("yahoo")
         return FeedRig(open_feed("yahoo", YahooFeed(base_url=url)), "GOOD", "SPLIT", "NOBODY")
+    if request.param == "http":
+        section = tiingo_section(request.getfixturevalue("tiingo"))
+        return FeedRig(open_feed("http", section), "GOOD", "SPLIT", "NOBODY")
     if request.param.startswith("files"):
         days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
         for name in ("b", "a"):

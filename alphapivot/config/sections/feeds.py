@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -65,13 +66,9 @@ class YahooFeed(FeedSection):
     start: Day = Field("2010-01-01", description="first day of daily history, ISO date")
 
 
-class FilesFeed(FeedSection):
-    opens = "alphapivot.feeds.files.feed:Files"
-    whole = True
-    waits = False
+class LayoutFeed(FeedSection):
+    """How tables of bars are laid out, in files or replies."""
 
-    kind: Literal["files"] = "files"
-    root: Path = Field(description="the folder of the files that the instruments' tickers name")
     zone: Zone = Field(description="time zone of timestamps without one, such as Europe/Berlin")
     stamp: Literal["end", "start", "date"] = Field(
         description="the meaning of a row's timestamp: the bar's end, its start, or its session's date"
@@ -103,9 +100,53 @@ class FilesFeed(FeedSection):
     contracts: Mapped[str] = Field(
         default={}, description="for several contracts in a row: contract column: close column"
     )
+    rows: str | None = Field(
+        None, description="JSON: the path of the list of rows, such as results or data.bars; default: the only list"
+    )
+
+
+class FilesFeed(LayoutFeed):
+    opens = "alphapivot.feeds.files.feed:Files"
+    whole = True
+    waits = False
+
+    kind: Literal["files"] = "files"
+    root: Path = Field(description="the folder of the files that the instruments' tickers name")
 
     def below(self, folder: Path) -> Self:
         return self.model_copy(update={"root": (folder / self.root.expanduser()).resolve()})
+
+
+class HttpFeed(LayoutFeed):
+    """CSV or JSON by a pattern of addresses. The secret comes from the environment variable that ``secret`` names."""
+
+    opens = "alphapivot.feeds.http:Http"
+
+    kind: Literal["http"] = "http"
+    url: str = Field(
+        description="the address with {symbol}, {from}, {to} (dates; {from:%Y%m%d}), {from_ms}, {to_ms}, {secret}"
+    )
+    secret: str | None = Field(
+        None, pattern="^[A-Z][A-Z0-9_]*$", description="the environment variable with the API key, such as TIINGO_TOKEN"
+    )
+    next: str | None = Field(None, description="JSON: the path of the next page's address, such as next_url")
+    days: int | None = Field(None, ge=1, description="days that one request may span; default: any")
+    start: Day = Field("2000-01-01", description="first day of history, ISO date")
+    timeout: float = Field(20, gt=0, description="seconds to wait for a response")
+    patience: float = Field(60, ge=0, description="seconds to wait in total when requests are rate-limited")
+
+    @model_validator(mode="after")
+    def _is_an_address(self) -> HttpFeed:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url = {self.url} is not an http address")
+        known = {"symbol", "from", "to", "from_ms", "to_ms", "secret"}
+        used = {name for _, name, _, _ in Formatter().parse(self.url) if name is not None}
+        if used - known or "symbol" not in used:
+            names = [", ".join(sorted(part)) for part in (known, used)]
+            raise ValueError(f"url needs {{symbol}} and knows {names[0]}; got {names[1]}")
+        if ("secret" in used) != (self.secret is not None):
+            raise ValueError("url has {secret} if, and only if, secret names an environment variable")
+        return self
 
 
 class SimulatedFeed(FeedSection):
@@ -140,4 +181,9 @@ class SimulatedFeed(FeedSection):
 
 
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.feeds.
-FEEDS: dict[str, type[FeedSection]] = {"files": FilesFeed, "simulated": SimulatedFeed, "yahoo": YahooFeed}
+FEEDS: dict[str, type[FeedSection]] = {
+    "files": FilesFeed,
+    "http": HttpFeed,
+    "simulated": SimulatedFeed,
+    "yahoo": YahooFeed,
+}

@@ -38,7 +38,7 @@ Opened = dict[tuple["Path", bool, bool], Table | DataError]  # a file of many sy
 
 
 @dataclass
-class _Reply:
+class Reply:
     """What is told beside bars."""
 
     problems: list[Problem] = field(default_factory=list)
@@ -63,18 +63,17 @@ class Files:
 
     def fetch(self, requests: list[Request]) -> Fetched:
         """Bars of the requests' files; a file that is missing or cannot be read is a Problem."""
-        if not self.section.root.is_dir():
-            raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is not a folder")
+        self._ready()
         parts, actions = [], []
         actions_after: dict[str, datetime] = {}
         opened: Opened = {}
-        reply = _Reply()
+        reply = Reply()
         for request in requests:
             try:
                 bars = self._bars(request, opened, reply)
                 if request.market == "spot" and self._has_events(request):
                     actions.append(self._events(request, opened, reply))
-                    actions_after[request.instrument.symbol] = ALWAYS
+                    actions_after[request.instrument.symbol] = self._known_from(request)
                 parts.append(bars)
             except DataError as error:
                 reply.problems.append(Problem(request, str(error)))
@@ -83,8 +82,17 @@ class Files:
             spreads=pd.concat([beside.empty(), *reply.spreads], ignore_index=True),
         )
 
+    def _ready(self) -> None:
+        """Raises ConfigError for a folder that is not there."""
+        if not self.section.root.is_dir():
+            raise ConfigError(f"[feed.{self.name}] root = {self.section.root} is not a folder")
+
+    def _known_from(self, request: Request) -> datetime:  # noqa: ARG002 - files hold all
+        """The instant from which all events are in the tables of a request."""
+        return ALWAYS
+
     def _tables(
-        self, request: Request, ticker: str, opened: Opened, reply: _Reply, *, of_events: bool = False
+        self, request: Request, ticker: str, opened: Opened, reply: Reply, *, of_events: bool = False
     ) -> list[Table]:
         """The files that a ticker names, each with only the rows of the request's symbol; bad ones are problems."""
         many = "symbol" in self.section.columns
@@ -131,7 +139,7 @@ class Files:
     def _has_events(self, request: Request) -> bool:
         return request.instrument.actions is not None or bool({"split", "dividend"} & set(self.section.columns))
 
-    def _events(self, request: Request, opened: Opened, reply: _Reply) -> pd.DataFrame:
+    def _events(self, request: Request, opened: Opened, reply: Reply) -> pd.DataFrame:
         """Splits and dividends: from the file that ``actions`` names, else from columns of the bars' file."""
         instrument = request.instrument
         parts = []
@@ -146,7 +154,7 @@ class Files:
         actions = events(instrument.symbol, self.name, instrument.hours, pd.concat(parts, ignore_index=True))
         return actions[actions["ts"] <= request.until]
 
-    def _bars(self, request: Request, opened: Opened, reply: _Reply) -> pd.DataFrame:
+    def _bars(self, request: Request, opened: Opened, reply: Reply) -> pd.DataFrame:
         ticker = getattr(request.instrument, request.market)
         if ticker is None:
             raise DataError(f"[instrument.{request.instrument.symbol}] has no {request.market} file")
@@ -172,11 +180,11 @@ class Files:
         settings = self.section.model_dump_json() + request.instrument.model_dump_json()
         return repr((self.name, request.market, request.interval, stats, settings))
 
-    def _read(self, request: Request, ticker: str, opened: Opened) -> tuple[pd.DataFrame, _Reply]:
+    def _read(self, request: Request, ticker: str, opened: Opened) -> tuple[pd.DataFrame, Reply]:
         """The bars of all time."""
         parts: list[pd.DataFrame] = []
         errors: list[DataError] = []
-        reply = _Reply()
+        reply = Reply()
         for table in self._tables(request, ticker, opened, reply):
             try:
                 parts.append(self._of_contracts(self._file(table, request, ticker, reply), table, request, reply))
@@ -188,7 +196,7 @@ class Files:
         reply.problems += [Problem(request, str(error), partial=True) for error in errors]
         return pd.concat(parts, ignore_index=True), reply
 
-    def _of_contracts(self, bars: pd.DataFrame, table: Table, request: Request, reply: _Reply) -> pd.DataFrame:
+    def _of_contracts(self, bars: pd.DataFrame, table: Table, request: Request, reply: Reply) -> pd.DataFrame:
         """
         ``bars`` without those of names that are no contract. Spreads and options in a column are usual, and noted; else
         it is a problem; a file of nothing else is an error.
@@ -217,7 +225,7 @@ class Files:
                 reply.problems.append(Problem(request, str(told), partial=True))
         return bars[~bars["contract"].isin(list(left_out))]
 
-    def _file(self, table: Table, request: Request, ticker: str, reply: _Reply) -> pd.DataFrame:
+    def _file(self, table: Table, request: Request, ticker: str, reply: Reply) -> pd.DataFrame:
         stamps = table.stamps()
         dates = table.dates(stamps, request.instrument.hours)
         ts = self._ends(table, stamps, dates, request)
@@ -272,4 +280,4 @@ class Files:
             )
 
 
-_LARGE: dict[str, tuple[pd.DataFrame, _Reply]] = {}  # the newest: a backfill asks for piece after piece of it
+_LARGE: dict[str, tuple[pd.DataFrame, Reply]] = {}  # the newest: a backfill asks for piece after piece of it

@@ -18,7 +18,8 @@ def version(path: Path) -> tuple[int, int, int]:
 
 def name_of(path: Path) -> str:
     """A file's name without its suffixes: ESH24 of ESH24.csv.gz."""
-    known = (".csv", ".txt", ".parquet", ".tsv", ".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
+    known: tuple[str, ...] = (".csv", ".txt", ".tsv", ".parquet", ".json", ".jsonl", ".dbn")
+    known += (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
     name = path.name
     while name.lower().endswith(known):
         name = name[: name.rindex(".")]

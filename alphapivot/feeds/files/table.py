@@ -16,7 +16,7 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from alphapivot.errors import DataError
-from alphapivot.feeds.files import numbers, text
+from alphapivot.feeds.files import databento, json_rows, numbers, text
 from alphapivot.feeds.files import stamps as timestamps
 from alphapivot.feeds.files.stamps import Stamps
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alphapivot.calendar.schedule import Calendar
-    from alphapivot.config.sections.feeds import FilesFeed
+    from alphapivot.config.sections.feeds import LayoutFeed
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date", "time")  # names of an unmapped timestamp column
@@ -44,14 +44,15 @@ class Table:
     def __init__(
         self,
         path: Path,
-        section: FilesFeed,
+        section: LayoutFeed,
         feed: str,
         beside: Mapping[str, str],
         ours: tuple[str, ...] = ("ts", "symbol", "contract", *NUMBERS),
+        rows: pd.DataFrame | None = None,
     ) -> None:
         self.path, self.section, self.feed, self.ours = path, section, feed, ours
         self.beside = beside  # contracts side by side: column of the name -> column of the close
-        self.rows = self._parquet() if path.suffix == ".parquet" else text.read(path, section, feed)
+        self.rows = self._read() if rows is None else rows
         if self.rows.empty:
             raise DataError(f"{path} has a header but no rows; expected bars")
         self.rows = self._chosen()
@@ -71,6 +72,15 @@ class Table:
                 raise DataError(f"{self.path} has no row with {values} in column {name}; it has {some}")
             rows = kept
         return rows
+
+    def _read(self) -> pd.DataFrame:
+        name = self.path.name.lower()
+        if name.endswith((".dbn", ".dbn.zst")):
+            return databento.dbn(self.path)
+        if name.endswith((".json", ".jsonl", ".json.gz", ".jsonl.gz")):
+            decoded = text.decoded(self.path, self.section.encoding)
+            return json_rows.read(self.path, decoded, self.section.rows, self.section.header)
+        return self._parquet() if self.path.suffix == ".parquet" else text.read(self.path, self.section, self.feed)
 
     def _parquet(self) -> pd.DataFrame:
         try:
@@ -197,6 +207,8 @@ class Table:
 
     def _numbers(self, name: str) -> pd.Series[float]:
         values = self.rows[name]
+        if databento.is_fixed_point(self.rows, name):
+            return databento.prices(values)
         if pd.api.types.is_numeric_dtype(values.dtype):
             return values.astype(float)
         mark = self._decimal

@@ -23,7 +23,7 @@ from alphapivot.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from alphapivot.config.sections.feeds import FilesFeed
+    from alphapivot.config.sections.feeds import LayoutFeed
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -35,9 +35,17 @@ UNREADABLE = (
 NUMBER = re.compile(r"\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*")
 
 
-def read(path: Path, section: FilesFeed, feed: str) -> pd.DataFrame:
+def read(path: Path, section: LayoutFeed, feed: str) -> pd.DataFrame:
     """All rows of a file, text, with its columns' names. Raises DataError with file, line and fix."""
-    text = decoded(path, section.encoding)
+    return _rows(path, decoded(path, section.encoding), section, feed)
+
+
+def rows(path: Path, body: bytes, section: LayoutFeed, feed: str) -> pd.DataFrame:
+    """As ``read``, of the bytes of an answer that messages name ``path``."""
+    return _rows(path, _text(path, body, section.encoding), section, feed)
+
+
+def _rows(path: Path, text: str, section: LayoutFeed, feed: str) -> pd.DataFrame:
     first = next((line for line in text.splitlines()[section.skip :] if line.strip()), "")
     if not first:
         raise DataError(f"{path} is empty; expected a header and rows")
@@ -69,6 +77,10 @@ def decoded(path: Path, encoding: str | None = None) -> str:
         data = _unpacked(path)
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    return _text(path, data, encoding)
+
+
+def _text(path: Path, data: bytes, encoding: str | None) -> str:
     marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
     try:
         text = data.decode(marked or encoding or "utf-8")
@@ -124,7 +136,7 @@ def _below(path: Path, text: str, separator: str, skip: int, error: Exception) -
         raise DataError(f"{path}, line {line}: {fields} fields, expected {expected}") from error
 
 
-def _named(path: Path, section: FilesFeed, feed: str, rows: pd.DataFrame) -> pd.DataFrame:
+def _named(path: Path, section: LayoutFeed, feed: str, rows: pd.DataFrame) -> pd.DataFrame:
     names = [name.strip() for name in (section.header or "").split(",")]
     if len(names) != rows.shape[1]:
         raise DataError(

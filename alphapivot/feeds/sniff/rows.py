@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from alphapivot.errors import DataError
-from alphapivot.feeds.files import text
+from alphapivot.feeds.files import json_rows, text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,8 @@ def rows_of(path: Path, found: Sniffed) -> pd.DataFrame:
     """The first rows with their columns' names; separator, header, skip and encoding are noted."""
     if path.suffix == ".parquet":
         return pd.read_parquet(path).reset_index().head(LOOK)
+    if path.suffix in (".json", ".jsonl"):
+        return json_rows.read(path, text.decoded(path), None, None).head(LOOK)
     lines = _lines(path, found)
     body = lines[len(lines) // 2]
     separator = text.separator_of(body) if re.search("[,\t;|]", body) else " "

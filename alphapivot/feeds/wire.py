@@ -1,0 +1,82 @@
+"""GET with one time-out, waits where the rate is limited, and the meaning of each failure. No secret is repeated."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import requests
+
+from alphapivot import retry_after, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TRIES = 3  # of requests that may succeed later
+FIRST_WAIT = 1.0  # seconds; doubled at each further try
+MEANING = {  # of a status that a later request would get again
+    401: "refuses the login (HTTP 401: {told}); check {credentials}",
+    403: "does not allow this (HTTP 403: {told}); check {credentials} and what is subscribed",
+    404: "has nothing there (HTTP 404: {told}); is the ticker right?",
+}
+OK, TOO_MANY, SERVER = 200, 429, 500
+
+
+class RefusedError(Exception):
+    """A request without a usable answer; ``transient``: a later one may have it; ``down``: nobody answers at all."""
+
+    def __init__(self, reason: str, *, transient: bool = False, down: bool = False, header: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.transient, self.down, self.header = reason, transient or down, down, header
+
+
+@dataclass
+class Wire:
+    """Requests to ``provider``; ``patience``: seconds to wait in total; ``credentials``: where someone puts them."""
+
+    provider: str
+    timeout: float
+    patience: float
+    credentials: str = "the API key"
+    secrets: tuple[str, ...] = ()
+
+    def get(self, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """The body of the answer; what may succeed later is tried again. Raises RefusedError."""
+        wait, tries = FIRST_WAIT, 1
+        while True:
+            try:
+                return self._once(url, query, headers)
+            except RefusedError as refused:
+                pause = retry_after.seconds(refused.header, wait)
+                if not refused.transient or tries == TRIES or pause > self.patience:
+                    raise
+                waiting.say(f"{refused.reason}: waiting {pause:.3g} s")
+            self.patience -= pause
+            time.sleep(pause)
+            wait, tries = wait * 2, tries + 1
+
+    def _once(self, url: str, query: Mapping[str, str] | None, headers: Mapping[str, str] | None) -> bytes:
+        try:
+            answer = requests.get(url, params=query, headers=headers, timeout=self.timeout)
+        except requests.Timeout:
+            reason = f"{self.provider} did not respond within {self.timeout:g} s"
+            raise RefusedError(reason, transient=True) from None
+        except requests.RequestException as error:  # its text holds the address, and so the secret
+            down = isinstance(error, requests.ConnectionError)
+            reason = f"{self.provider} cannot be reached ({type(error).__name__})"
+            raise RefusedError(reason, transient=True, down=down) from None
+        status, told = answer.status_code, self._safe(" ".join(answer.text.split())[:200])
+        if status == OK:
+            return answer.content
+        later = status == TOO_MANY or status >= SERVER
+        meaning = MEANING.get(status, "answers HTTP {status}: {told}")
+        if status == TOO_MANY:
+            meaning = "limits the rate of requests (HTTP 429); try again later"
+        reason = f"{self.provider} {meaning.format(status=status, told=told, credentials=self.credentials)}"
+        raise RefusedError(reason, transient=later, header=answer.headers.get("Retry-After"))
+
+    def _safe(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
