@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
-from alphapivot.config.sections.feeds import FEEDS, FilesFeed, HttpFeed, SimulatedFeed, YahooFeed
+from alphapivot.config.sections.feeds import FEEDS, AlpacaFeed, FilesFeed, HttpFeed, SimulatedFeed, YahooFeed
 from alphapivot.feeds.base import ACTIONS, RAW, Request
 from alphapivot.feeds.registry import open_feed
 from tests import rigs
+from tests.feeds import alpaca_data_server
 from tests.feeds.http_server import KEY, serving
 from tests.rigs import FeedRig, instrument
 
@@ -27,6 +28,15 @@ def tiingo(monkeypatch):
         yield server.url
 
 
+@pytest.fixture
+def alpaca(monkeypatch):
+    """The address of a server that answers as Alpaca's market data do."""
+    monkeypatch.setenv("APCA_API_KEY_ID", "id")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", KEY)
+    with serving(alpaca_data_server.Handler) as server:
+        yield server.url
+
+
 def tiingo_section(url):
     columns = {"ts": "date", "split": "splitFactor", "dividend": "divCash"}
     url += "/tiingo/daily/{symbol}/prices?startDate={from}&endDate={to}&token={secret}"
@@ -41,6 +51,9 @@ def rig(request, tmp_path):
     if request.param == "yahoo":
         url, _ = request.getfixturevalue("yahoo")
         return FeedRig(open_feed("yahoo", YahooFeed(base_url=url)), "GOOD", "SPLIT", "NOBODY")
+    if request.param == "alpaca":
+        url = request.getfixturevalue("alpaca")
+        return FeedRig(open_feed("alpaca", AlpacaFeed(base_url=url)), "GOOD", "SPLIT", "NOBODY")
     if request.param == "http":
         section = tiingo_section(request.getfixturevalue("tiingo"))
         return FeedRig(open_feed("http", section), "GOOD", "SPLIT", "NOBODY")

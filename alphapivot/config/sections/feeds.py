@@ -56,6 +56,21 @@ class FeedSection(Section):
         return self
 
 
+class AlpacaFeed(FeedSection):
+    """The API keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY, as the broker's."""
+
+    opens = "alphapivot.feeds.alpaca:Alpaca"
+
+    kind: Literal["alpaca"] = "alpaca"
+    feed: Literal["iex", "sip", "delayed_sip"] = Field(
+        "iex", description="iex: trades of one exchange, free; sip: of all, by subscription if younger than 15 minutes"
+    )
+    base_url: str = Field("https://data.alpaca.markets", description="another server of Alpaca's format, for tests")
+    timeout: float = Field(20, gt=0, description="seconds to wait for a response")
+    patience: float = Field(60, ge=0, description="seconds to wait in total when requests are rate-limited")
+    start: Day = Field("2016-01-01", description="first day of history, ISO date")
+
+
 class YahooFeed(FeedSection):
     opens = "alphapivot.feeds.yahoo:Yahoo"
 
@@ -182,6 +197,7 @@ class SimulatedFeed(FeedSection):
 
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.feeds.
 FEEDS: dict[str, type[FeedSection]] = {
+    "alpaca": AlpacaFeed,
     "files": FilesFeed,
     "http": HttpFeed,
     "simulated": SimulatedFeed,
