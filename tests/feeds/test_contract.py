@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from alphapivot.config.sections.feeds import FEEDS, AlpacaFeed, FilesFeed, HttpFeed, SimulatedFeed, YahooFeed
+from alphapivot.config.sections.feeds import FEEDS, AlpacaFeed, CcxtFeed, FilesFeed, HttpFeed, SimulatedFeed, YahooFeed
 from alphapivot.feeds.base import ACTIONS, RAW, Request
 from alphapivot.feeds.registry import open_feed
 from tests import rigs
-from tests.feeds import alpaca_data_server
+from tests.feeds import alpaca_data_server, binance_server
 from tests.feeds.http_server import KEY, serving
 from tests.rigs import FeedRig, instrument
 
@@ -37,6 +37,13 @@ def alpaca(monkeypatch):
         yield server.url
 
 
+@pytest.fixture
+def binance():
+    """The address of a server that answers as Binance does."""
+    with serving(binance_server.Handler) as server:
+        yield server.url
+
+
 def tiingo_section(url):
     columns = {"ts": "date", "split": "splitFactor", "dividend": "divCash"}
     url += "/tiingo/daily/{symbol}/prices?startDate={from}&endDate={to}&token={secret}"
@@ -44,7 +51,7 @@ def tiingo_section(url):
 
 
 @pytest.fixture
-def rig(request, tmp_path):
+def rig(request, tmp_path):  # noqa: PLR0911 - one for each kind
     """Each feed, with daily bars of two instruments in late June and early July 2024, and none of a third."""
     if theirs := rigs.named(request.param, tmp_path):
         return theirs
@@ -54,6 +61,10 @@ def rig(request, tmp_path):
     if request.param == "alpaca":
         url = request.getfixturevalue("alpaca")
         return FeedRig(open_feed("alpaca", AlpacaFeed(base_url=url)), "GOOD", "SPLIT", "NOBODY")
+    if request.param == "ccxt":
+        pytest.importorskip("ccxt")
+        section = CcxtFeed(exchange="binance", base_url=request.getfixturevalue("binance"))
+        return FeedRig(open_feed("ccxt", section), "GOOD/USDT", "ALSO/USDT", "NOBODY/USDT", events=False)
     if request.param == "http":
         section = tiingo_section(request.getfixturevalue("tiingo"))
         return FeedRig(open_feed("http", section), "GOOD", "SPLIT", "NOBODY")

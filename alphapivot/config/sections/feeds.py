@@ -71,6 +71,17 @@ class AlpacaFeed(FeedSection):
     start: Day = Field("2016-01-01", description="first day of history, ISO date")
 
 
+class CcxtFeed(FeedSection):
+    opens = "alphapivot.feeds.exchanges:Exchange"
+
+    kind: Literal["ccxt"] = "ccxt"
+    exchange: str = Field(pattern="^[a-z0-9_]+$", description="its name in ccxt, such as binance or kraken")
+    base_url: str | None = Field(None, description="another server of the exchange's format, for tests")
+    timeout: float = Field(20, gt=0, description="seconds to wait for a response")
+    patience: float = Field(30, ge=0, description="seconds to wait before a request is tried again, at most")
+    start: Day = Field("2017-01-01", description="first day of history, ISO date")
+
+
 class YahooFeed(FeedSection):
     opens = "alphapivot.feeds.yahoo:Yahoo"
 
@@ -198,6 +209,7 @@ class SimulatedFeed(FeedSection):
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.feeds.
 FEEDS: dict[str, type[FeedSection]] = {
     "alpaca": AlpacaFeed,
+    "ccxt": CcxtFeed,
     "files": FilesFeed,
     "http": HttpFeed,
     "simulated": SimulatedFeed,

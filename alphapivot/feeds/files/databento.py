@@ -7,6 +7,7 @@ a missing price. ``ts_event`` of a bar is its start.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -41,10 +42,10 @@ def prices(values: pd.Series[int]) -> pd.Series[float]:
 def dbn(path: Path) -> pd.DataFrame:
     """The bars of a DBN file, with the symbols that its symbology names."""
     try:
-        from databento import DBNStore  # noqa: PLC0415 - optional
+        store = import_module("databento").DBNStore  # optional
     except ImportError:
         raise DataError(
             f"{path} is DBN, which needs Databento's package (pip install databento); or save it as CSV or Parquet"
         ) from None
-    rows: pd.DataFrame = DBNStore.from_file(path).to_df(pretty_ts=True, map_symbols=True).reset_index()
+    rows: pd.DataFrame = store.from_file(path).to_df(pretty_ts=True, map_symbols=True).reset_index()
     return rows.set_axis(rows.index + 1)

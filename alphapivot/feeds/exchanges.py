@@ -1,0 +1,141 @@
+"""
+Candles of crypto exchanges through ccxt (https://docs.ccxt.com), as traded; a ticker is ccxt's symbol: BTC/USDT.
+
+Candles are stamped at their start in UTC. A minute without a trade is missing where the exchange leaves it out, and
+never filled. Funding of perpetuals is no event here: it moves cash, not prices.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from alphapivot import waiting
+from alphapivot.calendar import bar_ends
+from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather
+from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alphapivot.config.sections.feeds import CcxtFeed
+
+NAMES = ["start", "open", "high", "low", "close", "volume"]
+MARGIN = timedelta(days=2)  # requested before ``since``: candles are stamped at their start
+
+
+class Exchange:
+    """The Feed port over the public candles of one exchange; no key is needed."""
+
+    limits: ClassVar[Mapping[str, Limit]] = {}
+
+    def __init__(self, name: str, section: CcxtFeed) -> None:
+        self.name = name
+        self.section = section
+
+    def fetch(self, requests: list[Request]) -> Fetched:
+        """Bars of the requests, one after the other. Raises Unavailable if nobody answers before the first bar."""
+        exchange = self._opened()
+        parts: list[pd.DataFrame] = []
+        problems: list[Problem] = []
+        for n, request in enumerate(requests):
+            try:
+                parts.append(self._bars(exchange, request))
+            except RefusedError as refused:
+                problems.append(Problem(request, refused.reason, refused.transient))
+                if refused.down:
+                    if not parts:
+                        raise Unavailable(refused.reason) from None
+                    reason = f"not requested, because {refused.reason}"
+                    problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
+                    break
+        return gather(parts, problems)
+
+    def _opened(self) -> Any:
+        ccxt = self._ccxt()
+        kind = getattr(ccxt, self.section.exchange, None)
+        if self.section.exchange not in ccxt.exchanges or kind is None:
+            raise ConfigError(f"[feed.{self.name}] exchange = {self.section.exchange}: ccxt has no such exchange")
+        exchange = kind({"enableRateLimit": True, "timeout": int(self.section.timeout * 1000)})
+        if self.section.base_url:
+            exchange.urls["api"] = _moved(exchange.urls["api"], self.section.base_url.rstrip("/"))
+        return exchange
+
+    def _ccxt(self) -> Any:
+        try:
+            return import_module("ccxt")  # optional, and heavy
+        except ImportError:
+            raise ConfigError(f"[feed.{self.name}] kind = ccxt needs its package: pip install ccxt") from None
+
+    def _bars(self, exchange: Any, request: Request) -> pd.DataFrame:
+        ticker, interval = getattr(request.instrument, request.market), request.interval
+        if ticker is None:
+            raise RefusedError(f"[instrument.{request.instrument.symbol}] has no {request.market} ticker")
+        if interval not in (exchange.timeframes or {}):
+            has = ", ".join(exchange.timeframes or ())
+            raise RefusedError(f"{self.section.exchange} has no candles of {interval!r}; it has {has}")
+        rows = self._candles(exchange, ticker, request)
+        if not rows:
+            raise RefusedError(f"{self.section.exchange} has no {interval} candles of {ticker} in that time")
+        table = pd.DataFrame([row[:6] for row in rows], columns=NAMES).drop_duplicates("start", keep="last")
+        starts = pd.DatetimeIndex(pd.to_datetime(table["start"], unit="ms", utc=True))
+        hours = request.instrument.hours_of(request.market)
+        if interval == "1d":
+            ts = bar_ends.session_closes(hours, starts.tz_localize(None))
+        else:
+            ts = bar_ends.ends_of(hours, interval, starts)
+        named = {"symbol": request.instrument.symbol, "market": request.market, "contract": "", "interval": interval}
+        bars = table.assign(**named, ts=ts, open_interest=float("nan"), source=self.name)[RAW]
+        since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
+        # the candle in progress comes too
+        return bars[(bars["ts"] > since) & (bars["ts"] <= request.until)].reset_index(drop=True)
+
+    def _candles(self, exchange: Any, ticker: str, request: Request) -> list[list[float]]:
+        """All candles from the start of the request on, page by page."""
+        start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)
+        begin = start if request.since is None else max(start, request.since - MARGIN)
+        at, end = int(begin.timestamp() * 1000), int(request.until.timestamp() * 1000)
+        rows: list[list[float]] = []
+        while at < end:
+            page = [row for row in self._page(exchange, ticker, request.interval, at) if row[0] >= at]
+            if not page:
+                break
+            rows += page
+            at = int(page[-1][0]) + 1
+        return rows
+
+    def _page(self, exchange: Any, ticker: str, interval: str, at: int) -> list[list[float]]:
+        ccxt, wait = self._ccxt(), FIRST_WAIT
+        for attempt in range(TRIES):
+            try:
+                page: list[list[float]] = exchange.fetch_ohlcv(ticker, interval, since=at)
+            except ccxt.BadSymbol:
+                raise RefusedError(f"{self.section.exchange} has no market {ticker}, such as BTC/USDT") from None
+            except ccxt.NetworkError as error:  # also rate limits and time-outs
+                if attempt == TRIES - 1 or wait > self.section.patience:
+                    down = not isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))
+                    raise RefusedError(self._told(error), transient=True, down=down) from None
+                waiting.say(f"{self._told(error)}: waiting {wait:g} s")
+                time.sleep(wait)
+                wait *= 2
+            except ccxt.BaseError as error:
+                raise RefusedError(self._told(error)) from None
+            else:
+                return page
+        raise AssertionError  # the last attempt returns or raises
+
+    def _told(self, error: Exception) -> str:
+        return f"{self.section.exchange}, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _moved(urls: Any, base: str) -> Any:
+    """The addresses of an exchange on another host."""
+    if isinstance(urls, dict):
+        return {name: _moved(url, base) for name, url in urls.items()}
+    return base + urlsplit(urls).path if isinstance(urls, str) else urls
