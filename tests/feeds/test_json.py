@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -88,3 +90,30 @@ def test_prices_that_are_plain_stay_and_whole_numbers_of_others_are_prices(tmp_p
         read(tmp_path, plain.to_csv(index=False), section={"columns": {"ts": "ts_event"}})["close"].iloc[0] == 4750.25
     )
     assert read(tmp_path, "date,close\n2024-01-02,4750250000000\n")["close"].tolist() == [4750250000000]
+
+
+def test_a_dbn_file_is_read_with_the_symbols_of_its_symbology(tmp_path):
+    """Written by Databento's own encoder."""
+    dbn = pytest.importorskip("databento_dbn")
+    day = 86_400_000_000_000
+    start = 1_704_153_600_000_000_000  # 2024-01-02
+    span = {"start_date": date(2024, 1, 2), "end_date": date(2024, 1, 4), "symbol": "7"}
+    head = dbn.Metadata(
+        dataset="XNAS.ITCH",
+        start=start,
+        end=start + 2 * day,
+        stype_in=dbn.SType.RAW_SYMBOL,
+        stype_out=dbn.SType.INSTRUMENT_ID,
+        schema=dbn.Schema.OHLCV_1D,
+        symbols=["X"],
+        mappings=[SimpleNamespace(raw_symbol="X", intervals=[SimpleNamespace(**span)])],
+    )
+    prices = [[int(p * 1e9) for p in bar] for bar in ((1.0, 2.0, 0.5, 1.5), (1.5, 1.75, 1.25, 1.25))]
+    bars = [dbn.OHLCVMsg(35, 1, 7, start + n * day, *bar, 100 + n) for n, bar in enumerate(prices)]
+    (tmp_path / "x.dbn").write_bytes(head.encode() + b"".join(bytes(bar) for bar in bars))
+    section = {"columns": {"ts": "ts_event", "symbol": "symbol"}}
+    read_bars = fetch(tmp_path, spot="x.dbn: X", section=section).bars
+    assert read_bars[["open", "high", "low", "close", "volume"]].to_numpy().tolist() == [
+        [1, 2, 0.5, 1.5, 100],
+        [1.5, 1.75, 1.25, 1.25, 101],
+    ]
