@@ -158,7 +158,9 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         size_by_score=False,
         risk_per_trade=1e9, max_open_trades=symbols, max_notional=off, max_gross=off, max_net=off, max_symbol=off,
         max_group=off, max_order_notional=off, price_collar=off, daily_loss=off, max_drawdown=off, stays_halted=False,
-        cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=one * FEES, fee_each=one * 0, strict=False,
+        cooldown=0, stops_in_a_row=0, pause=1, slippage=0, fee=np.full((len(one), 1, 2), FEES),
+        fee_each=np.zeros((len(one), 1, 2)),
+        fee_since=np.full((len(one), 1), -k.NEVER), strict=False,
         settle_after=bars, delist_after=bars, haircut=0,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))

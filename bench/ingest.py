@@ -154,7 +154,9 @@ class Bulk:
         return Fetched(pd.concat([self._bars(request) for request in requests], ignore_index=True))
 
     def _bars(self, request: Any) -> pd.DataFrame:
-        ts = bar_ends.bar_ends(request.instrument.hours, request.interval, request.since, request.until)
+        ts = bar_ends.bar_ends(
+            request.instrument.hours_of(request.market), request.interval, request.since, request.until
+        )
         close = 1000 + 10 * np.sin(np.arange(len(ts)) / 300)
         frame = pd.DataFrame(
             {"ts": ts, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0}

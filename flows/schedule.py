@@ -81,7 +81,7 @@ def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
 def _published(settings: Settings, instrument: Instrument, as_of: datetime) -> datetime:
     base = settings.timeframes.base
     feed = settings.feeds[settings.feed_of(instrument)]
-    due = bar_ends.due(instrument.hours, base, as_of).to_pydatetime()
+    due = bar_ends.due(instrument.signal_hours, base, as_of).to_pydatetime()
     return due + timedelta(minutes=feed.publication_lag)
 
 
@@ -95,14 +95,14 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
-        exchanges[(settings.feed_of(instrument), repr(instrument.hours))].append(instrument)
+        exchanges[(settings.feed_of(instrument), repr(instrument.signal_hours))].append(instrument)
 
     def arrived(instrument: Instrument) -> bool:
         market = instrument.signal_market
         interval = instrument.source_interval(market, base)
         mark = marks.get((instrument.symbol, market, interval))
         newest = mark.newest if mark else None
-        return newest is not None and newest >= bar_ends.due(instrument.hours, interval, as_of)
+        return newest is not None and newest >= bar_ends.due(instrument.signal_hours, interval, as_of)
 
     live = {key: members for key, members in exchanges.items() if settings.feeds[key[0]].waits}
     exchanges = live or exchanges

@@ -12,7 +12,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.schedule import Calendar
-from alphapivot.config.sections.instrument import Instrument
+from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
 from alphapivot.data.series import failover, holes, short_days, stand_in, timetables
@@ -58,7 +58,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
             newest, since = (mark.newest if mark else None), None
             if newest is not None:
                 due = _holes_due(settings, known, (instrument.symbol, market, interval), run.as_of)
-                overlap = bar_ends.back(instrument.hours, interval, newest, section.overlap)
+                overlap = bar_ends.back(instrument.hours_of(market), interval, newest, section.overlap)
                 since = min([overlap, *(hole.after for hole in due)])
                 asked += due
                 if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
@@ -285,7 +285,7 @@ def _lacking(
     """The holes around the ``bars`` (key columns: stored, new and quarantined ones) of one ingestion."""
     known = [holes.Hole(**row) for row in missing.known(database, list(instruments))]
     thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
-    return holes.lacking(bars, known, {s: i.hours for s, i in instruments.items()}, thresholds, now)
+    return holes.lacking(bars, known, hours_by_market(instruments.values()), thresholds, now)
 
 
 def _historical(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:
@@ -372,13 +372,17 @@ def derive(
     if new.empty:
         nothing = roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
         return Derived(Bars.empty(), short_days.Judged(Issues.empty(), []), nothing)
-    names = {symbol: i.hours for symbol, i in instruments.items()}
+    names = hours_by_market(instruments.values())
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
-    first = new.groupby("symbol")["ts"].min() - pd.Timedelta("1us")
+    first = new.groupby(["symbol", "market"])["ts"].min() - pd.Timedelta("1us")
     coarsest = max([*wanted, "1d"], key=bar_ends.width)  # rolls are decided from days
-    starts = pd.concat(
-        pd.Series(_two_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
-        for name, ts in first.groupby(first.index.map(names))
+    starts = (
+        pd.concat(
+            pd.Series(_two_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
+            for name, ts in first.groupby(first.index.map(names))
+        )
+        .groupby("symbol")
+        .min()
     )
     # the coarsest bar around the newest one may have later parts already
     last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)

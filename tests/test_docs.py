@@ -21,8 +21,9 @@ from alphapivot.cli import _parser
 from alphapivot.config import plugins
 from alphapivot.config.read import SINGLE
 from alphapivot.config.sections.brokers import BROKERS
+from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FEEDS
-from alphapivot.config.sections.instrument import CalendarSection, Instrument
+from alphapivot.config.sections.instrument import Instrument
 from pillars import PILLARS
 from pillars.kit import contract
 from pillars.rules.rules import Rule

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ INTERVALS: dict[str, timedelta] = {
     "1w": timedelta(weeks=1),
 }
 SERIES = ["symbol", "market", "contract", "interval"]
+Calendars: TypeAlias = "Mapping[Any, Calendar]"  # by symbol, or by (symbol, market)
 
 
 def width(interval: str) -> timedelta:
@@ -203,11 +204,17 @@ def back(calendar: Calendar, interval: str, at: datetime, count: int) -> datetim
     return min(found)
 
 
-def rows_by_calendar(
-    bars: pd.DataFrame, calendars: Mapping[str, Calendar]
-) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:
+def calendar_of(calendars: Calendars, symbol: str, market: str) -> Calendar:
+    """The calendar of a market."""
+    own: Calendar | None = calendars.get((symbol, market))
+    return calendars[symbol] if own is None else own
+
+
+def rows_by_calendar(bars: pd.DataFrame, calendars: Calendars) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:
     """(calendar, interval) -> positions of its rows, so that each calendar is used once for all its symbols."""
     groups: dict[tuple[Calendar, str], list[npt.NDArray[np.int64]]] = {}
-    for (symbol, interval), rows in bars.groupby(["symbol", "interval"], sort=False).indices.items():  # type: ignore[misc]
-        groups.setdefault((calendars[symbol], interval), []).append(np.asarray(rows))  # type: ignore[has-type]
+    by_series = bars.groupby(["symbol", "market", "interval"], sort=False)
+    for (symbol, market, interval), rows in by_series.indices.items():  # type: ignore[misc]
+        calendar = calendar_of(calendars, symbol, market)  # type: ignore[has-type]
+        groups.setdefault((calendar, interval), []).append(np.asarray(rows))  # type: ignore[has-type]
     return {key: np.concatenate(rows) for key, rows in groups.items()}

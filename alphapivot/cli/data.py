@@ -138,26 +138,28 @@ def _calendar(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from alphapivot.calendar import bar_ends, schedule
-    from alphapivot.config.sections import instrument
+    from alphapivot.config.sections.calendar import hours_of
+    from alphapivot.config.sections.instrument import MARKETS
     from alphapivot.reports.terminal import terminal
 
     settings, name = settings_of(options), options.symbol
     if name is None:
         return fail("data calendar needs a NAME, such as NSE or XNYS, or a symbol", USAGE)
-    if name in settings.instruments:
-        hours = settings.instruments[name].hours
-    else:
-        hours = instrument.hours_of(name, settings.calendars.get(name))
+    chosen, own = settings.instruments.get(name), settings.calendars.get(name)
+    markets = {m: hours_of(name, own, m) if chosen is None else chosen.hours_of(m) for m in MARKETS}
     since = options.since or datetime.now(UTC)
     until = options.until or since + timedelta(days=31)
-    table = bar_ends.sessions(hours, since, until + timedelta(days=1))
-    zone = schedule.of(hours).zone
-    local = {column: table[column].dt.tz_convert(zone) for column in ("open", "close")}
-    shown = {
-        "session": pd.DatetimeIndex(table.index).strftime("%Y-%m-%d %a"),
-        "hours": [f"{a:%H:%M}-{b:%H:%M}" for a, b in zip(local["open"], local["close"], strict=True)],
-    }
-    terminal.show(pd.DataFrame(shown), f"Sessions of {name} ({zone})")
+    columns = {}
+    for market, hours in markets.items():
+        table = bar_ends.sessions(hours, since, until + timedelta(days=1))
+        local = {column: table[column].dt.tz_convert(schedule.of(hours).zone) for column in ("open", "close")}
+        spans = [f"{a:%H:%M}-{b:%H:%M}" for a, b in zip(local["open"], local["close"], strict=True)]
+        columns[market] = pd.Series(spans, index=pd.DatetimeIndex(table.index).strftime("%Y-%m-%d %a"))
+    shown = pd.DataFrame(columns)
+    if shown["spot"].equals(shown["futures"]):
+        shown = shown[["spot"]].rename(columns={"spot": "hours"})
+    zone = schedule.of(markets["spot"]).zone
+    terminal.show(shown.rename_axis("session").reset_index(), f"Sessions of {name} ({zone})")
     return DONE
 
 

@@ -75,7 +75,7 @@ def closes(settings: Settings, count: int) -> list[datetime]:
         raise ConfigError(
             f"{CONFIG.name}: [runtime] feed must name a simulated feed with an end, so that its bars never change"
         )
-    names = [i.hours for i in settings.instruments.values()]
+    names = [i.trading_hours for i in settings.instruments.values()]
     end = datetime.fromisoformat(feed.end).replace(tzinfo=UTC) + timedelta(days=1)
     days = bar_ends.sessions(Counter(names).most_common(1)[0][0], end - timedelta(days=2 * count + 10), end).index[
         -count:

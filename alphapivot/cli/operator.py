@@ -165,8 +165,8 @@ def _close(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     if options.symbol not in settings.instruments:
         raise ConfigError(f"config.ini has no [instrument.{options.symbol}]")
-    lot, book = settings.instruments[options.symbol].trading(clock.WallClock().now()).lot, settings.execution.book
-    asked = control.close(hub.connect(), book, options.symbol, options.qty, lot, options.reason, getpass.getuser())
+    terms, book = settings.instruments[options.symbol].trading(clock.WallClock().now()), settings.execution.book
+    asked = control.close(hub.connect(), book, options.symbol, options.qty, terms, options.reason, getpass.getuser())
     print(f"{asked}: by the next run of book {book}, such as `{typed(options, 'manage')}`")  # noqa: T201
     return DONE
 

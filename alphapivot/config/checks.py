@@ -19,7 +19,8 @@ from pillars.kit import windows
 
 if TYPE_CHECKING:
     import pillars
-    from alphapivot.config.sections.instrument import CalendarSection, Instrument
+    from alphapivot.config.sections.calendar import CalendarSection
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.runtime import Retention, Runtime
     from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
     from alphapivot.config.sections.screen import Quality
@@ -58,15 +59,15 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     ]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
-    yield from _fees(valid, symbols)
+    yield from _fees(valid, symbols, present)
     for section, key, named_symbols in named:
         for symbol in named_symbols:
             if symbol not in symbols:
                 yield f"[{section}] {key} names {symbol}, which is not an [instrument.*]; {nearest(symbol, symbols)}"
 
 
-def _fees(valid: Mapping[str, BaseModel], symbols: list[str]) -> Iterator[str]:
-    """Fees of what is neither an instrument nor a group nor a kind of market."""
+def _fees(valid: Mapping[str, BaseModel], symbols: list[str], present: Collection[str]) -> Iterator[str]:
+    """Fees of what is neither an instrument nor a group nor a kind of market, or of a table that does not exist."""
     instruments = [cast("Instrument", v) for n, v in valid.items() if n.startswith("instrument.")]
     known = [*symbols, *{i.group for i in instruments}, *get_args(Kind)]
     for section, broker in valid.items():
@@ -76,6 +77,10 @@ def _fees(valid: Mapping[str, BaseModel], symbols: list[str]) -> Iterator[str]:
                     f"[{section}] fees names {name}, which is neither an [instrument.*] nor a group nor one of"
                     f" {', '.join(get_args(Kind))}; {nearest(name, known)}"
                 )
+        for name, text in broker.fees.items() if isinstance(broker, PaperBroker) else ():
+            if not text[0].isdigit() and f"fees.{text}" not in present:
+                tables = [other.removeprefix("fees.") for other in present if other.startswith("fees.")]
+                yield f"[{section}] fees = {name}: {text}: there is no [fees.{text}]; {nearest(text, tables)}"
 
 
 def _retention(valid: Mapping[str, BaseModel]) -> Iterator[str]:

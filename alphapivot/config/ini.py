@@ -68,7 +68,7 @@ def validate(
     """
     before = len(mistakes)
     values: dict[str, Any] = {}
-    fields = {name: field for name, field in model.model_fields.items() if name not in given}
+    fields = {name: field for name, field in keys(model).items() if name not in given}
     for key, text in texts.items():
         try:
             if key in fields:
@@ -87,6 +87,11 @@ def validate(
         ]
     mistakes += [f"[{section}] {key} is not a key of this section; {nearest(key, fields)}" for key in unknown]
     return result if len(mistakes) == before else None
+
+
+def keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as config.ini writes them, with their fields."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def hint(field: FieldInfo) -> str:

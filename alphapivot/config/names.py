@@ -22,7 +22,7 @@ GROUP = (
     re.compile(r"\w[\w .,&/()+'-]{0,39}"),
     "letters, digits, spaces and . , & / ( ) + ' _ -, beginning with a letter, digit or _",
 )
-FAMILIES = {"calendar": PLAIN, "feed": PLAIN, "broker": PLAIN, "pillar": PLAIN, "rule": PLAIN, "instrument": SYMBOL}
+FAMILIES = dict.fromkeys(("calendar", "feed", "fees", "broker", "pillar", "rule"), PLAIN) | {"instrument": SYMBOL}
 BACKTEST = "bt-"  # prefix of backtest books, whose losses raise no alert
 
 

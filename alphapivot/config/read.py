@@ -22,7 +22,10 @@ import pillars
 from alphapivot.config import ini, plugins
 from alphapivot.config.checks import check
 from alphapivot.config.sections import instrument, runtime, scoring, screen, trading
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FeedSection
+from alphapivot.config.sections.fees import FeeTable
 from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
@@ -47,15 +50,26 @@ OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "re
 MANY = {
     "feed": "feed.NAME",
     "calendar": "calendar.NAME",
+    "fees": "fees.NAME",
     "instrument": "instrument.SYMBOL",
     "pillar": "pillar.NAME",
     "rule": "rule.PILLAR.NAME",
     "broker": "broker.NAME",
 }
+PLAIN_FAMILIES: dict[str, type[BaseModel]] = {  # without kinds
+    "calendar": CalendarSection,
+    "fees": FeeTable,
+    "instrument": instrument.Instrument,
+    "rule": Rule,
+}
 PREFIX = "ALPHAPIVOT_"
 VARIABLES = tuple(  # variables that override no key of the file
     f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
 )
+GIVEN: dict[Any, tuple[str, ...]] = {
+    instrument.Instrument: ("symbol", "timetable"),
+    PaperBroker: ("tables",),
+}  # no keys
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 
 
@@ -82,7 +96,8 @@ def load(
 
     valid: dict[str, BaseModel] = {}
     calendars: dict[str, Any] = {}
-    for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith("calendar.")):
+    tables: dict[str, Any] = {}
+    for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith(("calendar.", "fees."))):
         model, reason = _model(name, texts)
         if model is None:
             mistakes += [reason] if reason else []
@@ -90,10 +105,14 @@ def load(
         given: dict[str, Any] = {}
         if model is instrument.Instrument:
             given = {"symbol": name.partition(".")[2], "timetable": calendars.get(texts.get("calendar", ""))}
+        if model is PaperBroker:
+            given = {"tables": tables}
         if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
             valid[name] = section
-            if isinstance(section, instrument.CalendarSection):
+            if isinstance(section, CalendarSection):
                 calendars[name.partition(".")[2]] = section
+            if isinstance(section, FeeTable):
+                tables[name.partition(".")[2]] = section
     mistakes += [
         f"[{name}] is missing; required keys: {', '.join(f'{k} ({ini.hint(f)})' for k, f in _required(model))}"
         for name, model in SINGLE.items()
@@ -102,7 +121,7 @@ def load(
     mistakes += [
         f"there is no [{form}] section; at least one is needed"
         for family, form in MANY.items()
-        if family not in ("rule", "calendar") and not any(_family(name) == family for name in sections)
+        if family not in ("rule", "calendar", "fees") and not any(_family(name) == family for name in sections)
     ]
     _apply_rules(valid, sections, mistakes)
     mistakes += check(valid, sections)
@@ -204,13 +223,11 @@ def _model(name: str, texts: Mapping[str, str]) -> tuple[type[BaseModel] | None,
     family, rest = _family(name), name.partition(".")[2]
     if family is None:
         return SINGLE.get(name), ""
-    if family in ("instrument", "calendar"):
-        return instrument.Instrument if family == "instrument" else instrument.CalendarSection, ""
+    if family in PLAIN_FAMILIES:
+        return PLAIN_FAMILIES[family], ""
     if family == "pillar":
         registry: Mapping[str, type[BaseModel]] = pillars.PILLARS
         return registry.get(rest), f"[{name}]: no such pillar; {ini.nearest(rest, registry)}"
-    if family == "rule":
-        return Rule, ""
     return _kind(name, family, texts)
 
 
@@ -232,8 +249,8 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
     keys: dict[str, list[tuple[str, str]]] = {}
     for name in [*SINGLE, *(n for n in sections if _family(n))]:
         model, _ = _model(name, sections.get(name, {}))
-        for key in {**(model.model_fields if model else {}), **sections.get(name, {})}:
-            if not (model is instrument.Instrument and key in ("symbol", "timetable")):
+        for key in {**(ini.keys(model) if model else {}), **sections.get(name, {})}:
+            if key not in GIVEN.get(model, ()):
                 variable = f"{PREFIX}{re.sub('[^A-Za-z0-9]', '_', name)}__{key}".upper()
                 keys.setdefault(variable, []).append((name, key))
     mistakes = []

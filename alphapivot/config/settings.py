@@ -19,8 +19,9 @@ import pillars
 from alphapivot.config import plugins
 from alphapivot.config.sections.base import Mapped, Section
 from alphapivot.config.sections.brokers import BrokerSection
+from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FeedSection
-from alphapivot.config.sections.instrument import CalendarSection, Instrument
+from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.sections.runtime import Database, Plugins, Retention, Runtime
 from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
 from alphapivot.config.sections.screen import Quality

@@ -20,6 +20,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
+from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.data.outliers import Floats, Ints, Mask, Pardons, outliers
 from alphapivot.frames import PRICES, Bars, Issues
 from alphapivot.money import price_text
@@ -85,7 +86,9 @@ def judge(
             traded = bar["contract"] in ("", fronts.get(bar["symbol"]))
             rows.append(_issue(bar, name, outcome if traded or outcome != "held" else "quarantined", detail))
             if outcome == "halted":
-                until = _after(instruments[bar["symbol"]].hours, bar["interval"], bar["ts"], thresholds.window)
+                until = _after(
+                    instruments[bar["symbol"]].hours_of(bar["market"]), bar["interval"], bar["ts"], thresholds.window
+                )
                 until = until if traded else bar["ts"]
                 stops.append({**rows[-1], "stops_until": until})
         for state in states:
@@ -234,7 +237,7 @@ def _bars_to_come(first: Mask) -> Ints:
 def _missing_bars(traded: _Traded, instruments: Mapping[str, Instrument]) -> Ints:
     """The number of the calendar's bars missing between each bar and the one before it."""
     place = np.zeros(len(traded.bars), dtype=np.int64)
-    of = {symbol: i.hours for symbol, i in instruments.items()}
+    of = hours_by_market(instruments.values())
     ts = pd.DatetimeIndex(traded.bars["ts"])
     for (calendar, interval), rows in bar_ends.rows_by_calendar(traded.bars, of).items():
         ends = bar_ends.bar_ends(calendar, interval, ts[rows].min() - pd.Timedelta("1us"), ts[rows].max())

@@ -49,7 +49,7 @@ class Ending:
 
 def closed(instruments: Mapping[str, Instrument], at: datetime) -> dict[str, str]:
     """symbol -> reason, for those that take no entry at ``at`` because their calendar has ended."""
-    ends = {symbol: end(i.hours) for symbol, i in instruments.items()}
+    ends = {symbol: end(i.trading_hours) for symbol, i in instruments.items()}
     return {
         symbol: f"{CODE}: {instruments[symbol].calendar} ended on {last}"
         for symbol, (closes, last) in ends.items()
@@ -71,7 +71,7 @@ def endings(instruments: Iterable[Instrument], at: datetime) -> list[Ending]:
     hours: dict[str, Calendar] = {}
     for instrument in instruments:
         symbols[instrument.calendar].append(instrument.symbol)
-        hours.setdefault(instrument.calendar, instrument.hours)
+        hours.setdefault(instrument.calendar, instrument.trading_hours)
     ends = sorted((*end(hours[name]), name) for name in symbols)
     return [
         Ending(calendar=name, last=last, symbols=tuple(sorted(symbols[name])), ended=at >= closes)

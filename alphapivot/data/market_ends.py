@@ -30,7 +30,7 @@ def last_trade(instrument: Instrument, contract: str, seen: datetime) -> np.date
         return np.datetime64("NaT")
     month = 0 if contract in terms else month_of(contract, seen)
     rule = None if contract in terms else instrument.last_trade
-    policy = Policy(calendar=instrument.hours, last_trade=rule, last_trade_dates=terms)
+    policy = Policy(calendar=instrument.hours_of("futures"), last_trade=rule, last_trade_dates=terms)
     end: np.datetime64 = policy.deadlines([contract], [month])[0]
     return end
 

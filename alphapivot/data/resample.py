@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import schedule
-from alphapivot.calendar.bar_ends import SERIES, aware, divides, ends_between, naive, rows_by_calendar
+from alphapivot.calendar.bar_ends import SERIES, Calendars, aware, divides, ends_between, naive, rows_by_calendar
 from alphapivot.calendar.schedule import Calendar, Instants
 from alphapivot.data import actions
 from alphapivot.errors import ConfigError
@@ -26,7 +26,7 @@ WAITS: MappingProxyType[str, timedelta] = MappingProxyType({})
 def resample(
     bars: pd.DataFrame,
     interval: str,
-    calendars: Mapping[str, Calendar],
+    calendars: Calendars,
     until: datetime,
     splits: pd.DataFrame | None = None,
     patience: Mapping[str, timedelta] = WAITS,

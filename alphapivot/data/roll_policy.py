@@ -74,7 +74,7 @@ def policy(instrument: Instrument, feed: object) -> Policy:
     return Policy(
         by=instrument.roll,
         before=instrument.roll_before,
-        calendar=instrument.hours,
+        calendar=instrument.hours_of("futures"),
         last_trade=instrument.last_trade,
         first_notice=instrument.first_notice,
         last_trade_dates=instrument.last_trade_dates,
@@ -90,7 +90,7 @@ def _wanted(instrument: Instrument, feed: FilesFeed) -> pd.Series[str]:
     A published roll is known in advance: it is decided on the last session that ended by its stamp. The source's front
     contract is known only after its session.
     """
-    timetable = schedule.of(instrument.hours)
+    timetable = schedule.of(instrument.hours_of("futures"))
     parts: list[pd.Series[str]] = []
     if instrument.roll_calendar:
         given, contracts = _read(instrument, "roll_calendar", feed)
@@ -99,8 +99,10 @@ def _wanted(instrument: Instrument, feed: FilesFeed) -> pd.Series[str]:
         parts.append(contracts.set_axis(bar_ends.aware(timetable.days[at])))
     if instrument.roll_followed:
         given, contracts = _read(instrument, "roll_followed", feed)
-        dates = stamps.dates(given, feed.zone, instrument.hours)
-        ends = bar_ends.session_closes(instrument.hours, bar_ends.session_dates(instrument.hours, dates))
+        dates = stamps.dates(given, feed.zone, instrument.hours_of("futures"))
+        ends = bar_ends.session_closes(
+            instrument.hours_of("futures"), bar_ends.session_dates(instrument.hours_of("futures"), dates)
+        )
         table = contracts.set_axis(ends)
         table = table[~table.index.duplicated(keep="last")]
         parts.append(table[table.index > parts[0].index[-1]] if parts else table)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
+from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.errors import DataError
 from alphapivot.frames import PRICES, Bars, Issues
 
@@ -169,9 +170,9 @@ def _checks(
             "quarantined",
             idle,
             lambda row: (
-                f"a daily bar ends at {row['ts']}, but {instruments[row['symbol']].hours} has no session then; "
-                "if the exchange did trade, name it in a [calendar.NAME]: open = DATE HOURS; if it is the evening part "
-                "of the next session, join = yes in the [feed.*] section (kind files) merges the two"
+                f"a daily bar ends at {row['ts']}, but {instruments[row['symbol']].hours_of(row['market'])} has no"
+                " session then; if the exchange did trade, name it in a [calendar.NAME]: open = DATE HOURS; if it is"
+                " the evening part of the next session, join = yes in the [feed.*] section (kind files) merges the two"
             ),
         ),
         Check(
@@ -180,7 +181,7 @@ def _checks(
             off & ~idle,
             lambda row: (
                 f"the bar ends at {row['ts']}, which is not the end of a {row['interval']} bar in calendar "
-                f"{instruments[row['symbol']].hours}"
+                f"{instruments[row['symbol']].hours_of(row['market'])}"
             ),
         ),
     ]
@@ -190,7 +191,7 @@ def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], chos
     """True for the ``chosen`` bars that do not end at a bar end of their calendar."""
     off = np.zeros(len(raw), dtype=bool)
     ts = pd.DatetimeIndex(raw["ts"])
-    hours = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    hours = hours_by_market(instruments.values())
     for (calendar, interval), rows in bar_ends.rows_by_calendar(raw[chosen], hours).items():
         at = np.flatnonzero(chosen)[rows]
         off[at] = bar_ends.due(calendar, interval, ts[at]) != ts[at]
@@ -202,7 +203,7 @@ def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], c
     sessionless = np.zeros(len(raw), dtype=bool)
     daily = chosen & (raw["interval"] == "1d").to_numpy()
     ts = pd.DatetimeIndex(raw["ts"])
-    hours = {symbol: instrument.hours for symbol, instrument in instruments.items()}
+    hours = hours_by_market(instruments.values())
     for (calendar, _), rows in bar_ends.rows_by_calendar(raw[daily], hours).items():
         at = np.flatnonzero(daily)[rows]
         sessionless[at] = ~bar_ends.has_session(calendar, ts[at])

@@ -109,7 +109,7 @@ class Simulated:
 
     def _bars(self, request: Request) -> pd.DataFrame:
         instrument = request.instrument
-        table = bar_ends.sessions(instrument.hours, self.start.to_pydatetime(), request.until)
+        table = bar_ends.sessions(instrument.hours_of(request.market), self.start.to_pydatetime(), request.until)
         table = table[(table.index >= self.start.tz_convert(None)) & (table.index <= (self.end or table.index.max()))]
         if table.empty:
             return Bars.empty()
@@ -272,7 +272,7 @@ class Simulated:
             session = np.arange(first, len(table))
             prices = days.open[first:], days.high[first:], days.low[first:], days.close[first:]
             return bar_ends.naive(table["close"])[first:], session, prices, np.ones(len(session))
-        symbol, calendar = request.instrument.symbol, request.instrument.hours
+        symbol, calendar = request.instrument.symbol, request.instrument.hours_of(request.market)
         month = table.index.to_numpy().astype("datetime64[M]").astype(int)
         first = int(np.searchsorted(month, month[min(first, len(month) - 1)]))  # random numbers are drawn per month
         ends = bar_ends.bar_ends(calendar, request.interval, table["open"].iloc[first], table["close"].iloc[-1])

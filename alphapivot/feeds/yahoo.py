@@ -111,7 +111,7 @@ class Yahoo:
                 f"Yahoo has no bars of {interval!r}; it has {', '.join(LIMITS)}, from which others are resampled"
             )
         table = self._table(yf, session, ticker, request)
-        calendar, stamps = request.instrument.hours, pd.DatetimeIndex(table.index)
+        calendar, stamps = request.instrument.hours_of(request.market), pd.DatetimeIndex(table.index)
         if interval == "1d":
             ts = bar_ends.session_closes(calendar, stamps.tz_localize(None))
         else:

@@ -245,7 +245,9 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
         i.symbol: newest.get((i.symbol, i.signal_market, i.source_interval(i.signal_market, base)))
         for i in settings.instruments.values()
     }
-    ages = quotes.ages({s: ts for s, ts in ends.items() if ts is not None}, now, base, settings.instruments)
+    ages = quotes.ages(
+        {s: ts for s, ts in ends.items() if ts is not None}, now, base, settings.instruments, "signal_market"
+    )
     alerts = []
     for feed in settings.feeds:
         symbols = [s for s, i in settings.instruments.items() if settings.feed_of(i) == feed]

@@ -40,7 +40,7 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
     table = table.join(contributions)
     due = {
-        s: bar_ends.due(i.hours, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
+        s: bar_ends.due(i.signal_hours, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
         for s, i in settings.instruments.items()
     }
     table["fresh"] = table["ts"] >= table.index.map(due)
@@ -63,7 +63,7 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
         undecided = pd.DataFrame(connection.execute(issues).mappings().all(), columns=["symbol", "market", "issues"])
     configured = pd.DataFrame(
         [
-            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours)
+            (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours_of(m))
             for i in settings.instruments.values()
             for m in i.markets
         ],

@@ -57,8 +57,18 @@ def signal_bars(
     seen = actions.adjust(seen, events, {i.symbol: i.adjust for i in instruments})
     if not inputs:
         return seen
-    joined = other_market.join(seen, fronts.get("spot"), raw.get("futures"), fronts.get("futures"), rolled)
+    apart = {i.symbol: (i.signal_market, i.signal_hours) for i in instruments if _apart(i)}
+    spot, contracts, front = (
+        None if frame is None else other_market.aligned(frame, apart, interval)
+        for frame in (fronts.get("spot"), raw.get("futures"), fronts.get("futures"))
+    )
+    joined = other_market.join(seen, spot, contracts, front, rolled)
     return joined[[*seen.columns, *inputs]]
+
+
+def _apart(instrument: Instrument) -> bool:
+    """True if its two markets close at different times."""
+    return len({instrument.hours_of(market) for market in instrument.markets}) > 1
 
 
 def pillar_inputs(

@@ -53,7 +53,7 @@ def due_signals(
     """The stored signals that composites in (after, until] use, and the bar of each timeframe due at each of them."""
     frames = settings.timeframes
     grid = instants(database, instruments, frames.base, after, until, run.known_at)
-    by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in instruments}))
+    by_calendar = grid.groupby(grid["symbol"].map({i.symbol: i.signal_hours for i in instruments}))
     due = [
         g.assign(interval=interval, due=bar_ends.due(name, interval, pd.DatetimeIndex(g["ts"])))
         for interval in frames.weights

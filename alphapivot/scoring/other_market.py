@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from alphapivot.calendar import bar_ends
 from alphapivot.calendar.contracts import month_of
 from alphapivot.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alphapivot.calendar.schedule import Calendar
 
 KEY = ["symbol", "ts"]
 BEGINNING = pd.Timestamp("1970-01-01", tz="UTC")
@@ -51,6 +59,26 @@ def join(
         *("other_close", "other_months", "front_months"),
     )
     return joined.assign(**{name: float("nan") for name in names if name not in joined})
+
+
+def aligned(frame: pd.DataFrame, apart: Mapping[str, tuple[str, Calendar]], interval: str) -> pd.DataFrame:
+    """
+    ``frame`` of one market with the instants of the signal market, for the symbols ``apart`` (signal market, its hours)
+    whose markets close at different times: a bar counts at the end of the signal market's bar if it was complete by
+    then and at most a quarter of ``interval`` before. A bar that ends later has no counterpart.
+    """
+    near = np.timedelta64(bar_ends.width(interval)) / 4
+    ts = bar_ends.naive(frame["ts"])
+    for symbol, (market, calendar) in apart.items():
+        rows = np.flatnonzero((frame["symbol"] == symbol) & (frame["market"] != market))
+        if not len(rows):
+            continue
+        own = ts[rows]
+        ends = bar_ends.ends_between(calendar, interval, own.min() - np.timedelta64(1, "us"), own.max() + near)
+        ends = np.append(ends, np.datetime64("NaT"))
+        due = ends[np.searchsorted(ends[:-1], own)]
+        ts[rows] = np.where(due - own <= near, due, own)
+    return frame.assign(ts=bar_ends.aware(ts)) if apart else frame
 
 
 def _deliveries(contracts: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 from alphapivot import cli
 from alphapivot.calendar import bar_ends, india, schedule
 from alphapivot.calendar.hours import Hours, special
-from alphapivot.config.sections.instrument import CalendarSection, hours_of
+from alphapivot.config.sections.calendar import CalendarSection, hours_of
 from alphapivot.errors import ConfigError
 from tests.tasks.market import ends
 
@@ -44,6 +44,30 @@ def test_shares_close_in_the_auction_since_august_2026():
     assert sessions(hours_of("NSE"), "2026-07-31", "2026-08-04") == ["2026-07-31 09:15-15:30", "2026-08-03 09:15-15:35"]
 
 
+@pytest.mark.parametrize("name", ["NSE", "NFO"])
+def test_shares_and_their_derivatives_have_their_own_hours(name):
+    spot, futures = (sessions(hours_of(name, None, m), "2026-08-03", "2026-08-04") for m in ("spot", "futures"))
+    assert (spot, futures) == (["2026-08-03 09:15-15:35"], ["2026-08-03 09:15-15:40"])
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "expected"),
+    [
+        pytest.param("MCX", "2025-01-01", "2025-01-02", ["2025-01-01 09:00-17:00"], id="no evening on New Year's Day"),
+        pytest.param("MCX", "2025-02-26", "2025-02-27", ["2025-02-26 17:00-23:55"], id="an evening in winter"),
+        pytest.param("MCX", "2025-03-10", "2025-03-11", ["2025-03-10 09:00-23:30"], id="New York's summer time"),
+        pytest.param("MCX", "2025-04-14", "2025-04-15", ["2025-04-14 17:00-23:30"], id="an evening in summer"),
+        pytest.param("MCX", "2025-04-18", "2025-04-19", [], id="Good Friday"),
+        pytest.param("MCX", "2025-11-03", "2025-11-04", ["2025-11-03 09:00-23:55"], id="New York's winter time"),
+        pytest.param("CDS", "2025-04-01", "2025-04-02", [], id="annual closing of banks"),
+        pytest.param("CDS", "2026-08-26", "2026-08-27", [], id="a bank holiday on which shares trade"),
+        pytest.param("CDS", "2026-08-27", "2026-08-28", ["2026-08-27 09:00-17:00"], id="a usual day"),
+    ],
+)
+def test_commodities_and_currencies_trade_as_published(name, first, last, expected):
+    assert sessions(hours_of(name), first, last) == expected
+
+
 def test_a_session_in_two_parts_has_a_break_between_them():
     hours = hours_of("NSE")
     low, high = (pd.Timestamp(t, tz="UTC").to_pydatetime() for t in ("2024-03-02", "2024-03-03"))
@@ -52,7 +76,7 @@ def test_a_session_in_two_parts_has_a_break_between_them():
 
 
 def test_every_shipped_year_has_its_muhurat_session_and_about_250_others():
-    for name in india.SHIPPED:
+    for name in ("NSE", "NFO"):
         labels = pd.DatetimeIndex(schedule.of(hours_of(name)).labels)
         assert labels.is_monotonic_increasing
         assert labels.is_unique

@@ -1,13 +1,14 @@
 """Terms of an instrument that change on a date: what is written, and which are in force."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import numpy as np
 import pytest
 
-from alphapivot.calendar import expiry
-from alphapivot.config.sections.instrument import Instrument
+from alphapivot.calendar import expiry, schedule
+from alphapivot.config.sections.instrument import Instrument, hours_by_market
+from alphapivot.errors import DataError
 from tests.rigs import instrument
 
 
@@ -58,3 +59,29 @@ def test_an_expiry_rule_changes_with_the_contract_month():
     assert expiry.rule(rule) == rule
     with pytest.raises(ValueError, match="begin with the rule before it"):
         expiry.rule("2025-09-01: last tuesday")
+
+
+def test_a_contract_has_the_lot_of_its_month():
+    """NSE: lots of NIFTY change with the contracts of a month, not on a date: 75 to 65 with January 2026."""
+    made = dated(lot="25, 2024-11-20: 75, 2026-01: 65", futures="NIFTY*.csv", trade_market="futures")
+    now = made.trading(at("2025-12-29T05:00"))
+    lots = [
+        now.of(name, at("2025-12-29T05:00")).lot for name in ("NIFTY25DECFUT", "NIFTY26JANFUT", "NIFTY26FEBFUT", "")
+    ]
+    assert lots == [75, 65, 65, 75]
+    assert made.trading(at("2024-11-19T05:00")).of("NIFTY24NOVFUT", at("2024-11-19T05:00")).lot == 25
+    assert [v.lot for v in made.versions] == [25, 75, 65]
+    assert Instrument.model_validate(made.model_dump(mode="json")) == made
+    with pytest.raises(DataError, match="'FRONT' has no month"):
+        now.of("FRONT", at("2025-12-29T05:00"))
+
+
+def test_each_market_has_its_own_hours():
+    made = dated(calendar="NSE")
+    closes = {m: schedule.of(made.hours_of(m)).closes[-1] for m in ("spot", "futures")}
+    assert closes["futures"] - closes["spot"] == np.timedelta64(5, "m")  # 15:40 and 15:35 since August 2026
+    assert made.session_of(at("2026-08-03T10:05")) == date(2026, 8, 3)
+    own = dated(calendar="XNYS", session="10:00-15:00", futures_session="09:00-17:00")
+    assert [own.hours_of(m).session for m in ("spot", "futures")] == ["10:00-15:00", "09:00-17:00"]
+    assert own.trading_hours == own.hours_of(own.trade_market)
+    assert hours_by_market([own])["A", "futures"].session == "09:00-17:00"

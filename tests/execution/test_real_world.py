@@ -617,7 +617,7 @@ def test_one_trade_is_closed_in_whole_or_in_part(make, kind, qty):
     book.price(21, 100)
     book.run(21)
     book.score(22, 50)
-    control.close(book.hub, book.scope, "A", qty, D(1), "profit is profit", "me")
+    control.close(book.hub, book.scope, "A", qty, book.settings.instruments["A"], "profit is profit", "me")
     for day in (22, 23, 24):
         book.score(day, 50)
         book.run(day)
@@ -634,7 +634,7 @@ def test_one_trade_is_closed_in_whole_or_in_part(make, kind, qty):
 
 def test_a_request_to_close_that_was_refused_is_tried_again_for_its_quantity(make):
     book = opened(make())
-    control.close(book.hub, book.scope, "A", D(100), D(1), "too much", "me")
+    control.close(book.hub, book.scope, "A", D(100), book.settings.instruments["A"], "too much", "me")
     book.run(22, fault="refused", leg="EXIT", times=9)
     assert working_stops(book) == [(250, 96)]
     for day in (23, 24):
@@ -649,7 +649,7 @@ def test_closing_a_trade_that_has_not_entered_cancels_its_entry(make):
     book = make()
     book.score(20, 50)
     book.run(20)
-    asked = control.close(book.hub, book.scope, "A", None, D(1), "changed my mind", "me")
+    asked = control.close(book.hub, book.scope, "A", None, book.settings.instruments["A"], "changed my mind", "me")
     assert "which has not filled, is to be cancelled" in asked
     book.run(21)
     (trade,) = book.trades()
@@ -668,4 +668,4 @@ def test_closing_a_trade_that_has_not_entered_cancels_its_entry(make):
 def test_what_cannot_be_closed_is_refused(make, symbol, qty, problem):
     book = opened(make())
     with pytest.raises(DataError, match=problem):
-        control.close(book.hub, book.scope, symbol, qty, D(1), "out", "me")
+        control.close(book.hub, book.scope, symbol, qty, book.settings.instruments["A"], "out", "me")

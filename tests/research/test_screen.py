@@ -159,6 +159,15 @@ CONFIGS = {
         "risk": {"price_collar": "0.05", "max_order_notional": "20000", "max_quantity": {"A": "200"}},
         "execution": {"allow_shorts": False},
     },
+    "fees by date and side": {
+        "broker": {
+            "fees": {"A": "TAX", "futures": "EACH"},
+            "tables": {
+                "TAX": {"both": "1 bps", "buy": "2 bps", "sell": "10 bps, 2024-03-06: 25 bps"},
+                "EACH": {"sell": "0.7 each, 2024-03-08: 0.3 each"},
+            },
+        },
+    },
     "halted": {"risk": {"daily_loss_limit": "0.01"}},
 }
 

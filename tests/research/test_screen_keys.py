@@ -18,8 +18,8 @@ SAME = {
     " max_net_exposure max_symbol_exposure max_group_exposure max_quantity max_order_notional price_collar day_starts"
     " day_zone",
     "ProtectionSettings": "cooldown stops_in_a_row pause",
-    "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract fees strict_targets settle_after delist_after"
-    " delisting_haircut",
+    "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract fees tables strict_targets settle_after"
+    " delist_after delisting_haircut",
     "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable",
 }
 REFUSED = {
@@ -55,7 +55,7 @@ def test_every_key_is_known_to_be_the_same_refused_or_without_effect(section):
     name = SECTIONS[section].__name__
     same, without = (kind.get(name, "").split() for kind in (SAME, WITHOUT_EFFECT))
     refused = list(REFUSED.get(name, {}))
-    dated = ["later"] if section == "instrument" else []  # refused too, see below
+    dated = ["later", "lots"] if section == "instrument" else []  # refused too, see below
     assert sorted(SECTIONS[section].model_fields) == sorted([*same, *refused, *without, *dated])
 
 
@@ -75,6 +75,11 @@ def test_what_the_engine_leaves_out_is_refused_by_its_name(section, key):
 def test_terms_with_dates_are_refused_by_their_instrument():
     plain = settings_of({})
     first = min(plain.instruments)
-    dated = plain.instruments[first].model_copy(update={"later": {"2024-03-06": {"lot": 7}}})
-    with pytest.raises(ConfigError, match=rf"leaves out \[instrument.{first}\] terms with dates: use --engine full"):
-        engine.rules(plain.model_copy(update={"instruments": plain.instruments | {first: dated}}))
+    for terms, why in (
+        ({"later": {"2024-03-06": {"lot": 7}}}, "terms with dates"),
+        ({"lots": {"2024-03": 7}}, "terms with dates"),
+        ({"signal_market": "spot", "trade_market": "futures", "futures_session": "09:00-17:00"}, "hours that differ"),
+    ):
+        dated = plain.instruments[first].model_copy(update=terms)
+        with pytest.raises(ConfigError, match=rf"leaves out \[instrument.{first}\] {why}.*: use --engine full"):
+            engine.rules(plain.model_copy(update={"instruments": plain.instruments | {first: dated}}))

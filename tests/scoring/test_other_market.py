@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphapivot.config.sections.calendar import hours_of
 from alphapivot.data import rolls
 from alphapivot.scoring import other_market
 from pillars.base import BESIDE
@@ -118,3 +119,15 @@ def test_the_later_of_two_neighbours_is_taken_and_the_earlier_one_alone():
     joined = other_market.join(front, None, dated, front, june)
     np.testing.assert_array_equal(column(joined, "other_close"), [109, 101])
     np.testing.assert_array_equal(column(joined, "other_months"), [3, -3])
+
+
+def test_a_market_that_closes_earlier_counts_at_the_close_of_the_one_that_is_scored():
+    """NSE since August 2026: shares close at 15:35, futures at 15:40, in UTC 10:05 and 10:10."""
+    day = pd.Timestamp("2026-08-04T10:05", tz="UTC").as_unit("us")
+    spot = SPOT[:1].assign(ts=[day])
+    at_close = other_market.aligned(spot, {"A": ("futures", hours_of("NFO"))}, "1d")
+    assert at_close["ts"].tolist() == [pd.Timestamp("2026-08-04T10:10", tz="UTC")]
+    # the other way round the future's close is not known yet, and yesterday's is no counterpart
+    future = CONTRACTS[:1].assign(ts=[day + pd.Timedelta(minutes=5)])
+    assert other_market.aligned(future, {"A": ("spot", hours_of("NSE"))}, "1d")["ts"].tolist() == future["ts"].tolist()
+    assert other_market.aligned(spot, {}, "1d") is spot

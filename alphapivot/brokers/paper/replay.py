@@ -128,7 +128,7 @@ class Replay:
         bar = Bar(start=row.start, ts=row.ts, open=opened, high=high, low=low, close=close, volume=volume)
         share, room = self._settings.max_volume_share, None
         if share is not None and volume is not None:
-            room = to_tick(share * volume, terms.lot, ROUND_FLOOR)
+            room = to_tick(share * volume, terms.of(key[2], row.ts).lot, ROUND_FLOOR)
         brackets = self._resting.get(key, {})
         for bracket, orders in list(brackets.items()):
             brackets[bracket] = self._bracket(key, orders, bar, terms.tick, room)
@@ -287,7 +287,7 @@ class Replay:
         """Books a fill and returns None, or returns the reason code if an entry cannot be paid for."""
         terms, position, settings = self._terms[key], self.positions[key], self._settings
         unit = position.unit(terms)
-        bps, each = settings.fee(terms)
+        bps, each = settings.fee(terms, order.side, terms.session_of(ts))
         fee = abs(event.qty * event.price) * unit * bps / BPS + event.qty * each * position.fx
         if position.market == "futures":
             cash = (position.realised(order.side, event.qty, event.price) * unit).quantize(MICRO)

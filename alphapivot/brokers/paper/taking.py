@@ -115,7 +115,7 @@ def rejection_of(memory: Memory, spec: OrderSpec, fx: Decimal | None) -> str | N
     instrument = memory.instruments.get(spec.symbol)
     if instrument is None:
         return f"config.ini has no [instrument.{spec.symbol}]"
-    terms = instrument.trading(spec.active_from)
+    terms = instrument.trading(spec.active_from).of(spec.contract, spec.active_from)
     if fx is None:
         return f"no fx rate from {terms.currency} into the account's currency"
     if spec.kind != "MARKET" and (spec.kind, spec.leg) != ("LIMIT", "ENTRY"):

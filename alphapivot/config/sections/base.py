@@ -40,5 +40,11 @@ class Section(BaseModel):
     """One section of config.ini: frozen, no unknown keys, no defaults that hide a typo."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        validate_by_name=True,
+        validate_by_alias=True,  # in config.ini a key may be a word of Python, such as from
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from alphapivot.config.names import PLAIN
 from alphapivot.config.sections.base import Mapped, Positive, Section
+from alphapivot.config.sections.fees import Fee, FeeTable, fee
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -44,19 +46,9 @@ class BrokerSection(Section, ABC):
         return ()
 
 
-class Fee(NamedTuple):
-    """What a fill costs: basis points of its notional, and an amount per unit of quantity (instrument's currency)."""
-
-    bps: Decimal
-    each: Decimal
-
-
-FEE = re.compile(r"(?P<number>\d+(?:\.\d+)?) (?P<per>bps|each)")
-
-
-def _fee(text: str) -> str:
-    if not all(FEE.fullmatch(part) for part in text.split(" + ")):
-        raise ValueError("should be such as 0.5 bps, 2.25 each, or 0.5 bps + 2.25 each")
+def _fee_or_table(text: str) -> str:
+    if not PLAIN[0].fullmatch(text) or text[0].isdigit():
+        fee(text)
     return text
 
 
@@ -71,11 +63,13 @@ class PaperBroker(BrokerSection):
     fee_per_contract: Decimal = Field(
         Decimal(0), ge=0, description="fee per contract on every futures fill, in the instrument's currency"
     )
-    fees: Mapped[Annotated[str, AfterValidator(_fee)]] = Field(
+    fees: Mapped[Annotated[str, AfterValidator(_fee_or_table)]] = Field(
         default={},
         description="symbol, group or kind of market (crypto, fx, shares, futures): its fee on every fill, such as 0.2"
-        " bps or 2.25 each; the first of these three that is named counts, else fee_bps and fee_per_contract",
+        " bps or 2.25 each, or a [fees.NAME]; the first of these three that is named counts, else fee_bps and"
+        " fee_per_contract",
     )
+    tables: Mapped[FeeTable] = Field({})  # [fees.NAME] of ``fees``; set where sections meet
     strict_targets: bool = Field(
         default=False,
         description="a take-profit fills only when the price trades a tick through it, at its limit price",
@@ -104,18 +98,28 @@ class PaperBroker(BrokerSection):
     def real_money(self) -> bool:
         return False
 
-    def fee(self, instrument: Instrument) -> Fee:
-        """The fee of ``instrument``, of the first of its symbol, its group and its kind that ``fees`` names."""
-        for name in (instrument.symbol, instrument.group, instrument.kind):
-            if name in self.fees:
-                parts = [FEE.fullmatch(part) for part in self.fees[name].split(" + ")]
-                sums = {"bps": Decimal(0), "each": Decimal(0)}
-                for part in parts:
-                    if part is not None:
-                        sums[part["per"]] += Decimal(part["number"])
-                return Fee(**sums)
-        futures = instrument.trade_market == "futures"
-        return Fee(self.fee_bps, self.fee_per_contract if futures else Decimal(0))
+    def fee(self, instrument: Instrument, side: Literal["BUY", "SELL"], day: date) -> Fee:
+        """The fee of a fill in the session of ``day``: of the first of symbol, group and kind that ``fees`` names."""
+        name = self._named(instrument)
+        if name is None:
+            futures = instrument.trade_market == "futures"
+            return Fee(self.fee_bps, self.fee_per_contract if futures else Decimal(0))
+        table = self.tables.get(name)
+        return fee(name) if table is None else table.at(side, day)
+
+    def fee_dates(self, instrument: Instrument) -> list[date]:
+        """The dates on which its fee changes."""
+        table = self.tables.get(self._named(instrument) or "")
+        return [] if table is None else sorted(table.dates)
+
+    def charges(self, instrument: Instrument) -> bool:
+        """True if fills cost something, on one side or date at least."""
+        days = [date.min, *self.fee_dates(instrument)]
+        return any(any(self.fee(instrument, side, day)) for side in ("BUY", "SELL") for day in days)
+
+    def _named(self, instrument: Instrument) -> str | None:
+        names = (instrument.symbol, instrument.group, instrument.kind)
+        return next((self.fees[name] for name in names if name in self.fees), None)
 
 
 HOSTS = {"paper": "paper-api.alpaca.markets", "live": "api.alpaca.markets"}  # of Alpaca's two environments

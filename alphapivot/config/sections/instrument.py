@@ -9,66 +9,26 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import date
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from alphapivot.calendar import bar_ends, expiry, hours, india, schedule
+from alphapivot.calendar import bar_ends, expiry, hours, schedule
+from alphapivot.calendar.contracts import month_of
 from alphapivot.calendar.hours import Hours
 from alphapivot.config.sections.base import Day, Mapped, Positive, Section, Zone
+from alphapivot.config.sections.calendar import BreaksText, CalendarSection, SessionText, hours_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-SessionText = Annotated[str, AfterValidator(hours.validator(hours.sessions))]
-BreaksText = Annotated[str, AfterValidator(hours.validator(hours.breaks))]
-StampText = Annotated[str, AfterValidator(hours.validator(hours.daily_stamps))]
 Rule = Annotated[str, AfterValidator(expiry.rule)]
 RollFile = Annotated[str, AfterValidator(hours.validator(expiry.roll_file))]
-
-
-SpecialText = Annotated[str, AfterValidator(hours.validator(hours.special))]
-DatesText = Annotated[str, AfterValidator(hours.validator(hours.dates))]
-
-
-class CalendarSection(Section):
-    """[calendar.NAME]: another calendar with days and hours of your own."""
-
-    base: str = Field(description="a calendar of exchange_calendars, or one that comes with AlphaPivot: NSE, NFO")
-    open: SpecialText = Field("", description="special sessions and their hours, such as 2025-02-01 09:15-15:30")
-    closed: DatesText = Field("", description="days without a session, such as 2026-01-15")
-    session: SessionText = Field("", description="hours such as 09:15-15:30, or with changes; default: those of base")
-    breaks: BreaksText = Field("", description="hours within the session such as 11:30-13:00, or none")
-
-    def resolved(self) -> CalendarSection:
-        """With the days and hours of a base that comes with AlphaPivot; its own days win."""
-        if self.base not in india.SHIPPED:
-            return self
-        shipped = CalendarSection(**india.SHIPPED[self.base])
-        opened = hours.special(self.open) if self.open else {}
-        own = {*opened, *(hours.dates(self.closed) if self.closed else ())}
-        kept = [item for item in shipped.open.split(", ") if date.fromisoformat(item[:10]) not in own]
-        shut = [day for day in shipped.closed.split(", ") if date.fromisoformat(day) not in own]
-        return CalendarSection(
-            base=shipped.base,
-            open=", ".join([*kept, *filter(None, [self.open])]),
-            closed=", ".join([*shut, *filter(None, [self.closed])]),
-            session=self.session or shipped.session,
-            breaks=self.breaks or shipped.breaks,
-        )
-
-
-@lru_cache
-def hours_of(name: str, own: CalendarSection | None = None) -> Hours:
-    """The hours of a calendar by its name: a [calendar.NAME], one of AlphaPivot's, or one of exchange_calendars."""
-    if own is None and name in india.SHIPPED:
-        own = CalendarSection(base=name)
-    if own is None:
-        return Hours(name)
-    named = own.resolved()
-    return Hours(named.base, named.session, named.breaks, open=named.open, closed=named.closed, name=name)
+StampText = Annotated[str, AfterValidator(hours.validator(hours.daily_stamps))]
+Market = Literal["spot", "futures"]
+MARKETS: tuple[Market, ...] = get_args(Market)
 
 
 class Conventions(Section):
@@ -79,6 +39,10 @@ class Conventions(Section):
     )
     session: SessionText = Field(
         "", description="hours such as 09:00-17:30, or with changes: 08:30-15:15, 2008-07-07: 17:00-15:15"
+    )
+    spot_session: SessionText = Field("", description="hours of the spot market, where they are not those of session")
+    futures_session: SessionText = Field(
+        "", description="hours of the futures market, where they are not those of session"
     )
     breaks: BreaksText = Field("", description="hours within the session such as 11:30-13:00, or none")
     daily_stamp: StampText = Field(
@@ -125,15 +89,21 @@ class Conventions(Section):
 
     @property
     def hours(self) -> Hours:
-        """The calendar with the instrument's own hours, as ``alphapivot.calendar.bar_ends`` takes it."""
-        named = hours_of(self.calendar, self.timetable)
-        own = {"session": self.session, "breaks": self.breaks, "daily_stamp": self.daily_stamp}
+        """The calendar with the instrument's own hours, whatever the market."""
+        return self.hours_of(None)
+
+    def hours_of(self, market: Market | None) -> Hours:
+        """The trading hours of one of its markets, as ``alphapivot.calendar.bar_ends`` takes them."""
+        session = self.session if market is None else getattr(self, f"{market}_session") or self.session
+        own = {"session": session, "breaks": self.breaks, "daily_stamp": self.daily_stamp}
         own["zone"] = self.session_zone or ""
-        return replace(named, **{key: text for key, text in own.items() if text})
+        return replace(
+            hours_of(self.calendar, self.timetable, market), **{key: text for key, text in own.items() if text}
+        )
 
 
-Market = Literal["spot", "futures"]
 DATED = ("quote_unit", "multiplier", "tick", "lot", "margin")  # terms that may change on a date
+BY_MONTH = re.compile(r"\s*,\s*(\d{4}-(?:0[1-9]|1[0-2]))\s*:\s*([^,\s]+)")  # a lot from the contracts of a month on
 Kind = Literal["crypto", "fx", "shares", "futures"]
 
 
@@ -170,32 +140,31 @@ class Instrument(Conventions):
     later: Mapped[Mapped[Positive]] = Field(
         default={}, description="date -> terms from that session on; written as lot = 25, 2024-11-20: 75"
     )
+    lots: Mapped[Positive] = Field(
+        default={}, description="month -> lot of its contracts and later ones; written as lot = 75, 2026-01: 65"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _split_by_date(cls, given: Any) -> Any:
-        """``lot = 25, 2024-11-20: 75`` -> lot 25, and ``later`` {"2024-11-20": {"lot": 75}}."""
+        """
+        ``lot = 25, 2024-11-20: 75, 2026-01: 65`` -> lot 25, ``later`` {"2024-11-20": {"lot": 75}} and ``lots``
+        {"2026-01": 65}.
+        """
         if not isinstance(given, dict):
             return given
-        if isinstance(given.get("later"), str):
-            message = "later is no key of config.ini: write the term with its date, lot = 25, 2024-11-20: 75"
-            raise ValueError(message)  # noqa: TRY004 - pydantic tells ValueErrors
+        for name in ("later", "lots"):
+            if isinstance(given.get(name), str):
+                message = f"{name} is no key of config.ini: write the term with its date, lot = 25, 2024-11-20: 75"
+                raise ValueError(message)  # noqa: TRY004 - pydantic tells ValueErrors
         terms, later = dict(given), {day: dict(changed) for day, changed in given.get("later", {}).items()}
+        if months := re.findall(BY_MONTH, str(terms.get("lot", ""))):
+            terms |= {"lot": re.sub(BY_MONTH, "", terms["lot"]), "lots": dict(months)}
         for name in DATED:
-            if not isinstance(terms.get(name), str) or not re.search(r"[,:]", terms[name]):
-                continue
-            expected = f"expected {name} = VALUE, or such as {name} = 25, 2024-11-20: 75"
-            try:
-                periods = hours.dated(terms[name], str)
-            except ValueError as error:
-                raise ValueError(f"{name} = {terms[name]}: {error}; {expected}") from None
-            if periods[0][0] != hours.ALWAYS or any(len(values) != 1 for _, values in periods):
-                raise ValueError(f"{name} = {terms[name]}: {expected}")
-            terms[name] = periods[0][1][0]
-            for since, (value,) in periods[1:]:
-                if not re.fullmatch(r"[\d.eE+-]+", value):
-                    raise ValueError(f"{name} = {given[name]}: {value!r} is no number; {expected}")
-                later.setdefault(since.isoformat(), {})[name] = value
+            if isinstance(terms.get(name), str) and re.search(r"[,:]", terms[name]):
+                terms[name], *changes = _periods(name, terms[name])
+                for since, value in changes:
+                    later.setdefault(since, {})[name] = value
         return terms | {"later": later} if later else terms
 
     def at(self, day: date) -> Self:
@@ -211,7 +180,19 @@ class Instrument(Conventions):
     @property
     def versions(self) -> list[Self]:
         """Its terms as they were before the first change and after each."""
-        return [self.at(day) for day in (date.min, *map(date.fromisoformat, self.later))]
+        dated = [self.at(day) for day in (date.min, *map(date.fromisoformat, self.later))]
+        return dated + [dated[-1].model_copy(update={"lot": lot}) for lot in self.lots.values()]
+
+    def of(self, contract: str, seen: datetime) -> Self:
+        """
+        Its terms in ``contract``, whose month may have a lot of its own; ``seen``: an instant of its life. Raises
+        DataError if the lot depends on the month and the contract's name does not say it.
+        """
+        if not (self.lots and contract):
+            return self
+        month = month_of(contract, seen, self.last_trade_dates)
+        lots = [lot for since, lot in self.lots.items() if int(since[:4]) * 12 + int(since[5:]) - 1 <= month]
+        return self.model_copy(update={"lot": lots[-1]}) if lots else self
 
     def trading(self, instant: datetime) -> Self:
         """Its terms for an order that is sent at ``instant``: those of the session that is open, or else the next."""
@@ -224,9 +205,17 @@ class Instrument(Conventions):
     def _of(self, instant: datetime, side: Literal["left", "right"]) -> Self:
         if not self.later:
             return self
-        sessions = schedule.of(self.hours)
+        return self.at(self._session(instant, side))
+
+    def session_of(self, bar_end: datetime) -> date:
+        """The date of the traded market's session in which the bar ended that is complete at ``bar_end``."""
+        return self._session(bar_end, "left")
+
+    def _session(self, instant: datetime, side: Literal["left", "right"]) -> date:
+        sessions = schedule.of(self.trading_hours)
         number = int(np.searchsorted(sessions.closes, bar_ends.naive(instant), side))
-        return self.at(sessions.labels[min(number, len(sessions.labels) - 1)].astype("datetime64[D]").item())
+        day: date = sessions.labels[min(number, len(sessions.labels) - 1)].astype("datetime64[D]").item()
+        return day
 
     @property
     def kind(self) -> Kind:
@@ -244,10 +233,36 @@ class Instrument(Conventions):
     def markets(self) -> tuple[Market, ...]:
         return tuple(m for m in ("spot", "futures") if getattr(self, m) is not None)
 
-    def hours_of(self, market: Market) -> Hours:  # noqa: ARG002 - the same for both so far
-        """The trading hours of one of its markets."""
-        return self.hours
+    @property
+    def trading_hours(self) -> Hours:
+        """The hours of the market that is traded."""
+        return self.hours_of(self.trade_market)
+
+    @property
+    def signal_hours(self) -> Hours:
+        """The hours of the market that is scored."""
+        return self.hours_of(self.signal_market)
 
     def source_interval(self, market: Market, base: str) -> str:
         """The interval at which this market's bars are fetched; default: ``base``."""
         return getattr(self, f"{market}_interval") or base
+
+
+def _periods(name: str, text: str) -> tuple[Any, ...]:
+    """``25, 2024-11-20: 75`` -> ("25", ("2024-11-20", "75")); ValueError with an example otherwise."""
+    expected = f"expected {name} = VALUE, or such as {name} = 25, 2024-11-20: 75"
+    try:
+        periods = hours.dated(text, str)
+    except ValueError as error:
+        raise ValueError(f"{name} = {text}: {error}; {expected}") from None
+    if periods[0][0] != hours.ALWAYS or any(len(values) != 1 for _, values in periods):
+        raise ValueError(f"{name} = {text}: {expected}")
+    for _, (value,) in periods[1:]:
+        if not re.fullmatch(r"[\d.eE+-]+", value):
+            raise ValueError(f"{name} = {text}: {value!r} is no number; {expected}")
+    return periods[0][1][0], *((since.isoformat(), value) for since, (value,) in periods[1:])
+
+
+def hours_by_market(instruments: Iterable[Instrument]) -> dict[tuple[str, str], Hours]:
+    """(symbol, market) -> the trading hours of that market."""
+    return {(i.symbol, market): i.hours_of(market) for i in instruments for market in MARKETS}

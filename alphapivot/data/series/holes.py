@@ -19,7 +19,7 @@ from alphapivot.calendar import bar_ends
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from alphapivot.calendar.schedule import Calendar
+    from alphapivot.calendar.bar_ends import Calendars
     from alphapivot.config.sections.screen import Quality
 
 PAUSE = timedelta(hours=20)  # between two requests: once a day, whatever the minute of the schedule
@@ -62,9 +62,7 @@ class Hole:
         )
 
 
-def find(
-    bars: pd.DataFrame, calendars: Mapping[str, Calendar], checks: Mapping[str, Quality], now: datetime
-) -> Iterator[Hole]:
+def find(bars: pd.DataFrame, calendars: Calendars, checks: Mapping[str, Quality], now: datetime) -> Iterator[Hole]:
     """
     The holes in ``bars`` (key columns of Bars: stored, new and quarantined ones), at most ``hole_days`` before the
     newest bar of each series, over all contracts of a market.
@@ -74,7 +72,7 @@ def find(
         quality = checks[symbol]
         present = np.unique(bar_ends.naive(ts))
         present = present[present >= present[-1] - np.timedelta64(quality.hole_days, "D")]
-        due = bar_ends.ends_between(calendars[symbol], interval, present[0], present[-1])
+        due = bar_ends.ends_between(bar_ends.calendar_of(calendars, symbol, market), interval, present[0], present[-1])
         place = np.searchsorted(due, present, "right")
         least = quality.intraday if bar_ends.width(interval) < bar_ends.width("1d") else 1
         missing = np.diff(place) - np.isin(present[1:], due)
@@ -95,7 +93,7 @@ class Lacking:
 def lacking(
     bars: pd.DataFrame,
     known: Iterable[Hole],
-    calendars: Mapping[str, Calendar],
+    calendars: Calendars,
     checks: Mapping[str, Quality],
     now: datetime,
 ) -> Lacking:
@@ -107,7 +105,8 @@ def lacking(
         days, ts = checks[hole.symbol].hole_days, series.get(hole.key)
         if ts is not None and ts.min() <= bar_ends.naive(hole.after):
             last = bar_ends.naive(hole.before) - np.timedelta64(1, "us")
-            due = bar_ends.ends_between(calendars[hole.symbol], hole.interval, bar_ends.naive(hole.after), last)
+            calendar = bar_ends.calendar_of(calendars, hole.symbol, hole.market)
+            due = bar_ends.ends_between(calendar, hole.interval, bar_ends.naive(hole.after), last)
             within = (h for h in found if h.key == hole.key and hole.after < h.after < hole.before)
             if np.isin(due, ts).all() or any(within):
                 gone.append(hole)

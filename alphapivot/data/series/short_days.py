@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot.calendar.bar_ends import ends_between, naive
+from alphapivot.calendar.bar_ends import calendar_of, ends_between, naive
 from alphapivot.frames import Bars, Issues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from alphapivot.calendar.schedule import Calendar, Instants
+    from alphapivot.calendar.bar_ends import Calendars
+    from alphapivot.calendar.schedule import Instants
     from alphapivot.config.sections.screen import Quality
 
 CHECK = "short day"
@@ -35,9 +36,7 @@ class Judged:
     passing: list[tuple[str, str, str]]
 
 
-def judge(
-    parts: pd.DataFrame, days: pd.DataFrame, calendars: Mapping[str, Calendar], checks: Mapping[str, Quality]
-) -> Judged:
+def judge(parts: pd.DataFrame, days: pd.DataFrame, calendars: Calendars, checks: Mapping[str, Quality]) -> Judged:
     """
     Issues of the resampled daily ``days`` that lack their last ``parts``, over all contracts of a market.
 
@@ -51,8 +50,9 @@ def judge(
         if made.empty:
             continue
         ts, ends = np.sort(naive(own["ts"])), naive(made["ts"])
-        due = ends_between(calendars[symbol], interval, ts[0] - np.timedelta64(10, "D"), ends[-1])
-        dailies = ends_between(calendars[symbol], "1d", ts[0] - np.timedelta64(20, "D"), ends[-1])
+        calendar = calendar_of(calendars, symbol, market)
+        due = ends_between(calendar, interval, ts[0] - np.timedelta64(10, "D"), ends[-1])
+        dailies = ends_between(calendar, "1d", ts[0] - np.timedelta64(20, "D"), ends[-1])
         before, earlier = (dailies[np.maximum(np.searchsorted(dailies, ends) - n, 0)] for n in (1, 2))
         newest, missing = _missing(ts, due, ends)
         usual = (missing == _missing(ts, due, before)[1]) & (missing == _missing(ts, due, earlier)[1])

@@ -19,6 +19,7 @@ from alphapivot.errors import DataError
 from alphapivot.execution.book import ledger
 
 if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.hub import Hub
 
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
@@ -105,10 +106,10 @@ def exits(conn: Connection, book: str) -> dict[int, Exit]:
     return {row.trade_id: Exit(row.reason, row.qty) for row in rows}
 
 
-def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, lot: Decimal, reason: str, by: str) -> str:
+def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, terms: Instrument, reason: str, by: str) -> str:
     """
-    Asks the next run to close the open trade in ``symbol`` at market: ``qty`` of it, a multiple of ``lot``, or all of
-    it. A trade that has not entered loses its entry. Returns what was asked.
+    Asks the next run to close the open trade in ``symbol`` at market: ``qty`` of it, a multiple of its lot by
+    ``terms``, or all of it. A trade that has not entered loses its entry. Returns what was asked.
 
     Raises DataError if there is no such trade, or not that much of it.
     """
@@ -119,7 +120,7 @@ def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, lot: Decimal, r
             symbols = ", ".join(sorted({t["symbol"] for t in ledger.open_trades(conn, book)}))
             raise DataError(f"book {book!r} has no open trade in {symbol!r}; open trades: {symbols or 'none'}")
         (trade,) = trades
-        held = trade["entry_qty"] - trade["exit_qty"]
+        held, lot = trade["entry_qty"] - trade["exit_qty"], terms.of(trade["contract"], trade["as_of"]).lot
         if qty is not None and not (qty.is_finite() and 0 < qty <= held and qty % lot == 0):
             raise DataError(f"{symbol}: --qty must be a multiple of {lot:f} up to {held:f}, which is open; got {qty}")
         query = """

@@ -183,7 +183,7 @@ def _streak(scores: Sequence[float | None], threshold: float) -> int:
 def _by_hours(instruments: Mapping[str, Instrument]) -> dict[Calendar, list[str]]:
     symbols_by_hours: dict[Calendar, list[str]] = {}
     for symbol, instrument in instruments.items():
-        symbols_by_hours.setdefault(instrument.hours, []).append(symbol)
+        symbols_by_hours.setdefault(instrument.trading_hours, []).append(symbol)
     return symbols_by_hours
 
 

@@ -129,6 +129,7 @@ class DecisionRound:
         """Rolls a trade into the front contract with its quantity, stop and target; exits it if a gate denies that."""
         symbol, terms, gates = trade.symbol, self.facts.instruments[trade.symbol], dict[str, Gate]()
         quote = self.facts.quotes.get(symbol)
+        terms = terms if quote is None else terms.of(quote.contract, quote.ts)
         rate, spread = self.facts.fx.get(terms.currency), self.facts.spreads.get(trade.symbol)
         denied = _check(
             gates, self._of_control(symbol), self._of_price(quote), self._of_rate(symbol, rate), _of_spread(spread)
@@ -138,7 +139,7 @@ class DecisionRound:
             if plan is not None:
                 reasons = ("contract_rolled",)
                 return self._decision(symbol, "ROLL", reasons, gates=gates, trade=trade, plan=plan, spread=spread)
-            denied = ["beyond_stop_or_target"]
+            denied = ["lot_zero" if trade.qty < terms.lot else "beyond_stop_or_target"]
         return self._decision(symbol, "EXIT", ("contract_rolled", *denied), gates=gates, trade=trade)
 
     def recheck(self, symbol: str, plan: Plan) -> tuple[str, ...]:
@@ -267,7 +268,7 @@ class DecisionRound:
     ) -> Plan | tuple[str, ...]:
         """The entry's size and prices, which use up limits; or the reason codes why there is no entry."""
         terms, risk, entry, sizing = (
-            self.facts.instruments[symbol],
+            self.facts.instruments[symbol].of(quote.contract, quote.ts),
             self.facts.rules.risk,
             self.facts.rules.entry,
             self.facts.rules.sizing,

@@ -125,10 +125,12 @@ def size(
 
 def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: Decimal, fx: Decimal) -> Plan | None:
     """
-    Returns the plan that carries an open trade into the next contract, whose last close is ``close``: same quantity,
-    stop and target shifted by ``spread``; None if that close is beyond one of them.
+    Returns the plan that carries an open trade into the next contract, whose last close is ``close``: same quantity
+    (as far as the next contract's lot allows), stop and target shifted by ``spread``; None if not one lot is left or
+    that close is beyond stop or target.
     """
-    if trade.stop is None or trade.target is None:
+    qty = to_tick(trade.qty, instrument.lot, ROUND_FLOOR)
+    if trade.stop is None or trade.target is None or not qty:
         return None
     exit_side: Literal["BUY", "SELL"] = "SELL" if trade.side == "LONG" else "BUY"
     stop = inward("STOP", exit_side, trade.stop + spread, instrument.tick)
@@ -136,10 +138,10 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
     if not min(stop, target) < close < max(stop, target):
         return None
     unit = unit_value(instrument, fx)
-    notional = abs(close) * trade.qty * unit
+    notional = abs(close) * qty * unit
     return Plan(
         side=trade.side,
-        qty=trade.qty,
+        qty=qty,
         reference=close,
         stop=stop,
         target=target,
@@ -147,6 +149,6 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
         capped_by="roll",
         notional=notional,
         margin=notional * instrument.margin,
-        risk=abs(close - stop) * trade.qty * unit,
+        risk=abs(close - stop) * qty * unit,
         fx=fx,
     )

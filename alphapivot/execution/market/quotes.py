@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import pandas as pd
 import talib
 
 from alphapivot.calendar import bar_ends, schedule
+from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.data import actions, rolls
 from alphapivot.execution.decide.facts import OpenTrade, Quote
 from alphapivot.money import to_tick
@@ -86,7 +87,7 @@ def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrume
     ends, width = bar_ends.naive(bars["ts"]), np.timedelta64(bar_ends.width(interval))
     starts = ends - width
     if interval != "1w":
-        hours = {symbol: instruments[symbol].hours for symbol in bars["symbol"].unique()}
+        hours = hours_by_market(instruments[symbol] for symbol in bars["symbol"].unique())
         for (name, _), rows in bar_ends.rows_by_calendar(bars, hours).items():
             ts, calendar = ends[rows], schedule.of(name)
             opens, closes = (calendar.opens, calendar.closes) if interval == "1d" else (calendar.starts, calendar.ends)
@@ -99,12 +100,16 @@ def opened(bars: pd.DataFrame, interval: str, instruments: Mapping[str, Instrume
 
 
 def ages(
-    stamps: Mapping[str, datetime], as_of: datetime, interval: str, instruments: Mapping[str, Instrument]
+    stamps: Mapping[str, datetime],
+    as_of: datetime,
+    interval: str,
+    instruments: Mapping[str, Instrument],
+    of: Literal["trade_market", "signal_market"] = "trade_market",
 ) -> dict[str, int]:
-    """symbol -> number of completed bars of ``interval`` in (its stamp, as_of], by its calendar."""
+    """symbol -> number of completed bars of ``interval`` in (its stamp, as_of], in the hours of that market."""
     by_calendar: dict[Calendar, list[str]] = {}
     for symbol in stamps:
-        by_calendar.setdefault(instruments[symbol].hours, []).append(symbol)
+        by_calendar.setdefault(instruments[symbol].hours_of(getattr(instruments[symbol], of)), []).append(symbol)
     age: dict[str, int] = {}
     for name, symbols in by_calendar.items():
         instants = [stamps[s] for s in symbols]

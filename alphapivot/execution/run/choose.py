@@ -81,9 +81,9 @@ def _times(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime
     """symbol -> (the first session time at or after as_of, the end of the next bar, when there is a new score)."""
     as_of = session.run.as_of
     times: dict[Calendar, tuple[datetime, datetime]] = {}
-    for hours in {session.instruments[symbol].hours for symbol in symbols}:
+    for hours in {session.instruments[symbol].trading_hours for symbol in symbols}:
         sessions = bar_ends.sessions(hours, as_of, as_of + timedelta(days=14))
         ends = bar_ends.bar_ends(hours, session.interval, as_of, as_of + timedelta(days=21))
         opens = max(sessions["open"].iloc[0].to_pydatetime(), as_of) if len(sessions) else as_of
         times[hours] = opens, ends[0].to_pydatetime() if len(ends) else as_of
-    return {symbol: times[session.instruments[symbol].hours] for symbol in symbols}
+    return {symbol: times[session.instruments[symbol].trading_hours] for symbol in symbols}

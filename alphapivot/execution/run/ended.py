@@ -109,7 +109,7 @@ def _of(bars: pd.DataFrame, symbol: str, market: str, contract: str) -> pd.DataF
 def _quiet(session: Session, instrument: Instrument, last: datetime) -> int:
     """The number of sessions without a bar since ``last``; 0 while fewer than two bars are missing."""
     as_of = session.run.as_of
-    before, now = market_ends.sessions(instrument.hours, bar_ends.naive([last, as_of]))
+    before, now = market_ends.sessions(instrument.trading_hours, bar_ends.naive([last, as_of]))
     if now == before:
         return 0
     missing = quotes.ages({instrument.symbol: last}, as_of, session.interval, session.instruments)

@@ -8,7 +8,7 @@ score may have changed: a waiting entry passes every gate again before it is sen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
@@ -21,6 +21,7 @@ from alphapivot.execution.run import roll
 from alphapivot.execution.run.gather import gather
 from alphapivot.execution.run.send import send
 from alphapivot.execution.run.session import Session
+from alphapivot.money import to_tick
 
 TEXT_FIELDS = ("side", "capped_by")
 PLANS = """
@@ -42,6 +43,9 @@ def send_entries(session: Session) -> bool:
             return False
         locked = ledger.locks(conn, session.book)
         rolled_qty = roll.ready(conn, [o["trade_id"] for o in waiting if o["rolled_from"] is not None])
+        rolled_qty |= {
+            o["trade_id"]: _in_lots(session, o, qty) for o in waiting if (qty := rolled_qty.get(o["trade_id"]))
+        }
     split = {e.key[0]: e.ts for e in session.events if e.kind == "split"}
     ended: dict[int, tuple[str, str]] = {}
     ready: list[RowMapping] = []
@@ -75,6 +79,12 @@ def send_entries(session: Session) -> bool:
     if ready:
         send(session, [o["client_order_id"] for o in ready])
     return bool(ready or ended)
+
+
+def _in_lots(session: Session, order: RowMapping, qty: Decimal) -> Decimal:
+    """As much of ``qty`` as the lot of the order's contract allows: it may differ from that of the contract before."""
+    terms = session.instruments[order["symbol"]].of(order["contract"], order["as_of"])
+    return to_tick(qty, terms.lot, ROUND_FLOOR)
 
 
 def _end(session: Session, conn: Connection, rows: Sequence[RowMapping], ended: dict[int, tuple[str, str]]) -> None:

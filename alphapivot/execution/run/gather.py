@@ -120,7 +120,8 @@ def _scores(session: Session) -> dict[str, Score]:
     rows = session.source.scores(session.attended, session.settings.entry.confirm)
     streak = positions_now.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)
     newest = {r.symbol: r for r in reversed(rows)}
-    age = quotes.ages({s: r.ts for s, r in newest.items()}, session.run.as_of, session.interval, session.instruments)
+    stamps = {s: r.ts for s, r in newest.items()}
+    age = quotes.ages(stamps, session.run.as_of, session.interval, session.instruments, of="signal_market")
     return {
         symbol: Score(
             ts=row.ts,

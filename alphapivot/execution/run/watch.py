@@ -37,7 +37,7 @@ def idle(hub: Hub, settings: Settings, at: datetime) -> str:
         return f"nothing is open in book {book}"
     if rests:
         return ""
-    calendars = [settings.instruments[s].hours for s in symbols if s in settings.instruments]
+    calendars = [settings.instruments[s].trading_hours for s in symbols if s in settings.instruments]
     if len(calendars) < len(symbols) or any(_is_open(hours, at) for hours in set(calendars)):
         return ""
     return f"the markets of what is open in book {book} are closed: {', '.join(symbols)}"

@@ -145,13 +145,13 @@ class Files:
         parts = []
         ticker = instrument.actions or instrument.spot or ""
         for table in self._tables(request, ticker, opened, reply, of_events=True):
-            dates = table.dates(table.stamps(), instrument.hours)
+            dates = table.dates(table.stamps(), instrument.hours_of("spot"))
             for kind in ("split", "dividend"):
                 values = table.numbers(kind)
                 wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
                 table.all_known(values, wrong, f"a {kind} as a number")
                 parts.append(pd.DataFrame({"date": dates, "kind": kind, "value": values.to_numpy()}))
-        actions = events(instrument.symbol, self.name, instrument.hours, pd.concat(parts, ignore_index=True))
+        actions = events(instrument.symbol, self.name, instrument.hours_of("spot"), pd.concat(parts, ignore_index=True))
         return actions[actions["ts"] <= request.until]
 
     def _bars(self, request: Request, opened: Opened, reply: Reply) -> pd.DataFrame:
@@ -227,7 +227,7 @@ class Files:
 
     def _file(self, table: Table, request: Request, ticker: str, reply: Reply) -> pd.DataFrame:
         stamps = table.stamps()
-        dates = table.dates(stamps, request.instrument.hours)
+        dates = table.dates(stamps, request.instrument.hours_of(request.market))
         ts = self._ends(table, stamps, dates, request)
         if table.beside:
             if self.section.stamp == "date" and self.section.join:
@@ -252,7 +252,7 @@ class Files:
 
     def _ends(self, table: Table, stamps: Stamps, dates: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
         """The end of each row's bar; NaT for a row that another row of its session replaces or must complete."""
-        calendar, interval = request.instrument.hours, request.interval
+        calendar, interval = request.instrument.hours_of(request.market), request.interval
         if self.section.stamp != "date":
             ts = table.instants(stamps)
             ts = bar_ends.ends_of(calendar, interval, ts) if self.section.stamp == "start" else ts
@@ -272,7 +272,10 @@ class Files:
         """Raises DataError for dates read as the ends of daily bars: each bar would be known a session early."""
         if self.section.stamp != "end" or request.interval != "1d":
             return
-        calendar, midnight = request.instrument.hours, (stamps.written == stamps.written.normalize()).all()
+        calendar, midnight = (
+            request.instrument.hours_of(request.market),
+            (stamps.written == stamps.written.normalize()).all(),
+        )
         if midnight and not (bar_ends.due(calendar, "1d", ts) == ts).any():
             raise DataError(
                 f"{table.path}: daily bars stamped {stamps.written[0]}, where no bar of {calendar} ends; these are "

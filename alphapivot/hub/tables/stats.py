@@ -37,11 +37,12 @@ def series(hub: Hub, settings: Settings) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     table["size"] = (table["rows"] / table["rows"].sum() * total).astype(int)
     table["missing"] = [
-        len(bar_ends.bar_ends(settings.instruments[s].hours, i, first - timedelta(microseconds=1), newest)) - instants
+        len(bar_ends.bar_ends(settings.instruments[s].hours_of(m), i, first - timedelta(microseconds=1), newest))
+        - instants
         if s in settings.instruments
         else -1
-        for s, i, first, newest, instants in table[["symbol", "interval", "first", "newest", "instants"]].itertuples(
-            index=False, name=None
-        )
+        for s, m, i, first, newest, instants in table[
+            ["symbol", "market", "interval", "first", "newest", "instants"]
+        ].itertuples(index=False, name=None)
     ]
     return table[COLUMNS]

@@ -57,7 +57,7 @@ def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None)
     """The result of book ``name`` up to ``until``. Raises DataError if there is no such book."""
     book = books.load(hub, name, until)
     closes = books.closes(hub, settings, book.symbols, book.since, book.until)
-    hours = [i.hours for s, i in settings.instruments.items() if s in book.symbols]
+    hours = [i.trading_hours for s, i in settings.instruments.items() if s in book.symbols]
     could = bar_ends.days(hours, settings.timeframes.base, book.until) if hours else None
     result = of(book, closes, settings.ticks, could)
     if book.warned:  # a backtest's own warnings begin with them

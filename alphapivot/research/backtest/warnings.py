@@ -106,7 +106,7 @@ def _data(
         if len(row.sources or ()) > 1:
             yield "sources", row.symbol, f"its {row.market} bars are of several sources: {', '.join(row.sources)}"
         begin = max(scope["since"], row.first)
-        due = len(bar_ends.bar_ends(instrument.hours, scope["base"], begin, scope["until"]))
+        due = len(bar_ends.bar_ends(instrument.hours_of(row.market), scope["base"], begin, scope["until"]))
         stored = row.bars - (row.first > scope["since"])
         if stored < due:
             yield (
@@ -127,7 +127,7 @@ def _data(
 
 def _fees(settings: Settings, broker: PaperBroker) -> Iterator[CodedWarning]:
     name, traded = settings.execution.broker, [i for i in settings.instruments.values() if i.tradable]
-    free = sorted(i.symbol for i in traded if not any(broker.fee(i)))
+    free = sorted(i.symbol for i in traded if not broker.charges(i))
     kinds = sorted({i.kind for i in traded})
     if len(free) == len(traded):
         yield "no_fees", None, f"[broker.{name}] charges no fee"

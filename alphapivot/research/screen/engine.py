@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from alphapivot.calendar import schedule
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.errors import ConfigError
 
@@ -140,8 +141,13 @@ def left_out(settings: Settings) -> list[str]:
         f"[broker.{settings.execution.broker}] max_volume_share": broker.max_volume_share,
         f"[broker.{settings.execution.broker}] maintenance_margin": broker.maintenance_margin,
     }
-    dated = [f"[instrument.{symbol}] terms with dates" for symbol, i in settings.instruments.items() if i.later]
-    return [*dated, *(name for name, value in used.items() if value)]
+    dated = [f"[instrument.{s}] terms with dates" for s, i in settings.instruments.items() if i.later or i.lots]
+    apart = [
+        f"[instrument.{s}] hours that differ between its markets"
+        for s, i in settings.instruments.items()
+        if i.signal_hours != i.trading_hours
+    ]
+    return [*dated, *apart, *(name for name, value in used.items() if value)]
 
 
 def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
@@ -166,6 +172,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         raise ConfigError(
             f"slippage_bps = {broker.slippage_bps}: the screening engine allows 4 decimals; use --engine full for more"
         )
+    since, fees = _fees(broker, instruments)
     return k.Rules(
         cash=float(broker.cash),
         entry_threshold=execution.entry_threshold,
@@ -202,13 +209,33 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         stops_in_a_row=pauses.stops_in_a_row or 0,
         pause=pauses.pause,
         slippage=int(slippage),
-        fee=_floats(broker.fee(i).bps / 10_000 for i in instruments),
-        fee_each=_floats(broker.fee(i).each for i in instruments),
+        fee=fees[..., 0] / 10_000,
+        fee_each=fees[..., 1],
+        fee_since=since,
         strict=broker.strict_targets,
         settle_after=broker.settle_after,
         delist_after=broker.delist_after,
         haircut=int(broker.delisting_haircut * 100_000_000),
     )
+
+
+def _fees(broker: PaperBroker, instruments: Sequence[Instrument]) -> tuple[Any, Any]:
+    """
+    The fees of ``instruments``: the instants after which each holds (instrument x period, the last ones unused), and
+    instrument x period x (buy, sell) x (basis points, per unit).
+    """
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    dates = [[date.min, *broker.fee_dates(i)] for i in instruments]
+    since = np.full((len(instruments), max(map(len, dates), default=1)), k.NEVER)
+    fees = np.zeros((*since.shape, 2, 2))
+    for n, instrument in enumerate(instruments):
+        timetable = schedule.of(instrument.trading_hours)
+        for m, day in enumerate(dates[n]):
+            first = int(np.searchsorted(timetable.labels, np.datetime64(day, "us")))
+            since[n, m] = timetable.closes[first - 1].astype(np.int64) if first else -k.NEVER
+            fees[n, m] = [[float(part) for part in broker.fee(instrument, side, day)] for side in ("BUY", "SELL")]
+    return since, fees
 
 
 def specs(
@@ -237,7 +264,7 @@ def specs(
         spot=np.array([i.trade_market == "spot" for i in instruments]),
         tradable=np.array([i.tradable for i in instruments]),
         group=np.array([groups.index(i.group) if i.group else -1 for i in instruments], np.int64),
-        calendar=np.array([calendars.index(i.hours) for i in instruments], np.int64),
+        calendar=np.array([calendars.index(i.trading_hours) for i in instruments], np.int64),
         currency=np.array([currencies.index(i.currency) for i in instruments], np.int64),
         max_quantity=_floats(max_quantity.get(i.symbol, OFF) for i in instruments),
         halted_from=spans[0],
@@ -248,7 +275,7 @@ def specs(
 
 def numbered(instruments: Sequence[Instrument]) -> tuple[list[Any], list[str]]:
     """The distinct calendars and currencies of ``instruments``, in the order of their numbers."""
-    return list(dict.fromkeys(i.hours for i in instruments)), sorted({i.currency for i in instruments})
+    return list(dict.fromkeys(i.trading_hours for i in instruments)), sorted({i.currency for i in instruments})
 
 
 def scores(composites: pd.DataFrame, threshold: float) -> kernel.Scores:

@@ -153,8 +153,9 @@ class Rules(NamedTuple):
     stops_in_a_row: int
     pause: int
     slippage: int  # ten-thousandths of a basis point
-    fee: Any  # by symbol: share of notional
-    fee_each: Any  # by symbol: per unit of quantity, in the instrument's currency
+    fee: Any  # symbol x period x (buy, sell): share of notional
+    fee_each: Any  # symbol x period x (buy, sell): per unit of quantity, in the instrument's currency
+    fee_since: Any  # symbol x period: the instant after which it holds; NEVER pads
     strict: bool
     settle_after: int
     delist_after: int
@@ -183,6 +184,17 @@ def _up(value: float, tolerance: float) -> int:
 def _left(net: float, longs: float, shorts: float, held: float) -> tuple[float, float, float]:
     """Net exposure, and what may come of longs and shorts, once the signed ``held`` is about to leave."""
     return net - held, longs + max(held, 0.0), shorts + max(-held, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _fee(rules: Rules, s: int, at: int, side: int, quantity: float, notional: float, fx: float) -> float:
+    """The fee of a fill on a bar that ends at ``at``, a purchase if ``side`` is positive; book currency."""
+    period = 0
+    while period + 1 < rules.fee_since.shape[1] and rules.fee_since[s, period + 1] < at:
+        period += 1
+    way = 0 if side > 0 else 1
+    fee: float = abs(notional) * rules.fee[s, period, way] + quantity * rules.fee_each[s, period, way] * fx
+    return fee
 
 
 @njit(cache=True, nogil=True)
@@ -309,7 +321,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             continue
                         quantity = lots[s] * specs.lot[s]
                         cost = quantity * at * specs.tick[s] * unit
-                        fee = abs(cost) * rules.fee[s] + quantity * rules.fee_each[s] * fx[s]
+                        fee = _fee(rules, s, bars.ts[row], sign, quantity, cost, fx[s])
                         if specs.spot[s] and sign > 0 and cash - cost - fee < 0:
                             whole[trade[s], REASON], state[s] = NO_CASH, 0
                             continue
@@ -338,8 +350,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     if not reason:
                         continue
                     quantity = lots[s] * specs.lot[s]
-                    fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee[s]
-                    fee += quantity * rules.fee_each[s] * fx[s]
+                    notional = quantity * price * specs.tick[s] * unit
+                    fee = _fee(rules, s, bars.ts[row], -sign, quantity, notional, fx[s])
                     base = 0.0 if specs.spot[s] else entry[s]
                     proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
                     cash += proceeds - fee
@@ -372,7 +384,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             if reason == DELISTED and sign > 0:
                 price = _slipped(price, -1, rules.haircut)
             quantity, unit, number = lots[s] * specs.lot[s], specs.point[s] * fx[s], trade[s]
-            fee = abs(quantity * price * specs.tick[s] * unit) * rules.fee[s] + quantity * rules.fee_each[s] * fx[s]
+            notional = quantity * price * specs.tick[s] * unit
+            fee = _fee(rules, s, seen.as_of[t], -sign, quantity, notional, fx[s])
             base = 0.0 if specs.spot[s] else entry[s]
             proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
             cash += proceeds - fee

@@ -80,7 +80,7 @@ def build(
     calendars, _ = engine.numbered(ordered)
     ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
     ts, at = bar_ends.naive(market_bars["ts"]), market_bars["at"].to_numpy()
-    calendar = np.array([calendars.index(i.hours) for i in ordered])
+    calendar = np.array([calendars.index(i.trading_hours) for i in ordered])
     number = _numbers(ends, calendar[code], ts)
     session = np.empty(len(market_bars), np.int64)
     for c, hours in enumerate(calendars):

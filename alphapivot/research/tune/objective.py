@@ -76,7 +76,7 @@ def summed(
 
 def could(settings: Settings, until: datetime) -> pd.DatetimeIndex:
     """The days of a year on which a book of ``settings`` could have a mark: ``figures.a_year`` of a short record."""
-    hours = (instrument.hours for instrument in settings.instruments.values())
+    hours = (instrument.trading_hours for instrument in settings.instruments.values())
     return bar_ends.days(hours, settings.timeframes.base, until)
 
 

@@ -73,7 +73,7 @@ class Scorer:
             halts = issues.halted(conn, known_at)
         # a calendar's end stops entries like a halt
         self._halts: dict[str, list[engine.Halt]] = {
-            symbol: [(horizon.end(i.hours)[0], None), *((h.ts, h.until) for h in halts if h.symbol == symbol)]
+            symbol: [(horizon.end(i.trading_hours)[0], None), *((h.ts, h.until) for h in halts if h.symbol == symbol)]
             for symbol, i in settings.instruments.items()
         }
 
@@ -198,7 +198,7 @@ class Scorer:
         """The bars due at each base bar of the signal markets."""
         run, frames = self._run, settings.timeframes
         grid = instants(self._hub, self._instruments, frames.base, None, run.as_of, run.known_at)
-        by_calendar = list(grid.groupby(grid["symbol"].map({i.symbol: i.hours for i in self._instruments})))
+        by_calendar = list(grid.groupby(grid["symbol"].map({i.symbol: i.signal_hours for i in self._instruments})))
         due = [
             g.assign(interval=interval, due=bar_ends.due(name, interval, pd.DatetimeIndex(g["ts"])))
             for interval in frames.weights
