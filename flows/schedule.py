@@ -19,6 +19,7 @@ from alphapivot import waiting
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
+from alphapivot.data.series import life
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import ops, series
 from alphapivot.runs import RunRef
@@ -64,7 +65,9 @@ def too_early(settings: Settings, as_of: datetime, *, wait: bool = True) -> str:
     Waits until the newest bars due at ``as_of`` are published; returns the reason to skip the run if that takes longer
     than [runtime] patience, else an empty string. Without ``wait`` the run uses earlier bars, and logs it.
     """
-    ready = {s: _published(settings, i, as_of) for s, i in settings.instruments.items()}
+    ready = {s: _published(settings, i, as_of) for s, i in settings.instruments.items() if life.lives(i, as_of)}
+    if not ready:
+        return ""
     last = max(ready, key=lambda symbol: ready[symbol])
     left = (ready[last] - datetime.now(UTC)).total_seconds()
     published = f"the bars of {last} are published at {ready[last]:%Y-%m-%d %H:%M:%S} UTC"
@@ -95,6 +98,8 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
+        if not life.lives(instrument, as_of):
+            continue
         exchanges[(settings.feed_of(instrument), repr(instrument.signal_hours))].append(instrument)
 
     def arrived(instrument: Instrument) -> bool:

@@ -6,8 +6,8 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
+from alphapivot.data.series import life
 from alphapivot.errors import Unavailable
-from alphapivot.feeds.base import Request
 from alphapivot.feeds.registry import open_feed
 from tasks.ingest import absorb, other_timetables
 from tasks.step import Output, Work, step
@@ -24,12 +24,15 @@ def piece(work: Work, feed: str, symbols: str, since: str, until: str, last: boo
     Unavailable for those that it may have later.
     """
     settings = work.settings
-    begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
+    begin, end, base = datetime.fromisoformat(since), datetime.fromisoformat(until), settings.timeframes.base
     requests = [
-        Request(instrument, market, instrument.source_interval(market, settings.timeframes.base), begin, end)
+        request
         for instrument in (settings.feeds[feed].named(settings.instruments[symbol]) for symbol in symbols.split(" "))
         for market in instrument.markets
+        if (request := life.request(instrument, market, instrument.source_interval(market, base), begin, end))
     ]
+    if not requests:
+        return Output()
     refused = other_timetables(work.hub, settings, feed, requests)
     rest = [r for r in requests if all(r is not p.request for p in refused)]
     fetched = open_feed(feed, settings.feeds[feed]).fetch(rest)

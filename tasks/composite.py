@@ -27,7 +27,12 @@ def compose(work: Work) -> Output:
         sorted(settings.pillars),
         composite_code(),
     ]
-    made_by += [{i.symbol: [repr(i.signal_hours), i.signal_market] for i in settings.instruments.values()}]
+    made_by += [
+        {
+            i.symbol: [repr(i.signal_hours), i.signal_market, *map(str, i.trading_spans)]
+            for i in settings.instruments.values()
+        }
+    ]
     made_by_hash = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)

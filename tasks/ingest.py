@@ -15,7 +15,7 @@ from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
-from alphapivot.data.series import failover, holes, short_days, stand_in, timetables
+from alphapivot.data.series import failover, holes, life, short_days, stand_in, timetables
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed
@@ -63,7 +63,10 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
                 asked += due
                 if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
                     since = min(since, series.newest_of(work.hub, (instrument.symbol, market, interval), feed) or since)
-            requests.append(Request(instrument, market, interval, since, until))
+            if (request := life.request(instrument, market, interval, since, until, newest)) is not None:
+                requests.append(request)
+    if not requests:  # all of them are over, or have not begun
+        return Output()
     refused = other_timetables(work.hub, settings, feed, requests)
     rest = [r for r in requests if all(r is not p.request for p in refused)]
     outage: Unavailable | None = None

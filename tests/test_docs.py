@@ -19,10 +19,12 @@ from markdown.extensions.toc import slugify
 
 from alphapivot.cli import _parser
 from alphapivot.config import plugins
+from alphapivot.config.ini import keys
 from alphapivot.config.read import SINGLE
 from alphapivot.config.sections.brokers import BROKERS
 from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FEEDS
+from alphapivot.config.sections.fees import FeeTable
 from alphapivot.config.sections.instrument import Instrument
 from pillars import PILLARS
 from pillars.kit import contract
@@ -39,8 +41,9 @@ PLACEHOLDERS = {"NAME", "KIND", "FILE"}
 FAMILIES = {
     "feed": [key for model in FEEDS.values() for key in model.model_fields],
     "broker": [key for model in BROKERS.values() for key in model.model_fields],
-    "instrument": list(Instrument.model_fields),
+    "instrument": list(keys(Instrument)),
     "calendar": list(CalendarSection.model_fields),
+    "fees": list(FeeTable.model_fields),
     "rule": list(Rule.model_fields),
 }
 

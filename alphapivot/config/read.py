@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 import pillars
-from alphapivot.config import ini, plugins
+from alphapivot.config import ini, plugins, universe
 from alphapivot.config.checks import check
 from alphapivot.config.sections import instrument, runtime, scoring, screen, trading
 from alphapivot.config.sections.brokers import PaperBroker
@@ -45,8 +45,9 @@ SINGLE: dict[str, type[BaseModel]] = {
     "retention": runtime.Retention,
     "plugins": runtime.Plugins,
     "runtime": runtime.Runtime,
+    "universe": runtime.Universe,
 }
-OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention", "plugins")
+OPTIONAL = ("database", "entry", "exit", "sizing", "protections", "quality", "retention", "plugins", "universe")
 MANY = {
     "feed": "feed.NAME",
     "calendar": "calendar.NAME",
@@ -67,7 +68,7 @@ VARIABLES = tuple(  # variables that override no key of the file
     f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
 )
 GIVEN: dict[Any, tuple[str, ...]] = {
-    instrument.Instrument: ("symbol", "timetable"),
+    instrument.Instrument: ("symbol", "timetable", "members"),
     PaperBroker: ("tables",),
 }  # no keys
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
@@ -97,6 +98,7 @@ def load(
     valid: dict[str, BaseModel] = {}
     calendars: dict[str, Any] = {}
     tables: dict[str, Any] = {}
+    members = _members(sections, path, mistakes)
     for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith(("calendar.", "fees."))):
         model, reason = _model(name, texts)
         if model is None:
@@ -104,7 +106,9 @@ def load(
             continue
         given: dict[str, Any] = {}
         if model is instrument.Instrument:
-            given = {"symbol": name.partition(".")[2], "timetable": calendars.get(texts.get("calendar", ""))}
+            symbol = name.partition(".")[2]
+            given = {"symbol": symbol, "timetable": calendars.get(texts.get("calendar", ""))}
+            given["members"] = members.get(symbol, {})
         if model is PaperBroker:
             given = {"tables": tables}
         if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
@@ -133,7 +137,7 @@ def load(
         return {n: v.below(path.parent) if isinstance(v, FeedSection) else v for n, v in values.items()}
 
     return Settings(
-        **{name: section for name, section in valid.items() if name in SINGLE},
+        **{name: section for name, section in valid.items() if name in SINGLE and name != "universe"},
         feeds=named("feed"),
         instruments=named("instrument"),
         calendars=named("calendar"),
@@ -154,6 +158,18 @@ def database(environ: Mapping[str, str] = os.environ) -> runtime.Database:
     if section is None or mistakes:
         _refuse(path, mistakes)
     return section
+
+
+def _members(sections: ini.Sections, path: Path, mistakes: list[str]) -> universe.Spans:
+    """The spans of the membership file of [universe]."""
+    if not (name := sections.get("universe", {}).get("members")):
+        return {}
+    spans, wrong = universe.read(path.parent / Path(name).expanduser())
+    symbols = {other.removeprefix("instrument.") for other in sections if _family(other) == "instrument"}
+    if spans and not symbols & set(spans):
+        wrong.append(f"[universe] members: {name} names none of the instruments, but {', '.join(sorted(spans)[:5])}")
+    mistakes += wrong
+    return spans
 
 
 def _path(path: Path | None, environ: Mapping[str, str]) -> Path:

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from alphapivot import home
 from alphapivot.data import horizon
-from alphapivot.data.series import stand_in
+from alphapivot.data.series import life, stand_in
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import day
 from alphapivot.execution.market import quotes
@@ -250,7 +250,9 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     )
     alerts = []
     for feed in settings.feeds:
-        symbols = [s for s, i in settings.instruments.items() if settings.feed_of(i) == feed]
+        symbols = [
+            s for s, i in settings.instruments.items() if settings.feed_of(i) == feed and life.lives(i, now)
+        ]
         late = sorted(s for s in symbols if ages.get(s, limit + 1) > limit)
         if late and any(ends[s] for s in symbols):  # a hub that has never been filled is not stale
             bars = ", ".join(f"{s} ({_day(ends[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")

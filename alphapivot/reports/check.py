@@ -18,10 +18,11 @@ from psycopg import sql
 
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.config.sections.feeds import FilesFeed
+from alphapivot.data.series import life
 from alphapivot.execution.book import report
 from alphapivot.execution.decide.sizing import unit_value
 from alphapivot.execution.market import quotes
-from alphapivot.feeds.base import RAW, Request
+from alphapivot.feeds.base import RAW
 from alphapivot.feeds.registry import open_feed
 from alphapivot.frames import Bars
 from alphapivot.hub.tables import series
@@ -49,9 +50,10 @@ def files(settings: Settings, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame
         if not isinstance(section, FilesFeed) or not instruments:
             continue
         requests = [
-            Request(i, market, i.source_interval(market, settings.timeframes.base), None, now)
+            request
             for i in instruments
             for market in i.markets
+            if (request := life.request(i, market, i.source_interval(market, settings.timeframes.base), None, now))
         ]
         keys += [(r.instrument.symbol, r.market) for r in requests]
         fetched = open_feed(name, section).fetch(requests)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from alphapivot.calendar import bar_ends
 from alphapivot.config.settings import Settings
+from alphapivot.data.series import life
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import series
 from alphapivot.runs import RunRef
@@ -66,12 +67,13 @@ def freshness(hub: Hub, settings: Settings, now: datetime) -> pd.DataFrame:
             (i.symbol, m, i.source_interval(m, settings.timeframes.base), i.hours_of(m))
             for i in settings.instruments.values()
             for m in i.markets
+            if now >= life.span(i, m)[0]
         ],
         columns=["symbol", "market", "interval", "calendar"],
     )
     configured["due"] = [
-        bar_ends.due(c, i, pd.DatetimeIndex([now]))[0]
-        for c, i in zip(configured["calendar"], configured["interval"], strict=True)
+        bar_ends.due(c, i, pd.DatetimeIndex([min(now, life.span(settings.instruments[s], m)[1])]))[0]
+        for s, m, i, c in configured.itertuples(index=False, name=None)
     ]
     keys = configured[["symbol", "market", "interval"]].itertuples(index=False, name=None)
     configured["newest"] = pd.Series([newest.get(key) for key in keys], dtype="datetime64[us, UTC]")

@@ -11,6 +11,7 @@ from alphapivot.config import plugins
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, rolls
+from alphapivot.data.series import life
 from alphapivot.frames import MARKETS, Bars
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
@@ -55,6 +56,7 @@ def signal_bars(
     )
     events = stored.actions(database, list(signal), until=until, known_at=known_at)
     seen = actions.adjust(seen, events, {i.symbol: i.adjust for i in instruments})
+    seen = seen[life.within(seen, instruments)].reset_index(drop=True)
     if not inputs:
         return seen
     apart = {i.symbol: (i.signal_market, i.signal_hours) for i in instruments if _apart(i)}

@@ -10,6 +10,7 @@ from psycopg import sql
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.settings import Settings
+from alphapivot.data.series import life
 from alphapivot.frames import Signals
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
@@ -27,7 +28,8 @@ def instants(
     known_at: datetime | None,
 ) -> pd.DataFrame:
     """
-    (symbol, ts) of every base bar of the signal market: each gets a composite, even if a pillar failed.
+    (symbol, ts) of every base bar of the signal market while the instrument is listed: each gets a composite, even if
+    a pillar failed.
     """
     keys = [pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype="datetime64[us, UTC]")})]
     for market in ("spot", "futures"):
@@ -37,7 +39,8 @@ def instants(
                 database, symbols, market, base, after=after, until=until, known_at=known_at, columns=("symbol", "ts")
             )
             keys.append(key.drop_duplicates(ignore_index=True) if market == "futures" else key)
-    return pd.concat(keys, ignore_index=True)
+    grid = pd.concat(keys, ignore_index=True)
+    return grid[life.within(grid, instruments, "trading")].reset_index(drop=True)
 
 
 def due_signals(

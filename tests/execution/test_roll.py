@@ -231,3 +231,23 @@ def test_the_old_leg_that_does_not_fill_stays_protected_and_keeps_leaving(rollin
     two = trades(rolling)
     assert (two["H6"]["close_reason"], two["M6"]["state"], two["M6"]["spread"]) == ("roll", "OPEN", 3)
     rolling.holds()
+
+
+@pytest.mark.parametrize(("lot", "qty"), [("4", 8), ("25", None)])
+def test_the_next_contract_takes_what_its_own_lot_allows(rolling, lot, qty):
+    """Lots change by contract, as NIFTY's from 75 to 65: 10 of H6 are 8 of M6 in lots of 4, and no lot of 25."""
+    stored = rolling.settings.stored()
+    stored["instruments"]["A"] |= {"lots": {"2026-06": lot}}
+    rolling.settings = Settings.restore(stored)
+    (decision,) = rolling.trade(22).decisions
+    bars(rolling, 23, 101, 104)
+    rolling.trade(23)
+    two = trades(rolling)
+    assert (two["H6"]["state"], two["H6"]["exit_qty"], two["H6"]["exit_price"]) == ("CLOSED", 10, 101)
+    if qty is None:
+        assert (decision.action, decision.reasons) == ("EXIT", ("contract_rolled", "lot_zero"))
+        assert "M6" not in two
+    else:
+        assert decision.action == "ROLL"
+        assert (two["M6"]["state"], two["M6"]["entry_qty"]) == ("OPEN", qty)
+    rolling.holds()

@@ -55,7 +55,7 @@ def test_every_key_is_known_to_be_the_same_refused_or_without_effect(section):
     name = SECTIONS[section].__name__
     same, without = (kind.get(name, "").split() for kind in (SAME, WITHOUT_EFFECT))
     refused = list(REFUSED.get(name, {}))
-    dated = ["later", "lots"] if section == "instrument" else []  # refused too, see below
+    dated = ["later", "lots", "since", "until", "members"] if section == "instrument" else []  # refused too, see below
     assert sorted(SECTIONS[section].model_fields) == sorted([*same, *refused, *without, *dated])
 
 
@@ -78,6 +78,8 @@ def test_terms_with_dates_are_refused_by_their_instrument():
     for terms, why in (
         ({"later": {"2024-03-06": {"lot": 7}}}, "terms with dates"),
         ({"lots": {"2024-03": 7}}, "terms with dates"),
+        ({"until": "2024-03-06"}, "from, until or"),
+        ({"members": {"2024-03-06": ""}}, "from, until or"),
         ({"signal_market": "spot", "trade_market": "futures", "futures_session": "09:00-17:00"}, "hours that differ"),
     ):
         dated = plain.instruments[first].model_copy(update=terms)

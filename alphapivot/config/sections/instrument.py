@@ -111,6 +111,11 @@ class Instrument(Conventions):
     """[instrument.SYMBOL]: one underlying with its spot and futures markets, and how it is quoted and traded."""
 
     symbol: str
+    since: Day | None = Field(
+        None, alias="from", description="its first session; bars before it belong to something else"
+    )
+    until: Day | None = Field(None, description="its last session: what is open then leaves in it")
+    members: Mapped[str] = Field({})  # first day -> last day in the universe; set where sections meet
     feed: str | None = Field(
         None,
         description="its feed, and those that stand in when it is late: databento, yahoo; default: [runtime] feed",
@@ -166,6 +171,45 @@ class Instrument(Conventions):
                 for since, value in changes:
                     later.setdefault(since, {})[name] = value
         return terms | {"later": later} if later else terms
+
+    @model_validator(mode="after")
+    def _lives(self) -> Self:
+        if self.life[1] < self.life[0]:
+            raise ValueError(f"until = {self.until} is before from = {self.since}")
+        return self
+
+    @property
+    def life(self) -> tuple[date, date]:
+        """The dates of its first and its last session."""
+        return (
+            date.min if self.since is None else date.fromisoformat(self.since),
+            date.max if self.until is None else date.fromisoformat(self.until),
+        )
+
+    @property
+    def trading_spans(self) -> list[tuple[date, date]]:
+        """The spans (first day, last day) in which it may be traded: its life, as far as it belongs to the universe."""
+        begins, ends = self.life
+        if not self.members:
+            return [(begins, ends)]
+        spans = [
+            (max(begins, date.fromisoformat(since)), min(ends, date.fromisoformat(until) if until else date.max))
+            for since, until in self.members.items()
+        ]
+        return [(since, until) for since, until in spans if since <= until]
+
+    @property
+    def spans_text(self) -> str:
+        """Its spans for messages."""
+        words = [
+            f"{'' if a == date.min else f'from {a} '}{'' if b == date.max else f'until {b}'}".strip()
+            for a, b in self.trading_spans
+        ]
+        return "listed " + ", ".join(words) if words else "never listed"
+
+    def session_at(self, instant: datetime) -> date:
+        """The date of the traded market's session that is open at ``instant``, or else of the next one."""
+        return self._session(instant, "right")
 
     def at(self, day: date) -> Self:
         """Its terms in the session of ``day``."""

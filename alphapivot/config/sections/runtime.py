@@ -62,6 +62,12 @@ class Retention(Section):
     )
 
 
+class Universe(Section):
+    """[universe]: when each instrument belongs to what is traded."""
+
+    members: Path = Field(description="a CSV file with the columns symbol, from and until; until may be empty")
+
+
 class Plugins(Section):
     """[plugins]: pillars from outside the checkout; see alphapivot/config/plugins.py."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from alphapivot.data import horizon
+from alphapivot.data.series import life
 from alphapivot.execution.decide import limits
 from alphapivot.execution.decide.facts import Action, Decision, Direction, Facts, Gate, OpenTrade, Plan, Quote, Score
 from alphapivot.execution.decide.lifecycle import LifecycleStep, manage
@@ -81,6 +82,7 @@ class DecisionRound:
             front=self.facts.fronts.get(trade.symbol, trade.contract),
             tick=self.facts.instruments[trade.symbol].tick,
             moment=self.facts.moments.get(trade.symbol),
+            listed=trade.symbol not in self.facts.unlisted,
             execution=self.facts.rules.execution,
             entry=self.facts.rules.entry,
             exits=self.facts.rules.exit,
@@ -230,7 +232,9 @@ class DecisionRound:
         yield "control", standing.control.lower(), Gate(standing.control == "ACTIVE", standing.control, "ACTIVE")
         lock = standing.locked.get(symbol)
         code = "locked"
-        if lock is not None and lock.startswith(("data:", horizon.CODE)):  # its data or its calendar, not its books
+        if lock is not None and lock.startswith(
+            ("data:", horizon.CODE, life.CODE)
+        ):  # its data or its time, not its books
             code = lock.partition(": ")[0]
         yield "lock", code, Gate(lock is None, lock or "none", "none")
 

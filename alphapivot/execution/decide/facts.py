@@ -165,6 +165,7 @@ class Facts:
     now: datetime
     moments: Mapping[str, SessionMoment] = field(default_factory=dict)
     leaving: Collection[OpenTrade] = ()
+    unlisted: Mapping[str, str] = field(default_factory=dict)  # symbol -> why its trade leaves: its listing ends
     spreads: Mapping[str, Decimal] = field(default_factory=dict)
 
 

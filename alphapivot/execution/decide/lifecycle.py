@@ -34,18 +34,21 @@ def manage(
     front: str,
     tick: Decimal,
     moment: SessionMoment | None,
+    listed: bool = True,
     execution: ExecutionSettings,
     entry: EntrySettings,
     exits: ExitSettings,
 ) -> LifecycleStep:
     """
-    Returns the step of the first rule that applies: an exit is already working; the contract has rolled and the trade
+    Returns the step of the first rule that applies: an exit is already working; the instrument's listing ends (not
+    ``listed``: at most one bar is left); the contract has rolled and the trade
     does not roll; the entry has waited too long; the session ends; the trade has reached its maximum age; a fresh veto;
     a fresh reversal; the contract has rolled and the trade rolls with it. Otherwise the stop may move; otherwise hold.
     """
     if trade.exiting:
         return LifecycleStep("HOLD", ("exit_working",))
     exit_rules = {
+        "not_listed": not listed,
         "contract_rolled": trade.contract != front and not (exits.roll and trade.state == "OPEN"),
         "entry_expired": trade.state == "PENDING" and trade.age > patience(execution, entry),
         # the exit fills at the open of the session's last bar

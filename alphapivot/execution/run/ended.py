@@ -13,6 +13,7 @@ from alphapivot.brokers.base import Ended, Key, Replaying
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.data import market_ends
+from alphapivot.data.series import life
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import Stored
 
@@ -59,6 +60,8 @@ def _how(session: Session, key: Key, last: datetime) -> tuple[Ended, str] | None
             return "settled", f"had its last trading session, to {last:%Y-%m-%d %H:%M} UTC"
         if contract and _left_behind(session, key, last):
             return "settled", f"has no bar since {last:%Y-%m-%d %H:%M} UTC, and the next contract has one"
+    if session.run.as_of >= life.span(instrument, instrument.trade_market)[1]:
+        return "settled", f"has had its last session, [instrument.{symbol}] until = {instrument.until}"
     how, quiet = _silent(session, key, last)
     if how is None or (isinstance(session.source, Stored) and not _at_work(session, instrument)):
         return None  # a backtest knows all bars; live, they may be late

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import RowMapping
 
 from alphapivot.data import horizon
+from alphapivot.data.series import life
 from alphapivot.execution.book import day, ledger, positions_now
 from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import quotes
@@ -28,6 +29,7 @@ def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
         session.count(conn)
         # bad data or unknown future sessions block entries like a lock
         ended = horizon.closed(session.instruments, session.run.as_of)
+        ended |= life.closed(session.instruments, session.run.as_of, session.interval)
         locked = session.source.halts(conn) | ended | ledger.locks(conn, session.book)
         standing = Standing(
             account=account,
@@ -71,6 +73,7 @@ def gather(
         fx=session.rates,
         now=now,
         moments=positions_now.moments(session, now),
+        unlisted=life.closed(session.instruments, session.run.as_of, session.interval),
         leaving=tuple(by_id[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting),
         spreads={} if session.rolls is None else quotes.spreads(session.rolls, trades, fronts),
     )

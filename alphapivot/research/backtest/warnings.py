@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.data.series import life
 from alphapivot.reports.book import cautions
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ def _data(
             )
         if len(row.sources or ()) > 1:
             yield "sources", row.symbol, f"its {row.market} bars are of several sources: {', '.join(row.sources)}"
-        begin = max(scope["since"], row.first)
-        due = len(bar_ends.bar_ends(instrument.hours_of(row.market), scope["base"], begin, scope["until"]))
+        begins, ends = life.span(instrument, row.market)
+        begin, end = max(scope["since"], row.first, begins), min(scope["until"], ends)
+        due = len(bar_ends.bar_ends(instrument.hours_of(row.market), scope["base"], begin, end)) if begin < end else 0
         stored = row.bars - (row.first > scope["since"])
         if stored < due:
             yield (

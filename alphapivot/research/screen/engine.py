@@ -147,7 +147,12 @@ def left_out(settings: Settings) -> list[str]:
         for s, i in settings.instruments.items()
         if i.signal_hours != i.trading_hours
     ]
-    return [*dated, *apart, *(name for name, value in used.items() if value)]
+    listed = [
+        f"[instrument.{s}] from, until or [universe] members"
+        for s, i in settings.instruments.items()
+        if i.trading_spans != [(date.min, date.max)]
+    ]
+    return [*dated, *apart, *listed, *(name for name, value in used.items() if value)]
 
 
 def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
