@@ -13,6 +13,7 @@ import pandera.pandas as pa
 
 Instant = Annotated[pd.DatetimeTZDtype, "us", "UTC"]  # pandas 3 reads microseconds from the database
 MARKETS = ("spot", "futures")
+ACTION_KINDS = ("split", "dividend", "distribution")
 KEY: dict[str, Any] = {"key": True}
 PRICES = ("open", "high", "low", "close")
 
@@ -98,12 +99,13 @@ class Actions(Frame):
     """
     Splits and dividends of spot markets: bars complete after ``ts``, the open of the ex-date session, trade ex.
 
-    ``value``: new shares per old share, or the dividend per share in quoted units as paid. ``factor``: multiplies
+    ``value``: new shares per old share; or per share in quoted units the dividend as paid, or the worth of what is
+    distributed besides (a spin-off's part, a right, a special dividend). ``factor``: multiplies
     adjusted prices after ``ts``; anchored at the first bar, so an event never changes earlier adjusted prices.
     """
 
     symbol: str = pa.Field(metadata=KEY)
-    kind: str = pa.Field(isin=("split", "dividend"), metadata=KEY)
+    kind: str = pa.Field(isin=ACTION_KINDS, metadata=KEY)
     ts: Instant = pa.Field(metadata=KEY)
     value: float = pa.Field(gt=0)
     factor: float = pa.Field(gt=0)

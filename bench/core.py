@@ -132,7 +132,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         np.zeros(n, np.int64), np.zeros(n, np.int64),
     )  # fmt: skip
     none = np.zeros(0, np.int64)
-    events = k.Events(none, none, np.zeros(0, bool), np.zeros(0))
+    events = k.Events(none, none, np.zeros(0, bool), np.zeros(0, bool), np.zeros(0))
     cells = np.arange(n, dtype=np.int32).reshape(bars, symbols)
     fresh = np.zeros((bars, symbols), np.int32)
     line = np.tile(np.arange(symbols, dtype=np.int32), (bars, 1))

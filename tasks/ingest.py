@@ -161,7 +161,11 @@ def absorb(
     stored_actions, withdrawn = _stored_actions(hub, list(instruments), fetched, until, feed, stood)
     splits = actions.splits(stored_actions, fetched.actions)
     # a split is not a spike: bars are judged on one share basis, and stored as traded
-    before, coming = (actions.adjust(bars, splits, dict.fromkeys(instruments, "splits")) for bars in (neighbours, new))
+    given = actions.distributions(stored_actions, fetched.actions, pd.concat([neighbours, new], ignore_index=True))
+    before, coming = (
+        actions.adjust(bars, pd.concat([splits, given]), dict.fromkeys(instruments, "splits"))
+        for bars in (neighbours, new)
+    )
     judged = checks.judge(
         before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_historical(new, newest)
     )

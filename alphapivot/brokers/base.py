@@ -289,7 +289,7 @@ class Event:
     """Takes effect before the session opening at ``ts``. ``value``: new shares per old, or quoted units per share."""
 
     key: Key
-    kind: Literal["split", "dividend"]
+    kind: Literal["split", "dividend", "distribution"]
     ts: datetime
     value: Decimal
 

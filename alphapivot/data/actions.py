@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-KINDS = ("split", "dividend")
 QUIET = pd.Timedelta(days=30)  # no market that pays dividends closes for longer
 Floats = npt.NDArray[np.float64]
 
@@ -49,7 +48,7 @@ def adjust(bars: pd.DataFrame, events: pd.DataFrame, how: Mapping[str, str]) -> 
     ``how``: symbol -> all, splits or none (the default for a missing symbol). Futures are unchanged. Any interval.
     """
     setting = events["symbol"].map(how)
-    counted = events[(setting == "all") | ((setting == "splits") & (events["kind"] == "split"))]
+    counted = events[(setting == "all") | ((setting == "splits") & (events["kind"] != "dividend"))]
     counted = counted[counted["symbol"].isin(bars["symbol"].unique())]
     if counted.empty:
         return bars
@@ -67,6 +66,13 @@ def splits(stored: pd.DataFrame, fetched: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([stored, new.assign(factor=new["value"])[Actions.columns()]], ignore_index=True)
     latest: pd.DataFrame = both[both["kind"] == "split"].drop_duplicates(Actions.keys(), keep="last")
     return latest
+
+
+def distributions(stored: pd.DataFrame, fetched: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """As ``splits``, all distributions: their factors need the closes before them, among ``bars``."""
+    new, _ = realise(fetched[fetched["kind"] == "distribution"], bars)
+    both = pd.concat([stored[stored["kind"] == "distribution"], new], ignore_index=True)
+    return both.drop_duplicates(Actions.keys(), keep="last")
 
 
 def withdrawn(
@@ -135,7 +141,7 @@ def realise(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     joined = pd.merge_asof(events, spot, on="ts", by="symbol")
     split = joined[joined["kind"] == "split"].set_index(["symbol", "ts"])["value"]
     same_day = split.reindex(pd.MultiIndex.from_frame(joined[["symbol", "ts"]])).fillna(1.0).to_numpy()
-    dividend = (joined["kind"] == "dividend").to_numpy()
+    dividend = (joined["kind"] != "split").to_numpy()
     value, close = joined["value"].to_numpy(float), joined["close"].to_numpy(float)
     paid = np.where(dividend, value * same_day, 0.0)
     usable = np.isfinite(value) & (value > 0) & ~(paid >= close)
@@ -156,6 +162,6 @@ def _issues(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
 
 def _wrong(row: object) -> str:
     kind, value, close = (getattr(row, name) for name in ("kind", "value", "close"))
-    if kind == "dividend" and value > 0:
+    if kind != "split" and value > 0:
         return f"a dividend of {value} is not below the close before it, {close}; expected less"
     return f"got a {kind} of {value}; expected a number above 0"

@@ -14,7 +14,7 @@ from alphapivot import process
 from alphapivot.calendar import bar_ends
 from alphapivot.data import actions, resample
 from alphapivot.feeds.base import ACTIONS, events
-from alphapivot.frames import Actions, Bars, Issues, Signals
+from alphapivot.frames import ACTION_KINDS, Actions, Bars, Issues, Signals
 from tasks import ingest, pillars, runs
 
 NAN = float("nan")
@@ -142,7 +142,7 @@ def test_a_week_with_a_split_in_it_is_in_the_shares_of_its_end():
 @given(
     close=st.lists(st.floats(1, 1000), min_size=4, max_size=7),
     rows=st.lists(
-        st.tuples(st.sampled_from(actions.KINDS), st.integers(1, 6), st.sampled_from([0.1, 0.5, 2.0, 3.0, 7.0])),
+        st.tuples(st.sampled_from(ACTION_KINDS), st.integers(1, 6), st.sampled_from([0.1, 0.5, 2.0, 3.0, 7.0])),
         max_size=4,
         unique_by=lambda row: row[:2],
     ),

@@ -92,6 +92,45 @@ def test_a_dividend_is_cash_and_moves_no_stop(holding):
     holding.holds()
 
 
+def test_a_spin_off_is_cash_and_moves_the_levels_by_its_value(holding):
+    """A part worth 20 of 100 is given away: 250 x 20 in cash, and 96 and 108 become 76 and 88."""
+    holding.action(21, "distribution", 20, hour=9)
+    holding.calm([22], close=80)
+    holding.score(22, 50)
+    run = holding.trade(22)
+    trade = holding.one_trade()
+    assert (trade["state"], trade["entry_qty"], trade["stop"], trade["target"]) == ("OPEN", 250, 76, 88)
+    assert (run.account.cash, run.account.equity) == (100_000 - 25_000 + 5000, 100_000)
+    assert any(
+        "distribution of 20.0 on 250: 5000.00 in cash" in line["message"]
+        for line in holding.sql("SELECT message FROM trading.journal WHERE kind = 'adjusted'")
+    )
+    before = holding.state()
+    holding.trade(22)
+    assert holding.state() == before  # once
+    holding.bar(23, 80, 89, 80, 88)  # reaches the target of 88
+    holding.score(23, 0)
+    holding.trade(23)
+    assert (holding.one_trade()["close_reason"], holding.one_trade()["realised"]) == ("target", 250 * (88 - 100) + 5000)
+    holding.holds()
+
+
+def test_a_short_pays_for_what_a_spin_off_gives_away(new_world):
+    world = new_world({"A": {"margin": "0.5"}})
+    world.calm(range(1, 22))
+    for day in (20, 21):
+        world.score(day, -50)
+        world.trade(day)
+    world.action(21, "distribution", 20, hour=9)
+    world.calm([22], close=80)
+    world.score(22, -50)
+    run = world.trade(22)
+    trade = world.one_trade()
+    assert (trade["side"], trade["stop"], trade["target"], trade["paid"]) == ("SHORT", 84, 72, -5000)
+    assert run.account.equity == 100_000
+    world.holds()
+
+
 def test_a_short_pays_the_dividend_and_a_split_of_the_same_morning_comes_first(new_world):
     world = new_world({"A": {"margin": "0.5"}})
     world.calm(range(1, 22))

@@ -114,7 +114,7 @@ def gappy(world, rng, days=DAYS, *, dry=0.05, events=0.0):
 
 
 def act(world, rng, day, symbol, close):
-    """A split, a dividend or both before the open after ``day``; returns the price before for one after."""
+    """A split, a dividend (or distribution) or both before the open after ``day``; returns old for new prices."""
     kind = rng.integers(3)
     value = float(rng.choice(SPLITS)) if kind else 1.0
     if close / value > 4_000 or close / value < 20:  # the tick stays small and the price payable
@@ -122,7 +122,8 @@ def act(world, rng, day, symbol, close):
     if value != 1:
         world.action(day, "split", value, symbol=symbol, hour=9)
     if kind != 1:
-        world.action(day, "dividend", round(close / value / 50, 2), symbol=symbol, hour=9)
+        paid = "dividend" if day % 3 else "distribution"
+        world.action(day, paid, round(close / value / 50, 2), symbol=symbol, hour=9)
     return value
 
 

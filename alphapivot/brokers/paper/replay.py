@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pandas as pd
 
 from alphapivot.brokers.base import Booked, Ended, Event, Key, Side
-from alphapivot.brokers.events import inward, whole
+from alphapivot.brokers.events import after, whole
 from alphapivot.brokers.fills import BPS, Bar, Canceled, Filled, Resting, slipped, step
 from alphapivot.money import to_tick
 
@@ -139,36 +139,41 @@ class Replay:
         return any(o.rests.leg == "EXIT" for orders in self._resting.get(key, {}).values() for o in orders)
 
     def book(self, event: Event) -> None:
-        """Rule 10: a split converts quantity, entry, stop and target and pays out fractions; a dividend is cash."""
+        """
+        Rule 10: a split converts quantity, entry, stop and target and pays out fractions; a dividend is cash, and so is
+        a distribution, which also moves stop and target.
+        """
         held, terms = self.positions[event.key], self._dated[event.key].during(event.ts)
-        unit, after, paid = held.unit(terms), held.qty, held.qty * event.value
+        unit, qty, paid = held.unit(terms), held.qty, held.qty * event.value
         if event.kind == "split":
-            after, fraction = whole(held.qty, event.value, terms.lot)
+            qty, fraction = whole(held.qty, event.value, terms.lot)
             mark = None if held.mark is None else held.mark / event.value
-            average = held.avg_price / event.value if after else Decimal(0)
+            average = held.avg_price / event.value if qty else Decimal(0)
             paid = fraction * (held.avg_price / event.value if mark is None else mark)
-            self.positions[event.key] = replace(held, qty=after, avg_price=average, mark=mark)
+            self.positions[event.key] = replace(held, qty=qty, avg_price=average, mark=mark)
+        if event.kind != "dividend":
             brackets = self._resting.get(event.key, {})
             for bracket, orders in list(brackets.items()):
-                brackets[bracket] = [new for o in orders if (new := self._split(o, event.value, terms)) is not None]
+                brackets[bracket] = [new for o in orders if (new := self._adjusted(o, event, terms)) is not None]
         if held.qty:
             cash = (paid * unit).quantize(MICRO)
             self.cash += cash
-            self.booked.append(Booked(event, held.qty, after, cash))
+            self.booked.append(Booked(event, held.qty, qty, cash))
 
-    def _split(self, order: Order, value: Decimal, terms: Instrument) -> Order | None:
-        """The order in new shares; None if it is cancelled, as an entry is: it was sized in old shares."""
+    def _adjusted(self, order: Order, event: Event, terms: Instrument) -> Order | None:
+        """The order after a split or distribution; None if it is cancelled, as an entry is: it was sized before."""
         rests = order.rests
         if rests.leg == "ENTRY" or rests.state == "HELD":
-            self._note(order, "CANCELED", "split")
+            self._note(order, "CANCELED", event.kind)
             return None
-        left, _ = whole(order.qty - order.done, value, terms.lot)
+        left = order.qty - order.done
+        if event.kind == "split":
+            left, _ = whole(left, event.value, terms.lot)
         if not left:
-            self._note(order, "CANCELED", "split")
+            self._note(order, "CANCELED", event.kind)
             return None
         price, was = (
-            None if p is None else inward(rests.leg, rests.side, p / value, terms.tick)
-            for p in (rests.price, rests.was)
+            None if p is None else after(event, rests.leg, rests.side, p, terms.tick) for p in (rests.price, rests.was)
         )
         converted = replace(order, qty=order.done + left, rests=replace(rests, price=price, was=was))
         self._note(converted, "WORKING", None)

@@ -1,5 +1,5 @@
 """
-Splits and dividends on open trades: quantity, entry, stop and target are converted to today's shares, once.
+Splits, dividends and distributions on open trades: quantity, entry, stop and target are converted, once.
 
 The bookings of a broker that reports them are taken as they are. Otherwise the broker's position shows them: if it
 matches ours after the split, that is not a mismatch; if it still holds the old shares, nothing is sent until it has
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from alphapivot.brokers.base import Booked, Event, Key, Replaying
-from alphapivot.brokers.events import EXACT, inward
+from alphapivot.brokers.events import EXACT, after
 from alphapivot.brokers.paper.replay import MICRO
 from alphapivot.execution.book import ledger
 
@@ -45,7 +45,7 @@ ADJUST = """
         entry_price = t.entry_price / n.ratio,
         reference = t.reference / n.ratio, stop = n.stop, target = n.target,
         adjusted = t.adjusted + n.delta, ratio = t.ratio * n.ratio, paid = t.paid + n.paid,
-        adjusted_at = CASE WHEN n.ratio = 1 THEN t.adjusted_at ELSE n.ts END
+        adjusted_at = coalesce(n.ts, t.adjusted_at)
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
         trade_id bigint, delta numeric, ratio numeric, stop numeric, target numeric, paid numeric, ts timestamptz)
     WHERE t.trade_id = n.trade_id
@@ -105,7 +105,7 @@ def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> set[i
     """
     last: dict[str, datetime] = {}
     for event in session.events:
-        if event.kind == "split":
+        if event.kind != "dividend":
             last[event.key[0]] = max(event.ts, last.get(event.key[0], event.ts))
     old = {t["trade_id"]: t for t in trades if t["market"] == "spot" and t["symbol"] in last}
     old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]]}
@@ -138,10 +138,11 @@ def _missed(session: Session, key: Key, events: Sequence[Event]) -> str | None:
     if bars is None or not events:
         return None
     bars = bars[(bars["symbol"] == key[0]) & (bars["market"] == key[1])]
-    late = [e for e in events if e.kind == "split" and (bars["ts"] > e.ts).any()]
+    late = [e for e in events if e.kind != "dividend" and (bars["ts"] > e.ts).any()]
     if not late:
         return None
-    return f"the split of {late[0].ts:%Y-%m-%d} became known after later bars were traded: adjust the trade by hand"
+    event = f"the {late[0].kind} of {late[0].ts:%Y-%m-%d}"
+    return f"{event} became known after later bars were traded: adjust the trade by hand"
 
 
 def _derived(
@@ -154,20 +155,20 @@ def _derived(
     for number, event in enumerate(sorted(events, key=lambda e: (e.ts, e.kind != "split"))):
         change = sum((b.after - b.before for b in bookings), Decimal(0))
         before = _held(trade, fills, event.ts) + change
-        after = before
+        left = before
         if event.kind == "split":
             exact = (before * event.value).quantize(EXACT)
             last = not any(e.kind == "split" for e in events[number + 1 :])
             since = sum((qty for at, qty in fills if at > event.ts), Decimal(0))
-            after = held - since if last else exact
-            if abs(after - exact) >= lot:
+            left = held - since if last else exact
+            if abs(left - exact) >= lot:
                 converted = f"makes {before:f} shares {exact:f}"
                 return f"{trade['symbol']}: the broker holds {held:f}, the split of {event.ts:%Y-%m-%d} {converted}"
             close = _close(session, trade)
-            cash = (exact - after) * (close if close is not None else trade["entry_price"] / event.value) * unit
+            cash = (exact - left) * (close if close is not None else trade["entry_price"] / event.value) * unit
         else:
             cash = before * event.value * unit
-        bookings.append(Booked(event, before, after, cash.quantize(MICRO)))
+        bookings.append(Booked(event, before, left, cash.quantize(MICRO)))
     return bookings
 
 
@@ -188,9 +189,11 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
     stop, target = trade["stop"], trade["target"]
     delta, ratio = Decimal(0), Decimal(1)
     for b in booked:
+        stop, target = (
+            after(b.event, leg, exit_side, price, tick)  # type: ignore[arg-type]
+            for leg, price in (("STOP", stop), ("TARGET", target))
+        )
         if b.event.kind == "split":
-            stop = inward("STOP", exit_side, stop / b.event.value, tick)  # type: ignore[arg-type]
-            target = inward("TARGET", exit_side, target / b.event.value, tick)  # type: ignore[arg-type]
             ratio *= b.event.value
             delta += sign * (b.after - b.before)
     common = {
@@ -206,14 +209,15 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
         for b in booked
     ]
     ledger.insert(conn, "adjustment", rows)
+    moving = (b.event.ts for b in booked if b.event.kind != "dividend")  # stop and target
     row = {"trade_id": trade["trade_id"], "delta": delta, "ratio": ratio, "stop": stop, "target": target}
-    row |= {"paid": sum((b.cash for b in booked), Decimal(0)), "ts": max(b.event.ts for b in booked)}
+    row |= {"paid": sum((b.cash for b in booked), Decimal(0)), "ts": max(moving, default=None)}
     conn.execute(text(ADJUST), {"rows": ledger.dump([row])})
     session.note(conn, [("adjusted", trade["symbol"], None, _message(trade, b)) for b in booked])
 
 
 def _message(trade: Row, b: Booked) -> str:
-    if b.event.kind == "dividend":
-        return f"trade {trade['trade_id']}: dividend of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
+    if b.event.kind != "split":
+        return f"trade {trade['trade_id']}: {b.event.kind} of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
     paid = f", {b.cash:.2f} in cash for the fraction" if b.cash else ""
     return f"trade {trade['trade_id']}: split, {b.event.value:f} new for one old: {b.before:f} became {b.after:f}{paid}"

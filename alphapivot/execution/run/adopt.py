@@ -32,7 +32,7 @@ def adopt(
     Takes over the prices of the orders that replaced ours (our order, its replacement). A broker that adjusts its
     orders at a split does the same: then our own conversion counts.
     """
-    split = {e.key[0]: e.ts for e in session.events if e.kind == "split"}
+    split = {e.key[0]: e.ts for e in session.events if e.kind != "dividend"}
     prices: dict[int, dict[str, Any]] = {}
     lines = []
     for order, replacement in moved:

@@ -46,7 +46,7 @@ def send_entries(session: Session) -> bool:
         rolled_qty |= {
             o["trade_id"]: _in_lots(session, o, qty) for o in waiting if (qty := rolled_qty.get(o["trade_id"]))
         }
-    split = {e.key[0]: e.ts for e in session.events if e.kind == "split"}
+    split = {e.key[0]: e.ts for e in session.events if e.kind != "dividend"}
     ended: dict[int, tuple[str, str]] = {}
     ready: list[RowMapping] = []
     for order in waiting:

@@ -22,6 +22,7 @@ from alphapivot.feeds.files import beside
 from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
 from alphapivot.feeds.files.table import NUMBERS, Table, meant
+from alphapivot.frames import ACTION_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 LARGE = 50_000  # bars from which a file's are kept for the next request
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-EVENTS = ("ts", "symbol", "split", "dividend")
+EVENTS = ("ts", "symbol", *ACTION_KINDS)
 Opened = dict[tuple["Path", bool, bool], Table | DataError]  # a file of many symbols is read once
 
 
@@ -137,7 +138,7 @@ class Files:
         return opened[key]
 
     def _has_events(self, request: Request) -> bool:
-        return request.instrument.actions is not None or bool({"split", "dividend"} & set(self.section.columns))
+        return request.instrument.actions is not None or bool({*ACTION_KINDS} & set(self.section.columns))
 
     def _events(self, request: Request, opened: Opened, reply: Reply) -> pd.DataFrame:
         """Splits and dividends: from the file that ``actions`` names, else from columns of the bars' file."""
@@ -146,7 +147,7 @@ class Files:
         ticker = instrument.actions or instrument.spot or ""
         for table in self._tables(request, ticker, opened, reply, of_events=True):
             dates = table.dates(table.stamps(), instrument.hours_of("spot"))
-            for kind in ("split", "dividend"):
+            for kind in ACTION_KINDS:
                 values = table.numbers(kind)
                 wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
                 table.all_known(values, wrong, f"a {kind} as a number")

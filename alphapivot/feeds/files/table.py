@@ -19,6 +19,7 @@ from alphapivot.errors import DataError
 from alphapivot.feeds.files import databento, json_rows, numbers, text
 from alphapivot.feeds.files import stamps as timestamps
 from alphapivot.feeds.files.stamps import Stamps
+from alphapivot.frames import ACTION_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ class Table:
             for name in (contract, close):
                 if name not in self.rows.columns:
                     self._absent(f"column {name!r} ([feed.{self.feed}] contracts = {contract}: {close})", name)
-        if "close" not in self.ours and not {"split", "dividend"} & set(found):
+        if "close" not in self.ours and not {*ACTION_KINDS} & set(found):
             self._absent("column for split or dividend", "split")
         for price in () if self.beside or "close" not in self.ours else ("open", "high", "low", "close"):
             if price not in found and (price == "close" or {"open", "high", "low"} & set(found)):
@@ -222,7 +223,7 @@ class Table:
     @cached_property
     def _decimal(self) -> str | None:
         """The decimal mark of this file: as configured, else as its numbers prove it."""
-        names = {c for n in self.ours if n in (*NUMBERS, "split", "dividend") for c in self.found.get(n, [])}
+        names = {c for n in self.ours if n in (*NUMBERS, *ACTION_KINDS) for c in self.found.get(n, [])}
         columns = [self._all[c] for c in (*names, *self.beside.values()) if self._all[c].dtype.kind not in "iuf"]
         return self.section.decimal or numbers.decimal_of(c.astype("str") for c in columns)
 

@@ -16,6 +16,7 @@ from numba import njit
 
 # why a trade ended or never began
 STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO, SPLIT, SETTLED, DELISTED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+DISTRIBUTION = 10
 BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
 REASONS = {
     0: "",
@@ -26,6 +27,7 @@ REASONS = {
     TIME_STOP: "time_stop",
     VETO: "veto",
     SPLIT: "split",
+    DISTRIBUTION: "distribution",
     SETTLED: "settled",
     DELISTED: "delisted",
     BEYOND_STOP: "open_beyond_stop",
@@ -67,7 +69,8 @@ class Events(NamedTuple):
 
     ts: Any
     number: Any  # bars of its calendar that are complete by then
-    split: Any  # False: a dividend
+    split: Any  # False: a dividend or a distribution
+    moves: Any  # True of a distribution: stop and target move by its value
     value: Any  # new shares for one old, or quoted units per share
 
 
@@ -265,6 +268,13 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             paid = lots[s] * specs.lot[s] * sign * value * specs.point[s] * fx[s]
                             cash += paid
                             money[number, MADE] += paid
+                        if events.moves[e]:
+                            if state[s] == PENDING:
+                                whole[number, REASON], state[s] = DISTRIBUTION, 0
+                            shift = value / specs.tick[s]
+                            stop[s] = max(_level(stop[s] - shift, specs.tick[s], sign > 0), 1)
+                            was[s] = max(_level(was[s] - shift, specs.tick[s], sign > 0), 1)
+                            target[s] = max(_level(target[s] - shift, specs.tick[s], sign < 0), 1)
                         continue
                     if state[s] == PENDING:  # sized in old shares
                         whole[number, REASON], state[s] = SPLIT, 0

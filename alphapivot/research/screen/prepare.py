@@ -134,6 +134,7 @@ def build(
             ts=_micros(event_ts),
             number=_numbers(ends, calendar[event_code], event_ts),
             split=(events["kind"] == "split").to_numpy(),
+            moves=(events["kind"] == "distribution").to_numpy(),
             value=events["value"].to_numpy(np.float64),
         ),
         seen=k.Seen(
