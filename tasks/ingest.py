@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
-from alphapivot.calendar.schedule import Calendar
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
-from alphapivot.data import actions, checks, horizon, jitter, resample, roll_step, screen
-from alphapivot.data.series import failover, holes, life, short_days, stand_in, timetables
+from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
+from alphapivot.data.derived import derive
+from alphapivot.data.series import failover, holes, life, stand_in, timetables
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed
@@ -28,7 +27,6 @@ from alphapivot.runs import Receipt, RunRef
 from tasks.step import Output, Work, open_run, step
 
 log = logging.getLogger("alphapivot.ingest")
-NONE: Mapping[str, pd.Timestamp] = MappingProxyType({})
 
 
 def batches(run: RunRef) -> list[tuple[str, int]]:
@@ -43,28 +41,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     Fetches new bars for one feed and shard of instruments, quarantines bad ones, and resamples the rest.
     """
     settings, run = work.settings, work.run
-    instruments = {i.symbol: i for i in settings.shard(shard) if settings.feed_of(i) == feed}
-    marks = series.marks(work.hub, list(instruments))
-    _refuse_to_mix(work.hub, settings, feed, marks)
-    section = settings.feeds[feed]
-    instruments = {symbol: section.named(i) for symbol, i in instruments.items()}
-    until = run.as_of - timedelta(minutes=section.publication_lag)
-    known = [holes.Hole(**row) for row in missing.known(work.hub, list(instruments))]
-    requests, asked = [], []
-    for instrument in instruments.values():
-        for market in instrument.markets:
-            interval = instrument.source_interval(market, settings.timeframes.base)
-            mark = marks.get((instrument.symbol, market, interval))
-            newest, since = (mark.newest if mark else None), None
-            if newest is not None:
-                due = _holes_due(settings, known, (instrument.symbol, market, interval), run.as_of)
-                overlap = bar_ends.back(instrument.hours_of(market), interval, newest, section.overlap)
-                since = min([overlap, *(hole.after for hole in due)])
-                asked += due
-                if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
-                    since = min(since, series.newest_of(work.hub, (instrument.symbol, market, interval), feed) or since)
-            if (request := life.request(instrument, market, interval, since, until, newest)) is not None:
-                requests.append(request)
+    requests, asked = _due(work, feed, [i for i in settings.shard(shard) if settings.feed_of(i) == feed])
     if not requests:  # all of them are over, or have not begun
         return Output()
     refused = other_timetables(work.hub, settings, feed, requests)
@@ -90,6 +67,33 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     if output is None or stood.taken or stood.refused:
         output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked, stood=stood)
     return output
+
+
+def _due(work: Work, feed: str, instruments: Sequence[Instrument]) -> tuple[list[Request], list[holes.Hole]]:
+    """What to ask ``feed`` for: from a little before the newest bars on; and the known holes that this covers."""
+    settings, now, section = work.settings, work.run.as_of, work.settings.feeds[feed]
+    symbols = [instrument.symbol for instrument in instruments]
+    marks = series.marks(work.hub, symbols)
+    _refuse_to_mix(work.hub, settings, feed, marks)
+    known = [holes.Hole(**row) for row in missing.known(work.hub, symbols)]
+    requests, asked = [], []
+    for instrument in map(section.named, instruments):
+        for market in instrument.markets:
+            interval = instrument.source_interval(market, settings.timeframes.base)
+            key = instrument.symbol, market, interval
+            mark = marks.get(key)
+            newest, since = (mark.newest if mark else None), None
+            if mark and newest is not None:
+                due = _holes_due(settings, known, key, now)
+                overlap = bar_ends.back(instrument.hours_of(market), interval, newest, section.overlap)
+                since = min([overlap, *(hole.after for hole in due)])
+                asked += due
+                if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
+                    since = min(since, series.newest_of(work.hub, key, feed) or since)
+            until = now - timedelta(minutes=section.publication_lag)
+            if (request := life.request(instrument, market, interval, since, until, newest)) is not None:
+                requests.append(request)
+    return requests, asked
 
 
 def _holes_due(settings: Settings, known: list[holes.Hole], key: series.Key, now: datetime) -> list[holes.Hole]:
@@ -186,10 +190,9 @@ def absorb(
         *derived.rolled.problems,
         *_none_stored(fetched.bars, judged.bars, all_issues),
     ]
-    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes())
-    notes += tuple(_switched(marks, judged.bars, feed, {*switches.back, *stood.sources}))
-    notes += tuple(map(str, horizon.endings(instruments.values(), until)))
-    notes += _counted(all_issues)
+    switched = _switched(marks, judged.bars, feed, {*switches.back, *stood.sources})
+    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *switched)
+    notes += (*map(str, horizon.endings(instruments.values(), until)), *_counted(all_issues))
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
@@ -345,98 +348,6 @@ def _refuse_to_mix(database: Hub, settings: Settings, feed: str, marks: Mapping[
                 "Simulated and real prices do not mix: "
                 "use another database, such as ALPHAPIVOT_DATABASE__NAME=alphapivot_simulated"
             )
-
-
-@dataclass(frozen=True)
-class Derived:
-    """What follows from new source bars: bars of higher timeframes, days that lack their end, rolls."""
-
-    higher: pd.DataFrame
-    short: short_days.Judged
-    rolled: roll_step.Rolled
-
-
-def derive(
-    database: Hub,
-    settings: Settings,
-    new: pd.DataFrame,
-    instruments: dict[str, Instrument],
-    until: datetime,
-    splits: pd.DataFrame,
-    late: Mapping[str, pd.Timestamp] = NONE,
-    *,
-    spreads: pd.DataFrame | None = None,
-) -> Derived:
-    """
-    The higher-timeframe bars that new source bars complete, and the rolls that follow (``late``: see
-    ``roll_step.roll``).
-
-    Reads stored bars from two coarsest bars before the new ones to one after them, because a bar is always made of all
-    its parts, and the bars before it tell how far they usually reach. The first bar of that window may lack its
-    beginning (a market may open after its session does), and is never among the results. A bar that ends after
-    ``until`` is made only where later bars of its series are stored.
-    """
-    if new.empty:
-        nothing = roll_step.Rolled(Rolls.empty(), Issues.empty(), Rolls.empty())
-        return Derived(Bars.empty(), short_days.Judged(Issues.empty(), []), nothing)
-    names = hours_by_market(instruments.values())
-    wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
-    first = new.groupby(["symbol", "market"])["ts"].min() - pd.Timedelta("1us")
-    coarsest = max([*wanted, "1d"], key=bar_ends.width)  # rolls are decided from days
-    starts = (
-        pd.concat(
-            pd.Series(_two_before(name, coarsest, pd.DatetimeIndex(ts)), index=ts.index)
-            for name, ts in first.groupby(first.index.map(names))
-        )
-        .groupby("symbol")
-        .min()
-    )
-    # the coarsest bar around the newest one may have later parts already
-    last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)
-    whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
-    newest = whole.groupby(bar_ends.SERIES[:3])["ts"].max().rename("newest")
-    thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
-    patience = {
-        symbol: timedelta(minutes=own.complete_after)
-        for symbol, own in thresholds.items()
-        if own.complete_after is not None
-    }
-
-    def coarser(part: pd.DataFrame, interval: str) -> pd.DataFrame:
-        end = last_part.to_pydatetime()
-        resampled = resample.resample(part, interval, names, end, splits, patience, now=until)
-        ends = resampled[["ts"]].assign(newest=resampled.join(newest, on=newest.index.names)["newest"])
-        return resampled[(ends["ts"] <= until) | (ends["ts"] <= ends["newest"])]
-
-    higher = [
-        coarser(part, interval)
-        for source, part in whole.groupby("interval")
-        for interval in wanted
-        if interval != source and bar_ends.divides(str(source), interval)
-    ]
-    contracts = whole[whole["contract"] != ""]
-    daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
-    if "1d" not in wanted:  # a roll refers to the daily bars that decided it
-        higher += [part for source, part in daily.items() if source != "1d"]
-    rolled = roll_step.roll(
-        database,
-        settings,
-        pd.concat([Bars.empty(), *daily.values()], ignore_index=True),
-        instruments,
-        until,
-        late,
-        spreads,
-    )
-    made = pd.concat([Bars.empty(), *higher], ignore_index=True)
-    intraday = whole[whole["interval"].map(bar_ends.width) < bar_ends.width("1d")]
-    return Derived(made, short_days.judge(intraday, made[made["interval"] == "1d"], names, thresholds), rolled)
-
-
-def _two_before(calendar: Calendar, interval: str, at: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """The start of the second bar before the one that contains ``at``."""
-    for _ in range(2):
-        at = bar_ends.due(calendar, interval, at) - pd.Timedelta("1us")
-    return bar_ends.due(calendar, interval, at)
 
 
 @step("known-at")

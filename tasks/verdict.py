@@ -11,6 +11,7 @@ import pandas as pd
 from alphapivot import hub
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions
+from alphapivot.data.derived import derive
 from alphapivot.errors import DataError
 from alphapivot.execution.book import positions_now
 from alphapivot.feeds.base import Fetched
@@ -18,7 +19,6 @@ from alphapivot.frames import Actions, Bars, Issues, Rolls
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import issues, ops, series
 from tasks import runs
-from tasks.ingest import derive
 
 NUMBERS = ("open", "high", "low", "close", "volume", "open_interest")
 

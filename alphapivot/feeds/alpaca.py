@@ -119,7 +119,7 @@ class Alpaca:
         table = pd.DataFrame(rows, columns=["date", "kind", "value"])
         # an ordinary and a special dividend of one day are one payment
         table = table.groupby(["date", "kind"], sort=True)["value"].sum().reset_index()
-        actions = events(request.instrument.symbol, self.name, request.instrument.hours, table)
+        actions = events(request.instrument.symbol, self.name, request.instrument.hours_of("spot"), table)
         return actions[actions["ts"] <= request.until]
 
     def _pages(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -250,9 +250,7 @@ def _stale_feeds(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
     )
     alerts = []
     for feed in settings.feeds:
-        symbols = [
-            s for s, i in settings.instruments.items() if settings.feed_of(i) == feed and life.lives(i, now)
-        ]
+        symbols = [s for s, i in settings.instruments.items() if settings.feed_of(i) == feed and life.lives(i, now)]
         late = sorted(s for s in symbols if ages.get(s, limit + 1) > limit)
         if late and any(ends[s] for s in symbols):  # a hub that has never been filled is not stale
             bars = ", ".join(f"{s} ({_day(ends[s])})" for s in late[:5]) + (", ..." if len(late) > 5 else "")

@@ -143,7 +143,7 @@ def build(
             day=instants.astype("datetime64[D]").astype(np.int64) if risk_days is None else risk_days,
             now=now,
             session=np.column_stack([market_ends.sessions(hours, instants) for hours in calendars]),
-            fx=_fx(bars, instruments, instants, ends, calendars, currency, max_age),
+            fx=_fx(bars, instruments, instants, interval, currency, max_age),
             front=front,
             quote=quote,
             quote_age=np.where(quote >= 0, current - number[quote], 0).astype(np.int32),
@@ -294,8 +294,7 @@ def _fx(
     bars: pd.DataFrame,
     instruments: Mapping[str, Instrument],
     instants: npt.NDArray[np.datetime64],
-    ends: Sequence[Any],
-    calendars: Sequence[Any],
+    interval: str,
     book: str,
     max_age: int,
 ) -> Floats:
@@ -311,7 +310,7 @@ def _fx(
             if currency == book or pair not in instruments or quoted.empty:
                 continue
             ts, close = bar_ends.naive(quoted["ts"]), quoted["close"].to_numpy(np.float64)
-            due = ends[calendars.index(instruments[pair].hours)]
+            (due,) = _ends([instruments[pair].hours_of("spot")], interval, ts[0], instants[-1])
             at = np.searchsorted(ts, instants, "right") - 1
             age = np.searchsorted(due, instants, "right") - np.searchsorted(due, ts[at], "right")
             rate = close[at]
