@@ -13,8 +13,8 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
-from alphapivot.data.derived import derive
 from alphapivot.data.series import failover, holes, life, stand_in, timetables
+from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed

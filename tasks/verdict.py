@@ -11,7 +11,7 @@ import pandas as pd
 from alphapivot import hub
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions
-from alphapivot.data.derived import derive
+from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError
 from alphapivot.execution.book import positions_now
 from alphapivot.feeds.base import Fetched
