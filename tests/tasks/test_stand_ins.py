@@ -97,6 +97,7 @@ def test_the_switch_is_one_event_however_long_it_lasts(two):
 
 
 def test_when_the_feed_is_back_its_bars_replace_those_of_the_stand_in_and_both_are_kept(two):
+    two.configure(BOTH, SECOND + "\n", overlap="0")  # or it would reach back by itself
     two.two("files", "2024-03-11")
     two.two("second", "2024-03-13", lambda p: p.assign(close=p["close"] + 0.01))
     two.ingest("2024-03-11 21:00")
