@@ -24,6 +24,7 @@ ELSEWHERE = {
     "alphapivot.errors": "messages",
     "alphapivot.figures": "figures of books",
     "alphapivot.feeds.base": "what a feed returns; data.pieces plans requests with it",
+    "alphapivot.feeds.registry": "asks feeds at ingestion; what they return is stored",
     "alphapivot.feeds.files.stamps": "roll files, which decide what is stored",
     "alphapivot.feeds.files.text": "the same",
     "alphapivot.home": "folders",
