@@ -77,7 +77,8 @@ def _flow(name: str) -> Command:
             if server.shared():
                 print(f"see the run at {server.ui}")  # noqa: T201
         then(options, *(NEXT[name] if state.is_completed() else AGAIN))
-        return DONE if state.is_completed() and not (name == "ingest" and _problems(settings)) else FAILED
+        met = name in ("ingest", "pipeline") and bool(_problems(settings))
+        return DONE if state.is_completed() and not met else FAILED
 
     return command
 
