@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import date
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from alphapivot.config.names import PLAIN
 from alphapivot.config.sections.base import Mapped, Positive, Section
 from alphapivot.config.sections.fees import Fee, FeeTable, fee
 
@@ -47,7 +47,7 @@ class BrokerSection(Section, ABC):
 
 
 def _fee_or_table(text: str) -> str:
-    if not PLAIN[0].fullmatch(text) or text[0].isdigit():
+    if not re.fullmatch(r"[A-Za-z][\w-]*", text):
         fee(text)
     return text
 
