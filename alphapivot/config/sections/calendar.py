@@ -39,7 +39,7 @@ class CalendarSection(Section):
         opened = hours.special(self.open) if self.open else {}
         own = {*opened, *(hours.dates(self.closed) if self.closed else ())}
         kept = [item for item in shipped.open.split(", ") if date.fromisoformat(item[:10]) not in own]
-        shut = [day for day in shipped.closed.split(", ") if date.fromisoformat(day) not in own]
+        shut = [day for day in shipped.closed.split(", ") if day and date.fromisoformat(day) not in own]
         by_market = {} if self.session else {m: getattr(shipped, m) for m in ("spot_session", "futures_session")}
         return CalendarSection(
             base=shipped.base,
