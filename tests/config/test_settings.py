@@ -172,7 +172,11 @@ def test_every_mistake_is_told_at_once(edit):
             "[execution] broker = papr: there is no [broker.papr]; did you mean paper?",
         ),
         ("kind = yahoo", "kind = yaho", "[feed.yahoo] kind = yaho: no such kind of feed; did you mean yahoo?"),
-        ("kind = yahoo", "; none", "[feed.yahoo] kind is missing (files or simulated or yahoo)"),
+        (
+            "kind = yahoo",
+            "; none",
+            "[feed.yahoo] kind is missing (alpaca or ccxt or files or http or simulated or yahoo)",
+        ),
         ("[pillar.trend]", "[pillar.trned]", "[pillar.trned]: no such pillar; did you mean trend?"),
         (
             "[composite]",

@@ -1,7 +1,7 @@
 """The trading sections of config.ini: each key explained, each example valid, contradictions reported."""
 
 import re
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +24,7 @@ SECTIONS = {
     "broker.paper": brokers.PaperBroker,
     "broker.alpaca": brokers.AlpacaBroker,
 }
-NOT_FOR_USERS = {"base_url", "currency", "kind"}
+NOT_FOR_USERS = {"tables", "base_url", "currency", "kind"}
 
 
 def lines(name):
@@ -102,11 +102,13 @@ def test_the_fee_of_a_symbol_comes_before_that_of_its_group_and_that_before_its_
     fees = "CORN: 3 each, energy: 1 bps + 2 each, futures: 4 bps"
     loaded = read.load(None, {}, {"broker.paper.fees": fees})
     broker = loaded.brokers["paper"]
-    found = {
-        symbol: tuple(map(float, broker.fee(loaded.instruments[symbol]))) for symbol in ("CORN", "CRUDE", "EURUSD")
-    }
+
+    def fee(symbol: str) -> tuple[float, ...]:
+        return tuple(map(float, broker.fee(loaded.instruments[symbol], "BUY", date(2026, 1, 5))))
+
+    found = {symbol: fee(symbol) for symbol in ("CORN", "CRUDE", "EURUSD")}
     assert found == {"CORN": (0, 3), "CRUDE": (1, 2), "EURUSD": (4, 0)}
-    assert tuple(broker.fee(loaded.instruments["APPLE"])) == (broker.fee_bps, 0)  # there are no contracts there
+    assert fee("APPLE") == (broker.fee_bps, 0)  # there are no contracts there
 
 
 def test_the_shipped_fees_name_every_kind_of_market():
