@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, FAILED, USAGE, Add, at_least, fail, instant, settings_of
-from alphapivot.frames import ACTION_KINDS
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -36,7 +35,8 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--at", type=shown, metavar="TS", help="only the bar that ends at this instant, as `data show` prints it"
     )
-    sub.add_argument("--kind", choices=ACTION_KINDS, help="with drop-event: only events of this kind")
+    kinds = ("split", "dividend", "distribution")
+    sub.add_argument("--kind", choices=kinds, help="with drop-event: only events of this kind")
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")
     sub.add_argument(

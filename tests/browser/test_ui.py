@@ -27,12 +27,13 @@ def failed(checkout):
     sound = momentum.read_text()
     assert BREAK in sound
     momentum.write_text(sound.replace(BREAK, BREAK + '        raise RuntimeError("injected by the test")\n'))
+    before = {run["id"] for run in checkout.failed_pipelines()}
     try:
         ran = checkout.alphapivot("run", "--config", CONFIG, "--as-of", AS_OF)
     finally:
         momentum.write_text(sound)
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    runs = checkout.failed_pipelines()
+    runs = [run for run in checkout.failed_pipelines() if run["id"] not in before]
     told = [(run["name"], run["start_time"], run["state"]["message"]) for run in runs]
     assert len({name for name, *_ in told}) == 1, told
     return max(runs, key=lambda run: run["start_time"])["id"]

@@ -216,7 +216,7 @@ def test_a_bar_after_lunch_opened_after_lunch():
     terms |= {"quote_unit": "1", "multiplier": "1", "tick": "1", "lot": "100", "margin": "1", "tradable": True}
     ends = ["01:00", "02:00", "02:30", "04:30", "05:30", "06:30"]
     ts = pd.DatetimeIndex([f"2026-01-15T{end}Z" for end in ends]).as_unit("us")
-    frame = pd.DataFrame({name: [1.0] * len(ts) for name in Bars.columns()}).assign(symbol="T", ts=ts)
+    frame = pd.DataFrame({name: [1.0] * len(ts) for name in Bars.columns()}).assign(symbol="T", market="spot", ts=ts)
     opened = quotes.opened(frame, "1h", {"T": Instrument(**terms, calendar="XTKS")})
     begun = ["00:00", "01:00", "02:00", "03:30", "04:30", "05:30"]
     assert opened["start"].tolist() == [pd.Timestamp(f"2026-01-15T{start}Z") for start in begun]

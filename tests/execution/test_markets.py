@@ -306,9 +306,8 @@ def test_a_day_opens_with_its_session_and_its_bars_follow_each_other_from_there(
     }
 
     def start(symbol, interval, ts):
-        bars = pd.DataFrame(
-            [{**dict.fromkeys(Bars.columns(), 1.0), "symbol": symbol, "ts": pd.Timestamp(ts, tz="UTC")}]
-        )
+        key = {"symbol": symbol, "market": "spot", "ts": pd.Timestamp(ts, tz="UTC")}
+        bars = pd.DataFrame([{**dict.fromkeys(Bars.columns(), 1.0), **key}])
         return str(quotes.opened(bars, interval, terms)["start"].iloc[0].tz_convert(None))
 
     assert start("NY", "1d", "2026-01-20 21:00") == "2026-01-20 14:30:00"

@@ -33,11 +33,12 @@ def test_retry_executes_only_the_failed_pillar_and_what_stands_on_it(checkout):
     assert BREAK in sound
     momentum.write_text(sound.replace(BREAK, BREAK + '        raise RuntimeError("injected by the test")\n'))
 
+    before = {r["id"] for r in checkout.failed_pipelines()}
     ran = checkout.alphapivot("run", "--config", "tests/configs/small.ini", "--as-of", AS_OF)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "pillar momentum 0" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout
-    (run_id,) = [r["id"] for r in checkout.failed_pipelines()]
+    (run_id,) = {r["id"] for r in checkout.failed_pipelines()} - before
 
     done = batches(checkout)
     others = [f"pillar {name} 0" for name in PILLARS if name != "momentum"]
