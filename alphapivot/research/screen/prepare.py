@@ -310,7 +310,8 @@ def _fx(
             if currency == book or pair not in instruments or quoted.empty:
                 continue
             ts, close = bar_ends.naive(quoted["ts"]), quoted["close"].to_numpy(np.float64)
-            (due,) = _ends([instruments[pair].hours_of("spot")], interval, ts[0], instants[-1])
+            last = bar_ends.aware(instants[[-1]])[0]
+            (due,) = _ends([instruments[pair].hours_of("spot")], interval, quoted["ts"].iloc[0], last)
             at = np.searchsorted(ts, instants, "right") - 1
             age = np.searchsorted(due, instants, "right") - np.searchsorted(due, ts[at], "right")
             rate = close[at]
