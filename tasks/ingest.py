@@ -13,7 +13,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
-from alphapivot.data.series import failover, holes, life, stand_in, timetables
+from alphapivot.data.series import failover, holes, life, one_time, stand_in, timetables
 from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
@@ -88,7 +88,7 @@ def _due(work: Work, feed: str, instruments: Sequence[Instrument]) -> tuple[list
                 overlap = bar_ends.back(instrument.hours_of(market), interval, newest, section.overlap)
                 since = min([overlap, *(hole.after for hole in due)])
                 asked += due
-                if mark.source in settings.feeds_of(instrument)[1:]:  # what another stood in for is asked for again
+                if mark.source != feed:  # what another stood in for is asked for again
                     since = min(since, series.newest_of(work.hub, key, feed) or since)
             until = now - timedelta(minutes=section.publication_lag)
             if (request := life.request(instrument, market, interval, since, until, newest)) is not None:
@@ -102,11 +102,18 @@ def _holes_due(settings: Settings, known: list[holes.Hole], key: series.Key, now
 
 
 def other_timetables(database: Hub, settings: Settings, feed: str, requests: list[Request]) -> list[Problem]:
-    """A Problem for each request whose series holds bars of another timetable: the new ones would stand beside them."""
+    """
+    A Problem for each request whose series holds bars of another timetable or interval: the new ones would stand
+    beside them.
+    """
     marks = series.marks(database, sorted({r.instrument.symbol for r in requests}))
     problems = []
     for request in requests:
         instrument, market, mark = request.instrument, request.market, marks.get(_key(request))
+        stored_intervals = [key[2] for key, m in marks.items() if key[:2] == (instrument.symbol, market) and m.newest]
+        if reason := timetables.other_interval(instrument, market, request.interval, stored_intervals):
+            problems.append(Problem(request, reason))
+            continue
         now = timetables.text(instrument, market, settings.feeds[feed])
         if mark is None or mark.newest is None or mark.timetable == now:
             continue
@@ -161,8 +168,8 @@ def absorb(
     newest = series.newest(hub, list(instruments))
     rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
     fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
-    fetched = replace(fetched, actions=issues.without_dropped(hub, fetched.actions))
-    stored_actions, withdrawn = _stored_actions(hub, list(instruments), fetched, until, feed, stood)
+    usuals, once = _once(hub, requests, feed)
+    fetched, stored_actions, withdrawn = _events(hub, list(instruments), fetched, until, feed, stood, once)
     splits = actions.splits(stored_actions, fetched.actions)
     # a split is not a spike: bars are judged on one share basis, and stored as traded
     given = actions.distributions(stored_actions, fetched.actions, pd.concat([neighbours, new], ignore_index=True))
@@ -179,7 +186,7 @@ def absorb(
     late = _late(judged.bars, neighbours, newest) if backfill else {}
     derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
     marks = series.marks(hub, list(instruments))
-    feeds = {symbol: settings.feeds_of(i) for symbol, i in instruments.items()}
+    feeds = {symbol: () if symbol in usuals else settings.feeds_of(i) for symbol, i in instruments.items()}
     switches = stand_in.switches(feed, stood, feeds, marks, judged.bars, neighbours)
     gaps = {symbol: own.source_gap for symbol, own in thresholds.items()}
     doubts = [derived.short.issues, derived.rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
@@ -190,8 +197,8 @@ def absorb(
         *derived.rolled.problems,
         *_none_stored(fetched.bars, judged.bars, all_issues),
     ]
-    switched = _switched(marks, judged.bars, feed, {*switches.back, *stood.sources})
-    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *switched)
+    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
+    notes += (*_switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),)
     notes += (*map(str, horizon.endings(instruments.values(), until)), *_counted(all_issues))
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
@@ -216,20 +223,43 @@ def absorb(
     return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
 
 
-def _stored_actions(
-    hub: Hub, symbols: list[str], fetched: Fetched, until: datetime, feed: str, stood: stand_in.Stood
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stored events (Actions) that count still, and those that ``fetched`` withdraws."""
+def _events(
+    hub: Hub,
+    symbols: list[str],
+    fetched: Fetched,
+    until: datetime,
+    feed: str,
+    stood: stand_in.Stood,
+    once: Mapping[series.Key, datetime],
+) -> tuple[Fetched, pd.DataFrame, pd.DataFrame]:
+    """
+    ``fetched`` with the events that count, the stored ones (Actions) that count still, and those that it withdraws.
+
+    ``once``: series -> the instant before which events of its usual feed count, as ``feed`` answers in its place.
+    """
+    begins = {key[0]: ts for key, ts in once.items() if key[1] == "spot"}
+    fetched = replace(fetched, actions=one_time.counting(issues.without_dropped(hub, fetched.actions), begins))
     known = stored.actions(hub, symbols, until=roll_step.EVER, known_at=None)
     answered = set(fetched.bars.loc[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed), "symbol"])
-    answered -= {stand.late.key[0] for stand in stood.taken}
+    answered -= {*(stand.late.key[0] for stand in stood.taken), *begins}
+    spans = stood.spans | {symbol: ts for symbol, ts in begins.items() if symbol in fetched.actions_after}
     parts = (
         actions.withdrawn(known, fetched.actions, fetched.actions_after, until, feed),
         actions.of_others(known, fetched.actions, answered, feed),
-        stand_in.withdrawn(known, fetched.actions, stood.spans),
+        stand_in.withdrawn(known, fetched.actions, spans),
     )
     withdrawn = pd.concat(parts).drop_duplicates(Actions.keys())
-    return known.drop(index=withdrawn.index), withdrawn
+    return fetched, known.drop(index=withdrawn.index), withdrawn
+
+
+def _once(database: Hub, requests: Sequence[Request], feed: str) -> tuple[dict[str, str], dict[series.Key, datetime]]:
+    """
+    symbol -> its usual feed, where ``feed`` is another one; and series -> the end of the newest stored bar of that.
+    """
+    usuals = {r.instrument.symbol: name for r in requests if (name := one_time.usual(r.instrument, feed))}
+    keys = [_key(request) for request in requests if request.instrument.symbol in usuals]
+    newest = {key: series.newest_of(database, key, usuals[key[0]]) for key in keys}
+    return usuals, {key: ts for key, ts in newest.items() if ts is not None}
 
 
 def _realised(

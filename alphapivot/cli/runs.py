@@ -84,14 +84,14 @@ def _flow(name: str) -> Command:
 
 
 def _problems(settings: Settings) -> list[str]:
-    """Reports the problems of the newest ingestion, and series that end early; returns what it reports."""
+    """Reports removed instruments; the problems of the newest ingestion and series that end early, which it returns."""
     from alphapivot import hub
     from alphapivot.hub.tables import ops, series
 
     database = hub.connect()
     told = [f"{count} problems: see the notes above"] if (count := ops.problems(database)) else []
     told += series.ended_early(database, list(settings.instruments))
-    for line in told:
+    for line in [*told, *series.removed(database, settings.instruments)]:
         print(line)  # noqa: T201
     return told
 

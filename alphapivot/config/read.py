@@ -93,6 +93,7 @@ def load(
     ]
     mistakes += _load_plugins(sections, environ, path)
     mistakes += _apply_environment(sections, {k: v for k, v in environ.items() if k != f"{PREFIX}PLUGINS__FOLDER"})
+    usual = _usual_feeds(sections) if "runtime.feed" in overrides else {}
     mistakes += _apply_overrides(sections, overrides)
 
     valid: dict[str, BaseModel] = {}
@@ -108,7 +109,7 @@ def load(
         if model is instrument.Instrument:
             symbol = name.partition(".")[2]
             given = {"symbol": symbol, "timetable": calendars.get(texts.get("calendar", ""))}
-            given["members"] = members.get(symbol, {})
+            given |= {"members": members.get(symbol, {}), "usual": usual.get(symbol, "")}
         if model is PaperBroker:
             given = {"tables": tables}
         if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
@@ -299,6 +300,13 @@ def meaningless(environ: Mapping[str, str]) -> list[str]:
         for variable in sorted(environ)
         if variable.startswith(PREFIX) and "__" not in variable and variable not in VARIABLES
     ]
+
+
+def _usual_feeds(sections: ini.Sections) -> dict[str, str]:
+    """symbol -> the feeds that the config names for it."""
+    default = sections.get("runtime", {}).get("feed", "")
+    names = {name.partition(".")[2]: texts for name, texts in sections.items() if _family(name) == "instrument"}
+    return {symbol: texts.get("feed") or default for symbol, texts in names.items()}
 
 
 def _apply_overrides(sections: ini.Sections, overrides: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from alphapivot.errors import DataError
 from alphapivot.execution.book import positions_now
 from alphapivot.frames import Bars, Rolls
 from alphapivot.hub.tables import bars as stored
-from alphapivot.hub.tables import ops
+from alphapivot.hub.tables import ops, series
 from tasks import runs
 
 SCORES = """
@@ -53,19 +53,18 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
     Raises DataError while a trade in the instrument is open: its stop is met at these bars.
     """
     database = hub.connect()
-    instrument = settings.instruments.get(span.symbol)
-    if instrument is None:
-        raise DataError(f"there is no [instrument.{span.symbol}]")
+    marks = series.marks(database, [span.symbol])
+    if span.symbol not in settings.instruments and not marks:
+        raise DataError(f"there is no [instrument.{span.symbol}], and nothing of it is stored")
     if not why.strip():
         raise DataError("clearing needs a reason: --reason '...'")
     run = runs.begin("data", settings, key=f"clear:{uuid.uuid4()}", as_of=datetime.now(UTC))
     markets = [span.market] if span.market else ["spot", "futures"]
-    base = settings.timeframes.base
-    sources = {m: instrument.source_interval(m, base) for m in instrument.markets if m in markets}
+    sources = {interval for _, market, interval in marks if market in markets}
     where = sql.SQL("symbol = {} AND market = ANY({}) AND ts > {} AND ts <= {}").format(
         span.symbol, markets, span.since, span.until
     )
-    if span.interval is not None and span.interval not in sources.values():
+    if span.interval is not None and span.interval not in sources:
         where += sql.SQL(" AND interval = {}").format(span.interval)  # else what is made of the source goes with it
     with ops.batch(database, run, "clear", run.run_id, {"by": by, "why": why, "symbol": span.symbol}) as batch:
         positions_now.refuse_open(batch.conn, span.symbol, "its stop is met at these bars")

@@ -36,13 +36,17 @@ class Market:
         config.write_text("\n".join([*written, sections, SMALL[SMALL.index("[timeframes]") :]]))
         self.settings = process.configure(str(config))
 
+    def only(self, feed: str | None) -> None:
+        """What `--feed` does for one command; None: the usual feeds again."""
+        self.settings = process.configure(str(self.folder / "config.ini"), feed=feed)
+
     def write(self, symbol: str, prices: pd.DataFrame) -> None:
         prices.to_csv(self.folder / f"{symbol}.csv", index_label="ts")
 
-    def ingest(self, at: str) -> Receipt:
+    def ingest(self, at: str, feed: str = "files") -> Receipt:
         as_of = pd.Timestamp(at, tz="UTC").to_pydatetime()
         run = runs.begin("ingest", self.settings, key=f"{at} {datetime.now()}", as_of=as_of)  # noqa: DTZ005
-        return ingest.ingest.fn(run, "files", 0)
+        return ingest.ingest.fn(run, feed, 0)
 
     def stored(self, interval: str = "1d", symbol: str = "X") -> pd.DataFrame:
         """Its bars by their end, such as 2024-03-06 21:00."""

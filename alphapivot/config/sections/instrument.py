@@ -120,6 +120,7 @@ class Instrument(Conventions):
         None,
         description="its feed, and those that stand in when it is late: databento, yahoo; default: [runtime] feed",
     )
+    usual: str = ""  # what ``feed`` would be without an override of [runtime] feed; set where sections meet
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
     spot_interval: str | None = Field(None, description="interval at which spot is fetched; default: [timeframes] base")

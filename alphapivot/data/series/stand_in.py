@@ -268,7 +268,7 @@ def switches(
     newest = mine.groupby(SERIES)["ts"].max().to_dict()
     had = set(keys(stored[stored["source"] == own]))
     for key, mark in marks.items():
-        stands = mark.newest is not None and mark.source in feeds.get(key[0], ())[1:]
+        stands = mark.newest is not None and mark.source != own and bool(feeds.get(key[0]))
         if stands and key in newest and key in had and newest[key] >= mark.newest:
             theirs = stored[(stored["source"] == mark.source) & (keys(stored) == key)]
             over[key] = (mark.source, len(theirs.merge(mine[Bars.keys()], on=Bars.keys())))

@@ -14,6 +14,8 @@ import pandas as pd
 from alphapivot.calendar import bar_ends
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from alphapivot.config.sections.feeds import FeedSection
     from alphapivot.config.sections.instrument import Instrument, Market
 
@@ -28,6 +30,20 @@ def text(instrument: Instrument, market: Market, section: FeedSection) -> str:
     return SEPARATOR.join([reading, f"exchange_calendars {version('exchange_calendars')}", hours])
 
 
+def other_interval(instrument: Instrument, market: Market, interval: str, stored: Iterable[str]) -> str:
+    """Why bars of ``interval`` cannot join those that are ``stored`` from a feed; empty if none is of another one."""
+    if not (others := sorted(set(stored) - {interval})):
+        return ""
+    return (
+        f"its stored bars are of {', '.join(others)}, the config now says {interval}: clear it:"
+        f" {_command(instrument, market)}; the next ingestion loads it again"
+    )
+
+
+def _command(instrument: Instrument, market: Market) -> str:
+    return f"alphapivot data clear {instrument.symbol} --market {market} --reason '...'"
+
+
 def conflict(
     instrument: Instrument, market: Market, before: str | None, now: str, bars: pd.DataFrame, flagged: pd.DataFrame
 ) -> str:
@@ -37,8 +53,7 @@ def conflict(
     """
     if bars.empty or before == now:
         return ""
-    command = f"alphapivot data clear {instrument.symbol} --market {market} --reason '...'"
-    clear = f"clear it: {command}; the next ingestion loads it again"
+    clear = f"clear it: {_command(instrument, market)}; the next ingestion loads it again"
     was, is_ = ((text or "").split(SEPARATOR)[0] for text in (before, now))
     if before is not None and was != is_:
         return f"its stored bars were read with stamp = {was}, the config now says {is_}: {clear}"

@@ -35,7 +35,8 @@ def read(session: Session) -> pd.DataFrame:
         missing = sorted({key[0] for key in watched} - set(session.instruments))
         if missing:
             raise ConfigError(
-                f"book {session.book!r} holds {', '.join(missing)}, but config.ini has no [instrument.*] for them"
+                f"book {session.book!r} holds {', '.join(missing)}, but config.ini has no [instrument.*] for them:"
+                " put the sections back until they are closed"
             )
         for symbol, market, _ in watched:
             symbols[market].add(symbol)

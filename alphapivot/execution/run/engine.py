@@ -157,7 +157,8 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
     if missing:
         raise ConfigError(
             f"book {session.book!r} has open trades in {', '.join(missing)}, but config.ini has no [instrument.*] for"
-            " them"
+            " them, so nobody looks after their stops: put the sections back, with tradable = no until the trades are"
+            " closed (alphapivot close SYMBOL)"
         )
     _same_terms(session, trades)
     account = session.broker.account()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -148,6 +148,22 @@ def ended_early(hub: Hub, symbols: list[str]) -> list[str]:
         f" on to {r.newest:%Y-%m-%d}; no roll out of it was possible"
         for r in rows
         if r.last is None or r.newest - r.last > EARLY
+    ]
+
+
+def removed(hub: Hub, symbols: Iterable[str]) -> list[str]:
+    """One sentence for each symbol of which bars of a feed are stored and that is not among ``symbols``."""
+    query = text(
+        "SELECT symbol, max(newest) AS newest FROM market.series WHERE newest IS NOT NULL AND symbol <> ALL(:symbols)"
+        " GROUP BY symbol ORDER BY symbol"
+    )
+    with hub.engine.connect() as connection:
+        rows = connection.execute(query, {"symbols": list(symbols)}).all()
+    return [
+        f"{r.symbol}: its bars up to {r.newest:%Y-%m-%d} are stored, but config.ini has no [instrument.{r.symbol}]: "
+        "nothing is ingested, scored or managed. A renamed instrument begins anew: for a change of ticker keep the name"
+        f" and change its `spot` or `futures`. To remove it: alphapivot data clear {r.symbol} --reason '...'"
+        for r in rows
     ]
 
 

@@ -110,6 +110,7 @@ def status(hub: Hub, settings: Settings) -> None:
     show(table, f"Data in {hub!r}, as of {views.instant(now)} UTC", ["due", "newest"])
     if len(stale := series.unanswered(hub)):
         show(stale.assign(failed_at=stale["failed_at"].map(views.instant)).astype(str), "Feeds that did not answer")
+    warn(series.removed(hub, settings.instruments))
     if len(stood := issues.open_now(hub, stand_in.CHECK)):
         show(views.stand_ins(stood), STOOD)
     if len(waiting := issues.show(hub)):
