@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from alphapivot import cli, hub
 from alphapivot.errors import ConfigError, DataError
+from alphapivot.execution.book import trace
 from alphapivot.frames import Actions
 from alphapivot.hub.tables import issues, series
 from alphapivot.reports import alerts
 from alphapivot.reports.terminal import terminal
+from alphapivot.research.backtest import warnings
 from tests.tasks.market import ends, flat
 
 DAYS = ends("XNYS", "1d", "2024-01-02", "2024-03-15")
@@ -230,3 +235,31 @@ def test_a_list_of_feeds_that_cannot_work_is_refused(market, feed, message):
     with pytest.raises(ConfigError, match=r"\[instrument.X\]") as raised:
         market.configure({"X": {"feed": feed}}, SECOND + "\n[feed.simulated]\nkind = simulated\n")
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("interval", ["1d", "30m"])
+def test_a_backtest_warns_of_several_sources_and_a_trace_names_them(market, interval):
+    """Daily bars that are made of finer ones have the sources of these."""
+    (market.folder / "second").mkdir()
+    at_the_end = SECOND.replace("stamp = date", "stamp = end")
+    market.configure({"X": BOTH["X"] | {"spot_interval": interval}}, at_the_end + "\n", stamp="end")
+    prices = flat(ends("XNYS", interval, "2024-02-26", "2024-03-14"), "America/New_York")
+    market.write("X", prices[prices.index < "2024-03-12"])
+    market.write("second/Y", prices)
+    first, last = (pd.Timestamp(day, tz="UTC").to_pydatetime() for day in ("2024-03-01", "2024-03-13 21:00"))
+    scope = {"symbols": ["X"], "since": first, "until": last, "base": "1d", "book": "test"}
+
+    def warned() -> list[str]:
+        with hub.connect().engine.connect() as conn:
+            known = scope | {"known_at": datetime.now(UTC)}
+            found = warnings._data(conn, market.settings, known, first, first)
+            return [sentence for code, symbol, sentence in found if (code, symbol) == ("sources", "X")]
+
+    market.ingest("2024-03-11 21:00")
+    assert warned() == []
+    market.ingest("2024-03-13 21:00")
+    assert warned() == ["its spot bars are of several sources: files, second"]
+    asked = {"symbol": "X", "market": "spot", "interval": "1d", "contract": "", "series": "raw"}
+    asked |= {"first": first, "last": last, "decided_at": last}
+    with hub.connect().engine.connect() as conn:
+        assert [row.sources for row in conn.execute(text(trace.BARS), asked)] == ["files, second"]

@@ -50,7 +50,9 @@ COMPOSITE = """
 """
 BARS = """
     SELECT b.contract, count(*) AS bars, min(ts) AS first, max(ts) AS last, max(ingested_at) AS newest_version,
-           string_agg(DISTINCT source, ', ') AS sources,
+           (SELECT string_agg(DISTINCT source, ', ') FROM market.bar f -- of finer bars too, of which these are made
+            WHERE (f.symbol, f.market, f.contract) = (:symbol, :market, b.contract) AND f.source <> 'resampled'
+              AND f.ts BETWEEN CAST(:first AS timestamptz) AND CAST(:last AS timestamptz)) AS sources,
            (SELECT count(*) FROM market.bar_revision r
             WHERE (r.symbol, r.market, r.contract, r.interval) = (:symbol, :market, b.contract, :interval)
               AND r.ts BETWEEN CAST(:first AS timestamptz) AND CAST(:last AS timestamptz)

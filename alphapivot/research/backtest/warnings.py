@@ -27,8 +27,10 @@ ISSUES = """
 BARS = """
     SELECT symbol, market, count(DISTINCT ts) FILTER (WHERE ts > :since) AS bars,
            count(DISTINCT ts) FILTER (WHERE ts <= :since) AS before, min(ts) AS first, max(ts) AS last,
-           array_agg(DISTINCT source) FILTER (WHERE source <> 'resampled') AS sources
-    FROM market.bar WHERE symbol = ANY(:symbols) AND interval = :base AND ts <= :until AND ingested_at <= :known_at
+           (SELECT array_agg(DISTINCT f.source) FROM market.bar AS f -- of finer bars too, of which these are made
+            WHERE f.symbol = b.symbol AND f.market = b.market AND f.source <> 'resampled'
+              AND f.ts <= :until AND f.ingested_at <= :known_at) AS sources
+    FROM market.bar AS b WHERE symbol = ANY(:symbols) AND interval = :base AND ts <= :until AND ingested_at <= :known_at
     GROUP BY symbol, market ORDER BY symbol, market
 """
 RESTATED = """
