@@ -13,7 +13,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
-from alphapivot.data.series import failover, holes, life, one_time, stand_in, timetables
+from alphapivot.data.series import failover, holes, life, one_time, rewritten, stand_in, timetables
 from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
@@ -198,8 +198,11 @@ def absorb(
         *_none_stored(fetched.bars, judged.bars, all_issues),
     ]
     notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
-    notes += (*_switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),)
-    notes += (*map(str, horizon.endings(instruments.values(), until)), *_counted(all_issues))
+    notes += (
+        *_switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
+        *map(str, horizon.endings(instruments.values(), until)),
+    )
+    notes += (*rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back), *_counted(all_issues))
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)

@@ -113,3 +113,17 @@ def test_an_instrument_that_is_gone_is_told_until_its_bars_are_cleared(market, c
     assert market.stored().empty
     assert series.removed(hub.connect(), ["W"]) == []
     assert cli.main(["data", "clear", "Y", "--reason", "a typo"]) == 1
+
+
+def test_a_ticker_that_names_another_series_is_told(market):
+    market.configure({"X": {}, "W": {}})
+    market.write("X", upto("2024-03-08"))
+    market.write("W", upto("2024-03-08"))
+    market.ingest("2024-03-08 22:00")
+    market.write("X", upto("2024-03-11") * 1.02)
+    market.write("W", upto("2024-03-11"))
+    receipt = market.ingest("2024-03-11 22:00")
+    (note,) = receipt.notes
+    assert note.startswith("X spot 1d: all 5 stored bars that came again close elsewhere, by 200 to 200 bp")
+    assert note.endswith("the bars before do not join: alphapivot data clear X --market spot --reason '...'")
+    assert market.ingest("2024-03-11 22:10").notes == ()
