@@ -35,7 +35,9 @@ WITHOUT_EFFECT = {  # in a backtest
     "RiskSettings": "messages_per_second repeat_hours unexplained_cash",
     "PaperBroker": "kind",
     # what a market's data are: screened, rolled and adjusted before either engine sees them
-    "Instrument": " ".join([*Conventions.model_fields, "feed spot futures spot_interval futures_interval quality"])
+    "Instrument": " ".join(
+        [*Conventions.model_fields, "feed usual spot futures spot_interval futures_interval quality"]
+    )
     + " allow_nonpositive",
 }
 SECTIONS = {
