@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from alphapivot.calendar import bar_ends, schedule
-from alphapivot.errors import ConfigError, Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, events, gather
-from alphapivot.feeds.wire import RefusedError, Wire
+from alphapivot.errors import ConfigError
+from alphapivot.feeds.base import RAW, Fetched, Limit, Request, events, gather
+from alphapivot.feeds.wire import RefusedError, Wire, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,26 +49,12 @@ class Alpaca:
         self._headers = {"APCA-API-KEY-ID": keys[KEY], "APCA-API-SECRET-KEY": keys[SECRET]}
         secrets = (keys[KEY], keys[SECRET])
         self._wire = Wire("Alpaca", self.section.timeout, self.section.patience, f"{KEY} and {SECRET}", secrets)
-        parts: list[pd.DataFrame] = []
-        actions: list[pd.DataFrame] = []
-        actions_after: dict[str, datetime] = {}
-        problems: list[Problem] = []
+        return in_turn(requests, self._answer)
+
+    def _answer(self, request: Request) -> Fetched:
         notes: list[str] = []
-        for n, request in enumerate(requests):
-            try:
-                parts.append(self._bars(request, notes))
-                if request.market == "spot":
-                    actions.append(self._actions(request))
-                    actions_after[request.instrument.symbol] = self._begin(request)
-            except RefusedError as refused:
-                problems.append(Problem(request, refused.reason, refused.transient))
-                if refused.down:
-                    if not parts:
-                        raise Unavailable(refused.reason) from None
-                    reason = f"not requested, because {refused.reason}"
-                    problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
-                    break
-        return gather(parts, problems, actions, actions_after, notes)
+        bars = self._bars(request, notes)
+        return gather([bars], [], [self._actions(request)], {request.instrument.symbol: self._begin(request)}, notes)
 
     def _begin(self, request: Request) -> datetime:
         start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)

@@ -17,9 +17,9 @@ import pandas as pd
 
 from alphapivot import waiting
 from alphapivot.calendar import bar_ends
-from alphapivot.errors import ConfigError, Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather
-from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError
+from alphapivot.errors import ConfigError
+from alphapivot.feeds.base import RAW, Fetched, Limit, Request, gather
+from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,20 +42,7 @@ class Exchange:
     def fetch(self, requests: list[Request]) -> Fetched:
         """Bars of the requests, one after the other. Raises Unavailable if nobody answers before the first bar."""
         exchange = self._opened()
-        parts: list[pd.DataFrame] = []
-        problems: list[Problem] = []
-        for n, request in enumerate(requests):
-            try:
-                parts.append(self._bars(exchange, request))
-            except RefusedError as refused:
-                problems.append(Problem(request, refused.reason, refused.transient))
-                if refused.down:
-                    if not parts:
-                        raise Unavailable(refused.reason) from None
-                    reason = f"not requested, because {refused.reason}"
-                    problems += [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
-                    break
-        return gather(parts, problems)
+        return in_turn(requests, lambda request: gather([self._bars(exchange, request)], []))
 
     def _opened(self) -> Any:
         ccxt = self._ccxt()

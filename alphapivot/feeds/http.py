@@ -14,12 +14,12 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
-from alphapivot.errors import ConfigError, DataError, Unavailable
-from alphapivot.feeds.base import Fetched, Limit, Problem, Request, gather
+from alphapivot.errors import ConfigError, DataError
+from alphapivot.feeds.base import Fetched, Limit, Request
 from alphapivot.feeds.files import json_rows, text
 from alphapivot.feeds.files.feed import EVENTS, Files
 from alphapivot.feeds.files.table import NUMBERS, Table
-from alphapivot.feeds.wire import RefusedError, Wire
+from alphapivot.feeds.wire import Wire, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,27 +40,11 @@ class Http(Files):
     def fetch(self, requests: list[Request]) -> Fetched:
         """Bars of the requests, one after the other. Raises Unavailable if nobody answers before the first bar."""
         self._ready()
-        parts: list[Fetched] = []
-        for n, request in enumerate(requests):
-            self._answers: dict[str, pd.DataFrame] = {}
-            try:
-                parts.append(super().fetch([request]))
-            except RefusedError as refused:
-                if refused.down and not any(len(part.bars) for part in parts):
-                    raise Unavailable(refused.reason) from None
-                parts.append(Fetched(gather([], []).bars, [Problem(request, refused.reason, refused.transient)]))
-                if refused.down:
-                    reason = f"not requested, because {refused.reason}"
-                    rest = [Problem(later, reason, transient=True) for later in requests[n + 1 :]]
-                    parts.append(gather([], rest))
-                    break
-        return gather(
-            [part.bars for part in parts],
-            [problem for part in parts for problem in part.problems],
-            [part.actions for part in parts],
-            {symbol: after for part in parts for symbol, after in part.actions_after.items()},
-            [note for part in parts for note in part.notes],
-        )
+        return in_turn(requests, self._answer)
+
+    def _answer(self, request: Request) -> Fetched:
+        self._answers: dict[str, pd.DataFrame] = {}
+        return super().fetch([request])
 
     def _ready(self) -> None:
         name = self.section.secret

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import requests
 
 from alphapivot import retry_after, waiting
+from alphapivot.errors import Unavailable
+from alphapivot.feeds.base import Fetched, Problem, Request, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 TRIES = 3  # of requests that may succeed later
 FIRST_WAIT = 1.0  # seconds; doubled at each further try
@@ -80,3 +82,31 @@ class Wire:
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def in_turn(asked: Sequence[Request], answer: Callable[[Request], Fetched]) -> Fetched:
+    """
+    The answers to what is ``asked``, one after the other; a request without one is a Problem, as are all later ones if
+    nobody answers at all. Raises Unavailable if that is so before the first bar.
+    """
+    parts: list[Fetched] = []
+    for n, request in enumerate(asked):
+        try:
+            parts.append(answer(request))
+        except RefusedError as refused:
+            problems = [Problem(request, refused.reason, refused.transient)]
+            if refused.down:
+                if not any(len(part.bars) for part in parts):
+                    raise Unavailable(refused.reason) from None
+                reason = f"not requested, because {refused.reason}"
+                problems += [Problem(later, reason, transient=True) for later in asked[n + 1 :]]
+            parts.append(gather([], problems))
+            if refused.down:
+                break
+    return gather(
+        [part.bars for part in parts],
+        [problem for part in parts for problem in part.problems],
+        [part.actions for part in parts],
+        {symbol: after for part in parts for symbol, after in part.actions_after.items()},
+        [note for part in parts for note in part.notes],
+    )
