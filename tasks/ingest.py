@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
-from alphapivot.data.series import failover, holes, life, one_time, rewritten, stand_in, timetables
+from alphapivot.data.series import failover, holes, life, one_time, rewritten, stand_in, timetables, told
 from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
@@ -195,14 +195,15 @@ def absorb(
     problems = [
         *(f"{p.request}: {p.reason}" for p in fetched.problems),
         *derived.rolled.problems,
-        *_none_stored(fetched.bars, judged.bars, all_issues),
+        *told.none_stored(fetched.bars, judged.bars, all_issues),
     ]
     notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
     notes += (
-        *_switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
+        *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
         *map(str, horizon.endings(instruments.values(), until)),
+        *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),
+        *told.counted(all_issues),
     )
-    notes += (*rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back), *_counted(all_issues))
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
     present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
     lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
@@ -287,39 +288,6 @@ def _as_text(found: pd.DataFrame, bars: pd.DataFrame) -> pd.Series:
         return pd.Series(dtype="str")
     of_issue = found[Bars.keys()].merge(bars.drop_duplicates(Bars.keys(), keep="last"))
     return pd.Series([checks.as_text(bar) for _, bar in of_issue.iterrows()], dtype="str")
-
-
-def _counted(found: pd.DataFrame) -> tuple[str, ...]:
-    """One sentence for each symbol, check and outcome of issues."""
-    if found.empty:
-        return ()
-    counts = found.groupby(["symbol", "check_name", "outcome"]).size().reset_index(name="n")
-    return tuple(f"{c.symbol}: {c.n} bars {c.outcome} ({c.check_name})" for c in counts.itertuples())
-
-
-def _switched(
-    marks: Mapping[series.Key, series.Mark], new: pd.DataFrame, feed: str, known: Collection[series.Key]
-) -> list[str]:
-    """One sentence for each series whose stored bars came from another feed, but for ``known`` stand-ins."""
-    first = new.groupby(["symbol", "market", "interval"])["ts"].min().to_dict()
-    return [
-        f"{' '.join(key)}: the source changes from {mark.source} to {feed}; earlier bars stay those of {mark.source} "
-        f"until `alphapivot ingest --from` fetches them again, and events of {mark.source} no longer count"
-        for key, mark in marks.items()
-        if mark.newest and mark.source != feed and key in first and key not in known
-    ]
-
-
-def _none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
-    """One sentence for each series of which bars came and none passed."""
-    key = ["symbol", "market", "interval"]
-    kept = passed.groupby(key).size()
-    return [
-        f"{' '.join(series)}: nothing stored of {count} bars: "
-        + ", ".join(sorted(set(found.loc[_keys(found, key) == series, "check_name"])))
-        for series, count in fetched.groupby(key).size().items()
-        if series not in kept.index
-    ]
 
 
 def _lacking(
