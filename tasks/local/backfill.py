@@ -24,6 +24,7 @@ from alphapivot.runs import Receipt, RunRef
 from tasks import backfill, runs
 
 log = logging.getLogger("alphapivot.backfill")
+PIECES = logging.getLogger("alphapivot.ingest")
 KEPT = timedelta(days=1)  # older pieces are fetched again
 Progress = Callable[[int, int, str], None]  # pieces done, total, the current one
 
@@ -70,6 +71,8 @@ def _fetch(
     # cut as at the first attempt, so that its receipts match
     planned, notes = pieces.plan(settings, limits, start, current.as_of, began)
     receipts: list[Receipt] = []
+    once = _Once()  # a file's mistake is met in each piece
+    PIECES.addFilter(once)
     try:
         for number, piece in enumerate(planned):
             progress(number, len(planned), f"{piece.symbols[0]}.. {piece.since:%Y-%m-%d}")
@@ -88,9 +91,24 @@ def _fetch(
             database, current.run_id, "failed", f"{type(error).__name__}: {error}; run the same command to resume"
         )
         raise
+    finally:
+        PIECES.removeFilter(once)
     progress(len(planned), len(planned), "done")
     ops.finish_run(database, current.run_id, "completed", f"{len(planned)} pieces")
     return receipts, notes
+
+
+class _Once(logging.Filter):
+    """Lets each message pass once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, known = record.getMessage(), len(self._seen)
+        self._seen.add(text)
+        return len(self._seen) > known
 
 
 def _stale(settings: Settings, began: datetime) -> str:

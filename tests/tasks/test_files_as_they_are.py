@@ -186,3 +186,12 @@ def test_no_event_is_dropped_under_an_open_trade(ingest, capsys):
     assert cli.main(["data", "drop-event", "SPY", "--kind", "dividend", "--why", "paid twice", *config]) != 0
     assert "a trade in SPY is open in book test: its quantity and prices follow" in "".join(capsys.readouterr())
     assert events() == [("01-10", "dividend", "files")]
+
+
+def test_a_files_mistake_is_told_once_however_many_pieces_meet_it(ingest, tmp_path, caplog):
+    (tmp_path / "prices" / "x.csv").write_text("2024-01-08 10:00,8,10,7,9,9\n")
+    with caplog.at_level("WARNING", "alphapivot.ingest"):
+        code, _ = ingest(words="--from 2022-01-01 --to 2024-03-30", X=spot("x.csv") + "\nspot_interval = 1m")
+    assert code == 1
+    told = [record for record in caplog.records if "the first line holds numbers" in record.getMessage()]
+    assert len(told) == 1
