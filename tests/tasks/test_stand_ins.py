@@ -95,10 +95,10 @@ def test_the_switch_is_one_event_however_long_it_lasts(two):
     two.two("files", "2024-03-11")
     two.two("second", "2024-03-14")
     two.ingest("2024-03-11 21:00")
-    for day in ("12", "13", "14"):
-        two.ingest(f"2024-03-{day} 21:00")
+    receipts = [two.ingest(f"2024-03-{day} 21:00") for day in ("12", "13", "14")]
     assert list(sources(two).values()) == ["files", "second", "second", "second"]
     assert len(found()) == 1
+    assert [any("(stand-in)" in note for note in receipt.notes) for receipt in receipts] == [True, False, False]
 
 
 def test_when_the_feed_is_back_its_bars_replace_those_of_the_stand_in_and_both_are_kept(two):
@@ -197,6 +197,25 @@ def test_a_split_counts_once_whichever_source_the_bars_come_from(market):
     events = hub.connect().read(Actions)
     assert events[["kind", "value", "source"]].to_numpy().tolist() == [["split", 2.0, "files"]]
     assert set(sources(market).values()) == {"files"}
+
+
+def test_an_event_beside_a_bad_bar_is_withdrawn_when_another_source_of_that_time_has_none(market):
+    (market.folder / "second").mkdir()
+    market.configure(BOTH, SECOND + "columns = split: split\n", columns="split: split")
+    prices = flat(DAYS[pd.Timestamp("2024-03-14", tz="UTC") > DAYS]).assign(split=0.0)
+    market.write("X", prices[:-1])
+    market.write("second/Y", prices[:-1])
+    market.ingest("2024-03-12 21:00")
+    last = prices.index == "2024-03-13"
+    bad = {name: prices[name] * np.where(last, 100, 1) for name in ("open", "high", "low", "close")}
+    market.write("X", prices.assign(**bad, split=np.where(last, 2.0, 0.0)))
+    market.ingest("2024-03-13 21:00")
+    assert hub.connect().read(Actions)["source"].tolist() == ["files"]
+    (market.folder / "X.csv").unlink()
+    market.write("second/Y", prices)
+    market.ingest("2024-03-13 22:00")
+    assert sources(market)["2024-03-13 20:00"] == "second"
+    assert hub.connect().read(Actions).empty
 
 
 def test_a_feed_that_answers_nothing_is_stood_in_for_and_is_a_problem_all_the_same(two):
