@@ -67,10 +67,10 @@ PREFIX = "ALPHAPIVOT_"
 VARIABLES = tuple(  # variables that override no key of the file
     f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
 )
-GIVEN: dict[Any, tuple[str, ...]] = {
-    instrument.Instrument: ("symbol", "timetable", "members"),
+GIVEN: dict[Any, tuple[str, ...]] = {  # fields that are no keys
+    instrument.Instrument: ("symbol", "timetable", "members", "usual"),
     PaperBroker: ("tables",),
-}  # no keys
+}
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 
 

@@ -161,8 +161,8 @@ def removed(hub: Hub, symbols: Iterable[str]) -> list[str]:
         rows = connection.execute(query, {"symbols": list(symbols)}).all()
     return [
         f"{r.symbol}: its bars up to {r.newest:%Y-%m-%d} are stored, but config.ini has no [instrument.{r.symbol}]: "
-        "nothing is ingested, scored or managed. A renamed instrument begins anew: for a change of ticker keep the name"
-        f" and change its `spot` or `futures`. To remove it: alphapivot data clear {r.symbol} --reason '...'"
+        "nothing is ingested, scored or managed. A renamed instrument has no history: for a change of ticker keep the"
+        f" name and change its `spot` or `futures`. To remove it: alphapivot data clear {r.symbol} --reason '...'"
         for r in rows
     ]
 
