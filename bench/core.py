@@ -164,7 +164,8 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         settle_after=bars, delist_after=bars, haircut=0,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    return engine.Market(names, tuple((name, "") for name in names), table, events, seen, specs), scores, rules
+    lines, nothing = tuple((name, "") for name in names), np.empty(0)
+    return engine.Market(names, lines, nothing, nothing, table, events, seen, specs), scores, rules
 
 
 def vectorbt_inputs(case: Case, reward: float = REWARD) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import Completed, State
@@ -22,6 +22,8 @@ def backtest(
     changes: dict[str, str] | None = None,
     feed: str | None = None,
     again: bool = False,
+    engine: Literal["kernel", "live"] = "kernel",
+    audit: Literal["sample", "full"] = "sample",
 ) -> State[Any]:
     """
     Backtests the config over (since, until]. Retry, or another run with the same parameters, resumes where it stopped.
@@ -33,11 +35,21 @@ def backtest(
         changes: config overrides for this backtest, such as {"execution.stop_atr": "3"}
         feed: a [feed.*] section for all instruments; default: as in config.ini
         again: rerun even if an identical backtest is stored
+        engine: live trades every instant with the trading engine, kernel only those at which something happens
+        audit: what the trading engine does again and must agree with: a sample, or all (full)
     """
     if since.tzinfo is None or until.tzinfo is None:
         raise ValueError(f"{since} to {until}: instants need a time zone, such as 2026-11-20T21:00:00Z")
     settings = process.configure(feed=feed, changes=changes)
-    outcome = steps.run(settings, since, until, progress=reports.progress("backtest"), book=book, again=again)
+    outcome = steps.run(
+        settings,
+        since,
+        until,
+        progress=reports.progress("backtest"),
+        book=book,
+        again=again,
+        how=steps.How(engine, audit),
+    )
     (row,) = [b for b in backtests.listed(hub.connect()) if b["book"] == outcome.book]
     return Completed(
         name="Unchanged" if outcome.unchanged else None,

@@ -284,12 +284,15 @@ class Broker(Protocol):
     def session(self, key: Key) -> Hours: ...
 
 
+EventKind = Literal["split", "dividend", "distribution"]
+
+
 @dataclass(frozen=True)
 class Event:
     """Takes effect before the session opening at ``ts``. ``value``: new shares per old, or quoted units per share."""
 
     key: Key
-    kind: Literal["split", "dividend", "distribution"]
+    kind: EventKind
     ts: datetime
     value: Decimal
 

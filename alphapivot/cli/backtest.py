@@ -16,6 +16,18 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--set", dest="changes", type=_change, action="append", default=[], metavar="KEY=VALUE", help=change
     )
+    sub.add_argument(
+        "--engine",
+        choices=("kernel", "live"),
+        default="kernel",
+        help="live: the trading engine at every instant; default: only where the compiled kernel sees something happen",
+    )
+    sub.add_argument(
+        "--audit",
+        choices=("sample", "full"),
+        default="sample",
+        help="what the trading engine does again and must agree with: samples (default) or everything",
+    )
     sub.add_argument("--again", action="store_true", help="rerun even if an identical backtest is stored")
     sub = command("backtests", _backtests, "list stored backtests, show one, or compare two")
     sub.add_argument("books", nargs="*", metavar="BOOK", help="one: show it; two: show the keys and trades that differ")
@@ -62,6 +74,7 @@ def _backtest(options: argparse.Namespace) -> int:
                 progress=progress,
                 book=options.book,
                 again=options.again,
+                how=backtest.How(options.engine, options.audit),
                 say=bar.console.print,
             )
     backtests.show(hub.connect(), outcome.book)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from alphapivot import hub
 from alphapivot.config import names
@@ -17,6 +18,7 @@ from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests, ops, run_locks
 from alphapivot.research.backtest import check, driver, market, warnings
 from alphapivot.research.backtest.driver import Progress, Timer
+from alphapivot.research.screen import engine as screening
 from alphapivot.runs import RunRef
 from alphapivot.version import code_version
 from tasks import composite, pillars, runs
@@ -24,7 +26,20 @@ from tasks import composite, pillars, runs
 log = logging.getLogger("alphapivot.backtest")
 
 Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
+Engine = Literal["kernel", "live"]
 ORPHANED = 60.0  # seconds within which the server notices that a trial's process was killed, even in a long statement
+
+
+@dataclass(frozen=True)
+class How:
+    """
+    How a backtest trades. ``engine``: ``kernel``, by the screening kernel and the code that trades live at the instants
+    at which something happens, or ``live``, by the trading engine at every instant. ``audit``: of what the kernel's
+    backtest did the engine does again samples, or all (``full``). Both trade the same.
+    """
+
+    engine: Engine = "kernel"
+    audit: Literal["sample", "full"] = "sample"
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ def run(
     book: str | None = None,
     again: bool = False,
     schedule: Schedule | None = None,
+    how: How | None = None,
     say: Callable[[str], object] = log.info,
 ) -> Done:
     """
@@ -52,9 +68,11 @@ def run(
 
     A call with the same period, config, code and data returns the stored result, or resumes a killed one. If the data
     have changed, or with ``again``, it starts over in another book, and reports so through ``say``. ``book``: its name
-    (stored as bt-NAME). ``schedule``: the decision instants; default: every new score. Raises ConfigError, and
-    DataError if there is nothing to trade or a pillar looks ahead.
+    (stored as bt-NAME). ``schedule``: the decision instants; default: every new score. ``how``: default: by the kernel,
+    unless the config needs what it leaves out. Raises ConfigError, and DataError if there is nothing to trade, a pillar
+    looks ahead, or the engine does not do what the kernel's backtest did.
     """
+    how = How() if how is None else how
     requested_until, until = until, min(until, datetime.now(UTC))
     if not since < until:
         raise DataError(f"--from {since:%Y-%m-%d %H:%M} is not before --to {until:%Y-%m-%d %H:%M}")
@@ -66,7 +84,8 @@ def run(
     database = hub.connect()
     # the requested end, not the effective one: `--to` today must find the same backtest an hour later
     period = f"{since.isoformat()}:{requested_until.isoformat()}"
-    identity = f"backtest:{settings.hash()}:{code_version(settings.pillars)}:{period}:{book or ''}"
+    asked = "" if how == How() else f":{how.engine}:{how.audit}"
+    identity = f"backtest:{settings.hash()}:{code_version(settings.pillars)}:{period}:{book or ''}{asked}"
     run_locks.close_abandoned(database)
     times, stale = 0, None
     while (attempt := ops.attempted(database, runs.run_id(f"{identity}:{times}"))) is not None:
@@ -93,7 +112,7 @@ def run(
         if current.known_at is None:
             current = ops.freeze_known_at(database, current)
         with _recorded(database, current):
-            _make(database, current, settings, name, since, progress, schedule)
+            _make(database, current, settings, name, since, progress, schedule, how, say)
     return Done(current, name)
 
 
@@ -110,7 +129,7 @@ def trial(settings: Settings, since: datetime, until: datetime, *, book: str, sc
         backtests.open_(database, current, book, since)
         current = ops.set_known_at(database, current, known_at)
         with _recorded(database, current):
-            _make(database, current, settings, book, since, lambda *_: None, None)
+            _make(database, current, settings, book, since, lambda *_: None, None, How(), lambda _: None)
     return current
 
 
@@ -132,6 +151,8 @@ def _make(
     since: datetime,
     progress: Progress,
     schedule: Schedule | None,
+    how: How,
+    say: Callable[[str], object],
 ) -> None:
     timer = Timer()
     _score(run, settings, timer, progress)
@@ -146,7 +167,7 @@ def _make(
     with timer.stage("check"):
         progress(0, len(instants), "checking for lookahead")
         check.scores(database, run, settings, instants)
-    driver.trade(database, run, settings, instants, timer=timer, progress=progress)
+    engine, audited = _trade(database, run, settings, instants, how, timer, progress, say)
     with timer.stage("check"):
         progress(len(instants), len(instants), "checking each score that was acted on")
         read = check.acted(database, run, settings, instants)
@@ -157,9 +178,32 @@ def _make(
             begins = backtests.begins(conn, run)
         cautions = [("reads", None, sentence) for sentence in read]
         cautions += warnings.collect(database, run, settings, since, instants[0], begins)
-        results = backtests.results(database, book)
+        results = {**backtests.results(database, book), "engine": engine, "audited": audited}
     backtests.finish(database, run, results, cautions, timer.spent)
     ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")
+
+
+def _trade(
+    database: Hub,
+    run: RunRef,
+    settings: Settings,
+    instants: list[datetime],
+    how: How,
+    timer: Timer,
+    progress: Progress,
+    say: Callable[[str], object],
+) -> tuple[Engine, int]:
+    """Trades the book; returns by which engine, and how many instants were audited."""
+    beyond = screening.left_out(settings) if how.engine == "kernel" else []
+    if beyond:
+        say(f"traded by the live engine, bar by bar, as the kernel leaves out {', '.join(beyond[:3])}")
+    if beyond or how.engine == "live" or backtests.done_until(database, run) is not None:
+        driver.trade(database, run, settings, instants, timer=timer, progress=progress)
+        return "live", 0
+    from alphapivot.research.simulate import run as memory  # noqa: PLC0415 - numba takes a second to load
+
+    whole = how.audit == "full"
+    return "kernel", memory.trade(database, run, settings, instants, timer=timer, progress=progress, whole=whole)
 
 
 def _score(run: RunRef, settings: Settings, timer: Timer, progress: Progress) -> None:

@@ -173,12 +173,13 @@ CONFIGS = {
 }
 
 
-def settings_of(changes):
+def settings_of(changes, feeds=None):
     made = make_settings(
         MARKETS,
         broker={"fee_bps": "2", "slippage_bps": "3", "fee_per_contract": "0.5"} | changes.get("broker", {}),
         execution={"stop_atr": "1", "reward_to_risk": "1.5", "max_score_age": 1} | changes.get("execution", {}),
         risk={"daily_loss_limit": "0.5", "max_gross_exposure": "1.2"} | changes.get("risk", {}),
+        feeds=feeds,
     )
     names = ("entry", "exit", "sizing", "protections", "timeframes")
     extra = {name: changes[name] for name in names if name in changes}

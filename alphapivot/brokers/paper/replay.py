@@ -113,22 +113,32 @@ class Replay:
         resting: Mapping[Key, dict[str, list[Order]]],
     ) -> None:
         self._settings, self._resting = settings, resting
-        self._dated, self._terms = terms, {key: i.during(positions[key].seen_until) for key, i in terms.items()}
+        self._dated, self._terms = dict(terms), {key: i.during(positions[key].seen_until) for key, i in terms.items()}
         self.cash, self.positions = cash, positions
         self.fills: list[dict[str, Any]] = []
         self.orders: dict[str, dict[str, Any]] = {}  # changed orders: state, reason, qty, price, was, triggered
         self.booked: list[Booked] = []
 
+    def watch(self, key: Key, position: Position, terms: Instrument) -> None:
+        """A position in a contract that this pass did not know."""
+        self.positions[key], self._dated[key] = position, terms
+        self._terms[key] = terms.during(position.seen_until)
+
     def bar(self, key: Key, row: Any) -> None:
-        self._terms[key] = terms = self._dated[key].during(row.ts)
-        opened, close = on_tick(row.open, terms.tick), cast("Decimal", on_tick(row.close, terms.tick))
+        """Applies a bar of frame Bars with its ``start``."""
+        tick = self._dated[key].during(row.ts).tick
         # inwards: an order is reached where prices went, not where rounding takes them
-        high, low = on_tick(row.high, terms.tick, ROUND_FLOOR), on_tick(row.low, terms.tick, ROUND_CEILING)
+        high, low = on_tick(row.high, tick, ROUND_FLOOR), on_tick(row.low, tick, ROUND_CEILING)
+        opened, close = on_tick(row.open, tick), cast("Decimal", on_tick(row.close, tick))
         volume = None if pd.isna(row.volume) else Decimal(repr(row.volume))
-        bar = Bar(start=row.start, ts=row.ts, open=opened, high=high, low=low, close=close, volume=volume)
+        self.meet(key, Bar(start=row.start, ts=row.ts, open=opened, high=high, low=low, close=close, volume=volume))
+
+    def meet(self, key: Key, bar: Bar) -> None:
+        """Applies a bar to the orders that rest in its contract, and values the position at its close."""
+        self._terms[key] = terms = self._dated[key].during(bar.ts)
         share, room = self._settings.max_volume_share, None
-        if share is not None and volume is not None:
-            room = to_tick(share * volume, terms.of(key[2], row.ts).lot, ROUND_FLOOR)
+        if share is not None and bar.volume is not None:
+            room = to_tick(share * bar.volume, terms.of(key[2], bar.ts).lot, ROUND_FLOOR)
         brackets = self._resting.get(key, {})
         for bracket, orders in list(brackets.items()):
             brackets[bracket] = self._bracket(key, orders, bar, terms.tick, room)

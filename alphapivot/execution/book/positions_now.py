@@ -89,8 +89,8 @@ def complete(session: Session, conn: Connection, standing: Standing) -> Standing
 
 def trip(session: Session, conn: Connection, standing: Standing) -> None:
     """
-    Sets the book to REDUCE_ONLY until an operator resumes it if a loss reaches its limit, once per as_of; locks symbols
-    whose entries were sent too often.
+    Sets the book to REDUCE_ONLY until an operator resumes it if a loss reaches its limit, once per as_of, so that this
+    run cancels the entries that rest; locks symbols whose entries were sent too often.
     """
     risk = session.settings.risk
     if risk.max_repeats is not None:
@@ -118,6 +118,7 @@ def trip(session: Session, conn: Connection, standing: Standing) -> None:
     ).first()
     if inserted is None:
         return
+    session.tripped = True
     if control.state(conn, session.book).state == "ACTIVE":
         conn.execute(
             text("INSERT INTO trading.control (scope, state, reason, by) VALUES (:book, 'REDUCE_ONLY', :reason, :by)"),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
-
 from alphapivot.brokers.base import Leg
-from alphapivot.execution.book import ledger, orders
+from alphapivot.execution.book import orders
 from alphapivot.execution.decide.facts import Decision
 
 if TYPE_CHECKING:
@@ -18,11 +16,12 @@ if TYPE_CHECKING:
     from alphapivot.execution.decide.facts import Plan
 
 
+Insert = Callable[..., Sequence[Mapping[Any, Any]]]  # (table, rows, returning="") -> those columns of the new rows
 ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # actions that create an intent
 
 
 def record(
-    conn: Connection,
+    insert: Insert,
     decisions: Sequence[Decision],
     *,
     book: str,
@@ -38,15 +37,15 @@ def record(
 ) -> None:
     """
     Writes the decisions; for each entry also its intent, trade and three orders (CREATED); for each exit of an open
-    trade its order; for a roll both, with the new trade linked to the old one.
+    trade its order; for a roll both, with the new trade linked to the old one. ``insert``: ``ledger.insert`` in the
+    caller's transaction.
 
     ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
     trade. One transaction, before any byte goes to the broker. A duplicate key is an error: the caller has read the
     existing decisions, and only one executor runs at a time.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
-    inserted = ledger.insert(
-        conn,
+    inserted = insert(
         "decision",
         [
             {
@@ -73,8 +72,7 @@ def record(
     acting = [d for d in decisions if d.action in ACTING]
     intents = {
         row["symbol"]: row["intent_id"]
-        for row in ledger.insert(
-            conn,
+        for row in insert(
             "intent",
             [
                 {
@@ -93,9 +91,7 @@ def record(
         )
     }
     entries = {d.symbol: (d, d.plan) for d in acting if d.plan is not None}
-    ledger.roll_on(conn, [d.trade.trade_id for d in acting if d.action == "ROLL" and d.trade is not None])
-    trades = ledger.insert(
-        conn,
+    trades = insert(
         "trade",
         [
             {
@@ -182,7 +178,7 @@ def record(
         "created_at": now,
         "updated_at": now,
     }
-    ledger.insert(conn, "orders", [{**stamp, **order} for order in order_rows])
+    insert("orders", [{**stamp, **order} for order in order_rows])
 
 
 def _link(decision: Decision) -> dict[str, Any]:

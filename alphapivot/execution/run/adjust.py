@@ -213,11 +213,12 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
     row = {"trade_id": trade["trade_id"], "delta": delta, "ratio": ratio, "stop": stop, "target": target}
     row |= {"paid": sum((b.cash for b in booked), Decimal(0)), "ts": max(moving, default=None)}
     conn.execute(text(ADJUST), {"rows": ledger.dump([row])})
-    session.note(conn, [("adjusted", trade["symbol"], None, _message(trade, b)) for b in booked])
+    session.note(conn, [("adjusted", trade["symbol"], None, f"trade {trade['trade_id']}: {told(b)}") for b in booked])
 
 
-def _message(trade: Row, b: Booked) -> str:
+def told(b: Booked) -> str:
+    """What a booking did, in words."""
     if b.event.kind != "split":
-        return f"trade {trade['trade_id']}: {b.event.kind} of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
+        return f"{b.event.kind} of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
     paid = f", {b.cash:.2f} in cash for the fraction" if b.cash else ""
-    return f"trade {trade['trade_id']}: split, {b.event.value:f} new for one old: {b.before:f} became {b.after:f}{paid}"
+    return f"split, {b.event.value:f} new for one old: {b.before:f} became {b.after:f}{paid}"

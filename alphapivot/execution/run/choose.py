@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alphapivot.calendar import bar_ends
@@ -39,8 +40,9 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
     acting = [d for d in decisions if d.action in ACTING]
     amended = [d for d in decisions if d.action == "AMEND"]
     with session.hub.engine.begin() as conn:
+        ledger.roll_on(conn, [d.trade.trade_id for d in acting if d.action == "ROLL" and d.trade is not None])
         record(
-            conn,
+            partial(ledger.insert, conn),
             decisions,
             book=session.book,
             strategy=session.settings.execution.strategy,
@@ -50,7 +52,7 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
             instruments=session.instruments,
             terms=terms,
             now=facts.now,
-            times=_times(session, [d.symbol for d in acting]),
+            times=times_of(session, [d.symbol for d in acting]),
             held=rows,
         )
         orders.set_orders(
@@ -77,7 +79,7 @@ def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decisio
     return decision
 
 
-def _times(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime, datetime]]:
+def times_of(session: Session, symbols: Sequence[str]) -> dict[str, tuple[datetime, datetime]]:
     """symbol -> (the first session time at or after as_of, the end of the next bar, when there is a new score)."""
     as_of = session.run.as_of
     times: dict[Calendar, tuple[datetime, datetime]] = {}

@@ -38,7 +38,7 @@ def close_out(session: Session) -> None:
     broker = session.broker
     if not isinstance(broker, Replaying):
         return
-    ends = {key: end for key, last in broker.watching().items() if (end := _how(session, key, last)) is not None}
+    ends = {key: end for key, last in broker.watching().items() if (end := end_of(session, key, last)) is not None}
     prices = broker.close_out({key: how for key, (how, _) in ends.items()}, session.run.as_of) if ends else {}
     lines = []
     for (symbol, market, contract), price in prices.items():
@@ -51,8 +51,11 @@ def close_out(session: Session) -> None:
         session.tell(*(message for *_, message in lines))
 
 
-def _how(session: Session, key: Key, last: datetime) -> tuple[Ended, str] | None:
-    """How the market has ended by now, and why; None if it has not. ``last``: the end of its newest bar."""
+def end_of(session: Session, key: Key, last: datetime) -> tuple[Ended, str] | None:
+    """
+    How the market has ended by now, and why; None if it has not. ``last``: the end of its newest bar. Reads the bars
+    and rolls of the session.
+    """
     symbol, market, contract = key
     instrument = session.instruments[symbol]
     if market == "futures":

@@ -190,11 +190,11 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
 
     if decide_too:
         fronts, priced = market.priced(session)
-        if choose(session, priced, fronts, terms):
+        if choose(session, priced, fronts, terms) or session.tripped:
             _carry_through(session, mismatched)
     else:
         _, rows = standing_of(session)  # loss limits apply between decisions too
-        if trail(session, rows):
+        if trail(session, rows) or session.tripped:
             settle(session, mismatched)
     naked(session)
     mark(session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import RowMapping
 
@@ -49,13 +49,25 @@ def gather(
     session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, str]
 ) -> tuple[Facts, dict[int, RowMapping]]:
     """Returns the facts of a decision, and the ledger's rows of the open trades by trade_id."""
-    scores = _scores(session)
+    scores = scores_of(session)
     standing, rows = standing_of(session)
+    return facts_of(session, priced, fronts, scores, standing, rows), {t["trade_id"]: t for t in rows}
+
+
+def facts_of(
+    session: Session,
+    priced: Mapping[str, Quote],
+    fronts: Mapping[str, str],
+    scores: Mapping[str, Score],
+    standing: Standing,
+    rows: Sequence[Mapping[Any, Any]],
+) -> Facts:
+    """The facts of a decision. ``rows``: the open trades, as ``ledger.open_trades`` has them."""
     settings, now = session.settings, session.clock.now()
     waiting = {t["rolled_from"] for t in rows if t["state"] == "PENDING"}  # counted as their successors
     by_id = {trade.trade_id: trade for trade in open_trades(session, rows)}
     trades = {t["symbol"]: by_id[t["trade_id"]] for t in rows if not t["rolled"]}
-    facts = Facts(
+    return Facts(
         instruments=session.instruments,
         scores=scores,
         quotes=priced,
@@ -77,10 +89,9 @@ def gather(
         leaving=tuple(by_id[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting),
         spreads={} if session.rolls is None else quotes.spreads(session.rolls, trades, fronts),
     )
-    return facts, {t["trade_id"]: t for t in rows}
 
 
-def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]:
+def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[OpenTrade]:
     """The ledger's rows of open trades as OpenTrade, in the same order."""
     as_of, interval, instruments = session.run.as_of, session.interval, session.instruments
     decided: dict[str, dict[str, datetime]] = {}
@@ -118,7 +129,7 @@ def open_trades(session: Session, rows: Sequence[RowMapping]) -> list[OpenTrade]
     return trades
 
 
-def _scores(session: Session) -> dict[str, Score]:
+def scores_of(session: Session) -> dict[str, Score]:
     """Each symbol's newest composite at or before as_of."""
     rows = session.source.scores(session.attended, session.settings.entry.confirm)
     streak = positions_now.streaks(((r.symbol, r.score) for r in rows), session.settings.execution.entry_threshold)

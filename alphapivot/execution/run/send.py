@@ -71,13 +71,13 @@ def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
             break
         messages += 1
         rows += _updates(order, reply, trade_legs)
-        lines.append((type(reply).__name__.lower(), symbol, i, _message(order, reply)))
+        lines.append((type(reply).__name__.lower(), symbol, i, answered(order, reply)))
         if isinstance(reply, Rejected):
             session.refused.add(i)
         if isinstance(reply, Accepted):
             session.report.sent.append(i)
         else:
-            session.report.notes.append(_message(order, reply))
+            session.report.notes.append(answered(order, reply))
         if isinstance(reply, Throttled | NotSent):
             retries.append((i, reply.retry_after if isinstance(reply, Throttled) else 0.0))
     with session.hub.engine.begin() as conn:
@@ -153,7 +153,8 @@ def _updates(order: RowMapping, reply: Answer, legs: Sequence[RowMapping]) -> li
             return [{"client_order_id": order_id, "state": "UNKNOWN"}]  # looked up by the next reconciliation
 
 
-def _message(order: RowMapping, reply: Answer) -> str:
+def answered(order: Mapping[Any, Any], reply: Answer) -> str:
+    """An order and the broker's answer, in words."""
     reason = getattr(reply, "reason", "")
     terms = f"{order['leg']} {order['side']} {order['qty']:f} {order['symbol']} {order['contract']}".rstrip()
     return f"{terms}: {type(reply).__name__}" + (f", {reason}" if reason else "")

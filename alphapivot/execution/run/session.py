@@ -73,6 +73,7 @@ class Session:
     events: Sequence[Event] = ()  # the same, of held symbols only
     priced: tuple[Mapping[str, str], Mapping[str, Quote]] | None = None  # fronts and quotes, once computed
     apart: set[str] = field(default_factory=set)  # symbols blocked until the broker has booked a split
+    tripped: bool = False  # a loss has reached its limit in this run
     uncounted: int = 0  # messages sent before the risk day was opened
     refused: set[str] = field(default_factory=set)  # client_order_ids that the broker rejected in this run
     _hours: dict[Key, bool] = field(default_factory=dict)

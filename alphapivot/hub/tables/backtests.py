@@ -32,32 +32,40 @@ NEWER = """
                    AND ts <= :until AND symbol = ANY(:symbols))
 """
 TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # names made by ``trial``
-# what a backtest did, ordered by natural keys; no ids, run or book names, no wall-clock times
+# what a backtest did, ordered by natural keys; no ids, run or book names, no wall-clock times, and of the decisions
+# those that acted. Prices after splits are rounded: PostgreSQL and Python divide to different digits
 RESULTS = {
     "decision": """
         SELECT as_of, symbol, strategy, action, reasons, gates, score_ts, score, raw, gate, veto, terms,
                bars - 'known_at' AS bars, plan, stop, decided_at
-        FROM trading.decision WHERE book = :book ORDER BY as_of, symbol, decision_id
+        FROM trading.decision WHERE book = :book AND action NOT IN ('HOLD', 'NONE', 'DENIED')
+        ORDER BY as_of, symbol, decision_id
     """,
     "order": """
-        SELECT as_of, symbol, market, contract, leg, version, side, kind, qty, price, state, cum_qty, avg_price, reason,
-               active_from, attempts, created_at, updated_at
+        SELECT as_of, symbol, market, contract, leg, version, side, kind, trim_scale(qty) AS qty,
+               trim_scale(price) AS price, state, trim_scale(cum_qty) AS cum_qty,
+               trim_scale(round(avg_price, 12)) AS avg_price, reason, active_from, attempts, created_at, updated_at
         FROM trading.orders WHERE book = :book ORDER BY as_of, symbol, contract, leg, version
     """,
     "fill": """
-        SELECT f.ts, f.symbol, f.market, f.contract, o.as_of, o.leg, o.version, f.side, f.qty, f.price, f.fee, f.cash
+        SELECT f.ts, f.symbol, f.market, f.contract, o.as_of, o.leg, o.version, f.side, trim_scale(f.qty) AS qty,
+               trim_scale(f.price) AS price, trim_scale(f.fee) AS fee, trim_scale(f.cash) AS cash
         FROM trading.fill f JOIN trading.orders o USING (client_order_id)
         WHERE f.book = :book ORDER BY f.ts, f.symbol, f.contract, o.as_of, o.leg, o.version, f.qty, f.price
     """,
     "trade": """
-        SELECT i.as_of, t.symbol, t.market, t.contract, t.side, t.state, t.qty, t.reference, t.stop, t.target,
-               t.currency, t.entry_qty, t.entry_price, t.entry_at, t.exit_qty, t.exit_price, t.exit_at, t.fees,
-               t.realised, t.close_reason, t.created_at
+        SELECT i.as_of, t.symbol, t.market, t.contract, t.side, t.state, trim_scale(t.qty) AS qty,
+               trim_scale(round(t.reference, 12)) AS reference, trim_scale(t.stop) AS stop,
+               trim_scale(t.target) AS target, t.currency, trim_scale(t.entry_qty) AS entry_qty,
+               trim_scale(round(t.entry_price, 12)) AS entry_price, t.entry_at, trim_scale(t.exit_qty) AS exit_qty,
+               trim_scale(round(t.exit_price, 12)) AS exit_price, t.exit_at, trim_scale(t.fees) AS fees,
+               trim_scale(t.realised) AS realised, t.close_reason, t.created_at
         FROM trading.trade t JOIN trading.intent i USING (intent_id)
         WHERE t.book = :book ORDER BY i.as_of, t.symbol
     """,
     "mark": """
-        SELECT DISTINCT ON (as_of) as_of, currency, equity, cash, gross, net, open_trades
+        SELECT DISTINCT ON (as_of) as_of, currency, trim_scale(equity) AS equity, trim_scale(cash) AS cash,
+               trim_scale(gross) AS gross, trim_scale(net) AS net, open_trades
         FROM trading.mark WHERE book = :book ORDER BY as_of, mark_id DESC
     """,
 }

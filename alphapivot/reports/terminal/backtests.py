@@ -27,7 +27,7 @@ WARNINGS = """
     WHERE run_id = :run_id ORDER BY number
 """
 # columns that a narrow terminal omits first, in order
-SPARE = ("seconds", "made at", "code", "config", "equity", "digest", "state")
+SPARE = ("seconds", "made at", "engine", "code", "config", "equity", "digest", "state")
 MOST = 40  # rows shown
 
 
@@ -116,9 +116,15 @@ def _line(row: RowMapping) -> dict[str, str]:
         "max drawdown": f"{row['max_drawdown']:.2%}" if done else "",
         "equity": f"{row['end_equity']:,.2f} {row['currency']}" if done else "",
         "digest": row["digest"][:12] if done else "",
+        "engine": _engine(row),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in row["seconds"].items()),
         "made at": views.instant(row["made_at"]),
     }
+
+
+def _engine(row: RowMapping) -> str:
+    audited = f", {row['audited']:,} of {row['instants']:,} instants audited" if row["audited"] else ""
+    return f"{row['engine'] or ''}{audited}"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]  # instants done, of how many, current activity
 AT_ONCE = 200_000  # symbols x instants that are read at once
 TOGETHER = 25  # instants per commit
+RESUMED = "a backtest has no operator: the next risk day"
 
 
 @dataclass
@@ -86,7 +87,7 @@ def trade(
             raise DataError(
                 f"another process is running backtest {settings.execution.book}: wait for it to finish, or end it"
             )
-        book = _Book(desk, run, settings)
+        book = Book(desk, run, settings)
         done = backtests.done_until(desk, run)
         first = sum(1 for i in instants if done is not None and i <= done)
         size = max(TOGETHER, AT_ONCE // len(settings.instruments))
@@ -107,7 +108,7 @@ def trade(
                         progress(begin + number, len(instants), f"trading {as_of:%Y-%m-%d}")
 
 
-class _Book:
+class Book:
     """A book, its paper account, and its fence, which no other process raises while the lock is held."""
 
     def __init__(self, desk: Pinned, run: RunRef, settings: Settings) -> None:
@@ -123,8 +124,11 @@ class _Book:
         self._marks: list[dict[str, Any]] = []
         self.instants = 0  # since the last commit
 
-    def decide(self, bars: BarRange, terms: Terms, as_of: datetime) -> None:
-        """Decides at ``as_of`` as a scheduled run would; does nothing before the first score is known."""
+    def decide(self, bars: BarRange, terms: Terms | None, as_of: datetime) -> None:
+        """
+        Decides at ``as_of`` as a scheduled run would; does nothing before the first score is known. ``terms``: recorded
+        with the decisions, if given.
+        """
         if self.begins is None:
             if not bars.known:
                 return
@@ -147,7 +151,7 @@ class _Book:
             report=TradeReport(run.run_id, self._name, as_of),
             source=bars,
         )
-        engine.go(session, {}, terms.at(bars))
+        engine.go(session, {}, {} if terms is None else terms.at(bars))
         self._stopped = bool(session.report.notes)
         self._resting = session if bars.quiet and not session.attended and not self._stopped else None
 
@@ -180,6 +184,6 @@ class _Book:
             tripped = ledger.tripped_on(conn, self._name)
             stopped = tripped is not None and control.state(conn, self._name).state != "ACTIVE"
         if stopped and tripped is not None and limits.risk_day(as_of, self._settings.risk) > tripped:
-            control.resume(self._desk, self._name, "a backtest has no operator: the next risk day", "backtest")
+            control.resume(self._desk, self._name, RESUMED, "backtest")
             stopped = False
         self._stopped = stopped

@@ -39,7 +39,8 @@ class BarRange:
     The Source for all instants in (``after``, ``until``], visited in order: move it with ``at``.
 
     It attends to the symbols that are held and those whose newest score may trigger a trade; the others need no
-    decision and keep no record.
+    decision and keep no record. ``all_bars`` (with ``start``), ``all_rolls``, ``all_actions`` and ``halted`` are of the
+    whole range.
     """
 
     def __init__(self, hub: Hub, run: RunRef, settings: Settings, *, after: datetime, until: datetime) -> None:
@@ -55,25 +56,27 @@ class BarRange:
             for market in {instrument.trade_market, *(["spot"] if instrument.spot is not None else [])}:
                 by_market[market].add(symbol)
         bars = read_bars(hub, run, settings, by_market, after=after - reach, until=until)
-        self._bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
-        symbols = self._bars["symbol"].map(code).to_numpy(np.int64)
-        self._ts = micros(self._bars["ts"])
+        self.all_bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
+        symbols = self.all_bars["symbol"].map(code).to_numpy(np.int64)
+        self._ts = micros(self.all_bars["ts"])
         self._known = self._ts + lag_of[symbols]
-        group = symbols * 2 + (self._bars["market"] == "futures").to_numpy()
+        group = symbols * 2 + (self.all_bars["market"] == "futures").to_numpy()
         edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
         self._rows = {
             (("spot", "futures")[group[a] % 2], self._symbols[group[a] // 2]): slice(a, b)
             for a, b in itertools.pairwise(edges)
         }
-        self._rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
-        self._roll_known = micros(self._rolls["ts"]) + lag_of[self._rolls["symbol"].map(code).to_numpy(np.int64)]
-        self._roll_symbol = self._rolls["symbol"].to_numpy(dtype=object)
-        self._tape = PriceTape(self._bars, self._rolls, settings.instruments)
+        self.all_rolls = stored.rolls(hub, self._symbols, until=until, known_at=run.known_at)
+        self._roll_known = micros(self.all_rolls["ts"]) + lag_of[self.all_rolls["symbol"].map(code).to_numpy(np.int64)]
+        self._roll_symbol = self.all_rolls["symbol"].to_numpy(dtype=object)
+        self._tape = PriceTape(self.all_bars, self.all_rolls, settings.instruments)
         self._run, self._lags = run, lags
-        self._actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
-        self._action_known = micros(self._actions["ts"]) + lag_of[self._actions["symbol"].map(code).to_numpy(np.int64)]
+        self.all_actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
+        self._action_known = (
+            micros(self.all_actions["ts"]) + lag_of[self.all_actions["symbol"].map(code).to_numpy(np.int64)]
+        )
         with hub.engine.connect() as conn:
-            self._halts = [h for h in issues.halted(conn, run.known_at) if h.symbol in settings.instruments]
+            self.halted = [h for h in issues.halted(conn, run.known_at) if h.symbol in settings.instruments]
 
         scores = _scores(hub, run, settings, after, until)
         self._scores = {name: scores[name].to_numpy() for name in ("score", "raw", "gate", "veto", "batch_id")}
@@ -137,7 +140,7 @@ class BarRange:
             for symbol in sorted(symbols)
             if (part := self._rows.get((market, symbol))) is not None
         ]
-        return self._bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
+        return self.all_bars.take(np.concatenate(rows) if rows else []).reset_index(drop=True)
 
     def quotes(
         self, symbols: Collection[str], terms: QuoteTerms, rolled: pd.DataFrame, events: pd.DataFrame
@@ -161,16 +164,24 @@ class BarRange:
 
     def rolls(self, symbols: Collection[str]) -> pd.DataFrame:
         known = np.isin(self._roll_symbol, list(symbols)) & (self._roll_known <= self._now)
-        return self._rolls.take(np.flatnonzero(known)).reset_index(drop=True)
+        return self.all_rolls.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
-        known = self._actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
-        known &= micros(self._actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
-        return self._actions.take(np.flatnonzero(known)).reset_index(drop=True)
+        known = self.all_actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
+        known &= micros(self.all_actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
+        return self.all_actions.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def halts(self, conn: Connection) -> dict[str, str]:  # noqa: ARG002 - the port's signature
         """Halts from their bar on; of those that ended without a date the times in the market are not stored."""
-        return issues.reasons(self._halts, self.as_of)
+        return self.halted_now()
+
+    def halted_now(self) -> dict[str, str]:
+        return issues.reasons(self.halted, self.as_of)
+
+    def composites(self) -> pd.DataFrame:
+        """symbol, ts, score, raw, gate and veto of the whole range, sorted by symbol and ts."""
+        stamps = self._stamps(np.arange(len(self._score_ts)))
+        return stamps.assign(**{name: self._scores[name] for name in ("score", "raw", "gate", "veto")})
 
     def asking(self) -> pd.DataFrame:
         """symbol and ts of the scores that may trigger a trade."""

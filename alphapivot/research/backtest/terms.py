@@ -35,6 +35,10 @@ class Terms:
         self._asking = _Sheet(self._blend(asking, after=after - TOO_OLD, until=until))
         self._held: dict[tuple[str, datetime], _Sheet] = {}
 
+    def asked(self, symbol: str, ts: datetime) -> Records:
+        """The terms of a score of ``asking``."""
+        return self._asking.get(symbol, ts)
+
     def at(self, bars: BarRange) -> Mapping[str, Any]:
         """symbol -> the terms of its newest score, computed on first access."""
         return _LazyTerms(self, bars)

@@ -36,10 +36,16 @@ Halt = tuple[datetime, datetime | None]  # from and until when an instrument tak
 
 
 class Market(NamedTuple):
-    """Data that all trials share; ``symbols`` are sorted, a line is a (symbol, contract)."""
+    """
+    Data that all trials share; ``symbols`` are sorted, a line is a (symbol, contract). ``closes``: of each bar, as
+    stored. ``pairs``: for each instant and currency the close of the pair that converts it into the book's currency,
+    negative if it is the other way round; NaN: unknown.
+    """
 
     symbols: tuple[str, ...]
     lines: tuple[tuple[str, str], ...]
+    closes: Floats
+    pairs: Floats
     bars: kernel.Bars
     events: kernel.Events
     seen: kernel.Seen
@@ -59,8 +65,9 @@ class Result:
     cash: Floats
     gross: Floats
     halted: datetime | None  # the first loss at its limit, at which live trading waits for an operator
-    _whole: Ints
-    _money: Floats
+    log: Ints  # what happened, in order: a row of instant, trade, what (``kernel.ON_BAR`` ...) and its detail
+    whole: Ints  # a row per trade, with the columns that ``kernel`` names; ``money`` likewise
+    money: Floats
 
     def returns(self) -> Floats:
         """Returns from instant to instant; the first is 0."""
@@ -70,7 +77,7 @@ class Result:
     @property
     def entered(self) -> int:
         """The number of trades whose entry filled."""
-        return int((self._whole[:, 4] >= 0).sum())
+        return int((self.whole[:, 4] >= 0).sum())
 
     def trades(self) -> pd.DataFrame:
         """
@@ -80,8 +87,8 @@ class Result:
         """
         from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-        columns, market, n = self._whole.T, self.market, len(self._whole)
-        bars, specs, symbol = market.bars, market.specs, self._whole[:, k.SYMBOL]
+        columns, market, n = self.whole.T, self.market, len(self.whole)
+        bars, specs, symbol = market.bars, market.specs, self.whole[:, k.SYMBOL]
         tick = specs.tick[symbol]
 
         def instant(rows: Ints) -> pd.DatetimeIndex:
@@ -92,7 +99,7 @@ class Result:
             return np.where(rows >= 0, columns[name] * tick, np.nan)
 
         entered, left = columns[k.ENTRY_ROW], columns[k.LEFT_AT] < k.NEVER
-        always, ratio = np.zeros(n, np.int64), self._money[:, k.RATIO]
+        always, ratio = np.zeros(n, np.int64), self.money[:, k.RATIO]
         exit_at = np.where(left, columns[k.LEFT_AT], np.iinfo(np.int64).min).astype("datetime64[us]")
         sold = left & (columns[k.REASON] != k.SPLIT)
         line = bars.line[np.maximum(entered, 0)] if n else always
@@ -111,8 +118,8 @@ class Result:
                 "exit_at": pd.DatetimeIndex(exit_at).tz_localize("UTC"),
                 "exit": np.where(sold, columns[k.EXIT] * tick, np.nan),
                 "reason": [k.REASONS[r] for r in columns[k.REASON]],
-                "fees": self._money[:, k.FEES],
-                "realised": np.where(left, self._money[:, k.MADE] - self._money[:, k.FEES], np.nan),
+                "fees": self.money[:, k.FEES],
+                "realised": np.where(left, self.money[:, k.MADE] - self.money[:, k.FEES], np.nan),
             }
         )
 
@@ -121,9 +128,9 @@ def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Resu
     """Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    equity, cash, gross, whole, money, halted = k.simulate(*market[2:], scores, rules)
+    equity, cash, gross, whole, money, halted, log = k.simulate(*market[4:], scores, rules)
     at = None if halted < 0 else market.as_of[halted].to_pydatetime()
-    return Result(market, equity, cash, gross, at, whole, money)
+    return Result(market, equity, cash, gross, at, log, whole, money)
 
 
 def left_out(settings: Settings) -> list[str]:
@@ -287,12 +294,13 @@ def scores(composites: pd.DataFrame, threshold: float) -> kernel.Scores:
     """The scores of ``composites`` (symbol, ts, score, raw, gate, veto; sorted), with streaks beyond ``threshold``."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    score = composites["score"].to_numpy(np.float64)
+    # stored as 4-byte floats: here the numbers that were rounded
+    score, raw = (np.round(composites[name].to_numpy(np.float64), 2) for name in ("score", "raw"))
     first = ~composites.duplicated("symbol").to_numpy()
     return k.Scores(
         score=score,
-        raw=composites["raw"].to_numpy(np.float64),
-        gate=composites["gate"].to_numpy(np.float64),
+        raw=raw,
+        gate=np.round(composites["gate"].to_numpy(np.float64), 4),
         veto=composites["veto"].notna().to_numpy(),
         streak=streaks(score, first, threshold),
     )

@@ -40,6 +40,10 @@ NEVER = 2**62
 # columns of the trades: whole numbers, then money
 SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, LEFT_AT, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
 FEES, MADE, RATIO = range(3)  # RATIO: shares at the end for one at the entry
+# what the log says of a trade (-1: of the book) at an instant, and its detail: a bar on which its orders did something
+# (its row), a split or dividend (its row among the events), the end of its market (why), a step of its lifecycle (why
+# it leaves; 0: its stop moves), an entry decided, a loss at its limit, at which entries that rest are cancelled
+ON_BAR, ON_EVENT, ON_END, STEPPED, ENTERED, TRIPPED = range(6)
 
 
 class Bars(NamedTuple):
@@ -220,8 +224,19 @@ def _halted(since: Any, until: Any, at: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _told(log: Any, n: int, what: tuple[int, int, int, int]) -> tuple[Any, int]:
+    """The log with a line more: instant, trade, what happened, its detail."""
+    if n == len(log):
+        log = np.concatenate((log, np.zeros_like(log)))
+    log[n, 0], log[n, 1], log[n, 2], log[n, 3] = what
+    return log, n + 1
+
+
+@njit(cache=True, nogil=True)
 def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
-    """Equity, cash and gross exposure at each instant, the trades' columns, and the first instant halted (or -1)."""
+    """
+    Equity, cash and gross exposure at each instant, the trades' columns, the first instant halted (or -1), and the log.
+    """
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
     whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 3)), 0
@@ -238,8 +253,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
     exposed, last = np.zeros(symbols), np.zeros(symbols, np.int64)  # last: the held line's newest bar
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
-    day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, rules.cash, -1
-    first, stopped_day = True, -NEVER
+    day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, 0.0, -1
+    first, stopped_day, log, lines = True, -NEVER, np.zeros((1024, 4), np.int64), 0
 
     for t in range(instants):
         for s in range(symbols):
@@ -262,6 +277,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 for e in range(bars.event[row], bars.event_end[row]):
                     if events.ts[e] < active[s] or not state[s]:
                         continue
+                    log, lines = _told(log, lines, (t, number, ON_EVENT, e))
                     value, unit, sign = events.value[e], specs.point[s] * fx[s] * specs.tick[s], side[s]
                     if not events.split[e]:
                         if state[s] == OPEN:
@@ -320,6 +336,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             mark[s] = bars.close[row]
                             continue
                         if (opened - stop[s]) * sign <= 0:
+                            log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                             whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
                             continue
                         if limit[s] == NEVER:
@@ -329,6 +346,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         else:
                             mark[s] = bars.close[row]
                             continue
+                        log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                         quantity = lots[s] * specs.lot[s]
                         cost = quantity * at * specs.tick[s] * unit
                         fee = _fee(rules, s, bars.ts[row], sign, quantity, cost, fx[s])
@@ -359,6 +377,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     mark[s] = bars.close[row]
                     if not reason:
                         continue
+                    if not entered_now:
+                        log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                     quantity = lots[s] * specs.lot[s]
                     notional = quantity * price * specs.tick[s] * unit
                     fee = _fee(rules, s, bars.ts[row], -sign, quantity, notional, fx[s])
@@ -391,6 +411,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     reason = SETTLED
             if not reason:
                 continue
+            log, lines = _told(log, lines, (t, trade[s], ON_END, reason))
             if reason == DELISTED and sign > 0:
                 price = _slipped(price, -1, rules.haircut)
             quantity, unit, number = lots[s] * specs.lot[s], specs.point[s] * fx[s], trade[s]
@@ -466,17 +487,18 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
         equity[t], held_cash[t], gross_at[t] = worth, cash, gross
 
         if first:
-            day_start, peak, first = worth, worth, False
+            day_start, first = worth, False
         elif seen.day[t] != day:
             day_start = last_equity
-        day, last_equity, peak = seen.day[t], worth, max(peak, worth)
+            if stopped_day != day:  # the peak is of the equity that days end with, since the last halt
+                peak = max(peak, last_equity)
+        day, last_equity = seen.day[t], worth
         loss = (day_start - worth) / day_start if day_start > 0 else 0.0
-        fall = (peak - worth) / peak if peak > 0 else 0.0
+        fall = (peak - worth) / peak if peak > worth else 0.0
         tripped = loss >= rules.daily_loss or fall >= rules.max_drawdown
         if tripped:
-            halted, day_start, stopped_day = halted if halted >= 0 else t, worth, day
-        if stopped_day == day:  # drawdown counts again from the halt
-            peak = worth
+            log, lines = _told(log, lines, (t, -1, TRIPPED, 0))
+            halted, day_start, stopped_day, peak = halted if halted >= 0 else t, worth, day, 0.0
         barred = stopped_day == day or (halted >= 0 and rules.stays_halted) or unpriced
 
         # exits and amendments of open trades, candidates for entry
@@ -505,14 +527,17 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     elif rules.on_reversal and -scores.raw[r] * side[s] > rules.exit_threshold:
                         reason = REVERSAL
                 if reason:
+                    log, lines = _told(log, lines, (t, trade[s], STEPPED, reason))
                     if state[s] == PENDING:
                         whole[trade[s], REASON], state[s] = (reason if reason == EXPIRED else WITHDRAWN), 0
                     else:
                         leaving[s], leave_from[s] = reason, seen.as_of[t]
                         net, longs, shorts = _left(net, longs, shorts, exposed[s] * side[s])
+                elif state[s] == PENDING:
+                    if tripped:
+                        whole[trade[s], REASON], state[s] = WITHDRAWN, 0
                 elif (
-                    state[s] == OPEN
-                    and (rules.break_even > 0 or rules.trail_atr > 0)
+                    (rules.break_even > 0 or rules.trail_atr > 0)
                     and q >= 0
                     and bars.line[q] == line[s]
                     and seen.quote_age[t, s] <= rules.max_score_age
@@ -531,6 +556,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         if best * sign < near * sign < close * sign and near * sign < target[s] * sign:
                             best = near
                     if best != stop[s]:
+                        log, lines = _told(log, lines, (t, trade[s], STEPPED, 0))
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
             if (
@@ -627,5 +653,6 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
             decided_no[s], mark[s], fx[s] = seen.now[t, specs.calendar[s]], close, rate
             leaving[s], leave_from[s] = 0, 0
+            log, lines = _told(log, lines, (t, traded, ENTERED, 0))
             traded += 1
-    return equity, held_cash, gross_at, whole[:traded], money[:traded], halted
+    return equity, held_cash, gross_at, whole[:traded], money[:traded], halted, log[:lines]

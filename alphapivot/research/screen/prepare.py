@@ -55,14 +55,16 @@ def build(
     per instant that changes with the risk day; default: UTC days. ``max_age``: age in bars beyond which an exchange
     rate is not used. ``lag``, ``score_lag``: symbol -> how long after a bar's end the bar, the score is known.
     ``simulated``: symbols of simulated feeds.
-    Raises DataError if an instrument has no bar.
+    Raises DataError without any bar; an instrument without one trades nothing.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     symbols = sorted(instruments)
     ordered = [instruments[s] for s in symbols]
     traded = bars["symbol"].map({i.symbol: i.trade_market for i in ordered})
-    market_bars = quotes.opened(bars[bars["market"] == traded], interval, instruments)
+    market_bars = bars[bars["market"] == traded]
+    if "start" not in bars:
+        market_bars = quotes.opened(market_bars, interval, instruments)
     waits = market_bars["symbol"].map(lambda s: lag.get(s, timedelta(0)))
     market_bars = market_bars.assign(known=market_bars["ts"] + pd.to_timedelta(waits))
     # at each instant the new bars are replayed in the order of their ends, as the paper broker does
@@ -70,9 +72,8 @@ def build(
     market_bars = market_bars.assign(at=at).sort_values(
         ["at", "ts", "symbol", "contract"], kind="stable", ignore_index=True
     )
-    missing = sorted(set(symbols) - set(market_bars["symbol"]))
-    if missing:
-        raise DataError(f"no {interval} bar of {', '.join(missing)} is stored: `alphapivot ingest --from ...`")
+    if market_bars.empty:
+        raise DataError(f"no {interval} bar of {', '.join(symbols)} is stored: `alphapivot ingest --from ...`")
     instants = bar_ends.naive(as_of)
     code = pd.Index(symbols).get_indexer(pd.Index(market_bars["symbol"])).astype(np.int64)
     contract, contracts = pd.factorize(market_bars["contract"])
@@ -108,9 +109,12 @@ def build(
     event, event_end = _between(events, market_bars)
     event_code = pd.Index(symbols).get_indexer(pd.Index(events["symbol"]))
     event_ts = bar_ends.naive(events["ts"])
+    quoted = _pairs(bars, instruments, instants, interval, currency, max_age)
     return engine.Market(
         symbols=tuple(symbols),
         lines=lines,
+        closes=prices["close"],
+        pairs=quoted,
         bars=k.Bars(
             symbol=code,
             line=line.astype(np.int64),
@@ -143,7 +147,7 @@ def build(
             day=instants.astype("datetime64[D]").astype(np.int64) if risk_days is None else risk_days,
             now=now,
             session=np.column_stack([market_ends.sessions(hours, instants) for hours in calendars]),
-            fx=_fx(bars, instruments, instants, interval, currency, max_age),
+            fx=np.where(quoted > 0, quoted, -1 / quoted),
             front=front,
             quote=quote,
             quote_age=np.where(quote >= 0, current - number[quote], 0).astype(np.int32),
@@ -290,7 +294,7 @@ def _newest_score(
     return newest
 
 
-def _fx(
+def _pairs(
     bars: pd.DataFrame,
     instruments: Mapping[str, Instrument],
     instants: npt.NDArray[np.datetime64],
@@ -298,7 +302,7 @@ def _fx(
     book: str,
     max_age: int,
 ) -> Floats:
-    """For each instant and currency the amount in ``book`` currency of one unit, as in ``quotes.rates``."""
+    """``engine.Market.pairs``, as in ``quotes.rates``."""
     _, currencies = engine.numbered([instruments[s] for s in sorted(instruments)])
     rates = np.full((len(instants), len(currencies)), np.nan)
     spot = bars[bars["market"] == "spot"]
@@ -316,5 +320,5 @@ def _fx(
             age = np.searchsorted(due, instants, "right") - np.searchsorted(due, ts[at], "right")
             rate = close[at]
             good = (at >= 0) & (rate > 0) & (age <= max_age) & np.isnan(rates[:, column])
-            rates[good, column] = 1 / rate[good] if inverted else rate[good]
+            rates[good, column] = -rate[good] if inverted else rate[good]
     return rates

@@ -1,0 +1,55 @@
+"""An open trade of a book in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from alphapivot.errors import DataError
+
+if TYPE_CHECKING:
+    from alphapivot.brokers.base import Key
+    from alphapivot.execution.book.ledger import Row
+
+ZERO = Decimal(0)
+
+
+class Disagreement(DataError):  # noqa: N818 - what it is
+    """The screening kernel and the trading engine disagree about a trade."""
+
+
+@dataclass
+class Live:
+    """A trade that is not closed: its row in ``trading.trade``, and the newest order of each leg."""
+
+    row: Row
+    key: Key
+    rows: Sequence[int]  # of its contract's bars, oldest first
+    as_of: datetime
+    distance: Decimal
+    legs: dict[str, Row]  # ENTRY, STOP, TARGET, and EXIT once there is one
+    number: int  # of the kernel's trade
+    cash: Decimal = ZERO  # of its fills, after fees
+
+    @property
+    def bracket(self) -> str:
+        return str(self.legs["ENTRY"]["client_order_id"])
+
+    @property
+    def held(self) -> Decimal:
+        return Decimal(self.row["entry_qty"] - self.row["exit_qty"])
+
+    def facts(self) -> Row:
+        """The row as ``ledger.open_trades`` has it."""
+        entry = self.legs["ENTRY"]
+        return {
+            **self.row,
+            "as_of": self.as_of,
+            "distance": self.distance / self.row["ratio"],
+            "coming": entry["qty"] - entry["cum_qty"] if entry["state"] in ("NEW", "PARTIALLY_FILLED") else ZERO,
+            "exits": int("EXIT" in self.legs),
+            "exiting": "EXIT" in self.legs,
+        }

@@ -1,0 +1,58 @@
+"""The screening kernel's run over the bars and scores of a backtest: what it proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.data import horizon
+from alphapivot.execution.decide import limits
+from alphapivot.research.backtest.market import lag, score_lag
+from alphapivot.research.screen import engine, prepare
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.research.backtest.market import BarRange
+
+
+def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) -> engine.Result:
+    """
+    The kernel's result at ``instants``; the bars and scores of ``source`` reach as far.
+
+    Raises ConfigError if the config needs what the kernel leaves out (``engine.left_out``).
+    """
+    rules, composites = engine.rules(settings), source.composites()
+    broker: Any = settings.brokers[settings.execution.broker]
+    as_of = pd.DatetimeIndex(list(instants)).as_unit("us")
+    sizing = settings.sizing
+    halts = {
+        symbol: [
+            (horizon.end(i.trading_hours)[0], None),
+            *((h.ts, h.until) for h in source.halted if h.symbol == symbol),
+        ]
+        for symbol, i in settings.instruments.items()
+    }
+    market = prepare.build(
+        source.all_bars,
+        source.all_rolls,
+        source.all_actions,
+        composites,
+        settings.instruments,
+        as_of,
+        interval=settings.timeframes.base,
+        currency=broker.currency,
+        atr=settings.execution.atr,
+        max_age=settings.execution.max_score_age,
+        volatility_bars=0 if sizing.target_volatility is None else sizing.volatility_bars,
+        risk_days=np.array([limits.risk_day(at, settings.risk).toordinal() for at in instants]),
+        max_quantity=settings.risk.max_quantity,
+        halts=halts,
+        lag=lag(settings),
+        score_lag=score_lag(settings),
+        simulated={s for s, i in settings.instruments.items() if settings.feeds[settings.feed_of(i)].simulated},
+    )
+    return engine.simulate(market, engine.scores(composites, settings.execution.entry_threshold), rules)

@@ -1,0 +1,103 @@
+"""Trades a backtest's book by the screening kernel's schedule, and stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alphapivot.errors import DataError
+from alphapivot.execution.book import ledger
+from alphapivot.execution.run import engine
+from alphapivot.hub.pinned import Pinned
+from alphapivot.hub.tables import backtests
+from alphapivot.research.backtest.market import BarRange
+from alphapivot.research.backtest.terms import TOO_OLD, Terms
+from alphapivot.research.screen import kernel as k
+from alphapivot.research.simulate import audit
+from alphapivot.research.simulate.audit import Photo
+from alphapivot.research.simulate.proposal import propose
+from alphapivot.research.simulate.trader import Trader
+from alphapivot.research.simulate.write import write
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+    from alphapivot.research.backtest.driver import Progress, Timer
+    from alphapivot.research.screen.engine import Result
+    from alphapivot.runs import RunRef
+
+AT_ONCE = 250  # instants between two reports of progress
+
+
+def trade(
+    hub: Hub,
+    run: RunRef,
+    settings: Settings,
+    instants: Sequence[datetime],
+    *,
+    timer: Timer,
+    progress: Progress,
+    whole: bool = False,
+) -> int:
+    """
+    Trades the book of ``settings`` at ``instants`` (ascending), unless it is done; returns at how many of them the
+    trading engine was asked to do the same: at all with ``whole``, else at samples.
+
+    Nothing is stored until all of it is: killed, a second call starts again. Raises DataError if another process is
+    working on the book, and ``live.Disagreement`` if kernel and engine disagree.
+    """
+    audited = [(0, len(instants))] if whole else audit.windows(len(instants))
+    photos: dict[int, Photo] = {}
+    with Pinned(hub.url) as desk:
+        if not engine.locked(desk.driver, settings.execution.book):
+            raise DataError(
+                f"another process is running backtest {settings.execution.book}: wait for it to finish, or end it"
+            )
+        if backtests.done_until(desk, run) is not None:
+            return sum(b - a for a, b in audited)
+        with timer.stage("read"):
+            source = BarRange(hub, run, settings, after=instants[0], until=instants[-1])
+        with timer.stage("kernel"):
+            progress(0, len(instants), "trading")
+            result = propose(source, settings, instants)
+        with timer.stage("terms"):
+            terms = _terms(hub, run, settings, source, result, instants)
+        with timer.stage("trade"), desk.engine.begin() as conn:
+            fence = ledger.raise_fence(conn, settings.execution.book)
+            trader = Trader(run, settings, source, result, terms, fence)
+            wanted = {t for part in audited for t in part}
+
+            def done(number: int, as_of: datetime) -> None:
+                if number in wanted:
+                    photos[number] = Photo.of(trader.ledger, trader.account)
+                if number % AT_ONCE == 0:
+                    progress(number, len(instants), f"trading {as_of:%Y-%m-%d}")
+
+            trader.run(instants, done)
+        with timer.stage("audit"):
+            for begin, end in audited:
+                progress(begin, len(instants), f"auditing {instants[begin]:%Y-%m-%d}")
+                audit.compare(hub, run, settings, instants[begin:end], photos[begin], photos[end])
+        with timer.stage("write"):
+            progress(len(instants), len(instants), "storing")
+            write(desk.driver, trader.ledger.rows, trader.account.stored())
+            backtests.advance(desk, run, instants[-1], begins=trader.begins, instants=trader.instants)
+            desk.commit()
+    return sum(b - a for a, b in audited)
+
+
+def _terms(
+    hub: Hub, run: RunRef, settings: Settings, source: BarRange, result: Result, instants: Sequence[datetime]
+) -> Callable[[str, datetime, datetime], list[dict[str, Any]] | None]:
+    """(symbol, its score's ts, as_of) -> the terms of that score, for the scores that the kernel acts on."""
+    acts = result.log[np.isin(result.log[:, 2], (k.ENTERED, k.STEPPED))]
+    symbols = result.whole[acts[:, 1], k.SYMBOL]
+    rows = result.market.seen.score[acts[:, 0], symbols]
+    asking = source.composites().iloc[np.unique(rows[rows >= 0])][["symbol", "ts"]].reset_index(drop=True)
+    asking = asking.astype({"symbol": pd.StringDtype(na_value=np.nan)})
+    terms = Terms(hub, run, settings, asking, after=instants[0], until=instants[-1])
+    return lambda symbol, ts, as_of: terms.asked(symbol, ts) if ts > as_of - TOO_OLD else None
