@@ -11,9 +11,11 @@ from sqlalchemy import text
 
 from alphapivot.hub.tables import backtests, ops
 from alphapivot.research.backtest import driver
+from alphapivot.research.simulate import audit
 from alphapivot.research.simulate import run as simulate
-from tests.execution.conftest import World, at
-from tests.research.test_screen import BEGIN, CONFIGS, DAYS, EVENTS, gappy, settings_of
+from alphapivot.research.simulate.live import Disagreement
+from tests.execution.conftest import World, at, make_settings
+from tests.research.test_screen import BEGIN, CONFIGS, DAYS, EVENTS, MARKETS, gappy, settings_of
 
 FEEDS = {"test": {"kind": "yahoo"}}
 MORE = {
@@ -107,3 +109,141 @@ def test_a_book_traded_in_memory_is_the_engines(hub, name, events):
     gappy(world, np.random.default_rng(list(CONFIGS).index(name) + int(100 * events)), events=events)
     engine = same(world, [at(day) for day in range(BEGIN, DAYS + 1)])
     assert len(engine["trade"]) >= 3
+
+
+@pytest.mark.parametrize("side", [50, -50])
+def test_markets_that_end_are_the_engines(hub, side):
+    """A falls silent, and is delisted; so are H0's bars at the roll, and M0's without one."""
+    markets = {name: MARKETS[name] for name in ("A", "B", "C")}
+    broker = {"settle_after": 3, "delist_after": 4, "slippage_bps": "3", "fee_bps": "2", "fee_per_contract": "0.5"}
+    settings = make_settings(markets, broker=broker, risk={"daily_loss_limit": "0.9"}, feeds=FEEDS)
+    world = Untraded(hub, settings)
+    futures = {"symbol": "B", "market": "futures"}
+    world.calm(range(1, 23))
+    world.calm(range(1, 24), contract="H0", **futures)
+    world.calm(range(18, 27), contract="M0", close=101, **futures)
+    world.calm(range(1, 36), symbol="C", close=107)
+    world.roll(None, "H0", symbol="B")
+    world.roll(23, "M0", "H0", symbol="B", spread=1.0, offset=-1.0)
+    for day in range(14, 32):
+        for symbol in "ABC":
+            world.score(day, side if day < 25 else 0, symbol=symbol)
+    engine = same(world, [at(day) for day in range(BEGIN, 36)])
+    assert {t["close_reason"] for t in engine["trade"]} >= {"delisted", "contract_rolled", "settled"}
+
+
+def test_a_loss_at_its_limit_cancels_entries_that_rest(hub):
+    """A falls by a tenth while C's limit entry waits: it is cancelled at once, and fills on no later bar."""
+    world = Untraded(
+        hub,
+        settings_of(
+            {
+                "entry": {"order": "limit", "limit_atr": "1", "timeout": 9},
+                "risk": {"daily_loss_limit": "0.005", "max_notional": "1", "risk_per_trade": "0.02"},
+            },
+            FEEDS,
+        ),
+    )
+    gappy(world, np.random.default_rng(5))
+    engine = same(world, [at(day) for day in range(BEGIN, DAYS + 1)])
+    assert engine["trip"]
+    assert "reduce_only" in {t["close_reason"] for t in engine["trade"]}
+
+
+def photographed(world, instants, monkeypatch, length):
+    """A backtest in memory of which windows of ``length`` instants are audited."""
+    monkeypatch.setattr(audit, "INSTANTS", length)
+    run, settings = begun(world, "bt-audited", instants[0], instants[-1])
+    return simulate.trade(world.hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None)
+
+
+PAUSES = {"protections": {"cooldown": 3, "stops_in_a_row": 2, "pause": 4}, "risk": {"daily_loss_limit": "0.01"}}
+
+
+@pytest.mark.parametrize("changes", [{}, CONFIGS["limits and trailing"], PAUSES], ids=["plain", "trailing", "pauses"])
+def test_the_engine_goes_on_from_any_book_as_the_backtest_did(hub, monkeypatch, changes):
+    world = Untraded(hub, settings_of(changes, FEEDS))
+    gappy(world, np.random.default_rng(11), events=EVENTS)
+    assert photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 5) == 20
+    assert world.sql("SELECT DISTINCT book FROM trading.trade") == [{"book": "bt-audited"}]
+
+
+def test_a_kernel_that_differs_is_found_by_the_audit_and_the_engines_book_stays(hub, monkeypatch):
+    """The kernel misses the entries of an instant: nothing that it proposes is wrong, and something is missing."""
+    world = Untraded(hub, settings_of({}, FEEDS))
+    gappy(world, np.random.default_rng(11))
+    honest = simulate.propose
+
+    def missing(source, settings, instants):
+        composites, missed = source.composites, honest(source, settings, instants).trades()["decided_at"].iloc[4]
+        blind = composites().assign(score=lambda c: c["score"].where(c["ts"] != missed, 0.0))
+        monkeypatch.setattr(source, "composites", lambda: blind)
+        proposed = honest(source, settings, instants)
+        monkeypatch.setattr(source, "composites", composites)
+        return proposed
+
+    monkeypatch.setattr(simulate, "propose", missing)
+    with pytest.raises(Disagreement, match=r"the trading engine does not do .* trade of 2026-"):
+        photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 100)
+    assert world.sql("SELECT DISTINCT book FROM trading.trade") == [{"book": "bt-audited-engine"}]
+
+
+def drawn(rng):
+    """A config with every feature on or off by chance."""
+
+    def some(**choices):
+        return {name: values[rng.integers(len(values))] for name, values in choices.items() if rng.random() < 0.5}
+
+    return {
+        "entry": {"order": ("market", "limit")[rng.integers(2)]}
+        | some(limit_atr=["0.1", "0.3", "1"], timeout=[1, 2, 5], confirm=[2, 3]),
+        "exit": some(
+            trail_atr=["0.5", "1.5"],
+            break_even=["0.3", "1"],
+            max_bars=[2, 5],
+            on_veto=[True],
+            on_reversal=[False],
+        ),
+        "execution": some(
+            min_gate=[0.3, 0.6],
+            max_score_age=[0, 2],
+            allow_shorts=[False],
+            stop_atr=["0.7", "1.3"],
+            reward_to_risk=["0.8", "3"],
+            entry_threshold=[20.5, 45.1],
+        ),
+        "sizing": some(size_by_score=[True], max_volume=["0.05", "0.5"])
+        | ({"target_volatility": "0.3", "volatility_bars": 10} | some(weight=["0.5"]) if rng.random() < 0.3 else {}),
+        "risk": some(
+            daily_loss_limit=["0.004", "0.01", "0.03"],
+            max_drawdown=["0.01", "0.03"],
+            risk_per_trade=["0.003", "0.03"],
+            max_open_trades=[1, 3],
+            max_notional=["0.2", "1"],
+            max_gross_exposure=["0.7", "2"],
+            max_net_exposure=["0.3", "0.8"],
+            max_symbol_exposure=["0.4"],
+            max_group_exposure=["0.5"],
+            price_collar=["0.03", "0.1"],
+            max_order_notional=["30000"],
+        ),
+        "protections": some(cooldown=[1, 4], stops_in_a_row=[1, 2], pause=[2, 6]),
+        "broker": some(
+            cash=["20000", "500000"],
+            slippage_bps=["0", "7.5"],
+            strict_targets=[True],
+            fee_bps=["0", "11"],
+            fee_per_contract=["0", "2.5"],
+        ),
+    }
+
+
+SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 200))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_config_in_any_market_is_the_engines(hub, seed):
+    rng = np.random.default_rng(seed)
+    world = Untraded(hub, settings_of(drawn(rng), FEEDS))
+    gappy(world, rng, events=float(rng.choice([0.0, EVENTS])))
+    same(world, [at(day) for day in range(BEGIN, DAYS + 1)])

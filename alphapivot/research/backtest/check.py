@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
-from alphapivot.calendar import bar_ends
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.frames import Signals
+from alphapivot.research.backtest.cuts import Scoring, batches, check_equal, compare, since
 from alphapivot.research.backtest.market import lag
 from alphapivot.research.tune import processes
 from alphapivot.scoring.inputs import signal_bars
@@ -45,7 +44,6 @@ ACTED = """
     WHERE book = :book AND action IN ('ENTER_LONG', 'ENTER_SHORT', 'EXIT') AND score_ts IS NOT NULL
     ORDER BY score_ts, symbol
 """
-LAST = 5  # bars compared before each cut: a pillar that looks ahead differs in the last ones
 EARLY = """
     SELECT f.symbol, f.ts, d.as_of, d.score_ts
     FROM trading.fill f JOIN trading.orders o USING (client_order_id) JOIN trading.intent i USING (intent_id)
@@ -105,10 +103,14 @@ def _acted(
             yield
         read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
 
-    for cut, symbols in cuts:
+    for pillars in _readers(settings):
         for interval in settings.timeframes.weights:
-            for pillars in _readers(settings):
-                _compare(hub, run, settings, pillars, interval, cut, symbols, scoring)
+            if any(p.cross_sectional for p in pillars.values()):
+                for cut, _ in cuts:
+                    _compare(hub, run, settings, pillars, interval, cut, scoring)
+            else:
+                for number, batch in enumerate(batches(cuts)):
+                    compare(hub, run, settings, pillars, interval, batch, scoring, f"{interval}-{number}")
     return read
 
 
@@ -149,52 +151,25 @@ def _compare(
     pillars: Mapping[str, Pillar],
     interval: str,
     cut: datetime,
-    symbols: Collection[str] = (),
-    scoring: Callable[[str], AbstractContextManager[None]] = lambda _name: nullcontext(),
+    scoring: Scoring = lambda _name: nullcontext(),
 ) -> int:
     """
-    How many scores of ``symbols`` (none: all) agree just before ``cut``. ``pillars`` read the same; each scores within
-    ``scoring`` of its name.
+    How many scores of all symbols agree just before ``cut``. ``pillars`` read the same; each scores within ``scoring``
+    of its name.
     """
-    instruments = settings.instruments
-    if symbols and not any(p.cross_sectional for p in pillars.values()):
-        instruments = {symbol: i for symbol, i in instruments.items() if symbol in symbols}
-    after = cut - LAST * bar_ends.width(interval) - timedelta(days=4)
+    after, symbols = since(cut, interval), list(settings.instruments)
     # bars before a pillar's window do not change its scores
     begin = min(start for p in pillars.values() if (start := windows.begin(p, after, interval)))
     inputs = next(iter(pillars.values())).inputs
-    bars = signal_bars(hub, list(instruments.values()), interval, begin, cut, run.known_at, inputs=inputs)
+    instruments = list(settings.instruments.values())
+    bars = signal_bars(hub, instruments, interval, begin, cut, run.known_at, inputs=inputs)
     query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
-    where = sql.SQL(query).format(run.scope, list(pillars), list(instruments), interval, after, cut)
-    stored = hub.read(Signals, where)
+    stored = hub.read(Signals, sql.SQL(query).format(run.scope, list(pillars), symbols, interval, after, cut))
+    number = {symbol: str(n) for n, symbol in enumerate(symbols)}
     for name, pillar in pillars.items():
         with scoring(name):
             recomputed = windows.score(pillar, bars, interval, after=after)
-        _check_equal(stored[stored["pillar"] == name], recomputed, name, interval, cut)
+        mine = stored[stored["pillar"] == name]
+        theirs, ours = (f.assign(symbol=f["symbol"].map(number)) for f in (mine, recomputed))
+        check_equal(theirs, ours, name, interval, [(symbol, cut) for symbol in symbols])
     return len(stored)
-
-
-def _check_equal(stored: pd.DataFrame, recomputed: pd.DataFrame, name: str, interval: str, cut: datetime) -> None:
-    both = stored.merge(recomputed, on=["symbol", "ts"], how="outer", suffixes=("", "_again"), indicator=True)
-    same = both["_merge"] == "both"
-    for column in ("score", "gate"):
-        a, b = (both[c].to_numpy(np.float32) for c in (column, f"{column}_again"))
-        same &= (a == b) | (np.isnan(a) & np.isnan(b))
-    same &= both["veto"].fillna("") == both["veto_again"].fillna("")
-    if same.all():
-        return
-    first = both[~same].sort_values(["ts", "symbol"]).iloc[0]
-    raise DataError(
-        f"lookahead: pillar {name!r} scores {first.symbol} {interval} at {first.ts:%Y-%m-%d %H:%M} UTC as "
-        f"{_describe(first, '')} over the whole history, and as {_describe(first, '_again')} over the bars up to "
-        f"{cut:%Y-%m-%d %H:%M} only. A score that depends on later bars could not have been traded: "
-        f"fix the pillar (`alphapivot pillars test FILE` finds where); this backtest has no result"
-    )
-
-
-def _describe(row: pd.Series, suffix: str) -> str:
-    score, gate, veto = (row[f"{name}{suffix}"] for name in ("score", "gate", "veto"))
-    parts = [] if pd.isna(score) else [f"score {score:g}"]
-    parts += [] if pd.isna(gate) else [f"gate {gate:g}"]
-    parts += [] if pd.isna(veto) else [f"veto {veto}"]
-    return ", ".join(parts) or "unknown"

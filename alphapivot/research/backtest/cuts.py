@@ -1,0 +1,147 @@
+"""
+Scores computed again from bars cut off at many instants, many at a time: the bars of a symbol up to a cut are scored
+under a name of their own, beside those up to other cuts. So no score finds a later bar under its own name, and a pillar
+needs one call where it needed hundreds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from psycopg import sql
+
+from alphapivot.calendar import bar_ends
+from alphapivot.errors import DataError
+from alphapivot.frames import Signals
+from alphapivot.scoring.inputs import signal_bars
+from pillars.kit import windows
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+    from alphapivot.runs import RunRef
+    from pillars.base import Pillar
+
+AT_ONCE = 200  # symbols x cuts
+LAST = 5  # bars compared before each cut: a pillar that looks ahead differs in the last ones
+Cut = tuple[str, datetime]  # a symbol, and the instant after which its bars are cut off
+Rows = npt.NDArray[np.int64]
+Scoring = Callable[[str], AbstractContextManager[None]]  # pillar -> what its calls are watched with
+
+
+def batches(cuts: Sequence[tuple[datetime, Collection[str]]]) -> Iterator[list[Cut]]:
+    """``cuts`` (sorted) as lists of a size that is scored at once, the oldest first."""
+    pairs = [(symbol, cut) for cut, symbols in cuts for symbol in sorted(symbols)]
+    for begin in range(0, len(pairs), AT_ONCE):
+        yield pairs[begin : begin + AT_ONCE]
+
+
+def since(cut: datetime, interval: str) -> datetime:
+    """The instant after which scores are compared that end by ``cut``."""
+    return cut - LAST * bar_ends.width(interval) - timedelta(days=4)
+
+
+def compare(
+    hub: Hub,
+    run: RunRef,
+    settings: Settings,
+    pillars: Mapping[str, Pillar],
+    interval: str,
+    cuts: Sequence[Cut],
+    scoring: Scoring,
+    tag: str,
+) -> None:
+    """
+    Raises DataError unless the stored scores of each symbol just before its cut are those of the bars up to it.
+    ``pillars`` read the same, and no other symbol's bars; each scores within ``scoring`` of its name. ``tag``: another
+    one in each call, so that nothing that a pillar remembers by name is found again.
+    """
+    symbols = sorted({symbol for symbol, _ in cuts})
+    instruments = [settings.instruments[s] for s in symbols]
+    after = [since(cut, interval) for _, cut in cuts]
+    first, last = min(after), max(cut for _, cut in cuts)
+    # bars before a pillar's window do not change its scores
+    begin = [min(b for p in pillars.values() if (b := windows.begin(p, a, interval))) for a in after]
+    inputs = next(iter(pillars.values())).inputs
+    bars = signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=inputs)
+    rows, names = _cut_off(bars, cuts, begin, tag)
+    cut_off = bars.take(rows).assign(symbol=names)
+    query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
+    where = sql.SQL(query).format(run.scope, list(pillars), symbols, interval, first, last)
+    stored = hub.read(Signals, where)
+    for name, pillar in pillars.items():
+        with scoring(name):
+            recomputed = windows.score(pillar, cut_off, interval, after=first)
+        recomputed = _late(recomputed, after)
+        mine = stored[stored["pillar"] == name]
+        rows, names = _cut_off(mine, cuts, after, tag)
+        check_equal(mine.take(rows).assign(symbol=names), recomputed, name, interval, cuts)
+
+
+def _cut_off(frame: pd.DataFrame, cuts: Sequence[Cut], after: Sequence[datetime], tag: str) -> tuple[Rows, pd.Series]:
+    """The rows of ``frame`` in (after, cut] of each cut's symbol, and the name of the cut for each."""
+    order = frame.reset_index(drop=True).sort_values(["symbol", "ts"], kind="stable").index.to_numpy()
+    ts = bar_ends.naive(frame["ts"])[order]
+    symbols = frame["symbol"].to_numpy(dtype=object)[order]
+    edges = {s: (a, b) for s, a, b in _runs(symbols)}
+    taken: list[Rows] = [np.empty(0, np.int64)]
+    counts = []
+    for (symbol, cut), begin in zip(cuts, after, strict=True):
+        a, b = edges.get(symbol, (0, 0))
+        lo, hi = (a + int(np.searchsorted(ts[a:b], bar_ends.naive(at), "right")) for at in (begin, cut))
+        taken.append(order[lo:hi])
+        counts.append(hi - lo)
+    names = pd.array([f"{tag}-{n}" for n in range(len(cuts))], dtype="str")
+    return np.concatenate(taken), names.take(np.repeat(np.arange(len(cuts)), counts))  # type: ignore[return-value]
+
+
+def _runs(symbols: npt.NDArray[Any]) -> Iterator[tuple[str, int, int]]:
+    if len(symbols):
+        edges = np.flatnonzero(np.append(True, symbols[1:] != symbols[:-1]))
+        for a, b in zip(edges, np.append(edges[1:], len(symbols)), strict=True):
+            yield str(symbols[a]), int(a), int(b)
+
+
+def _numbers(symbols: pd.Series) -> Rows:
+    return symbols.str.rpartition("-")[2].to_numpy().astype(np.int64)
+
+
+def _late(signals: pd.DataFrame, after: Sequence[datetime]) -> pd.DataFrame:
+    """Those of each cut that are later than its ``after``."""
+    begins = bar_ends.naive(pd.DatetimeIndex(list(after)))[_numbers(signals["symbol"])]
+    late: pd.DataFrame = signals[bar_ends.naive(signals["ts"]) > begins]
+    return late
+
+
+def check_equal(stored: pd.DataFrame, recomputed: pd.DataFrame, name: str, interval: str, cuts: Sequence[Cut]) -> None:
+    """Raises DataError for the first score that differs. ``symbol`` ends with the number of the cut."""
+    both = stored.merge(recomputed, on=["symbol", "ts"], how="outer", suffixes=("", "_again"), indicator=True)
+    same = both["_merge"] == "both"
+    for column in ("score", "gate"):
+        a, b = (both[c].to_numpy(np.float32) for c in (column, f"{column}_again"))
+        same &= (a == b) | (np.isnan(a) & np.isnan(b))
+    same &= both["veto"].fillna("") == both["veto_again"].fillna("")
+    if same.all():
+        return
+    first = both[~same].sort_values(["ts", "symbol"]).iloc[0]
+    symbol, cut = cuts[int(first.symbol.rpartition("-")[2])]
+    raise DataError(
+        f"lookahead: pillar {name!r} scores {symbol} {interval} at {first.ts:%Y-%m-%d %H:%M} UTC as "
+        f"{_describe(first, '')} over the whole history, and as {_describe(first, '_again')} over the bars up to "
+        f"{cut:%Y-%m-%d %H:%M} only. A score that depends on later bars could not have been traded: "
+        f"fix the pillar (`alphapivot pillars test FILE` finds where); this backtest has no result"
+    )
+
+
+def _describe(row: pd.Series, suffix: str) -> str:
+    score, gate, veto = (row[f"{name}{suffix}"] for name in ("score", "gate", "veto"))
+    parts = [] if pd.isna(score) else [f"score {score:g}"]
+    parts += [] if pd.isna(gate) else [f"gate {gate:g}"]
+    parts += [] if pd.isna(veto) else [f"veto {veto}"]
+    return ", ".join(parts) or "unknown"
