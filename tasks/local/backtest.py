@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from alphapivot import hub
 from alphapivot.config import names
@@ -16,12 +16,16 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests, ops, run_locks
+from alphapivot.reports.book.cautions import never
 from alphapivot.research.backtest import check, driver, market, warnings
 from alphapivot.research.backtest.driver import Progress, Timer
 from alphapivot.research.screen import engine as screening
 from alphapivot.runs import RunRef
 from alphapivot.version import code_version
 from tasks import composite, pillars, runs
+
+if TYPE_CHECKING:
+    from alphapivot.research.simulate.run import Traded
 
 log = logging.getLogger("alphapivot.backtest")
 
@@ -167,7 +171,7 @@ def _make(
     with timer.stage("check"):
         progress(0, len(instants), "checking for lookahead")
         check.scores(database, run, settings, instants)
-    engine, audited = _trade(database, run, settings, instants, how, timer, progress, say)
+    engine, traded = _trade(database, run, settings, instants, how, timer, progress, say)
     with timer.stage("check"):
         progress(len(instants), len(instants), "checking each score that was acted on")
         read = check.acted(database, run, settings, instants)
@@ -176,10 +180,11 @@ def _make(
         check.fills(database, settings)
         with database.engine.connect() as conn:
             begins = backtests.begins(conn, run)
-        cautions = [("reads", None, sentence) for sentence in read]
-        cautions += warnings.collect(database, run, settings, since, instants[0], begins)
-        results = {**backtests.results(database, book), "engine": engine, "audited": audited}
-    backtests.finish(database, run, results, cautions, timer.spent)
+        told: list[warnings.CodedWarning] = [never(s, *why) for s, why in (traded.refused if traded else {}).items()]
+        told += [("reads", None, sentence) for sentence in read]
+        told += warnings.collect(database, run, settings, since, instants[0], begins)
+        results = {**backtests.results(database, book), "engine": engine, "audited": traded.audited if traded else 0}
+    backtests.finish(database, run, results, told, timer.spent)
     ops.finish_run(database, run.run_id, "completed", f"digest {results['digest']}")
 
 
@@ -192,14 +197,14 @@ def _trade(
     timer: Timer,
     progress: Progress,
     say: Callable[[str], object],
-) -> tuple[Engine, int]:
-    """Trades the book; returns by which engine, and how many instants were audited."""
+) -> tuple[Engine, Traded | None]:
+    """Trades the book; returns by which engine, and what the kernel's tells."""
     beyond = screening.left_out(settings) if how.engine == "kernel" else []
     if beyond:
         say(f"traded by the live engine, bar by bar, as the kernel leaves out {', '.join(beyond[:3])}")
     if beyond or how.engine == "live" or backtests.done_until(database, run) is not None:
         driver.trade(database, run, settings, instants, timer=timer, progress=progress)
-        return "live", 0
+        return "live", None
     from alphapivot.research.simulate import run as memory  # noqa: PLC0415 - numba takes a second to load
 
     whole = how.audit == "full"

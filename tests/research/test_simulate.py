@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot.hub.tables import backtests, ops
+from alphapivot.reports.book import cautions
 from alphapivot.research.backtest import driver
 from alphapivot.research.simulate import audit
 from alphapivot.research.simulate import run as simulate
@@ -164,7 +165,7 @@ PAUSES = {"protections": {"cooldown": 3, "stops_in_a_row": 2, "pause": 4}, "risk
 def test_the_engine_goes_on_from_any_book_as_the_backtest_did(hub, monkeypatch, changes):
     world = Untraded(hub, settings_of(changes, FEEDS))
     gappy(world, np.random.default_rng(11), events=EVENTS)
-    assert photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 5) == 20
+    assert photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 5).audited == 20
     assert world.sql("SELECT DISTINCT book FROM trading.trade") == [{"book": "bt-audited"}]
 
 
@@ -247,3 +248,21 @@ def test_any_config_in_any_market_is_the_engines(hub, seed):
     world = Untraded(hub, settings_of(drawn(rng), FEEDS))
     gappy(world, rng, events=float(rng.choice([0.0, EVENTS])))
     same(world, [at(day) for day in range(BEGIN, DAYS + 1)])
+
+
+def test_a_market_of_which_one_lot_is_too_much_is_told_with_its_reason(hub):
+    """A lot of A is 100,000 shares at 100; the engine denies as many entries, for the same reason."""
+    world = Untraded(hub, make_settings({"A": {"lot": "100000"}, "C": {}}, feeds=FEEDS))
+    world.calm(range(1, 41))
+    world.calm(range(1, 41), symbol="C")
+    for day in range(14, 41):
+        for symbol in "AC":
+            world.score(day, 50, symbol=symbol)
+    instants = [at(day) for day in range(BEGIN, 41)]
+    run, settings = begun(world, "bt-memory", instants[0], instants[-1])
+    refused = simulate.trade(world.hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None).refused
+    run, settings = begun(world, "bt-engine", instants[0], instants[-1])
+    driver.trade(world.hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None)
+    ((_, symbol, sentence),) = cautions.cautions(hub, settings, "bt-engine", until=instants[-1], known_at=run.known_at)
+    assert {symbol: cautions.never(symbol, *refused[symbol])} == {"A": ("never_entered", "A", sentence)}
+    assert set(refused) == {"A"}

@@ -38,16 +38,18 @@ def cautions(hub: Hub, settings: Settings, book: str, *, until: datetime, known_
     """The cautions about what ``book`` trades, up to ``until``."""
     with hub.engine.connect() as conn:
         rows = conn.execute(text(NEVER), {"book": book, "until": until, "lots": list(LOTS)}).all()
-    never = [("never_entered", row.symbol, _never(row.entries, row.reason)) for row in rows]
-    return never + unadjusted(hub, settings, Bars.empty(), until=until, known_at=known_at)
+    found = [never(row.symbol, row.entries, row.reason) for row in rows]
+    return found + unadjusted(hub, settings, Bars.empty(), until=until, known_at=known_at)
 
 
-def _never(entries: int, reason: str) -> str:
+def never(symbol: str, entries: int, reason: str) -> Caution:
+    """The caution about a market that was never entered. ``reason``: the code of the gate that denied most entries."""
     limit = LOTS.get(reason, reason)
-    return (
+    sentence = (
         f"never entered: {entries} entries were denied, as one lot is more than {limit} allows; "
         "`alphapivot check` says what would fit"
     )
+    return "never_entered", symbol, sentence
 
 
 def unadjusted(

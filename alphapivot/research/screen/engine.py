@@ -68,6 +68,9 @@ class Result:
     log: Ints  # what happened, in order: a row of instant, trade, what (``kernel.ON_BAR`` ...) and its detail
     whole: Ints  # a row per trade, with the columns that ``kernel`` names; ``money`` likewise
     money: Floats
+    refused: dict[
+        str, tuple[int, int]
+    ]  # symbols never entered -> their entries of less than a lot: how many, the first
 
     def returns(self) -> Floats:
         """Returns from instant to instant; the first is 0."""
@@ -128,9 +131,11 @@ def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Resu
     """Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel."""
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
-    equity, cash, gross, whole, money, halted, log = k.simulate(*market[4:], scores, rules)
+    equity, cash, gross, whole, money, halted, log, *small = k.simulate(*market[4:], scores, rules)
     at = None if halted < 0 else market.as_of[halted].to_pydatetime()
-    return Result(market, equity, cash, gross, at, log, whole, money)
+    never = ~np.isin(np.arange(len(market.symbols)), whole[whole[:, k.ENTRY_ROW] >= 0, k.SYMBOL])
+    refused = {market.symbols[s]: (int(small[0][s]), int(small[1][s])) for s in np.flatnonzero(never & (small[0] > 0))}
+    return Result(market, equity, cash, gross, at, log, whole, money, refused)
 
 
 def left_out(settings: Settings) -> list[str]:

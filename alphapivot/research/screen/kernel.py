@@ -235,7 +235,8 @@ def _told(log: Any, n: int, what: tuple[int, int, int, int]) -> tuple[Any, int]:
 @njit(cache=True, nogil=True)
 def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
     """
-    Equity, cash and gross exposure at each instant, the trades' columns, the first instant halted (or -1), and the log.
+    Equity, cash and gross exposure at each instant, the trades' columns, the first instant halted (or -1), the log, and
+    how many entries of each symbol were less than a lot, and the first instant of one (or -1).
     """
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
@@ -251,6 +252,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
+    small, first_small = np.zeros(symbols, np.int64), np.full(symbols, -1)  # entries for which one lot is too much
     exposed, last = np.zeros(symbols), np.zeros(symbols, np.int64)  # last: the held line's newest bar
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, 0.0, -1
@@ -616,6 +618,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 ideal = min(ideal, rules.max_volume * volume if volume > 0 else 0.0)
             size = _down(ideal / specs.lot[s], 1e-12)
             if size <= 0:
+                small[s], first_small[s] = small[s] + 1, t if first_small[s] < 0 else first_small[s]
                 continue
             quantity = size * specs.lot[s]
             notional = quantity * one
@@ -655,4 +658,4 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             leaving[s], leave_from[s] = 0, 0
             log, lines = _told(log, lines, (t, traded, ENTERED, 0))
             traded += 1
-    return equity, held_cash, gross_at, whole[:traded], money[:traded], halted, log[:lines]
+    return equity, held_cash, gross_at, whole[:traded], money[:traded], halted, log[:lines], small, first_small

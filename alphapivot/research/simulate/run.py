@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 AT_ONCE = 250  # instants between two reports of progress
 
 
+class Traded(NamedTuple):
+    """``refused``: symbols that were never entered -> how many entries were less than a lot, and the reason."""
+
+    audited: int  # instants
+    refused: dict[str, tuple[int, str]]
+
+
 def trade(
     hub: Hub,
     run: RunRef,
@@ -42,10 +49,10 @@ def trade(
     timer: Timer,
     progress: Progress,
     whole: bool = False,
-) -> int:
+) -> Traded:
     """
-    Trades the book of ``settings`` at ``instants`` (ascending), unless it is done; returns at how many of them the
-    trading engine was asked to do the same: at all with ``whole``, else at samples.
+    Trades the book of ``settings`` at ``instants`` (ascending). The trading engine is asked to do the same: at all of
+    them with ``whole``, else at samples.
 
     Nothing is stored until all of it is: killed, a second call starts again. Raises DataError if another process is
     working on the book, and ``live.Disagreement`` if kernel and engine disagree.
@@ -57,8 +64,6 @@ def trade(
             raise DataError(
                 f"another process is running backtest {settings.execution.book}: wait for it to finish, or end it"
             )
-        if backtests.done_until(desk, run) is not None:
-            return sum(b - a for a, b in audited)
         with timer.stage("read"):
             source = BarRange(hub, run, settings, after=instants[0], until=instants[-1])
         with timer.stage("kernel"):
@@ -87,7 +92,7 @@ def trade(
             write(desk.driver, trader.ledger.rows, trader.account.stored())
             backtests.advance(desk, run, instants[-1], begins=trader.begins, instants=trader.instants)
             desk.commit()
-    return sum(b - a for a, b in audited)
+    return Traded(sum(b - a for a, b in audited), trader.refused)
 
 
 def _terms(

@@ -68,6 +68,10 @@ class Trader:
         self._desk = Desk(self.ledger, self.account, settings.instruments, settings.execution.strategy)
         self._risk = RiskDay(settings.risk, self.ledger)
         self._tape = Tape(result.market, settings.instruments, broker.currency)
+        self._asked: dict[int, list[str]] = {}  # instant -> symbols whose refused entries need a reason
+        for symbol, (_, first) in result.refused.items():
+            self._asked.setdefault(first, []).append(symbol)
+        self.refused: dict[str, tuple[int, str]] = {}  # symbols never entered -> how many entries were refused, and why
         self.begins: datetime | None = None
         self.instants = 0  # decided at
 
@@ -97,7 +101,7 @@ class Trader:
         if (breach is not None) != any(what == k.TRIPPED for _, what, _ in lines):
             raise Disagreement(f"{as_of:%Y-%m-%d %H:%M} UTC: only one of kernel and engine finds a loss at its limit")
         acting = [line for line in lines if line[1] in (k.ENTERED, k.STEPPED)]
-        if acting:
+        if acting or t in self._asked:
             self._decide(t, as_of, account, rates, acting)
         if breach is not None:
             risk.trip(as_of, account, breach)
@@ -156,12 +160,18 @@ class Trader:
         whole, market, desk = self._result.whole, self._result.market, self._desk
         expected = {market.symbols[whole[line[0], k.SYMBOL]]: line for line in acting}
         self._source.at(as_of)
-        involved = sorted({*desk.live, *expected})
+        asked = self._asked.get(t, [])
+        involved = sorted({*desk.live, *expected, *asked})
         session = self._session(as_of, involved, rates)
         fronts, priced = markets.priced(session)
         rows = [x.facts() for x in sorted(desk.live.values(), key=lambda x: x.row["trade_id"])]
         standing = self._standing(as_of, account, involved)
-        decisions = decide(facts_of(session, priced, fronts, scores_of(session), standing, rows), list(expected))
+        facts = facts_of(session, priced, fronts, scores_of(session), standing, rows)
+        decisions = decide(facts, [*expected, *asked])
+        self.refused |= {
+            d.symbol: (self._result.refused[d.symbol][0], d.reasons[0]) for d in decisions if d.symbol in asked
+        }
+        decisions = [d for d in decisions if d.symbol in expected]
         for d in decisions:
             self._compare(as_of, d, expected[d.symbol])
         earlier = len(self.ledger.rows["orders"])
