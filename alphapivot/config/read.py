@@ -71,6 +71,7 @@ GIVEN: dict[Any, tuple[str, ...]] = {  # fields that are no keys
     instrument.Instrument: ("symbol", "timetable", "members", "usual"),
     PaperBroker: ("tables",),
 }
+SHOWN = 5  # symbols that a warning names
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 
 
@@ -294,12 +295,25 @@ def _apply_environment(sections: ini.Sections, environ: Mapping[str, str]) -> li
 
 
 def meaningless(environ: Mapping[str, str]) -> list[str]:
-    """One warning for each variable with our prefix that is not known, for `check`."""
-    return [
+    """Warnings for `check`: unknown variables with our prefix, and members of the universe without an instrument."""
+    unknown = [
         f"{variable} in the environment is unknown; {ini.nearest(variable, [*VARIABLES, f'{PREFIX}SECTION__KEY'])}"
         for variable in sorted(environ)
         if variable.startswith(PREFIX) and "__" not in variable and variable not in VARIABLES
     ]
+    path = _path(None, environ)
+    sections, _ = _read_file(path)
+    _apply_environment(sections, environ)
+    absent = sorted({*_members(sections, path, [])} - {n.partition(".")[2] for n in sections})
+    if absent:
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        listed = f"{'symbol has' if len(absent) == 1 else 'symbols have'} no [instrument.*]"
+        file = sections["universe"]["members"]
+        unknown.append(
+            f"[universe] members = {file}: {len(absent)} {listed} and never trade: {', '.join(absent[:SHOWN])}{more}; "
+            "a backtest without them knows who survived"
+        )
+    return unknown
 
 
 def _usual_feeds(sections: ini.Sections) -> dict[str, str]:

@@ -143,3 +143,18 @@ def test_without_files_prices_are_those_of_the_hub(hub_url, monkeypatch):
     told = check.untradable(hub.connect(), settings, read)
     assert {line.split(":")[0] for line in told} >= {"SP500", "GOLD"}
     assert all("and is 1,000" in line for line in told)
+
+
+def test_members_of_the_universe_without_an_instrument_are_counted_and_named(checked, tmp_path, capsys):
+    bars(tmp_path / "prices" / "a.csv", 100.0)
+    checked({"symbol": "A", "files": "a.csv"})
+    config = tmp_path / "config.ini"
+    config.write_text(f"{config.read_text()}\n[universe]\nmembers = members.csv\n")
+    members = "symbol,from,until\nA,2020-01-01,\n"
+    (tmp_path / "members.csv").write_text(members)
+    assert cli.main(["check"]) == 0
+    assert "[universe]" not in capsys.readouterr().out
+    (tmp_path / "members.csv").write_text(members + "".join(f"Q{n},2020-01-01,\n" for n in range(7)))
+    assert cli.main(["check"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "7 symbols have no [instrument.*] and never trade: Q0, Q1, Q2, Q3, Q4 and 2 more" in told
