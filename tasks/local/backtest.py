@@ -103,12 +103,10 @@ def run(
             break
         times, stale = times + 1, earlier if changed else None
     key = f"{identity}:{times}"
-    name = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}{f'-{times + 1}' if book and times else ''}"
-    if stale is not None:
-        started = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was started"
-        say(f"the data have changed since {started}: starting again, as {name}")
-    elif attempt is not None and attempt[0] != "running":
-        say(f"{name} resumes where it stopped: the data are unchanged")
+    wanted = f"bt-{(book or runs.run_id(key)[:8]).removeprefix('bt-')}{f'-{times + 1}' if book and times else ''}"
+    name = backtests.free_name(database, runs.run_id(key), wanted)
+    if told := _told(name, wanted, stale, resumed=attempt is not None and attempt[0] != "running"):
+        say(told)
     with run_locks.held(database, runs.run_id(key)):
         current = runs.begin("backtest", settings, key=key, as_of=until, scope=name)
         current, _ = ops.load_run(database, current.run_id)
@@ -118,6 +116,16 @@ def run(
         with _recorded(database, current):
             _make(database, current, settings, name, since, progress, schedule, how, say)
     return Done(current, name)
+
+
+def _told(name: str, wanted: str, stale: RunRef | None, *, resumed: bool) -> str:
+    """What is worth knowing before it starts; empty if nothing is."""
+    if stale is not None:
+        started = f"{stale.known_at:%Y-%m-%d %H:%M:%S} UTC, when it was started"
+        return f"the data have changed since {started}: starting again, as {name}"
+    if resumed:
+        return f"{name} resumes where it stopped: the data are unchanged"
+    return "" if name == wanted else f"{wanted} is another backtest, which did not finish: this one is {name}"
 
 
 def trial(settings: Settings, since: datetime, until: datetime, *, book: str, scope: str, known_at: datetime) -> RunRef:

@@ -32,6 +32,7 @@ NEWER = """
                    AND ts <= :until AND symbol = ANY(:symbols))
 """
 TRIAL = re.compile(r"bt-tune(\d+)-\d+")  # names made by ``trial``
+UNFINISHED = ("failed", "cancelled")  # states of runs whose names others may take
 # what a backtest did, ordered by natural keys; no ids, run or book names, no wall-clock times, and of the decisions
 # those that acted. Prices after splits are rounded: PostgreSQL and Python divide to different digits
 RESULTS = {
@@ -74,6 +75,25 @@ RESULTS = {
 def trial(tune_id: int, number: int) -> str:
     """The book name of a search's trial."""
     return f"bt-tune{tune_id}-{number}"
+
+
+def free_name(hub: Hub, run_id: str, book: str) -> str:
+    """
+    The book of a run that wants the name ``book``: the one that it has, else that name, with a number if backtests that
+    did not finish have it.
+    """
+    query = "SELECT b.run_id, b.book, r.state FROM research.backtest b JOIN ops.run r USING (run_id)"
+    with hub.engine.connect() as conn:
+        own = conn.execute(text(f"{query} WHERE run_id = :run_id"), {"run_id": run_id}).first()
+        if own is not None:
+            return str(own.book)
+        pattern = f"{re.escape(book)}(-[0-9]+)?"
+        holders = conn.execute(text(f"{query} WHERE book ~ ('^(' || :pattern || ')$')"), {"pattern": pattern})
+        states = {row.book: row.state for row in holders}
+    name, number = book, 2
+    while states.get(name) in UNFINISHED:
+        name, number = f"{book}-{number}", number + 1
+    return name
 
 
 def open_(hub: Hub, run: RunRef, book: str, since: datetime) -> None:
