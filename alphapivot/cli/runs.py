@@ -89,7 +89,7 @@ def _problems(settings: Settings) -> list[str]:
     from alphapivot.hub.tables import ops, series
 
     database = hub.connect()
-    told = [f"{count} problems: see the notes above"] if (count := ops.problems(database)) else []
+    told = [f"{count} problem{'s' * (count > 1)}: see the notes above"] if (count := ops.problems(database)) else []
     told += series.ended_early(database, list(settings.instruments))
     for line in [*told, *series.removed(database, settings.instruments)]:
         print(line)  # noqa: T201

@@ -133,3 +133,19 @@ def test_known_at_lies_after_every_write_that_was_committed_before_it(hub):
     assert rows(hub, "SELECT max(ingested_at) < max(known_at) FROM market.roll, ops.run") == [(True,)]
     assert ops.load_run(hub, "run-1")[0] == frozen
     assert frozen.known_at.tzinfo is not None
+
+
+def test_a_problem_that_several_pieces_met_is_one_and_only_a_steps_last_execution_counts(hub):
+    run = begin(hub)
+
+    def execute(step, inputs, problems, *notes):
+        with ops.batch(hub, run, step, inputs, {}) as batch:
+            batch.rows[ops.PROBLEMS] = len(problems)
+            batch.notes += [*problems, *notes]
+
+    assert ops.problems(hub) == 0
+    execute("backfill 2023", "a", ["X: line 3", "X: line 9"], "only a note")
+    execute("backfill 2024", "a", ["X: line 3"])
+    assert ops.problems(hub) == 2
+    execute("backfill 2023", "b", [], "only a note")
+    assert ops.problems(hub) == 1

@@ -58,10 +58,14 @@ class Batch:
 
 
 def problems(hub: Hub) -> int:
-    """How many problems the steps of the newest run met and went on without, each step at its last execution."""
+    """
+    How many problems the steps of the newest run met and went on without, each step at its last execution. Its first
+    notes are its problems; what several pieces of a backfill met, such as a line of a file, is one.
+    """
     query = text(
-        "SELECT coalesce(sum(n), 0) FROM (SELECT DISTINCT ON (step) (rows ->> :name)::bigint AS n FROM ops.receipt"
-        " WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1) ORDER BY step, made_at DESC) s"
+        "SELECT count(DISTINCT note) FROM (SELECT DISTINCT ON (step) notes[:(rows ->> :name)::int] AS notes"
+        " FROM ops.receipt WHERE run_id = (SELECT run_id FROM ops.run ORDER BY started_at DESC LIMIT 1)"
+        " ORDER BY step, made_at DESC) s, unnest(notes) AS note"
     )
     with hub.engine.connect() as connection:
         return int(connection.execute(query, {"name": PROBLEMS}).scalar_one())
