@@ -155,13 +155,17 @@ def test_a_short_pays_the_dividend_and_a_split_of_the_same_morning_comes_first(n
     world.holds()
 
 
-def test_a_split_between_the_decision_and_the_open_cancels_the_entry(world):
+@pytest.mark.parametrize(("kind", "value", "close"), [("split", 4, 25), ("distribution", 20, 80)])
+def test_an_event_between_the_decision_and_the_open_cancels_the_entry(world, kind, value, close):
     world.score(20, 50)
     world.trade(20)
-    split(world, 20, 4, 25, score=0)
+    world.action(20, kind, value, hour=9)
+    world.calm([21], close=close)
+    world.score(21, 0)
+    world.trade(21)
     assert world.orders()["A", "ENTRY"] == ("CANCELED", None)
     trade = world.sql("SELECT state, close_reason FROM trading.trade WHERE close_reason IS NOT NULL")
-    assert trade == [{"state": "CLOSED", "close_reason": "split"}]
+    assert trade == [{"state": "CLOSED", "close_reason": kind}]
     world.holds()
 
 

@@ -131,6 +131,14 @@ def test_what_waited_too_long_is_never_sent(waiting):
     assert reasons(world) == dict.fromkeys("AB", ("EXPIRED", "not_sent_in_time"))
 
 
+@pytest.mark.parametrize(("kind", "value"), [("split", 2), ("distribution", 20)])
+def test_an_event_of_the_morning_stops_the_entry_that_was_sized_before_it_and_is_named(waiting, kind, value):
+    world, broker = waiting
+    world.action(20, kind, value, hour=1)
+    managed(world, broker)
+    assert reasons(world) == {"A": ("DENIED", kind), "B": ("NEW", None)}
+
+
 def test_a_halt_before_the_open_stops_the_entry(waiting):
     world, broker = waiting
     control.halt(world.hub, "paper", "for a test", "tester")

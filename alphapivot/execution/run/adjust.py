@@ -98,21 +98,24 @@ def adjust(
     return waits
 
 
-def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> set[int]:
+def latest(events: Sequence[Event]) -> dict[str, Event]:
+    """symbol -> its last split or distribution: an entry that was decided before it has another quantity and stop."""
+    return {e.key[0]: e for e in sorted(events, key=lambda e: (e.ts, e.kind == "split")) if e.kind != "dividend"}
+
+
+def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> dict[int, str]:
     """
-    Ids of the open trades whose entry was sized in pre-split shares and is still resting or filled after the split: a
+    Id -> kind of event, of the open trades whose entry was sized before it and is still resting or filled after it: a
     simulated broker cancels such an entry, another one may not. ``trades``: the ledger's open trades.
     """
-    last: dict[str, datetime] = {}
-    for event in session.events:
-        if event.kind != "dividend":
-            last[event.key[0]] = max(event.ts, last.get(event.key[0], event.ts))
+    last = latest(session.events)
     old = {t["trade_id"]: t for t in trades if t["market"] == "spot" and t["symbol"] in last}
-    old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]]}
+    old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]].ts}
     if not old:
-        return set()
+        return {}
     filled = dict(conn.execute(text(ENTERED), {"ids": list(old)}).tuples().all())
-    return {i for i, t in old.items() if t["coming"] or (i in filled and filled[i] > last[t["symbol"]])}
+    events = {i: last[t["symbol"]] for i, t in old.items()}
+    return {i: e.kind for i, e in events.items() if old[i]["coming"] or (i in filled and filled[i] > e.ts)}
 
 
 def _same(one: Event, other: Event) -> bool:

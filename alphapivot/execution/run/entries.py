@@ -18,6 +18,7 @@ from alphapivot.execution.decide.decide import recheck
 from alphapivot.execution.decide.facts import Plan
 from alphapivot.execution.market import market
 from alphapivot.execution.run import roll
+from alphapivot.execution.run.adjust import latest
 from alphapivot.execution.run.gather import gather
 from alphapivot.execution.run.send import send
 from alphapivot.execution.run.session import Session
@@ -46,7 +47,7 @@ def send_entries(session: Session) -> bool:
         rolled_qty |= {
             o["trade_id"]: _in_lots(session, o, qty) for o in waiting if (qty := rolled_qty.get(o["trade_id"]))
         }
-    split = {e.key[0]: e.ts for e in session.events if e.kind != "dividend"}
+    events = latest(session.events)
     ended: dict[int, tuple[str, str]] = {}
     ready: list[RowMapping] = []
     for order in waiting:
@@ -55,8 +56,8 @@ def send_entries(session: Session) -> bool:
             ended[trade_id] = "EXPIRED", "not_sent_in_time"
         elif symbol in locked or symbol in session.apart:
             ended[trade_id] = "DENIED", "locked"
-        elif symbol in split and split[symbol] >= order["as_of"]:
-            ended[trade_id] = "DENIED", "split"  # it was sized in pre-split shares
+        elif symbol in events and events[symbol].ts >= order["as_of"]:
+            ended[trade_id] = "DENIED", events[symbol].kind  # it was sized before
         elif trade_id in rolled_qty and rolled_qty[trade_id] == 0:
             ended[trade_id] = "DENIED", "nothing_to_roll"
         elif trade_id in rolled_qty and rolled_qty[trade_id] is None:

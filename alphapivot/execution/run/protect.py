@@ -18,7 +18,7 @@ from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, WORKING, local
 Row = Mapping[Any, Any]
 CLOSE = "close "  # begins the reason of an exit that an operator asked for
 # exits that follow from something else, which asks for them again while it holds
-ASKED_AGAIN = ("stop_refused", "flatten", "split", "target", "roll", "both_legs_filled")
+ASKED_AGAIN = ("stop_refused", "flatten", "split", "distribution", "target", "roll", "both_legs_filled")
 
 
 @dataclass(frozen=True)

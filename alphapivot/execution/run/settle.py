@@ -66,7 +66,7 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         for order in orders.of_open_trades(conn, session.book) if trades else []:
             if order["trade_id"] in by_trade:
                 by_trade[order["trade_id"]].append(order)
-        presplit = outgrown(session, conn, trades)
+        old = outgrown(session, conn, trades)
         exits_asked = control.exits(conn, session.book) if trades else {}
     if not trades:
         return []
@@ -88,8 +88,8 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         request = exits_asked.get(trade["trade_id"])
         if switch.flatten:
             request = control.Exit("flatten")
-        elif trade["trade_id"] in presplit:
-            request = control.Exit("split")
+        elif trade["trade_id"] in old:
+            request = control.Exit(old[trade["trade_id"]])
         sure = max(held if trade["side"] == "LONG" else -held, Decimal(0)) if trade["symbol"] in broken else None
         actions = _of_trade(session, trade, trade_orders, request, sure)
         cancelled = {a.order["client_order_id"] for a in actions if isinstance(a, Cancel)}
