@@ -18,7 +18,7 @@ from alphapivot.errors import ConfigError, DataError
 from alphapivot.feeds.base import Fetched, Limit, Request
 from alphapivot.feeds.files import json_rows, text
 from alphapivot.feeds.files.feed import EVENTS, Files
-from alphapivot.feeds.files.table import NUMBERS, Table
+from alphapivot.feeds.files.table import BARS, Table
 from alphapivot.feeds.wire import Wire, in_turn
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Http(Files):
         del opened, reply
         if ticker not in self._answers:
             self._answers[ticker] = self._rows(request, ticker)
-        wanted = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
+        wanted = EVENTS if of_events else BARS[request.market]
         label = self._label(ticker)
         part = Table(label, self.section, self.name, {}, wanted, self._answers[ticker]).of(ticker)
         if part is None:

@@ -142,6 +142,16 @@ def test_a_contract_may_stand_in_a_column(tmp_path):
     assert bars["contract"].tolist() == ["201312", "201403"]
 
 
+def test_a_spot_file_needs_no_column_that_only_futures_have(tmp_path):
+    columns = {"contract": "expiry", "open_interest": "OI"}
+    bars = read(tmp_path, "date,close\n2013-12-13,1\n", section={"columns": columns})
+    assert bars[["contract", "close"]].to_numpy().tolist() == [["", 1]]
+    futures = {"spot": None, "futures": "x.csv", "signal_market": "futures", "trade_market": "futures"}
+    (tmp_path / "x.csv").write_text("date,expiry,close\n2013-12-13,201312,1\n", encoding="utf-8")
+    (only,) = fetch(tmp_path, market="futures", section={"columns": columns}, **futures).problems
+    assert "has no column 'OI' ([feed.disk] columns = open_interest: OI)" in only.reason
+
+
 LONGER = "Date,Open,High,Low,Close\n2024-07-02,10:00,1,3,1,2\n2024-07-02,11:00,2,4,2,3\n"
 
 

@@ -21,7 +21,8 @@ from alphapivot.feeds.base import RAW, Fetched, Problem, Request, events, gather
 from alphapivot.feeds.files import beside
 from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
-from alphapivot.feeds.files.table import NUMBERS, Table, meant
+from alphapivot.feeds.files.spacing import coarser
+from alphapivot.feeds.files.table import BARS, Table, meant
 from alphapivot.frames import ACTION_KINDS
 
 if TYPE_CHECKING:
@@ -125,10 +126,11 @@ class Files:
 
     def _open(self, path: Path, request: Request, opened: Opened, *, of_events: bool) -> Table | DataError:
         """A file, read once for all instruments; or what is wrong with it."""
-        side_by_side = self.section.contracts if request.market == "futures" and not of_events else {}
-        key = path, of_events, bool(side_by_side)
+        futures = request.market == "futures" and not of_events
+        side_by_side = self.section.contracts if futures else {}
+        key = path, of_events, futures
         if key not in opened:
-            wanted = EVENTS if of_events else ("ts", "symbol", "contract", *NUMBERS)
+            wanted = EVENTS if of_events else BARS[request.market]
             try:
                 opened[key] = Table(path, self.section, self.name, side_by_side, wanted)
             except DataError as error:
@@ -195,7 +197,20 @@ class Files:
         if not parts:
             raise errors[0]
         reply.problems += [Problem(request, str(error), partial=True) for error in errors]
-        return pd.concat(parts, ignore_index=True), reply
+        bars = pd.concat(parts, ignore_index=True)
+        self._refuse_coarser(bars, request, ticker)
+        return bars, reply
+
+    def _refuse_coarser(self, bars: pd.DataFrame, request: Request, ticker: str) -> None:
+        """Raises DataError for files whose bars are of a longer interval than the request's."""
+        instrument, ts = request.instrument, pd.DatetimeIndex(bars["ts"])
+        if got := coarser(instrument.hours_of(request.market), request.interval, ts):
+            key = f"{request.market}_interval"
+            own = f"[instrument.{instrument.symbol}] {key}" if getattr(instrument, key) else "[timeframes] base"
+            raise DataError(
+                f"{ticker}: its {ts.nunique()} bars from {ts.min():%Y-%m-%d} to {ts.max():%Y-%m-%d} are about {got} "
+                f"apart, expected bars of {request.interval}: {own} names the interval of the files"
+            )
 
     def _of_contracts(self, bars: pd.DataFrame, table: Table, request: Request, reply: Reply) -> pd.DataFrame:
         """
@@ -241,7 +256,7 @@ class Files:
             rows = rows.drop_duplicates(["contract", "ts", "close"])
         else:
             contract = name_of(table.path) if request.market == "futures" and set(ticker) & set("*?[") else ""
-            named = table.column("contract") if "contract" in self.section.columns else contract
+            named = table.column("contract") if "contract" in table.found else contract
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
                 rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 NUMBERS = ["open", "high", "low", "close", "volume", "open_interest"]
 STAMPS = ("ts", "timestamp", "datetime", "date", "time")  # names of an unmapped timestamp column
+BARS = {  # what is read of each market's rows: a file of spot prices need not have what only futures have
+    "spot": ("ts", "symbol", *NUMBERS),
+    "futures": ("ts", "symbol", "contract", *NUMBERS),
+}
 MAPPED = ("contract", "symbol")  # columns of ours that are used only if mapped
 # names of columns that may be our volume or open interest, and are not read unless mapped
 VOLUMES = (
@@ -48,7 +52,7 @@ class Table:
         section: LayoutFeed,
         feed: str,
         beside: Mapping[str, str],
-        ours: tuple[str, ...] = ("ts", "symbol", "contract", *NUMBERS),
+        ours: tuple[str, ...] = BARS["futures"],
         rows: pd.DataFrame | None = None,
     ) -> None:
         self.path, self.section, self.feed, self.ours = path, section, feed, ours
@@ -96,7 +100,10 @@ class Table:
         plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(names)}
         found = {}
         for ours in self.ours:
-            if theirs := self.section.columns.get(ours):
+            theirs = self.section.columns.get(ours)
+            if ours == "open_interest" and "contract" not in self.ours and theirs not in names:
+                theirs = None  # mapped for the futures beside these spot prices
+            if theirs:
                 found[ours] = [theirs] if theirs in names else [part.strip() for part in theirs.split("+")]
                 for name in found[ours]:
                     if name not in names:
