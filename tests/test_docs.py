@@ -255,6 +255,8 @@ def test_config_in_code_blocks_has_sections_and_keys_that_exist(name):
         parser = configparser.ConfigParser(inline_comment_prefixes=(";", "#"), interpolation=None, strict=False)
         parser.read_string(block)
         for section in parser.sections():
+            if ":" in parser[section].get("kind", ""):  # a class of the reader's own, with keys of its own
+                continue
             assert set(parser[section]) <= set(keys_of(section)), f"[{section}] {sorted(parser[section])}"
 
 

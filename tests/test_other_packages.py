@@ -150,7 +150,7 @@ def test_their_kinds_are_read_stored_and_opened_like_ours(site, config, hub):
     again = Settings.restore(loaded.stored())
     assert (again.feeds["lake"], again.brokers["toy"]) == (loaded.feeds["lake"], loaded.brokers["toy"])
     assert again.hash() == loaded.hash()
-    assert type(open_feed("lake", loaded.feeds["lake"])).__module__ == "lake_package"
+    assert type(open_feed("lake", loaded.feeds["lake"]).feed).__module__ == "lake_package"
     assert type(open_broker(hub, loaded)).__module__ == "toy_account"
 
 

@@ -1,5 +1,5 @@
 """
-A user's own pillars, feeds and brokers: entry points of installed packages, and for pillars Python files in a folder.
+A user's own pillars, feeds and brokers: entry points of installed packages; pillars and feeds also files in a folder.
 
 They join the registry before config.ini is validated and follow the same contract as the built-in ones (`alphapivot
 pillars test FILE`). All files of their packages are hashed with the scoring code: an edited pillar is scored again. A
@@ -18,9 +18,11 @@ import traceback
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pillars
+from alphapivot.config import own_feeds
 from alphapivot.config.sections.base import Section
 from alphapivot.config.sections.brokers import BROKERS, BrokerSection
 from alphapivot.config.sections.feeds import FEEDS, FeedSection
@@ -38,21 +40,25 @@ STEPS = {"backfill", "composite", "ingest", "manage", "pillar", "rerun", "trade"
 
 _digests: dict[str, str] = {}  # plug-in in the registry -> digest of its source
 _imported: dict[type, str] = {}  # class -> digest of its source when it was imported: what this process executes
-_files: dict[Path, tuple[str, list[type[pillars.Pillar]]]] = {}  # file -> its digest and pillars
+_files: dict[Path, tuple[str, ModuleType]] = {}  # file -> its digest and module
 _loading = threading.RLock()  # tasks of one process restore their settings at the same time
 
 
-def load(folder: Path | None, names: Iterable[str]) -> None:
+def load(folder: Path | None, names: Iterable[str], feeds: Iterable[str] = ()) -> None:
     """
-    Register the pillars of every file in ``folder``, and those of ``names`` that installed packages offer.
+    Register the pillars of every file in ``folder``, and those of ``names`` that installed packages offer; and import
+    the files there that the ``feeds``, kinds such as my_feed:MyFeed, name.
 
     Other plug-ins leave the registry. Raises ConfigError, with the line, for a file that cannot be imported, and for a
     name that is taken.
     """
     with _loading:
         found: dict[str, type[pillars.Pillar]] = {}
+        stems = {kind.partition(":")[0] for kind in feeds if ":" in kind}
+        modules = {stem: path for stem in stems if folder and (path := folder / f"{stem}.py").is_file()}
+        own_feeds.modules = {stem: _module(path)[1] for stem, path in modules.items()}
         for path in _sources(folder):
-            for kind in read(path)[1]:
+            for kind in _pillars(path) if path in modules.values() else read(path)[1]:
                 _add(found, kind, str(path))
         missing = {name for name in names if name not in found}
         for point in _points(GROUP):
@@ -73,12 +79,15 @@ def digest(name: str) -> str | None:
 
 def kinds(family: str, kind: str) -> type[Section] | None:
     """
-    The section model of ``family`` (feed or broker) and ``kind``: built-in, or an installed package's.
+    The section model of ``family`` (feed or broker) and ``kind``: built-in, an installed package's, or that of a class
+    such as my_feed:MyFeed.
 
     None for an unknown kind. Raises ConfigError for an entry point that cannot be loaded or has another type.
     """
     group, registry, base = KINDS[family]
     with _loading:
+        if family == "feed" and ":" in kind:
+            return own_feeds.section(kind)
         for point in [p for p in _points(group) if p.name == kind]:
             _refuse_built_in(family, point)
             model = _load(point, group)
@@ -98,7 +107,24 @@ def names(family: str) -> list[str]:
 
 
 def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
-    """The digest of a file and the pillars that it defines; imported again only when its content changes."""
+    """The digest of a file and the pillars that it defines. Raises ConfigError if it has none."""
+    kinds = _pillars(path)
+    if not kinds:
+        raise ConfigError(
+            f"{path} defines no pillar; expected a subclass of pillars.base.Pillar with name, history and parts"
+        )
+    return _module(path)[0], kinds
+
+
+def _pillars(path: Path) -> list[type[pillars.Pillar]]:
+    module = _module(path)[1]
+    kinds = [k for k in vars(module).values() if _is_pillar(k) and k.__module__ == module.__name__]
+    _imported.update({kind: _digest(kind) for kind in kinds if kind not in _imported})
+    return kinds
+
+
+def _module(path: Path) -> tuple[str, ModuleType]:
+    """The digest of a file and what it is imported as; again only when its content changes."""
     try:
         now = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     except OSError as error:
@@ -122,13 +148,7 @@ def read(path: Path) -> tuple[str, list[type[pillars.Pillar]]]:
                 " constant, a property or fixed: ClassVar[int] = 10"
             )
         raise ConfigError(f"{path}{_line(error, path)} cannot be imported: {reason}") from error
-    kinds = [k for k in vars(module).values() if _is_pillar(k) and k.__module__ == name]
-    if not kinds:
-        raise ConfigError(
-            f"{path} defines no pillar; expected a subclass of pillars.base.Pillar with name, history and parts"
-        )
-    _imported.update({kind: _digest(kind) for kind in kinds})
-    _files[path] = now, kinds
+    _files[path] = now, module
     return _files[path]
 
 

@@ -359,7 +359,7 @@ def _apply_rules(valid: dict[str, BaseModel], sections: ini.Sections, mistakes: 
 
 
 def _load_plugins(sections: ini.Sections, environ: Mapping[str, str], path: Path) -> list[str]:
-    """Import the user's own pillars before their sections are read; makes their folder absolute."""
+    """Import the user's own pillars and feeds before their sections are read; makes their folder absolute."""
     section = sections.get("plugins", {})
     folder = environ.get(f"{PREFIX}PLUGINS__FOLDER", section.get("folder"))
     if folder:
@@ -367,7 +367,9 @@ def _load_plugins(sections: ini.Sections, environ: Mapping[str, str], path: Path
         sections["plugins"] = section | {"folder": folder}
     try:
         plugins.load(
-            Path(folder) if folder else None, [n.removeprefix("pillar.") for n in sections if n[:7] == "pillar."]
+            Path(folder) if folder else None,
+            [n.removeprefix("pillar.") for n in sections if n[:7] == "pillar."],
+            [texts.get("kind", "") for n, texts in sections.items() if n[:5] == "feed."],
         )
     except ConfigError as error:
         return [str(error)]

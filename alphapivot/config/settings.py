@@ -90,7 +90,8 @@ class Settings(Section):
     def _with_plugins(cls, values: Any) -> Any:
         """Import the plug-ins that the stored settings name: another process may not have them yet."""
         section = values.get("plugins", Plugins())
-        plugins.load(Plugins.model_validate(section).folder, values.get("pillars", ()))
+        feeds = [v["kind"] if isinstance(v, dict) else v.kind for v in values.get("feeds", {}).values()]
+        plugins.load(Plugins.model_validate(section).folder, values.get("pillars", ()), feeds)
         return values
 
     def shard(self, index: int) -> list[Instrument]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,10 @@ class Feed(Protocol):
     Raises Unavailable if it cannot be reached at all; never returns a bar that is not complete at ``until``.
     """
 
-    limits: ClassVar[Mapping[str, Limit]]  # by interval; intervals without limits are left out
     name: str
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """By interval; intervals without limits are left out."""
 
     def fetch(self, requests: list[Request]) -> Fetched: ...
