@@ -12,12 +12,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
 from alphapivot.calendar import bar_ends, schedule
 from alphapivot.errors import ConfigError
-from alphapivot.feeds.base import RAW, Fetched, Limit, Request, events, gather
+from alphapivot.feeds.base import RAW, Fetched, Limit, Request, events, gather, in_session
 from alphapivot.feeds.wire import RefusedError, Wire, in_turn
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Alpaca:
             zone = schedule.of(hours).zone
             table["ts"] = bar_ends.session_closes(hours, starts.tz_convert(zone).tz_localize(None).normalize())
         else:
-            inside = _in_session(hours, starts)
+            inside = in_session(hours, starts)
             if not inside.all():
                 notes.append(f"{request}: {(~inside).sum()} bars before or after the session are left out")
             table, starts = table[inside].reset_index(drop=True), starts[inside]
@@ -127,10 +126,3 @@ class Alpaca:
 
 def _stamp(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _in_session(hours: schedule.Calendar, starts: pd.DatetimeIndex) -> np.typing.NDArray[np.bool_]:
-    timetable, at = schedule.of(hours), bar_ends.naive(starts)
-    session = np.searchsorted(timetable.opens, at, "right") - 1
-    inside: np.typing.NDArray[np.bool_] = (session >= 0) & (at < timetable.closes[session])
-    return inside

@@ -109,6 +109,14 @@ def events(symbol: str, source: str, calendar: Calendar, table: pd.DataFrame) ->
     )
 
 
+def in_session(calendar: Calendar, starts: pd.DatetimeIndex) -> np.typing.NDArray[np.bool_]:
+    """True for the bars that start within a session."""
+    timetable, at = schedule.of(calendar), bar_ends.naive(starts)
+    session = np.searchsorted(timetable.opens, at, "right") - 1
+    inside: np.typing.NDArray[np.bool_] = (session >= 0) & (at < timetable.closes[session])
+    return inside
+
+
 @dataclass(frozen=True)
 class Limit:
     """A provider's limits for an interval; None: unlimited."""

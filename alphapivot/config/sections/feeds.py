@@ -82,6 +82,22 @@ class CcxtFeed(FeedSection):
     start: Day = Field("2017-01-01", description="first day of history, ISO date")
 
 
+class DatabentoFeed(FeedSection):
+    """The API key comes from the environment: DATABENTO_API_KEY."""
+
+    opens = "alphapivot.feeds.databento:Databento"
+
+    kind: Literal["databento"] = "databento"
+    dataset: str = Field(description="such as GLBX.MDP3 (CME) or EQUS.MINI (US shares)")
+    max_cost: float = Field(
+        5, ge=0, description="USD that one request may cost; a dearer one is refused, with its price"
+    )
+    base_url: str = Field("https://hist.databento.com", description="another server of Databento's format, for tests")
+    timeout: float = Field(100, gt=0, description="seconds to wait for a response")
+    patience: float = Field(60, ge=0, description="seconds to wait in total when requests are rate-limited")
+    start: Day = Field("2010-06-06", description="first day of history, ISO date")
+
+
 class YahooFeed(FeedSection):
     opens = "alphapivot.feeds.yahoo:Yahoo"
 
@@ -210,6 +226,7 @@ class SimulatedFeed(FeedSection):
 FEEDS: dict[str, type[FeedSection]] = {
     "alpaca": AlpacaFeed,
     "ccxt": CcxtFeed,
+    "databento": DatabentoFeed,
     "files": FilesFeed,
     "http": HttpFeed,
     "simulated": SimulatedFeed,
