@@ -13,7 +13,8 @@ import pandera.pandas as pa
 
 Instant = Annotated[pd.DatetimeTZDtype, "us", "UTC"]  # pandas 3 reads microseconds from the database
 MARKETS = ("spot", "futures")
-ACTION_KINDS = ("split", "dividend", "distribution")
+ENDINGS = ("merger", "delisting")  # each share becomes its value in cash, and trades no more
+ACTION_KINDS = ("split", "dividend", "distribution", *ENDINGS)
 KEY: dict[str, Any] = {"key": True}
 PRICES = ("open", "high", "low", "close")
 
@@ -97,11 +98,12 @@ class Rolls(Frame):
 
 class Actions(Frame):
     """
-    Splits and dividends of spot markets: bars complete after ``ts``, the open of the ex-date session, trade ex.
+    Corporate actions of spot markets: bars complete after ``ts``, the open of the ex-date session, trade ex.
 
-    ``value``: new shares per old share; or per share in quoted units the dividend as paid, or the worth of what is
-    distributed besides (a spin-off's part, a right, a special dividend). ``factor``: multiplies
-    adjusted prices after ``ts``; anchored at the first bar, so an event never changes earlier adjusted prices.
+    ``value``: new shares per old share; or per share in quoted units the dividend as paid, the worth of what is
+    distributed besides (a spin-off's part, a right, a special dividend), or that of a share which ends (the cash or the
+    shares of a merger, the last price of a delisting). ``factor``: multiplies adjusted prices after ``ts``; anchored at
+    the first bar, so an event never changes earlier adjusted prices.
     """
 
     symbol: str = pa.Field(metadata=KEY)

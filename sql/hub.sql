@@ -156,7 +156,7 @@ COMMENT ON TABLE market.roll_revision IS 'Rolls as they were before a change';
 
 CREATE TABLE market.corporate_action (
     symbol      text COLLATE "C" NOT NULL CHECK (symbol <> ''),
-    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution')),
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution', 'merger', 'delisting')),
     ts          timestamptz      NOT NULL CHECK (isfinite(ts)),
     value       double precision NOT NULL CHECK (value > 0 AND value < 'Infinity'),
     factor      double precision NOT NULL CHECK (factor > 0 AND factor < 'Infinity'),
@@ -164,9 +164,9 @@ CREATE TABLE market.corporate_action (
     ingested_at timestamptz      NOT NULL,
     PRIMARY KEY (symbol, kind, ts)
 );
-COMMENT ON TABLE market.corporate_action IS 'Splits, dividends and distributions of spot markets, in their current version: bars after ts are ex; written by ingestion';
+COMMENT ON TABLE market.corporate_action IS 'Splits, dividends, distributions, mergers and delistings of spot markets, in their current version: bars after ts are ex; written by ingestion';
 COMMENT ON COLUMN market.corporate_action.ts IS 'Open of the first session ex';
-COMMENT ON COLUMN market.corporate_action.value IS 'split: new shares per old share; dividend, distribution: amount per share in the quote unit, as paid';
+COMMENT ON COLUMN market.corporate_action.value IS 'split: new shares per old share; else amount per share in the quote unit, as paid, or what a share is worth at its end';
 COMMENT ON COLUMN market.corporate_action.factor IS 'Multiplies prices after ts to adjust them, anchored at the first bar, so that history never changes';
 
 CREATE TABLE market.corporate_action_revision (

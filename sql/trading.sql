@@ -152,7 +152,7 @@ CREATE TABLE trading.adjustment (
     book text NOT NULL,
     trade_id bigint NOT NULL REFERENCES trading.trade,
     symbol text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution')),
+    kind text NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution', 'merger', 'delisting')),
     ts timestamptz NOT NULL,                    -- the open of the first session ex
     value numeric NOT NULL CHECK (value > 0),   -- new shares per old share; or dividend per share, in the quote unit
     before numeric NOT NULL,                    -- the position, signed
@@ -617,7 +617,7 @@ CREATE TABLE paper.action (
     symbol text NOT NULL,
     market text NOT NULL,
     contract text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution')),
+    kind text NOT NULL CHECK (kind IN ('split', 'dividend', 'distribution', 'merger', 'delisting')),
     ts timestamptz NOT NULL,
     value numeric NOT NULL,
     before numeric NOT NULL,

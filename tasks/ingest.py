@@ -170,6 +170,7 @@ def absorb(
     fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
     usuals, once = _once(hub, requests, feed)
     fetched, stored_actions, withdrawn = _events(hub, list(instruments), fetched, until, feed, stood, once)
+    new, over = actions.ended(new, stored_actions, fetched.actions)
     splits = actions.splits(stored_actions, fetched.actions)
     # a split is not a spike: bars are judged on one share basis, and stored as traded
     given = actions.distributions(stored_actions, fetched.actions, pd.concat([neighbours, new], ignore_index=True))
@@ -195,10 +196,11 @@ def absorb(
     problems = [
         *(f"{p.request}: {p.reason}" for p in fetched.problems),
         *derived.rolled.problems,
-        *told.none_stored(fetched.bars, judged.bars, all_issues),
+        *told.none_stored(actions.ended(fetched.bars, stored_actions, fetched.actions)[0], judged.bars, all_issues),
     ]
     notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
     notes += (
+        *over,
         *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
         *map(str, horizon.endings(instruments.values(), until)),
         *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),

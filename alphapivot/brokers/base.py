@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ OrderState = Literal[
     "EXPIRED",
 ]
 Key = tuple[str, str, str]  # symbol, market, contract
-Ended = Literal["settled", "delisted"]  # how a position leaves a market that has ended
+Ended = Literal["settled", "delisted", "merger", "delisting"]  # how a position leaves a market that has ended
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ class Broker(Protocol):
     def session(self, key: Key) -> Hours: ...
 
 
-EventKind = Literal["split", "dividend", "distribution"]
+EventKind = Literal["split", "dividend", "distribution", "merger", "delisting"]
 
 
 @dataclass(frozen=True)
@@ -326,10 +327,12 @@ class Replaying(Protocol):
         """The splits and dividends booked at or after ``since``."""
         ...
 
-    def close_out(self, ends: Mapping[Key, Ended], at: datetime) -> dict[Key, Decimal]:
+    def close_out(
+        self, ends: Mapping[Key, Ended], at: datetime, terms: Mapping[Key, Decimal] = MappingProxyType({})
+    ) -> dict[Key, Decimal]:
         """
         Closes the positions in markets that have ended and cancels what rests there; returns the prices, of those that
-        were open.
+        were open. ``terms``: the price of those that end at one.
         """
         ...
 

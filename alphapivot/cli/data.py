@@ -35,7 +35,7 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--at", type=shown, metavar="TS", help="only the bar that ends at this instant, as `data show` prints it"
     )
-    kinds = ("split", "dividend", "distribution")
+    kinds = ("split", "dividend", "distribution", "merger", "delisting")
     sub.add_argument("--kind", choices=kinds, help="with drop-event: only events of this kind")
     sub.add_argument("--row", type=at_least(1), metavar="N", help="which bar, if several share one instant")
     sub.add_argument("--interval", metavar="NAME", help="clear: only bars of this interval and what is made of them")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot.frames import PRICES, Actions, Issues
+from alphapivot.frames import ENDINGS, PRICES, Actions, Issues
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -133,24 +133,42 @@ def realise(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 
     A split's factor is its value. A dividend's is close / (close - dividend), with the last close in ``bars`` (raw,
     spot, one interval) at or before its instant: the return of holding the share over it (the rule of CRSP and Yahoo,
-    inverted). Without an earlier bar there is nothing to adjust, and it is 1. A dividend is per share as traded on its
-    day, so after a split of the same day.
+    inverted). Without an earlier bar there is nothing to adjust, and it is 1; so it is where a share ends. A dividend
+    is per share as traded on its day, so after a split of the same day.
     """
     events = events.drop_duplicates(["symbol", "kind", "ts"], keep="last").sort_values("ts")
     spot = bars.loc[bars["market"] == "spot", ["symbol", "ts", "close"]].sort_values("ts")
     joined = pd.merge_asof(events, spot, on="ts", by="symbol")
     split = joined[joined["kind"] == "split"].set_index(["symbol", "ts"])["value"]
     same_day = split.reindex(pd.MultiIndex.from_frame(joined[["symbol", "ts"]])).fillna(1.0).to_numpy()
-    dividend = (joined["kind"] != "split").to_numpy()
+    dividend = (~joined["kind"].isin(["split", *ENDINGS])).to_numpy()
     value, close = joined["value"].to_numpy(float), joined["close"].to_numpy(float)
     paid = np.where(dividend, value * same_day, 0.0)
     usable = np.isfinite(value) & (value > 0) & ~(paid >= close)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(dividend, np.where(np.isnan(close), 1.0, close / (close - paid)), value)
+    factor = np.where(joined["kind"].isin(ENDINGS), 1.0, factor)
     realised = joined.assign(factor=factor).loc[usable, Actions.columns()]
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in ("symbol", "kind", "ts", "source")}
     wrong = _issues((r.symbol, r.ts, "quarantined", _wrong(r), r.source) for r in joined[~usable].itertuples())
     return realised.astype(types | {"value": float, "factor": float}).reset_index(drop=True), wrong
+
+
+def ended(bars: pd.DataFrame, stored: pd.DataFrame, fetched: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """
+    ``bars`` without those of spot markets after a merger or delisting among the events, and a sentence for each: what
+    trades under the ticker then is another company.
+    """
+    both = pd.concat([stored[["symbol", "kind", "ts"]], fetched[["symbol", "kind", "ts"]]], ignore_index=True)
+    ends = both[both["kind"].isin(ENDINGS)].sort_values("ts").drop_duplicates("symbol").set_index("symbol")
+    when, kinds = ends["ts"].to_dict(), ends["kind"].to_dict()
+    later = (bars["market"] == "spot") & (bars["ts"] > pd.to_datetime(bars["symbol"].map(when), utc=True))
+    told = [
+        f"{symbol}: {count} bars after its {kinds[symbol]} of {when[symbol]:%Y-%m-%d} are left out: they are another"
+        " company's, or the event is wrong (`alphapivot data drop-event`)"
+        for symbol, count in bars.loc[later, "symbol"].value_counts().to_dict().items()
+    ]
+    return bars[~later].reset_index(drop=True), told
 
 
 def _issues(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:

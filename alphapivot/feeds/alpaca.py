@@ -28,6 +28,8 @@ KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"  # as the broker's: one a
 FRAMES = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
 MARGIN = timedelta(days=3)  # requested before ``since``: bars are stamped at their start
+KINDS = "forward_split,reverse_split,cash_dividend,cash_merger,stock_merger,stock_and_cash_merger"
+KINDS += ",worthless_removal,name_change"
 PAGE, EVENTS_PAGE = "10000", "1000"  # the most at once
 
 
@@ -53,7 +55,9 @@ class Alpaca:
     def _answer(self, request: Request) -> Fetched:
         notes: list[str] = []
         bars = self._bars(request, notes)
-        return gather([bars], [], [self._actions(request)], {request.instrument.symbol: self._begin(request)}, notes)
+        return gather(
+            [bars], [], [self._actions(request, notes)], {request.instrument.symbol: self._begin(request)}, notes
+        )
 
     def _begin(self, request: Request) -> datetime:
         start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)
@@ -91,9 +95,9 @@ class Alpaca:
         # the bar in progress comes too
         return bars[(bars["ts"] > since) & (bars["ts"] <= request.until)].reset_index(drop=True)
 
-    def _actions(self, request: Request) -> pd.DataFrame:
+    def _actions(self, request: Request, notes: list[str]) -> pd.DataFrame:
         ticker = request.instrument.spot
-        query = {"symbols": str(ticker), "types": "forward_split,reverse_split,cash_dividend", "limit": EVENTS_PAGE}
+        query = {"symbols": str(ticker), "types": KINDS, "limit": EVENTS_PAGE}
         query |= {"start": f"{self._begin(request):%Y-%m-%d}", "end": f"{request.until:%Y-%m-%d}"}
         rows = []
         for page in self._pages("/v1/corporate-actions", query):
@@ -101,6 +105,9 @@ class Alpaca:
             splits = [*found.get("forward_splits", ()), *found.get("reverse_splits", ())]
             rows += [(row["ex_date"], "split", row["new_rate"] / row["old_rate"]) for row in splits]
             rows += [(row["ex_date"], "dividend", row["rate"]) for row in found.get("cash_dividends", ())]
+            own = [row for row in found.get("cash_mergers", ()) if row["acquiree_symbol"] == ticker]
+            rows += [(row["effective_date"], "merger", row["rate"]) for row in own]
+            notes += [f"{request}: {line}" for line in _told(found, str(ticker))]
         table = pd.DataFrame(rows, columns=["date", "kind", "value"])
         # an ordinary and a special dividend of one day are one payment
         table = table.groupby(["date", "kind"], sort=True)["value"].sum().reset_index()
@@ -122,6 +129,22 @@ class Alpaca:
             yield page
             if not token:
                 return
+
+
+def _told(found: Mapping[str, Any], ticker: str) -> Iterator[str]:
+    """What someone must write into config.ini or a file of events, since Alpaca tells no price for it."""
+    for row in (*found.get("stock_mergers", ()), *found.get("stock_and_cash_mergers", ())):
+        if row["acquiree_symbol"] == ticker:
+            cash = f" and {row['cash_rate']} in cash" if row.get("cash_rate") else ""
+            yield (
+                f"becomes {row['acquirer_rate'] / row['acquiree_rate']:g} {row['acquirer_symbol']}{cash} a share on "
+                f"{row['effective_date']}: write until, or what that is worth as a merger of its events"
+            )
+    for row in found.get("worthless_removals", ()):
+        yield f"is removed as worthless on {row['process_date']}: write until"
+    for row in found.get("name_changes", ()):
+        if row["old_symbol"] == ticker != row["new_symbol"]:
+            yield f"is {row['new_symbol']} from {row['process_date']} on: write spot = {row['new_symbol']}"
 
 
 def _stamp(at: datetime) -> str:

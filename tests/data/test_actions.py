@@ -161,7 +161,7 @@ def test_no_later_event_changes_an_earlier_price_and_changes_are_the_holders(clo
     for n in range(1, len(close)):
         usable = made[made["ts"] == OPENS.iloc[n]]
         ratio = usable.loc[usable["kind"] == "split", "value"].prod()
-        paid = usable.loc[usable["kind"] == "dividend", "value"].sum() * ratio
+        paid = usable.loc[usable["kind"].isin(["dividend", "distribution"]), "value"].sum() * ratio
         grown = close[n] * ratio / (close[n - 1] - paid)
         assert seen["close"].iloc[n] / seen["close"].iloc[n - 1] == pytest.approx(grown)
 

@@ -1,11 +1,13 @@
 """Splits and dividends on an open trade (fault 33), worked out by hand; and an ATR that ignores both."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from alphapivot.brokers.registry import open_broker
 from alphapivot.execution.book import report
+from tests.execution.conftest import at
 
 D = Decimal
 
@@ -243,6 +245,36 @@ def test_a_real_brokers_own_adjustment_is_no_break_nor_is_its_delay(holding, fac
     trade = holding.one_trade()
     assert (trade["entry_qty"], trade["stop"]) == (qty, 24 if factor == 4 else 96)
     assert any("the broker holds 250" in note for note in run.notes) == (factor == 1)
+
+
+@pytest.mark.parametrize("booked", [False, True])
+def test_a_real_brokers_merger_closes_the_trade_once_it_is_booked(holding, booked):
+    """250 bought at 100 are paid out at 117.5; nothing is sent while the broker still holds them."""
+    holding.action(21, "merger", 117.5, hour=9)
+    holding.score(22, 50)
+    run = holding.trade(22, broker=Real(open_broker(holding.hub, holding.settings), 0 if booked else 1))
+    assert holding.sql("SELECT * FROM trading.instrument_lock") == []
+    trade = holding.one_trade()
+    if booked:
+        assert (trade["state"], trade["close_reason"], trade["paid"]) == ("CLOSED", "merger", 250 * D("117.5"))
+        assert (trade["realised"], trade["exit_at"]) == (250 * D("17.5"), at(21) + timedelta(hours=9))
+    else:
+        assert trade["state"] == "OPEN"
+        told = "the broker holds 250 shares, the merger of 2026-01-22 pays 117.5 for each: it has not booked that yet"
+        assert any(told in note for note in run.notes)
+
+
+def test_a_merger_that_became_known_after_later_bars_locks_the_symbol(holding):
+    holding.calm([22], close=99)
+    holding.score(22, 50)
+    holding.trade(22)
+    holding.action(21, "merger", 120, hour=9)
+    holding.calm([23], close=99)
+    holding.score(23, 50)
+    holding.trade(23)
+    (lock,) = holding.sql("SELECT reason FROM trading.instrument_lock")
+    assert "the merger of 2026-01-22 became known after later bars were traded" in lock["reason"]
+    assert holding.one_trade()["state"] == "OPEN"
 
 
 def test_a_position_that_a_split_does_not_explain_is_a_break(holding):

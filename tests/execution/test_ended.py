@@ -130,3 +130,44 @@ def test_a_holiday_ends_nothing(new_world):
     ended = world.one_trade()
     assert (ended["close_reason"], ended["exit_price"], ended["exit_at"]) == ("stop", 90, at(24))
     assert ended["exit_at"] - ended["entry_at"] == timedelta(days=3)
+
+
+@pytest.mark.parametrize("kind", ["merger", "delisting"])
+@pytest.mark.parametrize(("side", "made"), [(50, 250 * 17.5), (-50, -250 * 17.5)])
+def test_a_share_that_ends_is_closed_at_its_terms_and_told(new_world, kind, side, made):
+    """250 shares of 100 become 117.5 each on the morning after the last bar, whatever rests at the broker."""
+    world = entered(new_world({"A": {"margin": "0.5"}, "B": {}}, broker=BROKER, risk={"daily_loss_limit": "0.5"}), side)
+    world.action(21, kind, 117.5, hour=9)
+    world.trade(21)
+    assert world.one_trade()["state"] == "OPEN"  # the morning has not come
+    world.score(22, 50)
+    world.trade(22)
+    ended = world.one_trade()
+    assert (ended["state"], ended["close_reason"], ended["exit_price"]) == ("CLOSED", kind, D("117.5"))
+    assert (ended["exit_at"], ended["realised"]) == (at(22), D(made))
+    world.holds()
+    told = f"A ended by a {kind} on 2026-01-22, 117.5 a share: its position was closed at 117.5"
+    assert told in world.runs[-1].notes
+    (line,) = world.sql("SELECT kind FROM trading.journal WHERE kind = 'ended'")
+    assert alerts.NOTED[line["kind"]] == "market ended"
+    before = world.state()
+    world.trade(22)
+    assert world.state() == before  # once
+
+
+def test_nothing_is_entered_after_a_share_has_ended_and_what_rests_is_cancelled(new_world):
+    world = new_world({"A": {}, "B": {}}, broker=BROKER)
+    world.calm(range(1, 21))
+    world.calm(range(1, 31), symbol="B")
+    world.score(20, 50)
+    world.trade(20)
+    world.action(20, "merger", 120, hour=9)
+    world.score(21, 50)
+    world.trade(21)
+    assert world.orders()["A", "ENTRY"] == ("CANCELED", None)
+    assert world.one_trade()["close_reason"] == "merger"
+    world.calm([22])  # another company's, under its ticker
+    world.score(22, 50)
+    (decision,) = [d for d in world.trade(22).decisions if d.symbol == "A"]
+    assert (decision.action, decision.reasons) == ("DENIED", ("not_listed",))
+    world.holds()

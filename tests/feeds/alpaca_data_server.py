@@ -20,6 +20,25 @@ EVENTS = {
         {"symbol": "SPLIT", "rate": 0.5, "special": True, "foreign": False, "ex_date": "2024-07-01"},
     ],
 }
+# by the acquirer's symbol too; a name change by both (alpaca-py, alpaca/data/models/corporate_actions.py)
+ENDS = {
+    "cash_mergers": [
+        {"acquirer_symbol": "BUYER", "acquiree_symbol": "SOLD", "rate": 54.2, "effective_date": "2024-07-03"},
+    ],
+    "stock_and_cash_mergers": [
+        {
+            "acquirer_symbol": "BUYER",
+            "acquirer_rate": 0.5,
+            "acquiree_symbol": "SWAPPED",
+            "acquiree_rate": 1,
+            "cash_rate": 7.5,
+            "effective_date": "2024-07-03",
+        }
+    ],
+    "worthless_removals": [{"symbol": "GONE", "process_date": "2024-07-03"}],
+    "name_changes": [{"old_symbol": "FB", "new_symbol": "META", "process_date": "2024-07-03"}],
+}
+NAMES = ("symbol", "acquirer_symbol", "acquiree_symbol", "old_symbol", "new_symbol")
 
 
 class Handler(http_server.Handler):
@@ -37,6 +56,10 @@ class Handler(http_server.Handler):
                 kind: [r for r in rows if r["symbol"] == query["symbols"] and query["start"] <= r["ex_date"]]
                 for kind, rows in EVENTS.items()
             }
+            for kind, rows in ENDS.items():
+                asked = kind.removesuffix("s") in query["types"].split(",")
+                found = [r for r in rows if query["symbols"] in [r.get(name) for name in NAMES]]
+                kinds |= {kind: found} if asked and found else {}
             self.answer(200, json.dumps({"corporate_actions": kinds, "next_page_token": None}))
         else:
             self.bars(query)

@@ -40,6 +40,27 @@ def test_pages_are_followed_and_an_ordinary_and_a_special_dividend_are_one(serve
     assert "page_token=3" in server.asked[1]
 
 
+@pytest.mark.parametrize(
+    ("ticker", "told"),
+    [
+        ("SWAPPED", "becomes 0.5 BUYER and 7.5 in cash a share on 2024-07-03: write until, or what that is worth"),
+        ("GONE", "is removed as worthless on 2024-07-03: write until"),
+        ("FB", "is META from 2024-07-03 on: write spot = META"),
+    ],
+)
+def test_an_end_without_a_price_and_a_change_of_ticker_are_told(server, ticker, told):
+    (note,) = ask(server, ticker).notes
+    assert note.startswith(f"{ticker} spot 1d: {told}")
+
+
+def test_a_merger_for_cash_is_an_event_of_what_was_bought_and_not_of_the_buyer(server):
+    actions = ask(server, "SOLD").actions
+    assert actions[["kind", "value"]].to_numpy().tolist() == [["merger", 54.2]]
+    assert f"{actions['ts'].iloc[0]:%Y-%m-%d %H:%M}" == "2024-07-03 13:30"
+    assert ask(server, "BUYER").actions.empty
+    assert ask(server, "META").notes == ()
+
+
 def test_minutes_outside_of_the_session_are_left_out_and_told(server):
     fetched = ask(server, "SPY", interval="30m")
     assert len(fetched.bars) == 13

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alphapivot.errors import ConfigError
 from alphapivot.frames import Actions, Bars, Rolls
 from alphapivot.hub.tables import backtests
 from alphapivot.research.screen import engine, prepare
@@ -206,6 +207,16 @@ def test_splits_and_dividends_of_open_trades_are_those_of_the_executor_and_its_p
     agree(both(world), name)
     assert world.sql("SELECT FROM paper.action")
     assert world.sql("SELECT FROM trading.instrument_lock") == []
+
+
+@pytest.mark.parametrize("kind", ["merger", "delisting"])
+def test_a_share_that_ends_is_refused(hub, kind):
+    world = World(hub, make_settings({"A": {}}))
+    world.calm(range(1, 21))
+    world.score(20, 50)
+    world.action(20, kind, 120, hour=9)
+    with pytest.raises(ConfigError, match=r"leaves out mergers, delistings \(A\): use --engine full"):
+        both(world)
 
 
 @pytest.mark.parametrize("short", [False, True])

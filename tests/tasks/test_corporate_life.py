@@ -55,3 +55,23 @@ def test_only_bars_of_its_life_come_in_and_members_keep_their_history(market):
     (market.folder / "members.csv").write_text("symbol,from,until\nQ,2024-03-06,\n")
     with pytest.raises(ConfigError, match=r"members\.csv names none of the instruments, but Q"):
         market.configure({"X": {}}, universe)
+
+
+def test_a_merger_ends_its_bars_and_those_of_another_company_are_left_out_and_told(market):
+    closes = ends("XNYS", "1d", "2024-01-02", "2024-06-15")
+    prices = flat(closes)
+    market.configure({"X": {"actions": "events.csv"}})
+    (market.folder / "events.csv").write_text("date,merger\n2024-06-10,117.5\n")
+    market.write("X", prices[prices.index < "2024-06-10"])
+    assert market.ingest("2024-06-07 22:00").notes == ()
+    market.ingest("2024-06-10 22:00")
+    events = hub.connect().read(Actions)
+    assert events[["kind", "value", "factor"]].to_numpy().tolist() == [["merger", 117.5, 1.0]]
+    assert f"{events['ts'].iloc[0]:%Y-%m-%d %H:%M}" == "2024-06-10 13:30"
+    market.write("X", prices)
+    receipt = market.ingest("2024-06-12 22:00")
+    assert market.stored().index[-1] == "2024-06-07 20:00"
+    assert [note[:61] for note in receipt.notes] == [
+        "X: 3 bars after its merger of 2024-06-10 are left out: they ar"[:61]
+    ]
+    assert "problems" not in receipt.rows

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from sqlalchemy import Connection, Engine, text
@@ -40,6 +41,7 @@ from alphapivot.brokers.paper.memory import Memory
 from alphapivot.brokers.paper.replay import Position, Replay
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.frames import ENDINGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +206,8 @@ class Paper:
             new_bars = _new_bars(bars, {key: p.seen_until for key, p in before.items()})
             # a split precedes a dividend of the same morning, which is per new share
             pending: dict[Key, list[Event]] = defaultdict(list)
-            for event in sorted(events, key=lambda e: (e.ts, e.kind != "split")):
+            booked = [e for e in events if e.kind not in ENDINGS]  # no bar follows these: ``close_out``
+            for event in sorted(booked, key=lambda e: (e.ts, e.kind != "split")):
                 if event.key in before and event.ts >= before[event.key].seen_until:
                     pending[event.key].append(event)
             for at, instant in itertools.groupby(new_bars, key=lambda row: cast("datetime", row.ts)):
@@ -222,11 +225,14 @@ class Paper:
                 self._memory.write(conn, replay, changed)
         return len(replay.fills)
 
-    def close_out(self, ends: Mapping[Key, Ended], at: datetime) -> dict[Key, Decimal]:
+    def close_out(
+        self, ends: Mapping[Key, Ended], at: datetime, terms: Mapping[Key, Decimal] = MappingProxyType({})
+    ) -> dict[Key, Decimal]:
         """Futures leave at their last price, shares at theirs less [broker.*] delisting_haircut; see ``Replaying``."""
         with self._engine.begin() as conn:
             before, replay = self._replay(conn)
-            prices = {key: price for key, how in ends.items() if (price := replay.close_out(key, how, at)) is not None}
+            closed = {key: replay.close_out(key, how, at, terms.get(key)) for key, how in ends.items()}
+            prices = {key: price for key, price in closed.items() if price is not None}
             if replay.fills or replay.orders:
                 self._memory.write(conn, replay, [p for key, p in replay.positions.items() if p != before[key]])
         return prices

@@ -189,13 +189,14 @@ class Replay:
         self._note(converted, "WORKING", None)
         return converted
 
-    def close_out(self, key: Key, how: Ended, at: datetime) -> Decimal | None:
+    def close_out(self, key: Key, how: Ended, at: datetime, price: Decimal | None = None) -> Decimal | None:
         """
         Rule 11: closes the position of a market that has ended by its exit or else by its stop, and cancels what else
-        rests there. Returns the price; None if nothing was open.
+        rests there. ``price``: None for its last one. Returns the price; None if nothing was open.
         """
         held, terms = self.positions[key], self._terms[key]
-        price = held.avg_price if held.mark is None else held.mark
+        if price is None:
+            price = held.avg_price if held.mark is None else held.mark
         if how == "delisted" and held.qty > 0:
             price = slipped(price, "SELL", self._settings.delisting_haircut * BPS, terms.tick)
         for bracket, orders in list(self._resting.get(key, {}).items()):

@@ -70,7 +70,9 @@ class Conventions(Section):
     roll_followed: RollFile | None = Field(
         None, description="a file with the source's own front contract, such as prices.csv: DATETIME + CONTRACT"
     )
-    actions: str | None = Field(None, description="the feed's file of splits and dividends of the spot market")
+    actions: str | None = Field(
+        None, description="the feed's file of splits, dividends and other events of the spot market"
+    )
     adjust: Literal["all", "splits", "none"] = Field(
         "all", description="what the pillars' spot prices are adjusted for: splits and dividends, splits, or nothing"
     )

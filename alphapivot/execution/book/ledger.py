@@ -270,7 +270,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
-                   CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted') THEN o.reason
+                   CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted', 'merger', 'delisting')
+                            THEN o.reason
                         WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
                         ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid, t.adjusted_at
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
@@ -289,6 +290,8 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
                    max(adjusted_at) FILTER (WHERE entry AND qty > 0) AS split_at,
                    coalesce(sum(fee), 0) AS fees, coalesce(sum(cash - fee), 0) + paid AS realised,
                    coalesce(string_agg(DISTINCT cause, ', ') FILTER (WHERE NOT entry AND qty > 0),
+                            (SELECT max(kind) FROM trading.adjustment a WHERE a.trade_id = legs.trade_id
+                             AND kind IN ('merger', 'delisting')),
                             CASE WHEN adjusted <> 0 THEN 'split' END,
                             max(reason) FILTER (WHERE entry), 'never entered') AS why
             FROM legs GROUP BY trade_id, adjusted, ratio, paid

@@ -19,6 +19,7 @@ from alphapivot.brokers.base import Booked, Event, Key, Replaying
 from alphapivot.brokers.events import EXACT, after
 from alphapivot.brokers.paper.replay import MICRO
 from alphapivot.execution.book import ledger
+from alphapivot.frames import ENDINGS
 
 if TYPE_CHECKING:
     from alphapivot.execution.run.session import Session
@@ -85,6 +86,7 @@ def adjust(
         events = [e for e in session.events if e.key == key and _concerns(e, trade, trade_fills)]
         if booked is not None:
             bookings = [b for b in booked if b.event.key == key and _concerns(b.event, trade, trade_fills)]
+            events = [e for e in events if e.kind not in ENDINGS or _followed(session, e)]  # ``ended`` closes at these
             missed = _missed(session, key, [e for e in events if not any(_same(e, b.event) for b in bookings)])
             if missed is not None:
                 session.block(conn, {trade["symbol"]: missed})
@@ -116,6 +118,12 @@ def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> dict[
     filled = dict(conn.execute(text(ENTERED), {"ids": list(old)}).tuples().all())
     events = {i: last[t["symbol"]] for i, t in old.items()}
     return {i: e.kind for i, e in events.items() if old[i]["coming"] or (i in filled and filled[i] > e.ts)}
+
+
+def _followed(session: Session, event: Event) -> bool:
+    """True if there are bars after an event."""
+    bars = session.bars
+    return bars is not None and bool(((bars["symbol"] == event.key[0]) & (bars["ts"] > event.ts)).any())
 
 
 def _same(one: Event, other: Event) -> bool:
@@ -169,6 +177,12 @@ def _derived(
                 return f"{trade['symbol']}: the broker holds {held:f}, the split of {event.ts:%Y-%m-%d} {converted}"
             close = _close(session, trade)
             cash = (exact - left) * (close if close is not None else trade["entry_price"] / event.value) * unit
+        elif event.kind in ENDINGS:
+            left = held - sum((qty for at, qty in fills if at > event.ts), Decimal(0))
+            if abs(left) >= lot:
+                pays = f"the {event.kind} of {event.ts:%Y-%m-%d} pays {event.value:f} for each"
+                return f"{trade['symbol']}: the broker holds {held:f} shares, {pays}: it has not booked that yet"
+            cash = (before - left) * event.value * unit
         else:
             cash = before * event.value * unit
         bookings.append(Booked(event, before, left, cash.quantize(MICRO)))
@@ -196,9 +210,8 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
             after(b.event, leg, exit_side, price, tick)  # type: ignore[arg-type]
             for leg, price in (("STOP", stop), ("TARGET", target))
         )
-        if b.event.kind == "split":
-            ratio *= b.event.value
-            delta += sign * (b.after - b.before)
+        ratio *= b.event.value if b.event.kind == "split" else 1
+        delta += sign * (b.after - b.before)  # none of a dividend or a distribution
     common = {
         "book": session.book,
         "trade_id": trade["trade_id"],
@@ -221,6 +234,8 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
 
 def told(b: Booked) -> str:
     """What a booking did, in words."""
+    if b.event.kind in ENDINGS:
+        return f"{b.event.kind} at {b.event.value:f}: {b.before:f} became {b.cash:.2f} in cash"
     if b.event.kind != "split":
         return f"{b.event.kind} of {b.event.value:f} on {b.before:f}: {b.cash:.2f} in cash"
     paid = f", {b.cash:.2f} in cash for the fraction" if b.cash else ""

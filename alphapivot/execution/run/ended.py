@@ -1,21 +1,23 @@
 """
-Positions of a simulated account in markets that have ended: futures settle in cash at their last price, shares leave
-at theirs with a haircut. A real broker settles by itself, and what it reports is what happened.
+Positions of a simulated account in markets that have ended: futures settle in cash at their last price, shares leave at
+the terms of their merger or delisting, or else at their last price with a haircut. A real broker settles by itself, and
+what it reports is what happened.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import text
 
-from alphapivot.brokers.base import Ended, Key, Replaying
+from alphapivot.brokers.base import Ended, Event, Key, Replaying
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.data import market_ends
 from alphapivot.data.series import life
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import Stored
+from alphapivot.frames import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,26 +40,38 @@ def close_out(session: Session) -> None:
     broker = session.broker
     if not isinstance(broker, Replaying):
         return
-    ends = {key: end for key, last in broker.watching().items() if (end := end_of(session, key, last)) is not None}
-    prices = broker.close_out({key: how for key, (how, _) in ends.items()}, session.run.as_of) if ends else {}
+    watched = broker.watching()
+    paid = {key: event for key, last in watched.items() if (event := _event(session, key, last)) is not None}
+    ends = {key: end for key, last in watched.items() if (end := end_of(session, key, last, paid.get(key))) is not None}
+    terms = {key: event.value for key, event in paid.items()}
+    prices = broker.close_out({key: how for key, (how, _) in ends.items()}, session.run.as_of, terms) if ends else {}
     lines = []
     for (symbol, market, contract), price in prices.items():
         how, why = ends[symbol, market, contract]
         what = f"{symbol} {contract}".rstrip()
-        lines.append(("ended", symbol, None, f"{what} {why}: its position was {how} at {price:f}"))
+        done = "closed" if how in ENDINGS else how
+        lines.append(("ended", symbol, None, f"{what} {why}: its position was {done} at {price:f}"))
     if lines:
         with session.hub.engine.begin() as conn:
             session.note(conn, lines)
         session.tell(*(message for *_, message in lines))
 
 
-def end_of(session: Session, key: Key, last: datetime) -> tuple[Ended, str] | None:
+def _event(session: Session, key: Key, last: datetime) -> Event | None:
+    """The merger or delisting that has ended a share since its newest bar, which ends at ``last``."""
+    ends = (e for e in session.events if e.key == key and e.kind in ENDINGS and last <= e.ts <= session.run.as_of)
+    return min(ends, key=lambda e: e.ts, default=None)
+
+
+def end_of(session: Session, key: Key, last: datetime, event: Event | None = None) -> tuple[Ended, str] | None:
     """
-    How the market has ended by now, and why; None if it has not. ``last``: the end of its newest bar. Reads the bars
-    and rolls of the session.
+    How the market has ended by now, and why; None if it has not. ``last``: the end of its newest bar; ``event``: what
+    has ended it. Reads the bars and rolls of the session.
     """
     symbol, market, contract = key
     instrument = session.instruments[symbol]
+    if event is not None and event.kind in ENDINGS:
+        return cast("Ended", event.kind), f"ended by a {event.kind} on {event.ts:%Y-%m-%d}, {event.value:f} a share"
     if market == "futures":
         if bar_ends.naive(last) >= market_ends.last_trade(instrument, contract, last):
             return "settled", f"had its last trading session, to {last:%Y-%m-%d %H:%M} UTC"

@@ -15,6 +15,7 @@ from alphapivot.execution.book import day, ledger, positions_now
 from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import quotes
 from alphapivot.execution.run import cash
+from alphapivot.frames import ENDINGS
 
 if TYPE_CHECKING:
     from alphapivot.execution.run.session import Session
@@ -30,6 +31,7 @@ def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
         # bad data or unknown future sessions block entries like a lock
         ended = horizon.closed(session.instruments, session.run.as_of)
         ended |= life.closed(session.instruments, session.run.as_of, session.interval)
+        ended |= _gone(session)
         locked = session.source.halts(conn) | ended | ledger.locks(conn, session.book)
         standing = Standing(
             account=account,
@@ -43,6 +45,16 @@ def standing_of(session: Session) -> tuple[Standing, list[RowMapping]]:
         positions_now.trip(session, conn, standing)
         rows = ledger.open_trades(conn, session.book)
     return standing, rows
+
+
+def _gone(session: Session) -> dict[str, str]:
+    """symbol -> why nothing is entered: a merger or delisting has ended it."""
+    events = session.actions
+    if events is None:
+        return {}
+    ends = events[events["kind"].isin(ENDINGS)]
+    rows = ends[["symbol", "kind", "ts"]].itertuples(index=False, name=None)
+    return {symbol: f"{life.CODE}: {kind} of {ts:%Y-%m-%d}" for symbol, kind, ts in rows}
 
 
 def gather(

@@ -12,8 +12,9 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.data import market_ends
-from alphapivot.errors import DataError
+from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution.market import quotes
+from alphapivot.frames import ENDINGS
 from alphapivot.research.screen import engine
 from alphapivot.research.screen.ranges import of_bars
 
@@ -162,6 +163,8 @@ def _events(actions: pd.DataFrame, symbols: Sequence[str], instruments: Sequence
     """The ``actions`` of the markets that are traded, in the order of ``kernel.Events``."""
     spot = [s for s, i in zip(symbols, instruments, strict=True) if i.trade_market == "spot"]
     rows = actions[actions["symbol"].isin(spot)]
+    if ends := sorted(set(rows.loc[rows["kind"].isin(ENDINGS), "symbol"])):
+        raise ConfigError(f"the screening engine leaves out mergers, delistings ({', '.join(ends)}): use --engine full")
     return rows.sort_values(["symbol", "ts", "kind"], ascending=[True, True, False], ignore_index=True)
 
 
