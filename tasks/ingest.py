@@ -204,6 +204,7 @@ def absorb(
         *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
         *map(str, horizon.endings(instruments.values(), until)),
         *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),
+        *told.new_contracts(new[:0] if backfill else new, neighbours, newest, fronts),
         *told.counted(all_issues),
     )
     out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway

@@ -180,7 +180,7 @@ def test_a_database_that_goes_away_in_the_middle_and_comes_back_has_lost_nothing
 def test_bars_of_a_symbol_that_was_not_asked_for_are_refused(step):
     step(FIRST)
     before = hubs.connect().read(Bars)
-    with pytest.raises(DataError, match=r"got bars of OTHER, but config.ini has no such"):
+    with pytest.raises(DataError, match=r"returned bars of OTHER spot 1d; expected only of what was requested"):
         step(LATER[0], spoil=lambda bars: bars.assign(symbol=bars["symbol"].replace("ALPHA", "OTHER")))
     pd.testing.assert_frame_equal(hubs.connect().read(Bars), before)
 

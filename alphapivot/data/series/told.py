@@ -34,6 +34,29 @@ def switched(marks: Mapping[Key, Mark], new: pd.DataFrame, feed: str, known: Col
     ]
 
 
+def new_contracts(
+    new: pd.DataFrame, stored: pd.DataFrame, newest: Collection[Key], fronts: Mapping[str, str]
+) -> list[str]:
+    """
+    One sentence for each contract whose first bars are ``new``, in a series that has others (``newest``), and that had
+    a bar already where the request began: its older bars were not requested.
+
+    ``stored``: the Bars around the ``new`` ones; ``fronts``: symbol -> front contract.
+    """
+    first = new[new["contract"] != ""].groupby([*SERIES, "contract"])["ts"].min()
+    held = set(stored.groupby([*SERIES, "contract"]).size().index)
+    begins = new.groupby(SERIES)["ts"].min().to_dict()
+    return [
+        f"{symbol} {market} {interval}: contract {contract} is new, and its bars before {ts:%Y-%m-%d} were not"
+        f" requested; {fronts.get(symbol, 'another')} is the front one: `alphapivot ingest --from DAY` reads them, and"
+        " decides the rolls from there on again"
+        for symbol, market, interval, contract, ts in first.reset_index().itertuples(index=False, name=None)
+        if (symbol, market, interval, contract) not in held
+        and (symbol, market, interval) in newest
+        and ts == begins[symbol, market, interval]
+    ]
+
+
 def none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """One sentence for each series of which bars came and none passed."""
     kept = passed.groupby(SERIES).size().index
