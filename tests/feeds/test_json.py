@@ -23,11 +23,12 @@ ROWS = [{"date": day, "close": close} for day, close in DAYS]
         (ROWS, {}),
         ({"ticker": "X", "results": ROWS}, {}),
         ({"data": {"bars": ROWS}, "other": [1, 2]}, {"rows": "data.bars"}),
+        ({"meta": {"n": 2}, "data": {"bars": ROWS, "tags": ["a", "b"]}}, {}),
         ({"date": [d for d, _ in DAYS], "close": [c for _, c in DAYS], "s": "ok"}, {}),
         (DAYS, {"header": "date, close"}),
         ("\n".join(map(json.dumps, ROWS)), {}),
     ],
-    ids=["list", "one list within", "named", "columns", "lists", "lines"],
+    ids=["list", "one list within", "named", "the only one of objects", "columns", "lists", "lines"],
 )
 def test_every_shape_of_json_is_read(tmp_path, content, section):
     text = content if isinstance(content, str) else json.dumps(content)
@@ -41,6 +42,7 @@ def test_every_shape_of_json_is_read(tmp_path, content, section):
     [
         ('{"a": [1', {}, "is not JSON"),
         (json.dumps({"a": ROWS}), {"rows": "b.c"}, "there is no b.c; it has a"),
+        (json.dumps({"a": ROWS, "b": {"c": ROWS}}), {}, "name it with rows = ..., one of a, b.c"),
         (json.dumps(DAYS), {}, "its rows are lists of 2 values; name them with header"),
         ("3", {}, "expected a list of rows"),
     ],

@@ -10,6 +10,7 @@ import pandas as pd
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import PurePath
 
 
@@ -43,12 +44,23 @@ def is_empty(found: Any, rows: str | None) -> bool:
         return not at(found, rows)
     if not isinstance(found, dict):
         return not found
-    lists = [value for value in found.values() if isinstance(value, list)]
-    return bool(lists) and not any(lists)
+    lists = _lists(found)
+    return bool(lists) and not any(lists.values())
+
+
+def _lists(found: dict[str, Any]) -> dict[str, list[Any]]:
+    """Path, such as data.bars -> list, of all lists in objects at any depth."""
+    lists = {}
+    for name, value in found.items():
+        if isinstance(value, list):
+            lists[name] = value
+        elif isinstance(value, dict):
+            lists |= {f"{name}.{path}": inner for path, inner in _lists(value).items()}
+    return lists
 
 
 def table(path: PurePath, found: Any, rows: str | None, header: str | None) -> pd.DataFrame:
-    """The rows of parsed JSON: the list at the path ``rows``, else the only one."""
+    """The rows of parsed JSON: the list at the path ``rows``, else the only one of objects, or at all."""
     if rows:
         inner = at(found, rows)
         if inner is None:
@@ -56,15 +68,11 @@ def table(path: PurePath, found: Any, rows: str | None, header: str | None) -> p
             raise DataError(f"{path}: there is no {rows}; it has {here}")
         found = inner
     if isinstance(found, dict) and not rows:
-        lists = {name: value for name, value in found.items() if isinstance(value, list) and value}
-        if len(lists) == 1:
-            (found,) = lists.values()
-        elif lists:
-            found = lists
+        found = _only(path, found)
     if isinstance(found, dict):  # a list for each column
         columns = {name: value for name, value in found.items() if isinstance(value, list)}
         if len({len(value) for value in columns.values()}) != 1:
-            raise DataError(f"{path}: expected one list of rows; name it with rows = ..., of {', '.join(found)}")
+            raise _unclear(path, columns or found)
         result = pd.DataFrame({name: _texts(value) for name, value in columns.items()})
     elif isinstance(found, list) and all(isinstance(row, dict) for row in found):
         names = list(dict.fromkeys(name for row in found for name in row))
@@ -74,6 +82,21 @@ def table(path: PurePath, found: Any, rows: str | None, header: str | None) -> p
     else:
         raise DataError(f"{path}: expected a list of rows, got {type(found).__name__}")
     return result.set_axis(result.index + 1)
+
+
+def _only(path: PurePath, found: dict[str, Any]) -> Any:
+    """The only list of objects, or the only list; else all lists, as columns."""
+    lists = {name: value for name, value in _lists(found).items() if value}
+    objects = {name: value for name, value in lists.items() if all(isinstance(row, dict) for row in value)}
+    if len(objects) > 1:
+        raise _unclear(path, objects)
+    if len(objects) == 1 or len(lists) == 1:
+        return next(iter((objects or lists).values()))
+    return lists or found
+
+
+def _unclear(path: PurePath, names: Iterable[str]) -> DataError:
+    return DataError(f"{path}: expected one list of rows; name it with rows = ..., one of {', '.join(names)}")
 
 
 def _of_lists(path: PurePath, found: list[list[Any]], header: str | None) -> pd.DataFrame:
