@@ -69,7 +69,7 @@ def _flow(name: str) -> Command:
             return DONE
         parameters = {"as_of": options.as_of, "feed": options.feed}
         if hasattr(options, "wait"):
-            parameters["wait"] = _any_feed_waits(settings) if options.wait is None else options.wait
+            parameters["wait"] = _any_feed_waits(settings, options.as_of) if options.wait is None else options.wait
         with local.serving() as server:
             deploy.deploy()
             state = local.run(name, parameters)
@@ -96,9 +96,12 @@ def _problems(settings: Settings) -> list[str]:
     return told
 
 
-def _any_feed_waits(settings: Settings) -> bool:
-    """True if a feed in use can still deliver bars that are due; a file cannot."""
-    names = {settings.feed_of(i) for i in settings.instruments.values()}
+def _any_feed_waits(settings: Settings, as_of: datetime | None) -> bool:
+    """True if a feed can still deliver bars that are due; a file cannot, nor one whose instruments are over."""
+    from alphapivot.data.series import life
+
+    at = as_of or datetime.now(UTC)
+    names = {settings.feed_of(i) for i in settings.instruments.values() if life.lives(i, at)}
     return any(settings.feeds[name].waits for name in names)
 
 

@@ -169,6 +169,9 @@ def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> It
             market = getattr(instrument, key)
             if market not in instrument.markets:
                 yield f"[{section}] {key} = {market}, but the section has no {market} key (the ticker)"
+        for market in ("spot", "futures"):
+            if getattr(instrument, f"{market}_session") and market not in instrument.markets:
+                yield f"[{section}] {market}_session has no effect: the section has no {market} key (the ticker)"
         yield from _source_intervals(section, instrument, base)
         yield from _thresholds(section, instrument, valid)
 

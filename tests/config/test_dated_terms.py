@@ -2,13 +2,15 @@
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alphapivot.calendar import expiry, schedule
+from alphapivot.config import read
 from alphapivot.config.sections.instrument import Instrument, hours_by_market
-from alphapivot.errors import DataError
+from alphapivot.errors import ConfigError, DataError
 from tests.rigs import instrument
 
 
@@ -74,6 +76,14 @@ def test_a_contract_has_the_lot_of_its_month():
     assert Instrument.model_validate(made.model_dump(mode="json")) == made
     with pytest.raises(DataError, match="'FRONT' has no month"):
         now.of("FRONT", at("2025-12-29T05:00"))
+
+
+def test_hours_of_a_market_that_an_instrument_lacks_are_a_mistake(tmp_path):
+    text = (Path(__file__).parents[1] / "configs" / "small.ini").read_text()
+    (tmp_path / "config.ini").write_text(text.replace("tick = 0.01\n", "tick = 0.01\nfutures_session = 09:30-16:00\n"))
+    told = r"\[instrument.ALPHA\] futures_session has no effect: the section has no futures key \(the ticker\)"
+    with pytest.raises(ConfigError, match=told):
+        read.load(tmp_path / "config.ini", {})
 
 
 def test_each_market_has_its_own_hours():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from alphapivot import hub
+from alphapivot.cli.runs import _any_feed_waits
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Actions, Issues
 from tests.tasks.market import ends, flat
@@ -55,6 +57,13 @@ def test_only_bars_of_its_life_come_in_and_members_keep_their_history(market):
     (market.folder / "members.csv").write_text("symbol,from,until\nQ,2024-03-06,\n")
     with pytest.raises(ConfigError, match=r"members\.csv names none of the instruments, but Q"):
         market.configure({"X": {}}, universe)
+
+
+def test_nobody_waits_for_a_file_beside_a_feed_whose_instruments_are_over(market):
+    alpaca = "[feed.alpaca]\nkind = alpaca\n"
+    market.configure({"X": {}, "Y": {"feed": "alpaca", "until": "2024-03-07"}}, alpaca)
+    at = [pd.Timestamp(day, tz="UTC").to_pydatetime() for day in ("2024-03-07", "2024-03-09")]
+    assert [_any_feed_waits(market.settings, as_of) for as_of in at] == [True, False]
 
 
 def test_a_merger_ends_its_bars_and_those_of_another_company_are_left_out_and_told(market):
