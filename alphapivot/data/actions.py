@@ -154,18 +154,19 @@ def realise(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     return realised.astype(types | {"value": float, "factor": float}).reset_index(drop=True), wrong
 
 
-def ended(bars: pd.DataFrame, stored: pd.DataFrame, fetched: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def ended(bars: pd.DataFrame, *events: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """
-    ``bars`` without those of spot markets after a merger or delisting among the events, and a sentence for each: what
-    trades under the ticker then is another company.
+    ``bars`` without those of spot markets after a merger or delisting among the ``events``, and a sentence for each:
+    what trades under the ticker then is another company.
     """
-    both = pd.concat([stored[["symbol", "kind", "ts"]], fetched[["symbol", "kind", "ts"]]], ignore_index=True)
-    ends = both[both["kind"].isin(ENDINGS)].sort_values("ts").drop_duplicates("symbol").set_index("symbol")
+    known = pd.concat([part.loc[part["kind"].isin(ENDINGS), ["symbol", "kind", "ts"]] for part in events])
+    ends = known.sort_values("ts").drop_duplicates("symbol").set_index("symbol")
     when, kinds = ends["ts"].to_dict(), ends["kind"].to_dict()
     later = (bars["market"] == "spot") & (bars["ts"] > pd.to_datetime(bars["symbol"].map(when), utc=True))
     told = [
         f"{symbol}: {count} bars after its {kinds[symbol]} of {when[symbol]:%Y-%m-%d} are left out: they are another"
-        " company's, or the event is wrong (`alphapivot data drop-event`)"
+        f" company's (`alphapivot data clear {symbol} --from {when[symbol]:%Y-%m-%d} --reason ...` removes those that"
+        " are stored), or the event is wrong (`alphapivot data drop-event`)"
         for symbol, count in bars.loc[later, "symbol"].value_counts().to_dict().items()
     ]
     return bars[~later].reset_index(drop=True), told

@@ -226,3 +226,30 @@ def test_chance_earns_nothing_and_pays_its_costs(walks, symbols, days):
     assert t["net"] < 2, "an edge where there is none"
     assert abs(t["gross"]) < 3.5, "a bias before fees"
     assert (found["net"] < found["gross"]).all()
+
+
+def test_a_merger_closes_what_is_open_at_its_terms_and_nothing_is_entered_after_it(walks):
+    world = walks(seed=3, symbols=2, days=120)
+    trades = text(
+        "SELECT entry_at, exit_at, exit_price, close_reason FROM trading.trade"
+        " WHERE book = :book AND symbol = 'W000' AND entry_at IS NOT NULL ORDER BY entry_at"
+    )
+
+    def of(book):
+        with world.hub.engine.connect() as conn:
+            return conn.execute(trades, {"book": world.trade(book).scope}).all()
+
+    held = next(t for t in of("bt-listed") if t.exit_at - t.entry_at > timedelta(days=1))
+    last = held.entry_at + timedelta(days=1)  # its last bar
+    world.scores = world.scores[(world.scores["symbol"] != "W000") | (world.scores["ts"] <= last)]
+    with world.hub.engine.begin() as conn:
+        conn.execute(text("DELETE FROM market.bar WHERE symbol = 'W000' AND ts > :last"), {"last": last})
+        event = "INSERT INTO market.corporate_action VALUES ('W000', 'merger', :ts, 321.5, 1, 'x', clock_timestamp())"
+        conn.execute(text(event), {"ts": last + timedelta(hours=9)})
+    *_, newest = of("bt-merged")
+    assert newest.entry_at == held.entry_at
+    assert (newest.exit_at, newest.exit_price, newest.close_reason) == (
+        last + timedelta(days=1),
+        Decimal("321.5"),
+        "merger",
+    )
