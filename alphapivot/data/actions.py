@@ -134,19 +134,22 @@ def realise(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     A split's factor is its value. A dividend's is close / (close - dividend), with the last close in ``bars`` (raw,
     spot, one interval) at or before its instant: the return of holding the share over it (the rule of CRSP and Yahoo,
     inverted). Without an earlier bar there is nothing to adjust, and it is 1; so it is where a share ends. A dividend
-    is per share as traded on its day, so after a split of the same day.
+    is per share as traded on its day, so after a split of the same day; payments of one morning are one payment.
     """
-    events = events.drop_duplicates(["symbol", "kind", "ts"], keep="last").sort_values("ts")
+    events = events.drop_duplicates(["symbol", "kind", "ts"], keep="last").sort_values(["ts", "kind"])
     spot = bars.loc[bars["market"] == "spot", ["symbol", "ts", "close"]].sort_values("ts")
     joined = pd.merge_asof(events, spot, on="ts", by="symbol")
     split = joined[joined["kind"] == "split"].set_index(["symbol", "ts"])["value"]
     same_day = split.reindex(pd.MultiIndex.from_frame(joined[["symbol", "ts"]])).fillna(1.0).to_numpy()
     dividend = (~joined["kind"].isin(["split", *ENDINGS])).to_numpy()
     value, close = joined["value"].to_numpy(float), joined["close"].to_numpy(float)
-    paid = np.where(dividend, value * same_day, 0.0)
-    usable = np.isfinite(value) & (value > 0) & ~(paid >= close)
+    finite = np.isfinite(value) & (value > 0)
+    paid = np.where(dividend & finite, value * same_day, 0.0)
+    together = pd.Series(paid).groupby([joined["symbol"], joined["ts"]]).cumsum().to_numpy()
+    left = close - together + paid  # by what was paid besides on the same morning
+    usable = finite & ~(paid >= left)
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(dividend, np.where(np.isnan(close), 1.0, close / (close - paid)), value)
+        factor = np.where(dividend, np.where(np.isnan(close), 1.0, left / (left - paid)), value)
     factor = np.where(joined["kind"].isin(ENDINGS), 1.0, factor)
     realised = joined.assign(factor=factor).loc[usable, Actions.columns()]
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in ("symbol", "kind", "ts", "source")}
