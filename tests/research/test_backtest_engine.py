@@ -21,7 +21,7 @@ from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests
 from alphapivot.research.backtest import check
-from alphapivot.research.backtest.market import BarRange
+from alphapivot.research.backtest.market import BarRange, instants
 from alphapivot.research.tune.scores import Scorer
 
 
@@ -226,6 +226,18 @@ def test_chance_earns_nothing_and_pays_its_costs(walks, symbols, days):
     assert t["net"] < 2, "an edge where there is none"
     assert abs(t["gross"]) < 3.5, "a bias before fees"
     assert (found["net"] < found["gross"]).all()
+
+
+def test_a_merger_after_the_last_score_is_an_instant_and_an_earlier_one_is_not(walks):
+    world = walks(symbols=1, days=40)
+    last = world.instants()[-1]
+    event = "INSERT INTO market.corporate_action VALUES ('W000', 'merger', :ts, 321.5, 1, 'x', clock_timestamp())"
+    with world.hub.engine.begin() as conn:
+        for ts in (last - timedelta(hours=15), last + timedelta(hours=9), last + timedelta(days=9)):
+            conn.execute(text(event), {"ts": ts})
+    run, settings = world.begin("bt-ended")
+    run = replace(run, as_of=last + timedelta(days=1))
+    assert instants(world.hub, run, settings, last - timedelta(days=1)) == [last, last + timedelta(hours=9)]
 
 
 def test_a_merger_closes_what_is_open_at_its_terms_and_nothing_is_entered_after_it(walks):

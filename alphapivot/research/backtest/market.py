@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from alphapivot.calendar import bar_ends
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import NEWEST, Composite, QuoteTerms, read_bars, terms_of
-from alphapivot.frames import Composites
+from alphapivot.frames import ENDINGS, Composites
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import issues
 from alphapivot.research.backtest.quotes import PriceTape
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from alphapivot.runs import RunRef
 
 Ints = npt.NDArray[np.int64]
+ENDED = """
+    SELECT symbol, ts FROM market.corporate_action
+    WHERE kind = ANY(:kinds) AND symbol = ANY(:symbols) AND ts > :since AND ts <= :until AND ingested_at <= :known_at
+"""
 
 
 class BarRange:
@@ -233,7 +237,10 @@ def score_lag(settings: Settings) -> dict[str, timedelta]:
 
 
 def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list[datetime]:
-    """The instants in (since, run.as_of] at which any score became known: a pipeline that misses no bar runs then."""
+    """
+    The instants in (since, run.as_of] at which any score became known: a pipeline that misses no bar runs then. Mergers
+    and delistings after the last score close what is open.
+    """
     by_lag: dict[timedelta, list[str]] = {}
     for symbol, wait in score_lag(settings).items():
         by_lag.setdefault(wait, []).append(symbol)
@@ -248,6 +255,11 @@ def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list
                 {"scope": run.scope, "symbols": symbols, "since": since - wait, "until": run.as_of - wait},
             )
             known |= {ts + wait for ts in rows.scalars()}
+        if known:
+            ends = {"kinds": list(ENDINGS), "symbols": list(settings.instruments), "since": max(known)}
+            rows = conn.execute(text(ENDED), ends | {"until": run.as_of, "known_at": run.known_at})
+            lags = lag(settings)
+            known |= {at for symbol, ts in rows if (at := ts + lags[symbol]) <= run.as_of}
     return sorted(known)
 
 
