@@ -12,6 +12,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from alphapivot.calendar import bar_ends, schedule
@@ -55,9 +56,9 @@ class Alpaca:
     def _answer(self, request: Request) -> Fetched:
         notes: list[str] = []
         bars = self._bars(request, notes)
-        return gather(
-            [bars], [], [self._actions(request, notes)], {request.instrument.symbol: self._begin(request)}, notes
-        )
+        actions = _after_trading(self._actions(request, notes), bars, request.instrument.hours_of("spot"))
+        actions = actions[actions["ts"] <= request.until]
+        return gather([bars], [], [actions], {request.instrument.symbol: self._begin(request)}, notes)
 
     def _begin(self, request: Request) -> datetime:
         start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)
@@ -111,8 +112,7 @@ class Alpaca:
         table = pd.DataFrame(rows, columns=["date", "kind", "value"])
         # an ordinary and a special dividend of one day are one payment
         table = table.groupby(["date", "kind"], sort=True)["value"].sum().reset_index()
-        actions = events(request.instrument.symbol, self.name, request.instrument.hours_of("spot"), table)
-        return actions[actions["ts"] <= request.until]
+        return events(request.instrument.symbol, self.name, request.instrument.hours_of("spot"), table)
 
     def _pages(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         token = None
@@ -129,6 +129,15 @@ class Alpaca:
             yield page
             if not token:
                 return
+
+
+def _after_trading(actions: pd.DataFrame, bars: pd.DataFrame, hours: schedule.Calendar) -> pd.DataFrame:
+    """``actions`` with a merger that takes effect on a day with a bar at the open of the next session."""
+    last = bars["ts"].max()
+    traded = (actions["kind"] == "merger") & (actions["ts"] < last) & (last - actions["ts"] < pd.Timedelta(days=1))
+    opens = schedule.of(hours).opens
+    following = bar_ends.aware(opens[[np.searchsorted(opens, bar_ends.naive(last), "right")]])[0] if len(bars) else last
+    return actions.assign(ts=actions["ts"].where(~traded, following))
 
 
 def _told(found: Mapping[str, Any], ticker: str) -> Iterator[str]:

@@ -58,6 +58,13 @@ def test_a_merger_for_cash_is_an_event_of_what_was_bought_and_not_of_the_buyer(s
     assert actions[["kind", "value"]].to_numpy().tolist() == [["merger", 54.2]]
     assert f"{actions['ts'].iloc[0]:%Y-%m-%d %H:%M}" == "2024-07-03 13:30"
     assert ask(server, "BUYER").actions.empty
+    feed = open_feed("alpaca", AlpacaFeed(base_url=server.url))
+    told = {"2024-07-03 21:00": [], "2024-07-05 14:00": ["2024-07-05 13:30"]}  # it traded on that day, to 17:00
+    for until, opens in told.items():
+        request = Request(
+            instrument("SOLD", "SOLD"), "spot", "1d", SINCE, pd.Timestamp(until, tz="UTC").to_pydatetime()
+        )
+        assert [f"{ts:%Y-%m-%d %H:%M}" for ts in feed.fetch([request]).actions["ts"]] == opens
     assert ask(server, "META").notes == ()
 
 
