@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from alphapivot.hub.tables import backtests, ops, run_locks
 from alphapivot.reports.book.cautions import never
 from alphapivot.research.backtest import check, driver, market, warnings
 from alphapivot.research.backtest.driver import Progress, Timer
-from alphapivot.research.screen import engine as screening
+from alphapivot.research.screen.engine import LeftOut
 from alphapivot.runs import RunRef
 from alphapivot.version import code_version
 from tasks import composite, pillars, runs
@@ -207,16 +208,19 @@ def _trade(
     say: Callable[[str], object],
 ) -> tuple[Engine, Traded | None]:
     """Trades the book; returns by which engine, and what the kernel's tells."""
-    beyond = screening.left_out(settings) if how.engine == "kernel" else []
-    if beyond:
-        say(f"traded by the live engine, bar by bar, as the kernel leaves out {', '.join(beyond[:3])}")
-    if beyond or how.engine == "live" or backtests.done_until(database, run) is not None:
-        driver.trade(database, run, settings, instants, timer=timer, progress=progress)
-        return "live", None
-    from alphapivot.research.simulate import run as memory  # noqa: PLC0415 - numba takes a second to load
+    if how.engine == "kernel" and backtests.done_until(database, run) is None:
+        from alphapivot.research.simulate import run as memory  # noqa: PLC0415 - numba takes a second to load
 
-    whole = how.audit == "full"
-    return "kernel", memory.trade(database, run, settings, instants, timer=timer, progress=progress, whole=whole)
+        try:
+            whole = how.audit == "full"
+            traded = memory.trade(database, run, settings, instants, timer=timer, progress=progress, whole=whole)
+        except LeftOut as error:
+            why = re.split("[:;] use --engine", str(error))[0].replace("screening engine", "kernel")
+            say(f"traded bar by bar by the live engine, as {why}")
+        else:
+            return "kernel", traded
+    driver.trade(database, run, settings, instants, timer=timer, progress=progress)
+    return "live", None
 
 
 def _score(run: RunRef, settings: Settings, timer: Timer, progress: Progress) -> None:

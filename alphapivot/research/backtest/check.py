@@ -4,32 +4,29 @@ The lookahead check of every backtest: each score must have been known when it w
 Scores are computed in bulk, over the whole history. At sampled instants they are recomputed from bars cut off there,
 and must agree to the last bit; those of a pillar that looks ahead do not. After trading, each score that was acted on
 is recomputed so in a fresh process, the oldest first: a pillar that peeks only before rare events is met where it
-matters, and what it remembers of later bars is not there. For every entry's fill, the decision's score must be
-published by the decision, and the fill's bar must end after it.
+matters, and what it remembers of later bars is not there. What a pillar takes from all symbols at once is the same for
+all, and recomputed at instants among these, as many as their number allows. For every entry's fill, the decision's
+score must be published by the decision, and the fill's bar must end after it.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
-from alphapivot.frames import Signals
-from alphapivot.research.backtest.cuts import Scoring, batches, check_equal, compare, since
+from alphapivot.research.backtest.cuts import Scoring, batches, compare, compare_common
 from alphapivot.research.backtest.market import lag
 from alphapivot.research.tune import processes
-from alphapivot.scoring.inputs import signal_bars
-from pillars.kit import windows
 from pillars.kit.fresh import own_files
 from pillars.kit.watch import watched
 
@@ -38,7 +35,9 @@ if TYPE_CHECKING:
     from alphapivot.runs import RunRef
     from pillars.base import Pillar
 
-SAMPLES = 8
+SAMPLES, SYMBOLS = 8, 50  # instants before trading, and symbols at each, at most
+ROWS = 20_000  # symbols x instants at which is recomputed what all symbols have in common
+Cuts = Sequence[tuple[datetime, Collection[str]]]  # instants in order, and the symbols whose scores are compared there
 ACTED = """
     SELECT DISTINCT symbol, score_ts FROM trading.decision
     WHERE book = :book AND action IN ('ENTER_LONG', 'ENTER_SHORT', 'EXIT') AND score_ts IS NOT NULL
@@ -54,18 +53,13 @@ EARLY = """
 """
 
 
-def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime], samples: int = SAMPLES) -> int:
+def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> int:
     """
-    Recomputes the scores of the bars before some of ``instants`` without later bars; returns how many agreed.
+    Recomputes scores of the bars before some of ``instants`` without later bars; returns how many agreed.
 
     Raises DataError that names the pillar and the bar of the first difference.
     """
-    return sum(
-        _compare(hub, run, settings, pillars, interval, cut)
-        for cut in _spread(instants, samples)
-        for interval in settings.timeframes.weights
-        for pillars in _readers(settings)
-    )
+    return _recomputed(hub, run, settings, _samples(settings, instants), lambda _name: nullcontext())
 
 
 def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> list[str]:
@@ -74,7 +68,7 @@ def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime
 
     Returns what pillars read besides their bars, a sentence each. Raises DataError as ``scores`` does.
     """
-    cuts = {cut: set(settings.instruments) for cut in _spread(instants, SAMPLES)}
+    cuts = {cut: set(symbols) for cut, symbols in _samples(settings, instants)}
     with hub.engine.connect() as conn:
         for symbol, ts in conn.execute(text(ACTED), {"book": settings.execution.book}):
             cuts.setdefault(ts, set()).add(symbol)
@@ -88,9 +82,7 @@ def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime
     ]
 
 
-def _acted(
-    stored: dict[str, Any], run: RunRef, cuts: Sequence[tuple[datetime, set[str]]], own: Mapping[str, Sequence[str]]
-) -> dict[str, list[str]]:
+def _acted(stored: dict[str, Any], run: RunRef, cuts: Cuts, own: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """In the fresh process: what was read besides bars, by whom."""
     with watched(itertools.chain.from_iterable(own.values())) as at_import:
         settings = Settings.restore(stored)
@@ -103,15 +95,27 @@ def _acted(
             yield
         read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
 
+    _recomputed(hub, run, settings, cuts, scoring)
+    return read
+
+
+def _recomputed(hub: Hub, run: RunRef, settings: Settings, cuts: Cuts, scoring: Scoring) -> int:
+    """How many scores agree before ``cuts``; each pillar scores within ``scoring`` of its name."""
+    agreed = 0
     for pillars in _readers(settings):
         for interval in settings.timeframes.weights:
-            if any(p.cross_sectional for p in pillars.values()):
-                for cut, _ in cuts:
-                    _compare(hub, run, settings, pillars, interval, cut, scoring)
-            else:
-                for number, batch in enumerate(batches(cuts)):
-                    compare(hub, run, settings, pillars, interval, batch, scoring, f"{interval}-{number}")
-    return read
+            together = any(p.together for p in pillars.values())
+            few = _spread([cut for cut, _ in cuts], max(SAMPLES, ROWS // len(settings.instruments)))
+            shared = {
+                name: compare_common(hub, run, settings, pillar, interval, few, scoring)
+                for name, pillar in pillars.items()
+                if pillar.common_history
+            }
+            wanted = [(cut, settings.instruments) for cut in few] if together else cuts
+            for number, batch in enumerate(batches(wanted, alone=together)):
+                tag = f"{interval}-{number}"
+                agreed += compare(hub, run, settings, pillars, interval, batch, scoring, tag, shared)
+    return agreed
 
 
 def fills(hub: Hub, settings: Settings) -> None:
@@ -125,6 +129,13 @@ def fills(hub: Hub, settings: Settings) -> None:
             f"{row.score_ts:%Y-%m-%d %H:%M} and filled on the bar of {row.ts:%Y-%m-%d %H:%M}: the score must be "
             "published by the decision, and the fill must come after it"
         )
+
+
+def _samples(settings: Settings, instants: Sequence[datetime]) -> Cuts:
+    """Some of ``instants`` with some symbols each, always the same for the same ones."""
+    symbols, rng = sorted(settings.instruments), np.random.default_rng(len(instants))
+    most = min(SYMBOLS, len(symbols))
+    return [(cut, rng.choice(symbols, most, replace=False).tolist()) for cut in _spread(instants, SAMPLES)]
 
 
 def _spread(instants: Sequence[datetime], samples: int) -> list[datetime]:
@@ -142,34 +153,3 @@ def _readers(settings: Settings) -> list[dict[str, Pillar]]:
     for name, pillar in settings.pillars.items():
         groups.setdefault((tuple(pillar.inputs), pillar.cross_sectional), {})[name] = pillar
     return list(groups.values())
-
-
-def _compare(
-    hub: Hub,
-    run: RunRef,
-    settings: Settings,
-    pillars: Mapping[str, Pillar],
-    interval: str,
-    cut: datetime,
-    scoring: Scoring = lambda _name: nullcontext(),
-) -> int:
-    """
-    How many scores of all symbols agree just before ``cut``. ``pillars`` read the same; each scores within ``scoring``
-    of its name.
-    """
-    after, symbols = since(cut, interval), list(settings.instruments)
-    # bars before a pillar's window do not change its scores
-    begin = min(start for p in pillars.values() if (start := windows.begin(p, after, interval)))
-    inputs = next(iter(pillars.values())).inputs
-    instruments = list(settings.instruments.values())
-    bars = signal_bars(hub, instruments, interval, begin, cut, run.known_at, inputs=inputs)
-    query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
-    stored = hub.read(Signals, sql.SQL(query).format(run.scope, list(pillars), symbols, interval, after, cut))
-    number = {symbol: str(n) for n, symbol in enumerate(symbols)}
-    for name, pillar in pillars.items():
-        with scoring(name):
-            recomputed = windows.score(pillar, bars, interval, after=after)
-        mine = stored[stored["pillar"] == name]
-        theirs, ours = (f.assign(symbol=f["symbol"].map(number)) for f in (mine, recomputed))
-        check_equal(theirs, ours, name, interval, [(symbol, cut) for symbol in symbols])
-    return len(stored)

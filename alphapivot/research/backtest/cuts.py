@@ -19,7 +19,7 @@ from psycopg import sql
 from alphapivot.calendar import bar_ends
 from alphapivot.errors import DataError
 from alphapivot.frames import Signals
-from alphapivot.scoring.inputs import signal_bars
+from alphapivot.scoring import inputs
 from pillars.kit import windows
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ Rows = npt.NDArray[np.int64]
 Scoring = Callable[[str], AbstractContextManager[None]]  # pillar -> what its calls are watched with
 
 
-def batches(cuts: Sequence[tuple[datetime, Collection[str]]]) -> Iterator[list[Cut]]:
-    """``cuts`` (sorted) as lists of a size that is scored at once, the oldest first."""
+def batches(cuts: Sequence[tuple[datetime, Collection[str]]], *, alone: bool) -> Iterator[list[Cut]]:
+    """``cuts`` (sorted) as lists of a size that is scored at once, the oldest first; ``alone``: each cut by itself."""
+    if alone:
+        yield from ([(symbol, cut) for symbol in sorted(symbols)] for cut, symbols in cuts)
+        return
     pairs = [(symbol, cut) for cut, symbols in cuts for symbol in sorted(symbols)]
     for begin in range(0, len(pairs), AT_ONCE):
         yield pairs[begin : begin + AT_ONCE]
@@ -56,32 +59,78 @@ def compare(
     cuts: Sequence[Cut],
     scoring: Scoring,
     tag: str,
-) -> None:
+    shared: Mapping[str, pd.DataFrame],
+) -> int:
     """
-    Raises DataError unless the stored scores of each symbol just before its cut are those of the bars up to it.
-    ``pillars`` read the same, and no other symbol's bars; each scores within ``scoring`` of its name. ``tag``: another
-    one in each call, so that nothing that a pillar remembers by name is found again.
+    How many stored scores of each symbol just before its cut are those of the bars up to it; raises DataError unless
+    all are. ``pillars`` read the same; each scores within ``scoring`` of its name. ``tag``: another one in each call,
+    so that nothing that a pillar remembers by name is found again. ``shared``: pillar -> what symbols have in common.
     """
     symbols = sorted({symbol for symbol, _ in cuts})
     instruments = [settings.instruments[s] for s in symbols]
     after = [since(cut, interval) for _, cut in cuts]
     first, last = min(after), max(cut for _, cut in cuts)
     # bars before a pillar's window do not change its scores
-    begin = [min(b for p in pillars.values() if (b := windows.begin(p, a, interval))) for a in after]
-    inputs = next(iter(pillars.values())).inputs
-    bars = signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=inputs)
+    begin = [_begin(pillars, a, interval) for a in after]
+    columns = next(iter(pillars.values())).inputs
+    bars = inputs.signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=columns)
     rows, names = _cut_off(bars, cuts, begin, tag)
     cut_off = bars.take(rows).assign(symbol=names)
     query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
     where = sql.SQL(query).format(run.scope, list(pillars), symbols, interval, first, last)
     stored = hub.read(Signals, where)
+    agreed = 0
     for name, pillar in pillars.items():
         with scoring(name):
-            recomputed = windows.score(pillar, cut_off, interval, after=first)
+            recomputed = windows.score(pillar, cut_off, interval, after=first, common=shared.get(name))
         recomputed = _late(recomputed, after)
         mine = stored[stored["pillar"] == name]
         rows, names = _cut_off(mine, cuts, after, tag)
-        check_equal(mine.take(rows).assign(symbol=names), recomputed, name, interval, cuts)
+        _check_equal(mine.take(rows).assign(symbol=names), recomputed, name, interval, cuts)
+        agreed += len(rows)
+    return agreed
+
+
+def compare_common(
+    hub: Hub,
+    run: RunRef,
+    settings: Settings,
+    pillar: Pillar,
+    interval: str,
+    cuts: Sequence[datetime],
+    scoring: Scoring,
+) -> pd.DataFrame:
+    """
+    What all symbols have in common at the instants before ``cuts`` (sorted) and between them: the columns of
+    ``Pillar.common``. Raises DataError unless it is the same from the closes up to each cut.
+    """
+    universe, known_at = list(settings.instruments.values()), run.known_at
+    first, last, cut_off = since(cuts[0], interval), cuts[-1], list[pd.DataFrame]()
+    begin = windows.common_after(pillar, first, interval)
+    with scoring(pillar.name):
+        for cut in cuts:  # the oldest first: what it remembers of later closes is not there
+            after = since(cut, interval)
+            known = inputs.common(hub, universe, pillar, interval, after, cut, known_at)
+            cut_off.append(known[known["ts"] > after])
+        whole = inputs.common(hub, universe, pillar, interval, begin, last, known_at)
+    for cut, known in zip(cuts, cut_off, strict=True):
+        here = whole[(whole["ts"] > since(cut, interval)) & (whole["ts"] <= cut)]
+        if not here.reset_index(drop=True).equals(known.reset_index(drop=True)):
+            raise DataError(
+                f"lookahead: pillar {pillar.name!r} finds something else in common to all symbols on {interval} up to"
+                f" {cut:%Y-%m-%d %H:%M} UTC when it knows the bars after it: fix the pillar (`alphapivot pillars test"
+                " FILE` finds where); this backtest has no result"
+            )
+    return whole
+
+
+def _begin(pillars: Mapping[str, Pillar], after: datetime, interval: str) -> datetime:
+    """The instant after which a symbol's own bars are needed to score those after ``after``."""
+    starts = (
+        windows.begin(p, after, interval) if p.together else windows.window_start(after, p.history, interval)
+        for p in pillars.values()
+    )
+    return min(start for start in starts if start is not None)
 
 
 def _cut_off(frame: pd.DataFrame, cuts: Sequence[Cut], after: Sequence[datetime], tag: str) -> tuple[Rows, pd.Series]:
@@ -119,7 +168,7 @@ def _late(signals: pd.DataFrame, after: Sequence[datetime]) -> pd.DataFrame:
     return late
 
 
-def check_equal(stored: pd.DataFrame, recomputed: pd.DataFrame, name: str, interval: str, cuts: Sequence[Cut]) -> None:
+def _check_equal(stored: pd.DataFrame, recomputed: pd.DataFrame, name: str, interval: str, cuts: Sequence[Cut]) -> None:
     """Raises DataError for the first score that differs. ``symbol`` ends with the number of the cut."""
     both = stored.merge(recomputed, on=["symbol", "ts"], how="outer", suffixes=("", "_again"), indicator=True)
     same = both["_merge"] == "both"

@@ -35,6 +35,10 @@ OFF = float("inf")
 Halt = tuple[datetime, datetime | None]  # from and until when an instrument takes no entry; None: for good
 
 
+class LeftOut(ConfigError):  # noqa: N818 - what it is
+    """The config or the data need what this engine leaves out."""
+
+
 class Market(NamedTuple):
     """
     Data that all trials share; ``symbols`` are sorted, a line is a (symbol, contract). ``closes``: of each bar, as
@@ -172,13 +176,13 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     The numbers of config.ini. ``stays_halted``: a loss at its limit ends all entries, as live until an operator
     resumes; else the book continues on the next risk day, as in `alphapivot backtest`.
 
-    Raises ConfigError if the config needs what this engine leaves out.
+    Raises LeftOut if the config needs what this engine leaves out.
     """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
     unsupported = left_out(settings)
     if unsupported:
-        raise ConfigError(f"the screening engine leaves out {', '.join(unsupported)}: use --engine full")
+        raise LeftOut(f"the screening engine leaves out {', '.join(unsupported)}: use --engine full")
     broker: Any = settings.brokers[settings.execution.broker]
     execution, entry, exits = settings.execution, settings.entry, settings.exit
     sizing, risk, pauses = settings.sizing, settings.risk, settings.protections
@@ -186,7 +190,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
     instruments = [settings.instruments[s] for s in sorted(settings.instruments)]
     slippage = broker.slippage_bps * 10_000
     if slippage != slippage.to_integral_value():
-        raise ConfigError(
+        raise LeftOut(
             f"slippage_bps = {broker.slippage_bps}: the screening engine allows 4 decimals; use --engine full for more"
         )
     since, fees = _fees(broker, instruments)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.data import market_ends
-from alphapivot.errors import ConfigError, DataError
+from alphapivot.errors import DataError
 from alphapivot.execution.market import quotes
 from alphapivot.frames import ENDINGS
 from alphapivot.research.screen import engine
@@ -164,7 +164,8 @@ def _events(actions: pd.DataFrame, symbols: Sequence[str], instruments: Sequence
     spot = [s for s, i in zip(symbols, instruments, strict=True) if i.trade_market == "spot"]
     rows = actions[actions["symbol"].isin(spot)]
     if ends := sorted(set(rows.loc[rows["kind"].isin(ENDINGS), "symbol"])):
-        raise ConfigError(f"the screening engine leaves out mergers, delistings ({', '.join(ends)}): use --engine full")
+        names = ", ".join(ends)
+        raise engine.LeftOut(f"the screening engine leaves out mergers, delistings ({names}): use --engine full")
     return rows.sort_values(["symbol", "ts", "kind"], ascending=[True, True, False], ignore_index=True)
 
 

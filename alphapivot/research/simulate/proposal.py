@@ -23,7 +23,7 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
     """
     The kernel's result at ``instants``; the bars and scores of ``source`` reach as far.
 
-    Raises ConfigError if the config needs what the kernel leaves out (``engine.left_out``).
+    Raises LeftOut if the config or the data need what the kernel leaves out.
     """
     rules, composites = engine.rules(settings), source.composites()
     broker: Any = settings.brokers[settings.execution.broker]

@@ -55,7 +55,8 @@ def trade(
     them with ``whole``, else at samples.
 
     Nothing is stored until all of it is: killed, a second call starts again. Raises DataError if another process is
-    working on the book, and ``live.Disagreement`` if kernel and engine disagree.
+    working on the book, ``live.Disagreement`` if kernel and engine disagree, and ``LeftOut`` if the kernel does not
+    know what the config or the data need.
     """
     audited = [(0, len(instants))] if whole else audit.windows(len(instants))
     photos: dict[int, Photo] = {}
