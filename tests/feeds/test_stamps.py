@@ -2,7 +2,10 @@
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from alphapivot.feeds.files import stamps as spelled
 from tests.feeds.test_files import fetch, problem, read, stamps
 
 BERLIN = {"calendar": "XETR", "section": {"zone": "Europe/Berlin"}}
@@ -76,3 +79,29 @@ def test_dates_read_as_the_ends_of_daily_bars_are_refused(tmp_path):
 
 def test_numbers_that_may_be_a_date_are_not_taken_for_an_epoch(tmp_path):
     assert "expected" in problem(tmp_path, "Date,Close\n2024010217,1\n", calendar="24/7")
+
+
+STAMP = st.builds(
+    "{}-{:02}-{:02}{}{}".format,
+    st.sampled_from(["0001", "1900", "2024", "2262", "2263", "9999", "24"]),
+    st.integers(0, 13),
+    st.integers(0, 32),
+    st.sampled_from(["", " ", "T", "t", "  "]),
+    st.sampled_from(
+        ["", "05", "05:30", "24:00", "05:30:60", "05:30:59.5", "05:30:59.1234567", "05:30Z", "05:30+01:00"]
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=st.lists(st.one_of(STAMP, st.none(), st.just("2024")), min_size=1, max_size=3))
+def test_what_is_read_fast_is_what_pandas_reads(text):
+    column = pd.Series(text, dtype="str")
+    fast = spelled._naive(column)
+    if fast is not None:
+        expected = pd.DatetimeIndex(pd.to_datetime(column, format="ISO8601", errors="coerce"))
+        pd.testing.assert_index_equal(fast, expected.as_unit("us"))
+
+
+def test_ordinary_stamps_are_read_fast():
+    assert spelled._naive(pd.Series(["2024-08-22", "2024-08-22 09:30", "2024-08-22T09:30:15.25"])) is not None

@@ -22,8 +22,8 @@ from alphapivot.feeds.files import beside
 from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
 from alphapivot.feeds.files.spacing import coarser
-from alphapivot.feeds.files.table import BARS, Table, meant
-from alphapivot.frames import ACTION_KINDS
+from alphapivot.feeds.files.table import BARS, NUMBERS, Table, meant
+from alphapivot.frames import ACTION_KINDS, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,7 +174,7 @@ class Files:
         reply.spreads += told.spreads
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
         requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
-        return requested.sort_values(["contract", "ts"], kind="stable", ignore_index=True)
+        return requested.reset_index(drop=True)
 
     def _key(self, request: Request, ticker: str) -> str:
         """What the bars of all time depend on: the settings, and the files as they are now."""
@@ -184,7 +184,7 @@ class Files:
         return repr((self.name, request.market, request.interval, stats, settings))
 
     def _read(self, request: Request, ticker: str, opened: Opened) -> tuple[pd.DataFrame, Reply]:
-        """The bars of all time."""
+        """The bars of all time, sorted by contract and ts."""
         parts: list[pd.DataFrame] = []
         errors: list[DataError] = []
         reply = Reply()
@@ -197,7 +197,7 @@ class Files:
         if not parts:
             raise errors[0]
         reply.problems += [Problem(request, str(error), partial=True) for error in errors]
-        bars = pd.concat(parts, ignore_index=True)
+        bars = ordered(pd.concat(parts, ignore_index=True), "contract")
         self._refuse_coarser(bars, request, ticker)
         return bars, reply
 

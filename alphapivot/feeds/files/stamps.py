@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from alphapivot.calendar import bar_ends, schedule
 
@@ -54,6 +56,12 @@ def parse(text: pd.Series[str], date_format: str | None) -> Stamps:
 
     Raises ValueError if only some have an offset.
     """
+    written = _naive(text) if date_format is None else None
+    return _spelled(text, date_format) if written is None else Stamps(written)
+
+
+def _spelled(text: pd.Series[str], date_format: str | None) -> Stamps:
+    """As ``parse``, of any spelling."""
     if date_format is None and _is_epoch(text):
         return _epochs(text, None)
     if date_format is not None and date_format.split(" ")[0] == "epoch":
@@ -91,6 +99,18 @@ def dates(stamps: Stamps, zone: str, calendar: Calendar) -> pd.DatetimeIndex:
     result = np.where(inside, timetable.labels[n], written if own_clock else local.normalize())
     result = np.where(local == local.normalize(), local, result)
     return pd.DatetimeIndex(np.where(stamps.written == written, written, result))
+
+
+def _naive(text: pd.Series[str]) -> pd.DatetimeIndex | None:
+    """
+    ``text`` if all are dates and times as ISO 8601 writes them in full, without an offset; else None. What Arrow
+    takes, pandas reads as the same, in ten times the time.
+    """
+    try:
+        written = pc.cast(pa.array(text, from_pandas=True), pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None
+    return pd.DatetimeIndex(written.to_numpy(zero_copy_only=False))
 
 
 def _parsed(text: pd.Series[str], date_format: str) -> pd.DatetimeIndex:

@@ -8,6 +8,7 @@ The rest is said in config.ini.
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
 import re
 import tarfile
@@ -16,11 +17,15 @@ import zlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
+import pyarrow as pa
+from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]
 from pandas.io.common import get_handle  # type: ignore[import-not-found]
+from pyarrow import csv
 
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from alphapivot.config.sections.feeds import LayoutFeed
@@ -32,6 +37,7 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, ImportError),
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
 )
+BLOCK = 1 << 22  # bytes parsed at once
 NUMBER = re.compile(r"\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*")
 
 
@@ -46,7 +52,7 @@ def rows(path: Path, body: bytes, section: LayoutFeed, feed: str) -> pd.DataFram
 
 
 def _rows(path: Path, text: str, section: LayoutFeed, feed: str) -> pd.DataFrame:
-    first = next((line for line in text.splitlines()[section.skip :] if line.strip()), "")
+    first = next((line for line in itertools.islice(_lines(text), section.skip, None) if line.strip()), "")
     if not first:
         raise DataError(f"{path} is empty; expected a header and rows")
     separator = SEPARATORS[section.separator] if section.separator else separator_of(first)
@@ -78,6 +84,10 @@ def decoded(path: Path, encoding: str | None = None) -> str:
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return _text(path, data, encoding)
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (match[1] for match in re.finditer(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)", text))
 
 
 def _text(path: Path, data: bytes, encoding: str | None) -> str:
@@ -118,10 +128,43 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _parsed(text: str, separator: str, skip: int) -> pd.DataFrame:
-    how: dict[str, Any] = {"dtype": str, "skip_blank_lines": False, "skipinitialspace": True}
-    rows: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, header=None, skiprows=skip, **how)
+    rows = _regular(text, separator, skip)
+    if rows is None:
+        how: dict[str, Any] = {"dtype": str, "skip_blank_lines": False, "skipinitialspace": True}
+        rows = pd.read_csv(io.StringIO(text), sep=separator, header=None, skiprows=skip, **how)
     rows.index += skip + 1
     return rows.dropna(how="all")
+
+
+def _regular(text: str, separator: str, skip: int) -> pd.DataFrame | None:
+    """
+    What ``read_csv`` makes of the text, a tenth of its time; None where it has quotes, spaces after separators, blank
+    lines, old line ends or rows of different lengths, which only ``read_csv`` takes.
+    """
+    first = next(itertools.islice(_lines(text), skip, None), "")
+    if not first.strip() or first[0] == " " or any(mark in text for mark in ('"', f"{separator} ", "\n ")):
+        return None
+    if "\r" in text and text.count("\r") != text.count("\r\n"):
+        return None
+    data = text.encode()
+    blank = len(data[-9:]) - len(data[-9:].rstrip(b"\r\n"))  # lines at the end
+    width = first.count(separator) + 1
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(map(str, range(width)), pa.large_string()),
+        null_values=sorted(STR_NA_VALUES),
+        strings_can_be_null=True,
+    )
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(pa.py_buffer(data).slice(0, len(data) - blank)),
+            csv.ReadOptions(column_names=[str(n) for n in range(width)], skip_rows=skip, block_size=BLOCK),
+            csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
+            convert,
+        )
+    except pa.ArrowInvalid:
+        return None
+    rows: pd.DataFrame = table.to_pandas(split_blocks=True)
+    return rows.set_axis(range(width), axis="columns")
 
 
 def _below(path: Path, text: str, separator: str, skip: int, error: Exception) -> pd.DataFrame:
