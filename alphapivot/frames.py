@@ -5,11 +5,14 @@ SQL is the source of truth; ``tests/test_frames.py`` compares every model with i
 Small tables (`ops`, `trading`, `paper`) are plain SQL and have no frame.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
+from pyarrow import array, compute
 
 Instant = Annotated[pd.DatetimeTZDtype, "us", "UTC"]  # pandas 3 reads microseconds from the database
 MARKETS = ("spot", "futures")
@@ -169,18 +172,80 @@ class Composites(Frame):
         name = "signals.composite"
 
 
+ENDS = {"min": np.minimum, "max": np.maximum}
+
 FRAMES: tuple[type[Frame], ...] = (Bars, Rolls, Actions, Issues, Signals, Composites)
 # an upsert keeps the replaced rows in <table>_revision
 VERSIONED: frozenset[type[Frame]] = frozenset({Bars, Rolls, Actions, Signals, Composites})
 
 
+# Hashing text costs more than all else that is done to a million bars. Rows come as a few runs of equal texts, so these
+# look at the places where a text changes.
+
+
 def ordered(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
     """``df`` sorted by these text columns, then ``ts``: much faster than sorting in PostgreSQL or pandas."""
-    order = np.zeros(len(df), dtype=np.int64)
-    for name in texts:
-        codes, words = pd.factorize(df[name])
-        order = order * max(len(words), 1) + np.argsort(np.argsort(words.to_numpy(object)))[codes]
-    ts = df["ts"].to_numpy("datetime64[us]").astype(np.int64)
+    order, ts = _order(df, texts), _instants(df)
     if ((order[1:] > order[:-1]) | ((order[1:] == order[:-1]) & (ts[1:] >= ts[:-1]))).all():
         return df
     return df.take(np.lexsort((ts, order))).reset_index(drop=True)
+
+
+def latest(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
+    """``df`` sorted by these text columns, then ``ts``; of rows that agree in all of them the last."""
+    df = ordered(df, *texts).reset_index(drop=True)
+    ts = _instants(df)
+    again = np.append(~firsts(df, *texts)[1:] & (ts[1:] == ts[:-1]), [False] * (len(df) > 0))
+    return df[~again].reset_index(drop=True) if again.any() else df
+
+
+def firsts(df: pd.DataFrame, *texts: str) -> npt.NDArray[np.bool_]:
+    """True for each row in which one of these text columns is not as in the row before."""
+    first = np.zeros(len(df), dtype=bool)
+    first[:1] = True
+    for name in texts:
+        column = array(df[name])
+        changes = compute.not_equal(column.slice(1), column.slice(0, max(len(df) - 1, 0)))
+        if compute.any(changes).as_py():
+            first[1:] |= changes.to_numpy(zero_copy_only=False)
+    return first
+
+
+def repeated(df: pd.DataFrame, *texts: str) -> npt.NDArray[np.bool_]:
+    """True for each row that agrees with another one in these text columns and ``ts``."""
+    first, ts = firsts(df, *texts), _instants(df)
+    rising = (first[1:] | (ts[1:] > ts[:-1])).all()
+    if rising and not df.loc[first, list(texts)].duplicated().any():
+        return np.zeros(len(df), dtype=bool)
+    return df.duplicated([*texts, "ts"], keep=False).to_numpy()
+
+
+def spans(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
+    """Indexed by these text columns: ``min`` and ``max`` of their rows' ``ts``, and their number, ``size``."""
+    starts, ts = np.flatnonzero(firsts(df, *texts)), _instants(df)
+    runs, names = df[list(texts)].iloc[starts], list(texts)
+    ends = {name: pd.DatetimeIndex(do.reduceat(ts, starts).view("M8[us]"), tz="UTC") for name, do in ENDS.items()}
+    runs = runs.assign(**ends, size=np.diff(starts, append=len(df)))
+    if not runs.duplicated(names).any():
+        return runs.set_index(names).sort_index()
+    return runs.groupby(names).agg({"min": "min", "max": "max", "size": "sum"})
+
+
+def looked_up(texts: "pd.Series[str]", values: Mapping[str, Any], missing: Any = np.nan) -> npt.NDArray[Any]:
+    """The value of each text, ``missing`` where it has none."""
+    codes, words = pd.factorize(texts)
+    return np.array([values.get(word, missing) for word in words])[codes] if len(words) else np.array([missing])[:0]
+
+
+def _order(df: pd.DataFrame, texts: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """A number for each row that grows with its texts."""
+    starts = np.flatnonzero(firsts(df, *texts))
+    order = np.zeros(len(starts), dtype=np.int64)
+    for name in texts:
+        codes, words = pd.factorize(df[name].iloc[starts])
+        order = order * max(len(words), 1) + np.argsort(np.argsort(words.to_numpy(object)))[codes]
+    return np.repeat(order, np.diff(starts, append=len(df)))
+
+
+def _instants(df: pd.DataFrame) -> npt.NDArray[np.int64]:
+    return df["ts"].to_numpy("datetime64[us]").astype(np.int64)

@@ -18,7 +18,7 @@ from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed
-from alphapivot.frames import Actions, Bars, Issues, Rolls
+from alphapivot.frames import Actions, Bars, Issues, Rolls, spans
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import holes as missing
@@ -181,8 +181,9 @@ def absorb(
     judged = checks.judge(
         before, coming, instruments, thresholds, fronts, issues.accepted(hub, new), past=_historical(new, newest)
     )
-    judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
-    judged.issues["bar"] = _as_text(judged.issues, pd.concat([neighbours, new]))
+    if coming is not new:
+        judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
+    judged.issues["bar"] = _as_text(judged.issues, neighbours, new)
     events, odd = _realised(hub, settings, instruments, stored_actions, fetched.actions, judged.bars)
     late = _late(judged.bars, neighbours, newest) if backfill else {}
     derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
@@ -247,7 +248,8 @@ def _events(
     begins = {key[0]: ts for key, ts in once.items() if key[1] == "spot"}
     fetched = replace(fetched, actions=one_time.counting(issues.without_dropped(hub, fetched.actions), begins))
     known = stored.actions(hub, symbols, until=roll_step.EVER, known_at=None)
-    answered = set(fetched.bars.loc[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed), "symbol"])
+    own = fetched.bars[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed)]
+    answered = set(own["symbol"].unique())
     answered -= {*(stand.late.key[0] for stand in stood.taken), *begins}
     spans = stood.spans | {symbol: ts for symbol, ts in begins.items() if symbol in fetched.actions_after}
     parts = (
@@ -281,14 +283,17 @@ def _realised(
     spot = {s: i.source_interval("spot", settings.timeframes.base) for s, i in instruments.items()}
     # a new or restated close may be the one before a stored dividend
     touched = pd.concat([actions.after(known, bars), new], ignore_index=True)
+    if touched.empty:
+        return actions.realise(touched, bars)
     closes = pd.concat([series.closes_before(hub, touched, spot), bars], ignore_index=True)
     return actions.realise(touched, closes.drop_duplicates(["symbol", "market", "ts"], keep="last"))
 
 
-def _as_text(found: pd.DataFrame, bars: pd.DataFrame) -> pd.Series:
-    """The bar of each issue, the last of several in ``bars``."""
+def _as_text(found: pd.DataFrame, stored: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
+    """The bar of each issue: the new one, else the stored one."""
     if found.empty:
         return pd.Series(dtype="str")
+    bars = pd.concat([stored, new])
     of_issue = found[Bars.keys()].merge(bars.drop_duplicates(Bars.keys(), keep="last"))
     return pd.Series([checks.as_text(bar) for _, bar in of_issue.iterrows()], dtype="str")
 
@@ -304,7 +309,7 @@ def _lacking(
 
 def _historical(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> frozenset[tuple[str, str]]:
     """(symbol, market) of the series whose ``new`` Bars end before the newest stored bar: they do not concern today."""
-    last = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
+    last = spans(new, "symbol", "market", "interval")["max"].to_dict()
     return frozenset(key[:2] for key, ts in last.items() if key in newest and ts < newest[key])
 
 
@@ -314,6 +319,8 @@ def _front_contracts(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, 
     backfill), the likely one instead, because rolls are only decided later, from bars that passed.
     """
     contracts = new[new["contract"] != ""]
+    if contracts.empty:
+        return dict(fronts)
     last = contracts[contracts["ts"] == contracts.groupby("symbol")["ts"].transform("max")]
     counts = contracts.groupby(["symbol", "contract"]).size().rename("bars")
     likely = last.join(counts, on=["symbol", "contract"]).sort_values(

@@ -7,6 +7,7 @@ import pandas as pd
 import pandera.errors
 import pytest
 
+from alphapivot import frames
 from alphapivot.frames import FRAMES, VERSIONED, Actions, Bars, Composites, Issues, Rolls, Signals
 
 TYPES = {  # of the table -> of the frame
@@ -114,3 +115,34 @@ def test_naive_and_local_times_are_refused():
         df["ts"] = pd.Series(dtype="datetime64[us]") if zone is None else df["ts"].dt.tz_convert(zone)
         with pytest.raises(pandera.errors.SchemaError, match="ts"):
             Bars.validate(df)
+
+
+def some_rows(seed):
+    """Rows of a few series, in runs or mixed, some of them twice."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([1, 2, 5, 60]))
+    rows = pd.DataFrame({"symbol": rng.choice(["B", "A", "é"], n), "market": rng.choice(["spot", "futures"], n)})
+    ts = pd.to_datetime(rng.integers(0, 8 if seed % 2 else 10**9, n), unit="us", utc=True)
+    rows = rows.assign(ts=ts, row=range(n)).astype({"symbol": "str", "market": "str", "ts": "datetime64[us, UTC]"})
+    return rows.sort_values(["symbol", "ts"], ignore_index=True) if seed % 3 else rows
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_sorting_and_grouping_by_series_is_as_in_pandas(seed):
+    rows, texts = some_rows(seed), ["symbol", "market"]
+    key = [*texts, "ts"]
+    expected = rows.sort_values(key, kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(frames.ordered(rows, *texts), expected)
+    expected = rows.drop_duplicates(key, keep="last").sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(frames.latest(rows, *texts), expected)
+    assert frames.repeated(rows, *texts).tolist() == rows.duplicated(key, keep=False).tolist()
+    pd.testing.assert_frame_equal(frames.spans(rows, *texts), rows.groupby(texts)["ts"].agg(["min", "max", "size"]))
+    values = {"A": 1.5, "é": 2.0}
+    assert frames.looked_up(rows["symbol"], values, 0.0).tolist() == rows["symbol"].map(values).fillna(0).tolist()
+
+
+def test_no_rows_have_no_series():
+    nothing = Bars.empty()
+    assert frames.spans(nothing, "symbol").empty
+    assert frames.latest(nothing, "symbol").empty
+    assert len(frames.repeated(nothing, "symbol")) == len(frames.looked_up(nothing["symbol"], {})) == 0

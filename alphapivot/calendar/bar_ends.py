@@ -17,6 +17,7 @@ import pandas as pd
 from alphapivot.calendar import schedule
 from alphapivot.calendar.schedule import Calendar, Instants
 from alphapivot.errors import ConfigError, DataError
+from alphapivot.frames import firsts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -212,9 +213,12 @@ def calendar_of(calendars: Calendars, symbol: str, market: str) -> Calendar:
 
 def rows_by_calendar(bars: pd.DataFrame, calendars: Calendars) -> dict[tuple[Calendar, str], npt.NDArray[np.int64]]:
     """(calendar, interval) -> positions of its rows, so that each calendar is used once for all its symbols."""
-    groups: dict[tuple[Calendar, str], list[npt.NDArray[np.int64]]] = {}
-    by_series = bars.groupby(["symbol", "market", "interval"], sort=False)
-    for (symbol, market, interval), rows in by_series.indices.items():  # type: ignore[misc]
-        calendar = calendar_of(calendars, symbol, market)  # type: ignore[has-type]
-        groups.setdefault((calendar, interval), []).append(np.asarray(rows))  # type: ignore[has-type]
-    return {key: np.concatenate(rows) for key, rows in groups.items()}
+    names = ["symbol", "market", "interval"]
+    starts = np.flatnonzero(firsts(bars, *names))
+    runs = bars[names].iloc[starts]
+    series = runs.drop_duplicates()
+    keys = [(calendar_of(calendars, s, m), i) for s, m, i in series.itertuples(index=False, name=None)]
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    of_run = runs.merge(series.assign(n=[number[key] for key in keys]), on=names, how="left")["n"].to_numpy(np.int64)
+    of_row = np.repeat(of_run, np.diff(starts, append=len(bars)))
+    return {key: np.flatnonzero(of_row == n) for key, n in number.items()}

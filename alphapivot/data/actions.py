@@ -121,6 +121,8 @@ def dropped_issues(gone: pd.DataFrame, why: str) -> pd.DataFrame:
 
 def after(stored: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     """The ``stored`` events whose last close before them may be in ``bars`` (spot), with a feed's columns."""
+    if stored.empty:
+        return stored[["symbol", "kind", "ts", "value", "source"]]
     spot = bars[bars["market"] == "spot"].groupby("symbol")["ts"].agg(["min", "max"])
     first, last = (pd.to_datetime(stored["symbol"].map(spot[name].to_dict()), utc=True) for name in ("min", "max"))
     near = (stored["ts"] >= first) & (stored["ts"] <= last + QUIET)
@@ -136,6 +138,8 @@ def realise(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     inverted). Without an earlier bar there is nothing to adjust, and it is 1; so it is where a share ends. A dividend
     is per share as traded on its day, so after a split of the same day; payments of one morning are one payment.
     """
+    if events.empty:
+        return Actions.empty(), Issues.empty()
     events = events.drop_duplicates(["symbol", "kind", "ts"], keep="last").sort_values(["ts", "kind"])
     spot = bars.loc[bars["market"] == "spot", ["symbol", "ts", "close"]].sort_values("ts")
     joined = pd.merge_asof(events, spot, on="ts", by="symbol")

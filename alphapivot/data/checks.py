@@ -22,7 +22,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
 from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.data.outliers import Floats, Ints, Mask, Pardons, outliers
-from alphapivot.frames import PRICES, Bars, Issues
+from alphapivot.frames import PRICES, Bars, Issues, firsts, latest, looked_up, spans
 from alphapivot.money import price_text
 
 if TYPE_CHECKING:
@@ -70,12 +70,14 @@ def judge(
     """
     kept, rows, passing, stops = [new.iloc[:0]], [], [], []
     both = pd.concat([before.assign(fresh=False), new.assign(fresh=True)], ignore_index=True)
-    both = both.drop_duplicates(Bars.keys(), keep="last").sort_values(Bars.keys())
+    both = latest(both, *SERIES)
     for thresholds in dict.fromkeys(checks[s] for s in new["symbol"].unique()):  # usually a single one
-        part = both[both["symbol"].map({s: c == thresholds for s, c in checks.items()})].reset_index(drop=True)
+        same = both["symbol"].isin([s for s, c in checks.items() if c == thresholds])
+        part = both if same.all() else both[same].reset_index(drop=True)
         pardons = _pardons(part, accepted)
         odd = list(outliers(part, instruments, thresholds, pardons))
-        good = part.drop(index=[row for row, _, outcome, _ in odd if outcome != "halted"]).reset_index(drop=True)
+        out = [row for row, _, outcome, _ in odd if outcome != "halted"]
+        good = part.drop(index=out).reset_index(drop=True) if out else part
         states = [
             replace(state, lasting=None) if (state.symbol, state.market) in past else state
             for state in _states(good, instruments, thresholds, fronts, _pardons(good, accepted))
@@ -98,7 +100,7 @@ def judge(
                 for r, d in details.items()
             ]
         halted = {(s.symbol, s.market, s.check) for s in states if s.lasting is not None}
-        series = good.loc[good["fresh"], ["symbol", "market"]].drop_duplicates().itertuples(index=False, name=None)
+        series = spans(good[good["fresh"]], "symbol", "market").index
         passing += [(*s, c) for s in series if s not in past for c in HALTING if (*s, c) not in halted]
     issues = pd.DataFrame(rows, columns=Issues.columns())
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues}
@@ -173,11 +175,11 @@ def _states(
     pardons: Pardons,
 ) -> Iterator[_State]:
     """The failed checks of each traded series, without the accepted ones."""
-    bars = good[(good["contract"] == "") | (good["contract"] == good["symbol"].map(fronts))]
+    bars = good[(good["contract"] == "") | (good["contract"] == looked_up(good["symbol"], fronts, ""))]
     if bars.empty:
         return
     factor = np.where(bars["interval"].isin(["1d", "1w"]), 1, thresholds.intraday)
-    traded = _Traded(bars, ~bars.duplicated(SERIES).to_numpy(), factor, pardons)
+    traded = _Traded(bars, firsts(bars, *SERIES), factor, pardons)
     if thresholds.gap_bars:
         yield from _gaps(traded, instruments, thresholds)
     prices = bars[list(PRICES)].to_numpy()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from alphapivot.frames import PRICES, Bars
+from alphapivot.frames import PRICES, Bars, looked_up
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -23,13 +23,13 @@ def settled(
 
     Volume and open interest are taken from ``new``. Only stored bars of the same source are compared.
     """
-    if new.empty or stored.empty:
+    if new.empty or stored.empty or stored["ts"].max() < new["ts"].min():
         return new
     keys = [*Bars.keys(), "source"]
     old = new[keys].merge(stored[[*keys, *PRICES]], on=keys, how="left")[list(PRICES)].to_numpy()
     prices = new[list(PRICES)].to_numpy()
     ticks = {s: float(i.tick) * checks[s].price_noise for s, i in instruments.items()}
-    allowed = new["symbol"].map(ticks).to_numpy(float)[:, None]
+    allowed = looked_up(new["symbol"], ticks)[:, None]
     both_missing = np.isnan(old) & np.isnan(prices)
     # floats: the difference of two prices half a tick apart is not exactly half a tick
     near = both_missing | (np.abs(old - prices) <= allowed * (1 + 1e-9) + 1e-12 * np.abs(prices))

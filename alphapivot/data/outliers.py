@@ -24,6 +24,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
+from alphapivot.frames import firsts, looked_up
 from alphapivot.money import price_text
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ def outliers(
     widths = {i: width if width < DAY else BREAK for i, width in widths.items()}
     bars = _Columns(
         ts=part["ts"].to_numpy("datetime64[us]").astype(np.int64),
-        width=part["interval"].map(widths).to_numpy(np.int64),
+        width=looked_up(part["interval"], widths),
         open=part["open"].to_numpy(),
         close=part["close"].to_numpy(),
-        first=~part.duplicated(SERIES).to_numpy(),
+        first=firsts(part, *SERIES),
         fresh=part["fresh"].to_numpy(),
         partner=_partner_changes(part),
-        floor=np.asarray(part["symbol"].map({s: float(i.tick) for s, i in instruments.items()}), dtype=np.float64),
+        floor=looked_up(part["symbol"], {s: float(i.tick) for s, i in instruments.items()}),
         spot=(part["market"] == "spot").to_numpy(),
         positive=~part["symbol"].isin([s for s, i in instruments.items() if i.allow_nonpositive]).to_numpy(),
     )
@@ -95,32 +96,56 @@ def _suspicious(bars: _Columns, thresholds: Quality) -> Mask:
     """The bars that fail if all earlier bars pass, without regard to the other market and to accepted bars."""
     before = np.where(bars.first, np.nan, np.roll(bars.close, 1))
     change = _change(before, bars.close, bars.ts - np.roll(bars.ts, 1), bars.width, bars.positive)
-    usual = _median_before(change, bars.first, thresholds.window, FEWEST)
-    level = _median_before(bars.close, bars.first, LEVEL, FEWEST_LEVELS)
     with np.errstate(invalid="ignore", divide="ignore"):
         floor = np.where(bars.positive, np.maximum(bars.floor / before, CALM), bars.floor)
-        bad = (change / (NORMAL * np.maximum(usual, floor)) > thresholds.spike_z) & (thresholds.spike_z > 0)
+        # medians cost more than all else here: they are needed only where a bar may fail, whatever they are
+        large = (change / (NORMAL * floor) > thresholds.spike_z) & (thresholds.spike_z > 0)
+        usual = _median_before(change, bars.first, thresholds.window, FEWEST, large)
+        level = _median_before(bars.close, bars.first, LEVEL, FEWEST_LEVELS, _moved(before, bars, thresholds.scale))
+        bad = change / (NORMAL * np.maximum(usual, floor)) > thresholds.spike_z
         bad |= _near(bars.close / level, SCALES, thresholds.scale) & bars.positive
         jump = np.where(np.isnan(bars.open), bars.close, bars.open) / before
         bad |= _near(jump, SPLITS, thresholds.split) & bars.positive & bars.spot
     return np.asarray(bad, dtype=bool)
 
 
-def _median_before(values: Floats, first: Mask, window: int, fewest: int) -> Floats:
-    """The median of up to ``window`` values before each, within its series."""
-    # ``window`` missing values between two series keep them apart
-    at = np.arange(len(values)) + np.cumsum(first) * window
+def _moved(before: Floats, bars: _Columns, scale: float) -> Mask:
+    """
+    True where a price may be a tenth or ten times its level: that is at most LEVEL bars away, so one of the steps since
+    was at least that long.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        step = np.abs(np.log(bars.close / before))
+    long = ~(step < 0.99 * (np.log(SCALES[2]) - scale) / LEVEL) & ~bars.first & bars.positive
+    return _within(long, 0, LEVEL)
+
+
+def _within(true: Mask, before: int, after: int) -> Mask:
+    """True for each value that has a true one at most ``before`` places after it, or ``after`` places before it."""
+    count, at = np.append(0, np.cumsum(true)), np.arange(len(true))
+    return count[np.minimum(at + before + 1, len(true))] > count[np.maximum(at - after, 0)]
+
+
+def _median_before(values: Floats, first: Mask, window: int, fewest: int, wanted: Mask) -> Floats:
+    """The median of up to ``window`` values before each ``wanted`` one, within its series; else NaN."""
+    rows = np.flatnonzero(_within(wanted, window, 0))
+    # ``window`` missing values between two series, or two parts of one, keep them apart
+    at = np.arange(len(rows)) + np.cumsum(first[rows] | (np.diff(rows, prepend=-1) > 1)) * window
     apart = np.full(int(at[-1]) + 1 if len(at) else 0, np.nan)
-    apart[at] = values
-    medians: Floats = pd.Series(apart).rolling(window, min_periods=fewest).median().shift().to_numpy()[at]
-    return medians
+    apart[at] = values[rows]
+    medians = np.full(len(values), np.nan)
+    medians[rows] = pd.Series(apart).rolling(window, min_periods=fewest).median().shift().to_numpy()[at]
+    return np.where(wanted, medians, np.nan)
 
 
 def _near(ratio: Any, targets: Floats, tolerance: float) -> Mask:
     """True where a ratio is within the tolerance of a target, on a log scale. A tolerance of 0 turns the check off."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        distance = np.abs(np.log(np.asarray(ratio, dtype=float))[..., None] - np.log(targets))
-    return np.asarray((distance < tolerance).any(axis=-1), dtype=bool)
+        place, targets = np.log(np.asarray(ratio, dtype=float)), np.log(targets)
+        far = np.abs(place) > np.abs(targets).min() - 2 * tolerance  # the rest, nearly all, is near none
+        near = np.zeros(place.shape, dtype=bool)
+        near[far] = (np.abs(place[far][..., None] - targets) < tolerance).any(axis=-1)
+    return near
 
 
 def _walk(bars: _Columns, rows: range, suspects: Ints, thresholds: Quality, pardons: Pardons) -> Iterator[Odd]:
@@ -218,6 +243,8 @@ def _wrong(bars: _Columns, at: int, kept: list[int], thresholds: Quality) -> tup
 def _partner_changes(part: pd.DataFrame) -> Floats:
     """For each bar the return of the symbol's other market over the same time; NaN where unknown."""
     changes = np.full(len(part), np.nan)
+    if part["market"].nunique() < 2:
+        return changes
     bars = part[[*SERIES, "ts", "close"]].reset_index(names="row")
     bars["start"] = bars.groupby(SERIES)["ts"].shift()
     for interval, same in bars.groupby("interval"):

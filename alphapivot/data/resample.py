@@ -15,7 +15,7 @@ from alphapivot.calendar.bar_ends import SERIES, Calendars, aware, divides, ends
 from alphapivot.calendar.schedule import Calendar, Instants
 from alphapivot.data import actions
 from alphapivot.errors import ConfigError
-from alphapivot.frames import Bars
+from alphapivot.frames import Bars, firsts, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,13 +54,13 @@ def resample(
             raise ConfigError(f"bars of {fine} cannot be resampled to {interval}: not a whole multiple of {fine}")
     if bars.empty:
         return Bars.empty()
-    bars = bars.sort_values([*SERIES, "ts"], kind="stable", ignore_index=True)
+    bars = ordered(bars, *SERIES).reset_index(drop=True)
     ts = naive(bars["ts"])
     ends, begins, finals = np.empty_like(ts), np.empty_like(ts), np.empty_like(ts)
     for (calendar, fine), rows in rows_by_calendar(bars, calendars).items():
         begins[rows], finals[rows], ends[rows] = _periods(calendar, fine, interval, ts[rows])
 
-    new_series = ~bars.duplicated(SERIES).to_numpy()
+    new_series = firsts(bars, *SERIES)
     starts = np.flatnonzero(new_series | (ends != np.roll(ends, 1)))  # the first part of each coarse bar
     last = np.append(starts[1:], len(bars)) - 1
     whole = ~new_series[starts] | (ts[starts] <= begins[starts])

@@ -19,7 +19,7 @@ import pandas as pd
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.errors import DataError
-from alphapivot.frames import PRICES, Bars, Issues
+from alphapivot.frames import PRICES, Bars, Issues, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -56,9 +56,10 @@ def screen(raw: pd.DataFrame, instruments: Mapping[str, Instrument], *, now: dat
     _require_known_and_aware(raw, instruments)
     numbers = pd.DataFrame({c: pd.to_numeric(raw[c], errors="coerce").astype(float) for c in VALUES})
 
-    repeated = raw.duplicated(KEYS, keep=False)
-    texts = raw[VALUES].where(numbers.isna() & ~_missing(raw)).add_suffix(" text")
-    copies = pd.concat([raw[KEYS], numbers, texts], axis=1)[repeated]
+    again = repeated(raw, *bar_ends.SERIES)
+    copies = pd.concat([raw[KEYS], numbers], axis=1)[again]
+    twice = raw[again]
+    copies = copies.join(twice[VALUES].where(copies[VALUES].isna() & ~_missing(twice)).add_suffix(" text"))
     group = copies.groupby(KEYS, sort=False).ngroup()
     copy = copies.duplicated()
     differs = (~copy).groupby(group).transform("sum") > 1
@@ -114,7 +115,7 @@ def _checks(
         Check(
             "infinite",
             "quarantined",
-            numbers.isin([np.inf, -np.inf]).any(axis=1).to_numpy(),
+            np.isinf(numbers.to_numpy()).any(axis=1),
             lambda row: f"{_named(row, lambda v: _is_number(v) and np.isinf(float(v)))}; expected finite numbers",
         ),
         Check(

@@ -15,7 +15,7 @@ from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import resample, roll_step
 from alphapivot.data.series import short_days
-from alphapivot.frames import Bars, Issues, Rolls
+from alphapivot.frames import Bars, Issues, Rolls, spans
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import series
 
@@ -56,7 +56,7 @@ def derive(
         return Derived(Bars.empty(), short_days.Judged(Issues.empty(), []), nothing)
     names = hours_by_market(instruments.values())
     wanted = list(dict.fromkeys([settings.timeframes.base, *settings.timeframes.weights]))
-    first = new.groupby(["symbol", "market"])["ts"].min() - pd.Timedelta("1us")
+    first = spans(new, "symbol", "market")["min"] - pd.Timedelta("1us")
     coarsest = max([*wanted, "1d"], key=bar_ends.width)  # rolls are decided from days
     starts = (
         pd.concat(
@@ -69,7 +69,7 @@ def derive(
     # the coarsest bar around the newest one may have later parts already
     last_part = new["ts"].max() + bar_ends.width(coarsest) + timedelta(days=10)
     whole = series.overlaid(database, new, starts, last_part.to_pydatetime())
-    newest = whole.groupby(bar_ends.SERIES[:3])["ts"].max().rename("newest")
+    newest = spans(whole, *bar_ends.SERIES[:3])["max"].rename("newest")
     thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
     patience = {
         symbol: timedelta(minutes=own.complete_after)
@@ -84,10 +84,10 @@ def derive(
         return resampled[(ends["ts"] <= until) | (ends["ts"] <= ends["newest"])]
 
     higher = [
-        coarser(part, interval)
-        for source, part in whole.groupby("interval")
+        coarser(whole[whole["interval"] == source], interval)
+        for source in sorted(whole["interval"].unique())
         for interval in wanted
-        if interval != source and bar_ends.divides(str(source), interval)
+        if interval != source and bar_ends.divides(source, interval)
     ]
     contracts = whole[whole["contract"] != ""]
     daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
@@ -103,7 +103,8 @@ def derive(
         spreads,
     )
     made = pd.concat([Bars.empty(), *higher], ignore_index=True)
-    intraday = whole[whole["interval"].map(bar_ends.width) < bar_ends.width("1d")]
+    fine = [i for i in whole["interval"].unique() if bar_ends.width(i) < bar_ends.width("1d")]
+    intraday = whole[whole["interval"].isin(fine)]
     return Derived(made, short_days.judge(intraday, made[made["interval"] == "1d"], names, thresholds), rolled)
 
 

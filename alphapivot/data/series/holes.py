@@ -70,8 +70,8 @@ def find(bars: pd.DataFrame, calendars: Calendars, checks: Mapping[str, Quality]
     for key, ts in bars.groupby(SERIES)["ts"]:
         symbol, market, interval = map(str, key)
         quality = checks[symbol]
-        present = np.unique(bar_ends.naive(ts))
-        present = present[present >= present[-1] - np.timedelta64(quality.hole_days, "D")]
+        present = bar_ends.naive(ts)
+        present = np.unique(present[present >= present.max() - np.timedelta64(quality.hole_days, "D")])
         due = bar_ends.ends_between(bar_ends.calendar_of(calendars, symbol, market), interval, present[0], present[-1])
         place = np.searchsorted(due, present, "right")
         least = quality.intraday if bar_ends.width(interval) < bar_ends.width("1d") else 1
@@ -98,8 +98,9 @@ def lacking(
     now: datetime,
 ) -> Lacking:
     """What ``bars`` (as of ``find``) say of their holes and of the ``known`` ones."""
-    found = list(find(bars, calendars, checks, now))
-    series = {tuple(map(str, key)): bar_ends.naive(ts) for key, ts in bars.groupby(SERIES)["ts"]}
+    found, known = list(find(bars, calendars, checks, now)), list(known)
+    groups = bars.groupby(SERIES)["ts"] if known else ()
+    series = {tuple(map(str, key)): bar_ends.naive(ts) for key, ts in groups}
     gone, given_up = [], []
     for hole in known:
         days, ts = checks[hole.symbol].hole_days, series.get(hole.key)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from alphapivot.calendar import bar_ends
 from alphapivot.feeds.base import Fetched
-from alphapivot.frames import Actions, Bars, Issues
+from alphapivot.frames import Actions, Bars, Issues, spans
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -86,7 +86,7 @@ def late(
     series that has none is left out: a stand-in begins no series.
     """
     found = []
-    raw, good = (bars.groupby(SERIES)["ts"].max().to_dict() for bars in (came, passed))
+    raw, good = (spans(bars, *SERIES)["max"].to_dict() for bars in (came, passed))
     patience = timedelta(minutes=section.publication_lag + section.late_after)
     for request in requests:
         key = (request.instrument.symbol, request.market, request.interval)
@@ -265,8 +265,8 @@ def switches(
     """
     over = {}
     mine = bars[bars["source"] == own]
-    newest = mine.groupby(SERIES)["ts"].max().to_dict()
-    had = set(keys(stored[stored["source"] == own]))
+    newest = spans(mine, *SERIES)["max"].to_dict()
+    had = set(spans(stored[stored["source"] == own], *SERIES).index)
     for key, mark in marks.items():
         stands = mark.newest is not None and mark.source != own and bool(feeds.get(key[0]))
         if stands and key in newest and key in had and newest[key] >= mark.newest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alphapivot.data.series.stand_in import SERIES, keys
+from alphapivot.frames import spans
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,7 +26,7 @@ def counted(found: pd.DataFrame) -> tuple[str, ...]:
 
 def switched(marks: Mapping[Key, Mark], new: pd.DataFrame, feed: str, known: Collection[Key]) -> list[str]:
     """One sentence for each series whose stored bars came from another feed, but for ``known`` stand-ins."""
-    first = new.groupby(SERIES)["ts"].min().to_dict()
+    first = spans(new, *SERIES).index
     return [
         f"{' '.join(key)}: the source changes from {mark.source} to {feed}; earlier bars stay those of {mark.source} "
         f"until `alphapivot ingest --from` fetches them again, and events of {mark.source} no longer count"
@@ -59,8 +60,8 @@ def new_contracts(
 
 def none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """One sentence for each series of which bars came and none passed."""
-    kept = passed.groupby(SERIES).size().index
-    rows = fetched.groupby(SERIES).size().reset_index().itertuples(index=False, name=None)
+    kept = spans(passed, *SERIES).index
+    rows = spans(fetched, *SERIES)["size"].reset_index().itertuples(index=False, name=None)
     return [
         f"{' '.join(key)}: nothing stored of {count} bars: "
         + ", ".join(sorted(set(found.loc[keys(found) == tuple(key), "check_name"])))

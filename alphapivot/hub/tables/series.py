@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy import Connection, text
 
 from alphapivot.calendar.bar_ends import SERIES
-from alphapivot.frames import Bars
+from alphapivot.frames import Bars, latest, spans
 from alphapivot.hub import Hub
 
 Key = tuple[str, str, str]  # symbol, market, interval
@@ -79,7 +79,7 @@ def answered(conn: Connection, source: str, keys: Mapping[Key, str], new: pd.Dat
 
     ``keys``: series -> the timetable with which its bars were read.
     """
-    newest = new.groupby(["symbol", "market", "interval"])["ts"].max().to_dict()
+    newest = spans(new, "symbol", "market", "interval")["max"].to_dict()
     statement = text(
         "INSERT INTO market.series AS s (symbol, market, interval, source, newest, timetable, answered_at)"
         " VALUES (:symbol, :market, :interval, :source, :newest, :timetable, clock_timestamp())"
@@ -186,11 +186,11 @@ def around(hub: Hub, new: pd.DataFrame, count: int) -> pd.DataFrame:
     """For each series of ``new`` the stored Bars from ``count`` before its first new bar to its last. One query."""
     if new.empty:
         return Bars.empty()
-    spans = new.groupby(SERIES)["ts"].agg(["min", "max"]).reset_index()
+    ends = spans(new, *SERIES).reset_index()
     values = sql.SQL(", ").join(
         sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(v) for v in row))
         for row in zip(
-            *(spans[c].tolist() for c in SERIES), spans["min"].dt.to_pydatetime(), spans["max"].dt.to_pydatetime(),
+            *(ends[c].tolist() for c in SERIES), ends["min"].dt.to_pydatetime(), ends["max"].dt.to_pydatetime(),
             strict=True,
         )
     )  # fmt: skip
@@ -216,8 +216,7 @@ def overlaid(hub: Hub, new: pd.DataFrame, starts: pd.Series, until: datetime) ->
         where += sql.SQL(" AND ts > {}").format(starts.min().to_pydatetime())
     old = hub.read(Bars, where)
     old = old[~(old["ts"] <= old["symbol"].map(starts))]  # a comparison with NaT is false
-    both = pd.concat([old, new[Bars.columns()]], ignore_index=True)
-    return both.drop_duplicates(Bars.keys(), keep="last").sort_values(Bars.keys(), ignore_index=True)
+    return latest(pd.concat([old, new[Bars.columns()]], ignore_index=True), *SERIES)
 
 
 def closes_before(hub: Hub, events: pd.DataFrame, intervals: dict[str, str]) -> pd.DataFrame:
