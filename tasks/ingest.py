@@ -248,6 +248,8 @@ def _events(
     begins = {key[0]: ts for key, ts in once.items() if key[1] == "spot"}
     fetched = replace(fetched, actions=one_time.counting(issues.without_dropped(hub, fetched.actions), begins))
     known = stored.actions(hub, symbols, until=roll_step.EVER, known_at=None)
+    if known.empty:
+        return fetched, known, known
     own = fetched.bars[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed)]
     answered = set(own["symbol"].unique())
     answered -= {*(stand.late.key[0] for stand in stood.taken), *begins}
@@ -334,6 +336,8 @@ def _front_contracts(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, 
 def _late(new: pd.DataFrame, existing: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> dict[str, pd.Timestamp]:
     """symbol -> the first new bar of a futures contract that is earlier than the newest stored one."""
     contracts = new[new["contract"] != ""]
+    if contracts.empty:
+        return {}
     unseen = contracts[~_keys(contracts, Bars.keys()).isin(_keys(existing, Bars.keys()))]
     newest_stored = pd.to_datetime(
         [newest.get(key) for key in _keys(unseen, ["symbol", "market", "interval"])], utc=True

@@ -104,6 +104,8 @@ def of_others(stored: pd.DataFrame, fetched: pd.DataFrame, answered: Iterable[st
 
 def withdrawal_issues(gone: pd.DataFrame, source: str) -> pd.DataFrame:
     """One issue for each withdrawn event, which ``source``, the feed, does not report."""
+    if gone.empty:
+        return Issues.empty()
     own = "{0.source} no longer reports its {0.kind} of {0.value:g}: withdrawn; the earlier version is kept"
     other = "{1} does not report the {0.kind} of {0.value:g} from {0.source}: withdrawn; the earlier version is kept"
     return _issues(

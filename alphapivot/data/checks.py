@@ -253,6 +253,8 @@ def _shifts(daily: pd.DataFrame, thresholds: Quality, pardons: Pardons) -> Itera
 
     Reported where it begins; correlations are over twice the window's days, on the same day and one day off.
     """
+    if daily["market"].nunique() < 2:
+        return
     day = daily["ts"].dt.floor("D")
     both = daily.assign(day=day, row=daily.index).drop_duplicates(["symbol", "market", "day"], keep="last")
     spot, futures = (both.loc[both["market"] == m, ["symbol", "day", "close", "row"]] for m in ("spot", "futures"))

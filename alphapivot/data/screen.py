@@ -203,6 +203,8 @@ def _without_session(raw: pd.DataFrame, instruments: Mapping[str, Instrument], c
     """True for the ``chosen`` daily bars that end on a day without a session, such as a Sunday evening."""
     sessionless = np.zeros(len(raw), dtype=bool)
     daily = chosen & (raw["interval"] == "1d").to_numpy()
+    if not daily.any():
+        return sessionless
     ts = pd.DatetimeIndex(raw["ts"])
     hours = hours_by_market(instruments.values())
     for (calendar, _), rows in bar_ends.rows_by_calendar(raw[daily], hours).items():
@@ -223,6 +225,8 @@ def _require_known_and_aware(raw: pd.DataFrame, instruments: Mapping[str, Instru
 
 
 def _issues(raw: pd.DataFrame, failed: Mask, check: Check) -> list[Row]:
+    if not failed.any():
+        return []
     return [_issue([row], check.name, check.outcome, check.detail(row)) for row in _rows(raw[failed])]
 
 
@@ -247,7 +251,7 @@ def _rows(part: pd.DataFrame) -> list[Row]:
 
 
 def _missing(raw: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({c: raw[c].isna() | (raw[c] == "") for c in VALUES})
+    return pd.DataFrame({c: raw[c].isna() | (raw[c] == "" if raw[c].dtype.kind != "f" else False) for c in VALUES})
 
 
 def _is_missing(value: Any) -> bool:

@@ -22,6 +22,8 @@ def notes(
     One sentence for each series of which all ``stored`` bars that come again close elsewhere in ``new``, by more than
     ``limits`` (symbol -> basis points, 0: any): what is stored before them does not join. ``known``: series left out.
     """
+    if new.empty or stored.empty:
+        return []
     both = new.merge(stored, on=Bars.keys(), suffixes=("", "_stored"))
     apart = (both["close"] / both["close_stored"] - 1).abs() * 10_000
     grouped = both.assign(apart=apart).groupby(SERIES)["apart"]

@@ -42,9 +42,10 @@ def judge(parts: pd.DataFrame, days: pd.DataFrame, calendars: Calendars, checks:
 
     ``parts``: intraday Bars, sorted by series and ts, among them all those of ``days``.
     """
+    if days.empty:
+        return Judged(Issues.empty(), [])
     issues, passing = [], []
-    made_of = days["symbol"].unique()
-    for key, own in parts[parts["symbol"].isin(made_of)].groupby(["symbol", "market", "interval"], sort=False):
+    for key, own in parts.groupby(["symbol", "market", "interval"], sort=False):
         symbol, market, interval = map(str, key)
         made = days[(days["symbol"] == symbol) & (days["market"] == market)].sort_values("ts")
         made = made.drop_duplicates("ts", keep="last")

@@ -46,11 +46,11 @@ def upsert(conn: Connection, frame: type[Frame], df: pd.DataFrame, batch_id: int
     The hub sets batch_id (where the frame has one) and ingested_at. Raises DataError if rows break the frame's checks,
     share a key, or violate a constraint of the table; Unavailable if the connection is lost.
     """
+    if df.empty:
+        return Written()
     if "batch_id" in frame.columns():
         df = df.assign(batch_id=np.int64(batch_id))
     df = _validated(frame, df)
-    if df.empty:
-        return Written()
     data = encode.columns(df)
     groups = _groups(frame, df, data)
     try:
