@@ -199,6 +199,14 @@ def latest(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
     return df[~again].reset_index(drop=True) if again.any() else df
 
 
+def kept(df: pd.DataFrame, mask: npt.ArrayLike) -> pd.DataFrame:
+    """``df[mask]``, without a copy where those rows follow one another."""
+    chosen = np.flatnonzero(mask)
+    if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen):
+        return df.iloc[chosen[0] : chosen[-1] + 1]
+    return df.iloc[chosen]
+
+
 def firsts(df: pd.DataFrame, *texts: str) -> npt.NDArray[np.bool_]:
     """True for each row in which one of these text columns is not as in the row before."""
     first = np.zeros(len(df), dtype=bool)

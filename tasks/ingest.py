@@ -18,7 +18,7 @@ from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
 from alphapivot.feeds.registry import open_feed
-from alphapivot.frames import Actions, Bars, Issues, Rolls, spans
+from alphapivot.frames import Actions, Bars, Issues, Rolls, kept, spans
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import holes as missing
@@ -250,7 +250,7 @@ def _events(
     known = stored.actions(hub, symbols, until=roll_step.EVER, known_at=None)
     if known.empty:
         return fetched, known, known
-    own = fetched.bars[(fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed)]
+    own = kept(fetched.bars, (fetched.bars["market"] == "spot") & (fetched.bars["source"] == feed))
     answered = set(own["symbol"].unique())
     answered -= {*(stand.late.key[0] for stand in stood.taken), *begins}
     spans = stood.spans | {symbol: ts for symbol, ts in begins.items() if symbol in fetched.actions_after}

@@ -22,7 +22,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.calendar.bar_ends import SERIES
 from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.data.outliers import Floats, Ints, Mask, Pardons, outliers
-from alphapivot.frames import PRICES, Bars, Issues, firsts, latest, looked_up, spans
+from alphapivot.frames import PRICES, Bars, Issues, firsts, kept, latest, looked_up, spans
 from alphapivot.money import price_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def judge(
     columns, check_name) of bars that an operator has accepted: they no longer fail that check. ``past``: (symbol,
     market) of series whose newest bars are stored and not in ``new``: an old gap neither halts nor reopens them today.
     """
-    kept, rows, passing, stops = [new.iloc[:0]], [], [], []
+    bars, rows, passing, stops = [new.iloc[:0]], [], [], []
     both = pd.concat([before.assign(fresh=False), new.assign(fresh=True)], ignore_index=True)
     both = latest(both, *SERIES)
     for thresholds in dict.fromkeys(checks[s] for s in new["symbol"].unique()):  # usually a single one
@@ -82,7 +82,8 @@ def judge(
             replace(state, lasting=None) if (state.symbol, state.market) in past else state
             for state in _states(good, instruments, thresholds, fronts, _pardons(good, accepted))
         ]
-        kept.append(good.loc[good["fresh"], Bars.columns()])
+        passed = kept(good, good["fresh"])
+        bars.append(passed[Bars.columns()])
         for row, name, outcome, detail in odd:
             bar: Any = part.loc[row]
             traded = bar["contract"] in ("", fronts.get(bar["symbol"]))
@@ -100,12 +101,12 @@ def judge(
                 for r, d in details.items()
             ]
         halted = {(s.symbol, s.market, s.check) for s in states if s.lasting is not None}
-        series = spans(good[good["fresh"]], "symbol", "market").index
+        series = spans(passed, "symbol", "market").index
         passing += [(*s, c) for s in series if s not in past for c in HALTING if (*s, c) not in halted]
     issues = pd.DataFrame(rows, columns=Issues.columns())
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues}
     ends = pd.DataFrame(stops, columns=[*Bars.keys(), "check_name", "stops_until"])
-    return Judged(pd.concat(kept, ignore_index=True), issues.astype(types), sorted(passing), ends)
+    return Judged(pd.concat(bars, ignore_index=True), issues.astype(types), sorted(passing), ends)
 
 
 def _after(calendar: Calendar, interval: str, ts: pd.Timestamp, count: int) -> pd.Timestamp:
@@ -175,7 +176,7 @@ def _states(
     pardons: Pardons,
 ) -> Iterator[_State]:
     """The failed checks of each traded series, without the accepted ones."""
-    bars = good[(good["contract"] == "") | (good["contract"] == looked_up(good["symbol"], fronts, ""))]
+    bars = kept(good, (good["contract"] == "") | (good["contract"] == looked_up(good["symbol"], fronts, "")))
     if bars.empty:
         return
     factor = np.where(bars["interval"].isin(["1d", "1w"]), 1, thresholds.intraday)
@@ -189,7 +190,7 @@ def _states(
     text = "no volume for {} bars, close {}; is it still traded?"
     yield from _runs(traded, "zero volume", (bars["volume"] == 0).to_numpy(), thresholds.zero_volume_bars, text)
     if thresholds.shift:
-        yield from _shifts(bars[bars["interval"] == "1d"], thresholds, pardons)
+        yield from _shifts(kept(bars, bars["interval"] == "1d"), thresholds, pardons)
 
 
 def _gaps(traded: _Traded, instruments: Mapping[str, Instrument], thresholds: Quality) -> Iterator[_State]:

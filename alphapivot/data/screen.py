@@ -19,7 +19,7 @@ import pandas as pd
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.errors import DataError
-from alphapivot.frames import PRICES, Bars, Issues, repeated
+from alphapivot.frames import PRICES, Bars, Issues, kept, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -77,7 +77,7 @@ def screen(raw: pd.DataFrame, instruments: Mapping[str, Instrument], *, now: dat
         issue_rows.append(_issues(raw, failed, check))
         if check.outcome == "quarantined":
             bad |= failed
-    bars = pd.concat([raw[KEYS], numbers, raw[["source"]]], axis=1)[~bad & ~spare].reset_index(drop=True)
+    bars = kept(pd.concat([raw[KEYS], numbers, raw[["source"]]], axis=1), ~bad & ~spare).reset_index(drop=True)
     types = {c: "datetime64[us, UTC]" if c == "ts" else "str" for c in [*KEYS, "source"]}
     issues = pd.DataFrame([row for rows in issue_rows for row in rows], columns=Issues.columns())
     issues = issues.astype({c: "datetime64[us, UTC]" if c == "ts" else "str" for c in issues})
@@ -193,7 +193,7 @@ def _off_calendar(raw: pd.DataFrame, instruments: Mapping[str, Instrument], chos
     off = np.zeros(len(raw), dtype=bool)
     ts = pd.DatetimeIndex(raw["ts"])
     hours = hours_by_market(instruments.values())
-    for (calendar, interval), rows in bar_ends.rows_by_calendar(raw[chosen], hours).items():
+    for (calendar, interval), rows in bar_ends.rows_by_calendar(kept(raw, chosen), hours).items():
         at = np.flatnonzero(chosen)[rows]
         off[at] = bar_ends.due(calendar, interval, ts[at]) != ts[at]
     return off

@@ -15,7 +15,7 @@ from alphapivot.config.sections.instrument import Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import resample, roll_step
 from alphapivot.data.series import short_days
-from alphapivot.frames import Bars, Issues, Rolls, spans
+from alphapivot.frames import Bars, Issues, Rolls, kept, spans
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import series
 
@@ -84,12 +84,12 @@ def derive(
         return resampled[(ends["ts"] <= until) | (ends["ts"] <= ends["newest"])]
 
     higher = [
-        coarser(whole[whole["interval"] == source], interval)
+        coarser(kept(whole, whole["interval"] == source), interval)
         for source in sorted(whole["interval"].unique())
         for interval in wanted
         if interval != source and bar_ends.divides(source, interval)
     ]
-    contracts = whole[whole["contract"] != ""]
+    contracts = kept(whole, whole["contract"] != "")
     daily = {str(i): p if i == "1d" else coarser(p, "1d") for i, p in contracts.groupby("interval")}
     if "1d" not in wanted:  # a roll refers to the daily bars that decided it
         higher += [part for source, part in daily.items() if source != "1d"]
@@ -104,7 +104,7 @@ def derive(
     )
     made = pd.concat([Bars.empty(), *higher], ignore_index=True)
     fine = [i for i in whole["interval"].unique() if bar_ends.width(i) < bar_ends.width("1d")]
-    intraday = whole[whole["interval"].isin(fine)]
+    intraday = kept(whole, whole["interval"].isin(fine))
     return Derived(made, short_days.judge(intraday, made[made["interval"] == "1d"], names, thresholds), rolled)
 
 

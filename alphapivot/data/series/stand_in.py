@@ -263,7 +263,9 @@ def switches(
     A stand-in is over when good ``bars`` of the ``own`` feed reach as far as its own. A series of which no bar of the
     own feed is among those ``stored`` around them has changed its feed for good.
     """
-    over = {}
+    over: dict[Key, tuple[str, int]] = {}
+    if all(mark.newest is None or mark.source == own for mark in marks.values()):
+        return Switches(own, stood, feeds, marks, over)
     mine = bars[bars["source"] == own]
     newest = spans(mine, *SERIES)["max"].to_dict()
     had = set(spans(stored[stored["source"] == own], *SERIES).index)

@@ -26,12 +26,13 @@ def counted(found: pd.DataFrame) -> tuple[str, ...]:
 
 def switched(marks: Mapping[Key, Mark], new: pd.DataFrame, feed: str, known: Collection[Key]) -> list[str]:
     """One sentence for each series whose stored bars came from another feed, but for ``known`` stand-ins."""
-    first = spans(new, *SERIES).index
+    changed = {key for key, mark in marks.items() if mark.newest and mark.source != feed and key not in known}
+    first = spans(new, *SERIES).index if changed else ()
     return [
         f"{' '.join(key)}: the source changes from {mark.source} to {feed}; earlier bars stay those of {mark.source} "
         f"until `alphapivot ingest --from` fetches them again, and events of {mark.source} no longer count"
         for key, mark in marks.items()
-        if mark.newest and mark.source != feed and key in first and key not in known
+        if key in changed and key in first
     ]
 
 
@@ -60,6 +61,8 @@ def new_contracts(
 
 def none_stored(fetched: pd.DataFrame, passed: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     """One sentence for each series of which bars came and none passed."""
+    if len(passed) == len(fetched):
+        return []
     kept = spans(passed, *SERIES).index
     rows = spans(fetched, *SERIES)["size"].reset_index().itertuples(index=False, name=None)
     return [

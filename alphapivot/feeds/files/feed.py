@@ -23,7 +23,7 @@ from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
 from alphapivot.feeds.files.spacing import coarser
 from alphapivot.feeds.files.table import BARS, NUMBERS, Table, meant
-from alphapivot.frames import ACTION_KINDS, ordered
+from alphapivot.frames import ACTION_KINDS, kept, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,8 +173,7 @@ class Files:
         reply.notes += told.notes
         reply.spreads += told.spreads
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
-        requested = bars[(bars["ts"] > since) & (bars["ts"] <= request.until)]
-        return requested.reset_index(drop=True)
+        return kept(bars, (bars["ts"] > since) & (bars["ts"] <= request.until)).reset_index(drop=True)
 
     def _key(self, request: Request, ticker: str) -> str:
         """What the bars of all time depend on: the settings, and the files as they are now."""
@@ -261,7 +260,7 @@ class Files:
             if self.section.join:
                 rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]
                 rows = joined(rows[rows["ts"].notna()])
-        bars = rows[rows["ts"].notna()].assign(
+        bars = kept(rows, rows["ts"].notna()).assign(
             symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
         )
         return bars[RAW]
