@@ -195,8 +195,11 @@ def latest(df: pd.DataFrame, *texts: str) -> pd.DataFrame:
     """``df`` sorted by these text columns, then ``ts``; of rows that agree in all of them the last."""
     df = ordered(df, *texts).reset_index(drop=True)
     ts = _instants(df)
-    again = np.append(~firsts(df, *texts)[1:] & (ts[1:] == ts[:-1]), [False] * (len(df) > 0))
-    return df[~again].reset_index(drop=True) if again.any() else df
+    again = np.zeros(len(df), dtype=bool)
+    again[:-1] = ts[1:] == ts[:-1]
+    if again.any():
+        again[:-1] &= ~firsts(df, *texts)[1:]
+    return kept(df, ~again).reset_index(drop=True)
 
 
 def kept(df: pd.DataFrame, mask: npt.ArrayLike) -> pd.DataFrame:

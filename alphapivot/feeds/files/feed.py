@@ -196,7 +196,8 @@ class Files:
         if not parts:
             raise errors[0]
         reply.problems += [Problem(request, str(error), partial=True) for error in errors]
-        bars = ordered(pd.concat(parts, ignore_index=True), "contract")
+        bars = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0].reset_index(drop=True)
+        bars = ordered(bars, "contract")
         self._refuse_coarser(bars, request, ticker)
         return bars, reply
 

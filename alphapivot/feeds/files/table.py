@@ -168,7 +168,7 @@ class Table:
 
     def values(self, *, zero_is_missing: bool) -> pd.DataFrame:
         """Prices, volume and open interest of every row; open, high and low adjusted as a mapped close is."""
-        values = pd.DataFrame({name: self.numbers(name) for name in NUMBERS})
+        values = pd.DataFrame({name: self.numbers(name) for name in NUMBERS}, copy=False)
         if plain := self._unadjusted_close():
             adjusted, traded = (pd.to_numeric(v, errors="coerce") for v in (values["close"], self._numbers(plain)))
             ratio = adjusted / traded

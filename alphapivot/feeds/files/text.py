@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]
 from pandas.io.common import get_handle  # type: ignore[import-not-found]
 from pyarrow import csv
@@ -142,9 +143,8 @@ def _regular(text: str, separator: str, skip: int) -> pd.DataFrame | None:
     lines, old line ends or rows of different lengths, which only ``read_csv`` takes.
     """
     first = next(itertools.islice(_lines(text), skip, None), "")
-    if not first.strip() or first[0] == " " or any(mark in text for mark in ('"', f"{separator} ", "\n ")):
-        return None
-    if "\r" in text and text.count("\r") != text.count("\r\n"):
+    old = "\r" in text and text.count("\r") != text.count("\r\n")
+    if separator == " " or '"' in text or old or not first.strip():
         return None
     data = text.encode()
     blank = len(data[-9:]) - len(data[-9:].rstrip(b"\r\n"))  # lines at the end
@@ -162,6 +162,8 @@ def _regular(text: str, separator: str, skip: int) -> pd.DataFrame | None:
             convert,
         )
     except pa.ArrowInvalid:
+        return None
+    if any(pc.any(pc.starts_with(column, " ")).as_py() for column in table.columns):
         return None
     rows: pd.DataFrame = table.to_pandas(split_blocks=True)
     return rows.set_axis(range(width), axis="columns")
