@@ -57,7 +57,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
     backed = [r for r in rest if settings.feeds_of(r.instrument)[1:]]
     output, stood = None, stand_in.NONE
     if backed:
-        output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked)
+        output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked).whole()
         stood = failover.stand_ins(work.hub, settings, feed, backed, fetched, output.frames, run.as_of)
     whole = [p for p in fetched.problems if not p.partial]
     if whole and len(whole) == len(requests) and not stood.taken:
@@ -66,7 +66,7 @@ def ingest(work: Work, feed: str, shard: int) -> Output:
         raise error(f"feed {feed} returned nothing for any of {len(requests)} requests: {reasons}") from outage
     if output is None or stood.taken or stood.refused:
         output = absorb(work, feed, requests, fetched, until=run.as_of, asked=asked, stood=stood)
-    return output
+    return output.whole()  # few bars: others that fix their known_at wait for this batch
 
 
 def _due(work: Work, feed: str, instruments: Sequence[Instrument]) -> tuple[list[Request], list[holes.Hole]]:
@@ -184,51 +184,56 @@ def absorb(
     if coming is not new:
         judged = replace(judged, bars=judged.bars[Bars.keys()].merge(new, on=Bars.keys()))
     judged.issues["bar"] = _as_text(judged.issues, neighbours, new)
-    events, odd = _realised(hub, settings, instruments, stored_actions, fetched.actions, judged.bars)
-    late = _late(judged.bars, neighbours, newest) if backfill else {}
-    derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
-    marks = series.marks(hub, list(instruments))
-    feeds = {symbol: () if symbol in usuals else settings.feeds_of(i) for symbol, i in instruments.items()}
-    switches = stand_in.switches(feed, stood, feeds, marks, judged.bars, neighbours)
-    gaps = {symbol: own.source_gap for symbol, own in thresholds.items()}
-    doubts = [derived.short.issues, derived.rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
-    all_issues = pd.concat([screened.issues, judged.issues, *doubts, switches.issues(gaps)])
-    all_issues = all_issues.drop_duplicates(Issues.keys(), ignore_index=True)
-    problems = [
-        *(f"{p.request}: {p.reason}" for p in fetched.problems),
-        *derived.rolled.problems,
-        *told.none_stored(actions.ended(fetched.bars, stored_actions, fetched.actions)[0], judged.bars, all_issues),
-    ]
-    notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
-    notes += (
-        *over,
-        *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
-        *map(str, horizon.endings(instruments.values(), until)),
-        *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),
-        *told.new_contracts(new[:0] if backfill else new, neighbours, newest, fronts),
-        *told.counted(all_issues),
-    )
-    out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
-    present = [part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])]
-    lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
-    notes += tuple(str(hole) for hole in lacking.given_up)
-    unanswered = {_key(p.request) for p in fetched.problems if not p.partial}
 
-    def record(batch: ops.Batch) -> None:
-        section = settings.feeds[feed]
-        read = {_key(r): timetables.text(r.instrument, r.market, section) for r in requests}
-        for source, keys in switches.by_source(read, unanswered).items():
-            series.answered(batch.conn, source, keys, judged.bars)
-        issues.over(batch.conn, stand_in.CHECK, (key[:2] for key in switches.back))
-        issues.end(batch.conn, judged.passing + derived.short.passing)
-        missing.record(batch.conn, lacking.found, lacking.gone, asked, until)
-        issues.settle(batch.conn, judged.bars, all_issues, judged.stops)
+    def rest() -> Output:
+        events, odd = _realised(hub, settings, instruments, stored_actions, fetched.actions, judged.bars)
+        late = _late(judged.bars, neighbours, newest) if backfill else {}
+        derived = derive(hub, settings, judged.bars, instruments, until, splits, late, spreads=fetched.spreads)
+        marks = series.marks(hub, list(instruments))
+        feeds = {symbol: () if symbol in usuals else settings.feeds_of(i) for symbol, i in instruments.items()}
+        switches = stand_in.switches(feed, stood, feeds, marks, judged.bars, neighbours)
+        gaps = {symbol: own.source_gap for symbol, own in thresholds.items()}
+        doubts = [derived.short.issues, derived.rolled.doubts, odd, actions.withdrawal_issues(withdrawn, feed)]
+        all_issues = pd.concat([screened.issues, judged.issues, *doubts, switches.issues(gaps)])
+        all_issues = all_issues.drop_duplicates(Issues.keys(), ignore_index=True)
+        problems = [
+            *(f"{p.request}: {p.reason}" for p in fetched.problems),
+            *derived.rolled.problems,
+            *told.none_stored(actions.ended(fetched.bars, stored_actions, fetched.actions)[0], judged.bars, all_issues),
+        ]
+        notes = (*problems, *fetched.notes, *stood.refused, *switches.notes(), *one_time.notes(feed, usuals, once))
+        notes += (
+            *over,
+            *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
+            *map(str, horizon.endings(instruments.values(), until)),
+            *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),
+            *told.new_contracts(new[:0] if backfill else new, neighbours, newest, fronts),
+            *told.counted(all_issues),
+        )
+        out = all_issues[all_issues["outcome"].isin(["quarantined", "held"])]  # these are requested anyway
+        present = [
+            part[Bars.keys()] for part in (neighbours, judged.bars, out[out["source"].isin({feed, *stood.replies})])
+        ]
+        lacking = _lacking(hub, pd.concat(present, ignore_index=True), settings, instruments, until)
+        notes += tuple(str(hole) for hole in lacking.given_up)
+        unanswered = {_key(p.request) for p in fetched.problems if not p.partial}
 
-    bars = pd.concat([judged.bars, derived.higher], ignore_index=True)
-    frames = {Bars: bars, Rolls: derived.rolled.rolls, Actions: events, Issues: all_issues}
-    gone = {Rolls: derived.rolled.withdrawn, Actions: withdrawn}
-    met = {ops.PROBLEMS: len(problems)} if problems else {}
-    return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
+        def record(batch: ops.Batch) -> None:
+            section = settings.feeds[feed]
+            read = {_key(r): timetables.text(r.instrument, r.market, section) for r in requests}
+            for source, keys in switches.by_source(read, unanswered).items():
+                series.answered(batch.conn, source, keys, judged.bars)
+            issues.over(batch.conn, stand_in.CHECK, (key[:2] for key in switches.back))
+            issues.end(batch.conn, judged.passing + derived.short.passing)
+            missing.record(batch.conn, lacking.found, lacking.gone, asked, until)
+            issues.settle(batch.conn, judged.bars, all_issues, judged.stops)
+
+        frames = {Bars: derived.higher, Rolls: derived.rolled.rolls, Actions: events, Issues: all_issues}
+        gone = {Rolls: derived.rolled.withdrawn, Actions: withdrawn}
+        met = {ops.PROBLEMS: len(problems)} if problems else {}
+        return Output(frames, withdrawn=gone, counts=met, notes=notes, record=record)
+
+    return Output({Bars: judged.bars}, rest=rest)
 
 
 def _events(

@@ -15,6 +15,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -58,6 +59,16 @@ class Output:
     counts: Mapping[str, int] = field(default_factory=dict)  # rows written elsewhere, for the receipt
     notes: tuple[str, ...] = ()
     record: Callable[[ops.Batch], None] | None = None
+    rest: Callable[[], Output] | None = None  # what else is written, worked out while the database takes ``frames``
+
+    def whole(self) -> Output:
+        """The same with its rest worked out now."""
+        if self.rest is None:
+            return self
+        rest = self.rest()
+        both = [{f: part[f] for f in part} for part in (self.frames, rest.frames)]
+        frames = {f: pd.concat([p[f] for p in both if f in p], ignore_index=True) for f in {**both[0], **both[1]}}
+        return replace(rest, frames=frames)
 
 
 def open_run(run: RunRef) -> tuple[Settings, Hub]:
@@ -80,19 +91,24 @@ def perform(
     if receipt := ops.find_receipt(database, run, name, inputs_hash):
         return replace(receipt, unchanged=True)
     output = body(Work(run, settings, database, after), **parameters)
-    with ops.batch(database, run, name, inputs_hash, parameters) as batch:
-        for frame, rows in output.withdrawn.items():
-            batch.withdraw(frame, rows)
-        for frame, df in output.frames.items():
-            batch.write(
-                frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df
-            )
-        batch.rows.update(output.counts)
-        for note in output.notes:
-            batch.note(note)
-        if output.record:
-            output.record(batch)
+    with ops.batch(database, run, name, inputs_hash, parameters) as batch, ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(output.rest) if output.rest else None
+        _write(batch, output)
+        if rest is not None:
+            _write(batch, rest.result())
     return batch.receipt
+
+
+def _write(batch: ops.Batch, output: Output) -> None:
+    for frame, rows in output.withdrawn.items():
+        batch.withdraw(frame, rows)
+    for frame, df in output.frames.items():
+        batch.write(frame, df.assign(batch_id=batch.batch_id)[frame.columns()] if "batch_id" in frame.columns() else df)
+    batch.rows.update(output.counts)
+    for note in output.notes:
+        batch.note(note)
+    if output.record:
+        output.record(batch)
 
 
 def step(label: str, *, retries: int = 2) -> Callable[[Callable[..., Output]], Task[..., Any]]:

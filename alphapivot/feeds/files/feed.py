@@ -22,7 +22,7 @@ from alphapivot.feeds.files import beside
 from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
 from alphapivot.feeds.files.spacing import coarser
-from alphapivot.feeds.files.table import BARS, NUMBERS, Table, meant
+from alphapivot.feeds.files.table import BARS, Table, meant
 from alphapivot.frames import ACTION_KINDS, kept, ordered
 
 if TYPE_CHECKING:
