@@ -107,11 +107,14 @@ def other_timetables(database: Hub, settings: Settings, feed: str, requests: lis
     beside them.
     """
     marks = series.marks(database, sorted({r.instrument.symbol for r in requests}))
+    stored_intervals: dict[tuple[str, str], list[str]] = {}
+    for symbol, market, interval in (key for key, mark in marks.items() if mark.newest):
+        stored_intervals.setdefault((symbol, market), []).append(interval)
     problems = []
     for request in requests:
         instrument, market, mark = request.instrument, request.market, marks.get(_key(request))
-        stored_intervals = [key[2] for key, m in marks.items() if key[:2] == (instrument.symbol, market) and m.newest]
-        if reason := timetables.other_interval(instrument, market, request.interval, stored_intervals):
+        intervals = stored_intervals.get((instrument.symbol, market), [])
+        if reason := timetables.other_interval(instrument, market, request.interval, intervals):
             problems.append(Problem(request, reason))
             continue
         now = timetables.text(instrument, market, settings.feeds[feed])

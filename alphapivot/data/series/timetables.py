@@ -5,6 +5,7 @@ another release of exchange_calendars, would leave two bars for one day. Pure.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,12 @@ def text(instrument: Instrument, market: Market, section: FeedSection) -> str:
     """What decides where the bars of a series end, in one line."""
     stamp, zone = getattr(section, "stamp", ""), getattr(section, "zone", "")
     reading = f"{stamp} {zone if stamp != 'date' else ''}".strip()
-    hours = repr(instrument.hours_of(market))
-    return SEPARATOR.join([reading, f"exchange_calendars {version('exchange_calendars')}", hours])
+    return SEPARATOR.join([reading, f"exchange_calendars {_release()}", repr(instrument.hours_of(market))])
+
+
+@cache
+def _release() -> str:
+    return version("exchange_calendars")  # reads the package's metadata from disk
 
 
 def other_interval(instrument: Instrument, market: Market, interval: str, stored: Iterable[str]) -> str:
