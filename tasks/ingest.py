@@ -169,8 +169,7 @@ def absorb(
     neighbours = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
     new = jitter.settled(screened.bars, neighbours, instruments, thresholds)
     newest = series.newest(hub, list(instruments))
-    rolled_to = stored.rolls(hub, list(instruments), until=until, known_at=None).drop_duplicates("symbol", keep="last")
-    fronts = _front_contracts(new, dict(zip(rolled_to["symbol"], rolled_to["contract"], strict=True)))
+    fronts = _front_contracts(new, stored.rolls(hub, list(instruments), until=until, known_at=None))
     usuals, once = _once(hub, requests, feed)
     fetched, stored_actions, withdrawn = _events(hub, list(instruments), fetched, until, feed, stood, once)
     new, over = actions.ended(new, stored_actions, fetched.actions)
@@ -323,14 +322,16 @@ def _historical(new: pd.DataFrame, newest: Mapping[series.Key, datetime]) -> fro
     return frozenset(key[:2] for key, ts in last.items() if key in newest and ts < newest[key])
 
 
-def _front_contracts(new: pd.DataFrame, fronts: Mapping[str, str]) -> dict[str, str]:
+def _front_contracts(new: pd.DataFrame, rolled: pd.DataFrame) -> dict[str, str]:
     """
-    ``fronts``; where a symbol's front contract has no bar on the last session of ``new`` (at a first load, in a
+    symbol -> the contract of its last roll; where that has no bar on the last session of ``new`` (at a first load, in a
     backfill), the likely one instead, because rolls are only decided later, from bars that passed.
     """
+    newest = rolled.drop_duplicates("symbol", keep="last")
+    fronts = dict(zip(newest["symbol"], newest["contract"], strict=True))
     contracts = new[new["contract"] != ""]
     if contracts.empty:
-        return dict(fronts)
+        return fronts
     last = contracts[contracts["ts"] == contracts.groupby("symbol")["ts"].transform("max")]
     counts = contracts.groupby(["symbol", "contract"]).size().rename("bars")
     likely = last.join(counts, on=["symbol", "contract"]).sort_values(
