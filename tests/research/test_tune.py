@@ -200,6 +200,20 @@ def test_killed_at_random_points_and_asked_again_it_ends_with_the_same_table(mar
     assert done.stdout.strip().splitlines()[-1] == rows(hub, "SELECT verdict FROM research.tune")[0]["verdict"]
 
 
+def test_folds_that_the_trades_do_not_fit_end_a_search_with_its_first_trials(market, capsys):
+    """44 days a piece train on 39 after the embargo: enough, until the first trial shows how long its trades last."""
+    hub, _ = market
+    values = ",".join(f"{stop / 10}" for stop in range(40, 100))
+    span = ("--from", "2024-01-01", "--to", "2025-04-01")
+    assert cli.main(["tune", *span, "--folds", "6", "--jobs", "1", "--set", f"execution.stop_atr={values}"]) == 2
+    assert "use fewer folds" in capsys.readouterr().err
+    (tried,) = rows(hub, "SELECT count(*) AS n FROM research.tune_trial WHERE values ->> 'execution.stop_atr' = '4.0'")
+    (all_,) = rows(
+        hub, "SELECT count(*) AS n FROM research.tune_trial WHERE (values ->> 'execution.stop_atr')::real > 4"
+    )
+    assert (tried["n"], all_["n"] < 5) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

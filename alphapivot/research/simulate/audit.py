@@ -2,8 +2,8 @@
 The trading engine over parts of a backtest that was traded in memory: both must do the same, row by row.
 
 A part begins with the book as it was then, written under another name; the engine trades it there, bar by bar, with its
-own reads of bars and scores, as live. All of it is one transaction, rolled back at the end. If the two differ, the
-engine's book stays to be looked at.
+own reads of bars and scores, as live. All of it is one transaction, rolled back at the end. If the two differ, both
+books of these instants stay to be looked at.
 """
 
 from __future__ import annotations
@@ -162,11 +162,12 @@ def compare(
         found = _rows(desk, name)
         difference = first_difference(expected, found)
         if difference is not None:
+            _stored(desk, after.part(before, closed=closed), f"{name}-kernel", strategy)
             desk.commit()
             raise Disagreement(
                 f"the trading engine does not do what the backtest did from {instants[0]:%Y-%m-%d %H:%M} to"
                 f" {instants[-1]:%Y-%m-%d %H:%M} UTC: {difference}. This backtest has no result: `--engine live` trades"
-                f" it with the engine, whose book of these instants is {name}. Please report it"
+                f" it with the engine. Its book of these instants is {name}, the kernel's {name}-kernel: please report"
             )
 
 

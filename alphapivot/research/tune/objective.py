@@ -80,6 +80,14 @@ def could(settings: Settings, until: datetime) -> pd.DatetimeIndex:
     return bar_ends.days(hours, settings.timeframes.base, until)
 
 
+def most_days(settings: Settings, since: datetime, until: datetime) -> int:
+    """How many days a trial over (since, until] can have, at most."""
+    hours = {instrument.trading_hours for instrument in settings.instruments.values()}
+    low, high, instant = bar_ends.naive(since), bar_ends.naive(until), np.timedelta64(1, "us")
+    every = [bar_ends.ends_between(calendar, "1d", low, high) - instant for calendar in hours]
+    return len(np.unique(np.concatenate(every).astype("datetime64[D]"))) + 1
+
+
 def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
     """
     The number of trading days within which 95 % of the trades end. ``decided``, ``left``: the instants of entry

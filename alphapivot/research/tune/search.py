@@ -93,8 +93,8 @@ def run(
         raise ConfigError(f"--from {since:%Y-%m-%d %H:%M} is not before the end of --to, {until:%Y-%m-%d %H:%M} UTC")
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least 1")
-    # an upper bound on the days of the period: too many folds fail before anything runs
-    walkforward.folds((until - since).days + 2, judgement.folds, judgement.kind, purge=0, embargo=judgement.embargo)
+    # too many folds fail before anything runs, and as soon as the trials that are done show how long trades are held
+    _fits(objective.most_days(settings, since, until), judgement, 0)
     tried = space.trials(keys, count, seed)
     if len(tried) < 2:
         raise ConfigError("a search needs at least two trials; `alphapivot backtest` runs a single config")
@@ -118,10 +118,17 @@ def run(
             with closing(engine.trials(hub, search, missing, jobs)) as making:
                 for trials, under_way in making:
                     store.add(hub, tune_id, trials)
+                    for trial in trials:
+                        _fits(len(trial.days), judgement, trial.held)
                     ready += len(trials)
                     progress(ready + under_way, len(tried))
         could = objective.could(settings, until)
         return judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement, could)
+
+
+def _fits(days: int, judgement: Judgement, purge: int) -> None:
+    """Raises ConfigError if the walk-forward could not train on ``days``, of which trades are held for ``purge``."""
+    walkforward.folds(days, judgement.folds, judgement.kind, purge=purge, embargo=judgement.embargo)
 
 
 def question(
