@@ -175,7 +175,7 @@ def test_a_pillar_that_knows_the_future_is_caught_where_it_was_acted_on(own_pill
     """The next bars, remembered; a rare move; a calibration by the whole sample."""
     since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 2, 14, tzinfo=UTC)
     settings = own_pillar(IMPORTS + culprit, until, "gap: 0.8, structure: 0.2")
-    monkeypatch.setattr(check, "_spread", lambda *_: [])  # no luck: only the bars that it acted on
+    monkeypatch.setattr(check, "_samples", lambda *_: [])  # no luck: only the bars that it acted on
     with pytest.raises(
         DataError, match=r"lookahead: pillar 'gap' scores \w+ 1[dw] at 202\d-\d\d-\d\d .* fix the pillar"
     ):

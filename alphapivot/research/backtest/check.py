@@ -102,7 +102,7 @@ def _acted(stored: dict[str, Any], run: RunRef, cuts: Cuts, own: Mapping[str, Se
 def _recomputed(hub: Hub, run: RunRef, settings: Settings, cuts: Cuts, scoring: Scoring) -> int:
     """How many scores agree before ``cuts``; each pillar scores within ``scoring`` of its name."""
     agreed = 0
-    for pillars in _readers(settings):
+    for pillars in _readers(settings) if cuts else ():
         for interval in settings.timeframes.weights:
             together = any(p.together for p in pillars.values())
             few = _spread([cut for cut, _ in cuts], max(SAMPLES, ROWS // len(settings.instruments)))
