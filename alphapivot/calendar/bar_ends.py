@@ -84,6 +84,16 @@ def sessions(calendar: Calendar, start: datetime, end: datetime) -> pd.DataFrame
     return pd.DataFrame(columns, index=pd.DatetimeIndex(timetable.labels[part], name="session"))
 
 
+def next_open(calendar: Calendar, start: datetime, end: datetime) -> datetime | None:
+    """The open of the first of the ``sessions`` that overlap (start, end]; None without one."""
+    timetable = schedule.of(calendar)
+    at = int(np.searchsorted(timetable.closes, naive(start), "right"))
+    if at == len(timetable.opens) or timetable.opens[at] >= naive(end):
+        return None
+    opened: datetime = timetable.opens[at].astype(datetime).replace(tzinfo=UTC)
+    return opened
+
+
 def session_closes(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When each date's daily bar is complete, in UTC: at its session's close, or at the settlement where hours say so.

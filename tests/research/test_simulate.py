@@ -240,7 +240,11 @@ def drawn(rng):
     }
 
 
-SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 200))]
+SEEDS = [
+    pytest.param(0, marks=pytest.mark.always),
+    1,
+    *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 200)),
+]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

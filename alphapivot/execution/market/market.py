@@ -85,11 +85,16 @@ def priced(session: Session) -> tuple[Mapping[str, str], Mapping[str, Quote]]:
         raise RuntimeError("market.read must run before market.priced")
     if session.priced is None:
         fronts = quotes.fronts(session.rolls, session.instruments, session.run.as_of)
-        bars, after = _volatility_bars(session), _after(session)
-        terms = QuoteTerms(fronts, after, bars, positions_now.bars_a_year(session) if bars else None)
-        events = session.actions[session.actions["ts"] >= after]
+        terms = quote_terms(session, fronts)
+        events = session.actions[session.actions["ts"] >= terms.after]
         session.priced = fronts, session.source.quotes(session.attended, terms, session.rolls, events)
     return session.priced
+
+
+def quote_terms(session: Session, fronts: Mapping[str, str]) -> QuoteTerms:
+    """What the quotes of this run depend on. ``fronts``: symbol -> its front contract."""
+    bars = _volatility_bars(session)
+    return QuoteTerms(fronts, _after(session), bars, positions_now.bars_a_year(session) if bars else None)
 
 
 def _after(session: Session) -> datetime:

@@ -84,8 +84,7 @@ def times_of(session: Session, symbols: Sequence[str]) -> dict[str, tuple[dateti
     as_of = session.run.as_of
     times: dict[Calendar, tuple[datetime, datetime]] = {}
     for hours in {session.instruments[symbol].trading_hours for symbol in symbols}:
-        sessions = bar_ends.sessions(hours, as_of, as_of + timedelta(days=14))
-        ends = bar_ends.bar_ends(hours, session.interval, as_of, as_of + timedelta(days=21))
-        opens = max(sessions["open"].iloc[0].to_pydatetime(), as_of) if len(sessions) else as_of
-        times[hours] = opens, ends[0].to_pydatetime() if len(ends) else as_of
+        ends = bar_ends.ends(hours, session.interval, as_of, as_of + timedelta(days=21))
+        opens = bar_ends.next_open(hours, as_of, as_of + timedelta(days=14)) or as_of
+        times[hours] = max(opens, as_of), bar_ends.aware(ends[:1])[0].to_pydatetime() if len(ends) else as_of
     return {symbol: times[session.instruments[symbol].trading_hours] for symbol in symbols}

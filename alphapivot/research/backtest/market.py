@@ -171,6 +171,8 @@ class BarRange:
         return self.all_rolls.take(np.flatnonzero(known)).reset_index(drop=True)
 
     def actions(self, symbols: Collection[str], since: datetime) -> pd.DataFrame:
+        if self.all_actions.empty:
+            return self.all_actions
         known = self.all_actions["symbol"].isin(list(symbols)).to_numpy() & (self._action_known <= self._now)
         known &= micros(self.all_actions["ts"]) >= bar_ends.naive(since).astype(np.int64)
         return self.all_actions.take(np.flatnonzero(known)).reset_index(drop=True)

@@ -24,7 +24,7 @@ from alphapivot.data.series import life
 from alphapivot.execution.book import mark
 from alphapivot.execution.book.record import record
 from alphapivot.execution.decide.decide import decide
-from alphapivot.execution.decide.facts import Decision, Standing
+from alphapivot.execution.decide.facts import Decision, Quote, Standing
 from alphapivot.execution.market import market as markets
 from alphapivot.execution.market import quotes
 from alphapivot.execution.run import ended
@@ -72,6 +72,7 @@ class Trader:
         for symbol, (_, first) in result.refused.items():
             self._asked.setdefault(first, []).append(symbol)
         self.refused: dict[str, tuple[int, str]] = {}  # symbols never entered -> how many entries were refused, and why
+        self._number = {symbol: n for n, symbol in enumerate(result.market.symbols)}
         self.begins: datetime | None = None
         self.instants = 0  # decided at
 
@@ -146,7 +147,7 @@ class Trader:
         last = self.account.positions[live.key].seen_until
         self._source.at(as_of)
         session = self._session(as_of, [symbol], rates)
-        session.bars = self._source.bars({market: {symbol}}, last)
+        session.rolls, session.bars = self._source.rolls([symbol]), self._source.bars({market: {symbol}}, last)
         found = ended.end_of(session, live.key, last)
         if found is None or found[0] != k.REASONS[reason]:
             raise Disagreement(f"{symbol} {contract} at {as_of:%Y-%m-%d %H:%M} UTC: {k.REASONS[reason]}, or {found}")
@@ -163,7 +164,7 @@ class Trader:
         asked = self._asked.get(t, [])
         involved = sorted({*desk.live, *expected, *asked})
         session = self._session(as_of, involved, rates)
-        fronts, priced = markets.priced(session)
+        fronts, priced = self._priced(t, session)
         rows = [x.facts() for x in sorted(desk.live.values(), key=lambda x: x.row["trade_id"])]
         standing = self._standing(as_of, account, involved)
         facts = facts_of(session, priced, fronts, scores_of(session), standing, rows)
@@ -234,10 +235,19 @@ class Trader:
             attended=involved,
         )
         session.__dict__["instruments"] = {s: self._instruments[s] for s in involved}  # terms without dates
-        needed = quotes.needed(self._settings.execution.atr, self._settings.sizing)
-        session.rolls = self._source.rolls(involved)
-        session.actions = self._source.actions(involved, as_of - quotes.lookback(session.interval, needed))
         return session
+
+    def _priced(self, t: int, session: Session) -> tuple[dict[str, str], dict[str, Quote]]:
+        """symbol -> its front contract, and symbol -> its quote: ``market.priced``, of fronts that the kernel knows."""
+        market, involved = self._result.market, session.attended
+        lines = {s: int(market.seen.front[t, self._number[s]]) for s in involved}
+        fronts = {s: market.lines[line][1] for s, line in lines.items() if line >= 0}
+        if len(fronts) < len(involved):  # of a market, or a front contract, without any bar
+            fronts = quotes.fronts(self._source.rolls(involved), session.instruments, session.run.as_of)
+        terms = markets.quote_terms(session, fronts)
+        events = self._source.actions(involved, terms.after)
+        rolled = self._source.rolls(involved) if len(events) else self._source.all_rolls
+        return fronts, self._source.quotes(involved, terms, rolled, events)
 
     def _standing(self, as_of: datetime, account: Account, symbols: Sequence[str]) -> Standing:
         """The state of the book, as ``gather.standing_of`` reads it."""
