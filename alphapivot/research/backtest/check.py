@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pillars.base import Pillar
 
 SAMPLES, SYMBOLS = 8, 50  # instants before trading, and symbols at each, at most
-ROWS = 20_000  # symbols x instants at which is recomputed what all symbols have in common
+ROWS = 10_000  # symbols x instants at which is recomputed what all symbols have in common
 Cuts = Sequence[tuple[datetime, Collection[str]]]  # instants in order, and the symbols whose scores are compared there
 ACTED = """
     SELECT DISTINCT symbol, score_ts FROM trading.decision
