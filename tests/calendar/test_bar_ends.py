@@ -107,6 +107,18 @@ def test_sessions_are_those_that_overlap_the_range():
 
 
 @given(
+    name=st.sampled_from(NAMES),
+    at=st.datetimes(datetime(2001, 8, 1), datetime(2001, 10, 31), timezones=st.just(UTC)),  # noqa: DTZ001
+    days=st.integers(0, 9),  # the exchanges in New York were closed from the 11th to the 16th of September
+)
+@settings(max_examples=100, deadline=None)
+def test_the_next_open_is_that_of_the_first_session(name, at, days):
+    sessions = bar_ends.sessions(name, at, at + timedelta(days=days))
+    expected = sessions["open"].iloc[0].to_pydatetime() if len(sessions) else None
+    assert bar_ends.next_open(name, at, at + timedelta(days=days)) == expected
+
+
+@given(
     name=st.sampled_from(["XNYS", "CMES", "24/7"]),
     interval=st.sampled_from(sorted(bar_ends.INTERVALS)),
     at=st.datetimes(datetime(2001, 8, 1), datetime(2001, 10, 31), timezones=st.just(UTC)),  # noqa: DTZ001
