@@ -65,7 +65,7 @@ def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime
         return nothing
     pieces = []
     for shard in map(settings.shard, range(settings.runtime.shards)):
-        signals, due = due_signals(database, settings, run, shard, after=None, until=run.as_of)
+        signals, due = due_signals(database, settings, run, shard, after=None, until=run.as_of, directions=True)
         if len(due):  # one score for each pillar: a shard's timeframes are not kept in memory
             pieces.append(composite.blended(signals, due, settings.composite, settings.timeframes))
     if not pieces:

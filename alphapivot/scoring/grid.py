@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.errors import DataError
+from alphapivot.frames import firsts
 
 Column = npt.NDArray[np.float64]
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
@@ -60,36 +61,49 @@ class Aligned:
 
 
 def align(signals: pd.DataFrame, grid: Grid, pillars: list[str]) -> dict[str, Aligned]:
-    """Each pillar's signals aligned with the grid: for each timeframe the one at the due instant, if any."""
+    """
+    Each pillar's signals aligned with the grid: for each timeframe the one at the due instant, if any. ``signals`` may
+    lack gate and veto, if only scores are wanted.
+    """
     shape = (len(grid.ts), len(grid.due))
     aligned = {
         p: Aligned(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None), np.zeros(shape, np.bool_))
         for p in pillars
     }
     for column, (interval, due) in enumerate(grid.due.items()):
-        instants = np.unique(due)
+        instants, number = np.unique(due, return_inverse=True)
         if not instants.size:
             continue  # nothing to compose
+        wanted = pd.Index(grid.codes * len(instants) + number)
         here = signals[signals["interval"] == interval]
         for pillar, stored in here.groupby("pillar"):
             if pillar not in aligned:
                 continue
-            codes, ts = grid.symbols.get_indexer(pd.Index(stored["symbol"])), _naive(stored["ts"])
+            codes, ts = _codes(stored, grid.symbols), _naive(stored["ts"])
             place = np.minimum(np.searchsorted(instants, ts), len(instants) - 1)
             rows = np.flatnonzero((codes >= 0) & (instants[place] == ts))
             key = pd.Index(codes[rows] * len(instants) + place[rows])
             if not key.is_unique:
                 row = rows[np.flatnonzero(key.duplicated())[0]]
                 raise DataError(f"signals: {pillar!s} {stored['symbol'].iloc[row]} {interval} {ts[row]}Z is duplicated")
-            at = key.get_indexer(pd.Index(grid.codes * len(instants) + np.searchsorted(instants, due)))
+            at = key.get_indexer(wanted)
             fresh = at >= 0
             source, target = rows[at[fresh]], aligned[str(pillar)]
+            target.fresh[fresh, column] = True
             # stored as float32: restore the decimals of the pillar
             target.score[fresh, column] = np.round(stored["score"].to_numpy(np.float64)[source], 2)
-            target.gate[fresh, column] = np.round(stored["gate"].to_numpy(np.float64)[source], 4)
-            target.fresh[fresh, column] = True
-            target.veto[fresh, column] = stored["veto"].astype(object).to_numpy()[source]
+            if "gate" in stored:
+                target.gate[fresh, column] = np.round(stored["gate"].to_numpy(np.float64)[source], 4)
+            if "veto" in stored and stored["veto"].notna().any():
+                target.veto[fresh, column] = stored["veto"].astype(object).to_numpy()[source]
     return aligned
+
+
+def _codes(stored: pd.DataFrame, symbols: pd.Index[Any]) -> npt.NDArray[np.int64]:
+    """The place of each row's symbol in ``symbols``, -1 without one."""
+    starts = np.flatnonzero(firsts(stored, "symbol"))
+    places = symbols.get_indexer(pd.Index(stored["symbol"].iloc[starts]))
+    return np.repeat(places.astype(np.int64), np.diff(starts, append=len(stored)))
 
 
 def _naive(instants: pd.Series[Any]) -> Instants:
