@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 import pandas as pd
 
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import calibrations, ops, watermarks
 from alphapivot.scoring.blend import blend, calibrate
+from alphapivot.scoring.inputs import groups
 from alphapivot.version import composite_code
 from tasks.step import Output, Work, step
 
@@ -37,18 +39,18 @@ def compose(work: Work) -> Output:
     key = watermarks.composite(run.scope, settings.timeframes.base)
     after = watermarks.composed_until(work.hub, key, made_by_hash)
     fitted = calibrate(work.hub, settings, run, after=after)
-    # the full history of all symbols does not fit in memory at once
-    shards = [settings.shard(k) for k in range(settings.runtime.shards)]
-    pieces = shards if after is None else [list(settings.instruments.values())]
-    blended = [
-        blend(work.hub, settings, run, piece, after=after, until=run.as_of, fitted=fitted, explained=False)[0]
-        for piece in pieces
-        if piece
-    ]
-    composites = pd.concat(blended, ignore_index=True)
+    pieces = groups(work.hub, list(settings.instruments.values()), settings.timeframes.base, after, run.as_of)
+
+    def blended() -> Iterator[pd.DataFrame]:
+        for piece in pieces:
+            composites, _ = blend(
+                work.hub, settings, run, piece, after=after, until=run.as_of, fitted=fitted, explained=False
+            )
+            yield composites.assign(scope=run.scope, batch_id=0)[Composites.columns()]
 
     def record(batch: ops.Batch) -> None:
         calibrations.write(batch, run.scope, fitted)
         watermarks.advance(batch, run, key, made_by_hash)
 
-    return Output({Composites: composites.assign(scope=run.scope, batch_id=0)[Composites.columns()]}, record=record)
+    output = Output.in_turn(Composites, blended(), record)
+    return output if after is None else output.whole()  # what is new is little: nobody waits for this batch

@@ -14,10 +14,10 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from prefect import Task
@@ -65,10 +65,20 @@ class Output:
         """The same with its rest worked out now."""
         if self.rest is None:
             return self
-        rest = self.rest()
+        rest = self.rest().whole()
         both = [{f: part[f] for f in part} for part in (self.frames, rest.frames)]
         frames = {f: pd.concat([p[f] for p in both if f in p], ignore_index=True) for f in {**both[0], **both[1]}}
         return replace(rest, frames=frames)
+
+    @classmethod
+    def in_turn(
+        cls, frame: type[Frame], pieces: Iterator[pd.DataFrame], record: Callable[[ops.Batch], None] | None = None
+    ) -> Output:
+        """The rows of ``pieces``, each worked out while the database takes the one before; then ``record``."""
+        piece = next(pieces, None)
+        if piece is None:  # last: what a record locks may hold up other steps until this one commits
+            return cls({frame: cast("pd.DataFrame", frame.empty())}, record=record)
+        return cls({frame: piece}, rest=lambda: cls.in_turn(frame, pieces, record))
 
 
 def open_run(run: RunRef) -> tuple[Settings, Hub]:
@@ -92,10 +102,11 @@ def perform(
         return replace(receipt, unchanged=True)
     output = body(Work(run, settings, database, after), **parameters)
     with ops.batch(database, run, name, inputs_hash, parameters) as batch, ThreadPoolExecutor(1) as beside:
-        rest = beside.submit(output.rest) if output.rest else None
+        while output.rest is not None:
+            rest = beside.submit(output.rest)
+            _write(batch, output)
+            output = rest.result()
         _write(batch, output)
-        if rest is not None:
-            _write(batch, rest.result())
     return batch.receipt
 
 

@@ -94,7 +94,7 @@ def unedited(sources):
         ("alphapivot/config/sections/instrument.py", "getattr(self, m) is not None", "True", True, True),
         ("alphapivot/config/settings.py", "[index ::", "[index + 1 ::", True, True),
         ("alphapivot/hub/shared.py", "if result is None", "if not result", True, True),
-        ("tasks/composite.py", "shards if after is None", "shards if after", True, True),
+        ("tasks/composite.py", "output if after is None", "output if after", True, True),
         ("tasks/pillars.py", "if shard == 0", "if shard == 1", True, False),
         ("alphapivot/feeds/yahoo.py", "import", "import math\nimport", False, False),
         ("pillars/kit/contract.py", "0.51", "0.52", False, False),

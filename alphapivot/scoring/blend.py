@@ -17,6 +17,7 @@ from alphapivot.hub import Hub
 from alphapivot.hub.tables import calibrations
 from alphapivot.runs import RunRef
 from alphapivot.scoring import calibration, composite
+from alphapivot.scoring.inputs import groups
 from alphapivot.scoring.instants import due_signals, instants
 
 
@@ -64,9 +65,9 @@ def calibrate(database: Hub, settings: Settings, run: RunRef, *, after: datetime
     if frequency == "never" or (after and not calibration.due(frequency, bar_ends.naive(after), as_of).size):
         return nothing
     pieces = []
-    for shard in map(settings.shard, range(settings.runtime.shards)):
-        signals, due = due_signals(database, settings, run, shard, after=None, until=run.as_of, directions=True)
-        if len(due):  # one score for each pillar: a shard's timeframes are not kept in memory
+    for group in groups(database, list(settings.instruments.values()), settings.timeframes.base, None, run.as_of):
+        signals, due = due_signals(database, settings, run, group, after=None, until=run.as_of, directions=True)
+        if len(due):  # one score for each pillar: a group's timeframes are not kept in memory
             pieces.append(composite.blended(signals, due, settings.composite, settings.timeframes))
     if not pieces:
         return nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from pillars.kit import windows
 SEEN = tuple(name for name in Bars.columns() if name != "source")
 CLOSES = ("symbol", "market", "contract", "interval", "ts", "close")
 AT_ONCE = 500  # symbols whose closes are read at once
+ROWS = 100_000  # bars that are scored at once: few enough for the memory of a small machine
 
 
 def signal_bars(
@@ -71,6 +73,21 @@ def signal_bars(
 def _apart(instrument: Instrument) -> bool:
     """True if its two markets close at different times."""
     return len({instrument.hours_of(market) for market in instrument.markets}) > 1
+
+
+def groups(
+    database: Hub, instruments: list[Instrument], interval: str, after: datetime | None, until: datetime
+) -> list[list[Instrument]]:
+    """
+    ``instruments`` in groups whose bars after ``after`` (None: all) are scored at once, in their order: those of a long
+    history by about ROWS bars, so that memory does not grow with the universe; what is new of all together.
+    """
+    if after is not None or not instruments:
+        return [instruments]
+    sizes = stored.sizes(database, [i.symbol for i in instruments], interval, until)
+    before = itertools.accumulate((sizes.get(i.symbol, 0) for i in instruments), initial=0)
+    numbered = zip((count // ROWS for count in before), instruments, strict=False)
+    return [[i for _, i in group] for _, group in itertools.groupby(numbered, key=lambda pair: pair[0])]
 
 
 def pillar_inputs(

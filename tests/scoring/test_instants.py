@@ -1,4 +1,4 @@
-"""However signals are read, by key or by range, all columns or scores alone, the composites of the same bars agree."""
+"""However signals are read, by key or by range, scores alone, symbol by symbol: the same bars have the same scores."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from psycopg import sql
 
 from alphapivot import hub as hubs
 from alphapivot import process
-from alphapivot.scoring import composite, instants
+from alphapivot.frames import Composites, Signals
+from alphapivot.hub.tables import digest, ops
+from alphapivot.scoring import composite, inputs, instants
 from alphapivot.scoring.blend import blend
 from tasks.local import replay
 
@@ -73,3 +76,39 @@ def test_scores_alone_are_enough_for_the_blended_scores(scored):
         blended.append(composite.blended(signals, due, settings.composite, settings.timeframes))
     same(*blended)
     assert blended[0]["trend"].notna().any()
+
+
+def test_a_long_history_is_scored_group_by_group_and_scores_are_the_same(scored, server_url, template, monkeypatch):
+    (settings, _), whole = scored, digest.tables(hubs.connect())
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server_url("hub", template=template))
+    monkeypatch.setattr(inputs, "ROWS", 1)  # each instrument by itself
+    settings, write, written = process.configure(), ops.Batch.write, []
+
+    def spied(batch, frame, df):
+        if frame in (Signals, Composites) and len(df):
+            written.append((frame, df["symbol"].unique().tolist()))
+        return write(batch, frame, df)
+
+    monkeypatch.setattr(ops.Batch, "write", spied)
+    replay.session(settings, AS_OF)
+    apart = digest.tables(hubs.connect())
+    for table in ("signals.signal", "signals.composite"):
+        assert apart[table].rows == whole[table].rows > 0
+        assert apart[table].digest == whole[table].digest
+    symbols = sorted([symbol] for symbol in settings.instruments)
+    assert sorted(s for frame, s in written if frame is Composites) == symbols
+    pairs = len(settings.pillars) * len(settings.timeframes.weights)
+    assert sorted(s for frame, s in written if frame is Signals) == sorted(symbols * pairs)
+
+
+def test_groups_hold_about_as_many_bars_and_keep_their_order(scored, monkeypatch):
+    (settings, run), hub = scored, hubs.connect()
+    instruments = list(settings.instruments.values())
+    sizes = [len(hub.query(sql.SQL("SELECT ts FROM market.bar WHERE symbol = {} AND interval = '1d'").format(i.symbol)))
+             for i in instruments]  # fmt: skip
+    monkeypatch.setattr(inputs, "ROWS", sizes[0] + sizes[1])
+    groups = inputs.groups(hub, instruments, "1d", None, run.as_of)
+    assert groups[0] == instruments[:2]
+    assert [i for group in groups for i in group] == instruments
+    assert inputs.groups(hub, instruments, "1d", run.as_of, run.as_of) == [instruments]
+    assert inputs.groups(hub, [], "1d", None, run.as_of) == [[]]

@@ -34,6 +34,29 @@ def test_the_whole_of_an_output_holds_both_parts():
     assert whole.whole() is whole
 
 
+def test_pieces_in_turn_are_worked_out_one_at_a_time_and_recorded_last():
+    made, recorded = [], []
+
+    def pieces():
+        for count in (3, 2, 1):
+            made.append(count)
+            yield bars("1d", count)
+
+    output = Output.in_turn(Bars, pieces(), recorded.append)
+    written = []
+    while output.rest is not None:
+        assert made == [3, 2, 1][: len(written) + 1]
+        assert output.record is None
+        written.append(len(output.frames[Bars]))
+        output = output.rest()
+    assert written == [3, 2, 1]
+    assert output.frames[Bars].empty
+    assert output.record == recorded.append
+    whole = Output.in_turn(Bars, pieces(), recorded.append).whole()
+    assert len(whole.frames[Bars]) == 6
+    assert whole.record == recorded.append
+
+
 def load(market):
     first, last = (pd.Timestamp(day, tz="UTC").to_pydatetime() for day in ("2024-01-01", "2024-04-01"))
     return backfill.run(market.settings, first, last, lambda *_: None)[0]

@@ -59,13 +59,26 @@ def window(
     return fetch() if known_at is None else hub.shared.get((statement.as_string(None), *columns), fetch)
 
 
+def sizes(hub: Hub, symbols: Sequence[str], interval: str, until: datetime) -> dict[str, int]:
+    """symbol -> how many bars of all its markets and contracts are stored; symbols without bars are left out."""
+    rows = hub.query(
+        sql.SQL(
+            "SELECT symbol, count(*) FROM market.bar"
+            " WHERE symbol = ANY({}) AND interval = {} AND ts <= {} GROUP BY symbol"
+        ).format(list(symbols), interval, until)
+    )
+    return dict(zip(rows["symbol"], rows["count"], strict=True))
+
+
 def first(hub: Hub, symbols: Sequence[str], interval: str) -> datetime | None:
     """The instant just before the oldest stored bar of any of ``symbols`` was complete; None without bars."""
-    with hub.engine.connect() as conn:
-        oldest = conn.exec_driver_sql(
-            "SELECT min(ts) FROM market.bar WHERE symbol = ANY(%s) AND interval = %s", (list(symbols), interval)
-        ).scalar_one()
-    return None if oldest is None else oldest - timedelta(microseconds=1)
+    # not through the pool: steps that hold one of its connections may wait for this
+    oldest = hub.query(
+        sql.SQL("SELECT min(ts) AS ts FROM market.bar WHERE symbol = ANY({}) AND interval = {}").format(
+            list(symbols), interval
+        )
+    )["ts"].iloc[0]
+    return None if pd.isna(oldest) else oldest.to_pydatetime() - timedelta(microseconds=1)
 
 
 def rolls(hub: Hub, symbols: Sequence[str], *, until: datetime, known_at: datetime | None) -> pd.DataFrame:
