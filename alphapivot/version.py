@@ -5,10 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Iterator
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from alphapivot import home
 from alphapivot.config import plugins
 from alphapivot.home import CHECKOUT
 from pillars.rules import syntax
@@ -47,6 +53,10 @@ LIBRARIES = (
     "python-dateutil",
     "tzdata",
 )
+KEPT = 32  # hashes in the cache folder, of the newest sources
+_DIGEST = re.compile("[0-9a-f]{12}")
+# how sources become a hash: this file and Python's parser
+_OURSELVES = f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
 
 def code_version(pillars: Iterable[str] = ()) -> str:
@@ -81,23 +91,46 @@ def _all_files() -> str:
 @cache
 def _meaning(*rooms: str) -> str:
     """Hash of the syntax trees: comments, docstrings and line breaks change no score and so do not change the hash."""
-    trees = (
-        f"{_name(path)}\n{_as_text(_without_docstrings(syntax.parse(path.read_bytes())))}"
-        for path in _files(*rooms)
-        if _name(path) not in CHECK_PILLARS
-    )
-    return _hash([*trees, *_libraries()])
+    sources = {_name(path): path.read_bytes() for path in _files(*rooms) if _name(path) not in CHECK_PILLARS}
+    libraries = _libraries()
+
+    def parsed() -> str:
+        trees = (f"{name}\n{_as_text(_without_docstrings(syntax.parse(text)))}" for name, text in sources.items())
+        return _hash([*trees, *libraries])
+
+    digests = (f"{name} {hashlib.sha256(text).hexdigest()}" for name, text in sources.items())
+    return _stored(_hash([_OURSELVES, *digests, *libraries], 64), parsed)
+
+
+def _stored(key: str, compute: Callable[[], str]) -> str:
+    """
+    ``compute()``, read from the cache folder if an earlier process has stored it: parsing takes seconds. ``key`` is a
+    hash of all that it depends on, so a stored value is never out of date.
+    """
+    folder = home.cache() / "code"
+    with suppress(OSError, ValueError):
+        if _DIGEST.fullmatch(stored := (folder / key).read_text()):
+            return stored
+    value = compute()
+    with suppress(OSError):  # a home that cannot be written: the next process parses again
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f"{key}.{os.getpid()}.{threading.get_ident()}"
+        fresh.write_text(value)
+        fresh.replace(folder / key)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            old.unlink()
+    return value
 
 
 def _libraries() -> list[str]:
     return [f"{library} {importlib.metadata.version(library)}" for library in LIBRARIES]
 
 
-def _hash(lines: Iterable[str]) -> str:
+def _hash(lines: Iterable[str], digits: int = 12) -> str:
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:digits]
 
 
 def _name(path: Path) -> str:

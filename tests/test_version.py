@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,37 @@ def test_an_edit_is_seen_by_what_it_can_change(sources, unedited, edited, old, n
     pillars, blended, everything = sources(edited, old, new)
     changed = (pillars != unedited[0], blended != unedited[1], everything != unedited[2])
     assert changed == (scores, composites, True)
+
+
+def test_the_sources_are_parsed_once_for_all_processes(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    parsed, parse = [], version.syntax.parse
+    monkeypatch.setattr(version.syntax, "parse", lambda text: parsed.append(text) or parse(text))
+
+    def as_in_a_new_process():
+        version._meaning.cache_clear(), parsed.clear()
+        return version.composite_code(), len(parsed)
+
+    code, files = as_in_a_new_process()
+    assert files > 50
+    assert as_in_a_new_process() == (code, 0)
+    (stored,) = (tmp_path / "cache" / "code").iterdir()
+    for damaged in (b"", b"\xff", code[:-1].encode()):  # a full disk, a crash
+        stored.write_bytes(damaged)
+        assert as_in_a_new_process() == (code, files)
+    monkeypatch.setattr(version, "_OURSELVES", "another way to hash")
+    assert as_in_a_new_process() == (code, files)
+    monkeypatch.setenv("ALPHAPIVOT_HOME", "/proc/no-such-folder")
+    assert as_in_a_new_process() == (code, files)
+
+
+def test_only_the_newest_hashes_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    for number in range(version.KEPT + 2):
+        version._stored(f"{number}", lambda: "0" * 12)
+        os.utime(tmp_path / "cache" / "code" / f"{number}", (number, number))
+    assert version._stored("0", lambda: "1" * 12) == "1" * 12
+    assert version._stored(f"{version.KEPT}", lambda: "1" * 12) == "0" * 12
 
 
 OURS = {"alphapivot", "pillars", "tasks"}
