@@ -31,7 +31,7 @@ from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
 from alphapivot.reports import alerts, overview
 from alphapivot.reports.book import comparison, result, store
-from alphapivot.reports.page import charts, one_page, picture, tables
+from alphapivot.reports.page import charts, picture, tables
 from alphapivot.reports.terminal import views
 from alphapivot.runs import RunRef
 from tasks import runs, server
@@ -82,6 +82,8 @@ def performance(run: RunRef, book: str, against: str | None = None) -> None:
 
 def _onepage(results: result.Result) -> str:
     """The picture as Markdown; without a browser to draw it, the reason."""
+    from alphapivot.reports.page import one_page  # noqa: PLC0415 - plotly is slow to import, and other runs draw nothing
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.png"
         try:

@@ -14,6 +14,7 @@ from alphapivot.hub import Hub
 from alphapivot.hub.tables import series
 from alphapivot.runs import RunRef
 from alphapivot.scoring.blend import blend
+from alphapivot.scoring.instants import instants
 
 
 def latest(hub: Hub, scope: str = "live") -> RunRef | None:
@@ -32,17 +33,18 @@ def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:
     One row per symbol at its newest composite up to run.as_of: ts, fresh (True if no newer base bar is due), one column
     per pillar with its contribution in points, raw, gate, score, veto; the strongest first.
     """
-    after = run.as_of - 20 * bar_ends.width(settings.timeframes.base) - pd.Timedelta(days=10)
-    composites, terms = blend(hub, settings, run, list(settings.instruments.values()), after=after, until=run.as_of)
-    newest = composites.groupby("symbol")["ts"].transform("max") == composites["ts"]
-    table = composites[newest].set_index("symbol")
+    instruments, base = list(settings.instruments.values()), settings.timeframes.base
+    back = run.as_of - 20 * bar_ends.width(base) - pd.Timedelta(days=10)
+    newest = instants(hub, instruments, base, back, run.as_of, run.known_at).groupby("symbol").max().reset_index()
+    after = newest["ts"].min() - pd.Timedelta(microseconds=1) if len(newest) else run.as_of
+    composites, terms = blend(hub, settings, run, instruments, after=after, until=run.as_of, only=newest)
+    table = composites.set_index("symbol")
     votes = terms[terms["weight"].notna()]  # a pillar that only gates contributes no points
     by_pillar = votes.merge(table["ts"], left_on=["symbol", "ts"], right_on=["symbol", "ts"])
     contributions = by_pillar.pivot_table(index="symbol", columns="pillar", values="contribution", aggfunc="sum")
     table = table.join(contributions)
     due = {
-        s: bar_ends.due(i.signal_hours, settings.timeframes.base, pd.DatetimeIndex([run.as_of]))[0]
-        for s, i in settings.instruments.items()
+        s: bar_ends.due(i.signal_hours, base, pd.DatetimeIndex([run.as_of]))[0] for s, i in settings.instruments.items()
     }
     table["fresh"] = table["ts"] >= table.index.map(due)
     order = table["score"].abs().fillna(-1).sort_values(ascending=False, kind="stable").index

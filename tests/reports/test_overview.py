@@ -57,6 +57,19 @@ def test_neither_status_nor_an_artifact_goes_through_all_bars(run):
     assert [sql for sql in ran if AGGREGATE.search(sql)] == []
 
 
+def test_scores_are_the_newest_stored_ones_and_only_those_are_explained(run, monkeypatch):
+    hub, settings, explained = hubs.connect(), process.configure(), []
+    blend = overview.blend
+    monkeypatch.setattr(overview, "blend", lambda *a, **k: explained.append(blend(*a, **k)) or explained[-1])
+    scores = overview.scores(hub, settings, run)
+    newest = "SELECT DISTINCT ON (symbol) symbol, ts, score FROM signals.composite ORDER BY symbol, ts DESC"
+    with hub.engine.connect() as connection:
+        stored = {symbol: (ts, score) for symbol, ts, score in connection.exec_driver_sql(newest)}
+    shown = {row.symbol: (row.ts, pytest.approx(row.score, nan_ok=True)) for row in scores.itertuples()}
+    assert stored == shown
+    assert len(explained[0][0]) == len(settings.instruments), "not ten days of bars: with minutes that took seconds"
+
+
 def test_the_newest_bar_is_the_one_that_the_feed_delivered(run):
     hub, settings = hubs.connect(), process.configure()
     fresh = overview.freshness(hub, settings, run.as_of).set_index(["symbol", "market"])
