@@ -67,10 +67,10 @@ def _flow(name: str) -> Command:
         if reason:
             print(reason)  # noqa: T201
             return DONE
-        parameters = {"as_of": options.as_of, "feed": options.feed}
-        if hasattr(options, "wait"):
-            parameters["wait"] = _any_feed_waits(settings, options.as_of) if options.wait is None else options.wait
         with local.serving(lambda: warm.load(f"flows.{name}")) as server:
+            parameters = {"as_of": options.as_of, "feed": options.feed}
+            if hasattr(options, "wait"):
+                parameters["wait"] = _any_feed_waits(settings, options.as_of) if options.wait is None else options.wait
             deploy.deploy()
             state = local.run(name, parameters)
             _show_run(settings, name, state)
