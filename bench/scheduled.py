@@ -144,6 +144,7 @@ def _each_minute(client: SyncPrefectClient, minutes: int) -> tuple[float, int]:
 
     deployment = client.read_deployment_by_name(naming.deployment("pipeline"))
     client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="* * * * *"), True)])
+    client.resume_deployment(deployment.id)  # --no-schedules has paused it
     begun = datetime.now(UTC)
     time.sleep(60 * (minutes + 1))
     due = {"after_": begun + timedelta(seconds=20), "before_": begun + timedelta(minutes=minutes)}  # made ahead
