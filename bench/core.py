@@ -139,7 +139,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     days = np.arange(1, bars + 1)
     seen = k.Seen(
         days * DAY, np.arange(bars + 1) * symbols, days, days[:, None], days[:, None], np.ones((bars, 1)),
-        line, cells, fresh, cells,
+        np.full((bars, symbols), -k.NEVER), np.zeros((bars, symbols), np.int8), line, cells, fresh, cells,
         fresh,
     )  # fmt: skip
     zero, one = np.zeros(symbols, np.int64), np.ones(symbols)

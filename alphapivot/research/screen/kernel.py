@@ -43,7 +43,8 @@ FEES, MADE, RATIO = range(3)  # RATIO: shares at the end for one at the entry
 # what the log says of a trade (-1: of the book) at an instant, and its detail: a bar on which its orders did something
 # (its row), a split or dividend (its row among the events), the end of its market (why), a step of its lifecycle (why
 # it leaves; 0: its stop moves), an entry decided, a loss at its limit, at which entries that rest are cancelled
-ON_BAR, ON_EVENT, ON_END, STEPPED, ENTERED, TRIPPED = range(6)
+# and an entry cancelled as it was sized before a split or distribution (which)
+ON_BAR, ON_EVENT, ON_END, STEPPED, ENTERED, TRIPPED, OUTGROWN = range(7)
 
 
 class Bars(NamedTuple):
@@ -87,6 +88,8 @@ class Seen(NamedTuple):
     now: Any  # number of complete bars, a column per calendar
     session: Any  # number of sessions that have ended, a column per calendar
     fx: Any  # into the book's currency, a column per currency; NaN: unknown
+    moved: Any  # when the newest split or distribution took effect that is known; -NEVER without one
+    moved_by: Any  # SPLIT or DISTRIBUTION
     front: Any  # line to trade now
     quote: Any  # row of the front line's last bar, or -1
     quote_age: Any
@@ -185,6 +188,12 @@ def _down(value: float, tolerance: float) -> int:
 @njit(cache=True, nogil=True)
 def _up(value: float, tolerance: float) -> int:
     return -_down(-value, tolerance)
+
+
+@njit(cache=True, nogil=True)
+def _over(value: float, limit: float) -> bool:
+    """True if ``value`` is above ``limit`` by more than the noise of floats: what is equal in Decimal is not."""
+    return value > limit + 1e-11 * max(1.0, abs(limit)) if limit < np.inf else False
 
 
 @njit(cache=True, nogil=True)
@@ -444,6 +453,12 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             else:
                 stops = 0
 
+        # entries that were sized before a split or distribution, and have met no bar since
+        for s in range(symbols):
+            if state[s] == PENDING and seen.moved[t, s] >= active[s]:
+                log, lines = _told(log, lines, (t, trade[s], OUTGROWN, seen.moved_by[t, s]))
+                whole[trade[s], REASON], state[s] = seen.moved_by[t, s], 0
+
         # the account
         value, free, gross, net, places, unpriced = 0.0, cash, 0.0, 0.0, 0, False
         longs, shorts = 0.0, 0.0  # unfilled entries and pending exits never offset other exposure
@@ -497,7 +512,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
         day, last_equity = seen.day[t], worth
         loss = (day_start - worth) / day_start if day_start > 0 else 0.0
         fall = (peak - worth) / peak if peak > worth else 0.0
-        tripped = loss >= rules.daily_loss or fall >= rules.max_drawdown
+        tripped = not _over(rules.daily_loss, loss) or not _over(rules.max_drawdown, fall)
         if tripped:
             log, lines = _told(log, lines, (t, -1, TRIPPED, 0))
             halted, day_start, stopped_day, peak = halted if halted >= 0 else t, worth, day, 0.0
@@ -622,20 +637,20 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 continue
             quantity = size * specs.lot[s]
             notional = quantity * one
-            if quantity > specs.max_quantity[s] or notional > rules.max_order_notional:
+            if _over(quantity, specs.max_quantity[s]) or _over(notional, rules.max_order_notional):
                 continue
             far = max(abs(price - close), abs(floor - close), abs(ceiling - close))
-            if far > rules.price_collar * abs(close):
+            if _over(far, rules.price_collar * abs(close)):
                 continue
             before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
             more = net + notional * sign
             after = more + longs if abs(more + longs) >= abs(more - shorts) else more - shorts
-            if gross + notional > rules.max_gross * worth or notional > rules.max_symbol * worth:
+            if _over(gross + notional, rules.max_gross * worth) or _over(notional, rules.max_symbol * worth):
                 continue
-            if abs(after) > rules.max_net * worth and abs(after) >= abs(before):
+            if _over(abs(after), rules.max_net * worth) and abs(after) >= abs(before):
                 continue
             group = specs.group[s]
-            if group >= 0 and groups[group] + notional > rules.max_group * worth:
+            if group >= 0 and _over(groups[group] + notional, rules.max_group * worth):
                 continue
             places, free, gross = places + 1, free - notional * share, gross + notional
             if sign > 0:

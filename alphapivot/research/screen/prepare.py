@@ -108,6 +108,7 @@ def build(
     current = now[:, calendar]
     bounds = np.searchsorted(at, np.arange(len(instants)), "right").astype(np.int64)
     event, event_end = _between(events, market_bars)
+    moved, moved_by = _moved(events, symbols, instants, lag)
     event_code = pd.Index(symbols).get_indexer(pd.Index(events["symbol"]))
     event_ts = bar_ends.naive(events["ts"])
     quoted = _pairs(bars, instruments, instants, interval, currency, max_age)
@@ -149,6 +150,8 @@ def build(
             now=now,
             session=np.column_stack([market_ends.sessions(hours, instants) for hours in calendars]),
             fx=np.where(quoted > 0, quoted, -1 / quoted),
+            moved=moved,
+            moved_by=moved_by,
             front=front,
             quote=quote,
             quote_age=np.where(quote >= 0, current - number[quote], 0).astype(np.int32),
@@ -179,6 +182,24 @@ def _between(events: pd.DataFrame, bars: pd.DataFrame) -> tuple[Ints, Ints]:
         upto = part[0] + np.searchsorted(stamps[part], ts[rows], "left")
         first[rows], end[rows] = np.append(part[0], upto[:-1]), upto
     return first, end
+
+
+def _moved(
+    events: pd.DataFrame, symbols: Sequence[str], instants: npt.NDArray[np.datetime64], lag: Mapping[str, timedelta]
+) -> tuple[Ints, npt.NDArray[np.int8]]:
+    """``kernel.Seen.moved`` and ``moved_by``: instants by symbols."""
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    moved = np.full((len(instants), len(symbols)), -k.NEVER)
+    moved_by = np.zeros(moved.shape, np.int8)
+    moving = events[events["kind"] != "dividend"]
+    for symbol, part in moving.groupby("symbol"):
+        s, ts = symbols.index(str(symbol)), bar_ends.naive(part["ts"])
+        known = np.searchsorted(ts + np.timedelta64(lag.get(str(symbol), timedelta(0))), instants, "right")
+        kinds = np.where((part["kind"] == "split").to_numpy(), k.SPLIT, k.DISTRIBUTION)
+        moved[:, s] = np.append(-k.NEVER, _micros(ts))[known]
+        moved_by[:, s] = np.append(0, kinds)[known]
+    return moved, moved_by
 
 
 def _numbers(ends: Sequence[Any], calendar: Ints, ts: npt.NDArray[np.datetime64]) -> Ints:

@@ -127,8 +127,14 @@ class Trader:
         for number, reason in [(number, detail) for number, what, detail in lines if what == k.ON_END]:
             self._end(by_number[number], reason, as_of, rates)
         if lines:
-            for live in self._desk.reconcile(as_of):
-                self._desk.follow(live, as_of)
+            self._follow(lines, as_of)
+
+    def _follow(self, lines: Lines, as_of: datetime) -> None:
+        """Books what has changed, moves what follows a split, and cancels entries that were sized before one."""
+        for live in self._desk.reconcile(as_of):
+            self._desk.follow(live, as_of)
+        for number, event in [(number, detail) for number, what, detail in lines if what == k.OUTGROWN]:
+            self._desk.withdraw(self._desk.by_number[number], k.REASONS[event], as_of)
 
     def _see(self, live: Live, row: int) -> None:
         """The close of a bar on which no order of the trade does anything."""
