@@ -77,7 +77,8 @@ def test_an_unknown_pillar_is_named_with_the_nearest_one():
         handbook.page("flwo", PILLARS)
 
 
-def test_the_command_shows_a_page(capsys):
+def test_the_command_shows_a_page(capsys, monkeypatch):
+    monkeypatch.delenv("ALPHAPIVOT_CONFIG", raising=False)  # of a test before: `process.configure` sets it
     assert main(["pillars", "show", "risk"]) == 0
     assert capsys.readouterr().out == handbook.page("risk", PILLARS, PILLARS["risk"]())
     assert main(["pillars", "list"]) == 0
