@@ -70,7 +70,7 @@ def environ(folder, **more) -> dict[str, str]:
     return given | {name: str(value) for name, value in more.items()}
 
 
-def report(folder, seconds: float = 20) -> dict:
+def report(folder, seconds: float = 90) -> dict:
     deadline = time.monotonic() + seconds
     while not (folder / "report.json").exists():
         assert time.monotonic() < deadline, (warm.home.prefect() / "runs.log").read_text()
@@ -148,7 +148,7 @@ def test_a_killed_template_is_replaced_and_its_runs_go_on(template, folder):
 
 def test_a_template_that_does_not_answer_is_ended_and_runs_start_without_it(template, folder, monkeypatch):
     run(template, folder)
-    monkeypatch.setattr(warm, "PATIENCE_SECONDS", 6)
+    monkeypatch.setattr(warm, "PATIENCE_SECONDS", 15)
     os.kill(template._process.pid, signal.SIGSTOP)
     assert run(template, folder)["said"] == "first", "the next one answers"
     (folder / "flows" / "server" / "told.py").write_text("import time\ntime.sleep(60)\n")
@@ -165,7 +165,7 @@ def test_the_template_ends_with_its_worker(folder, tmp_path):
     )
     quiet = {"stdout": -1, "env": os.environ | {"PYTHONPATH": str(folder)}, "cwd": folder}
     pid = int(warm.subprocess.run([sys.executable, "-c", script], check=False, **quiet).stdout)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline, "it stays"
         time.sleep(0.05)
