@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps
 
 from alphapivot.execution.book.ledger import dump
+from alphapivot.research.simulate.ledger import IDS
 
 if TYPE_CHECKING:
     import psycopg
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # parents before children; the other tables follow in any order
 ORDER = ("decision", "intent", "trade", "orders", "order_event", "fill")
-IDS = {"decision": "decision_id", "intent": "intent_id", "trade": "trade_id"}
 JSON = {"gates", "terms", "bars", "plan"}
 HELD = "SELECT trading.hold(%(book)s, %(symbol)s, %(market)s, %(contract)s, %(more)s)"
 
