@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 from itertools import zip_longest
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from alphapivot.brokers.base import Account
 from alphapivot.hub.tables import backtests, ops
 from alphapivot.reports.book import cautions
 from alphapivot.research.backtest import driver
 from alphapivot.research.simulate import audit
 from alphapivot.research.simulate import run as simulate
+from alphapivot.research.simulate.ledger import Ledger
 from alphapivot.research.simulate.live import Disagreement
+from alphapivot.research.simulate.risk import RiskDay
 from tests.execution.conftest import World, at, make_settings
 from tests.research.test_screen import BEGIN, CONFIGS, DAYS, EVENTS, MARKETS, gappy, settings_of
 
@@ -271,3 +275,20 @@ def test_a_market_of_which_one_lot_is_too_much_is_told_with_its_reason(hub):
     ((_, symbol, sentence),) = cautions.cautions(hub, settings, "bt-engine", until=instants[-1], known_at=run.known_at)
     assert {symbol: cautions.never(symbol, *refused[symbol])} == {"A": ("never_entered", "A", sentence)}
     assert set(refused) == {"A"}
+
+
+def test_losses_of_a_day_are_measured_from_the_halt_on():
+    settings = make_settings({"A": {}}, risk={"daily_loss_limit": "0.05", "max_drawdown": "0.2"})
+    risk = RiskDay(settings.risk, Ledger("bt-x", "run", 1))
+
+    def seen(hour, equity):
+        account = Account("EUR", Decimal(equity), Decimal(equity), Decimal(equity))
+        risk.see(at(20).replace(hour=hour), account)
+        return account, risk.breached(account)
+
+    assert seen(1, 100)[1] is None
+    account, breach = seen(2, 94)
+    assert breach is not None
+    risk.trip(at(20).replace(hour=2), account, breach)
+    assert seen(3, 93)[1] is None
+    assert seen(4, 89)[1] is not None  # 5.3 % below the halt
