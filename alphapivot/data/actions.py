@@ -169,6 +169,8 @@ def ended(bars: pd.DataFrame, *events: pd.DataFrame) -> tuple[pd.DataFrame, list
     what trades under the ticker then is another company.
     """
     known = pd.concat([part.loc[part["kind"].isin(ENDINGS), ["symbol", "kind", "ts"]] for part in events])
+    if known.empty:
+        return bars, []
     ends = known.sort_values("ts").drop_duplicates("symbol").set_index("symbol")
     when, kinds = ends["ts"].to_dict(), ends["kind"].to_dict()
     later = (bars["market"] == "spot") & (bars["ts"] > pd.to_datetime(bars["symbol"].map(when), utc=True))

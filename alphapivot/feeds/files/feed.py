@@ -22,7 +22,7 @@ from alphapivot.feeds.files import beside
 from alphapivot.feeds.files.joined import joined
 from alphapivot.feeds.files.paths import name_of, paths_of, version
 from alphapivot.feeds.files.spacing import coarser
-from alphapivot.feeds.files.table import BARS, Table, meant
+from alphapivot.feeds.files.table import BARS, NUMBERS, Table, meant
 from alphapivot.frames import ACTION_KINDS, kept, ordered
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ class Files:
         reply.notes += told.notes
         reply.spreads += told.spreads
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
-        return kept(bars, (bars["ts"] > since) & (bars["ts"] <= request.until)).reset_index(drop=True)
+        asked = kept(bars, (bars["ts"] > since) & (bars["ts"] <= request.until)).reset_index(drop=True)
+        names = {"symbol": request.instrument.symbol, "market": request.market, "interval": request.interval}
+        return asked.assign(**names, source=self.name)[RAW]
 
     def _key(self, request: Request, ticker: str) -> str:
         """What the bars of all time depend on: the settings, and the files as they are now."""
@@ -183,7 +185,7 @@ class Files:
         return repr((self.name, request.market, request.interval, stats, settings))
 
     def _read(self, request: Request, ticker: str, opened: Opened) -> tuple[pd.DataFrame, Reply]:
-        """The bars of all time, sorted by contract and ts."""
+        """The bars of all time, sorted by contract and ts, without what is the same in all."""
         parts: list[pd.DataFrame] = []
         errors: list[DataError] = []
         reply = Reply()
@@ -261,10 +263,7 @@ class Files:
             if self.section.join:
                 rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]
                 rows = joined(rows[rows["ts"].notna()])
-        bars = kept(rows, rows["ts"].notna()).assign(
-            symbol=request.instrument.symbol, market=request.market, interval=request.interval, source=self.name
-        )
-        return bars[RAW]
+        return kept(rows, rows["ts"].notna())[["contract", "ts", *NUMBERS]]
 
     def _ends(self, table: Table, stamps: Stamps, dates: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
         """The end of each row's bar; NaT for a row that another row of its session replaces or must complete."""

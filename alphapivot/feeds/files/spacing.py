@@ -26,7 +26,9 @@ def coarser(calendar: Calendar, interval: str, ts: pd.DatetimeIndex) -> str:
     The interval of which bars that end at ``ts`` rather are than of ``interval``; empty if they fit. Times without a
     session do not count.
     """
-    stamps = np.unique(bar_ends.naive(ts.dropna()))
+    stamps = bar_ends.naive(ts.dropna())
+    if not (stamps[1:] > stamps[:-1]).all():
+        stamps = np.unique(stamps)
     if len(stamps) < FEWEST:
         return ""
     first, last = stamps[0] - np.timedelta64(1, "us"), stamps[-1]

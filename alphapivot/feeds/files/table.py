@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 import pandas as pd
+import pyarrow as pa
 from pandas.tseries.api import guess_datetime_format
 
 from alphapivot.errors import DataError
-from alphapivot.feeds.files import databento, json_rows, numbers, text
+from alphapivot.feeds.files import databento, json_rows, numbers, text, typed
 from alphapivot.feeds.files import stamps as timestamps
 from alphapivot.feeds.files.stamps import Stamps
 from alphapivot.frames import ACTION_KINDS
@@ -85,7 +86,20 @@ class Table:
         if name.endswith((".json", ".jsonl", ".json.gz", ".jsonl.gz")):
             decoded = text.decoded(self.path, self.section.encoding)
             return json_rows.read(self.path, decoded, self.section.rows, self.section.header)
-        return self._parquet() if self.path.suffix == ".parquet" else text.read(self.path, self.section, self.feed)
+        if self.path.suffix == ".parquet":
+            return self._parquet()
+        rows = typed.read(self.path, self.section, self._types)
+        return text.read(self.path, self.section, self.feed) if rows is None else rows
+
+    def _types(self, names: list[str]) -> typed.Types:
+        """The columns of a CSV that can only be timestamps or numbers."""
+        found = self._mapped(names)
+        if set(names) >= databento.RECORD:  # fixed-point prices look like numbers
+            return {}
+        stamp = found["ts"] if len(found["ts"]) == 1 and self.section.date_format is None else []
+        prices = {name for ours in NUMBERS for name in found.get(ours, [])[:1]} - set(self.section.where)
+        types = dict.fromkeys(prices, pa.float64()) | dict.fromkeys(stamp, pa.timestamp("us"))
+        return {name: of for name, of in types.items() if name in names}
 
     def _parquet(self) -> pd.DataFrame:
         try:
@@ -95,9 +109,21 @@ class Table:
         return rows.set_axis(rows.index + 1)
 
     def _find(self) -> dict[str, list[str]]:
-        """Our name -> the file's columns that hold it: by the mapping, else by the same name in any spelling."""
+        """As ``_mapped``, of this file's columns, all of which exist."""
         names = [str(name) for name in self.rows.columns]
-        plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(names)}
+        found = self._mapped(names)
+        for ours, theirs in found.items():
+            for name in theirs:
+                if name not in names:
+                    self._absent(
+                        f"column {name!r} ([feed.{self.feed}] columns = {ours}: {self.section.columns[ours]})", name
+                    )
+        self._check(found, _plain(names))
+        return found
+
+    def _mapped(self, names: list[str]) -> dict[str, list[str]]:
+        """Our name -> the columns that hold it: by the mapping, else by the same name in any spelling."""
+        plain = _plain(names)
         found = {}
         for ours in self.ours:
             theirs = self.section.columns.get(ours)
@@ -105,14 +131,10 @@ class Table:
                 theirs = None  # mapped for the futures beside these spot prices
             if theirs:
                 found[ours] = [theirs] if theirs in names else [part.strip() for part in theirs.split("+")]
-                for name in found[ours]:
-                    if name not in names:
-                        self._absent(f"column {name!r} ([feed.{self.feed}] columns = {ours}: {theirs})", name)
             elif ours == "ts":
                 found[ours] = [plain[stamp] for stamp in STAMPS if stamp in plain][:1]
             elif ours.replace("_", "") in plain and ours not in MAPPED:
                 found[ours] = [plain[ours.replace("_", "")]]
-        self._check(found, plain)
         return found
 
     def _check(self, found: dict[str, list[str]], plain: dict[str, str]) -> None:
@@ -249,7 +271,7 @@ class Table:
             self.all_known(given, ~offset, "an offset such as +00:00, which other lines have")
             raise
         expected = f"a date as {date_format}" if date_format else "an ISO 8601 date such as 2006-01-31 17:30"
-        unparsed = given[parsed.written.isna()]
+        unparsed = given[parsed.written.isna()].dropna()
         # suggested, not used: day and month cannot be told apart
         if len(unparsed) and date_format is None and (guess := guess_datetime_format(unparsed.iloc[0])):
             expected += f", or its format in [feed.{self.feed}], such as date_format = {guess}"
@@ -277,6 +299,11 @@ class Table:
         if len(lines):
             more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
             raise DataError(f"{self.path}, {self._unit} {lines[0]}: got {given[lines[0]]}, expected {expected}{more}")
+
+
+def _plain(names: list[str]) -> dict[str, str]:
+    """Each name by its letters alone."""
+    return {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(names)}
 
 
 def meant(name: str, names: set[str]) -> str:

@@ -26,7 +26,7 @@ from pyarrow import csv
 from alphapivot.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from alphapivot.config.sections.feeds import LayoutFeed
@@ -110,7 +110,7 @@ def separator_of(line: str) -> str:
     return next((mark for mark in ("\t", ";", "|") if mark in line), ",")
 
 
-def is_data(cells: list[object]) -> bool:
+def is_data(cells: Sequence[object]) -> bool:
     """True if a first line is a row of data: half of its cells or more are numbers. A header's are names."""
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     return sum(NUMBER.fullmatch(text) is not None for text in texts) * 2 >= max(len(texts), 1)

@@ -48,8 +48,14 @@ class Text:
         """The byte length of each word; the last, -1, is NULL's, which code -1 indexes."""
         return np.array([*map(len, self.words), -1], dtype=np.int64)
 
+    @cached_property
+    def is_constant(self) -> bool:
+        return len(self.words) == 1 and bool((self.codes == 0).all())
+
     def values(self, rows: npt.NDArray[np.int64]) -> Any:
-        """The bytes of ``rows``, whose texts have the same length."""
+        """The bytes of ``rows``, whose texts have the same length; of one row where all are the same."""
+        if self.is_constant:
+            return np.array(self.words)
         codes = self.codes[rows]
         unique, places = np.unique(codes, return_inverse=True)
         return np.array([self.words[code] for code in unique])[places]
@@ -88,6 +94,8 @@ def _layout(data: dict[str, Column]) -> npt.NDArray[np.int64]:
     layout = np.zeros(len(next(iter(arrays(data)))), dtype=np.int64)
     for column in data.values():
         if isinstance(column, Text):
+            if column.is_constant:
+                continue
             mark = column.lengths[column.codes] + 1
         elif column.dtype.kind == "f" and (missing := np.isnan(column)).any():
             mark = missing.astype(np.int64)
