@@ -1,10 +1,10 @@
-"""``alphapivot backtest`` runs the trading code over past bars; ``alphapivot backtests`` lists and compares results."""
+"""Commands about the results of books: run a backtest, list and compare backtests, report on any book."""
 
 from __future__ import annotations
 
 import argparse
 
-from alphapivot.cli.common import DONE, Add, day, day_end, resumable, then
+from alphapivot.cli.common import DONE, Add, day, day_end, output, resumable, settings_of, then
 
 
 def add(command: Add) -> None:
@@ -32,6 +32,13 @@ def add(command: Add) -> None:
     sub = command("backtests", _backtests, "list stored backtests, show one, or compare two")
     sub.add_argument("books", nargs="*", metavar="BOOK", help="one: show it; two: show the keys and trades that differ")
     sub.add_argument("--trials", action="store_true", help="include the trials of `alphapivot tune --engine full`")
+    sub = command("report", _report, "performance of a live, paper or backtest book: returns, risk, trades, costs")
+    sub.add_argument("--book", metavar="NAME", help="the book; default: [execution] book")
+    sub.add_argument("--against", metavar="NAME", help="compare with another book: slippage and missed trades")
+    sub.add_argument("--html", type=output, metavar="FILE", help="also write a single-file web page with all charts")
+    sub.add_argument(
+        "--png", type=output, metavar="FILE", help="also write a one-page picture; needs Chrome or Chromium"
+    )
 
 
 def _change(text: str) -> tuple[str, str]:
@@ -103,4 +110,40 @@ def _backtests(options: argparse.Namespace) -> int:
             backtests.compare(database, book, other)
         case _:
             raise ConfigError(f"expected no name (list), one (show) or two (compare); got {len(options.books)}")
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports.book import comparison, result, store
+    from alphapivot.reports.page import charts, html, one_page, tables
+    from alphapivot.reports.terminal import terminal
+
+    settings = settings_of(options)  # before connect: it names the database
+    database = hub.connect()
+    report = result.make(database, settings, options.book or settings.execution.book)
+    other = comparison.of(database, settings, report, options.against) if options.against else None
+    book = report.book
+    terminal.show(
+        tables.figures(report)[["of", "figure", "value"]],
+        f"Book {book.name}, {book.since:%Y-%m-%d} to {book.until:%Y-%m-%d}",
+    )
+    for key in ("pillar", "symbol", "side"):
+        terminal.show(tables.contribution(report, key), f"Result by {key}, {book.currency}")
+    for title, summary, table in tables.versus(other, report) if other else ():
+        terminal.show(table, title)
+        print(summary)  # noqa: T201
+    for warning in report.warnings:
+        print(f"! {warning}")  # noqa: T201
+    if options.html:
+        charts.save(options.html, html.of(database, report, other))
+        print(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB, open it in any browser")  # noqa: T201
+    if options.png:
+        charts.png(one_page.figure(report), options.png, width=one_page.WIDTH)
+        print(f"{options.png}: one page")  # noqa: T201
+    print(f"report {store.keep(database, report)}, stored in research.report and its tables")  # noqa: T201
+    again = f"alphapivot report --book {book.name}"
+    page = f"{again} --html {book.name}.html  every chart in one file"
+    against = f"{again} --against BOOK  compare with another book, such as a backtest's"
+    then(options, *([] if options.html else [page]), *([] if options.against else [against]))
     return DONE

@@ -1,9 +1,8 @@
-"""The operator's commands: status, checks, the kill switch, locks and cash."""
+"""The operator's commands: status, alerts, the kill switch, locks and cash."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,8 @@ from alphapivot.cli.common import (
     settings_of,
     typed,
 )
-from alphapivot.errors import TradingHalted, Unavailable
 
 if TYPE_CHECKING:
-    from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
 UNEXPLAINED = "no reason given yet"
@@ -38,7 +35,6 @@ then alphapivot unlock SYMBOL --reason ...; the history of an order: alphapivot 
 
 def add(command: Add) -> None:
     command("status", _status, "show data freshness, open trades, the kill switch and the last runs")
-    command("check", _check, "check the config, its files, what it can trade, and the database connection")
     command("alerts", _alerts, "send the alerts that are due, and list what a receiver has missed; needs no Prefect")
     reason = "why; stored with your user name"
     sub = command("halt", _halt, "kill switch: block new entries; stops and targets stay")
@@ -91,44 +87,6 @@ def _status(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     terminal.status(hub.connect(), settings)
     return DONE
-
-
-def _check(options: argparse.Namespace) -> int:
-    from alphapivot import clock, home, hub
-    from alphapivot.config import read as config
-    from alphapivot.reports import check
-    from alphapivot.reports.book import cautions
-    from alphapivot.reports.terminal import terminal, views
-
-    settings, now = settings_of(options), clock.WallClock().now()
-    registry.check(settings)
-    files, read, problems = check.files(settings, now)
-    if len(files):
-        terminal.show(views.files(files), "Files")
-    terminal.warn(f"cannot read: {problem}" for problem in problems)
-    print(  # noqa: T201
-        f"{home.config()} is {'incomplete' if problems else 'good'}: {len(settings.instruments)} instruments, "
-        f"pillars {', '.join(settings.pillars)}, feed {settings.runtime.feed}, "
-        f"book {settings.execution.book} at broker {settings.execution.broker}"
-    )
-    terminal.warn(config.meaningless(os.environ))
-    terminal.calendars(settings, now)
-    database = hub.connect()
-    print(f"the database answers: {database}")  # noqa: T201
-    terms = _terms(database, settings)
-    terminal.warn([*terms.wrong, *terms.cautions])
-    terminal.warn(f"can never be traded: {reason}" for reason in check.untradable(database, settings, read))
-    false = cautions.unadjusted(database, settings, read, until=now, known_at=None)
-    terminal.warn(f"{symbol}: {sentence}" for _, symbol, sentence in false)
-    return USAGE if problems or terms.wrong else DONE
-
-
-def _terms(database: Hub, settings: Settings) -> registry.Terms:
-    """What the broker says of the instruments' terms; a broker that does not answer is a caution."""
-    try:
-        return registry.compare(database, settings)
-    except (TradingHalted, Unavailable) as error:
-        return registry.Terms(cautions=[f"terms were not compared: {error}"])
 
 
 def _alerts(options: argparse.Namespace) -> int:

@@ -68,7 +68,7 @@ def trade(
     book = settings.execution.book
     not_yet(run.as_of, clock, settings.execution.max_clock_skew)
     report = TradeReport(run.run_id, book, run.as_of)
-    with _only_executor(hub, book) as lock:
+    with only_executor(hub, book) as lock:
         if lock is None:
             report.busy = True
             report.notes.append(f"another executor is running on book {book!r}: nothing was done")
@@ -126,12 +126,12 @@ def not_yet(as_of: datetime, clock: Clock, tolerance: float = 0) -> None:
 
 def busy(hub: Hub, book: str) -> bool:
     """True if another executor is running on this book; the lock of a killed one is free at once."""
-    with _only_executor(hub, book) as lock:
+    with only_executor(hub, book) as lock:
         return lock is None
 
 
 @contextmanager
-def _only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
+def only_executor(hub: Hub, book: str) -> Iterator[psycopg.Connection | None]:
     """A connection that holds the book's lock while it is open; None if another executor has the lock."""
     conn = hub.dbapi(autocommit=True)
     try:
