@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+ALONE = ROOT / "alone.txt"  # packages that are installed without their dependencies
 STAMPS = {"run": VENV / ".ready", "dev": VENV / ".ready-dev"}
 PYTHON = f"{platform.python_version()} {sys.base_prefix}"  # the Makefile compares it with the stamp's
 # Parts of wheels that we never use (tests, headers, disabled features): a sixth of the environment
@@ -108,7 +109,13 @@ def pip(extra: str) -> None:
     """Installs the checkout with the pins of constraints.txt, and shows the progress."""
     target = ROOT if extra == "run" else f"{ROOT}[{extra}]"
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
-    command += ["-e", str(target), "-c", str(ROOT / "constraints.txt")]
+    run([*command, "-e", str(target), "-c", str(ROOT / "constraints.txt")])
+    if extra == "dev" and ALONE.exists():
+        run([*command, "--no-deps", "-r", str(ALONE)])
+
+
+def run(command: list[str]) -> None:
+    """pip's ``command``, with its progress."""
     total = len((ROOT / "constraints.txt").read_text().splitlines())
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
     lines, count = [], 0

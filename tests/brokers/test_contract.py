@@ -20,10 +20,12 @@ from alphapivot.brokers.base import (
     Ref,
     Rejected,
 )
+from alphapivot.brokers.ib.broker import InteractiveBrokers
+from alphapivot.brokers.ib.contracts import Book
 from alphapivot.brokers.paper.broker import Paper
-from alphapivot.config.sections.brokers import AlpacaBroker, PaperBroker
+from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker, PaperBroker
 from tests import rigs
-from tests.brokers import alpaca_server
+from tests.brokers import alpaca_server, ib_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.rigs import KEY, NOW, BrokerRig, instrument
 
@@ -32,7 +34,7 @@ D = Decimal
 
 
 def pytest_generate_tests(metafunc):
-    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "poor", "unique"])
+    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "ib", "poor", "unique"])
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ def alpaca():
     made = alpaca_server.Alpaca()
     made.clock = lambda: NOW
     made.account |= dict.fromkeys(("cash", "equity", "non_marginable_buying_power"), "100000")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gateway():
+    """Interactive Brokers' gateway."""
+    pytest.importorskip("ib_async")
+    made = ib_server.Gateway()
+    made.clock = lambda: NOW
+    made.add(ib_server.Contract(1, "A", hours="20260104:0000-20260131:2359"))
     yield made
     made.close()
 
@@ -58,6 +71,11 @@ def bench(request, tmp_path):
 
         broker = Alpaca(AlpacaBroker(base_url=remote.url, timeout=60), {"A": "A"}, "key", "secret")
         return BrokerRig(broker, move, credit=lambda amount: remote.cash("CSD" if amount > 0 else "CSW", amount, NOW))
+    if request.param == "ib":
+        gateway = request.getfixturevalue("gateway")
+        section = IbBroker(currency="USD", port=gateway.port, timeout=60)
+        broker = InteractiveBrokers(section, Book(section, {"A": instrument("A", "A")}, {}, NOW))
+        return BrokerRig(broker, lambda price, ts: gateway.move("A", price, ts))
     if request.param != "paper":
         fake = Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE)
         return BrokerRig(fake, lambda price, ts: fake.move(KEY, price, at=ts), lambda: fake.set(open=False))
@@ -233,5 +251,5 @@ def test_a_short_is_the_mirror_of_a_long(bench):
     bench.trade(100)
     assert bench.broker.positions() == {KEY: -10}
     (fill,) = bench.broker.fills(NOW)
-    assert (fill.cash, bench.broker.account().cash) == (1000, 101_000)
-    assert bench.broker.account().equity == 100_000
+    assert (fill.cash, bench.broker.account().cash) == (1000, 101_000 - fill.fee)
+    assert bench.broker.account().equity == 100_000 - fill.fee

@@ -160,5 +160,33 @@ class AlpacaBroker(BrokerSection):
         return self.symbols
 
 
+class IbBroker(BrokerSection):
+    """Interactive Brokers through IB Gateway or TWS, which hold the login: there are no keys."""
+
+    opens = "alphapivot.brokers.ib.opening:open_ib"
+    compares = "alphapivot.brokers.ib.opening:compare"
+
+    kind: Literal["ib"] = "ib"
+    account: Literal["paper", "live"] = Field("paper", description="what the gateway is logged in to")
+    number: str | None = Field(None, description="the account's number, such as DU1234567, if the login has several")
+    host: str = Field("127.0.0.1", description="where IB Gateway or TWS listens")
+    port: int = Field(4002, ge=1, le=65535, description="4002 and 4001: Gateway, paper and live; 7497 and 7496: TWS")
+    client_id: int = Field(
+        17, ge=1, le=32, description="one for each book: orders belong to the client id that sent them"
+    )
+    timeout: float = Field(10, gt=0, description="seconds to wait for an answer")
+    contracts: Mapped[str] = Field(
+        default={},
+        description="our symbol: IB's SYMBOL@EXCHANGE, such as ES: ES@CME; default: the spot ticker at SMART",
+    )
+
+    @property
+    def real_money(self) -> bool:
+        return self.account == "live"
+
+    def names(self) -> Iterable[str]:
+        return self.contracts
+
+
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.brokers.
-BROKERS: dict[str, type[BrokerSection]] = {"alpaca": AlpacaBroker, "paper": PaperBroker}
+BROKERS: dict[str, type[BrokerSection]] = {"alpaca": AlpacaBroker, "ib": IbBroker, "paper": PaperBroker}

@@ -1,0 +1,372 @@
+"""Interactive Brokers behind the Broker port: shares and futures through IB Gateway or TWS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from alphapivot.brokers.base import (
+    Absent,
+    Accepted,
+    Account,
+    Answer,
+    BrokerFill,
+    BrokerOrder,
+    Caps,
+    CashFlow,
+    Hours,
+    Key,
+    NotSent,
+    OrderSpec,
+    Ref,
+    Rejected,
+    Unknown,
+    Unreadable,
+)
+from alphapivot.brokers.ib import contracts, rows
+from alphapivot.brokers.ib.link import READ_ONLY, Link
+from alphapivot.errors import TradingHalted, Unavailable
+
+if TYPE_CHECKING:
+    from ib_async import IB
+
+    from alphapivot.brokers.ib.contracts import Book
+    from alphapivot.config.sections.brokers import IbBroker
+
+ACCEPTED = ("PreSubmitted", "Submitted", "Filled")
+# a new order is refused: https://interactivebrokers.github.io/tws-api/message_codes.html
+DEFINITE = {103, 104, 109, 110, 200, 201, 203, 321, 325, 387, 388, 391, 434, 436, 461, 10318}
+WARNINGS = {399, 404, 492, 2109}  # the order lives: it waits for the market, or for shares to borrow
+SETTLES = 0.5  # seconds until an order that has ended is in a list
+EASTERN = ZoneInfo("America/New_York")  # IB's day
+LOOK = 0.05  # seconds between looks at an answer that comes when it comes
+
+
+class InteractiveBrokers:
+    """The Broker port over one account. ``book``: which of IB's contracts is which of ours."""
+
+    caps = Caps(
+        idempotent_submit=False,  # orderRef need not be unique
+        id_max_len=40,
+        native_bracket=True,
+        bracket_on_partial=False,
+        exit_in_bracket=False,
+        atomic_replace=False,
+        reduce_only=False,
+        queues_for_open=False,  # it would, but then the gates could not be checked again
+        stop_survives_session=True,
+        stop_outside_hours=True,
+    )
+
+    def __init__(self, section: IbBroker, book: Book) -> None:
+        self._section, self._book, self._link = section, book, Link(section)
+        self._details: dict[Key, Any] = {}
+
+    @property
+    def symbols(self) -> list[str]:
+        return self._book.symbols
+
+    def account(self) -> Account:
+        async def read(ib: IB) -> None:
+            await ib.reqAccountUpdatesAsync(self._link.account)
+
+        self._link.open()
+        self._link.ask(read, "account")
+        values = self._link.ask(self._values, "account")
+        missing = [tag for tag in ("NetLiquidation", "AvailableFunds") if tag not in values]
+        if missing:
+            raise Unavailable(f"Interactive Brokers gave no {' and no '.join(missing)} of {self._link.account}")
+        equity, currency = values["NetLiquidation"]
+        held = self._link.ask(self._held, "portfolio")
+        return Account(
+            currency=currency,
+            cash=equity - held,
+            equity=equity,
+            free=values["AvailableFunds"][0],
+            at=self._now(),
+            number=f"Interactive Brokers {self._link.account}",
+        )
+
+    async def _values(self, ib: IB) -> dict[str, tuple[Decimal, str]]:
+        """tag -> amount and currency, of the account's own currency."""
+        return {
+            v.tag: (Decimal(v.value), v.currency)
+            for v in ib.accountValues(self._link.account)
+            if v.tag in ("NetLiquidation", "AvailableFunds") and v.currency not in ("", "BASE")
+        }
+
+    async def _held(self, ib: IB) -> Decimal:
+        """The market value of all positions: that of futures is their notional, see ``rows.fill``."""
+        values = (rows.decimal(item.marketValue) for item in ib.portfolio(self._link.account))
+        return sum((value for value in values if value is not None), Decimal(0))
+
+    def positions(self) -> dict[Key, Decimal]:
+        held: dict[Key, Decimal] = {}
+        for position in self._link.ask(lambda ib: ib.reqPositionsAsync(), "positions"):
+            if position.account == self._link.account:
+                key = self._book.key(position.contract)
+                held[key] = held.get(key, Decimal(0)) + (rows.decimal(position.position) or Decimal(0))
+        return {key: qty for key, qty in held.items() if qty}
+
+    def open_orders(self) -> Sequence[BrokerOrder | Unreadable]:
+        orders, fills = self._open(), self._fills()
+        return [o for o in (self._resting(trade, fills) for trade in orders) if _works(o)]
+
+    def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:
+        """
+        From the lists of open and completed orders and today's executions. IB forgets at the end of its day: what was
+        sent before and is in no list is neither absent nor known.
+        """
+        if not refs:
+            return {}
+        found = self._find(refs, since)
+        if any(isinstance(order, Unreadable) for order in found.values()):  # what has just ended may be in no list yet
+            self._link.ask(lambda _: asyncio.sleep(SETTLES), "orders")
+            found = self._find(refs, since)
+        return found
+
+    def _find(self, refs: Sequence[Ref], since: datetime) -> dict[str, BrokerOrder | Absent | Unreadable]:
+        resting = self._open()  # first, so that an order which ends meanwhile is in the next list
+        ended = self._link.ask(lambda ib: ib.reqCompletedOrdersAsync(False), "completed orders")
+        fills = self._fills()
+        orders = {trade.order.permId: self._resting(trade, fills) for trade in resting}
+        for trade in ended:
+            orders[trade.order.permId] = rows.completed(
+                trade, _of(fills, trade.order.permId), self._book.key(trade.contract)
+            )
+        names = {f.execution.orderRef: f.execution.permId for f in fills}
+        names |= {trade.order.orderRef: trade.order.permId for trade in (*ended, *resting)}
+        found: dict[str, BrokerOrder | Absent | Unreadable] = {}
+        for ref in refs:
+            perm_id = int(ref.broker_order_id) if ref.broker_order_id else names.get(ref.client_order_id, 0)
+            order = orders.get(perm_id) or self._unlisted(perm_id, fills)
+            if order is not None:
+                found[ref.client_order_id] = replace(order, client_order_id=ref.client_order_id)
+            elif perm_id or not self._remembers(since):
+                told = f"order {ref.client_order_id}: Interactive Brokers remembers its own day only; see its statement"
+                found[ref.client_order_id] = Unreadable(told, ref.broker_order_id)
+            else:
+                found[ref.client_order_id] = Absent()
+        return found
+
+    def _remembers(self, since: datetime) -> bool:
+        """True if what was sent at ``since`` is of the day that the gateway's lists cover."""
+        return since.astimezone(EASTERN).date() == self._now().astimezone(EASTERN).date()
+
+    def _now(self) -> datetime:
+        told: datetime = self._link.ask(lambda ib: ib.reqCurrentTimeAsync(), "time")
+        return told.astimezone(UTC)
+
+    def _unlisted(self, perm_id: int, fills: Sequence[Any]) -> BrokerOrder | None:
+        """An order that is in no list yet: what was said of it in this session, or its executions."""
+        told, parts = self._link.heard.orders.get(perm_id), _of(fills, perm_id)
+        if told is None and not parts:
+            return None
+        qty, average = rows.filled(parts)
+        state = rows.STATES.get(told.status, "NEW") if told else "PARTIALLY_FILLED"
+        if state == "FILLED" and not parts:
+            state = "PARTIALLY_FILLED"  # its executions are still to come
+        if not parts:
+            return BrokerOrder("", str(perm_id), state, qty, average)
+        key, side = self._book.key(parts[0].contract), rows.SIDES[parts[0].execution.side]
+        return BrokerOrder("", str(perm_id), state, qty, average, key=key, side=side)
+
+    def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
+        begins = since.replace(microsecond=0)  # IB's times have no fractions
+        parts = [f for f in self._fills() if f.execution.time.astimezone(UTC) >= begins]
+        newest: dict[str, list[Any]] = {}
+        for part in sorted(parts, key=lambda f: f.execution.execId):
+            newest.setdefault(rows.version(part.execution.execId)[0], []).append(part)
+        told: list[BrokerFill | Unreadable] = []
+        for versions in newest.values():
+            last = versions[-1]
+            if len(versions) > 1:
+                was, now = versions[0].execution, last.execution
+                reason = (
+                    f"execution {was.execId} of {was.shares} at {was.price} was corrected to {now.shares} at"
+                    f" {now.price} ({now.execId}): compare the account"
+                )
+                told.append(Unreadable(reason, str(now.permId), self._book.key(last.contract)))
+            key = self._book.key(last.contract)
+            told.append(rows.fill(last.execution, last.commissionReport, self._value(last, key)))
+        return sorted(told, key=lambda f: f.ts if isinstance(f, BrokerFill) else datetime.max.replace(tzinfo=UTC))
+
+    def cash_flows(self, since: date) -> list[CashFlow] | None:  # noqa: ARG002 - the API has no movements of cash
+        return None
+
+    def session(self, key: Key) -> Hours:
+        return contracts.hours(self.details(key), self._now())
+
+    def details(self, key: Key) -> Any:
+        """IB's terms of a contract, asked once; Unavailable if there is none or more than one."""
+        if key not in self._details:
+            from ib_async import Contract  # noqa: PLC0415 - optional
+
+            wanted = self._book.wanted(key)
+            found = self._link.ask(lambda ib: ib.reqContractDetailsAsync(Contract(**wanted)), f"contract {key[0]}")
+            asked = " ".join(str(v) for v in wanted.values() if v)
+            if not found:
+                raise Unavailable(f"Interactive Brokers has no contract {asked}: correct [broker.*] contracts")
+            if len(found) > 1 and (key[1] == "spot" or key[2]):
+                names = ", ".join(d.contract.localSymbol for d in found[:5])
+                raise Unavailable(f"Interactive Brokers has {len(found)} contracts {asked} ({names}): say which")
+            self._details[key] = min(found, key=lambda d: d.contract.lastTradeDateOrContractMonth)
+            if key[1] == "spot" or key[2]:
+                self._book.learn(found[0].contract.conId, key)
+        return self._details[key]
+
+    def submit(self, spec: OrderSpec) -> Answer:
+        try:
+            contract = self.details(spec.key).contract
+        except Unavailable as error:
+            return NotSent(str(error))
+        if contract.secType == "STK":
+            contract.exchange = "SMART"
+        try:
+            numbers = self._link.ask(lambda ib: self._place(ib, contract, spec), "orders", 2 * self._section.timeout)
+        except Unavailable as error:
+            return Unknown(str(error))
+        return self._answer(spec, numbers)
+
+    async def _place(self, ib: IB, contract: Any, spec: OrderSpec) -> dict[str, int]:
+        """Sends an order with its legs; our id -> its number, once each is answered or the time is up."""
+        from ib_async import Order  # noqa: PLC0415 - optional
+
+        common = {"account": self._link.account, "outsideRth": contract.secType == "FUT", "triggerMethod": 0}
+        group = {"ocaGroup": spec.bracket, "ocaType": 2} if spec.leg in ("STOP", "TARGET") else {}
+        first = Order(
+            orderId=ib.client.getReqId(),
+            action=spec.side,
+            totalQuantity=f"{spec.qty:f}",  # as on the wire: no float on the way
+            orderType=rows.KINDS[spec.kind],
+            tif="GTC",
+            orderRef=spec.client_order_id,
+            transmit=not spec.attached,
+            **_prices(spec.kind, spec.price),
+            **common,
+            **group,
+        )
+        orders = {spec.client_order_id: first}
+        for leg in spec.attached:
+            kind = "STOP" if leg.leg == "STOP" else "LIMIT"
+            orders[leg.client_order_id] = Order(
+                orderId=ib.client.getReqId(),
+                parentId=first.orderId,
+                action="SELL" if spec.side == "BUY" else "BUY",
+                totalQuantity=f"{spec.qty:f}",
+                orderType=rows.KINDS[kind],
+                tif="GTC",
+                orderRef=leg.client_order_id,
+                transmit=leg is spec.attached[-1],
+                ocaGroup=spec.bracket,
+                ocaType=2,
+                **_prices(kind, leg.price),
+                **common,
+            )
+        for order in orders.values():
+            ib.placeOrder(contract, order)
+        numbers = {name: order.orderId for name, order in orders.items()}
+        deadline = asyncio.get_running_loop().time() + self._section.timeout
+        while asyncio.get_running_loop().time() < deadline and ib.isConnected():
+            if self._status(first.orderId) in ACCEPTED or self._refusal(first.orderId):
+                await asyncio.sleep(LOOK)  # its legs are answered with it
+                break
+            await asyncio.sleep(LOOK)
+        return numbers
+
+    def _answer(self, spec: OrderSpec, numbers: Mapping[str, int]) -> Answer:
+        """What the gateway has said of an order that was sent; what its errors do not prove is looked up."""
+        heard, number = self._link.heard, numbers[spec.client_order_id]
+        if self._status(number) not in ACCEPTED:
+            refused = self._refusal(number)
+            if refused and READ_ONLY in refused[1].lower():
+                raise TradingHalted(
+                    f"Interactive Brokers: {refused[1]}; clear Read-Only API in the gateway's API settings"
+                )
+            try:
+                order = self.find([Ref(spec.client_order_id, None, spec.bracket, spec.leg)], datetime.now(UTC))
+            except Unavailable as error:
+                return Unknown(str(error))
+            seen = order[spec.client_order_id]
+            if (
+                isinstance(seen, BrokerOrder)
+                and seen.state != "REJECTED"
+                and not (refused and seen.state == "CANCELED")
+            ):
+                return Accepted({spec.client_order_id: seen.broker_order_id})
+            if refused and refused[0] in DEFINITE:
+                return Rejected(f"Interactive Brokers {refused[0]}: {refused[1]}")
+            said = f"{refused[0]}: {refused[1]}" if refused else f"no answer within {self._section.timeout:g} s"
+            return Unknown(f"Interactive Brokers, {said}")
+        ids = {name: heard.numbers[n] for name, n in numbers.items() if heard.numbers.get(n)}
+        return Accepted({name: str(perm_id) for name, perm_id in ids.items()})
+
+    def _status(self, number: int) -> str:
+        told = self._link.heard.orders.get(self._link.heard.numbers.get(number, 0))
+        return told.status if told else ""
+
+    def _refusal(self, number: int) -> tuple[int, str] | None:
+        errors = self._link.heard.errors.get(number, [])
+        return next(((code, text) for code, text in errors if code not in WARNINGS), None)
+
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - caps.atomic_replace is False
+        return Rejected("orders are not replaced at Interactive Brokers")
+
+    def cancel(self, ref: Ref) -> None:
+        for trade in self._open():
+            order = trade.order
+            if str(order.permId) == ref.broker_order_id or order.orderRef == ref.client_order_id:
+                if order.clientId != self._section.client_id:
+                    raise Unavailable(
+                        f"order {order.permId} belongs to client id {order.clientId}: cancel it there, or in TWS"
+                    )
+                self._link.ask(lambda ib: _cancel(ib, order.orderId), f"cancel {ref.client_order_id}")  # noqa: B023
+                return
+
+    def _open(self) -> list[Any]:
+        return self._link.ask(lambda ib: ib.reqAllOpenOrdersAsync(), "open orders")
+
+    def _fills(self) -> list[Any]:
+        """Today's executions of the account, each with its commission if that has come."""
+
+        async def read(ib: IB) -> list[Any]:
+            found = await ib.reqExecutionsAsync()
+            kept = {f.execution.execId: f for f in ib.fills()}
+            for _ in range(int(2 / LOOK)):  # a commission comes right after its execution
+                if all(kept[f.execution.execId].commissionReport.execId for f in found):
+                    break
+                await asyncio.sleep(LOOK)
+            return [kept[f.execution.execId] for f in found if f.execution.acctNumber == self._link.account]
+
+        return self._link.ask(read, "executions")
+
+    def _resting(self, trade: Any, fills: Sequence[Any]) -> BrokerOrder:
+        told = self._link.heard.orders.get(trade.order.permId)
+        return rows.resting(trade, told, _of(fills, trade.order.permId), self._book.key(trade.contract))
+
+    def _value(self, fill: Any, key: Key) -> Decimal:
+        """Account currency per point and unit of an execution's contract."""
+        magnifier = int(self.details(key).priceMagnifier or 1) if key[0] in self._book.symbols else 1
+        return Decimal(fill.contract.multiplier or 1) / magnifier
+
+
+async def _cancel(ib: IB, number: int) -> None:
+    ib.client.cancelOrder(number)
+    await asyncio.sleep(LOOK)
+
+
+def _of(fills: Sequence[Any], perm_id: int) -> list[Any]:
+    return [f for f in fills if f.execution.permId == perm_id]
+
+
+def _works(order: BrokerOrder | Unreadable) -> bool:
+    return isinstance(order, Unreadable) or order.state not in ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
+
+
+def _prices(kind: str, price: Decimal | None) -> dict[str, Any]:
+    return {} if price is None else {"auxPrice" if kind == "STOP" else "lmtPrice": f"{price:f}"}

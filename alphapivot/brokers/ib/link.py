@@ -1,0 +1,190 @@
+"""
+The connection to IB Gateway or TWS: ib_async's client in a thread with its own event loop, and what the wire has said.
+
+ib_async (2.1) calls an order cancelled after any error that it does not know as a warning, although the order may live
+on (ib_async issue 191, pysystemtrade issue 1580). So the states and errors of orders are kept as the gateway sends
+them, and ib_async's own are never used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alphapivot.errors import ConfigError, TradingHalted, Unavailable
+
+if TYPE_CHECKING:
+    from ib_async import IB
+
+    from alphapivot.config.sections.brokers import IbBroker
+
+T = TypeVar("T")
+IN_USE, READ_ONLY = 326, "read-only"
+LOST, RESTORED = (1100, 504, 2110), (1101, 1102)  # the gateway's own connection to the servers
+INSTALL = "pip install --no-deps -r alone.txt"
+
+
+@dataclass
+class Told:
+    """What the gateway has said of one order, by its latest orderStatus."""
+
+    status: str
+    filled: float
+    remaining: float
+    average: float
+    why_held: str
+
+
+@dataclass
+class Heard:
+    """What has come over the wire since the connection: by permId, and errors by the number of the request or order."""
+
+    orders: dict[int, Told] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)  # our order number -> permId
+    errors: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
+    lost: str | None = None
+
+    def order_status(self, number: int, perm_id: int, told: Told) -> None:
+        self.orders[perm_id] = told
+        self.numbers[number] = perm_id
+
+    def error(self, number: int, code: int, message: str) -> None:
+        self.errors.setdefault(number, []).append((code, message))
+        if code in LOST:
+            self.lost = f"{code}: {message}"
+        elif code in RESTORED:
+            self.lost = None
+
+
+class Link:
+    """One connection with the section's client id, opened at the first request and again after it was lost."""
+
+    def __init__(self, section: IbBroker) -> None:
+        self._section = section
+        self._ib: IB | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._one = threading.Lock()
+        self.heard = Heard()
+        self.account = ""
+
+    def ask(self, make: Callable[[IB], Awaitable[T]], what: str, seconds: float | None = None) -> T:
+        """The answer to a request; Unavailable without one in time."""
+        ib, limit = self._connected(), seconds or self._section.timeout
+        if self.heard.lost:
+            raise Unavailable(f"the gateway has lost Interactive Brokers' servers ({self.heard.lost})")
+        try:
+            return self._run(lambda: make(ib), limit)
+        except (TimeoutError, ConnectionError, OSError) as error:
+            self.close()
+            raise Unavailable(f"Interactive Brokers did not answer {what}: {type(error).__name__} {error}") from None
+
+    def open(self) -> None:
+        """Connects; Unavailable, TradingHalted or ConfigError says what to do."""
+        self._connected()
+
+    def close(self) -> None:
+        """Ends the connection; the next request opens it again."""
+        ib, self._ib = self._ib, None
+        if ib is not None:
+            self._hang_up(ib)
+
+    def _hang_up(self, ib: IB) -> None:
+        if self._loop is not None:  # only its own thread may touch it
+            self._loop.call_soon_threadsafe(ib.disconnect)
+
+    def _connected(self) -> IB:
+        with self._one:
+            if self._ib is None or not self._ib.isConnected():
+                self._ib = self._open()
+            return self._ib
+
+    def _open(self) -> IB:
+        try:
+            from ib_async import IB, StartupFetch  # noqa: PLC0415 - optional
+        except ImportError:
+            raise ConfigError(f"kind = ib needs Interactive Brokers' client: {INSTALL}") from None
+        section, self.heard = self._section, Heard()
+        place = f"{section.host}:{section.port}"
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="ib", daemon=True).start()
+        fetched = StartupFetch.ORDERS_OPEN | StartupFetch.ORDERS_COMPLETE | StartupFetch.EXECUTIONS
+
+        async def connect() -> IB:
+            ib = IB()
+            _listen(ib, self.heard)
+            await ib.connectAsync(
+                section.host,
+                section.port,
+                clientId=section.client_id,
+                timeout=section.timeout,
+                account=section.number or "",
+                # else a request that timed out reads as an empty list: proof that an order never came
+                raiseSyncErrors=True,
+                fetchFields=fetched,
+            )
+            return ib
+
+        try:
+            ib = self._run(connect, 3 * section.timeout)
+        except ConnectionRefusedError:
+            raise Unavailable(
+                f"nothing listens at {place}: start IB Gateway or TWS, log in, and enable its API (Configure, API,"
+                " Settings); its ports are 4002 (Gateway, paper), 4001 (Gateway, live), 7497 and 7496 (TWS)"
+            ) from None
+        except (TimeoutError, ConnectionError, OSError) as error:
+            said = [text for errors in self.heard.errors.values() for code, text in errors if code == IN_USE]
+            if said:
+                raise Unavailable(
+                    f"client id {section.client_id} is in use at {place}: another program or run is connected with it;"
+                    " wait for it, or give it another id"
+                ) from None
+            raise Unavailable(
+                f"no session at {place} within {section.timeout:g} s ({type(error).__name__}: {error}): is the gateway"
+                " logged in, its second factor confirmed, and this machine among its trusted addresses?"
+            ) from None
+        self.account = self._chosen(ib)
+        return ib
+
+    def _chosen(self, ib: IB) -> str:
+        """The account; refuses one that is not what [broker.*] account says."""
+        accounts, number = ib.managedAccounts(), self._section.number
+        told = ""
+        if number and number not in accounts:
+            told = f"this login has {', '.join(accounts)}, not number = {number}"
+        elif not number and len(accounts) != 1:
+            told = f"this login has {', '.join(accounts)}: say which in number = ..."
+        chosen = number or accounts[0]
+        paper = chosen.startswith("D")  # IB's paper accounts: DU, DF, DI
+        if not told and paper != (self._section.account == "paper"):
+            told = f"{chosen} is a {'paper' if paper else 'live'} account, and the config says {self._section.account}"
+        if told:
+            self._hang_up(ib)
+            raise TradingHalted(f"Interactive Brokers: {told}")
+        return chosen
+
+    def _run(self, make: Callable[[], Awaitable[T]], seconds: float) -> T:
+        async def limited() -> T:
+            return await asyncio.wait_for(make(), seconds)
+
+        assert self._loop is not None  # noqa: S101 - opened by _open
+        return asyncio.run_coroutine_threadsafe(limited(), self._loop).result(seconds + 5)
+
+
+def _listen(ib: IB, heard: Heard) -> None:
+    """Keeps what the gateway says of orders, before ib_async has its own thoughts on it."""
+    wrapper: Any = ib.wrapper
+    status, error = wrapper.orderStatus, wrapper.error
+
+    def order_status(number: int, state: str, filled: float, remaining: float, average: float, *rest: Any) -> None:
+        heard.order_status(number, rest[0], Told(state, filled, remaining, average, why_held=rest[4]))
+        status(number, state, filled, remaining, average, *rest)
+
+    def told_error(number: int, code: int, message: str, advanced: str = "") -> None:
+        heard.error(number, code, message)
+        error(number, code, message, advanced)
+
+    wrapper.orderStatus, wrapper.error = order_status, told_error

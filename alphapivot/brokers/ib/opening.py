@@ -1,0 +1,58 @@
+"""Opens an Interactive Brokers account, and compares its contracts with the config's terms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from alphapivot.brokers.ib import contracts
+from alphapivot.brokers.ib.broker import InteractiveBrokers
+from alphapivot.brokers.registry import Terms
+from alphapivot.config.sections.brokers import IbBroker
+from alphapivot.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from alphapivot.config.settings import Settings
+    from alphapivot.hub import Hub
+
+ROLLED = "SELECT symbol, array_agg(DISTINCT contract) AS contracts FROM market.roll GROUP BY symbol"
+
+
+def open_ib(hub: Hub | None, settings: Settings) -> InteractiveBrokers:
+    """
+    The account of [execution] broker, without connecting. Raises ConfigError for instruments that it cannot trade, and
+    where its client is not installed.
+    """
+    section = settings.brokers[settings.execution.broker]
+    if not isinstance(section, IbBroker):
+        raise ConfigError(f"[broker.{settings.execution.broker}] is not Interactive Brokers but {section.kind}")
+    traded = {symbol: i for symbol, i in settings.instruments.items() if i.tradable}
+    foreign = ", ".join(f"{i.symbol} ({i.currency})" for i in traded.values() if i.currency != section.currency)
+    if foreign:
+        place = f"[broker.{settings.execution.broker}]"
+        raise ConfigError(f"{place} is an account in {section.currency}, not of {foreign}: set tradable = no there")
+    names = {}
+    if hub is not None:
+        with hub.engine.connect() as conn:
+            names = {row.symbol: row.contracts for row in conn.execute(text(ROLLED))}
+    return InteractiveBrokers(section, contracts.Book(section, traded, names, datetime.now(UTC)))
+
+
+def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - registry's signature
+    """The terms of the tradable instruments that IB's contracts contradict: one request for each contract."""
+    broker, wrong = open_ib(hub, settings), []
+    for symbol in broker.symbols:
+        instrument = settings.instruments[symbol].trading(datetime.now(UTC))
+        try:
+            details = broker.details((symbol, instrument.trade_market, ""))
+        except Unavailable as error:
+            if "has no contract" not in str(error) and "say which" not in str(error):
+                raise
+            wrong.append(f"[instrument.{symbol}] {error}")
+            continue
+        wrong += [f"[instrument.{symbol}] {told}" for told in contracts.contradictions(instrument, details)]
+    return Terms(wrong)
