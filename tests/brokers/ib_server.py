@@ -31,6 +31,7 @@ UNSET, NONE = "1.7976931348623157E308", 2147483647  # no value, as a double and 
 D = Decimal
 COMMISSION = D("0.35")
 NOTHING = D(0)
+ALWAYS = "20000101:0000-20991231:2359"  # hours
 WORKS = ("PreSubmitted", "Submitted")
 
 
@@ -92,7 +93,8 @@ class Order:
 class Gateway:
     """``errors``: what the next orders are told instead of being taken: (code, text) or (code, text, "lives")."""
 
-    def __init__(self, account="DU1234567", accounts=None):
+    def __init__(self, account="DU1234567", accounts=None, currency="USD"):
+        self.currency, self.received = currency, []
         self.account, self.accounts = account, accounts or [account]
         self.contracts, self.orders, self.completed, self.executions, self.positions = [], {}, [], [], {}
         self.prices, self.cash, self.clients, self.requests, self.errors = {}, D(100_000), {}, [], []
@@ -124,8 +126,8 @@ class Gateway:
 
     # the market
 
-    def move(self, symbol, price, at=None):
-        """One trade at ``price``: what it reaches fills, at it."""
+    def move(self, symbol, price, at=None, most=None):
+        """One trade at ``price``: what it reaches fills, at it, at most ``most`` of each order."""
         with self.lock:
             self.moves += 1
             if at is not None:
@@ -133,13 +135,15 @@ class Gateway:
             for contract in self.contracts:
                 if contract.symbol == symbol:
                     self.prices[contract.con_id] = D(price)
-            again = True
-            while again:
-                again = False
-                for order in list(self.orders.values()):
-                    if order.contract.symbol == symbol and self._reaches(order, D(price)):
-                        self.fill(order, order.qty - order.filled, D(price))
-                        again = True
+            done = set()
+            while reached := [
+                order
+                for order in self.orders.values()
+                if order.contract.symbol == symbol and order.perm_id not in done and self._reaches(order, D(price))
+            ]:
+                done.add(reached[0].perm_id)
+                left = reached[0].qty - reached[0].filled
+                self.fill(reached[0], left if most is None else min(left, D(most)), D(price))
 
     def _reaches(self, order, price):
         if order.status not in WORKS or order.parent or not self.open:
@@ -199,9 +203,10 @@ class Gateway:
             for client in list(self.clients.values()):
                 client.hang_up()
 
-    def by_hand(self, contract, side, qty, ref=""):
+    def by_hand(self, contract, side, qty, price=1, ref=""):
         """An order from TWS itself, of client 0."""
-        order = Order(-7, 0, self.next_perm, contract, side, D(qty), "LMT", "1", "", "GTC", "", ref, True, 0, False)
+        price = str(price)
+        order = Order(-7, 0, self.next_perm, contract, side, D(qty), "LMT", price, "", "GTC", "", ref, True, 0, False)
         self.next_perm += 1
         order.status = "Submitted"
         self.orders[order.perm_id] = order
@@ -237,6 +242,7 @@ class Gateway:
             fields[20], fields[21], fields[25], fields[26] == "1", int(fields[27]), fields[32] == "1",
         )  # fmt: skip
         self.next_perm += 1
+        self.received.append(order)
         client.waiting.append(order)
         if not order.transmit:
             return
@@ -390,7 +396,7 @@ class Client:
         server = self.server
         equity = server.equity
         for tag, value in (("NetLiquidation", equity), ("AvailableFunds", equity), ("TotalCashValue", server.cash)):
-            self.send(6, 2, tag, f"{value:.2f}", "USD", server.account)
+            self.send(6, 2, tag, f"{value:.2f}", server.currency, server.account)
         self.send(6, 2, "NetLiquidation", f"{equity:.2f}", "BASE", server.account)
         for con_id, (qty, notional) in server.positions.items():
             contract = next(c for c in server.contracts if c.con_id == con_id)

@@ -22,6 +22,7 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
+from alphapivot.brokers.ib.link import Link
 from alphapivot.config.sections.brokers import IbBroker
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
@@ -68,7 +69,7 @@ def connected(gateway, names=None, **changes):
     values = {"currency": "USD", "port": gateway.port, "timeout": 2}
     values["contracts"] = {"ES": "ES@CME", "CORN": "ZC@CBOT"}
     section = IbBroker.model_validate(values | changes)
-    return InteractiveBrokers(section, contracts.Book(section, INSTRUMENTS, names or {}, NOW))
+    return InteractiveBrokers(section, contracts.Book(section, INSTRUMENTS, names or {}, NOW), Link(section))
 
 
 @pytest.fixture
@@ -288,12 +289,13 @@ def test_positions_have_the_names_of_contracts_that_the_book_knows(gateway):
     assert named.positions() == {("ES", "futures", "ES_202606"): 3, ("ES", "futures", "ESU2026"): -1}
 
 
-def test_orders_of_others_are_seen_and_not_cancelled(gateway, broker):
+def test_orders_of_others_are_seen_and_not_cancelled(gateway, broker, caplog):
     gateway.by_hand(gateway.contracts[0], "SELL", 5)
     (seen,) = broker.open_orders()
     assert (seen.client_order_id, seen.key, seen.side, seen.qty) == ("", A, "SELL", 5)
-    with pytest.raises(Unavailable, match="belongs to client id 0"):
-        broker.cancel(Ref("", seen.broker_order_id, "", "EXIT"))
+    broker.cancel(Ref("", seen.broker_order_id, "", "EXIT"))
+    assert "belongs to client id 0: cancel it there" in caplog.text
+    assert broker.open_orders() == [seen]
 
 
 def test_terms_are_compared_with_the_contracts(gateway):

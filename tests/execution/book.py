@@ -22,22 +22,26 @@ import psycopg
 from sqlalchemy import text
 
 from alphapivot.brokers.alpaca.broker import Alpaca
+from alphapivot.brokers.ib import contracts
+from alphapivot.brokers.ib.broker import InteractiveBrokers
+from alphapivot.brokers.ib.link import shared
 from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
-from alphapivot.config.sections.brokers import AlpacaBroker
+from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import control
 from alphapivot.execution.book.states import TERMINAL
 from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
-from tests.brokers import alpaca_server
+from tests.brokers import alpaca_server, ib_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
-BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
+DONE += ("Filled", "Cancelled", "")  # IB's words; an order that was never transmitted has none
+BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "ib": None, "paper": None}
 STORED = (
     "orders",
     "trade",
@@ -103,6 +107,10 @@ class Book:
         if self.kind == "alpaca":
             self.remote = alpaca_server.Alpaca()
             self.remote.account |= {"currency": "EUR"} | dict.fromkeys(MONEY, "100000")
+        elif self.kind == "ib":
+            self.remote = ib_server.Gateway(f"DU{os.getpid()}{next(numbers)}", currency="EUR")
+            for number, symbol in enumerate(self.symbols, 1):
+                self.remote.add(ib_server.Contract(number, symbol, currency="EUR", hours=ib_server.ALWAYS))
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
         for symbol in self.symbols:
@@ -120,10 +128,14 @@ class Book:
                 "key",
                 "secret",
             )
+        if self.kind == "ib":
+            section = IbBroker(currency="EUR", port=self.remote.port, timeout=self.timeout)
+            instruments = {s: self.settings.instruments[s].model_copy(update={"spot": s}) for s in self.symbols}
+            return InteractiveBrokers(section, contracts.Book(section, instruments, {}, self.at(20)), shared(section))
         return self.remote
 
     def close(self) -> None:
-        if self.kind == "alpaca":
+        if self.kind in ("alpaca", "ib"):
             self.remote.close()
 
     # events
@@ -143,7 +155,7 @@ class Book:
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
         """Moves the broker's market; the paper broker's market is the bars."""
-        if self.kind == "alpaca":
+        if self.kind in ("alpaca", "ib"):
             self.remote.clock = lambda: self.at(day)
             self.remote.move(symbol, price, **options)
         elif self.kind != "paper":
@@ -152,6 +164,10 @@ class Book:
     def end(self, leg: str, state: str = "EXPIRED") -> None:
         """The broker ends orders by itself."""
         ids = [o["client_order_id"] for o in self.orders(leg)]
+        if self.kind == "ib":
+            for order in [o for o in self.remote.orders.values() if o.ref in ids]:
+                self.remote.end(order, "Cancelled")
+            return
         if self.kind != "alpaca":
             self.remote.end(ids, state)
             return
@@ -200,6 +216,8 @@ class Book:
 
     def killed(self, day: int, at: int) -> str | None:
         """Runs in a forked child that is killed at a point; returns the point's name, or None if there is none."""
+        if self.kind == "ib":
+            self.broker._link.close()  # a gateway takes one connection for each client id
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -315,6 +333,8 @@ class Book:
                 (ours.get(o["id"], o["client_order_id"]), o["status"], Decimal(o["qty"]))
                 for o in self.remote.orders.values()
             ]
+        elif self.kind == "ib":
+            rows = [(o.ref, o.status, o.qty) for o in self.remote.received]
         else:
             rows = [(o.client_order_id, o.state, o.qty) for o, _ in self.remote._read().orders]
         return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]

@@ -22,7 +22,8 @@ from tests.execution.conftest import World, at, make_settings
 
 D = Decimal
 numbers = itertools.count()
-KINDS = ["alpaca", "unique", "poor"]
+KINDS = ["alpaca", "ib", "unique", "poor"]
+CANCELLING = ["alpaca", "unique", "poor"]  # IB takes cancels of its own client id only
 
 
 @pytest.fixture
@@ -332,6 +333,8 @@ def strange(book, side="BUY", price=50, order_id="X1"):
     if book.kind == "alpaca":
         body = {"client_order_id": order_id, "symbol": "A", "qty": "10", "side": side.lower(), "type": "limit"}
         return book.remote.order(body | {"limit_price": str(price)}, "new")["id"]
+    if book.kind == "ib":
+        return str(book.remote.by_hand(book.remote.contracts[0], side, 10, price).perm_id)
     spec = OrderSpec(order_id, order_id, "ENTRY", *KEY, side, "LIMIT", D(10), at(20), D(price))
     return book.remote.submit(spec).broker_order_ids[order_id]
 
@@ -340,7 +343,7 @@ def told(book):
     return [r["what"] for r in book.sql("SELECT what FROM trading.foreign_order WHERE book = :b", b=book.scope)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CANCELLING)
 def test_a_foreign_order_is_told_as_cancelled_once_it_is_gone(make, kind):
     book = make(kind, execution={"foreign_orders": "cancel"})
     stranger = strange(book)
@@ -354,7 +357,7 @@ def test_a_foreign_order_is_told_as_cancelled_once_it_is_gone(make, kind):
     book.rests(20)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CANCELLING)
 def test_what_may_protect_a_position_that_we_cannot_explain_is_never_cancelled(make, kind):
     """A database restored from a backup finds its own positions and stops without a row."""
     book = opened(make(kind))
@@ -408,6 +411,8 @@ def by_hand(book, qty):
     """Somebody trades at the broker: its position in A becomes ``qty``."""
     if book.kind == "alpaca":
         book.remote.positions["A"] = D(qty)
+    elif book.kind == "ib":
+        book.remote.positions[1] = D(qty), 100 * D(qty)
     else:
         book.remote.set(by_hand={})
         book.remote.set(by_hand={KEY: D(qty) - book.held()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from alphapivot.brokers.ib.contracts import Book
     from alphapivot.config.sections.brokers import IbBroker
 
+log = logging.getLogger("alphapivot.brokers")
 ACCEPTED = ("PreSubmitted", "Submitted", "Filled")
 # a new order is refused: https://interactivebrokers.github.io/tws-api/message_codes.html
 DEFINITE = {103, 104, 109, 110, 200, 201, 203, 321, 325, 387, 388, 391, 434, 436, 461, 10318}
@@ -63,8 +65,8 @@ class InteractiveBrokers:
         stop_outside_hours=True,
     )
 
-    def __init__(self, section: IbBroker, book: Book) -> None:
-        self._section, self._book, self._link = section, book, Link(section)
+    def __init__(self, section: IbBroker, book: Book, link: Link) -> None:
+        self._section, self._book, self._link = section, book, link
         self._details: dict[Key, Any] = {}
 
     @property
@@ -322,9 +324,10 @@ class InteractiveBrokers:
             order = trade.order
             if str(order.permId) == ref.broker_order_id or order.orderRef == ref.client_order_id:
                 if order.clientId != self._section.client_id:
-                    raise Unavailable(
-                        f"order {order.permId} belongs to client id {order.clientId}: cancel it there, or in TWS"
+                    log.warning(
+                        "order %s belongs to client id %s: cancel it there, or in TWS", order.permId, order.clientId
                     )
+                    return
                 self._link.ask(lambda ib: _cancel(ib, order.orderId), f"cancel {ref.client_order_id}")  # noqa: B023
                 return
 

@@ -9,7 +9,9 @@ them, and ib_async's own are never used.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import IbBroker
 
 T = TypeVar("T")
+AGAIN = 0.5  # seconds
 IN_USE, READ_ONLY = 326, "read-only"
 LOST, RESTORED = (1100, 504, 2110), (1101, 1102)  # the gateway's own connection to the servers
 INSTALL = "pip install --no-deps -r alone.txt"
@@ -57,6 +60,12 @@ class Heard:
             self.lost = f"{code}: {message}"
         elif code in RESTORED:
             self.lost = None
+
+
+def shared(section: IbBroker) -> Link:
+    """This process's connection: a gateway takes one for each client id, and orders belong to the id that sent them."""
+    key = os.getpid(), section.host, section.port, section.client_id, section.number, section.account
+    return _LINKS.setdefault(key, Link(section))
 
 
 class Link:
@@ -102,12 +111,40 @@ class Link:
             return self._ib
 
     def _open(self) -> IB:
+        section, place = self._section, f"{self._section.host}:{self._section.port}"
+        deadline = time.monotonic() + section.timeout
+        while True:
+            try:
+                ib = self._connect()
+                break
+            except ConnectionRefusedError:
+                raise Unavailable(
+                    f"nothing listens at {place}: start IB Gateway or TWS, log in, and enable its API (Configure, API,"
+                    " Settings); its ports are 4002 (Gateway, paper), 4001 (Gateway, live), 7497 and 7496 (TWS)"
+                ) from None
+            except (TimeoutError, ConnectionError, OSError) as error:
+                in_use = any(code == IN_USE for errors in self.heard.errors.values() for code, _ in errors)
+                if in_use and time.monotonic() < deadline:
+                    time.sleep(AGAIN)  # the gateway notices after a moment that the run before has ended
+                    continue
+                if in_use:
+                    raise Unavailable(
+                        f"client id {section.client_id} is in use at {place}: another program or run is connected with"
+                        " it; wait for it, or give it another id"
+                    ) from None
+                raise Unavailable(
+                    f"no session at {place} within {section.timeout:g} s ({type(error).__name__}: {error}): is the"
+                    " gateway logged in, its second factor confirmed, and this machine among its trusted addresses?"
+                ) from None
+        self.account = self._chosen(ib)
+        return ib
+
+    def _connect(self) -> IB:
         try:
             from ib_async import IB, StartupFetch  # noqa: PLC0415 - optional
         except ImportError:
             raise ConfigError(f"kind = ib needs Interactive Brokers' client: {INSTALL}") from None
         section, self.heard = self._section, Heard()
-        place = f"{section.host}:{section.port}"
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="ib", daemon=True).start()
@@ -128,26 +165,7 @@ class Link:
             )
             return ib
 
-        try:
-            ib = self._run(connect, 3 * section.timeout)
-        except ConnectionRefusedError:
-            raise Unavailable(
-                f"nothing listens at {place}: start IB Gateway or TWS, log in, and enable its API (Configure, API,"
-                " Settings); its ports are 4002 (Gateway, paper), 4001 (Gateway, live), 7497 and 7496 (TWS)"
-            ) from None
-        except (TimeoutError, ConnectionError, OSError) as error:
-            said = [text for errors in self.heard.errors.values() for code, text in errors if code == IN_USE]
-            if said:
-                raise Unavailable(
-                    f"client id {section.client_id} is in use at {place}: another program or run is connected with it;"
-                    " wait for it, or give it another id"
-                ) from None
-            raise Unavailable(
-                f"no session at {place} within {section.timeout:g} s ({type(error).__name__}: {error}): is the gateway"
-                " logged in, its second factor confirmed, and this machine among its trusted addresses?"
-            ) from None
-        self.account = self._chosen(ib)
-        return ib
+        return self._run(connect, 3 * section.timeout)
 
     def _chosen(self, ib: IB) -> str:
         """The account; refuses one that is not what [broker.*] account says."""
@@ -188,3 +206,6 @@ def _listen(ib: IB, heard: Heard) -> None:
         error(number, code, message, advanced)
 
     wrapper.orderStatus, wrapper.error = order_status, told_error
+
+
+_LINKS: dict[tuple[object, ...], Link] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from alphapivot.brokers.ib import contracts
+from alphapivot.brokers.ib import contracts, link
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.registry import Terms
 from alphapivot.config.sections.brokers import IbBroker
@@ -39,7 +39,7 @@ def open_ib(hub: Hub | None, settings: Settings) -> InteractiveBrokers:
     if hub is not None:
         with hub.engine.connect() as conn:
             names = {row.symbol: row.contracts for row in conn.execute(text(ROLLED))}
-    return InteractiveBrokers(section, contracts.Book(section, traded, names, datetime.now(UTC)))
+    return InteractiveBrokers(section, contracts.Book(section, traded, names, datetime.now(UTC)), link.shared(section))
 
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - registry's signature
