@@ -56,7 +56,7 @@ def _flow(name: str) -> Command:
     """The command that runs the flow ``name`` through Prefect and shows its results."""
 
     def command(options: argparse.Namespace) -> int:
-        from flows.server import deploy, local
+        from flows.server import deploy, local, warm
 
         if getattr(options, "known_at", None):
             return _as_known(options)
@@ -67,10 +67,10 @@ def _flow(name: str) -> Command:
         if reason:
             print(reason)  # noqa: T201
             return DONE
-        parameters = {"as_of": options.as_of, "feed": options.feed}
-        if hasattr(options, "wait"):
-            parameters["wait"] = _any_feed_waits(settings, options.as_of) if options.wait is None else options.wait
-        with local.serving() as server:
+        with local.serving(lambda: warm.load(f"flows.{name}")) as server:
+            parameters = {"as_of": options.as_of, "feed": options.feed}
+            if hasattr(options, "wait"):
+                parameters["wait"] = _any_feed_waits(settings, options.as_of) if options.wait is None else options.wait
             deploy.deploy()
             state = local.run(name, parameters)
             _show_run(settings, name, state)

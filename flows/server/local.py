@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,10 +225,14 @@ def run(name: str, parameters: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[PrefectServer]:
-    """A running server for the duration of the block; it stays up if another process uses it."""
+def serving(meanwhile: Callable[[], None] = lambda: None) -> Iterator[PrefectServer]:
+    """
+    A running server for the duration of the block; it stays up if another process uses it. ``meanwhile`` is called
+    while a new one starts.
+    """
     server = join()
     try:
+        meanwhile()
         server.wait()
         yield server
     finally:

@@ -19,20 +19,22 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 from uuid import UUID
 
+import anyio
 import httpx
 import yaml
+from prefect.runner import _starter_engine
 from prefect.settings import get_current_settings
-from prefect.utilities.processutils import command_to_string
+from prefect.utilities.processutils import command_to_string, run_process
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from alphapivot import home
 from alphapivot.errors import AlphaPivotError
-from flows.server import environment, local, naming
+from flows.server import environment, local, naming, warm
 
 log = logging.getLogger("prefect.alphapivot.worker")
 STEP = "prefect.deployments.steps.set_working_directory"
@@ -115,6 +117,46 @@ with warnings.catch_warnings():
                 self.active.pop(flow_run.id, None)
 
 
+class Forked:
+    """The process of a run that the template has forked: what Prefect reads of an ``anyio.abc.Process``."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    async def wait(self) -> None:
+        """Waits for its end; ends it if this task is cancelled."""
+        exited = os.pidfd_open(self.pid)
+        try:
+            await anyio.wait_readable(exited)
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        finally:
+            os.close(exited)
+            _, status = os.waitpid(self.pid, 0)  # noqa: ASYNC222 - it has ended
+            self.returncode = os.waitstatus_to_exitcode(status)
+
+
+def forking(template: warm.Template) -> Callable[..., Any]:
+    """Prefect's ``run_process``, but with processes that ``template`` forks; it starts those that cannot be forked."""
+
+    async def run(
+        command: list[str], *, task_status: Any, task_status_handler: Any, env: dict[str, str], **options: Any
+    ) -> Any:
+        pid = await asyncio.to_thread(template.fork, env)
+        if pid is None:
+            log.warning("run %s: starts without the template; see runs.log", env["PREFECT__FLOW_RUN_ID"])
+            given = {"task_status": task_status, "task_status_handler": task_status_handler, "env": env}
+            return await run_process(command, **given, **options)
+        process = Forked(pid)
+        task_status.started(task_status_handler(process))
+        await process.wait()
+        return process
+
+    return run
+
+
 class _ObservedStatus:
     """A task status that also calls ``observer`` with the process that has started."""
 
@@ -143,18 +185,36 @@ async def work(drain: float, parent: int | None = None) -> None:
         return bool(stops)
 
     worker = Worker(work_pool_name=naming.pool(), name=f"{os.uname().nodename}-{os.getpid()}")
-    async with worker:
-        log.info("worker %s started", worker.name)
-        await _poll(worker, stopping)
-        if worker.active:
-            log.warning("waiting up to %.0f s for %d runs; a second signal ends them", drain, len(worker.active))
-        await _until(lambda: not worker.active or len(stops) > 1, stops[0] + drain)
-        for number, seconds in ((signal.SIGTERM, KILL_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-            for pid in list(worker.active.values()):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            await _until(lambda: not worker.active, time.monotonic() + seconds)
+    with _warmed() if warm.SUPPORTED else nullcontext():
+        async with worker:
+            await _serve(worker, stops, stopping, drain)
     log.info("worker %s stopped", worker.name)
+
+
+@contextmanager
+def _warmed() -> Iterator[None]:
+    """Has Prefect start runs by forking a template, which imports in the background."""
+    template = warm.Template({**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)})
+    template.start()
+    _starter_engine.run_process = forking(template)  # its docstring: "patch the module to override"
+    try:
+        yield
+    finally:
+        template.stop()
+        _starter_engine.run_process = run_process
+
+
+async def _serve(worker: Worker, stops: list[float], stopping: Callable[[], bool], drain: float) -> None:
+    log.info("worker %s started", worker.name)
+    await _poll(worker, stopping)
+    if worker.active:
+        log.warning("waiting up to %.0f s for %d runs; a second signal ends them", drain, len(worker.active))
+    await _until(lambda: not worker.active or len(stops) > 1, stops[0] + drain)
+    for number, seconds in ((signal.SIGTERM, KILL_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        for pid in list(worker.active.values()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        await _until(lambda: not worker.active, time.monotonic() + seconds)
 
 
 async def _poll(worker: Worker, stopping: Callable[[], bool]) -> None:

@@ -79,6 +79,10 @@ class Browser:
 
         return self.wait(find, f"button {label}")[-1]
 
+    def press(self, label: str) -> None:
+        """Clicks a button, once nothing is over it: a notice covers the corner for some seconds."""
+        self.wait(lambda _: self.button(label).click() or True, f"button {label}, free to be clicked")
+
     def shoot(self, name: str) -> Path:
         """
         Saves a picture of the window, once two in a row are equal, in build/screenshots; a smaller one replaces the

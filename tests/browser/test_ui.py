@@ -65,14 +65,14 @@ def test_the_graph_shows_the_failed_pillar_among_those_that_came_through(checkou
     seen = colours(graph(browser).screenshot_as_png)
     assert seen["red"] > 300, seen
     browser.shoot("failed-run")
-    browser.button("Task Runs").click()
+    browser.press("Task Runs")
     names = {"pillar momentum 0", "pillar trend 0", "composite", "trade", "ingest simulated 0", "report"}
     browser.shows(*names)
 
 
 def test_the_log_says_what_each_step_did_and_why_one_failed(checkout, browser, failed):
     browser.open(f"/runs/flow-run/{failed}")
-    browser.button("Logs").click()
+    browser.press("Logs")
     browser.shows("injected by the test")
     page = browser.shows("market.bar new", "alphapivot.step")
     assert "pillar trend 0" in page
@@ -82,9 +82,9 @@ def test_retry_pressed_in_the_ui_executes_the_failed_pillar_alone(checkout, brow
     before = batches(checkout)
     assert not before["pillar momentum 0"]
     browser.open(f"/runs/flow-run/{failed}")
-    browser.button("Retry").click()
+    browser.press("Retry")
     browser.wait(lambda d: len(d.find_elements(By.XPATH, "//button[normalize-space()='Retry']")) == 2, "a dialog")
-    browser.button("Retry").click()  # in the dialog
+    browser.press("Retry")  # in the dialog
     run = checkout.eventually(
         lambda: checkout.ask(f"/flow_runs/{failed}"),
         lambda r: r["run_count"] == 2 and r["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"),
@@ -137,7 +137,7 @@ def test_artifacts_keep_their_history_under_a_stable_key(checkout, browser, fail
 def test_the_run_is_tagged_with_the_groups_of_its_instruments(checkout, browser, failed):
     assert {"equity index", "metal"} <= set(checkout.ask(f"/flow_runs/{failed}")["tags"])
     browser.open(f"/runs/flow-run/{failed}")
-    browser.button("Details").click()
+    browser.press("Details")
     browser.shows("equity index", "metal")
 
 
