@@ -19,8 +19,8 @@ from markdown.extensions.toc import slugify
 
 from alphapivot.cli import _parser
 from alphapivot.config import plugins
+from alphapivot.config.grammar import SINGLE
 from alphapivot.config.ini import keys
-from alphapivot.config.read import SINGLE
 from alphapivot.config.sections.brokers import BROKERS
 from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FEEDS

@@ -69,10 +69,10 @@ class Settings(Section):
     database: Database = Database()
     plugins: Plugins = Plugins()
     runtime: Runtime
-    timeframes: Timeframes
-    composite: CompositeSettings
-    execution: ExecutionSettings
-    risk: RiskSettings
+    timeframes: Timeframes = Timeframes.model_validate({})
+    composite: CompositeSettings = CompositeSettings.model_validate({})
+    execution: ExecutionSettings = ExecutionSettings()
+    risk: RiskSettings = RiskSettings()
     feeds: Annotated[Mapped[SerializeAsAny[FeedSection]], BeforeValidator(partial(_by_kind, "feed"))]
     instruments: Mapped[Instrument]
     calendars: Mapped[CalendarSection] = Field({})

@@ -17,6 +17,7 @@ from alphapivot.config import read, settings
 from alphapivot.config.sections import runtime
 from alphapivot.config.sections.brokers import BROKERS
 from alphapivot.config.sections.feeds import FEEDS, FeedSection
+from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -96,16 +97,16 @@ def test_every_mistake_is_told_at_once(edit):
     assert mistakes(
         edit,
         ("channel = 80", "channel = eighty\nchanel = 80"),
-        ("daily_loss_limit = 0.02", "; taken out"),
+        ("calendar = 24/7", "; taken out"),
         ("[broker.paper]", "[brokr.paper]"),
         ("multiplier = 5\n", "multiplier = -5\n"),
         ("weights = 1d: 1 ", "weights = 1d: 0.7, 1w: 0.4 "),
     ) == [
         "[brokr.paper] is not a section; did you mean broker.paper?",
         "[instrument.RUSSELL] multiplier = -5: input should be greater than 0",
+        f"[instrument.BITCOIN] calendar is missing ({Instrument.model_fields['calendar'].description})",
         "[pillar.trend] channel = eighty: input should be a valid integer",
         "[pillar.trend] chanel is not a key of this section; did you mean channel?",
-        "[risk] daily_loss_limit is missing (a share of equity, such as 0.02)",
         "there is no [broker.NAME] section; at least one is needed",
         "[timeframes] weights sum to 1.1; expected 1",
         "[execution] broker = paper: there is no [broker.paper]; none is defined",
@@ -184,7 +185,7 @@ def test_every_mistake_is_told_at_once(edit):
             "[rule.trend] is not a section; write it as [rule.PILLAR.NAME]",
         ),
         ("[execution]\n", "[excution]\n", "[excution] is not a section; did you mean execution?"),
-        ("[execution]\n", "[excution]\n", "[execution] is missing; required keys: book (the book's name in trading.*"),
+        ("[runtime]\n", "[runtme]\n", "[runtime] is missing; required keys: feed (the [feed.*] that instruments use"),
         ("currency = USD\nslipp", "currency = usd\nslipp", "[broker.paper] currency = usd: should be the ISO code"),
         ("start = 2019-01-01", "start = 2019-13-01", "[feed.simulated] start = 2019-13-01: month must be in 1..12"),
         ("start = 2019-01-01", "start = 2019-01-01\nend = 2018-01-01", "end = 2018-01-01 is not after start"),
@@ -211,19 +212,15 @@ def test_a_file_that_is_no_text_is_told(tmp_path):
         read.load(tmp_path / "config.ini", {})
 
 
-def test_an_empty_file_lacks_every_section(tmp_path):
+def test_an_empty_file_lacks_what_has_no_default(tmp_path):
     (tmp_path / "config.ini").write_text("")
-    with pytest.raises(ConfigError) as error:
-        read.load(tmp_path / "config.ini", {})
-    for name in ("runtime", "timeframes", "composite", "execution", "risk"):
-        assert f"[{name}] is missing" in str(error.value)
-    assert "no [instrument.SYMBOL]" in str(error.value)
-
-
-def test_the_sections_of_the_grammar_that_may_be_left_out_are_only_the_database(tmp_path):
-    text = (ROOT / "config.ini").read_text().replace("[database]\n", "")
-    (tmp_path / "config.ini").write_text(text)
-    assert read.load(tmp_path / "config.ini", {}).database.url is None
+    assert mistakes(lambda: read.load(tmp_path / "config.ini", {})) == [
+        "[runtime] is missing; required keys: feed (the [feed.*] that instruments use unless they name another)",
+        "there is no [feed.NAME] section; at least one is needed",
+        "there is no [instrument.SYMBOL] section; at least one is needed",
+        "there is no [broker.NAME] section; at least one is needed",
+        "[execution] broker = paper: there is no [broker.paper]; none is defined",
+    ]
 
 
 # --- the environment --------------------------------------------------------------------------------------------------

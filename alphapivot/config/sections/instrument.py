@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -104,6 +105,7 @@ class Conventions(Section):
         )
 
 
+IN_HUNDREDTHS = ("GBP", "ILS", "ZAR")  # shares are quoted in pence, agorot, cents: whether a price is, must be said
 DATED = ("quote_unit", "multiplier", "tick", "lot", "margin")  # terms that may change on a date
 BY_MONTH = re.compile(r"\s*,\s*(\d{4}-(?:0[1-9]|1[0-2]))\s*:\s*([^,\s]+)")  # a lot from the contracts of a month on
 Kind = Literal["crypto", "fx", "shares", "futures"]
@@ -129,18 +131,21 @@ class Instrument(Conventions):
     futures_interval: str | None = Field(
         None, description="interval at which futures are fetched; default: [timeframes] base"
     )
-    signal_market: Market
-    trade_market: Market
+    signal_market: Market = Field(description="spot or futures: what pillars read; default: the only one it has")
+    trade_market: Market = Field(description="spot or futures: what is traded; default: the only one it has")
     group: str = Field("", description="for limits and reports, such as equity index")
     currency: str = Field(
         pattern="^[A-Z]{3}$", description="the ISO code of the currency of its profit and loss, such as USD"
     )
-    quote_unit: Positive = Field(description="currency per quoted unit: 1, or 0.01 for pence and cents")
-    multiplier: Positive = Field(description="units of the underlying per contract; 1 for spot")
+    quote_unit: Positive = Field(
+        description="currency per quoted unit: 1, or 0.01 for pence and cents; default: 1 for a spot price in a"
+        " currency whose shares are not quoted in hundredths (GBP, ILS and ZAR are)"
+    )
+    multiplier: Positive = Field(description="units of the underlying per contract; default: 1 for spot")
     tick: Positive = Field(description="smallest price change of what is traded, in quoted units")
-    lot: Positive = Field(description="smallest tradable quantity")
-    margin: Positive = Field(description="initial margin as a share of notional; 1 for cash")
-    tradable: bool
+    lot: Positive = Field(Decimal(1), description="smallest tradable quantity")
+    margin: Positive = Field(description="initial margin as a share of notional; default: 1 for spot, paid in full")
+    tradable: bool = True
     allow_nonpositive: bool = Field(
         default=False, description="prices may be zero or negative (spreads, crude in 2020)"
     )
@@ -151,6 +156,21 @@ class Instrument(Conventions):
     lots: Mapped[Positive] = Field(
         default={}, description="month -> lot of its contracts and later ones; written as lot = 75, 2026-01: 65"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_market(cls, given: Any) -> Any:
+        """What the only market of an instrument implies. A futures contract's terms are never assumed."""
+        if not isinstance(given, dict):
+            return given
+        markets = [market for market in MARKETS if given.get(market) is not None]
+        implied: dict[str, Any] = {}
+        if len(markets) == 1:
+            implied = {"signal_market": markets[0], "trade_market": markets[0]}
+        if (implied | given).get("trade_market") == "spot":
+            implied |= {"multiplier": "1", "margin": "1"}
+            implied |= {} if given.get("currency") in IN_HUNDREDTHS else {"quote_unit": "1"}
+        return implied | given
 
     @model_validator(mode="before")
     @classmethod

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alphapivot.config.sections.base import Mapped, Section
 
+# The blend of a config that sets no weights: docs/evidence.md says why these. Shares have no carry, so it is optional.
+WEIGHTS = {"trend": 0.45, "carry": 0.3, "structure": 0.2, "momentum": 0.05}
+OPTIONAL = ("carry",)
+GATES = {"quality": 0.0, "risk": 0.0}
+
 
 class Timeframes(Section):
-    base: str = Field(description="the interval on which decisions are made")
-    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="timeframe: weight; sums to 1; contains base")
+    base: str = Field("1d", description="the interval on which decisions are made")
+    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(
+        description="timeframe: weight; sums to 1; contains base; default: the base alone"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _base_alone(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "weights" not in given:
+            return given | {"weights": {given.get("base", cls.model_fields["base"].default): 1}}
+        return given
 
 
 class CompositeSettings(Section):
-    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(description="directional pillar: weight; sums to 1")
+    weights: Mapped[Annotated[float, Field(gt=0)]] = Field(
+        default=WEIGHTS, description="directional pillar: weight; sums to 1; a default brings its optional and gates"
+    )
     optional: tuple[str, ...] = Field(
         (), description="directional pillars that need not know every market: where one is unknown, the others decide"
     )
@@ -42,3 +58,11 @@ class CompositeSettings(Section):
     on_missing_pillar: Literal["no_entries", "renormalise"] = Field(
         "no_entries", description="when a pillar failed or is stale"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_blend(cls, given: Any) -> Any:
+        """The default weights come with what they need: weights of the user's own do not."""
+        if isinstance(given, dict) and "weights" not in given:
+            return {"optional": OPTIONAL, "gates": GATES} | given
+        return given

@@ -30,21 +30,23 @@ def _window(text: str) -> str:
 
 
 class ExecutionSettings(Section):
-    book: str = Field(description="the book's name in trading.*, such as paper")
-    strategy: str = Field(description="the strategy's name; one per book")
-    broker: str = Field(description="a [broker.*] section")
+    book: str = Field("paper", description="the book's name in trading.*, such as paper")
+    strategy: str = Field("pivot", description="the strategy's name; one per book")
+    broker: str = Field("paper", description="a [broker.*] section")
     mode: Mode = Field(
         "paper", description="paper: no real money; shadow: orders are journalled, not sent; live: real money"
     )
-    entry_threshold: float = Field(gt=0, le=100, description="enter long at or above, short at or below its negative")
+    entry_threshold: float = Field(
+        40, gt=0, le=100, description="enter long at or above, short at or below its negative"
+    )
     exit_threshold: float = Field(
-        ge=0, le=100, description="a fresh raw score beyond it on the opposite side closes a trade"
+        10, ge=0, le=100, description="a fresh raw score beyond it on the opposite side closes a trade"
     )
     min_gate: float = Field(0.0, ge=0, le=1, description="no entry below this gate")
     max_score_age: int = Field(1, ge=0, description="age limit of a score, in completed bars of the base timeframe")
     atr: int = Field(14, gt=1, description="bars of the Average True Range behind the stop")
-    stop_atr: Positive = Field(description="stop distance in ATR")
-    reward_to_risk: Positive = Field(description="target distance divided by stop distance")
+    stop_atr: Positive = Field(Decimal("4.0"), description="stop distance in ATR")
+    reward_to_risk: Positive = Field(Decimal("6.0"), description="target distance divided by stop distance")
     allow_shorts: bool = True
     foreign_orders: Literal["adopt", "cancel"] = Field(
         "adopt", description="orders at the broker that are not ours: adopt keeps them and locks their symbol"
@@ -127,11 +129,13 @@ class SizingSettings(Section):
 
 
 class RiskSettings(Section):
-    risk_per_trade: Positive = Field(lt=1, description="share of equity lost when the stop is hit at its price")
-    max_open_trades: int = Field(gt=0)
-    max_notional: Positive = Field(description="largest notional of one trade, as a share of equity")
-    max_gross_exposure: Positive = Field(description="sum of absolute notionals, as a share of equity")
-    daily_loss_limit: Positive = Field(lt=1, description="a share of equity, such as 0.02")
+    risk_per_trade: Positive = Field(
+        Decimal("0.01"), lt=1, description="share of equity lost when the stop is hit at its price"
+    )
+    max_open_trades: int = Field(8, gt=0)
+    max_notional: Positive = Field(Decimal("0.5"), description="largest notional of one trade, as a share of equity")
+    max_gross_exposure: Positive = Field(Decimal("3.0"), description="sum of absolute notionals, as a share of equity")
+    daily_loss_limit: Positive = Field(Decimal("0.02"), lt=1, description="a share of equity, such as 0.02")
     max_drawdown: Positive | None = Field(None, lt=1, description="loss from peak equity, as a share of it")
     max_net_exposure: Positive | None = Field(
         None, description="absolute value of longs minus shorts, as a share of equity"
