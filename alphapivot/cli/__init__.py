@@ -18,6 +18,7 @@ from typing import Any
 from alphapivot import waiting
 from alphapivot.cli import backtest, checks, data, db, operator, runs, scores, serving, tune
 from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
+from alphapivot.cli.project import config
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.reports.terminal import layout
 
@@ -75,6 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         options_of(sub)
         return sub
 
-    for module in (runs, scores, backtest, tune, checks, operator, data, db, serving):
+    for module in (runs, scores, backtest, tune, checks, operator, data, db, config, serving):
         module.add(add)
     return parser

@@ -16,15 +16,19 @@ VARIABLES = tuple(  # variables that override no key of the file
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 
 
+def variable_of(section: str, key: str) -> str:
+    """The variable that overrides a key; in it _ stands for what is not a letter or digit."""
+    return f"{PREFIX}{re.sub('[^A-Za-z0-9]', '_', section)}__{key}".upper()
+
+
 def environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]:
-    """Apply ALPHAPIVOT_SECTION__KEY to the sections; in the variable, _ stands for what is not a letter or digit."""
+    """Apply ALPHAPIVOT_SECTION__KEY to the sections; returns the mistakes."""
     keys: dict[str, list[tuple[str, str]]] = {}
     for name in [*SINGLE, *(n for n in sections if family(n))]:
         model, _ = model_of(name, sections.get(name, {}))
         for key in {**(ini.keys(model) if model else {}), **sections.get(name, {})}:
             if key not in GIVEN.get(model, ()):
-                variable = f"{PREFIX}{re.sub('[^A-Za-z0-9]', '_', name)}__{key}".upper()
-                keys.setdefault(variable, []).append((name, key))
+                keys.setdefault(variable_of(name, key), []).append((name, key))
     mistakes = []
     for variable, value in sorted(environ.items()):
         places = keys.get(variable.upper(), [])

@@ -145,7 +145,7 @@ class Instrument(Conventions):
     tick: Positive = Field(description="smallest price change of what is traded, in quoted units")
     lot: Positive = Field(Decimal(1), description="smallest tradable quantity")
     margin: Positive = Field(description="initial margin as a share of notional; default: 1 for spot, paid in full")
-    tradable: bool = True
+    tradable: bool = Field(default=True, description="no: scored, and never entered")
     allow_nonpositive: bool = Field(
         default=False, description="prices may be zero or negative (spreads, crude in 2020)"
     )

@@ -47,7 +47,7 @@ class ExecutionSettings(Section):
     atr: int = Field(14, gt=1, description="bars of the Average True Range behind the stop")
     stop_atr: Positive = Field(Decimal("4.0"), description="stop distance in ATR")
     reward_to_risk: Positive = Field(Decimal("6.0"), description="target distance divided by stop distance")
-    allow_shorts: bool = True
+    allow_shorts: bool = Field(default=True, description="enter short trades; spot too: see [broker.paper]")
     foreign_orders: Literal["adopt", "cancel"] = Field(
         "adopt", description="orders at the broker that are not ours: adopt keeps them and locks their symbol"
     )
@@ -132,7 +132,7 @@ class RiskSettings(Section):
     risk_per_trade: Positive = Field(
         Decimal("0.01"), lt=1, description="share of equity lost when the stop is hit at its price"
     )
-    max_open_trades: int = Field(8, gt=0)
+    max_open_trades: int = Field(8, gt=0, description="largest number of open trades")
     max_notional: Positive = Field(Decimal("0.5"), description="largest notional of one trade, as a share of equity")
     max_gross_exposure: Positive = Field(Decimal("3.0"), description="sum of absolute notionals, as a share of equity")
     daily_loss_limit: Positive = Field(Decimal("0.02"), lt=1, description="a share of equity, such as 0.02")

@@ -19,6 +19,11 @@ def as_json() -> None:
     _out, sys.stdout = sys.stdout, sys.stderr
 
 
+def machine() -> bool:
+    """True if a program reads the tables."""
+    return _out is not None
+
+
 def written(title: str, table: pd.DataFrame) -> bool:
     """Writes the table as JSON and returns True if JSON was requested, else returns False."""
     if _out is None:
