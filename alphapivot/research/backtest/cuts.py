@@ -158,7 +158,7 @@ def _runs(symbols: npt.NDArray[Any]) -> Iterator[tuple[str, int, int]]:
 
 
 def _numbers(symbols: pd.Series) -> Rows:
-    return symbols.str.rpartition("-")[2].to_numpy().astype(np.int64)
+    return symbols.str.rsplit("-", n=1).str[-1].to_numpy().astype(np.int64)
 
 
 def _late(signals: pd.DataFrame, after: Sequence[datetime]) -> pd.DataFrame:
