@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
@@ -41,9 +42,22 @@ def cache() -> Path:
     return home() / "cache"
 
 
-def config() -> Path:
-    """The config file: ``ALPHAPIVOT_CONFIG``, or config.ini in the checkout."""
-    return Path(os.environ.get("ALPHAPIVOT_CONFIG") or CHECKOUT / "config.ini").expanduser().absolute()
+def config(environ: Mapping[str, str] = os.environ) -> Path:
+    """The config file: ``ALPHAPIVOT_CONFIG``, or config.ini in the checkout; without one, in the working folder."""
+    usual = (CHECKOUT if is_checkout() else Path.cwd()) / "config.ini"
+    return Path(environ.get("ALPHAPIVOT_CONFIG") or usual).expanduser().absolute()
+
+
+def choose_config() -> None:
+    """A project's own config: config.ini in the working folder is the one of this process and those that it starts."""
+    here = Path("config.ini").absolute()
+    if not os.environ.get("ALPHAPIVOT_CONFIG") and here.is_file() and here != CHECKOUT / "config.ini":
+        os.environ["ALPHAPIVOT_CONFIG"] = str(here)
+
+
+def is_checkout() -> bool:
+    """False in an installed wheel."""
+    return (CHECKOUT / "prefect.yaml").is_file()
 
 
 def _is_root() -> bool:

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from alphapivot import waiting
+from alphapivot import home, waiting
 from alphapivot.cli import backtest, checks, data, db, operator, runs, scores, serving, tune
 from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
-from alphapivot.cli.project import config
+from alphapivot.cli.project import config, init
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.reports.terminal import layout
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layout.as_json()
     # the level of library logs; runs in this process show even less (flows/server/local.py)
     os.environ.setdefault(CONSOLE_LEVEL, "INFO" if options.verbose else "WARNING")
+    if not options.config:
+        home.choose_config()
     try:
         with waiting.on_terminal():
             code = int(options.command(options))
@@ -76,6 +78,6 @@ def _parser() -> argparse.ArgumentParser:
         options_of(sub)
         return sub
 
-    for module in (runs, scores, backtest, tune, checks, operator, data, db, config, serving):
+    for module in (runs, scores, backtest, tune, checks, operator, data, db, config, init, serving):
         module.add(add)
     return parser

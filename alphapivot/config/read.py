@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ValidationError
 
 import pillars
+from alphapivot import home
 from alphapivot.config import ini, plugins, universe
 from alphapivot.config import overrides as apply
 from alphapivot.config.checks import check
@@ -30,7 +31,6 @@ from alphapivot.config.sections.feeds import FeedSection
 from alphapivot.config.sections.fees import FeeTable
 from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError
-from alphapivot.home import CHECKOUT
 from pillars.rules.rules import Ruled
 
 SHOWN = 5  # symbols that a warning names
@@ -54,7 +54,7 @@ def load(
     config.ini, overridden by ALPHAPIVOT_SECTION__KEY variables, then by ``overrides`` such as
     {"runtime.feed": "simulated"}.
 
-    Default path: the file that ALPHAPIVOT_CONFIG names, else config.ini in the checkout. An override of
+    Default path: ``home.config()``. An override of
     ``runtime.feed`` applies to every instrument, even one with its own feed. Raises one ConfigError with all mistakes.
     """
     return reading(path, environ, overrides).settings
@@ -170,7 +170,7 @@ def _members(sections: ini.Sections, path: Path, mistakes: list[str]) -> univers
 
 
 def _path(path: Path | None, environ: Mapping[str, str]) -> Path:
-    return Path(path or environ.get("ALPHAPIVOT_CONFIG") or CHECKOUT / "config.ini")
+    return Path(path or home.config(environ))
 
 
 def _refuse(path: Path, mistakes: list[str]) -> NoReturn:
@@ -183,7 +183,7 @@ def _read_file(path: Path) -> tuple[ini.Sections, list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        _refuse(path, ["no such file; name one with --config or ALPHAPIVOT_CONFIG"])
+        _refuse(path, ["no such file; `alphapivot init DIR` makes one, --config or ALPHAPIVOT_CONFIG names one"])
     except UnicodeDecodeError as error:
         _refuse(path, [f"byte {error.start} is not UTF-8 text"])
     except OSError as error:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from alphapivot import home
 from alphapivot.config import read
 from alphapivot.config.sections.fees import Fee, FeeTable
 from alphapivot.config.settings import Settings
@@ -38,7 +39,7 @@ def test_a_fee_that_begins_on_a_date_is_none_before():
 
 def load(tmp_path, text, fees):
     path = tmp_path / "config.ini"
-    path.write_text((read.CHECKOUT / "config.ini").read_text() + text)
+    path.write_text((home.CHECKOUT / "config.ini").read_text() + text)
     return read.load(path, {}, {"broker.paper.fees": fees})
 
 
