@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-CHECKOUT = Path(__file__).resolve().parent.parent  # holds sql/, config.ini and prefect.yaml
+CHECKOUT = Path(__file__).resolve().parent.parent  # holds our packages: the checkout, or where a wheel is installed
 
 
 def home() -> Path:
@@ -53,6 +53,11 @@ def choose_config() -> None:
     here = Path("config.ini").absolute()
     if not os.environ.get("ALPHAPIVOT_CONFIG") and here.is_file() and here != CHECKOUT / "config.ini":
         os.environ["ALPHAPIVOT_CONFIG"] = str(here)
+
+
+def shipped(name: str) -> Path:
+    """sql, prefect.yaml or a config of ours: the checkout's, or the copy in the wheel."""
+    return CHECKOUT / name if is_checkout() else CHECKOUT / "alphapivot" / "shipped" / name
 
 
 def is_checkout() -> bool:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from alphapivot import home
 from alphapivot.config import plugins
@@ -35,7 +35,8 @@ COMPOSITES = (
     "tasks/composite.py",
 )
 SIGNALS = (*COMPOSITES, "pillars", "tasks/pillars.py", "tasks/rerun.py")
-EVERYTHING = ("alphapivot", "flows", "pillars", "sql", "tasks")
+SQL = "sql"
+EVERYTHING = ("alphapivot", "flows", "pillars", SQL, "tasks")
 CHECK_PILLARS = ("pillars/kit/contract.py", "pillars/kit/sample.py")  # not part of scoring
 # What computes, converts numbers or knows sessions, and what these stand on: another version may move a score.
 LIBRARIES = (
@@ -134,7 +135,9 @@ def _hash(lines: Iterable[str], digits: int = 12) -> str:
 
 
 def _name(path: Path) -> str:
-    return path.relative_to(CHECKOUT).as_posix()
+    """The same in a checkout and in a wheel."""
+    sql = home.shipped(SQL)
+    return path.relative_to(sql.parent if path.is_relative_to(sql) else CHECKOUT).as_posix()
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
@@ -154,5 +157,7 @@ def _as_text(node: object) -> str:
 
 def _files(*rooms: str) -> Iterator[Path]:
     """All Python and SQL files below ``rooms``, sorted; a room may be one file."""
-    found = (path for room in rooms for path in (CHECKOUT / room, *(CHECKOUT / room).rglob("*")))
-    yield from sorted(path for path in found if path.suffix in {".py", ".sql"})
+    places = (home.shipped(room) if room == SQL else CHECKOUT / room for room in rooms)
+    found = (path for place in places for path in (place, *place.rglob("*")))
+    sources = {path for path in found if path.suffix in {".py", ".sql"}}  # a wheel has sql/ within alphapivot/
+    yield from sorted(sources, key=lambda path: PurePosixPath(_name(path)))

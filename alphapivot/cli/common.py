@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from alphapivot import waiting
+from alphapivot import home, waiting
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -175,6 +175,8 @@ def then(options: argparse.Namespace, *steps: str) -> None:
     """
     if options.feed:  # the schedules of `make ui` use the feeds of the config file
         steps = tuple(step for step in steps if not step.startswith("make ui "))
+    if not home.is_checkout():
+        steps = tuple(step.replace("make ui ", "alphapivot ui ", 1) for step in steps)
     for start, step in zip(["Next:", *(len(steps) * ["     "])], steps, strict=False):
         command, gap, purpose = step.partition("  ")
         if command.startswith("alphapivot "):

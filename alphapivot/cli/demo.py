@@ -18,7 +18,7 @@ from alphapivot.hub.server import embedded
 from alphapivot.hub.tables import digest
 from flows.server import deploy, local
 
-CONFIG = home.CHECKOUT / "demo.ini"
+CONFIG = home.shipped("demo.ini")
 
 
 def run(*, fresh: bool, sessions: int) -> bool:
@@ -56,10 +56,16 @@ def run(*, fresh: bool, sessions: int) -> bool:
     terminal.digests(before, digest.tables(database))
     terminal.verdict(f"pipeline: {state.name}", state.message, good=state.is_completed())
     symbol = min(settings.instruments)
+    ui, program, real = "make ui CONFIG=demo.ini", ".venv/bin/alphapivot", "run[/] does the same on real prices"
+    config = CONFIG.name
+    if not home.is_checkout():
+        ui, program, config = f"alphapivot ui --config {CONFIG}", "alphapivot", str(CONFIG)
+        real = "init DIR[/] makes a project of your own"
     console.print(
-        "\nNext: [bold]make ui CONFIG=demo.ini[/] shows this run, its graph and its artifacts in Prefect;\n"
-        f"      [bold].venv/bin/alphapivot explain {symbol} --config demo.ini[/] shows where a score comes from;\n"
-        "      [bold].venv/bin/alphapivot run[/] does the same on real prices (config.ini, Yahoo)."
+        f"\nNext: [bold]{ui}[/] shows this run, its graph and its artifacts in Prefect;\n"
+        f"      [bold]{program} explain {symbol} --config {config}[/] shows where a score comes from;\n"
+        f"      [bold]{program} {real}.",
+        soft_wrap=True,
     )
     return bool(state.is_completed())
 

@@ -108,7 +108,7 @@ def _remember(client: SyncPrefectClient, name: str, value: Any) -> None:
 
 def _named() -> dict[str, Any]:
     """prefect.yaml, with the names and the work pool of this config."""
-    content: dict[str, Any] = yaml.safe_load((home.CHECKOUT / "prefect.yaml").read_text())
+    content: dict[str, Any] = yaml.safe_load(home.shipped("prefect.yaml").read_text())
     for deployment in content["deployments"]:
         deployment["name"] += naming.suffix()
         deployment["work_pool"] = deployment["work_pool"] | {"name": naming.pool()}
@@ -119,7 +119,7 @@ def _marker() -> str:
     """Digest of all that deployments depend on: checkout, config file, schedules, flow parameters and pillars."""
     from pillars import PILLARS  # noqa: PLC0415 - heavy
 
-    sources = [home.CHECKOUT / "prefect.yaml", *sorted((home.CHECKOUT / "flows").glob("*.py"))]
+    sources = [home.shipped("prefect.yaml"), *sorted((home.CHECKOUT / "flows").glob("*.py"))]
     digest = hashlib.sha256(json.dumps([str(home.CHECKOUT), str(home.config()), list(PILLARS)]).encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -77,9 +77,7 @@ def check(deployment: Any) -> None:
     """Raises AlphaPivotError unless the deployment executes a flow of this checkout."""
     if deployment is None:
         raise AlphaPivotError("a run without a deployment is not accepted")
-    ours = {
-        entry["entrypoint"] for entry in yaml.safe_load((home.CHECKOUT / "prefect.yaml").read_text())["deployments"]
-    }
+    ours = {entry["entrypoint"] for entry in yaml.safe_load(home.shipped("prefect.yaml").read_text())["deployments"]}
     if deployment.entrypoint not in ours:
         raise AlphaPivotError(f"entrypoint {deployment.entrypoint} is not one of this checkout's prefect.yaml")
     steps = deployment.pull_steps or []

@@ -50,7 +50,7 @@ def migrate(connection: psycopg.Connection, folder: Path | None = None) -> list[
             f"the database server is PostgreSQL {connection.info.server_version // 10_000}: AlphaPivot needs {OLDEST} "
             "or newer"
         )
-    folder = folder or home.CHECKOUT / "sql"
+    folder = folder or home.shipped("sql")
     changes = {path.stem: path for path in sorted(folder.glob("changes/*.sql"))}
     connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
