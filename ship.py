@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SHIPPED = ("sql", "prefect.yaml", "config.ini", "demo.ini", "constraints.txt")
+SHIPPED = ("sql", "prefect.yaml", "config.ini", "demo.ini", "constraints.txt", "examples/notebooks/first_look.ipynb")
 
 
 class Ship(BuildHookInterface):

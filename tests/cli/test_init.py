@@ -84,7 +84,10 @@ def test_nothing_is_overwritten_unasked(init, tmp_path, monkeypatch):
     config.write_text("mine")
     other.write_text("kept")
     told = init("mine", "--market", "crypto", code=2)
-    assert "config.ini, own/drift.py, README.md: nothing was written; choose another folder, or --force" in told
+    assert (
+        "config.ini, own/drift.py, README.md, first_look.ipynb: nothing was written; choose another folder, or --force"
+        in told
+    )
     assert config.read_text() == "mine"
     asked = []
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)

@@ -23,7 +23,7 @@ CAPITAL = Decimal(100_000)
 
 
 def add(command: Add) -> None:
-    sub = command("init", _init, "make a project folder: config, a pillar and a rule of your own, README")
+    sub = command("init", _init, "make a project folder: config, a pillar and a rule of your own, notebook, README")
     sub.add_argument("folder", metavar="DIR", type=Path, help="the folder; made if it is absent")
     sub.add_argument("--market", choices=tuple(MARKETS), help="what to trade; own: files of your own (default: funds)")
     # --feed is an option of every command

@@ -1,19 +1,21 @@
-"""The files of a new project: a config that says only what differs from the defaults, a pillar, a README."""
+"""The files of a new project: a config that says only what differs from defaults, a pillar, a notebook, a README."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphapivot import home
 from alphapivot.cli.project.markets import FEEDS, MARKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
-    from pathlib import Path
 
+NOTEBOOK = Path("examples/notebooks/first_look.ipynb")
 HEAD = """\
 # Only what differs from the defaults: `alphapivot config show --all` prints every setting with its meaning. Passwords
 # and keys come from the environment. `alphapivot check` reports all mistakes in this file.
@@ -52,6 +54,7 @@ def project(folder: Path, choice: Choice) -> dict[Path, str]:
         folder / "config.ini": config(folder.name, choice),
         folder / "own" / "drift.py": _template("drift.py"),
         folder / "README.md": readme,
+        folder / NOTEBOOK.name: home.shipped(str(NOTEBOOK)).read_text(encoding="utf-8"),
     }
 
 
