@@ -102,7 +102,7 @@ COMMENT ON COLUMN api.decisions.veto IS 'Reason codes that forbid an entry; NULL
 COMMENT ON COLUMN api.decisions.qty IS 'Planned shares or contracts; NULL: no entry was planned';
 COMMENT ON COLUMN api.decisions.reference IS 'The close that the plan rests on, in the instrument''s quote unit';
 COMMENT ON COLUMN api.decisions.stop IS 'Planned stop price';
-COMMENT ON COLUMN api.decisions.target IS 'Planned target price';
+COMMENT ON COLUMN api.decisions.target IS 'Planned target price; NULL: none';
 COMMENT ON COLUMN api.decisions.decided_at IS 'Time of the decision by the run''s clock';
 COMMENT ON COLUMN api.decisions.run_id IS 'The run that decided: api.run_history';
 
@@ -143,7 +143,7 @@ COMMENT ON COLUMN api.open_trades.qty IS 'Shares or contracts open; as ordered w
 COMMENT ON COLUMN api.open_trades.entry IS 'Average entry price in the instrument''s quote unit; NULL while pending';
 COMMENT ON COLUMN api.open_trades.entry_at IS 'When it was filled';
 COMMENT ON COLUMN api.open_trades.stop IS 'Price of the stop that works at the broker; NULL: none does; while pending, as planned';
-COMMENT ON COLUMN api.open_trades.target IS 'Target price';
+COMMENT ON COLUMN api.open_trades.target IS 'Target price; NULL: none';
 COMMENT ON COLUMN api.open_trades.last IS 'The newest close of that contract on the base timeframe';
 COMMENT ON COLUMN api.open_trades.last_at IS 'When that bar was complete';
 COMMENT ON COLUMN api.open_trades.currency IS 'Currency of the instrument and of unrealised';

@@ -99,7 +99,7 @@ CREATE TABLE trading.trade (
     qty numeric NOT NULL CHECK (qty > 0),       -- as ordered
     reference numeric NOT NULL,                 -- the close that the decision rests on
     stop numeric NOT NULL,
-    target numeric NOT NULL,
+    target numeric,                             -- NULL: [execution] reward_to_risk = off
     currency text NOT NULL,
     multiplier numeric NOT NULL CHECK (multiplier > 0),
     quote_unit numeric NOT NULL CHECK (quote_unit > 0),
@@ -126,7 +126,8 @@ CREATE TABLE trading.trade (
     ratio numeric NOT NULL DEFAULT 1 CHECK (ratio > 0), -- today's shares per share at entry
     paid numeric NOT NULL DEFAULT 0,                    -- dividends and cash for fractions, book currency
     adjusted_at timestamptz,                            -- the last split
-    CONSTRAINT trade_stop_and_target CHECK ((side = 'LONG' AND stop < target) OR (side = 'SHORT' AND stop > target)),
+    CONSTRAINT trade_stop_and_target
+        CHECK (target IS NULL OR (side = 'LONG' AND stop < target) OR (side = 'SHORT' AND stop > target)),
     CONSTRAINT trade_close_reason CHECK ((state = 'CLOSED') = (close_reason IS NOT NULL)),
     CONSTRAINT trade_closed_is_flat CHECK (state <> 'CLOSED' OR exit_qty = entry_qty),
     CONSTRAINT trade_rolled_from CHECK (rolled_from IS NULL OR (spread IS NOT NULL AND basis IS NOT NULL))

@@ -71,9 +71,13 @@ class BrokerRig:
         self.days += 1
         self.move(Decimal(price), self.now)
 
-    def entry(self, i: str = "AP1", qty: int = 10, side: str = "BUY", stop: int = 90, target: int = 120) -> OrderSpec:
+    def entry(
+        self, i: str = "AP1", qty: int = 10, side: str = "BUY", stop: int = 90, target: int | None = 120
+    ) -> OrderSpec:
+        """``target`` None: the entry brings its stop alone."""
         native = self.broker.caps.native_bracket
-        legs = (Attached(f"{i}S", "STOP", Decimal(stop)), Attached(f"{i}T", "TARGET", Decimal(target)))
+        legs = (Attached(f"{i}S", "STOP", Decimal(stop)),)
+        legs += () if target is None else (Attached(f"{i}T", "TARGET", Decimal(target)),)
         return OrderSpec(
             i, i, "ENTRY", *KEY, side, "MARKET", Decimal(qty), self.now, None, legs if native else (), Decimal(1)
         )

@@ -54,7 +54,8 @@ class OrderSpec:
     One order to send. Prices are those of the traded contract, on its tick; quantities are multiples of its lot.
 
     ``bracket``: the entry's client_order_id; an EXIT that names it replaces the bracket's stop and target when it
-    fills, so that the position is always protected. ``attached``: the entry's stop and target (native brackets).
+    fills, so that the position is always protected. ``attached``: the entry's stop, and target if it has one (native
+    brackets).
     """
 
     client_order_id: str
@@ -227,7 +228,7 @@ class Caps:
 
     idempotent_submit: bool  # enforces unique client ids, so an absent order may be sent again
     id_max_len: int
-    native_bracket: bool  # an entry carries its stop and target
+    native_bracket: bool  # an entry carries its stop, and its target if it has one
     bracket_on_partial: bool = False  # legs work from the entry's first fill on, sized by its fills
     exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and replaces them when it fills
     atomic_replace: bool = False  # ``replace`` never leaves a gap without the order

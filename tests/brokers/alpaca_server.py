@@ -214,13 +214,14 @@ class Alpaca:
         if any(self.crosses(body, row) for row in self.orders.values()):
             return 403, {"code": 40310000, "message": "potential wash trade detected. use complex orders"}
         entry = self.order(body, "new")
-        if body.get("order_class") == "bracket":
+        if body.get("order_class") in ("bracket", "oto"):  # an oto has one leg, here its stop
             side = "sell" if body["side"] == "buy" else "buy"
-            common = {"symbol": body["symbol"], "qty": body["qty"], "side": side, "order_class": "bracket"}
-            legs = [
-                {"type": "limit", "limit_price": body["take_profit"]["limit_price"]},
-                {"type": "stop", "stop_price": body["stop_loss"]["stop_price"]},
-            ]
+            common = {"symbol": body["symbol"], "qty": body["qty"], "side": side, "order_class": body["order_class"]}
+            legs = [{"type": "stop", "stop_price": body["stop_loss"]["stop_price"]}]
+            if body["order_class"] == "bracket":
+                legs.insert(0, {"type": "limit", "limit_price": body["take_profit"]["limit_price"]})
+            elif "take_profit" in body:
+                return 422, {"code": 40010001, "message": "oto orders require exactly one of take_profit or stop_loss"}
             entry["legs"] = [
                 self.order({**common, **leg, "client_order_id": str(uuid.uuid4())}, "held") for leg in legs
             ]

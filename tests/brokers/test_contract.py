@@ -247,6 +247,21 @@ def test_a_bracket_leaves_by_one_leg_and_the_other_is_cancelled(bench):
     assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])
 
 
+def test_an_entry_with_a_stop_alone_is_protected_by_it_at_any_price_above(bench):
+    ids = bench.broker.submit(bench.entry(target=None)).broker_order_ids
+    if not bench.broker.caps.native_bracket:
+        assert set(ids) == {"AP1"}
+        return
+    assert set(ids) == {"AP1", "AP1S"}
+    assert bench.find("AP1S", "STOP").state == "SUSPENDED"
+    bench.trade(100)
+    assert (bench.find("AP1S", "STOP").state, len(bench.broker.open_orders())) == ("NEW", 1)
+    bench.trade(10_000)
+    assert bench.broker.positions() == {KEY: 10}
+    bench.trade(89)
+    assert (bench.find("AP1S", "STOP").state, bench.broker.positions()) == ("FILLED", {})
+
+
 def test_a_short_is_the_mirror_of_a_long(bench):
     bench.broker.submit(bench.entry(side="SELL", stop=110, target=80))
     bench.trade(100)

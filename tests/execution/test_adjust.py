@@ -61,6 +61,23 @@ def test_a_split_makes_quantity_entry_stop_and_target_those_of_the_new_shares(ho
     holding.holds()
 
 
+@pytest.mark.parametrize(("kind", "value", "stop"), [("split", 4, 24), ("distribution", 10, 86)])
+def test_a_trade_without_a_target_keeps_none_through_an_event(new_world, kind, value, stop):
+    world = new_world({"A": {}}, execution={"reward_to_risk": "off"})
+    world.calm(range(1, 22))
+    for day in (20, 21):
+        world.score(day, 50)
+        world.trade(day)
+    world.action(21, kind, value, hour=9)
+    world.calm([22], close=25 if kind == "split" else 90, spread=0.25)
+    world.score(22, 50)
+    world.trade(22)
+    assert (world.one_trade()["stop"], world.one_trade()["target"]) == (stop, None)
+    shown = report.open_trades(world.hub, "paper", "1d").iloc[0]
+    assert (shown["stop"], shown["target"], shown["to_target"]) == (stop, None, None)
+    world.holds()
+
+
 def test_a_reverse_split_pays_the_fraction_in_cash(holding):
     split(holding, 21, 1 / 3, 300, spread=3)  # 250 / 3 = 83 and a third
     trade = holding.one_trade()

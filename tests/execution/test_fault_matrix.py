@@ -177,6 +177,26 @@ def test_row_06_crash_between_stop_and_take_profit(make, kind):
     book.holds()
 
 
+@pytest.mark.parametrize("kind", BROKERS)
+def test_row_06_without_a_target_the_stop_is_the_only_order_beside_the_entry(make, kind):
+    book = make(kind, settings=with_goal("off"))
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.run(21)
+    book.holds()
+    assert book.states() == {"ENTRY": ["FILLED"], "STOP": ["NEW"]}
+    assert sorted(o["leg"] for o in book.theirs()) == ["ENTRY", "STOP"]
+    if kind != "paper":  # its market is the bars, which are calm
+        book.price(22, 1000)  # no target is there to fill, whatever the price
+        book.run(22)
+        assert book.held() == 250
+        book.price(23, 95)
+        book.run(23)
+        assert [(t["target"], t["close_reason"]) for t in book.trades()] == [(None, "stop")]
+    book.rests(21 if kind == "paper" else 23)
+
+
 @pytest.mark.parametrize("kind", FAKES)
 def test_row_07_crash_between_cancel_and_replace(make, kind):
     book = opened(make(kind))
@@ -1076,6 +1096,12 @@ def happens(book, day):
 
 
 HOWS = ("killed", "disconnected", "untold")
+GOALS = ("2", "off")
+
+
+def with_goal(reward_to_risk):
+    """A market whose trades have a target, or none."""
+    return make_settings({"A": {}}, execution={"reward_to_risk": reward_to_risk})
 
 
 def struck(book, day, how, n):
@@ -1117,18 +1143,18 @@ def recovered(book, day, fault=None, method="submit"):
 
 @pytest.fixture(scope="module")
 def lengths(market, tmp_path_factory):
-    """A function from a kind of broker to the number of points of an undisturbed run of each day."""
+    """A function from a kind of broker and a goal to the number of points of an undisturbed run of each day."""
     counts = {}
 
-    def measured(kind):
-        if kind not in counts:
-            book = Book(market, make_settings({"A": {}}), kind, tmp_path_factory.mktemp("lengths"), at)
-            counts[kind] = {}
+    def measured(kind, goal):
+        if (kind, goal) not in counts:
+            book = Book(market, with_goal(goal), kind, tmp_path_factory.mktemp("lengths"), at)
+            counts[kind, goal] = {}
             for day in (20, 21, 22, 23):
                 happens(book, day)
-                counts[kind][day] = len(points(book, day))
+                counts[kind, goal][day] = len(points(book, day))
             book.close()
-        return counts[kind]
+        return counts[kind, goal]
 
     return measured
 
@@ -1154,12 +1180,17 @@ def possible(kind, fault, method):
 def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed):
     rng = np.random.default_rng(5)
     everything = [
-        (k, d, how, n + 1) for k in BROKERS for d, many in lengths(k).items() for how in HOWS for n in range(many)
+        (k, goal, d, how, n + 1)
+        for k in BROKERS
+        for goal in GOALS
+        for d, many in lengths(k, goal).items()
+        for how in HOWS
+        for n in range(many)
     ]
-    for i in rng.choice(len(everything), size=12, replace=False):
-        kind, day, how, n = everything[i]
+    for i in rng.choice(len(everything), size=16, replace=False):
+        kind, goal, day, how, n = everything[i]
         fault, method = RECOVERIES[int(rng.integers(len(RECOVERIES)))]
-        book = make(kind)
+        book = make(kind, settings=with_goal(goal))
         struck(book, day, how, n)
         landed[recovered(book, day, *possible(kind, fault, method))[0]] += 1
 
@@ -1167,16 +1198,17 @@ def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("day", [20, 21, 22, 23])
+@pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize("kind", BROKERS)
-def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, lengths, landed, kind, day):
+def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, lengths, landed, kind, goal, day):
     """
     Every point is struck in every way. What is left is all that the next run can see: from each state that is left
     somewhere, the story goes on once with each broker fault that this run can meet.
     """
     states = {}
     for how in HOWS:
-        for n in range(1, lengths(kind)[day] + 1):
-            book = make(kind)
+        for n in range(1, lengths(kind, goal)[day] + 1):
+            book = make(kind, settings=with_goal(goal))
             struck(book, day, how, n)
             left = book.fingerprint()
             if left in states:
@@ -1189,7 +1221,7 @@ def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, leng
     for how, n, calls in states.values():
         for fault, method in RECOVERIES[1:]:
             if method in calls and possible(kind, fault, method)[0] is not None:
-                book = make(kind)
+                book = make(kind, settings=with_goal(goal))
                 struck(book, day, how, n)
                 landed[recovered(book, day, fault, method)[0]] += 1
 

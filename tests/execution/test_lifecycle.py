@@ -115,6 +115,8 @@ def test_a_trade_ends_for_the_first_reason_that_holds(changes, expected):
         # the nearer of the two: 106 less 5 is 101, beyond the entry
         (LONG, 106, {"trail_atr": "2.5", "break_even": 1}, ("trailing_stop", D(101))),
         (LONG, 104, {"trail_atr": "2.5", "break_even": 1}, ("break_even", D(100))),
+        (replace(LONG, target=None), 106, {"trail_atr": "2.5"}, ("trailing_stop", D(101))),
+        (replace(SHORT, target=None), 94, {"break_even": 1}, ("break_even", D(100))),
         # never beyond the target
         (replace(LONG, target=D(100)), 106, {"break_even": 1}, None),
         (replace(LONG, state="PENDING"), 106, {"break_even": 1}, None),

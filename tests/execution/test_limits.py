@@ -68,13 +68,13 @@ def ask(values, *, groups=None, trades=(), standing=STANDING, moments=None, quot
     groups = groups or {}
     names = [*values, *(t.symbol for t in trades)]
     facts = Facts(
-        instruments={s: instrument(s, groups.get(s, "")) for s in names},
+        instruments={s: instrument(s, groups.get(s, "")).model_copy(update=sections.get("terms", {})) for s in names},
         scores={s: Score(NOW, v, v, 1.0, None, 1, 0, streak) for s, v in values.items()},
         quotes=dict.fromkeys(names, quote),
         trades={t.symbol: t for t in trades},
         standing=standing,
         rules=Rules(
-            EXECUTION,
+            EXECUTION.model_copy(update=sections.get("execution", {})),
             RiskSettings(**(RISK | sections.get("risk", {}))),
             EntrySettings(**sections.get("entry", {})),
             ExitSettings(**sections.get("exit", {})),
@@ -95,6 +95,34 @@ def one(value=50.0, **changes):
 
 
 LONG_A = ("ENTER_LONG", "score_beyond_threshold")  # 250 shares of 100: 25,000
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "stop_atr", "negative", "expected"),
+    [
+        (-50.0, D("24.75"), 2, False, (None, "1.00")),  # stop 104; 100 - 99 = 1 is a price
+        (-50.0, D(25), 2, False, ("target_not_a_price", "0")),
+        (-50.0, D(30), 2, False, ("target_not_a_price", "-20")),
+        (-50.0, None, 2, False, (None, None)),
+        (50.0, D(30), 2, False, (None, "220")),
+        (50.0, None, 50, False, ("stop_not_a_price", None)),  # 100 - 100 = 0
+        (-50.0, D(30), 2, True, (None, "-20")),  # as crude oil on 20 April 2020
+    ],
+)
+def test_a_stop_or_target_at_zero_or_below_is_refused_with_its_number(value, goal, stop_atr, negative, expected):
+    changed = {"reward_to_risk": goal, "stop_atr": D(stop_atr)}
+    (decision,) = ask({"A": value}, execution=changed, terms={"allow_nonpositive": negative})
+    reason, target = expected
+    assert decision.reasons == ((reason,) if reason else ("score_beyond_threshold",))
+    assert decision.gates["stop"].value == f"{100 - (1 if value > 0 else -1) * 2 * stop_atr}"
+    assert (decision.gates["target"].value if "target" in decision.gates else None) == target
+    if decision.plan is not None:
+        assert (decision.plan.target is None) == (goal is None)
+
+
+def test_without_a_target_the_collar_measures_the_stop():
+    assert one(execution={"reward_to_risk": None}, risk={"price_collar": D("0.04")}) == LONG_A
+    assert one(execution={"reward_to_risk": None}, risk={"price_collar": D("0.0399")}) == ("DENIED", "price_collar")
 
 
 def test_an_entry_is_not_balanced_by_a_trade_that_is_left_at_the_same_instant():

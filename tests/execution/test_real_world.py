@@ -210,6 +210,15 @@ def test_a_stop_that_a_person_moved_at_the_broker_is_adopted(make):
     book.rests(23)
 
 
+def test_a_stop_that_a_person_moved_is_adopted_without_a_target_too(make):
+    book = opened(make("alpaca", execution={"reward_to_risk": "off"}))
+    (stop,) = theirs(book, "stop")
+    book.remote.replace(stop, {"stop_price": "97", "client_order_id": "dashboard"})
+    book.run(22)
+    assert [(t["stop"], t["target"]) for t in book.trades()] == [(97, None)]
+    assert (book.locks(), book.orders("EXIT"), theirs(book, "limit")) == ([], [], [])
+
+
 def test_a_target_and_a_stop_that_were_moved_past_the_old_target_are_adopted_together(make):
     book = opened(make("alpaca"))
     for kind, name, price in (("stop", "stop_price", "110"), ("limit", "limit_price", "120")):

@@ -84,6 +84,20 @@ def test_an_open_trade_goes_on_in_the_next_contract_with_its_stop_and_target(rol
     rolling.holds()
 
 
+def test_a_trade_without_a_target_is_rolled_with_its_stop_alone(rolling):
+    rolling.sql("UPDATE trading.trade SET target = NULL")
+    rolling.sql("UPDATE trading.orders SET state = 'ABANDONED', reason = 'as if never placed' WHERE leg = 'TARGET'")
+    rolling.sql("UPDATE paper.orders SET state = 'CANCELED' WHERE leg = 'TARGET'")
+    rolling.trade(22)
+    bars(rolling, 23, 101, 104.5)
+    rolling.trade(23)
+    two = trades(rolling)
+    assert (two["H6"]["close_reason"], two["M6"]["stop"], two["M6"]["target"]) == ("roll", D("99.5"), None)
+    legs = rolling.sql("SELECT DISTINCT leg FROM trading.orders WHERE contract = 'M6' ORDER BY leg")
+    assert [o["leg"] for o in legs] == ["ENTRY", "STOP"]
+    rolling.holds()
+
+
 def test_break_even_counts_from_the_first_contracts_entry(rolling):
     stored = rolling.settings.stored()
     stored["exit"] |= {"break_even": "1"}

@@ -52,6 +52,13 @@ def test_a_plain_equity():
     assert (p.qty, p.stop, p.target, p.capped_by, p.notional, p.risk) == (250, 96, 108, "risk", 25_000, 1_000)
 
 
+@pytest.mark.parametrize(("side", "stop"), [("LONG", 96), ("SHORT", 104)])
+def test_without_a_reward_there_is_a_stop_and_no_target(side, stop):
+    p = plan(instrument(), side=side, reward_to_risk=None)
+    assert (p.qty, p.stop, p.target, p.risk) == (250, stop, None, 1_000)
+    assert plan(instrument(tick=D(1)), side=side, reward_to_risk=None, distance=D("0.4")) == "stop_within_tick"
+
+
 def test_an_equity_quoted_in_pence():
     # VOD.L at 72.50p, stop 3.10p away, pounds into euros at 1.15: a share loses 0.031 GBP = 0.03565 EUR
     # 1,000 / 0.03565 = 28,050.49: 28,050 shares; notional 28,050 x 0.725 x 1.15 = 23,386.6875

@@ -11,7 +11,14 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.clock import SimulatedClock
@@ -66,14 +73,19 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        made = make_settings({s: {} for s in SYMBOLS}, risk=LIMITS)
-        self.book = Book(self.market[self.kind], made, self.kind, self.folder, at)
+        self.book = None
         self.day = 20
         self.seen = {}  # I4: id -> (cum, state where it is final)
         self.entered = 0
 
+    @initialize(goal=st.sampled_from(["2", "off"]))
+    def a_book_whose_trades_have_a_target_or_none(self, goal):
+        made = make_settings({s: {} for s in SYMBOLS}, risk=LIMITS, execution={"reward_to_risk": goal})
+        self.book = Book(self.market[self.kind], made, self.kind, self.folder, at)
+
     def teardown(self):
-        self.book.close()
+        if self.book is not None:
+            self.book.close()
 
     @precondition(lambda self: self.day < DAYS - 2)
     @rule(

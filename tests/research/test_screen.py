@@ -171,6 +171,10 @@ CONFIGS = {
         },
     },
     "halted": {"risk": {"daily_loss_limit": "0.01"}},
+    "no target": {
+        "exit": {"trail_atr": "2.5", "break_even": "0.8", "on_reversal": False},
+        "execution": {"reward_to_risk": "off"},
+    },
 }
 
 

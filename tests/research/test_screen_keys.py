@@ -20,7 +20,8 @@ SAME = {
     "ProtectionSettings": "cooldown stops_in_a_row pause",
     "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract fees tables strict_targets settle_after"
     " delist_after delisting_haircut",
-    "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable",
+    "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable"
+    " allow_nonpositive",
 }
 REFUSED = {
     "EntrySettings": {"windows": ("09:45-11:30",)},
@@ -37,8 +38,7 @@ WITHOUT_EFFECT = {  # in a backtest
     # what a market's data are: screened, rolled and adjusted before either engine sees them
     "Instrument": " ".join(
         [*Conventions.model_fields, "feed usual spot futures spot_interval futures_interval quality"]
-    )
-    + " allow_nonpositive",
+    ),
 }
 SECTIONS = {
     "execution": trading.ExecutionSettings,

@@ -215,7 +215,7 @@ def drawn(rng):
             max_score_age=[0, 2],
             allow_shorts=[False],
             stop_atr=["0.7", "1.3"],
-            reward_to_risk=["0.8", "3"],
+            reward_to_risk=["0.8", "3", "off"],
             entry_threshold=[20.5, 45.1],
         ),
         "sizing": some(size_by_score=[True], max_volume=["0.05", "0.5"])
@@ -275,6 +275,26 @@ def test_a_market_of_which_one_lot_is_too_much_is_told_with_its_reason(hub):
     ((_, symbol, sentence),) = cautions.cautions(hub, settings, "bt-engine", until=instants[-1], known_at=run.known_at)
     assert {symbol: cautions.never(symbol, *refused[symbol])} == {"A": ("never_entered", "A", sentence)}
     assert set(refused) == {"A"}
+
+
+def test_a_market_whose_targets_are_no_prices_is_told_with_its_reason(hub):
+    """Shorts at 100 with a stop 4 away and a target 26 times as far: -4."""
+    world = Untraded(hub, make_settings({"A": {}}, execution={"reward_to_risk": "26"}, feeds=FEEDS))
+    world.calm(range(1, 41))
+    for day in range(14, 41):
+        world.score(day, -50)
+    instants = [at(day) for day in range(BEGIN, 41)]
+    run, settings = begun(world, "bt-memory", instants[0], instants[-1])
+    refused = simulate.trade(world.hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None).refused
+    run, settings = begun(world, "bt-engine", instants[0], instants[-1])
+    driver.trade(world.hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None)
+    ((_, symbol, sentence),) = cautions.cautions(hub, settings, "bt-engine", until=instants[-1], known_at=run.known_at)
+    assert {symbol: cautions.never(symbol, *refused[symbol])} == {"A": ("never_entered", "A", sentence)}
+    assert sentence == (
+        "never entered: 25 entries were denied, as their target would be at zero or below; lower [execution]"
+        " reward_to_risk, or off"
+    )
+    assert world.sql("SELECT FROM trading.trade") == []
 
 
 def test_losses_of_a_day_are_measured_from_the_halt_on():

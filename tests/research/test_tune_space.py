@@ -128,7 +128,13 @@ PULLBACK = "\n[rule.trend.pullback]\nwhen = close > mean_slow and adx > 25\nscor
 
 @pytest.mark.parametrize(
     "wanted",
-    ["rule.trend.pullback.score=40", "instrument.GOLD.margin=0.2", "instrument.GOLD.tradable=no", "exit.trail_atr=off"],
+    [
+        "rule.trend.pullback.score=40",
+        "instrument.GOLD.margin=0.2",
+        "instrument.GOLD.tradable=no",
+        "exit.trail_atr=off",
+        "execution.reward_to_risk=off",
+    ],
 )
 def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_them(tmp_path, wanted):
     config = tmp_path / "config.ini"
@@ -139,7 +145,7 @@ def test_rules_and_instruments_are_tuned_as_a_file_with_these_lines_would_have_t
     section, _, value = wanted.partition("=")
     section, _, name = section.rpartition(".")
     written = config.read_text()
-    if value != "off":
+    if wanted != "exit.trail_atr=off":
         head, begin, rest = written.partition(f"[{section}]\n")
         own, gap, after = rest.partition("\n\n")
         lines = [line for line in own.rstrip("\n").split("\n") if line.partition("=")[0].strip() != name]

@@ -156,12 +156,10 @@ class Alpaca:
             **rows.price(spec),
         }
         legs = {leg.leg: leg for leg in spec.attached}
-        if legs:
-            order |= {
-                "order_class": "bracket",
-                "take_profit": {"limit_price": f"{legs['TARGET'].price:f}"},
-                "stop_loss": {"stop_price": f"{legs['STOP'].price:f}"},
-            }
+        if "STOP" in legs:  # without a take-profit it is Alpaca's `oto`: the entry triggers its stop
+            order |= {"order_class": "oto", "stop_loss": {"stop_price": f"{legs['STOP'].price:f}"}}
+        if "TARGET" in legs:
+            order |= {"order_class": "bracket", "take_profit": {"limit_price": f"{legs['TARGET'].price:f}"}}
         return self._send("POST", "/orders", order, spec)
 
     def replace(self, ref: Ref, spec: OrderSpec) -> Answer:

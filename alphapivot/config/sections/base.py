@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 T = TypeVar("T")
 
@@ -30,7 +30,13 @@ def _day(text: str) -> str:
     return text
 
 
+def _none_if_off(value: Any) -> Any:
+    return None if value == OFF else value
+
+
+OFF = "off"  # what a key that must be given says for none
 Positive = Annotated[Decimal, Field(gt=0)]
+PositiveOrOff = Annotated[Positive | None, BeforeValidator(_none_if_off)]
 Day = Annotated[str, AfterValidator(_day)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]

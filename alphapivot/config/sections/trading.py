@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from alphapivot.config.sections.base import Mapped, Positive, Section, Zone
+from alphapivot.config.sections.base import Mapped, Positive, PositiveOrOff, Section, Zone
 
 Mode = Literal["paper", "shadow", "live"]
 
@@ -46,7 +46,10 @@ class ExecutionSettings(Section):
     max_score_age: int = Field(1, ge=0, description="age limit of a score, in completed bars of the base timeframe")
     atr: int = Field(14, gt=1, description="bars of the Average True Range behind the stop")
     stop_atr: Positive = Field(Decimal("4.0"), description="stop distance in ATR")
-    reward_to_risk: Positive = Field(Decimal("6.0"), description="target distance divided by stop distance")
+    reward_to_risk: PositiveOrOff = Field(
+        Decimal("6.0"),
+        description="target distance divided by stop distance; off: no target, trades leave by stop and exit rules",
+    )
     allow_shorts: bool = Field(default=True, description="enter short trades; spot too: see [broker.paper]")
     foreign_orders: Literal["adopt", "cancel"] = Field(
         "adopt", description="orders at the broker that are not ours: adopt keeps them and locks their symbol"

@@ -36,9 +36,9 @@ def record(
     held: Mapping[int, Mapping[Any, Any]],
 ) -> None:
     """
-    Writes the decisions; for each entry also its intent, trade and three orders (CREATED); for each exit of an open
-    trade its order; for a roll both, with the new trade linked to the old one. ``insert``: ``ledger.insert`` in the
-    caller's transaction.
+    Writes the decisions; for each entry also its intent, trade and orders (CREATED; a TARGET only if the plan has one);
+    for each exit of an open trade its order; for a roll both, with the new trade linked to the old one. ``insert``:
+    ``ledger.insert`` in the caller's transaction.
 
     ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
     trade. One transaction, before any byte goes to the broker. A duplicate key is an error: the caller has read the
@@ -127,8 +127,8 @@ def record(
         legs: tuple[tuple[Leg, str, str, Decimal | None], ...] = (
             ("ENTRY", enter, "MARKET" if plan.limit is None else "LIMIT", plan.limit),
             ("STOP", leave, "STOP", plan.stop),
-            ("TARGET", leave, "LIMIT", plan.target),
         )
+        legs += () if plan.target is None else (("TARGET", leave, "LIMIT", plan.target),)
         order_rows += [
             {
                 **trade,

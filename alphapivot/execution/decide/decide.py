@@ -159,7 +159,13 @@ class DecisionRound:
             self._of_signal(symbol, self.facts.scores[symbol], plan.side),
             limits.of_book(symbol, self.facts.standing, risk, self.facts.rules.protections),
             self._of_market(symbol, quote, rate),
-            limits.of_order(symbol, plan, plan.reference if quote is None else quote.close, risk=risk),
+            limits.of_order(
+                symbol,
+                plan,
+                plan.reference if quote is None else quote.close,
+                risk=risk,
+                positive=not terms.allow_nonpositive,
+            ),
             limits.of_exposure(symbol, terms.group, plan, self.exposure, self.facts.standing.account.equity, risk=risk),
         )
         if not denied:
@@ -311,7 +317,7 @@ class DecisionRound:
         gates["size"] = Gate(passed=True, value=f"{plan.qty:f}", limit=f"capped by {plan.capped_by}")
         denied = _check(
             gates,
-            limits.of_order(symbol, plan, quote.close, risk=risk),
+            limits.of_order(symbol, plan, quote.close, risk=risk, positive=not terms.allow_nonpositive),
             limits.of_exposure(symbol, terms.group, plan, self.exposure, equity, risk=risk),
         )
         if denied:

@@ -119,7 +119,7 @@ class Plan:
     qty: Decimal
     reference: Decimal  # the close or limit price from which it is sized
     stop: Decimal
-    target: Decimal
+    target: Decimal | None  # None: [execution] reward_to_risk is off
     distance: Decimal  # stop distance before rounding, in quoted units
     capped_by: CapName
     notional: Decimal

@@ -104,8 +104,14 @@ def of_book(symbol: str, standing: Standing, risk: RiskSettings, protections: Pr
         yield "repeats", "repeated", Gate(sent < risk.max_repeats, value, f"< {risk.max_repeats}")
 
 
-def of_order(symbol: str, plan: Plan, close: Decimal, *, risk: RiskSettings) -> Checked:
-    """One order's quantity, notional and prices. ``close``: the contract's last close."""
+def of_order(symbol: str, plan: Plan, close: Decimal, *, risk: RiskSettings, positive: bool = True) -> Checked:
+    """
+    One order's quantity, notional and prices. ``close``: the contract's last close; ``positive``: its market has no
+    prices at zero or below.
+    """
+    levels = {"stop": plan.stop} if plan.target is None else {"stop": plan.stop, "target": plan.target}
+    for name, price in levels.items():
+        yield name, f"{name}_not_a_price", Gate(price > 0 or not positive, f"{price:f}", "> 0" if positive else "any")
     max_qty = risk.max_quantity.get(symbol)
     if max_qty is not None:
         yield "max_quantity", "max_quantity", Gate(plan.qty <= max_qty, f"{plan.qty:f}", f"<= {max_qty:f}")
@@ -114,7 +120,7 @@ def of_order(symbol: str, plan: Plan, close: Decimal, *, risk: RiskSettings) -> 
         yield "order_notional", "order_notional", Gate(notional <= limit, f"{notional:.2f}", f"<= {limit:.2f}")
     if risk.price_collar is not None:
         width = risk.price_collar * abs(close)
-        farthest = max((plan.reference, plan.stop, plan.target), key=lambda price: abs(price - close))
+        farthest = max((plan.reference, *levels.values()), key=lambda price: abs(price - close))
         inside = abs(farthest - close) <= width
         yield "price_collar", "price_collar", Gate(inside, f"{farthest:f}", f"{close:f} +- {width:f}")
 

@@ -14,7 +14,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Literal
 
 from alphapivot.brokers.events import inward
-from alphapivot.execution.decide.facts import CapName, OpenTrade, Plan
+from alphapivot.execution.decide.facts import CapName, Direction, OpenTrade, Plan
 from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
@@ -27,20 +27,19 @@ def unit_value(instrument: Instrument, fx: Decimal) -> Decimal:
 
 
 def levels(
-    side: Literal["LONG", "SHORT"], price: Decimal, distance: Decimal, reward_to_risk: Decimal, tick: Decimal
-) -> tuple[Decimal, Decimal] | None:
+    side: Direction, price: Decimal, distance: Decimal, reward_to_risk: Decimal | None, tick: Decimal
+) -> tuple[Decimal, Decimal | None] | None:
     """
-    Returns (stop, target) on the tick, each rounded towards ``price``, so that neither risk nor expected reward grows.
+    Returns (stop, target) on the tick, each rounded towards ``price``, so that neither risk nor expected reward grows;
+    the target is None without a ``reward_to_risk``.
 
     None if the tick is too coarse to keep them apart from the price.
     """
-    if side == "LONG":
-        stop = to_tick(price - distance, tick, ROUND_CEILING)
-        target = to_tick(price + distance * reward_to_risk, tick, ROUND_FLOOR)
-        return (stop, target) if stop < price < target else None
-    stop = to_tick(price + distance, tick, ROUND_FLOOR)
-    target = to_tick(price - distance * reward_to_risk, tick, ROUND_CEILING)
-    return (stop, target) if target < price < stop else None
+    up, inwards = (1, (ROUND_CEILING, ROUND_FLOOR)) if side == "LONG" else (-1, (ROUND_FLOOR, ROUND_CEILING))
+    stop = to_tick(price - up * distance, tick, inwards[0])
+    target = None if reward_to_risk is None else to_tick(price + up * distance * reward_to_risk, tick, inwards[1])
+    apart = stop * up < price * up and (target is None or price * up < target * up)
+    return (stop, target) if apart else None
 
 
 def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decimal, tick: Decimal) -> Decimal:
@@ -56,7 +55,7 @@ def size(
     side: Literal["LONG", "SHORT"],
     price: Decimal,
     distance: Decimal,
-    reward_to_risk: Decimal,
+    reward_to_risk: Decimal | None,
     equity: Decimal,
     free: Decimal,
     risk_per_trade: Decimal,
@@ -130,12 +129,13 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
     that close is beyond stop or target.
     """
     qty = to_tick(trade.qty, instrument.lot, ROUND_FLOOR)
-    if trade.stop is None or trade.target is None or not qty:
+    if trade.stop is None or not qty:
         return None
     exit_side: Literal["BUY", "SELL"] = "SELL" if trade.side == "LONG" else "BUY"
     stop = inward("STOP", exit_side, trade.stop + spread, instrument.tick)
-    target = inward("TARGET", exit_side, trade.target + spread, instrument.tick)
-    if not min(stop, target) < close < max(stop, target):
+    target = None if trade.target is None else inward("TARGET", exit_side, trade.target + spread, instrument.tick)
+    up = 1 if trade.side == "LONG" else -1
+    if close * up <= stop * up or (target is not None and close * up >= target * up):
         return None
     unit = unit_value(instrument, fx)
     notional = abs(close) * qty * unit

@@ -207,7 +207,7 @@ def _apply(session: Session, conn: Connection, trade: Row, booked: Sequence[Book
     delta, ratio = Decimal(0), Decimal(1)
     for b in booked:
         stop, target = (
-            after(b.event, leg, exit_side, price, tick)  # type: ignore[arg-type]
+            None if price is None else after(b.event, leg, exit_side, price, tick)  # type: ignore[arg-type]
             for leg, price in (("STOP", stop), ("TARGET", target))
         )
         ratio *= b.event.value if b.event.kind == "split" else 1

@@ -20,7 +20,8 @@ MOVE = """
         FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS m (trade_id bigint, stop numeric, target numeric)
         JOIN trading.trade t USING (trade_id)
     ) n
-    WHERE t.trade_id = n.trade_id AND CASE t.side WHEN 'LONG' THEN n.stop < n.target ELSE n.stop > n.target END
+    WHERE t.trade_id = n.trade_id AND (
+        n.target IS NULL OR CASE t.side WHEN 'LONG' THEN n.stop < n.target ELSE n.stop > n.target END)
     RETURNING t.trade_id
 """
 

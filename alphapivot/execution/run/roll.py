@@ -75,7 +75,7 @@ def shift(session: Session, conn: Connection) -> None:
         exit_side: Literal["BUY", "SELL"] = "SELL" if t.side == "LONG" else "BUY"
         tick, change = session.instruments[t.symbol].tick, spread - t.spread
         stop = inward("STOP", exit_side, t.stop + change, tick)
-        target = inward("TARGET", exit_side, t.target + change, tick)
+        target = None if t.target is None else inward("TARGET", exit_side, t.target + change, tick)
         row = {"trade_id": t.trade_id, "stop": stop, "target": target, "spread": spread}
         rows.append(row | {"spread_at": session.clock.now()})
     if rows:

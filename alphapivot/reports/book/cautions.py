@@ -1,4 +1,4 @@
-"""The first lines of reports and backtests: markets never entered for their size, and prices that nobody earns."""
+"""The first lines of reports and backtests: markets never entered, and why, and prices that nobody earns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
 
 Caution = tuple[str, str, str]  # code, symbol, sentence
-# no trade ever, and entries that failed because a single lot is too much
+LEVELS = {
+    "stop_not_a_price": "stop would be at zero or below; lower [execution] stop_atr",
+    "target_not_a_price": "target would be at zero or below; lower [execution] reward_to_risk, or off",
+}
+# no trade ever, and entries that failed because a single lot is too much, or a level is no price
 NEVER = """
     SELECT d.symbol, count(*) AS entries, mode() WITHIN GROUP (ORDER BY d.reasons[1]) AS reason
     FROM trading.decision d
-    WHERE d.book = :book AND d.as_of <= :until AND d.action = 'DENIED' AND d.reasons && CAST(:lots AS text[])
+    WHERE d.book = :book AND d.as_of <= :until AND d.action = 'DENIED' AND d.reasons && CAST(:codes AS text[])
       AND NOT EXISTS (SELECT FROM trading.trade t
                       WHERE (t.book, t.symbol) = (d.book, d.symbol) AND t.entry_at <= :until)
     GROUP BY d.symbol ORDER BY d.symbol
@@ -37,19 +41,18 @@ LOTS = {
 def cautions(hub: Hub, settings: Settings, book: str, *, until: datetime, known_at: datetime | None) -> list[Caution]:
     """The cautions about what ``book`` trades, up to ``until``."""
     with hub.engine.connect() as conn:
-        rows = conn.execute(text(NEVER), {"book": book, "until": until, "lots": list(LOTS)}).all()
+        rows = conn.execute(text(NEVER), {"book": book, "until": until, "codes": [*LOTS, *LEVELS]}).all()
     found = [never(row.symbol, row.entries, row.reason) for row in rows]
     return found + unadjusted(hub, settings, Bars.empty(), until=until, known_at=known_at)
 
 
 def never(symbol: str, entries: int, reason: str) -> Caution:
     """The caution about a market that was never entered. ``reason``: the code of the gate that denied most entries."""
-    limit = LOTS.get(reason, reason)
-    sentence = (
-        f"never entered: {entries} entries were denied, as one lot is more than {limit} allows; "
-        "`alphapivot check` says what would fit"
-    )
-    return "never_entered", symbol, sentence
+    if reason in LEVELS:
+        why = f"their {LEVELS[reason]}"
+    else:
+        why = f"one lot is more than {LOTS.get(reason, reason)} allows; `alphapivot check` says what would fit"
+    return "never_entered", symbol, f"never entered: {entries} entries were denied, as {why}"
 
 
 def unadjusted(

@@ -173,8 +173,9 @@ def prices(result: Result, symbol: str, bars: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             x=shown["ts"], y=shown["close"], mode="lines", line={"color": FAINT, "width": 1.2}, name=symbol
         )
-    stops, targets = _steps(result, trades), _levels(result, trades, "target")
-    for (x, y), label, colour, form in ((stops, "stop", DOWN, "hv"), (targets, "target", UP, "hv")):
+    stops, targets = _steps(result, trades), _levels(result, trades[trades["target"].notna()], "target")
+    lines = ((stops, "stop", DOWN, "hv"), (targets, "target", UP, "hv"))
+    for (x, y), label, colour, form in (line for line in lines if line[0][0]):
         figure.add_scatter(x=x, y=y, mode="lines", name=label, connectgaps=False, hoverinfo="skip",
                            line={"color": colour, "width": 1.4, "dash": "dot", "shape": form})  # fmt: skip
     for good, colour in ((True, UP), (False, DOWN)):

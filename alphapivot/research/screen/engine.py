@@ -88,7 +88,8 @@ class Result:
 
     def trades(self) -> pd.DataFrame:
         """
-        One row per decision to enter, in order: symbol, contract, side, qty, decided_at, stop, target, entry_at,
+        One row per decision to enter, in order: symbol, contract, side, qty, decided_at, stop, target (missing if
+        [execution] reward_to_risk is off), entry_at,
         entry, exit_at, exit, reason, fees, realised (after fees). ``qty`` and ``entry`` are in the last day's shares.
         Entry is missing if it never filled, exit if it is open or a split left no share.
         """
@@ -119,7 +120,7 @@ class Result:
                 "qty": columns[k.LOTS] * specs.lot[symbol],
                 "decided_at": market.as_of[columns[k.DECIDED]],
                 "stop": price(k.FIRST_STOP, always),
-                "target": price(k.FIRST_TARGET, always),
+                "target": price(k.FIRST_TARGET, np.where(columns[k.FIRST_TARGET] < k.NEVER, 0, -1)),
                 "entry_at": instant(entered),
                 "entry": price(k.ENTRY, entered) / ratio,
                 "exit_at": pd.DatetimeIndex(exit_at).tz_localize("UTC"),
@@ -201,7 +202,7 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         min_gate=execution.min_gate,
         max_score_age=execution.max_score_age,
         stop_atr=float(execution.stop_atr),
-        reward_to_risk=float(execution.reward_to_risk),
+        reward_to_risk=_or(execution.reward_to_risk, 0.0),
         allow_shorts=execution.allow_shorts,
         limit_atr=float(entry.limit_atr) if entry.order == "limit" else -1.0,
         patience=patience,
@@ -290,6 +291,7 @@ def specs(
         max_quantity=_floats(max_quantity.get(i.symbol, OFF) for i in instruments),
         halted_from=spans[0],
         halted_until=spans[1],
+        positive=np.array([not i.allow_nonpositive for i in instruments]),
         ends=np.array([i.symbol not in simulated for i in instruments]),
     )
 

@@ -112,6 +112,7 @@ class Specs(NamedTuple):
     max_quantity: Any
     halted_from: Any  # instrument x halt: instants from which on it takes no entry; NEVER pads
     halted_until: Any  # instrument x halt: instants from which on it takes entries again
+    positive: Any  # False: prices may be zero or below
     ends: Any  # False: of a simulated market, which ends for all at once
 
 
@@ -134,7 +135,7 @@ class Rules(NamedTuple):
     min_gate: float
     max_score_age: int
     stop_atr: float
-    reward_to_risk: float
+    reward_to_risk: float  # 0: no target
     allow_shorts: bool
     limit_atr: float  # negative: entries at market
     patience: int
@@ -245,7 +246,8 @@ def _told(log: Any, n: int, what: tuple[int, int, int, int]) -> tuple[Any, int]:
 def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Scores, rules: Rules) -> Any:  # noqa: C901, PLR0912, PLR0915 - one pass, and calls would carry its whole state
     """
     Equity, cash and gross exposure at each instant, the trades' columns, the first instant halted (or -1), the log, and
-    how many entries of each symbol were less than a lot, and the first instant of one (or -1).
+    how many entries of each symbol were less than a lot or had a stop or target that is no price, and the first instant
+    of one (or -1).
     """
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
@@ -261,11 +263,12 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
-    small, first_small = np.zeros(symbols, np.int64), np.full(symbols, -1)  # entries for which one lot is too much
+    small, first_small = np.zeros(symbols, np.int64), np.full(symbols, -1)  # entries of no lot or price
     exposed, last = np.zeros(symbols), np.zeros(symbols, np.int64)  # last: the held line's newest bar
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, 0.0, -1
     first, stopped_day, log, lines = True, -NEVER, np.zeros((1024, 4), np.int64), 0
+    aims = rules.reward_to_risk > 0
 
     for t in range(instants):
         for s in range(symbols):
@@ -301,7 +304,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             shift = value / specs.tick[s]
                             stop[s] = max(_level(stop[s] - shift, specs.tick[s], sign > 0), 1)
                             was[s] = max(_level(was[s] - shift, specs.tick[s], sign > 0), 1)
-                            target[s] = max(_level(target[s] - shift, specs.tick[s], sign < 0), 1)
+                            if aims:
+                                target[s] = max(_level(target[s] - shift, specs.tick[s], sign < 0), 1)
                         continue
                     if state[s] == PENDING:  # sized in old shares
                         whole[number, REASON], state[s] = SPLIT, 0
@@ -318,7 +322,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     distance[s] /= value
                     stop[s] = _level(stop[s] / value, specs.tick[s], sign > 0)
                     was[s] = _level(was[s] / value, specs.tick[s], sign > 0)
-                    target[s] = _level(target[s] / value, specs.tick[s], sign < 0)
+                    if aims:
+                        target[s] = _level(target[s] / value, specs.tick[s], sign < 0)
                     if not kept:
                         whole[number, LEFT_AT], whole[number, REASON] = events.ts[e], SPLIT
                         state[s], ended_no[number] = 0, events.number[e]
@@ -380,8 +385,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             min(opened, barrier) if sign > 0 else max(opened, barrier), -sign, rules.slippage
                         )
                         reason = STOP
-                    elif not (entered_now and limit[s] != NEVER) and (
-                        (high >= target[s] + beyond) if sign > 0 else (low <= target[s] - beyond)
+                    elif (
+                        aims
+                        and not (entered_now and limit[s] != NEVER)
+                        and ((high >= target[s] + beyond) if sign > 0 else (low <= target[s] - beyond))
                     ):
                         better = max(min(opened, high), target[s]) if sign > 0 else min(max(opened, low), target[s])
                         reason, price = TARGET, target[s] if rules.strict else better
@@ -564,13 +571,13 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         gain = (close - entry[s]) * sign * specs.tick[s]
                         near = _up(entry[s], 1e-9) if sign > 0 else _down(entry[s], 1e-9)
                         if gain >= rules.break_even * distance[s] - 1e-12 and (
-                            best * sign < near * sign < close * sign and near * sign < target[s] * sign
+                            best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign)
                         ):
                             best = near
                     if rules.trail_atr > 0 and bars.atr[q] > 0:
                         exact = close - sign * rules.trail_atr * bars.atr[q] / specs.tick[s]
                         near = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
-                        if best * sign < near * sign < close * sign and near * sign < target[s] * sign:
+                        if best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign):
                             best = near
                     if best != stop[s]:
                         log, lines = _told(log, lines, (t, trade[s], STEPPED, 0))
@@ -616,7 +623,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             exact, goal = price - sign * wide / tick, price + sign * wide * rules.reward_to_risk / tick
             floor = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
             ceiling = _down(goal, 1e-9) if sign > 0 else _up(goal, 1e-9)
-            if (price - floor) * sign <= 0 or (ceiling - price) * sign <= 0:
+            if (price - floor) * sign <= 0 or (aims and (ceiling - price) * sign <= 0):
                 continue
             scale = abs(scores.score[r]) / 100 if rules.size_by_score else 1.0
             ideal = scale * rules.risk_per_trade * worth / (wide * unit)
@@ -632,14 +639,14 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 volume = bars.volume[q]
                 ideal = min(ideal, rules.max_volume * volume if volume > 0 else 0.0)
             size = _down(ideal / specs.lot[s], 1e-12)
-            if size <= 0:
+            if size <= 0 or (specs.positive[s] and (floor <= 0 or (aims and ceiling <= 0))):
                 small[s], first_small[s] = small[s] + 1, t if first_small[s] < 0 else first_small[s]
                 continue
             quantity = size * specs.lot[s]
             notional = quantity * one
             if _over(quantity, specs.max_quantity[s]) or _over(notional, rules.max_order_notional):
                 continue
-            far = max(abs(price - close), abs(floor - close), abs(ceiling - close))
+            far = max(abs(price - close), abs(floor - close), abs(ceiling - close) if aims else 0)
             if _over(far, rules.price_collar * abs(close)):
                 continue
             before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
@@ -665,7 +672,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 money = np.concatenate((money, np.zeros_like(money)))
             whole[traded, SYMBOL], whole[traded, SIDE], whole[traded, LOTS], whole[traded, DECIDED] = s, sign, size, t
             whole[traded, ENTRY_ROW], whole[traded, LEFT_AT], money[traded, RATIO] = -1, NEVER, 1.0
-            whole[traded, FIRST_STOP], whole[traded, FIRST_TARGET] = floor, ceiling
+            whole[traded, FIRST_STOP], whole[traded, FIRST_TARGET] = floor, ceiling if aims else NEVER
             state[s], side[s], lots[s], line[s], trade[s] = PENDING, sign, size, seen.front[t, s], traded
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide

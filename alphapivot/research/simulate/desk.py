@@ -45,7 +45,7 @@ class Desk:
 
     def enter(self, live: Live, rate: Decimal, as_of: datetime) -> None:
         self.live[live.key[0]] = self.by_number[live.number] = live
-        legs = [live.legs["STOP"], live.legs["TARGET"]]
+        legs = [live.legs[leg] for leg in ("STOP", "TARGET") if leg in live.legs]
         self._sent(live.legs["ENTRY"], as_of)
         self._account.take(live.key, live.legs["ENTRY"], legs, rate)
         for leg in legs:
@@ -83,7 +83,7 @@ class Desk:
         """Moves stop and target to where an event has put those of the trade, unless it is leaving."""
         if live.row["state"] == "OPEN" and "EXIT" not in live.legs:
             for leg, column in (("STOP", "stop"), ("TARGET", "target")):
-                if live.legs[leg]["price"] != live.row[column]:
+                if leg in live.legs and live.legs[leg]["price"] != live.row[column]:
                     self.move(live, leg, live.row[column], as_of)
 
     def count(self) -> None:
@@ -148,7 +148,8 @@ class Desk:
         booking |= {"before": booked.before, "after": booked.after, "cash": booked.cash}
         self._ledger.rows["adjustment"].append(booking)
         row["stop"] = after(event, "STOP", out, row["stop"], tick)
-        row["target"] = after(event, "TARGET", out, row["target"], tick)
+        if row["target"] is not None:
+            row["target"] = after(event, "TARGET", out, row["target"], tick)
         row["paid"] += booked.cash
         if event.kind == "split":
             delta = sign * (booked.after - booked.before)

@@ -93,7 +93,8 @@ class Trader:
 
     def _instant(self, t: int, as_of: datetime, lines: Lines) -> None:
         """One instant, in the order of ``execution.run.engine.go``."""
-        risk, rates = self._risk, self._tape.rates(t) if lines or self._desk.live else {}
+        needed = lines or self._desk.live or t in self._asked
+        risk, rates = self._risk, self._tape.rates(t) if needed else {}
         risk.begin(as_of)
         self._market(t, as_of, lines, rates)
         account = self.account.account()
@@ -280,7 +281,8 @@ class Trader:
         engine: tuple[Any, ...] = (d.action,)
         if what == k.ENTERED:
             tick = self._tape.ticks[whole[k.SYMBOL]]
-            stop, target = int(whole[k.FIRST_STOP]) * tick, int(whole[k.FIRST_TARGET]) * tick
+            stop = int(whole[k.FIRST_STOP]) * tick
+            target = None if whole[k.FIRST_TARGET] == k.NEVER else int(whole[k.FIRST_TARGET]) * tick
             kernel = ("LONG" if whole[k.SIDE] > 0 else "SHORT", stop, target)
             if self._result.money[number, k.RATIO] == 1:  # else the quantity is one after a split
                 kernel = (*kernel, int(whole[k.LOTS]) * self._instruments[d.symbol].lot)

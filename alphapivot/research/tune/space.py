@@ -227,7 +227,7 @@ def _with(settings: Settings, name: str, section: BaseModel) -> Settings:
 
 def _value(model: BaseModel, key: Key, text: str) -> Any:
     field = type(model).model_fields[key.key]
-    if text == OFF and field.default in (None, ()):
+    if text == OFF and field.default in (None, ()):  # a required key reads the word itself
         return field.default
     try:
         return ini.typed(text, field)
