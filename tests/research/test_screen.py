@@ -175,6 +175,15 @@ CONFIGS = {
         "exit": {"trail_atr": "2.5", "break_even": "0.8", "on_reversal": False},
         "execution": {"reward_to_risk": "off"},
     },
+    "chandelier": {
+        "exit": {"trail": "chandelier", "trail_atr": "1.5", "trail_bars": 3, "on_reversal": False},
+        "execution": {"reward_to_risk": "off"},
+    },
+    "parabolic": {
+        "entry": {"order": "limit", "limit_atr": "0.1", "timeout": 2},
+        "exit": {"trail": "parabolic", "parabolic_step": "0.1", "parabolic_cap": "0.3", "on_reversal": False},
+        "execution": {"stop_atr": "2", "reward_to_risk": "4"},
+    },
 }
 
 
@@ -200,7 +209,7 @@ def test_every_trade_and_the_equity_are_those_of_the_executor_and_its_paper_brok
     assert name != "plain" or {"stop", "target", "reversal", "contract_rolled"} <= set(found.live["reason"])
 
 
-FAST = ("limits and trailing", "volatility")
+FAST = ("limits and trailing", "volatility", "chandelier", "parabolic")
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 from itertools import zip_longest
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from alphapivot.brokers.base import Account
+from alphapivot.execution.market import quotes
 from alphapivot.hub.tables import backtests, ops
 from alphapivot.reports.book import cautions
 from alphapivot.research.backtest import driver
@@ -165,12 +167,40 @@ def photographed(world, instants, monkeypatch, length):
 PAUSES = {"protections": {"cooldown": 3, "stops_in_a_row": 2, "pause": 4}, "risk": {"daily_loss_limit": "0.01"}}
 
 
-@pytest.mark.parametrize("changes", [{}, CONFIGS["limits and trailing"], PAUSES], ids=["plain", "trailing", "pauses"])
+AUDITED = {"plain": {}, "pauses": PAUSES} | {n: CONFIGS[n] for n in ("limits and trailing", "chandelier", "parabolic")}
+
+
+@pytest.mark.parametrize("changes", AUDITED.values(), ids=AUDITED)
 def test_the_engine_goes_on_from_any_book_as_the_backtest_did(hub, monkeypatch, changes):
     world = Untraded(hub, settings_of(changes, FEEDS))
     gappy(world, np.random.default_rng(11), events=EVENTS)
     assert photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 5).audited == 20
     assert world.sql("SELECT DISTINCT book FROM trading.trade") == [{"book": "bt-audited"}]
+
+
+@pytest.mark.parametrize("module", [audit, driver], ids=["audit", "driver"])
+def test_bars_reach_back_to_the_first_entry_of_what_is_open(hub, monkeypatch, module):
+    """A parabolic stop follows the bars since the entry, however long ago that was."""
+    world = Untraded(hub, settings_of(CONFIGS["parabolic"], FEEDS))
+    gappy(world, np.random.default_rng(11))
+    monkeypatch.setattr(quotes, "lookback", lambda *_: timedelta(days=3))
+    run, settings = begun(world, "bt-x", at(BEGIN), at(DAYS))
+    early = module.BarRange(hub, run, settings, after=at(40), until=at(DAYS), held_since=at(5))
+    early.at(at(DAYS))
+    assert early.bars({"spot": {"A"}}, at(5))["ts"].min() == at(6)
+    monkeypatch.undo()
+    asked, honest = [], module.BarRange
+    monkeypatch.setattr(module, "BarRange", lambda *a, **k: asked.append(k["held_since"]) or honest(*a, **k))
+    monkeypatch.setattr(driver, "AT_ONCE", 10 * len(settings.instruments))
+    monkeypatch.setattr(driver, "TOGETHER", 10)
+    instants = [at(day) for day in range(BEGIN, DAYS + 1)]
+    if module is audit:
+        photographed(world, instants, monkeypatch, 5)
+    else:
+        driver.trade(hub, run, settings, instants, timer=driver.Timer(), progress=lambda *_: None)
+    entries = {t["entry_at"] for t in world.sql("SELECT entry_at FROM trading.trade WHERE entry_at IS NOT NULL")}
+    assert any(asked)
+    assert {a for a in asked if a} <= entries
 
 
 def test_a_kernel_that_differs_is_found_by_the_audit_and_both_books_stay(hub, monkeypatch):
@@ -200,11 +230,14 @@ def drawn(rng):
     def some(**choices):
         return {name: values[rng.integers(len(values))] for name, values in choices.items() if rng.random() < 0.5}
 
+    kind = ("close", "chandelier", "parabolic")[rng.integers(3)]
+    follows = {"trail": kind, "trail_bars": int(rng.integers(1, 9)), "trail_atr": ("0.5", "2")[rng.integers(2)]}
+    follows |= {"parabolic_step": ("0.05", "0.2")[rng.integers(2)], "parabolic_cap": "0.3"}
     return {
         "entry": {"order": ("market", "limit")[rng.integers(2)]}
         | some(limit_atr=["0.1", "0.3", "1"], timeout=[1, 2, 5], confirm=[2, 3]),
-        "exit": some(
-            trail_atr=["0.5", "1.5"],
+        "exit": (follows if rng.random() < 0.6 else {})
+        | some(
             break_even=["0.3", "1"],
             max_bars=[2, 5],
             on_veto=[True],

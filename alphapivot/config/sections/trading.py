@@ -98,12 +98,42 @@ class ExitSettings(Section):
     break_even: Positive | None = Field(
         None, description="gain, in stop distances, at which the stop moves to the entry price"
     )
-    trail_atr: Positive | None = Field(None, description="distance at which the stop follows the close, in ATR")
+    trail: Literal["close", "chandelier", "parabolic"] = Field(
+        "close",
+        description="what the stop follows: the close or, chandelier, the best price of trail_bars, at trail_atr;"
+        " or Wilder's parabolic stop and reverse",
+    )
+    trail_atr: Positive | None = Field(
+        None, description="distance at which the stop follows the close or the best price, in ATR; parabolic needs none"
+    )
+    trail_bars: int = Field(22, ge=1, description="bars since the entry, at most, of a chandelier's best price")
+    parabolic_step: Positive = Field(
+        Decimal("0.02"), le=1, description="share by which a parabolic stop moves to the best price, and its growth"
+    )
+    parabolic_cap: Positive = Field(Decimal("0.2"), le=1, description="largest such share")
     max_bars: int | None = Field(None, ge=1, description="completed bars after which a trade is closed")
     roll: bool = Field(
         default=False, description="roll an open futures trade into the next contract; if off, it is closed"
     )
     session_end: bool = Field(default=False, description="flat by the session's end; needs an intraday base timeframe")
+
+    @property
+    def moves_stop(self) -> bool:
+        """True if the stop may move."""
+        return self.break_even is not None or self.trail_atr is not None or self.trail == "parabolic"
+
+    @property
+    def follows_path(self) -> bool:
+        """True if the stop follows the bars since the entry, not the last close alone."""
+        return self.trail != "close"
+
+    @model_validator(mode="after")
+    def _trail_is_whole(self) -> ExitSettings:
+        if self.trail == "chandelier" and self.trail_atr is None:
+            raise ValueError("trail = chandelier needs trail_atr, such as 3")
+        if self.parabolic_cap < self.parabolic_step:
+            raise ValueError(f"parabolic_cap = {self.parabolic_cap} is below parabolic_step = {self.parabolic_step}")
+        return self
 
 
 class SizingSettings(Section):

@@ -114,11 +114,12 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it may
     still fill (``coming``), the number of ``exits`` ordered so far, whether one is pending (``exiting``), whether a
-    stop or an exit is working at the broker (``protected``), and the ``distance`` from the reference to the initial
-    stop, in today's shares.
+    stop or an exit is working at the broker (``protected``), the ``distance`` from the reference to the initial
+    stop, in today's shares, and that stop as it was (``first_stop``).
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
+               (d.plan ->> 'stop')::numeric AS first_stop,
                e.client_order_id AS entry_id, w.exits,
                CASE WHEN trading.is_terminal(e.state) THEN 0 ELSE e.qty - e.cum_qty END AS coming,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected

@@ -56,6 +56,17 @@ class Quote:
 
 
 @dataclass(frozen=True)
+class Path:
+    """
+    What a trade's market did since its entry, in today's prices. ``first``: its initial stop; ``bars``: high and low of
+    the bars with trades that opened after the entry, oldest first.
+    """
+
+    first: Decimal
+    bars: tuple[tuple[Decimal, Decimal], ...]
+
+
+@dataclass(frozen=True)
 class OpenTrade:
     """
     A trade that is not closed. PENDING: its entry has not filled. ``age``: completed bars since its decision;
@@ -78,6 +89,7 @@ class OpenTrade:
     distance: Decimal | None = None  # from the reference to the initial stop: one R
     opened_at: datetime | None = None  # when it was first entered, possibly in an earlier contract
     coming: Decimal = Decimal(0)  # quantity that the entry of an OPEN trade may still fill; counts as exposure
+    path: Path | None = None  # known only if [exit] trail follows it
 
 
 @dataclass(frozen=True)

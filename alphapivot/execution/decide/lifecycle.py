@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
+from alphapivot.execution.decide import trailing
 from alphapivot.execution.decide.facts import Action, OpenTrade, Quote, Score, SessionMoment
 from alphapivot.money import to_tick
 
@@ -89,12 +90,11 @@ def _by_score(
 
 def better_stop(trade: OpenTrade, quote: Quote, *, tick: Decimal, exits: ExitSettings) -> tuple[str, Decimal] | None:
     """
-    Returns (``break_even`` or ``trailing_stop``, the new price) if the last close allows a stop nearer to the price
-    than the working one; otherwise None.
+    Returns (reason, the new price) if the completed bars allow a stop nearer to the price than the working one;
+    otherwise None. The reason: ``break_even``, or one of ``trailing.REASONS``.
 
     Break-even: once the gain reaches ``break_even`` times the initial stop distance, the stop moves to the entry price.
-    Trailing: the stop follows the close at ``trail_atr`` times the Average True Range. Both are rounded to the tick
-    towards the price, and stay short of it.
+    Trailing: see ``trailing``. Both are rounded to the tick towards the price, and stay short of it.
     """
     if trade.state != "OPEN" or trade.stop is None:
         return None
@@ -105,8 +105,9 @@ def better_stop(trade: OpenTrade, quote: Quote, *, tick: Decimal, exits: ExitSet
         gain = (quote.close - trade.price) * up
         if gain >= exits.break_even * trade.distance:
             candidates["break_even"] = to_tick(trade.price, tick, rounding)
-    if exits.trail_atr is not None and quote.atr is not None and quote.atr > 0:
-        candidates["trailing_stop"] = to_tick(quote.close - up * exits.trail_atr * quote.atr, tick, rounding)
+    follows = trailing.trailed(trade, quote, exits)
+    if follows is not None:
+        candidates[trailing.REASONS[exits.trail]] = to_tick(follows, tick, rounding)
     stop = trade.stop
     nearer = {
         name: price

@@ -13,7 +13,7 @@ from alphapivot.data import horizon
 from alphapivot.data.series import life
 from alphapivot.execution.book import day, ledger, positions_now
 from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
-from alphapivot.execution.market import quotes
+from alphapivot.execution.market import paths, quotes
 from alphapivot.execution.run import cash
 from alphapivot.frames import ENDINGS
 
@@ -115,6 +115,7 @@ def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[Ope
             entered.setdefault(generation, {})[t["symbol"]] = t["opened_at"] or t["entry_at"]
     age = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in decided.items()}
     held = {g: quotes.ages(stamps, as_of, interval, instruments) for g, stamps in entered.items()}
+    followed = paths.paths(session, rows)
     trades = []
     for t in rows:
         generation = "old" if t["rolled"] else "current"
@@ -136,6 +137,7 @@ def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[Ope
                 distance=t["distance"],
                 opened_at=t["opened_at"] or t["entry_at"],
                 coming=t["coming"] if t["state"] == "OPEN" else Decimal(0),
+                path=followed.get(t["trade_id"]),
             )
         )
     return trades

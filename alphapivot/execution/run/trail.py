@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def trail(session: Session, rows: Sequence[RowMapping]) -> bool:
     """Moves the stops of the open trades ``rows`` if a completed bar allows it; returns True if any moved."""
     exits, execution = session.settings.exit, session.settings.execution
-    if exits.break_even is None and exits.trail_atr is None:
+    if not exits.moves_stop:
         return False
     _, priced = market.priced(session)
     moved, lines = {}, []

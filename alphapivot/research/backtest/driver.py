@@ -94,7 +94,8 @@ def trade(
         for begin in range(first, len(instants), size):
             chunk = instants[begin : begin + size]
             with timer.stage("read"):
-                bars = BarRange(hub, run, settings, after=chunk[0], until=chunk[-1])
+                since = book.held_since()
+                bars = BarRange(hub, run, settings, after=chunk[0], until=chunk[-1], held_since=since)
                 terms = Terms(hub, run, settings, bars.asking(), after=chunk[0], until=chunk[-1])
             with timer.stage("trade"):
                 for number, as_of in enumerate(chunk, 1):
@@ -154,6 +155,12 @@ class Book:
         engine.go(session, {}, {} if terms is None else terms.at(bars))
         self._stopped = bool(session.report.notes)
         self._resting = session if bars.quiet and not session.attended and not self._stopped else None
+
+    def held_since(self) -> datetime | None:
+        """The first entry of its open trades; None without one."""
+        with self._desk.engine.begin() as conn:
+            trades = ledger.open_trades(conn, self._name)
+        return min((t["entry_at"] for t in trades if t["entry_at"] is not None), default=None)
 
     def _rest(self, last: Session, as_of: datetime) -> None:
         """

@@ -43,11 +43,21 @@ class BarRange:
     The Source for all instants in (``after``, ``until``], visited in order: move it with ``at``.
 
     It attends to the symbols that are held and those whose newest score may trigger a trade; the others need no
-    decision and keep no record. ``all_bars`` (with ``start``), ``all_rolls``, ``all_actions`` and ``halted`` are of the
+    decision and keep no record. ``held_since``: the first entry of the trades that are open at the begin, whose bars
+    their stops follow. ``all_bars`` (with ``start``), ``all_rolls``, ``all_actions`` and ``halted`` are of the
     whole range.
     """
 
-    def __init__(self, hub: Hub, run: RunRef, settings: Settings, *, after: datetime, until: datetime) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        run: RunRef,
+        settings: Settings,
+        *,
+        after: datetime,
+        until: datetime,
+        held_since: datetime | None = None,
+    ) -> None:
         self._settings = settings
         self._symbols = sorted(settings.instruments)
         code = {symbol: k for k, symbol in enumerate(self._symbols)}
@@ -55,11 +65,12 @@ class BarRange:
         lag_of = np.array([lags[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
 
         reach = quotes.lookback(settings.timeframes.base, quotes.needed(settings.execution.atr, settings.sizing))
+        first = min(after - reach, held_since or after)
         by_market: dict[str, set[str]] = {"spot": set(), "futures": set()}
         for symbol, instrument in settings.instruments.items():
             for market in {instrument.trade_market, *(["spot"] if instrument.spot is not None else [])}:
                 by_market[market].add(symbol)
-        bars = read_bars(hub, run, settings, by_market, after=after - reach, until=until)
+        bars = read_bars(hub, run, settings, by_market, after=first, until=until)
         self.all_bars = quotes.opened(bars, settings.timeframes.base, settings.instruments)
         symbols = self.all_bars["symbol"].map(code).to_numpy(np.int64)
         self._ts = micros(self.all_bars["ts"])
@@ -75,7 +86,7 @@ class BarRange:
         self._roll_symbol = self.all_rolls["symbol"].to_numpy(dtype=object)
         self._tape = PriceTape(self.all_bars, self.all_rolls, settings.instruments)
         self._run, self._lags = run, lags
-        self.all_actions = stored.actions(hub, self._symbols, since=after - reach, until=until, known_at=run.known_at)
+        self.all_actions = stored.actions(hub, self._symbols, since=first, until=until, known_at=run.known_at)
         self._action_known = (
             micros(self.all_actions["ts"]) + lag_of[self.all_actions["symbol"].map(code).to_numpy(np.int64)]
         )

@@ -36,6 +36,8 @@ REASONS = {
     WITHDRAWN: "withdrawn",
 }
 PENDING, OPEN = 1, 2
+TRAILS = ("close", "chandelier", "parabolic")  # Rules.trail is a place in it
+CLOSE, CHANDELIER, PARABOLIC = range(3)
 NEVER = 2**62
 # columns of the trades: whole numbers, then money
 SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, LEFT_AT, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
@@ -143,7 +145,11 @@ class Rules(NamedTuple):
     on_reversal: bool
     on_veto: bool
     break_even: float
+    trail: int
     trail_atr: float
+    trail_bars: int  # of a chandelier
+    parabolic_step: float
+    parabolic_cap: float
     max_bars: int
     target_volatility: float
     max_volume: float
@@ -268,7 +274,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, 0.0, -1
     first, stopped_day, log, lines = True, -NEVER, np.zeros((1024, 4), np.int64), 0
-    aims = rules.reward_to_risk > 0
+    aims, moves = rules.reward_to_risk > 0, rules.break_even > 0 or rules.trail_atr > 0 or rules.trail == PARABOLIC
+    # of the bars since the entry: how many, the last best prices; Wilder's stop, best price, pace, the last other end
+    counted, extremes = np.zeros(symbols, np.int64), np.zeros((symbols, rules.trail_bars))
+    sar, best_at, pace, near_end = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
 
     for t in range(instants):
         for s in range(symbols):
@@ -304,6 +313,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             shift = value / specs.tick[s]
                             stop[s] = max(_level(stop[s] - shift, specs.tick[s], sign > 0), 1)
                             was[s] = max(_level(was[s] - shift, specs.tick[s], sign > 0), 1)
+                            extremes[s] -= shift
+                            sar[s], best_at[s], near_end[s] = sar[s] - shift, best_at[s] - shift, near_end[s] - shift
                             if aims:
                                 target[s] = max(_level(target[s] - shift, specs.tick[s], sign < 0), 1)
                         continue
@@ -322,6 +333,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     distance[s] /= value
                     stop[s] = _level(stop[s] / value, specs.tick[s], sign > 0)
                     was[s] = _level(was[s] / value, specs.tick[s], sign > 0)
+                    extremes[s] /= value
+                    sar[s], best_at[s], near_end[s] = sar[s] / value, best_at[s] / value, near_end[s] / value
                     if aims:
                         target[s] = _level(target[s] / value, specs.tick[s], sign < 0)
                     if not kept:
@@ -394,6 +407,20 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         reason, price = TARGET, target[s] if rules.strict else better
                     mark[s] = bars.close[row]
                     if not reason:
+                        if rules.trail == CLOSE or entered_now:
+                            continue
+                        far, end_ = (high, low) if sign > 0 else (low, high)
+                        if rules.trail == CHANDELIER:
+                            extremes[s, counted[s] % rules.trail_bars] = far
+                        else:
+                            if counted[s] == 0:
+                                best_at[s], pace[s], near_end[s] = far, rules.parabolic_step, end_
+                            elif far * sign > best_at[s] * sign:
+                                best_at[s], pace[s] = far, min(rules.parabolic_cap, pace[s] + rules.parabolic_step)
+                            moved = (sar[s] + pace[s] * (best_at[s] - sar[s])) * sign
+                            sar[s] = min(moved, near_end[s] * sign, end_ * sign) * sign
+                            near_end[s] = end_
+                        counted[s] += 1
                         continue
                     if not entered_now:
                         log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
@@ -560,12 +587,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 elif state[s] == PENDING:
                     if tripped:
                         whole[trade[s], REASON], state[s] = WITHDRAWN, 0
-                elif (
-                    (rules.break_even > 0 or rules.trail_atr > 0)
-                    and q >= 0
-                    and bars.line[q] == line[s]
-                    and seen.quote_age[t, s] <= rules.max_score_age
-                ):
+                elif moves and q >= 0 and bars.line[q] == line[s] and seen.quote_age[t, s] <= rules.max_score_age:
                     close, sign, best = bars.close[q], side[s], stop[s]
                     if rules.break_even > 0:
                         gain = (close - entry[s]) * sign * specs.tick[s]
@@ -574,8 +596,13 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign)
                         ):
                             best = near
-                    if rules.trail_atr > 0 and bars.atr[q] > 0:
-                        exact = close - sign * rules.trail_atr * bars.atr[q] / specs.tick[s]
+                    follows, exact = rules.trail == PARABOLIC and counted[s] > 0, sar[s]
+                    if rules.trail != PARABOLIC and rules.trail_atr > 0 and bars.atr[q] > 0:
+                        follows, exact = rules.trail == CLOSE or counted[s] > 0, float(close)
+                        for i in range(min(counted[s], rules.trail_bars) if rules.trail == CHANDELIER else 0):
+                            exact = extremes[s, i] if i == 0 else max(exact * sign, extremes[s, i] * sign) * sign
+                        exact -= sign * rules.trail_atr * bars.atr[q] / specs.tick[s]
+                    if follows:
                         near = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
                         if best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign):
                             best = near
@@ -676,6 +703,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             state[s], side[s], lots[s], line[s], trade[s] = PENDING, sign, size, seen.front[t, s], traded
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
+            counted[s], sar[s] = 0, floor
             decided_no[s], mark[s], fx[s] = seen.now[t, specs.calendar[s]], close, rate
             leaving[s], leave_from[s] = 0, 0
             log, lines = _told(log, lines, (t, traded, ENTERED, 0))

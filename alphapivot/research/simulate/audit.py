@@ -154,7 +154,8 @@ def compare(
             write(desk.driver, *_parts(before.part(before, closed=closed).named(name, strategy, fence)))
         trading = settings.execution.model_copy(update={"book": name})
         book = driver.Book(desk, run, settings.model_copy(update={"execution": trading}))
-        bars = BarRange(hub, run, settings, after=instants[0], until=instants[-1])
+        since = book.held_since()
+        bars = BarRange(hub, run, settings, after=instants[0], until=instants[-1], held_since=since)
         for as_of in instants:
             bars.at(as_of)
             book.decide(bars, None, as_of)

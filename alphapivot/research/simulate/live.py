@@ -30,6 +30,7 @@ class Live:
     rows: Sequence[int]  # of its contract's bars, oldest first
     as_of: datetime
     distance: Decimal
+    first_stop: Decimal
     legs: dict[str, Row]  # ENTRY, STOP, TARGET, and EXIT once there is one
     number: int  # of the kernel's trade
     cash: Decimal = ZERO  # of its fills, after fees
@@ -49,6 +50,7 @@ class Live:
             **self.row,
             "as_of": self.as_of,
             "distance": self.distance / self.row["ratio"],
+            "first_stop": self.first_stop,
             "coming": entry["qty"] - entry["cum_qty"] if entry["state"] in ("NEW", "PARTIALLY_FILLED") else ZERO,
             "exits": int("EXIT" in self.legs),
             "exiting": "EXIT" in self.legs,

@@ -209,7 +209,8 @@ class Trader:
                 line = int(market.seen.front[t, whole[number, k.SYMBOL]])
                 trade = self.ledger.rows["trade"][new[d.symbol]["ENTRY"]["trade_id"] - 1]
                 key = (trade["symbol"], trade["market"], trade["contract"])
-                live = Live(trade, key, self._tape.rows(line), as_of, d.plan.distance, new[d.symbol], number)
+                sized = (d.plan.distance, d.plan.stop)
+                live = Live(trade, key, self._tape.rows(line), as_of, *sized, new[d.symbol], number)
                 desk.enter(live, rates[trade["currency"]], as_of)
 
     def _carry_out(self, d: Decision, new: dict[str, Row], as_of: datetime) -> None:
