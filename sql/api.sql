@@ -93,7 +93,7 @@ COMMENT ON COLUMN api.decisions.book IS 'The account';
 COMMENT ON COLUMN api.decisions.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.decisions.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.decisions.as_of IS 'The instant of the decision';
-COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, AMEND, ROLL, EXIT, NONE, DENIED';
+COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, AMEND, REDUCE, ROLL, EXIT, NONE, DENIED';
 COMMENT ON COLUMN api.decisions.reasons IS 'Reason codes, the deciding one first';
 COMMENT ON COLUMN api.decisions.score IS 'The composite score; NULL: there was none';
 COMMENT ON COLUMN api.decisions.raw IS 'The blend of the pillars before gates';

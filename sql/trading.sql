@@ -22,7 +22,7 @@ CREATE TABLE trading.decision (
     batch_id bigint,                            -- the composite's version; NULL: there was none
     run_id text NOT NULL,
     action text NOT NULL
-        CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
+        CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'REDUCE', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
     reasons text[] NOT NULL,
     gates jsonb NOT NULL,                       -- every gate that was checked: {name: {passed, value, limit}}
     score_ts timestamptz,
@@ -34,9 +34,10 @@ CREATE TABLE trading.decision (
     bars jsonb NOT NULL,                        -- the bars it rests on, by key and version
     plan jsonb,                                 -- quantity, prices, distance, what capped it
     decided_at timestamptz NOT NULL,
-    stop numeric,                               -- where an AMEND moves the stop
+    stop numeric,                               -- where an AMEND, or a REDUCE, moves the stop
     CHECK (action <> 'DENIED' OR cardinality(reasons) > 0),
-    CONSTRAINT decision_amend CHECK ((action = 'AMEND') = (stop IS NOT NULL))
+    CONSTRAINT decision_amend
+        CHECK (CASE action WHEN 'AMEND' THEN stop IS NOT NULL WHEN 'REDUCE' THEN true ELSE stop IS NULL END)
 );
 COMMENT ON TABLE trading.decision IS 'Every decision of a book, HOLD and NONE included: its reasons, gates, score and plan; written by trade runs before any order';
 -- one decision for each version of the composite, and one without; UNIQUE NULLS NOT DISTINCT takes PostgreSQL 15
@@ -52,13 +53,13 @@ CREATE TABLE trading.intent (
     strategy text NOT NULL,
     symbol text NOT NULL,
     as_of timestamptz NOT NULL,
-    action text NOT NULL CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'ROLL', 'EXIT')),
+    action text NOT NULL CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'ROLL', 'REDUCE', 'EXIT')),
     score real CHECK (score BETWEEN -100 AND 100),
     created_at timestamptz NOT NULL,
     valid_from timestamptz,                     -- the first instant of a session strictly after as_of
     expires timestamptz,                        -- an entry not sent by then is never sent
     UNIQUE (book, strategy, symbol, as_of, action),
-    CONSTRAINT intent_score CHECK (action IN ('ROLL', 'EXIT') OR score IS NOT NULL)
+    CONSTRAINT intent_score CHECK (action IN ('ROLL', 'REDUCE', 'EXIT') OR score IS NOT NULL)
 );
 COMMENT ON TABLE trading.intent IS 'The orders that a decision calls for: at most one per symbol, as_of and action';
 CREATE INDEX intent_decided ON trading.intent (book, as_of);

@@ -139,13 +139,20 @@ def _leave(
     strict: bool,
     room: Decimal | None,
 ) -> list[Filled | Canceled]:
-    """The fill that closes ``position`` or a part of it; resting orders that became pointless are cancelled."""
+    """The fills that close ``position`` or a part of it; resting orders that became pointless are cancelled."""
     exit_, stop, target = (leg.get(name) for name in WAYS_OUT)
     if not position or bar.open is None:
         return []
     fill: tuple[Resting, Decimal] | None = None
     if exit_ is not None and bar.start >= exit_.active_from and not (stop is not None and stop.triggered):
         fill = exit_, slipped(bar.open, exit_.side, bps, tick)  # rule 1: the open comes first
+        part = exit_.qty < position and (room is None or exit_.qty < room)
+        if part:  # the rest lives through the bar
+            others = {name: order for name, order in leg.items() if name not in ("ENTRY", "EXIT")}
+            left, more = position - exit_.qty, None if room is None else room - exit_.qty
+            rest = _leave(others, bar, left, tick=tick, bps=bps, strict=strict, room=more)
+            gone = [Canceled(entry, "exit_filled")] if (entry := leg.get("ENTRY")) is not None else []
+            return [Filled(*fill, exit_.qty), *gone, *rest]
     fill = fill or _stopped(stop, bar, tick=tick, bps=bps)  # rule 4: the stop before the target
     fill = fill or _reached(target, bar, beyond=tick if strict else NONE)
     if fill is None:

@@ -45,6 +45,11 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     exits = cast("ExitSettings | None", valid.get("exit"))
     if exits is not None and exits.session_end and timeframes is not None and timeframes.base in ("1d", "1w"):
         yield f"[exit] session_end = yes needs an intraday base, but [timeframes] base = {timeframes.base}"
+    execution = cast("ExecutionSettings | None", valid.get("execution"))
+    if exits is not None and execution is not None and execution.reward_to_risk is not None and exits.scales:
+        farthest, target = exits.scales[-1][0], execution.reward_to_risk
+        if farthest >= target:
+            yield f"[exit] scale_out: {farthest}R is not before the target, [execution] reward_to_risk = {target}"
     symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
     named = [
         (name, key, list(symbols_))

@@ -201,6 +201,28 @@ def test_a_bracket_ends_with_one_fill_and_the_sibling_cancelled(ticks, long):
             assert price >= target if long else price <= target
 
 
+@pytest.mark.parametrize(
+    ("prices", "room", "expected"),
+    [
+        ((100, 101, 96, 99), None, [("EXIT", 100, 4)]),
+        # the open first, then the stop of the rest, and the target goes
+        ((100, 101, 94, 99), None, [("EXIT", 100, 4), ("STOP", 95, 6), ("TARGET", "stop_filled")]),
+        ((100, 112, 96, 111), None, [("EXIT", 100, 4), ("TARGET", 110, 6), ("STOP", "target_filled")]),
+        ((93, 94, 90, 91), None, [("EXIT", 93, 4), ("STOP", 93, 6), ("TARGET", "stop_filled")]),
+        ((100, 101, 94, 99), 7, [("EXIT", 100, 4), ("STOP", 95, 3)]),  # volume for three more
+        ((100, 101, 94, 99), 4, [("EXIT", 100, 4)]),
+        ((100, 101, 94, 99), 3, [("EXIT", 100, 3)]),
+    ],
+)
+def test_a_part_leaves_at_the_open_and_the_rest_lives_through_the_bar(prices, room, expected):
+    legs = [replace(leg, qty=D(10)) for leg in protected(long_bracket())]
+    part = Resting("x", "EXIT", "SELL", None, T, "WORKING", D(4))
+    events = step([*legs, part], bar(*prices), tick=TICK, room=room if room is None else D(room))
+    assert [
+        (e.order.leg, int(e.price), int(e.qty)) if isinstance(e, Filled) else (e.order.leg, e.reason) for e in events
+    ] == expected
+
+
 # Rules 1-4 against another backtester ------------------------------------------------------------------------------
 
 

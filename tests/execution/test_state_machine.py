@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.clock import SimulatedClock
+from alphapivot.config.sections.trading import ExitSettings
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import control, orders
 from alphapivot.execution.book.clearing import abandon, unlock
@@ -78,9 +79,10 @@ class Life(RuleBasedStateMachine):
         self.seen = {}  # I4: id -> (cum, state where it is final)
         self.entered = 0
 
-    @initialize(goal=st.sampled_from(["2", "off"]))
-    def a_book_whose_trades_have_a_target_or_none(self, goal):
+    @initialize(goal=st.sampled_from(["2", "off"]), parts=st.sampled_from([{}, {"0.5R": "40%"}]))
+    def a_book_whose_trades_have_a_target_or_none_and_leave_at_once_or_in_parts(self, goal, parts):
         made = make_settings({s: {} for s in SYMBOLS}, risk=LIMITS, execution={"reward_to_risk": goal})
+        made = made.model_copy(update={"exit": ExitSettings(scale_out=parts)})
         self.book = Book(self.market[self.kind], made, self.kind, self.folder, at)
 
     def teardown(self):

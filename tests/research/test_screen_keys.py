@@ -25,7 +25,7 @@ SAME = {
 }
 REFUSED = {
     "EntrySettings": {"windows": ("09:45-11:30",)},
-    "ExitSettings": {"roll": True, "session_end": True},
+    "ExitSettings": {"roll": True, "session_end": True, "scale_out": {"1R": "50%"}},
     "SizingSettings": {"max_gap_loss": "0.01"},
     "RiskSettings": {"max_messages": 9, "max_repeats": 3},
     "PaperBroker": {"max_volume_share": "0.1", "maintenance_margin": "0.75"},

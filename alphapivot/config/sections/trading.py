@@ -6,11 +6,12 @@ A key that is absent and whose default is None is off.
 
 from __future__ import annotations
 
+import re
 from datetime import time
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from alphapivot.config.sections.base import Mapped, Positive, PositiveOrOff, Section, Zone
 
@@ -27,6 +28,15 @@ def _window(text: str) -> str:
     if not dash or time.fromisoformat(begin.strip()) >= time.fromisoformat(end.strip()):
         raise ValueError("should be from-to within one day, such as 09:45-15:30")
     return text
+
+
+def _share(value: Any) -> Any:
+    """50% as 0.5."""
+    text = str(value).strip()
+    return text[:-1].strip() + "e-2" if text.endswith("%") else value
+
+
+Share = Annotated[Decimal, BeforeValidator(_share), Field(gt=0, lt=1)]
 
 
 class ExecutionSettings(Section):
@@ -111,11 +121,20 @@ class ExitSettings(Section):
         Decimal("0.02"), le=1, description="share by which a parabolic stop moves to the best price, and its growth"
     )
     parabolic_cap: Positive = Field(Decimal("0.2"), le=1, description="largest such share")
+    scale_out: Mapped[Share] = Field(
+        default={}, description="gain in stop distances: share of the position that then leaves, as 1R: 50%, 2R: 25%"
+    )
     max_bars: int | None = Field(None, ge=1, description="completed bars after which a trade is closed")
     roll: bool = Field(
         default=False, description="roll an open futures trade into the next contract; if off, it is closed"
     )
     session_end: bool = Field(default=False, description="flat by the session's end; needs an intraday base timeframe")
+
+    @property
+    def scales(self) -> list[tuple[Decimal, Decimal]]:
+        """(gain in stop distances, share of the position that has left by then), nearest first."""
+        steps = sorted((Decimal(name.removesuffix("R")), share) for name, share in self.scale_out.items())
+        return [(gain, sum((s for g, s in steps if g <= gain), Decimal(0))) for gain, _ in steps]
 
     @property
     def moves_stop(self) -> bool:
@@ -133,6 +152,19 @@ class ExitSettings(Section):
             raise ValueError("trail = chandelier needs trail_atr, such as 3")
         if self.parabolic_cap < self.parabolic_step:
             raise ValueError(f"parabolic_cap = {self.parabolic_cap} is below parabolic_step = {self.parabolic_step}")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_leave_a_rest(self) -> ExitSettings:
+        for name in self.scale_out:
+            if not re.fullmatch(r"\d*\.?\d+R", name) or not Decimal(name[:-1]):
+                raise ValueError(f"scale_out: {name} should be a gain in stop distances, such as 1R or 1.5R")
+        if len({gain for gain, _ in self.scales}) < len(self.scale_out):
+            raise ValueError("scale_out names a gain twice")
+        if (total := sum(self.scale_out.values())) >= 1:
+            raise ValueError(
+                f"scale_out: shares sum to {float(100 * total):g} %, and some must be left to run; less than 100 %"
+            )
         return self
 
 

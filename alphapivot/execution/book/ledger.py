@@ -115,11 +115,13 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it may
     still fill (``coming``), the number of ``exits`` ordered so far, whether one is pending (``exiting``), whether a
     stop or an exit is working at the broker (``protected``), the ``distance`` from the reference to the initial
-    stop, in today's shares, and that stop as it was (``first_stop``).
+    stop, in today's shares, and that stop as it was (``first_stop``); and what was entered
+    at first, before any roll, in today's shares (``first_qty``).
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
                (d.plan ->> 'stop')::numeric AS first_stop,
+               coalesce((d.plan ->> 'first_qty')::numeric, e.cum_qty) * t.ratio AS first_qty,
                e.client_order_id AS entry_id, w.exits,
                CASE WHEN trading.is_terminal(e.state) THEN 0 ELSE e.qty - e.cum_qty END AS coming,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
@@ -273,6 +275,7 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
                    CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted', 'merger', 'delisting')
                             THEN o.reason
+                        WHEN o.reason = 'scale_out' THEN NULL -- the trade went on
                         WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
                         ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid, t.adjusted_at
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 Insert = Callable[..., Sequence[Mapping[Any, Any]]]  # (table, rows, returning="") -> those columns of the new rows
-ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "EXIT")  # actions that create an intent
+ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "REDUCE", "EXIT")  # actions that create an intent
 
 
 def record(
@@ -37,8 +37,8 @@ def record(
 ) -> None:
     """
     Writes the decisions; for each entry also its intent, trade and orders (CREATED; a TARGET only if the plan has one);
-    for each exit of an open trade its order; for a roll both, with the new trade linked to the old one. ``insert``:
-    ``ledger.insert`` in the caller's transaction.
+    for each exit of an open trade, or of a part of it, its order; for a roll both, with the new trade linked to the old
+    one. ``insert``: ``ledger.insert`` in the caller's transaction.
 
     ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
     trade. One transaction, before any byte goes to the broker. A duplicate key is an error: the caller has read the
@@ -144,7 +144,7 @@ def record(
             for leg, side, kind, price in legs
         ]
     for d in acting:
-        if d.action in ("EXIT", "ROLL") and d.trade is not None and d.trade.state == "OPEN":
+        if d.action in ("EXIT", "ROLL", "REDUCE") and d.trade is not None and d.trade.state == "OPEN":
             row = held[d.trade.trade_id]
             version = row["exits"] + 1
             # a roll's exit id uses the old trade's as_of: this as_of's ids belong to the new trade
@@ -161,7 +161,7 @@ def record(
                     "leg": "EXIT",
                     "side": "SELL" if d.trade.side == "LONG" else "BUY",
                     "kind": "MARKET",
-                    "qty": d.trade.qty,
+                    "qty": d.trade.qty if d.qty is None else d.qty,
                     "price": None,
                     "reason": "roll" if d.action == "ROLL" else d.reasons[0],
                 }
@@ -191,5 +191,6 @@ def _link(decision: Decision) -> dict[str, Any]:
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
-    """The plan as stored; without a ``gap_loss`` where none was asked for."""
-    return {name: value for name, value in vars(plan).items() if name != "gap_loss" or value is not None}
+    """The plan as stored, without what it does not have."""
+    seldom = ("gap_loss", "first_qty")
+    return {name: value for name, value in vars(plan).items() if name not in seldom or value is not None}

@@ -75,12 +75,14 @@ class DecisionRound:
 
     def _next_step(self, trade: OpenTrade) -> LifecycleStep:
         """The next lifecycle step of an open trade."""
+        terms, quote = self.facts.instruments[trade.symbol], self.facts.quotes.get(trade.symbol)
         return manage(
             trade,
             self.facts.scores.get(trade.symbol),
-            self.facts.quotes.get(trade.symbol),
+            quote,
             front=self.facts.fronts.get(trade.symbol, trade.contract),
-            tick=self.facts.instruments[trade.symbol].tick,
+            tick=terms.tick,
+            lot=terms.lot if quote is None else terms.of(trade.contract, quote.ts).lot,
             moment=self.facts.moments.get(trade.symbol),
             listed=trade.symbol not in self.facts.unlisted,
             execution=self.facts.rules.execution,
@@ -94,7 +96,7 @@ class DecisionRound:
             step = self._next_step(trade)
             if step.action == "ROLL":
                 return self._roll(trade)
-            return self._decision(symbol, step.action, step.reasons, trade=trade, stop=step.stop)
+            return self._decision(symbol, step.action, step.reasons, trade=trade, stop=step.stop, qty=step.qty)
         if not self.facts.instruments[symbol].tradable:
             return self._decision(symbol, "NONE", ("not_tradable",))
         gates: dict[str, Gate] = {}
@@ -112,6 +114,7 @@ class DecisionRound:
         plan: Plan | None = None,
         stop: Decimal | None = None,
         spread: Decimal | None = None,
+        qty: Decimal | None = None,
     ) -> Decision:
         return Decision(
             symbol=symbol,
@@ -125,6 +128,7 @@ class DecisionRound:
             decided_at=self.facts.now,
             stop=stop,
             spread=spread,
+            qty=qty,
         )
 
     def _roll(self, trade: OpenTrade) -> Decision:

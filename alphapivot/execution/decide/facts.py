@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
 
-Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "ROLL", "EXIT", "NONE", "DENIED"]
+Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "REDUCE", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 Direction = Literal["LONG", "SHORT"]
 CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume", "max_gap_loss", "roll"]
@@ -90,6 +90,7 @@ class OpenTrade:
     opened_at: datetime | None = None  # when it was first entered, possibly in an earlier contract
     coming: Decimal = Decimal(0)  # quantity that the entry of an OPEN trade may still fill; counts as exposure
     path: Path | None = None  # known only if [exit] trail follows it
+    first_qty: Decimal | None = None  # what was entered at first, possibly in an earlier contract, in today's shares
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Plan:
     risk: Decimal
     fx: Decimal
     limit: Decimal | None = None  # price of a limit entry; None: at market
+    first_qty: Decimal | None = None  # of a roll: what was entered at first
     gap_loss: Decimal | None = None  # loss by an opening gap of [sizing] gap_quantile against it, in book currency
 
 
@@ -193,8 +195,8 @@ class Gate:
 @dataclass(frozen=True)
 class Decision:
     """
-    One instrument's action, its reasons and its inputs. ``stop``: the new stop price of an AMEND; ``spread``: the shift
-    of stop and target at a ROLL.
+    One instrument's action, its reasons and its inputs. ``stop``: the new stop price of an AMEND, and of a REDUCE at
+    which it moves too; ``qty``: what a REDUCE takes out; ``spread``: the shift of stop and target at a ROLL.
     """
 
     symbol: str
@@ -208,3 +210,4 @@ class Decision:
     decided_at: datetime
     stop: Decimal | None = None
     spread: Decimal | None = None
+    qty: Decimal | None = None

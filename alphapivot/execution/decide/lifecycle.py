@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.trading import EntrySettings, ExecutionSettings, ExitSettings
 
 
+SCALE_OUT = "scale_out"
+
+
 @dataclass(frozen=True)
 class LifecycleStep:
-    """What to do with a trade, the reasons, and the new stop price if the stop moves."""
+    """What to do with a trade, the reasons, the new stop price if the stop moves, and the quantity of a REDUCE."""
 
     action: Action
     reasons: tuple[str, ...]
     stop: Decimal | None = None
+    qty: Decimal | None = None
 
 
 def manage(
@@ -34,6 +38,7 @@ def manage(
     *,
     front: str,
     tick: Decimal,
+    lot: Decimal,
     moment: SessionMoment | None,
     listed: bool = True,
     execution: ExecutionSettings,
@@ -44,7 +49,8 @@ def manage(
     Returns the step of the first rule that applies: an exit is already working; the instrument's listing ends (not
     ``listed``: at most one bar is left); the contract has rolled and the trade
     does not roll; the entry has waited too long; the session ends; the trade has reached its maximum age; a fresh veto;
-    a fresh reversal; the contract has rolled and the trade rolls with it. Otherwise the stop may move; otherwise hold.
+    a fresh reversal; the contract has rolled and the trade rolls with it. Otherwise a part may leave and the stop may
+    move; otherwise hold.
     """
     if trade.exiting:
         return LifecycleStep("HOLD", ("exit_working",))
@@ -63,9 +69,25 @@ def manage(
     if action == "HOLD" and quote is not None and quote.contract == trade.contract:
         fresh = quote.age <= execution.max_score_age
         amendment = better_stop(trade, quote, tick=tick, exits=exits) if fresh else None
+        qty = surplus(trade, quote, lot=lot, exits=exits) if fresh else Decimal(0)
+        if qty:
+            why = (SCALE_OUT,) if amendment is None else (SCALE_OUT, amendment[0])
+            return LifecycleStep("REDUCE", why, None if amendment is None else amendment[1], qty)
         if amendment is not None:
             return LifecycleStep("AMEND", (amendment[0],), amendment[1])
     return LifecycleStep(action, reasons)
+
+
+def surplus(trade: OpenTrade, quote: Quote, *, lot: Decimal, exits: ExitSettings) -> Decimal:
+    """
+    What [exit] scale_out takes out of a trade at the last close, in whole lots: the quantity beyond the share that may
+    stay after this gain, whatever has left before and why. 0 if there is none.
+    """
+    if trade.state != "OPEN" or trade.coming or trade.distance is None or trade.first_qty is None:
+        return Decimal(0)
+    gain = (quote.close - trade.price) * (1 if trade.side == "LONG" else -1)
+    share = max((out for r, out in exits.scales if gain >= r * trade.distance), default=Decimal(0))
+    return max(to_tick(trade.qty - trade.first_qty * (1 - share), lot, ROUND_FLOOR), Decimal(0)) if share else share
 
 
 def patience(execution: ExecutionSettings, entry: EntrySettings) -> int:

@@ -151,4 +151,5 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
         margin=notional * instrument.margin,
         risk=abs(close - stop) * qty * unit,
         fx=fx,
+        first_qty=trade.first_qty,
     )

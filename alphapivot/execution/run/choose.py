@@ -38,7 +38,6 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
         if d.action == "EXIT" and d.trade is not None and d.trade.state == "PENDING"
     }
     acting = [d for d in decisions if d.action in ACTING]
-    amended = [d for d in decisions if d.action == "AMEND"]
     with session.hub.engine.begin() as conn:
         ledger.roll_on(conn, [d.trade.trade_id for d in acting if d.action == "ROLL" and d.trade is not None])
         record(
@@ -61,8 +60,8 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
             session.fence,
             facts.now,
         )
-        positions_now.move_stops(conn, {d.trade.trade_id: d.stop for d in amended if d.trade and d.stop is not None})
-        changing = [*acting, *amended]
+        positions_now.move_stops(conn, {d.trade.trade_id: d.stop for d in decisions if d.trade and d.stop is not None})
+        changing = [*acting, *(d for d in decisions if d.action == "AMEND")]
         session.note(conn, [("decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}") for d in changing])
     session.report.decisions = decisions
     return bool(changing)
@@ -74,8 +73,8 @@ def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decisio
     entered = {"ENTER_LONG", "ENTER_SHORT", "ROLL"} & set(earlier)
     if decision.action in ("ENTER_LONG", "ENTER_SHORT") and entered:
         return replace(decision, action="DENIED", reasons=("entered_already",), plan=None)
-    if decision.action == "EXIT" and "EXIT" in earlier:
-        return replace(decision, action="HOLD", reasons=("exited_already",))
+    if decision.action in ("EXIT", "REDUCE") and decision.action in earlier:
+        return replace(decision, action="HOLD", reasons=("exited_already",), stop=None, qty=None)
     return decision
 
 

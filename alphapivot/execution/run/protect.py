@@ -14,11 +14,12 @@ from typing import Any
 
 from alphapivot.brokers.base import Caps, Kind, Leg, Side
 from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, WORKING, local
+from alphapivot.execution.decide.lifecycle import SCALE_OUT
 
 Row = Mapping[Any, Any]
 CLOSE = "close "  # begins the reason of an exit that an operator asked for
 # exits that follow from something else, which asks for them again while it holds
-ASKED_AGAIN = ("stop_refused", "flatten", "split", "distribution", "target", "roll", "both_legs_filled")
+ASKED_AGAIN = ("stop_refused", "flatten", "split", "distribution", "target", "roll", "both_legs_filled", SCALE_OUT)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _open(
     if exit_order is not None:
         steps = [] if exit_order["state"] != "CREATED" else None  # it is working, or its reply must come first
         if steps is None and no is None:
-            steps = _exit(exit_order, live, qty, caps, is_open=is_open)
+            steps = _exit(trade, exit_order, live, qty, caps, no=newest_of(orders, "STOP", refused), is_open=is_open)
     elif is_open and no is None:
         last = _newest(orders, "EXIT")
         if touched and target is not None and local(target):
@@ -202,23 +203,47 @@ def _open(
     return protection
 
 
-def _exit(exit_order: Row, live: Mapping[str, Row], qty: Decimal, caps: Caps, *, is_open: bool) -> list[Action] | None:
-    """The steps of an exit that was not sent yet; None if the position must be protected meanwhile."""
-    stop, qty = live.get("STOP"), exit_qty(exit_order, qty)
+def _exit(
+    trade: Row,
+    exit_order: Row,
+    live: Mapping[str, Row],
+    qty: Decimal,
+    caps: Caps,
+    *,
+    no: Row | None,
+    is_open: bool,
+) -> list[Action] | None:
+    """
+    The steps of an exit that was not sent yet; None if the position must be protected meanwhile. ``no``: a stop that
+    the broker has refused in this run.
+    """
+    stop, held, qty = live.get("STOP"), qty, exit_qty(exit_order, qty)
     if caps.exit_in_bracket and stop is not None and stop["state"] in WORKING:
-        return [Send(exit_order, qty)]
+        # the stop of what stays may move at the same time
+        moved = _change(stop, held, trade["stop"], caps, no) if qty < held and stop["price"] != trade["stop"] else ()
+        return [*moved, Send(exit_order, qty)]
     if not is_open:
         return None
     resting = [o for o in (live.get("TARGET"), stop) if o is not None and not local(o)]
     if any(o["state"] in IN_FLIGHT for o in resting):
         return []
+    if qty < held and caps.atomic_replace and no is None:
+        # the legs are cut to what stays, which is never without a stop
+        if any(o["state"] == "PENDING_REPLACE" for o in resting):
+            return []
+        cut = [_cut(o, held - qty, trade) for o in resting if o["qty"] - filled(o) > held - qty]
+        return [*cut] or [Send(exit_order, qty)]
     return [Cancel(o) for o in resting] or [Send(exit_order, qty)]
 
 
+def _cut(order: Row, qty: Decimal, trade: Row) -> Replace:
+    return Replace(order, filled(order) + qty, trade["stop"] if order["leg"] == "STOP" else trade["target"])
+
+
 def exit_qty(exit_order: Row, qty: Decimal) -> Decimal:
-    """What an exit takes out of the open quantity ``qty``: all of it, unless an operator asked for less."""
-    by_operator = str(exit_order["asked"] or "").startswith(CLOSE)
-    return min(exit_order["qty"], qty) if by_operator else qty
+    """What an exit takes out of the open quantity ``qty``: all of it, unless less was asked for."""
+    asked = str(exit_order["asked"] or "")
+    return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked == SCALE_OUT else qty
 
 
 def _protect(

@@ -87,7 +87,7 @@ STOPS = """
       ON t.book = d.book AND t.symbol = d.symbol AND t.entry_at IS NOT NULL
      AND d.as_of <= coalesce(t.exit_at, 'infinity')
     JOIN trading.intent i ON i.intent_id = t.intent_id AND i.as_of < d.as_of
-    WHERE d.book = :book AND d.action = 'AMEND' AND d.as_of <= :until ORDER BY t.trade_id, d.as_of
+    WHERE d.book = :book AND d.stop IS NOT NULL AND d.as_of <= :until ORDER BY t.trade_id, d.as_of
 """
 SPLITS = """
     SELECT a.trade_id, a.ts, a.value FROM trading.adjustment a

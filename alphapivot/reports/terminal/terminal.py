@@ -37,6 +37,7 @@ COLOURS = {
     "ENTER_LONG": "green",
     "ENTER_SHORT": "red",
     "EXIT": "yellow",
+    "REDUCE": "yellow",
     "DENIED": "magenta",
     "late": "red",
     "failed": "red",

@@ -152,6 +152,7 @@ def left_out(settings: Settings) -> list[str]:
         "[entry] windows": settings.entry.windows,
         "[exit] session_end": settings.exit.session_end,
         "[exit] roll": settings.exit.roll,
+        "[exit] scale_out": settings.exit.scale_out,
         "[sizing] max_gap_loss": settings.sizing.max_gap_loss,
         "[risk] max_repeats": settings.risk.max_repeats,
         "[risk] max_messages": settings.risk.max_messages,

@@ -51,6 +51,7 @@ class Live:
             "as_of": self.as_of,
             "distance": self.distance / self.row["ratio"],
             "first_stop": self.first_stop,
+            "first_qty": entry["cum_qty"] * self.row["ratio"],
             "coming": entry["qty"] - entry["cum_qty"] if entry["state"] in ("NEW", "PARTIALLY_FILLED") else ZERO,
             "exits": int("EXIT" in self.legs),
             "exiting": "EXIT" in self.legs,
