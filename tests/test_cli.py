@@ -14,9 +14,12 @@ from contextlib import suppress
 import psycopg
 import pytest
 
+from alphapivot import process
 from alphapivot.cli import _parser
 from alphapivot.cli.common import then
+from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
+from tasks.local import backtest
 
 COMMANDS = (
     "run",
@@ -293,6 +296,19 @@ def test_what_to_do_next_is_said_as_it_can_be_typed(monkeypatch, tmp_path, capsy
     options = argparse.Namespace(**{"config": None, "feed": None} | given)
     then(options, "alphapivot status  all", "make ui  schedules")
     assert capsys.readouterr().out == expected
+
+
+def test_what_a_backtest_says_keeps_the_names_of_sections(monkeypatch, capsys):
+    def run(*_, say, **__):
+        say("traded bar by bar by the live engine, as the kernel leaves out [exit] scale_out")
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(process, "configure", lambda *_: None)
+    monkeypatch.setattr(backtest, "run", run)
+    options = _parser().parse_args(["backtest", "--from", "2024-01-01", "--to", "2024-02-01"])
+    with pytest.raises(ConfigError, match="enough"):
+        options.command(options)
+    assert "leaves out [exit] scale_out" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_full_disk_is_one_sentence(home_root, server):

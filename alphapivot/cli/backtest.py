@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from alphapivot.cli.common import DONE, Add, day, day_end, output, resumable, settings_of, then
 
@@ -82,7 +83,7 @@ def _backtest(options: argparse.Namespace) -> int:
                 book=options.book,
                 again=options.again,
                 how=backtest.How(options.engine, options.audit),
-                say=bar.console.print,
+                say=partial(bar.console.print, markup=False),  # [exit] is a section, no style
             )
     backtests.show(hub.connect(), outcome.book)
     if outcome.unchanged:

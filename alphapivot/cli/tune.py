@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alphapivot.cli.common import DONE, Add, at_least, day, day_end, output, resumable, settings_of, then
@@ -69,7 +70,7 @@ def _tune(options: argparse.Namespace) -> int:
                 progress=progress,
                 jobs=options.jobs,
                 again=options.again,
-                say=bar.console.print,
+                say=partial(bar.console.print, markup=False),  # [exit] is a section, no style
             )
     terminal.show(page.ranked(result), f"The best of {len(result.trials)} trials over the whole period")
     terminal.show(page.walked(result).drop(columns="values"), f"Walk-forward, {options.walk_forward}")
