@@ -23,7 +23,7 @@ KINDS = [
     if market != "own"
     for feed in feeds_of(market)
     for broker in offered.brokers
-    if not (feed == "simulated" and broker == "alpaca")
+    if broker == "paper" or feed != "simulated"
 ]
 DAYS = "2024-03-04,100.00,102.50,99.00,101.25,1000\n2024-03-05,101,102,100,101,900\n"
 ROWS = f"Date,Open,High,Low,Close,Volume\n{DAYS}"
@@ -63,7 +63,7 @@ def test_each_project_is_good_and_says_only_what_differs(init, tmp_path, market,
     assert [f"{v.section} {v.key}" for v in origin.values(reading, {}) if v.set and not v.differs] == [
         *([f"feed.{feed} kind"]),
         "broker.paper kind",
-        *(["broker.alpaca kind"] if broker == "alpaca" else []),
+        *([f"broker.{broker} kind"] if broker != "paper" else []),
     ]
 
 

@@ -9,6 +9,7 @@ them, and ib_async's own are never used.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from alphapivot.config.sections.brokers import IbBroker
 
+logging.getLogger("ib_async").setLevel(logging.CRITICAL)  # what went wrong is in our own errors, with what to do
 T = TypeVar("T")
 AGAIN = 0.5  # seconds
 IN_USE, READ_ONLY = 326, "read-only"

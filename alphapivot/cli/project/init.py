@@ -56,9 +56,9 @@ def _init(options: argparse.Namespace) -> int:
     _checked(folder)
     for path in files:
         print(f"wrote {options.folder / path.relative_to(folder)}")  # noqa: T201
-    needs = [FEEDS[choice.feed].needs] if FEEDS[choice.feed].needs else []
-    for need in dict.fromkeys([*needs, *([FEEDS["alpaca"].needs] if choice.broker == "alpaca" else [])]):
-        print(f"needed: {need}")  # noqa: T201
+    for need in dict.fromkeys((FEEDS[choice.feed].needs, BROKERS[choice.broker].needs)):
+        if need:
+            print(f"needed: {need}")  # noqa: T201
     lines = (f"cd {shlex.quote(str(options.folder))}", "alphapivot check", "alphapivot run  one paper run")
     print("\n".join(f"{'Next:' if n == 0 else '     '} {line}" for n, line in enumerate(lines)))  # noqa: T201
     print("      README.md lists the commands of the first hour")  # noqa: T201
@@ -79,7 +79,7 @@ def _choice(options: argparse.Namespace, folder: Path) -> Choice:
 
         raise ConfigError(f"--feed {options.feed} does not serve --market {market}; {nearest(options.feed, offered)}")
     feed = options.feed or _ask("feed", offered, next(iter(offered)))
-    brokers = {name: BROKERS[name] for name in MARKETS[market].brokers if feed != "simulated" or name == "paper"}
+    brokers = {name: BROKERS[name].text for name in MARKETS[market].brokers if feed != "simulated" or name == "paper"}
     if options.broker is not None and options.broker not in brokers:
         why = "simulated prices go to the paper account" if feed == "simulated" else f"it does not trade {market}"
         raise ConfigError(f"--broker {options.broker}: {why}; expected {' or '.join(brokers)}")

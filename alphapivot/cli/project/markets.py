@@ -40,14 +40,14 @@ MARKETS: dict[str, Market] = {
         _SHARES,
         {"SPY": _shares("equity index"), "IEF": _shares("rates"), "GLD": _shares("metal")},
         dict.fromkeys(("yahoo", "alpaca"), ("SPY", "IEF", "GLD")),
-        ("paper", "alpaca"),
+        ("paper", "alpaca", "ib"),
     ),
     "shares": Market(
         "US shares",
         _SHARES,
         {"AAPL": _shares("equity"), "MSFT": _shares("equity"), "XOM": _shares("equity")},
         dict.fromkeys(("yahoo", "alpaca"), ("AAPL", "MSFT", "XOM")),
-        ("paper", "alpaca"),
+        ("paper", "alpaca", "ib"),
     ),
     "crypto": Market(
         "Bitcoin and Ether against the dollar",
@@ -71,7 +71,7 @@ MARKETS: dict[str, Market] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A feed's section besides its kind, and what it asks of the user."""
+    """A feed's section besides its kind, or a broker's, and what it asks of the user."""
 
     text: str
     keys: Terms = field(default_factory=dict)
@@ -85,9 +85,14 @@ FEEDS: dict[str, Source] = {
     "simulated": Source("a made-up market, offline"),
     "files": Source("your own files"),
 }
-BROKERS = {
-    "paper": "a simulated account, no money",
-    "alpaca": "Alpaca's paper account; needs its keys in APCA_API_KEY_ID and APCA_API_SECRET_KEY",
+BROKERS: dict[str, Source] = {
+    "paper": Source("a simulated account, no money"),
+    "alpaca": Source("Alpaca's paper account", {"kind": "alpaca"}, needs=FEEDS["alpaca"].needs),
+    "ib": Source(
+        "Interactive Brokers' paper account",
+        {"kind": "ib"},
+        needs="IB Gateway beside it, logged in to the paper account, and its client (docs/brokers.md)",
+    ),
 }
 
 

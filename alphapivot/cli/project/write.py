@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphapivot import home
-from alphapivot.cli.project.markets import FEEDS, MARKETS
+from alphapivot.cli.project.markets import BROKERS, FEEDS, MARKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +72,7 @@ def config(name: str, choice: Choice) -> str:
         _section("runtime", {"feed": choice.feed, "schedules": ASKED}),
         *([] if choice.sections else [source]),
         _section("broker.paper", account | {"slippage_bps": SLIPPAGE}) + f"{costs}\n",
-        *([_section("broker.alpaca", {"kind": "alpaca"})] if choice.broker == "alpaca" else []),
+        *([_section(f"broker.{choice.broker}", BROKERS[choice.broker].keys)] if choice.broker != "paper" else []),
         _section("execution", execution),
         _section("composite", {"calibrate": CALIBRATED}),
         OWN.lstrip("\n"),

@@ -167,6 +167,7 @@ class IbBroker(BrokerSection):
     compares = "alphapivot.brokers.ib.opening:compare"
 
     kind: Literal["ib"] = "ib"
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="the account's own currency")
     account: Literal["paper", "live"] = Field("paper", description="what the gateway is logged in to")
     number: str | None = Field(None, description="the account's number, such as DU1234567, if the login has several")
     host: str = Field("127.0.0.1", description="where IB Gateway or TWS listens")
