@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alphapivot import figures
+from alphapivot.reports import chance
 
 MICRO = Decimal("0.000001")
 LEAST = 5  # fewer returns give no ratios
@@ -61,6 +62,22 @@ DEFINITIONS: dict[str, Definition] = {
         "Mean over downside deviation, root(mean(min(r, 0)^2)), x root of the {period}s a year (Sortino and Price "
         "1994)."),
     "calmar": Definition("Risk", "Calmar", "ratio", "CAGR over the max drawdown (Young 1991)."),
+    "resampled_low": Definition("Chance", "Total return, 5 % below", "share",
+        "The total return that 5 % of 2,000 resampled histories stay below: as many {period}s drawn with replacement, "
+        "in blocks of n^(1/3) on average (stationary bootstrap; Politis and Romano 1994). From 60 returns on."),
+    "resampled_high": Definition("Chance", "Total return, 5 % above", "share", "The one that 5 % of them exceed."),
+    "resampled_drawdown": Definition("Chance", "Max drawdown, median", "share",
+        "The max drawdown, at {period}s' ends, of the median of these histories."),
+    "resampled_deepest": Definition("Chance", "Max drawdown, 5 % deeper", "share", "The one that 5 % of them exceed."),
+    "reshuffled_drawdown": Definition("Chance", "Drawdown of trades, median", "share",
+        "The results of the closed trades in 2,000 other orders, added to the first equity: the median of their max "
+        "drawdowns. What differs from the book's own is the order, and that trades were open together. From 10 on."),
+    "reshuffled_deepest": Definition("Chance", "Drawdown of trades, 5 % deeper", "share",
+        "The one that 5 % of these orders exceed: what the same trades may cost on the way."),
+    "shifted_entries": Definition("Chance", "Entries at other times as good", "share",
+        "Of all shifts of the entries in time, with sides, symbols and holding times as they were and the end joined "
+        "to the beginning, the share whose mean move, before costs, is at least the book's (permutation test; Aronson "
+        "2006). Near 0: their timing added something; about a half: any time would have done. From 10 trades on."),
     "time_in": Definition("Exposure", "Time in the market", "share",
         "{Period}s that ended with an open position, of all {period}s."),
     "gross": Definition("Exposure", "Mean gross exposure", "share",
@@ -124,6 +141,9 @@ def of(
     values |= _returns(days, year)
     values |= _exposure(days, fills, year)
     values |= _trades(trades)
+    if not days.empty:
+        closed = trades.loc[trades["closed"].astype(bool), "result"].astype(float)
+        values |= chance.trades(closed.to_list(), float(days["equity"].iloc[0]))
     values |= {name: float(sum(fills[name], Decimal(0))) for name in ("commission", "slippage", "delay")}
     return {name: None if value is None or not math.isfinite(value) else value for name, value in values.items()}
 
@@ -156,6 +176,7 @@ def _returns(days: pd.DataFrame, year: float) -> dict[str, float | None]:
         "value_at_risk": figures.value_at_risk(returns),
         "expected_shortfall": figures.expected_shortfall(returns),
     }
+    values |= chance.days(returns)
     if len(returns) < LEAST:
         return values
     ratios = (figures.volatility, figures.sharpe, figures.sharpe_error, figures.sortino)

@@ -11,6 +11,7 @@ import pytest
 
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
+from alphapivot.reports import chance
 from alphapivot.reports.book import activity, comparison
 from alphapivot.reports.book import result as results
 from alphapivot.reports.page import book_charts, tables
@@ -93,6 +94,18 @@ def test_a_trade_that_won_figure_by_figure(world):
         "max_gross": 250 * 103 / 100_500,
     }
     assert {name: found.figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_entries_are_compared_with_others_on_the_books_own_prices(world, monkeypatch):
+    """The close before the first entry is 100 and 108 two days later: no other two days of the 23 rise by as much."""
+    monkeypatch.setattr(chance, "FEWEST_TRADES", 1)
+    traded(world)
+    found = made(world)
+    ts = pd.date_range(at(11), at(22), freq="D")  # prices from ten days before the first mark on
+    closes = [100.0] * 10 + [103.0, 108.0]
+    prices = pd.DataFrame({"symbol": "A", "ts": ts, "close": closes, "offset": 0.0})
+    trade = pd.DataFrame({"symbol": ["A"], "side": ["LONG"], "entry_at": [ts[10]], "until": [ts[11]]})
+    assert found.figures["shifted_entries"] == chance.shifted(trade, prices) == pytest.approx(1 / 10)
 
 
 def test_what_trades_brought_is_the_change_of_equity_to_the_last_digit(new_world):

@@ -94,6 +94,16 @@ def test_trades_worked_by_hand():
     assert figures(performance.daily(marks([100, 101])), winners)["profit_factor"] is None
 
 
+def test_bands_of_chance_are_of_the_days_returns_and_of_the_closed_trades_results():
+    equity = [100 * 1.001**day for day in range(101)]
+    trades = pd.DataFrame(
+        {"closed": [True] * 10 + [False], "result": [D(-2)] * 10 + [D(99)], "r": 0.0, "days_held": 1.0, "mae": 0.0}
+    ).assign(mfe=0.0)
+    found = figures(performance.daily(marks(equity)), trades)
+    assert found["resampled_low"] == pytest.approx(1.001**100 - 1)  # all days are the same
+    assert (found["resampled_drawdown"], found["reshuffled_drawdown"]) == (0, pytest.approx(-0.2))
+
+
 def test_exposure_and_turnover_worked_by_hand():
     days = performance.daily(marks([100, 100, 100, 200, 200], gross=[D(0), D(50), D(150), D(100), D(0)]))
     fills = pd.DataFrame(

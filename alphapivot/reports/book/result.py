@@ -11,7 +11,7 @@ import pandas as pd
 
 from alphapivot import figures
 from alphapivot.calendar import bar_ends
-from alphapivot.reports import performance
+from alphapivot.reports import chance, performance
 from alphapivot.reports.book import activity as books
 from alphapivot.reports.book import cautions, warned
 from alphapivot.reports.book.activity import each, total
@@ -81,6 +81,9 @@ def of(
     unexplained = net - total(trades["result"])
     year = figures.a_year(pd.DatetimeIndex(days.index), could)
     values = performance.of(days, trades, fills, {"net": net, "carry": unexplained}, year)
+    if len(closes):
+        moved = trades.assign(until=trades["exit_at"].where(trades["closed"]).fillna(book.until))
+        values["shifted_entries"] = chance.shifted(moved, closes)
     results = dict(zip(trades["trade_id"], trades["result"], strict=True))
     votes = {i: v for i, v in zip(trades["trade_id"], trades["votes"], strict=True) if v}
     shares = performance.by_pillar(results, votes)
