@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import pty
@@ -260,6 +261,15 @@ def test_json_is_all_that_stdout_has(alphapivot):
     tables = [json.loads(line) for line in done.stdout.splitlines()]
     assert any(row["symbol"] == "SP500" for table in tables for row in table["rows"] if "due" in row)
     assert "Kill switch" in done.stderr
+
+
+def test_csv_is_all_that_stdout_has(alphapivot):
+    done = alphapivot("status", "--csv", COLUMNS="40")
+    assert done.returncode == 0, done.stderr
+    tables = [list(csv.DictReader(part.splitlines())) for part in done.stdout.split("\n\n")]
+    assert any(row["symbol"] == "SP500" and row["due"] for table in tables for row in table if "due" in row)
+    assert "Kill switch" in done.stderr
+    assert "not allowed with argument" in alphapivot("status", "--csv", "--json").stderr
 
 
 def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):

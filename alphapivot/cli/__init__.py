@@ -18,7 +18,7 @@ from typing import Any
 from alphapivot import home, waiting
 from alphapivot.cli import backtest, checks, data, db, operator, runs, scores, serving, tune
 from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
-from alphapivot.cli.project import config, init
+from alphapivot.cli.project import completion, config, init
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.reports.terminal import layout
 
@@ -28,8 +28,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     layout.wide = options.wide
-    if options.json:
-        layout.as_json()
+    if options.json or options.csv:
+        layout.as_data("json" if options.json else "csv")
     # the level of library logs; runs in this process show even less (flows/server/local.py)
     os.environ.setdefault(CONSOLE_LEVEL, "INFO" if options.verbose else "WARNING")
     if not options.config:
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         options_of(sub)
         return sub
 
-    for module in (runs, scores, backtest, tune, checks, operator, data, db, config, init, serving):
+    for module in (runs, scores, backtest, tune, checks, operator, data, db, config, init, completion, serving):
         module.add(add)
+    commands.choices["completion"].set_defaults(parser=parser)
     return parser

@@ -73,7 +73,10 @@ def options_of(sub: argparse.ArgumentParser, *, again: bool = False) -> None:
     off = argparse.SUPPRESS if again else False
     sub.add_argument("--wide", action="store_true", default=off, help="show all columns of a table, however wide")
     lines = "print each table as a line of JSON on stdout; everything else goes to stderr"
-    sub.add_argument("--json", action="store_true", default=off, help=lines)
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", default=off, help=lines)
+    cells = "print each table as CSV on stdout, an empty line between two; everything else goes to stderr"
+    form.add_argument("--csv", action="store_true", default=off, help=cells)
     sub.add_argument("-v", "--verbose", action="store_true", default=off, help="show library logs from level INFO")
 
 

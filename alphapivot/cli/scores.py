@@ -32,7 +32,7 @@ def add(command: Add) -> None:
     sub.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="folder of CSV files, docs/evidence.md")
     sub.add_argument("--out", type=output, metavar="FILE.md", help="also write the page as Markdown")
     sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with charts")
-    sub.add_argument("--csv", type=output, metavar="FILE", help="also write the figures of every forecast")
+    sub.add_argument("--figures", type=output, metavar="FILE", help="also write every forecast's figures as CSV")
     sub = command("pillars", _pillars, "list, document and test pillars")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     action(actions, "list", "list the pillars, one line each")
@@ -120,7 +120,7 @@ def _evidence(options: argparse.Namespace) -> int:
     for file, made in (
         (options.out, report.markdown),
         (options.html, report.page),
-        (options.csv, lambda made: report.figures(made).to_csv(index=False, float_format="%.8g")),
+        (options.figures, lambda made: report.figures(made).to_csv(index=False, float_format="%.8g")),
     ):
         if file:
             charts.save(file, made(studies))

@@ -17,7 +17,7 @@ from alphapivot.reports.terminal import views
 from pillars.base import BESIDE, Panel, Pillar
 from pillars.rules.rules import Ruled
 
-EVIDENCE = Path(inspect.getfile(Pillar)).parent / "evidence.csv"  # written by `alphapivot evidence --csv`
+EVIDENCE = Path(inspect.getfile(Pillar)).parent / "evidence.csv"  # written by `alphapivot evidence --figures`
 DIGITS = {"net": 2, "error": 2, "turns": 1, "ic": 3, "t": 1, "correlation": 2, "worst": 2, "best": 2}
 COLUMNS = ["net", "error", "turns", "ic", "t", "correlation", "with", "worst", "best"]
 MEASURED = (
