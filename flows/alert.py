@@ -34,10 +34,10 @@ def alert() -> int:
 
     Limits and calendars are those of the newest run, even if the config file has changed since.
     """
-    return len(reports.watch(_opened))
+    return len(reports.watch(opened))
 
 
-def _opened() -> tuple[Hub, Settings, datetime | None]:
+def opened() -> tuple[Hub, Settings, datetime | None]:
     """The hub, with the settings and as_of of its newest run; without a run, those of the config file."""
     settings = process.configure()  # names the database
     database = hub.connect()

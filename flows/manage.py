@@ -10,6 +10,7 @@ from prefect.states import Completed, State
 
 from alphapivot import hub, process
 from alphapivot.execution.run import watch
+from alphapivot.reports import heartbeat
 from flows import graph
 
 
@@ -26,6 +27,7 @@ def manage(as_of: datetime | None = None, feed: str | None = None) -> State[Any]
     settings = process.configure(feed=feed)
     reason = watch.idle(hub.connect(), settings, as_of or datetime.now(UTC))
     if reason:
+        heartbeat.ping()
         return Completed(name="Skipped", message=reason)
     run = graph.begin("manage", as_of, feed)
     if isinstance(run, State):

@@ -29,7 +29,7 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
-from alphapivot.reports import alerts, overview
+from alphapivot.reports import alerts, heartbeat, overview
 from alphapivot.reports.book import comparison, result, store
 from alphapivot.reports.page import charts, picture, tables
 from alphapivot.reports.terminal import views
@@ -38,6 +38,7 @@ from tasks import runs, server
 from tasks.step import open_run
 
 log = logging.getLogger("alphapivot.reports")
+MISSED_AFTER = timedelta(minutes=5)  # from its due start until a run that nobody takes is an alert
 ALERT_PATIENCE = 10.0  # seconds to wait for a server that restarts: the hub's alerts come after it
 
 
@@ -135,30 +136,35 @@ def tell(run: RunRef) -> list[alerts.Alert]:
     return watch(lambda: (*reversed(open_run(run)), run.as_of))
 
 
-def watch(opened: Callable[[], tuple[Hub, Settings, datetime | None]]) -> list[alerts.Alert]:
+def watch(opened: Callable[[], tuple[Hub, Settings, datetime | None]], *, outside: bool = False) -> list[alerts.Alert]:
     """
-    Sends alerts for the state of the hub and for the last days' failed and crashed flow runs; returns those delivered.
-    Whichever of the two is away, those of the other are sent.
+    Sends alerts for the state of the hub and for the last days' failed, crashed and missed flow runs; returns those
+    delivered. Whichever of the two is away, those of the other are sent. Then pings ALPHAPIVOT_HEARTBEAT_URL.
+
+    ``outside`` of a run: it proves nothing about workers and so pings nothing, and Prefect's silence is an alert.
 
     ``opened``: the hub, the settings, and the instant at which a simulated market is viewed; any other is viewed at the
     wall clock.
     """
     try:  # orders and rows are safe by now: a failed alert must not fail the run
-        failed = _failed_runs()  # first: to the hub a killed run has failed, and each run is reported once
-    except Exception:
+        failed = [*_failed_runs(), *_missed_runs()]  # first: to the hub a killed run has failed; each is reported once
+    except Exception as error:
         log.exception("Prefect's failed runs are not known in this pass")
-        failed = []
+        failed = [_prefect_away(error)] if outside else []
     try:
         database, settings, as_of = opened()
         simulated = settings.feeds[settings.runtime.feed].simulated
         now = as_of if simulated and as_of else datetime.now(UTC)
-        return alerts.tell(database, [*failed, *alerts.find(database, settings, now)])
+        delivered = alerts.tell(database, [*failed, *alerts.find(database, settings, now)])
     except (Unavailable, ConfigError) as error:  # a config that cannot be read names no database
         log.warning("alerts without the hub: %s", error)
         return alerts.tell_without_hub(failed, str(error))
     except Exception:
         log.exception("sending alerts failed")
         return []
+    if not outside:
+        heartbeat.ping()
+    return delivered
 
 
 def _failed_runs() -> list[alerts.Alert]:
@@ -179,6 +185,38 @@ def _failed_runs() -> list[alerts.Alert]:
         for r in reversed(flow_runs)
         if r.state
     ]
+
+
+def _missed_runs() -> list[alerts.Alert]:
+    """Alerts for flow runs that were due some minutes ago and that no worker has taken."""
+    now = datetime.now(UTC)
+    missed = FlowRunFilter.model_validate(
+        {
+            "state": {"name": {"any_": ["Scheduled", "Late"]}},
+            "expected_start_time": {"after_": now - timedelta(days=7), "before_": now - MISSED_AFTER},
+        }
+    )
+    oldest = FlowRunSort.EXPECTED_START_TIME_ASC
+    flow_runs = server.ask(
+        lambda client: client.read_flow_runs(flow_run_filter=missed, sort=oldest, limit=200), seconds=ALERT_PATIENCE
+    )
+    return [
+        alerts.Alert(
+            f"missed:{r.id}",
+            "run missed",
+            r.name,
+            f"due at {r.expected_start_time:%Y-%m-%d %H:%M} UTC, and no worker of pool {r.work_pool_name} has taken it:"
+            " is `alphapivot ui` or `alphapivot worker` running?",
+        )
+        for r in flow_runs
+        if r.expected_start_time
+    ]
+
+
+def _prefect_away(error: Exception) -> alerts.Alert:
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    message = f"no answer, so nothing is scheduled: {type(error).__name__}. `alphapivot ui` starts it"
+    return alerts.Alert(f"prefect:{day}", "Prefect away", "the Prefect server", message)
 
 
 # --- the artifacts, as (title, markdown) ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from alphapivot.config.grammar import GIVEN, SINGLE, family, model_of
 
 PREFIX = "ALPHAPIVOT_"
 VARIABLES = tuple(  # variables that override no key of the file
-    f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "READER_PASSWORD")
+    f"{PREFIX}{name}" for name in ("HOME", "CONFIG", "LIVE", "ALERT_URLS", "HEARTBEAT_URL", "READER_PASSWORD")
 )
 NEAR = 0.9  # difflib's ratio, prefix included: two letters swapped are still near
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "run failed",
     "run crashed",
+    "run missed",
     "feed stale",
     "feed stand-in",
     "calendar ends",
@@ -49,6 +50,7 @@ Kind = Literal[
     "kill switch",
     "daily loss",
     "hub away",
+    "Prefect away",
 ]
 # kind of a journal line -> of its alert
 NOTED: dict[str, Kind] = {"rejected": "order refused", "moved": "order moved", "ended": "market ended"}

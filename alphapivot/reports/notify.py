@@ -19,6 +19,7 @@ from alphapivot.config import ini
 from alphapivot.errors import Unavailable
 
 URLS = "ALPHAPIVOT_ALERT_URLS"
+HEARTBEAT = "ALPHAPIVOT_HEARTBEAT_URL"  # its path is a secret too
 SECRET_NAMES = re.compile("PASSWORD|SECRET|TOKEN|API_?KEY|AUTH_STRING|CREDENTIAL", re.IGNORECASE)
 Level = Literal["info", "success", "warning", "failure"]
 
@@ -77,7 +78,7 @@ def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _secrets(environ: Mapping[str, str]) -> set[str]:
-    secrets = set(environ.get(URLS, "").split())
+    secrets = {*environ.get(URLS, "").split(), environ.get(HEARTBEAT, "")}
     for name, value in environ.items():
         if SECRET_NAMES.search(name):
             secrets.add(value)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from alphapivot import home
 from alphapivot.errors import AlphaPivotError, Unavailable
 from alphapivot.hub.server import embedded
-from flows.server import auth, local
+from flows.server import auth, local, watch
 
 POLL_SECONDS = 1.0
 RESTARTS, WITHIN_SECONDS = 5, 120  # gives up above this rate
@@ -47,6 +47,7 @@ def serve(say: Callable[[str], None], drain: float, *, scheduled: bool = True, a
         for line in [*_deployed(server, scheduled=scheduled), *_access(server, authenticated=authenticated)]:
             say(line)
         worker = start_worker()
+        watch.begin()
         database = embedded.status() if server.log is not None else None  # else both are external
         port = database.port if database else None
         restarts: list[float] = []

@@ -34,7 +34,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from alphapivot import home
 from alphapivot.errors import AlphaPivotError
-from flows.server import environment, local, naming, warm
+from flows.server import environment, local, naming, warm, watch
 
 log = logging.getLogger("prefect.alphapivot.worker")
 STEP = "prefect.deployments.steps.set_working_directory"
@@ -183,6 +183,8 @@ async def work(drain: float, parent: int | None = None) -> None:
         return bool(stops)
 
     worker = Worker(work_pool_name=naming.pool(), name=f"{os.uname().nodename}-{os.getpid()}")
+    if parent is None:  # else `alphapivot ui` watches
+        watch.begin()
     with _warmed() if warm.SUPPORTED else nullcontext():
         async with worker:
             await _serve(worker, stops, stopping, drain)
