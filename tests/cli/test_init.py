@@ -146,6 +146,7 @@ def test_own_files_are_tradable_once_their_terms_are_said(init, tmp_path):
     init("said", "--prices", "prices/*.csv", "--currency", "EUR", "--calendar", "XETR")
     said = read.load(tmp_path / "said" / "config.ini", {})
     assert {(i.tradable, i.currency, i.calendar) for i in said.instruments.values()} == {(True, "EUR", "XETR")}
+    assert said.brokers["paper"].currency == "EUR", "what is traded in euros is paid in euros"
     assert said.feeds["files"].root == tmp_path / "prices"
     assert said.instruments["OTHER"].feed == "files2"
     assert said.instruments["ACME"].tick == Decimal("0.01")

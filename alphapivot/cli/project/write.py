@@ -63,7 +63,7 @@ def config(name: str, choice: Choice) -> str:
     market = MARKETS[choice.market]
     word = plain(name)
     source = _section(f"feed.{choice.feed}", {"kind": choice.feed, **FEEDS[choice.feed].keys})
-    account = {"kind": "paper", "cash": f"{choice.capital:f}", "currency": "USD"}
+    account = {"kind": "paper", "cash": f"{choice.capital:f}", "currency": _currency(choice)}
     costs = f"fees = {market.fees}" if market.fees else "fee_bps = 2             ; of notional, on every fill"
     execution = {"book": word} | ({"broker": choice.broker} if choice.broker != "paper" else {})
     pieces = [
@@ -84,6 +84,12 @@ def config(name: str, choice: Choice) -> str:
 def plain(name: str) -> str:
     """``name`` as a book or a database may be called."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name).strip("_-")[:40] or "project"
+
+
+def _currency(choice: Choice) -> str:
+    """The account's: that of all its instruments, else the dollar, into which the others need a rate."""
+    own = set(re.findall(r"^currency = (\w+)$", "\n".join(choice.sections), re.MULTILINE))
+    return own.pop() if len(own) == 1 else "USD"
 
 
 def _instruments(choice: Choice) -> Iterable[str]:
