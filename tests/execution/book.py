@@ -41,7 +41,7 @@ from tests.execution.faults import Faulty, Points
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 DONE += ("Filled", "Cancelled", "")  # IB's words; an order that was never transmitted has none
-BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "ib": None, "paper": None}
+BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
 STORED = (
     "orders",
     "trade",
@@ -220,6 +220,10 @@ class Book:
         """Runs in a forked child that is killed at a point; returns the point's name, or None if there is none."""
         if self.kind == "ib":
             self.broker._link.close()  # a gateway takes one connection for each client id
+            until = time.monotonic() + 60
+            while self.remote.clients:
+                assert time.monotonic() < until, "the gateway still has its client"
+                time.sleep(0.01)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:

@@ -66,7 +66,7 @@ class Heard:
 
 def shared(section: IbBroker) -> Link:
     """This process's connection: a gateway takes one for each client id, and orders belong to the id that sent them."""
-    key = os.getpid(), section.host, section.port, section.client_id, section.number, section.account
+    key = section.host, section.port, section.client_id, section.number, section.account
     return _LINKS.setdefault(key, Link(section))
 
 
@@ -77,7 +77,7 @@ class Link:
         self._section = section
         self._ib: IB | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._one = threading.Lock()
+        self._one, self._process = threading.Lock(), os.getpid()
         self.heard = Heard()
         self.account = ""
 
@@ -107,6 +107,8 @@ class Link:
             self._loop.call_soon_threadsafe(ib.disconnect)
 
     def _connected(self) -> IB:
+        if self._process != os.getpid():  # a fork has neither the thread nor the connection
+            self._process, self._one, self._loop, self._ib = os.getpid(), threading.Lock(), None, None
         with self._one:
             if self._ib is None or not self._ib.isConnected():
                 self._ib = self._open()
