@@ -54,7 +54,7 @@ def test_a_share_without_bars_is_delisted_at_its_last_price_less_a_haircut_that_
         assert world.trade(day).notes == []
     world.trade(25)
     gone(world, reason="delisted", price=price, realised=made, day=25)
-    world.calm([26, 27], close=40)  # it comes back, and trades again
+    world.calm([26, 27], close=40 if side > 0 else 160)  # it comes back, and trades again
     world.score(26, side)
     world.trade(26)
     world.trade(27)

@@ -10,7 +10,6 @@ import pytest
 
 from alphapivot.config import checks
 from alphapivot.config.sections.trading import ExecutionSettings, ExitSettings
-from alphapivot.errors import ConfigError
 from alphapivot.execution.book import control
 from alphapivot.execution.decide.facts import OpenTrade, Quote
 from alphapivot.execution.decide.lifecycle import surplus
@@ -46,6 +45,9 @@ SHORT = replace(LONG, side="SHORT", stop=D(104))
         (SHORT, "96.01", 1, 0),
         (SHORT, 96, 1, 125),
         (SHORT, 92, 1, 187),
+        # 30 were entered, and a third of them is 10 after a reverse split
+        (replace(LONG, qty=D(10), first_qty=30 * D("0.3333333333333333")), 104, 1, 5),
+        (replace(LONG, qty=D(10), first_qty=30 * D("0.3333333333333334")), 104, 1, 5),
         (replace(LONG, state="PENDING"), 108, 1, 0),
         (replace(LONG, coming=D(50)), 108, 1, 0),  # its entry still fills
         (replace(LONG, first_qty=D(500)), 104, 1, 0),  # half has left, in an earlier contract
@@ -320,11 +322,3 @@ def test_what_an_operator_takes_out_counts(make):
         book.run(day)
     assert book.held() == 50
     book.holds()
-
-
-def test_the_kernel_says_that_it_leaves_it_out():
-    from alphapivot.research.screen import engine
-
-    settings = make_settings({"A": {}}).model_copy(update={"exit": ExitSettings(**HALVES)})
-    with pytest.raises(ConfigError, match=r"leaves out \[exit\] scale_out"):
-        engine.rules(settings)

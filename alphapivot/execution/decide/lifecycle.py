@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
+from alphapivot.brokers.events import EXACT
 from alphapivot.execution.decide import trailing
 from alphapivot.execution.decide.facts import Action, OpenTrade, Quote, Score, SessionMoment
 from alphapivot.money import to_tick
@@ -87,7 +88,10 @@ def surplus(trade: OpenTrade, quote: Quote, *, lot: Decimal, exits: ExitSettings
         return Decimal(0)
     gain = (quote.close - trade.price) * (1 if trade.side == "LONG" else -1)
     share = max((out for r, out in exits.scales if gain >= r * trade.distance), default=Decimal(0))
-    return max(to_tick(trade.qty - trade.first_qty * (1 - share), lot, ROUND_FLOOR), Decimal(0)) if share else share
+    if not share:
+        return share
+    beyond = (trade.qty - trade.first_qty * (1 - share)).quantize(EXACT)  # after a split ratios are floats
+    return max(to_tick(beyond, lot, ROUND_FLOOR), Decimal(0))
 
 
 def patience(execution: ExecutionSettings, entry: EntrySettings) -> int:
