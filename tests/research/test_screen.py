@@ -184,6 +184,15 @@ CONFIGS = {
         "exit": {"trail": "parabolic", "parabolic_step": "0.1", "parabolic_cap": "0.3", "on_reversal": False},
         "execution": {"stop_atr": "2", "reward_to_risk": "4"},
     },
+    "scaled": {
+        "exit": {"scale_out": {"0.5R": "40%", "1R": "30%"}, "break_even": "0.5", "on_reversal": False},
+        "execution": {"stop_atr": "1.5", "reward_to_risk": "off"},
+    },
+    "scaled with a target": {
+        "exit": {"scale_out": {"0.7R": "50%"}, "trail_atr": "2", "max_bars": 6},
+        "execution": {"reward_to_risk": "1.5"},
+        "broker": {"cash": "300000"},
+    },
 }
 
 
@@ -210,7 +219,17 @@ def test_every_trade_and_the_equity_are_those_of_the_executor_and_its_paper_brok
 
 
 FAST = ("limits and trailing", "volatility", "chandelier", "parabolic")
-NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+SCALED = ("scaled", "scaled with a target")  # refused where shares split
+NAMES = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS if n not in SCALED]
+
+
+def test_parts_of_what_may_split_are_refused(hub):
+    world = World(hub, settings_of(CONFIGS["scaled"]))
+    world.calm(range(1, 22))
+    world.score(20, 50)
+    world.action(20, "split", 2, hour=9)
+    with pytest.raises(ConfigError, match=r"leaves out \[exit\] scale_out of shares that split: use --engine full"):
+        both(world)
 
 
 @pytest.mark.parametrize("name", NAMES)

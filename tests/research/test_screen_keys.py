@@ -12,7 +12,8 @@ SAME = {
     "ExecutionSettings": "entry_threshold exit_threshold min_gate max_score_age atr stop_atr reward_to_risk"
     " allow_shorts",
     "EntrySettings": "order limit_atr timeout confirm",
-    "ExitSettings": "on_reversal on_veto break_even trail trail_atr trail_bars parabolic_step parabolic_cap max_bars",
+    "ExitSettings": "on_reversal on_veto break_even trail trail_atr trail_bars parabolic_step parabolic_cap scale_out"
+    " max_bars",
     "SizingSettings": "target_volatility weight volatility_bars max_volume size_by_score",
     "RiskSettings": "risk_per_trade max_open_trades max_notional max_gross_exposure daily_loss_limit max_drawdown"
     " max_net_exposure max_symbol_exposure max_group_exposure max_quantity max_order_notional price_collar day_starts"
@@ -25,7 +26,7 @@ SAME = {
 }
 REFUSED = {
     "EntrySettings": {"windows": ("09:45-11:30",)},
-    "ExitSettings": {"roll": True, "session_end": True, "scale_out": {"1R": "50%"}},
+    "ExitSettings": {"roll": True, "session_end": True},
     "SizingSettings": {"max_gap_loss": "0.01"},
     "RiskSettings": {"max_messages": 9, "max_repeats": 3},
     "PaperBroker": {"max_volume_share": "0.1", "maintenance_margin": "0.75"},

@@ -22,7 +22,7 @@ from alphapivot.research.simulate.ledger import Ledger
 from alphapivot.research.simulate.live import Disagreement
 from alphapivot.research.simulate.risk import RiskDay
 from tests.execution.conftest import World, at, make_settings
-from tests.research.test_screen import BEGIN, CONFIGS, DAYS, EVENTS, MARKETS, gappy, settings_of
+from tests.research.test_screen import BEGIN, CONFIGS, DAYS, EVENTS, MARKETS, SCALED, gappy, settings_of
 
 FEEDS = {"test": {"kind": "yahoo"}}
 MORE = {
@@ -109,8 +109,10 @@ class Untraded(World):
         pass
 
 
-@pytest.mark.parametrize("events", [0.0, EVENTS])
-@pytest.mark.parametrize("name", CONFIGS)
+WITH_EVENTS = [(name, events) for name in CONFIGS for events in (0.0, EVENTS) if not (events and name in SCALED)]
+
+
+@pytest.mark.parametrize(("name", "events"), WITH_EVENTS)
 def test_a_book_traded_in_memory_is_the_engines(hub, name, events):
     world = Untraded(hub, settings_of(CONFIGS[name], FEEDS))
     gappy(world, np.random.default_rng(list(CONFIGS).index(name) + int(100 * events)), events=events)
@@ -167,13 +169,15 @@ def photographed(world, instants, monkeypatch, length):
 PAUSES = {"protections": {"cooldown": 3, "stops_in_a_row": 2, "pause": 4}, "risk": {"daily_loss_limit": "0.01"}}
 
 
-AUDITED = {"plain": {}, "pauses": PAUSES} | {n: CONFIGS[n] for n in ("limits and trailing", "chandelier", "parabolic")}
+AUDITED = {"plain": {}, "pauses": PAUSES} | {
+    n: CONFIGS[n] for n in ("limits and trailing", "chandelier", "parabolic", "scaled")
+}
 
 
 @pytest.mark.parametrize("changes", AUDITED.values(), ids=AUDITED)
 def test_the_engine_goes_on_from_any_book_as_the_backtest_did(hub, monkeypatch, changes):
     world = Untraded(hub, settings_of(changes, FEEDS))
-    gappy(world, np.random.default_rng(11), events=EVENTS)
+    gappy(world, np.random.default_rng(11), events=0.0 if changes is CONFIGS["scaled"] else EVENTS)
     assert photographed(world, [at(day) for day in range(BEGIN, DAYS + 1)], monkeypatch, 5).audited == 20
     assert world.sql("SELECT DISTINCT book FROM trading.trade") == [{"book": "bt-audited"}]
 
@@ -289,6 +293,17 @@ def test_any_config_in_any_market_is_the_engines(hub, seed):
     rng = np.random.default_rng(seed)
     world = Untraded(hub, settings_of(drawn(rng), FEEDS))
     gappy(world, rng, events=float(rng.choice([0.0, EVENTS])))
+    same(world, [at(day) for day in range(BEGIN, DAYS + 1)])
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))])
+def test_parts_that_leave_are_the_engines(hub, seed):
+    rng = np.random.default_rng(1_000 + seed)
+    changes = drawn(rng)
+    changes["exit"] |= {"scale_out": [{"0.3R": "50%"}, {"0.5R": "20%", "1R": "50%", "2R": "20%"}][rng.integers(2)]}
+    changes["execution"] |= {"reward_to_risk": ["off", "3"][rng.integers(2)]}
+    world = Untraded(hub, settings_of(changes, FEEDS))
+    gappy(world, rng)
     same(world, [at(day) for day in range(BEGIN, DAYS + 1)])
 
 

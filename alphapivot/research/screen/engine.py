@@ -91,7 +91,7 @@ class Result:
         One row per decision to enter, in order: symbol, contract, side, qty, decided_at, stop, target (missing if
         [execution] reward_to_risk is off), entry_at,
         entry, exit_at, exit, reason, fees, realised (after fees). ``qty`` and ``entry`` are in the last day's shares.
-        Entry is missing if it never filled, exit if it is open or a split left no share.
+        Entry is missing if it never filled, exit, the mean of its parts, if it is open or a split left no share.
         """
         from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
@@ -109,7 +109,7 @@ class Result:
         entered, left = columns[k.ENTRY_ROW], columns[k.LEFT_AT] < k.NEVER
         always, ratio = np.zeros(n, np.int64), self.money[:, k.RATIO]
         exit_at = np.where(left, columns[k.LEFT_AT], np.iinfo(np.int64).min).astype("datetime64[us]")
-        sold = left & (columns[k.REASON] != k.SPLIT)
+        sold, at = self.money[:, k.SOLD], self.money[:, k.SOLD_AT]
         line = bars.line[np.maximum(entered, 0)] if n else always
         names = [market.lines[i][1] if e >= 0 else "" for i, e in zip(line, entered, strict=True)]
         return pd.DataFrame(
@@ -124,7 +124,7 @@ class Result:
                 "entry_at": instant(entered),
                 "entry": price(k.ENTRY, entered) / ratio,
                 "exit_at": pd.DatetimeIndex(exit_at).tz_localize("UTC"),
-                "exit": np.where(sold, columns[k.EXIT] * tick, np.nan),
+                "exit": np.where(left & (sold > 0), at / np.where(sold > 0, sold, 1.0) * tick, np.nan),
                 "reason": [k.REASONS[r] for r in columns[k.REASON]],
                 "fees": self.money[:, k.FEES],
                 "realised": np.where(left, self.money[:, k.MADE] - self.money[:, k.FEES], np.nan),
@@ -133,9 +133,15 @@ class Result:
 
 
 def simulate(market: Market, scores: kernel.Scores, rules: kernel.Rules) -> Result:
-    """Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel."""
+    """
+    Simulates one book from the first instant to the last. Releases the GIL: threads run trials in parallel.
+
+    Raises LeftOut if parts leave ([exit] scale_out) of what may split.
+    """
     from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
 
+    if len(rules.scale_gain) and (market.events.split | market.events.moves).any():
+        raise LeftOut("the screening engine leaves out [exit] scale_out of shares that split: use --engine full")
     equity, cash, gross, whole, money, halted, log, *small = k.simulate(*market[4:], scores, rules)
     at = None if halted < 0 else market.as_of[halted].to_pydatetime()
     never = ~np.isin(np.arange(len(market.symbols)), whole[whole[:, k.ENTRY_ROW] >= 0, k.SYMBOL])
@@ -152,7 +158,6 @@ def left_out(settings: Settings) -> list[str]:
         "[entry] windows": settings.entry.windows,
         "[exit] session_end": settings.exit.session_end,
         "[exit] roll": settings.exit.roll,
-        "[exit] scale_out": settings.exit.scale_out,
         "[sizing] max_gap_loss": settings.sizing.max_gap_loss,
         "[risk] max_repeats": settings.risk.max_repeats,
         "[risk] max_messages": settings.risk.max_messages,
@@ -216,6 +221,8 @@ def rules(settings: Settings, *, stays_halted: bool = False) -> kernel.Rules:
         trail_bars=exits.trail_bars if exits.trail == "chandelier" else 1,
         parabolic_step=float(exits.parabolic_step),
         parabolic_cap=float(exits.parabolic_cap),
+        scale_gain=_floats(gain for gain, _ in exits.scales),
+        scale_share=_floats(share for _, share in exits.scales),
         max_bars=exits.max_bars or 0,
         target_volatility=_or(sizing.target_volatility, 0.0) * float(sizing.weight),
         max_volume=_or(sizing.max_volume, 0.0),

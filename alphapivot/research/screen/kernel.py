@@ -18,6 +18,7 @@ from numba import njit
 STOP, TARGET, REVERSAL, ROLLED, TIME_STOP, VETO, SPLIT, SETTLED, DELISTED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 DISTRIBUTION = 10
 BEYOND_STOP, NO_CASH, EXPIRED, WITHDRAWN = 11, 12, 13, 14
+SCALED, PART = 15, 1_000  # a part leaves: in the log as SCALED + PART x its lots
 REASONS = {
     0: "",
     STOP: "stop",
@@ -34,6 +35,7 @@ REASONS = {
     NO_CASH: "insufficient_cash",
     EXPIRED: "entry_expired",
     WITHDRAWN: "withdrawn",
+    SCALED: "scale_out",
 }
 PENDING, OPEN = 1, 2
 TRAILS = ("close", "chandelier", "parabolic")  # Rules.trail is a place in it
@@ -41,7 +43,9 @@ CLOSE, CHANDELIER, PARABOLIC = range(3)
 NEVER = 2**62
 # columns of the trades: whole numbers, then money
 SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, LEFT_AT, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
-FEES, MADE, RATIO = range(3)  # RATIO: shares at the end for one at the entry
+FEES, MADE, RATIO, SOLD, SOLD_AT = range(
+    5
+)  # RATIO: shares at the end for one at the entry; SOLD: lots, SOLD_AT: x ticks
 # what the log says of a trade (-1: of the book) at an instant, and its detail: a bar on which its orders did something
 # (its row), a split or dividend (its row among the events), the end of its market (why), a step of its lifecycle (why
 # it leaves; 0: its stop moves), an entry decided, a loss at its limit, at which entries that rest are cancelled
@@ -150,6 +154,8 @@ class Rules(NamedTuple):
     trail_bars: int  # of a chandelier
     parabolic_step: float
     parabolic_cap: float
+    scale_gain: Any  # stop distances, ascending
+    scale_share: Any  # of what was entered, that has left by then
     max_bars: int
     target_volatility: float
     max_volume: float
@@ -257,7 +263,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     """
     instants, symbols = seen.quote.shape
     equity, held_cash, gross_at = np.empty(instants), np.empty(instants), np.empty(instants)
-    whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 3)), 0
+    whole, money, traded = np.zeros((256, 11), np.int64), np.zeros((256, 5)), 0
     state, side, lots = np.zeros(symbols, np.int8), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     line, trade = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     stop, target, was = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
@@ -266,6 +272,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     distance, decided_no, filled_no = np.zeros(symbols), np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
     entry, mark, fx = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
     leaving, leave_from = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
+    leave_lots, first_lots = (
+        np.zeros(symbols, np.int64),
+        np.zeros(symbols),
+    )  # of a part; what was entered, in today's shares
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
     candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
@@ -274,7 +284,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     cash, stops, stop_symbol, stop_no = rules.cash, 0, 0, 0
     day, day_start, last_equity, peak, halted = seen.day[0] if instants else 0, rules.cash, rules.cash, 0.0, -1
     first, stopped_day, log, lines = True, -NEVER, np.zeros((1024, 4), np.int64), 0
-    aims, moves = rules.reward_to_risk > 0, rules.break_even > 0 or rules.trail_atr > 0 or rules.trail == PARABOLIC
+    aims, moves = (
+        rules.reward_to_risk > 0,
+        (rules.break_even > 0 or rules.trail_atr > 0 or rules.trail == PARABOLIC or len(rules.scale_gain) > 0),
+    )
     # of the bars since the entry: how many, the last best prices; Wilder's stop, best price, pace, the last other end
     counted, extremes = np.zeros(symbols, np.int64), np.zeros((symbols, rules.trail_bars))
     sar, best_at, pace, near_end = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
@@ -326,7 +339,11 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     paid = max(exact - kept, 0.0) * specs.lot[s] * sign * mark[s] / value * unit
                     cash += paid
                     money[number, MADE] += paid
-                    lots[s], whole[number, LOTS] = kept, kept
+                    whole[number, LOTS] += kept - lots[s]
+                    lots[s], first_lots[s] = kept, first_lots[s] * value
+                    leave_lots[s] = _sheer(leave_lots[s] * value, specs.lot[s])
+                    if leaving[s] == SCALED and not leave_lots[s]:
+                        leaving[s] = 0
                     money[number, RATIO] *= value
                     mark[s] /= value
                     entry[s] /= value
@@ -347,6 +364,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     s = bars.symbol[row]
                     if not state[s] or bars.line[row] != line[s] or (leaving[s] == 0) == exits:
                         continue
+                    if not exits and last[s] == row:
+                        continue  # a part has left
                     last[s] = row
                     if not bars.fills[row]:
                         mark[s] = bars.close[row]
@@ -390,7 +409,23 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         state[s], entry[s], filled_no[s], entered_now = OPEN, at, bars.number[row], True
                         whole[trade[s], ENTRY_ROW], whole[trade[s], ENTRY] = row, at
                     barrier = was[s] if start < moved_at[s] else stop[s]
-                    beyond = 1 if rules.strict else 0
+                    beyond, parted = 1 if rules.strict else 0, False
+                    if leaving[s] == SCALED and start >= leave_from[s]:
+                        log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
+                        at, quantity, number = (
+                            _slipped(opened, -sign, rules.slippage),
+                            leave_lots[s] * specs.lot[s],
+                            trade[s],
+                        )
+                        fee = _fee(rules, s, bars.ts[row], -sign, quantity, quantity * at * specs.tick[s] * unit, fx[s])
+                        base = 0.0 if specs.spot[s] else entry[s]
+                        proceeds = quantity * (at - base) * specs.tick[s] * unit * sign
+                        cash += proceeds - fee
+                        money[number, FEES] += fee
+                        money[number, MADE] += proceeds
+                        money[number, SOLD] += leave_lots[s]
+                        money[number, SOLD_AT] += float(leave_lots[s]) * at
+                        lots[s], leaving[s], parted = lots[s] - leave_lots[s], 0, True
                     if leaving[s] and start >= leave_from[s]:
                         reason, price = leaving[s], _slipped(opened, -sign, rules.slippage)
                     elif (low <= barrier) if sign > 0 else (high >= barrier):
@@ -422,7 +457,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             near_end[s] = end_
                         counted[s] += 1
                         continue
-                    if not entered_now:
+                    if not entered_now and not parted:
                         log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                     quantity = lots[s] * specs.lot[s]
                     notional = quantity * price * specs.tick[s] * unit
@@ -433,6 +468,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     number = trade[s]
                     money[number, FEES] += fee
                     money[number, MADE] += proceeds
+                    money[number, SOLD] += lots[s]
+                    money[number, SOLD_AT] += float(lots[s]) * price
                     whole[number, LEFT_AT], whole[number, EXIT], whole[number, REASON] = bars.ts[row], price, reason
                     state[s], ended_no[number] = 0, bars.number[row]
                     ended[count] = number
@@ -467,8 +504,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             cash += proceeds - fee
             money[number, FEES] += fee
             money[number, MADE] += proceeds
+            money[number, SOLD] += lots[s]
+            money[number, SOLD_AT] += float(lots[s]) * price
             whole[number, LEFT_AT], whole[number, EXIT] = seen.as_of[t], price
-            whole[number, REASON] = leaving[s] or reason
+            whole[number, REASON] = reason if leaving[s] == SCALED else leaving[s] or reason
             state[s], ended_no[number] = 0, now
             ended[count] = number
             count += 1
@@ -606,8 +645,19 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         near = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
                         if best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign):
                             best = near
-                    if best != stop[s]:
+                    share, part = 0.0, 0
+                    for i in range(len(rules.scale_gain)):
+                        gain = (close - entry[s]) * sign * specs.tick[s]
+                        if gain >= rules.scale_gain[i] * distance[s] - 1e-12:
+                            share = rules.scale_share[i]
+                    if share > 0:
+                        part = max(_down(lots[s] - first_lots[s] * (1 - share), 1e-9), 0)
+                    if part > 0:
+                        log, lines = _told(log, lines, (t, trade[s], STEPPED, SCALED + PART * part))
+                        leaving[s], leave_from[s], leave_lots[s] = SCALED, seen.as_of[t], part
+                    elif best != stop[s]:
                         log, lines = _told(log, lines, (t, trade[s], STEPPED, 0))
+                    if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
             if (
@@ -703,7 +753,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             state[s], side[s], lots[s], line[s], trade[s] = PENDING, sign, size, seen.front[t, s], traded
             stop[s], target[s], was[s], moved_at[s] = floor, ceiling, floor, -NEVER
             active[s], limit[s], reference[s], distance[s] = seen.as_of[t], ask, price, wide
-            counted[s], sar[s] = 0, floor
+            counted[s], sar[s], first_lots[s] = 0, floor, size
             decided_no[s], mark[s], fx[s] = seen.now[t, specs.calendar[s]], close, rate
             leaving[s], leave_from[s] = 0, 0
             log, lines = _told(log, lines, (t, traded, ENTERED, 0))

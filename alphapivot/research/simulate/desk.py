@@ -16,6 +16,7 @@ from alphapivot.brokers.events import after
 from alphapivot.brokers.paper.memory import STATES
 from alphapivot.execution.book import orders
 from alphapivot.execution.book.states import TERMINAL
+from alphapivot.execution.decide.lifecycle import SCALE_OUT
 from alphapivot.execution.run import adjust, reconcile
 from alphapivot.execution.run.send import answered
 from alphapivot.research.simulate.live import Live
@@ -81,7 +82,7 @@ class Desk:
 
     def follow(self, live: Live, as_of: datetime) -> None:
         """Moves stop and target to where an event has put those of the trade, unless it is leaving."""
-        if live.row["state"] == "OPEN" and "EXIT" not in live.legs:
+        if live.row["state"] == "OPEN" and not live.exiting:
             for leg, column in (("STOP", "stop"), ("TARGET", "target")):
                 if leg in live.legs and live.legs[leg]["price"] != live.row[column]:
                     self.move(live, leg, live.row[column], as_of)
@@ -137,7 +138,9 @@ class Desk:
         if order["leg"] == "ENTRY":
             row |= {"entry_qty": fill["qty"], "entry_price": fill["price"], "entry_at": fill["ts"], "state": "OPEN"}
         else:
-            row |= {"exit_qty": row["exit_qty"] + fill["qty"], "exit_price": fill["price"], "exit_at": fill["ts"]}
+            live.sold += fill["qty"] * fill["price"]
+            gone = row["exit_qty"] + fill["qty"]
+            row |= {"exit_qty": gone, "exit_price": live.sold / gone, "exit_at": fill["ts"]}
 
     def _adjust(self, live: Live, booked: Booked, as_of: datetime) -> None:
         row, event = live.row, booked.event
@@ -168,7 +171,8 @@ class Desk:
         row = live.row
         if live.held or any(o["state"] not in TERMINAL for o in live.legs.values()):
             return
-        out = next((o for leg, o in live.legs.items() if leg != "ENTRY" and o["cum_qty"]), None)
+        gone = [o for leg, o in live.legs.items() if leg != "ENTRY" and o["cum_qty"]]
+        out = next((o for o in gone if o["reason"] != SCALE_OUT), None)
         reason = _why(live, out)
         row |= {"state": "CLOSED", "close_reason": reason, "realised": live.cash + row["paid"]}
         if row["exit_at"] is None and row["entry_at"] is not None:

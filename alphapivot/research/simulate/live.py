@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from alphapivot.errors import DataError
+from alphapivot.execution.book.states import TERMINAL
 
 if TYPE_CHECKING:
     from alphapivot.brokers.base import Key
@@ -34,6 +35,7 @@ class Live:
     legs: dict[str, Row]  # ENTRY, STOP, TARGET, and EXIT once there is one
     number: int  # of the kernel's trade
     cash: Decimal = ZERO  # of its fills, after fees
+    sold: Decimal = ZERO  # quantity x price of the exits' fills
 
     @property
     def bracket(self) -> str:
@@ -42,6 +44,10 @@ class Live:
     @property
     def held(self) -> Decimal:
         return Decimal(self.row["entry_qty"] - self.row["exit_qty"])
+
+    @property
+    def exiting(self) -> bool:
+        return "EXIT" in self.legs and self.legs["EXIT"]["state"] not in TERMINAL
 
     def facts(self) -> Row:
         """The row as ``ledger.open_trades`` has it."""
@@ -53,6 +59,6 @@ class Live:
             "first_stop": self.first_stop,
             "first_qty": entry["cum_qty"] * self.row["ratio"],
             "coming": entry["qty"] - entry["cum_qty"] if entry["state"] in ("NEW", "PARTIALLY_FILLED") else ZERO,
-            "exits": int("EXIT" in self.legs),
-            "exiting": "EXIT" in self.legs,
+            "exits": self.legs["EXIT"]["version"] if "EXIT" in self.legs else 0,
+            "exiting": self.exiting,
         }

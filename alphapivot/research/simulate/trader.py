@@ -224,6 +224,9 @@ class Trader:
         elif live.row["state"] == "PENDING":
             self._desk.withdraw(live, d.reasons[0], as_of)
         else:
+            if d.stop is not None:  # it moves with a part that leaves
+                live.row["stop"] = d.stop
+                self._desk.move(live, "STOP", d.stop, as_of)
             self._desk.leave(live, new["EXIT"], as_of)
 
     def _session(self, as_of: datetime, involved: list[str], rates: dict[str, Decimal]) -> Session:
@@ -280,6 +283,9 @@ class Trader:
         whole, plan = self._result.whole[number], d.plan
         kernel: tuple[Any, ...] = ("EXIT" if detail else "AMEND",)
         engine: tuple[Any, ...] = (d.action,)
+        if what == k.STEPPED and detail >= k.PART:
+            kernel = ("REDUCE", detail // k.PART * self._instruments[d.symbol].lot)
+            engine = engine if d.qty is None else (d.action, d.qty)
         if what == k.ENTERED:
             tick = self._tape.ticks[whole[k.SYMBOL]]
             stop = int(whole[k.FIRST_STOP]) * tick

@@ -50,6 +50,7 @@ def write(conn: psycopg.Connection, rows: Mapping[str, Sequence[Row]], account: 
     for row in rows["trade"]:
         if row["adjusted"]:  # what no fill has brought
             conn.execute(HELD, {**row, "more": row["adjusted"] * (1 if row["side"] == "LONG" else -1)})
+    conn.execute("SET LOCAL alphapivot.events = ''")  # an audit goes on in this transaction
 
 
 def _ids(conn: psycopg.Connection, table: str, column: str, rows: Iterable[Any]) -> dict[Any, int]:
