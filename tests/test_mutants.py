@@ -169,7 +169,7 @@ MUTANTS = [
     ),
     mutant(
         f"{EXECUTION}/run/protect.py",
-        'return min(exit_order["qty"], qty) if by_operator else qty',
+        'return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked == SCALE_OUT else qty',
         "return qty",
         *(REAL, "-k", "in_part or for_its_quantity"),
     ),
