@@ -9,6 +9,7 @@ from alphapivot import home
 LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
 # What a work pool may set for its runs: addresses, keys and config values; nothing that selects the code
 GIVEN = r"^(ALPHAPIVOT_(?!HOME$|CONFIG$|PLUGINS__)|APCA_)"
+RUN_DAYS = 60  # for which Prefect keeps a finished run, its tasks, logs and artifacts
 HEARTBEAT_SECONDS = 30  # of a run; the least that Prefect accepts
 
 
@@ -25,6 +26,10 @@ def settings() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
+        # `manage` alone makes thirty thousand runs a year; ops.run keeps what they did
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * 86_400),
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_BATCH_SIZE": "1000",  # a year of runs in minutes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         # the hub has ten connections per process, and each task keeps its bars in memory
         "PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS": "8",
