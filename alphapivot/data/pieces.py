@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alphapivot.feeds.base import Limit
 
 TICKERS = 25  # at most in one piece
-BARS = 200_000  # at most in one piece, if markets never closed: bounds the memory
+BARS = 500_000  # at most in one piece, if markets never closed: bounds the memory
 DAY = timedelta(days=1)
 
 

@@ -237,7 +237,7 @@ def test_minutes_of_one_file_are_a_few_pieces():
     feed = FilesFeed(root=Path(), zone="UTC", stamp="start")
     settings = settings.model_copy(update={"instruments": {"ALPHA": alpha}, "feeds": {"simulated": feed}})
     planned, _ = pieces.plan(settings, {"simulated": {}}, START, START + timedelta(minutes=1_051_200), END)
-    assert len(planned) == 6  # of 200,000 bars; 132 before
+    assert len(planned) == 3  # of 500,000 bars
     assert all(piece.symbols == ("ALPHA",) for piece in planned)
 
 
