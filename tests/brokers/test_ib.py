@@ -116,6 +116,14 @@ def test_an_error_that_is_no_end_leaves_the_order_alive(gateway, broker):
     assert find(broker).state == "NEW"
 
 
+def test_an_order_without_a_permanent_id_is_not_at_the_broker(gateway, broker):
+    broker.account()
+    gateway.silent = {3}
+    (client,) = gateway.clients.values()
+    client.send(3, 1, "Submitted", 0, 10, 0, 0, 0, 0, 17, "", 0)  # permId 0, of some order
+    assert isinstance(broker.submit(order()), Unknown)
+
+
 def test_a_refused_order_is_rejected_and_nothing_rests(gateway, broker):
     gateway.errors = [(201, "Order rejected - reason: insufficient margin")] * 3
     assert broker.submit(order()) == Rejected("Interactive Brokers 201: Order rejected - reason: insufficient margin")

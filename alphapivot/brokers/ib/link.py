@@ -53,8 +53,9 @@ class Heard:
     lost: str | None = None
 
     def order_status(self, number: int, perm_id: int, told: Told) -> None:
-        self.orders[perm_id] = told
-        self.numbers[number] = perm_id
+        if perm_id:  # 0: the gateway has it, and IB's servers have not given it theirs
+            self.orders[perm_id] = told
+            self.numbers[number] = perm_id
 
     def error(self, number: int, code: int, message: str) -> None:
         self.errors.setdefault(number, []).append((code, message))
