@@ -29,7 +29,7 @@ T = TypeVar("T")
 AGAIN = 0.5  # seconds
 IN_USE, READ_ONLY = 326, "read-only"
 LOST, RESTORED = (1100, 504, 2110), (1101, 1102)  # the gateway's own connection to the servers
-INSTALL = "pip install --no-deps -r alone.txt"
+INSTALL = "pip install --no-deps ib_async 'aeventkit<3' nest_asyncio"
 
 
 @dataclass
