@@ -29,7 +29,7 @@ from alphapivot.brokers.base import (
     Unknown,
     Unreadable,
 )
-from alphapivot.brokers.ib import contracts, rows
+from alphapivot.brokers.ib import contracts, rows, sending
 from alphapivot.brokers.ib.link import READ_ONLY, Link
 from alphapivot.errors import TradingHalted, Unavailable
 
@@ -40,13 +40,8 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import IbBroker
 
 log = logging.getLogger("alphapivot.brokers")
-ACCEPTED = ("PreSubmitted", "Submitted", "Filled")
-# a new order is refused: https://interactivebrokers.github.io/tws-api/message_codes.html
-DEFINITE = {103, 104, 109, 110, 200, 201, 203, 321, 325, 387, 388, 391, 434, 436, 461, 10318}
-WARNINGS = {399, 404, 492, 2109}  # the order lives: it waits for the market, or for shares to borrow
 SETTLES = 0.5  # seconds until an order that has ended is in a list
 EASTERN = ZoneInfo("America/New_York")  # IB's day
-LOOK = 0.05  # seconds between looks at an answer that comes when it comes
 
 
 class InteractiveBrokers:
@@ -74,38 +69,30 @@ class InteractiveBrokers:
         return self._book.symbols
 
     def account(self) -> Account:
-        async def read(ib: IB) -> None:
+        async def read(ib: IB) -> tuple[dict[str, tuple[Decimal, str]], Decimal]:
             await ib.reqAccountUpdatesAsync(self._link.account)
+            values = {
+                v.tag: (Decimal(v.value), v.currency)
+                for v in ib.accountValues(self._link.account)
+                if v.tag in ("NetLiquidation", "AvailableFunds") and v.currency not in ("", "BASE")
+            }
+            held = (rows.decimal(item.marketValue) for item in ib.portfolio(self._link.account))
+            return values, sum((value for value in held if value is not None), Decimal(0))
 
         self._link.open()
-        self._link.ask(read, "account")
-        values = self._link.ask(self._values, "account")
+        values, held = self._link.ask(read, "account")
         missing = [tag for tag in ("NetLiquidation", "AvailableFunds") if tag not in values]
         if missing:
             raise Unavailable(f"Interactive Brokers gave no {' and no '.join(missing)} of {self._link.account}")
         equity, currency = values["NetLiquidation"]
-        held = self._link.ask(self._held, "portfolio")
         return Account(
             currency=currency,
-            cash=equity - held,
+            cash=equity - held,  # of futures the notional too, as in ``rows.fill``
             equity=equity,
             free=values["AvailableFunds"][0],
             at=self._now(),
             number=f"Interactive Brokers {self._link.account}",
         )
-
-    async def _values(self, ib: IB) -> dict[str, tuple[Decimal, str]]:
-        """tag -> amount and currency, of the account's own currency."""
-        return {
-            v.tag: (Decimal(v.value), v.currency)
-            for v in ib.accountValues(self._link.account)
-            if v.tag in ("NetLiquidation", "AvailableFunds") and v.currency not in ("", "BASE")
-        }
-
-    async def _held(self, ib: IB) -> Decimal:
-        """The market value of all positions: that of futures is their notional, see ``rows.fill``."""
-        values = (rows.decimal(item.marketValue) for item in ib.portfolio(self._link.account))
-        return sum((value for value in values if value is not None), Decimal(0))
 
     def positions(self) -> dict[Key, Decimal]:
         held: dict[Key, Decimal] = {}
@@ -230,62 +217,20 @@ class InteractiveBrokers:
         if contract.secType == "STK":
             contract.exchange = "SMART"
         try:
-            numbers = self._link.ask(lambda ib: self._place(ib, contract, spec), "orders", 2 * self._section.timeout)
+            numbers = self._link.ask(
+                lambda ib: sending.place(ib, self._link, contract, spec, self._section.timeout),
+                "orders",
+                2 * self._section.timeout,
+            )
         except Unavailable as error:
             return Unknown(str(error))
         return self._answer(spec, numbers)
 
-    async def _place(self, ib: IB, contract: Any, spec: OrderSpec) -> dict[str, int]:
-        """Sends an order with its legs; our id -> its number, once each is answered or the time is up."""
-        from ib_async import Order  # noqa: PLC0415 - optional
-
-        common = {"account": self._link.account, "outsideRth": contract.secType == "FUT", "triggerMethod": 0}
-        group = {"ocaGroup": spec.bracket, "ocaType": 2} if spec.leg in ("STOP", "TARGET") else {}
-        first = Order(
-            orderId=ib.client.getReqId(),
-            action=spec.side,
-            totalQuantity=f"{spec.qty:f}",  # as on the wire: no float on the way
-            orderType=rows.KINDS[spec.kind],
-            tif="GTC",
-            orderRef=spec.client_order_id,
-            transmit=not spec.attached,
-            **_prices(spec.kind, spec.price),
-            **common,
-            **group,
-        )
-        orders = {spec.client_order_id: first}
-        for leg in spec.attached:
-            kind = "STOP" if leg.leg == "STOP" else "LIMIT"
-            orders[leg.client_order_id] = Order(
-                orderId=ib.client.getReqId(),
-                parentId=first.orderId,
-                action="SELL" if spec.side == "BUY" else "BUY",
-                totalQuantity=f"{spec.qty:f}",
-                orderType=rows.KINDS[kind],
-                tif="GTC",
-                orderRef=leg.client_order_id,
-                transmit=leg is spec.attached[-1],
-                ocaGroup=spec.bracket,
-                ocaType=2,
-                **_prices(kind, leg.price),
-                **common,
-            )
-        for order in orders.values():
-            ib.placeOrder(contract, order)
-        numbers = {name: order.orderId for name, order in orders.items()}
-        deadline = asyncio.get_running_loop().time() + self._section.timeout
-        while asyncio.get_running_loop().time() < deadline and ib.isConnected():
-            if self._status(first.orderId) in ACCEPTED or self._refusal(first.orderId):
-                await asyncio.sleep(LOOK)  # its legs are answered with it
-                break
-            await asyncio.sleep(LOOK)
-        return numbers
-
     def _answer(self, spec: OrderSpec, numbers: Mapping[str, int]) -> Answer:
         """What the gateway has said of an order that was sent; what its errors do not prove is looked up."""
         heard, number = self._link.heard, numbers[spec.client_order_id]
-        if self._status(number) not in ACCEPTED:
-            refused = self._refusal(number)
+        if sending.status(self._link, number) not in sending.ACCEPTED:
+            refused = sending.refusal(self._link, number)
             if refused and READ_ONLY in refused[1].lower():
                 raise TradingHalted(
                     f"Interactive Brokers: {refused[1]}; clear Read-Only API in the gateway's API settings"
@@ -301,20 +246,12 @@ class InteractiveBrokers:
                 and not (refused and seen.state == "CANCELED")
             ):
                 return Accepted({spec.client_order_id: seen.broker_order_id})
-            if refused and refused[0] in DEFINITE:
+            if refused and refused[0] in sending.DEFINITE:
                 return Rejected(f"Interactive Brokers {refused[0]}: {refused[1]}")
             said = f"{refused[0]}: {refused[1]}" if refused else f"no answer within {self._section.timeout:g} s"
             return Unknown(f"Interactive Brokers, {said}")
         ids = {name: heard.numbers[n] for name, n in numbers.items() if heard.numbers.get(n)}
         return Accepted({name: str(perm_id) for name, perm_id in ids.items()})
-
-    def _status(self, number: int) -> str:
-        told = self._link.heard.orders.get(self._link.heard.numbers.get(number, 0))
-        return told.status if told else ""
-
-    def _refusal(self, number: int) -> tuple[int, str] | None:
-        errors = self._link.heard.errors.get(number, [])
-        return next(((code, text) for code, text in errors if code not in WARNINGS), None)
 
     def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - caps.atomic_replace is False
         return Rejected("orders are not replaced at Interactive Brokers")
@@ -340,10 +277,10 @@ class InteractiveBrokers:
         async def read(ib: IB) -> list[Any]:
             found = await ib.reqExecutionsAsync()
             kept = {f.execution.execId: f for f in ib.fills()}
-            for _ in range(int(2 / LOOK)):  # a commission comes right after its execution
+            for _ in range(int(2 / sending.LOOK)):  # a commission comes right after its execution
                 if all(kept[f.execution.execId].commissionReport.execId for f in found):
                     break
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(sending.LOOK)
             return [kept[f.execution.execId] for f in found if f.execution.acctNumber == self._link.account]
 
         return self._link.ask(read, "executions")
@@ -360,7 +297,7 @@ class InteractiveBrokers:
 
 async def _cancel(ib: IB, number: int) -> None:
     ib.client.cancelOrder(number)
-    await asyncio.sleep(LOOK)
+    await asyncio.sleep(sending.LOOK)
 
 
 def _of(fills: Sequence[Any], perm_id: int) -> list[Any]:
@@ -369,7 +306,3 @@ def _of(fills: Sequence[Any], perm_id: int) -> list[Any]:
 
 def _works(order: BrokerOrder | Unreadable) -> bool:
     return isinstance(order, Unreadable) or order.state not in ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
-
-
-def _prices(kind: str, price: Decimal | None) -> dict[str, Any]:
-    return {} if price is None else {"auxPrice" if kind == "STOP" else "lmtPrice": f"{price:f}"}

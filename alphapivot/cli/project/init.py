@@ -109,7 +109,7 @@ def _ask(name: str, offered: Mapping[str, str], default: str) -> str:
 
 
 def _capital() -> Decimal:
-    while text := answer(f"capital of the paper account in USD? [{CAPITAL}] "):
+    while text := answer(f"capital of the paper account? [{CAPITAL}] "):
         try:
             return amount(text)
         except argparse.ArgumentTypeError as error:

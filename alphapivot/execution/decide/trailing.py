@@ -7,7 +7,7 @@ Where a trailing stop belongs after each completed bar: pure and exact, before i
                 since the entry, by a share that grows with each new best price
 
 For shorts highs and lows change places. A bar counts once it is complete, and from the first that opened after the
-entry: of the entry's own bar nobody knows what came before it.
+entry: what came before it in its own bar is unknown.
 """
 
 from __future__ import annotations

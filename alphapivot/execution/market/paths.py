@@ -23,7 +23,7 @@ Row = Mapping[Any, Any]
 def paths(session: Session, rows: Sequence[Row]) -> dict[int, Path]:
     """
     trade_id -> its path, of the open trades among ``rows`` (as ``ledger.open_trades`` has them); empty unless [exit]
-    trail follows one. A roll begins anew, with the next contract and the stop that it carries over.
+    trail follows one. After a roll the path starts again, with the next contract and the stop carried over.
     """
     held = [t for t in rows if t["state"] == "OPEN" and t["entry_at"] is not None and not t["rolled"]]
     if not session.settings.exit.follows_path or not held:
