@@ -89,6 +89,7 @@ def find(broker, name="AP1", number=None, since=NOW):
 def test_a_bracket_waits_then_protects_and_one_leg_ends_the_other(gateway, broker):
     sent = broker.submit(order())
     assert sorted(sent.broker_order_ids) == ["AP1", "AP1S", "AP1T"]
+    assert [o.transmit for o in gateway.received] == [False, False, True], "none is at the exchange before all are sent"
     assert [o.state for o in broker.open_orders()] == ["NEW", "SUSPENDED", "SUSPENDED"]
     gateway.move("A", 100)
     assert {o.client_order_id: (o.state, o.price) for o in broker.open_orders()} == {
@@ -326,6 +327,9 @@ def test_an_unknown_contract_is_told_and_nothing_is_sent(gateway):
 
 def test_hours_are_those_of_the_contract_in_its_zone(gateway, broker):
     assert broker.session(A) == contracts.Hours(open=True, opens=None)  # 11:00 in New York
+    for hour, minute, opened in ((13, 29, False), (13, 30, True), (19, 59, True), (20, 0, False)):  # 9:30 to 16:00
+        gateway.clock = lambda h=hour, m=minute: datetime(2026, 3, 10, h, m, tzinfo=UTC)
+        assert broker.session(A).open == opened, (hour, minute)
     gateway.clock = lambda: datetime(2026, 3, 10, 21, 30, tzinfo=UTC)  # 16:30 in Chicago
     assert not broker.session(A).open
     assert broker.session(ES) == contracts.Hours(open=False, opens=datetime(2026, 3, 10, 22, 0, tzinfo=UTC))

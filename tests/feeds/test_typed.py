@@ -26,7 +26,8 @@ def read(path, **values):
         table = Table(path, section(path.parent, **values), "csv", {})
         stamps = table.stamps()
         numbers = {name: table.numbers(name).astype(object).tolist() for name in ("open", "close", "volume")}
-        return stamps.written.as_unit("us").tolist(), numbers, table.rows.index.tolist(), table.unread()
+        contracts = table.column("contract").tolist() if "contract" in table.found else []
+        return stamps.written.as_unit("us").tolist(), numbers, table.rows.index.tolist(), table.unread(), contracts
     except DataError as error:
         return str(error)
 
@@ -91,6 +92,16 @@ def test_an_ordinary_file_is_read_without_its_text(tmp_path, monkeypatch, body, 
     monkeypatch.setattr(text, "read", refuse)
     table = Table(path, section(tmp_path, **values), "csv", {})
     assert (table.rows[table.found["close"]].dtypes == "float64").all()
+
+
+@pytest.mark.parametrize("body", ["ts,close,month\n2024-01-02,1, ESZ4\n", "month,ts,close\n ESZ4,2024-01-02,1\n"])
+def test_names_after_spaces_are_left_to_the_reader_of_text(tmp_path, monkeypatch, body):
+    path = tmp_path / "bars.csv"
+    path.write_text(body)
+    columns = {"contract": "month", **dict.fromkeys(("open", "high", "low"), "close")}
+    as_text, fast = both(path, monkeypatch, columns=columns)
+    assert repr(fast) == repr(as_text)
+    assert fast[-1] == ["ESZ4"]
 
 
 @pytest.mark.parametrize(
