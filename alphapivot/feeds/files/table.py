@@ -291,7 +291,8 @@ class Table:
         expected = (
             f"a time that occurs exactly once in {self.section.zone} (its clocks change then); use offsets or UTC"
         )
-        self.all_known(naive.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
+        if local.hasnans:
+            self.all_known(naive.to_series(index=self.rows.index), pd.Series(local.isna(), self.rows.index), expected)
         return local.tz_convert("UTC")
 
     def all_known(self, given: pd.Series, unknown: pd.Series[bool], expected: str) -> None:

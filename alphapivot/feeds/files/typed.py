@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 24  # bytes; smaller files are read as text, whatever is in them
 PACKED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar")
-MARKS = (b'"', b"\x00", b"\n ", b", ", b"; ", b"\t ", b"| ")  # cells that only ``text`` reads
 ISO = re.compile(r"\d{4}-\d\d-\d\d")
 Types = dict[str, pa.DataType]  # of a file's columns
 
@@ -37,7 +36,7 @@ def read(path: Path, section: LayoutFeed, types: Callable[[list[str]], Types]) -
     coded = section.encoding or "utf-8"
     if path.suffix in PACKED or section.decimal == "comma" or coded.replace("-", "").lower() not in ("utf8", "utf8sig"):
         return None
-    if path.stat().st_size < LARGE or not _is_plain(path):
+    if path.stat().st_size < LARGE:
         return None
     with path.open(encoding="utf-8-sig", errors="replace") as lines:
         first, second = [lines.readline().rstrip("\r\n") for _ in range(section.skip + 2)][-2:]
@@ -45,7 +44,8 @@ def read(path: Path, section: LayoutFeed, types: Callable[[list[str]], Types]) -
     header = section.header.split(",") if section.header is not None else first.split(separator)
     names = [name.strip() for name in header]
     headed = not is_data(first.split(separator))  # a first line that is no row
-    if separator == " " or len(set(names)) < len(names) or (section.header is None and not headed):
+    unclear = separator == " " or len(set(names)) < len(names) or (section.header is None and not headed)
+    if unclear or not _is_plain(path, separator):
         return None
     skip = section.skip + headed
     row = dict(zip(names, (second if headed else first).split(separator), strict=False))
@@ -71,13 +71,13 @@ def read(path: Path, section: LayoutFeed, types: Callable[[list[str]], Types]) -
     return rows.set_axis(pd.RangeIndex(skip + 1, skip + 1 + len(rows)))
 
 
-def _is_plain(path: Path) -> bool:
-    """True without quotes, spaces after separators, old ends of lines and empty last lines."""
-    before = b""
+def _is_plain(path: Path, separator: str) -> bool:
+    """True without quotes, spaces after separators, old ends of lines and empty last lines: ``text`` reads them."""
+    marks, before = (b'"', b"\x00", b"\n ", f"{separator} ".encode()), b""
     with path.open("rb") as file:
         for block in iter(lambda: file.read(BLOCK), b""):
             data = before[-1:] + block
-            if any(mark in data for mark in MARKS):
+            if any(mark in data for mark in marks):
                 return False
             if b"\r" in data and data[:-1].count(b"\r") != data.count(b"\r\n"):
                 return False

@@ -97,7 +97,8 @@ def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]
     for name in texts:
         column = data[name]
         assert isinstance(column, encode.Text)  # noqa: S101 - a key is text or ts
-        group = pd.factorize(group * len(column.words) + column.codes)[0].astype(np.int64)
+        if not column.is_constant:
+            group = pd.factorize(group * len(column.words) + column.codes)[0].astype(np.int64)
     ts = df["ts"].to_numpy("datetime64[us]").astype(np.int64)
     rising = (group[1:] > group[:-1]) | ((group[1:] == group[:-1]) & (ts[1:] > ts[:-1]))
     if not rising.all():  # strictly sorted keys cannot repeat
