@@ -5,6 +5,7 @@ from pillars.carry import Carry
 from pillars.flow import Flow
 from pillars.momentum import Momentum
 from pillars.quality import Quality
+from pillars.relative import Relative
 from pillars.risk import Risk
 from pillars.structure import Structure
 from pillars.trend import Trend
@@ -13,6 +14,7 @@ PILLARS: dict[str, type[Pillar]] = {
     "trend": Trend,
     "momentum": Momentum,
     "carry": Carry,
+    "relative": Relative,
     "flow": Flow,
     "structure": Structure,
     "quality": Quality,

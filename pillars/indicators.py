@@ -107,6 +107,15 @@ def before(bars: Panel, values: Column) -> Column:
     return earlier
 
 
+def lagged(bars: Panel, values: Column, n: int) -> Column:
+    """The value n bars earlier; a gap in the values begins anew."""
+    return np.asarray(bars.each(_shifted, values, n=n))
+
+
+def _shifted(values: Column, n: int) -> Column:
+    return np.concatenate([np.full(min(n, len(values)), np.nan), values[: max(len(values) - n, 0)]])
+
+
 def change(bars: Panel, values: Column, n: int = 1) -> Column:
     """The difference of ``values`` from those n bars earlier."""
     return values - before(bars, values) if n == 1 else np.asarray(bars.each(talib.MOM, values, timeperiod=n))

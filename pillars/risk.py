@@ -10,8 +10,9 @@ import talib
 from pydantic import Field, model_validator
 
 from pillars.base import Column, Features, Panel, Parts, Pillar
-from pillars.indicators import atr, change, deviation, extremes, gate, grade, share
+from pillars.indicators import atr, change, deviation, extremes, gate, grade, lagged, share
 from pillars.kit.compiled import compiled
+from pillars.kit.windows import periods
 
 
 class Risk(Pillar):
@@ -123,7 +124,7 @@ class Risk(Pillar):
         )
 
     def _shock(self, bars: Panel, usual: Column) -> Column:
-        earlier = bars.each(_lagged, usual, bars=self.burst)
+        earlier = lagged(bars, usual, self.burst)
         moved = share(np.abs(change(bars, bars.close, self.burst)), earlier * np.sqrt(float(self.burst)))
         return np.asarray(bars.each(talib.MAX, moved, timeperiod=self.hold)) if self.hold > 1 else moved
 
@@ -131,20 +132,12 @@ class Risk(Pillar):
         """For each bar the mean correlation of all symbols, from the periods that were over at its instant."""
         if not len(closes.ts):
             return {"crowding": np.empty(0)}
-        unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[closes.interval[-1]]
-        width = np.array(int(closes.interval[:-1]), f"timedelta64[{unit}]")
-        # a bar that ends with a period belongs to it; 1970-01-05 was a Monday
-        period = -((np.datetime64("1970-01-05", "us") - closes.ts) // width) - 1
-        periods, column = np.unique(period, return_inverse=True)
-        table = np.full((len(closes.symbols), len(periods)), np.nan)
+        known, column = np.unique(periods(closes.ts, closes.interval), return_inverse=True)
+        table = np.full((len(closes.symbols), len(known)), np.nan)
         table[closes.slices, column] = closes.close  # the last of several bars in a period counts
-        first = int(column[closes.wanted == 1].min(initial=len(periods))) - 1
+        first = int(column[closes.wanted == 1].min(initial=len(known))) - 1
         mean = compiled(_mean_correlation)(table, self.span, self.crowd, self.crowd_least, first)
         return {"crowding": np.where(column > 0, mean[np.maximum(column - 1, 0)], np.nan)}
-
-
-def _lagged(values: Column, bars: int) -> Column:
-    return np.concatenate([np.full(min(bars, len(values)), np.nan), values[: max(len(values) - bars, 0)]])
 
 
 def _mean_correlation(  # noqa: C901 - one pass, so that numba compiles one loop

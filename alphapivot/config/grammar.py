@@ -55,6 +55,12 @@ GIVEN: dict[Any, tuple[str, ...]] = {  # fields that are no keys
 }
 
 
+def not_keys(model: Any) -> tuple[str, ...]:
+    """The fields of a section's model that are no keys; a pillar's ``groups`` come from the instruments."""
+    grouped = isinstance(model, type) and issubclass(model, pillars.Pillar) and "groups" in model.model_fields
+    return ("groups",) if grouped else GIVEN.get(model, ())
+
+
 def family(name: str) -> str | None:
     """``feed`` for ``feed.yahoo``; None for a section without a family."""
     first, dot, rest = name.partition(".")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, SecretStr
 
 from alphapivot.config import ini
-from alphapivot.config.grammar import GIVEN, SINGLE, model_of
+from alphapivot.config.grammar import SINGLE, model_of, not_keys
 from alphapivot.config.overrides import variable_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def values(
         model, _ = model_of(name, texts)
         if model is None:
             continue
-        own = {key: field for key, field in ini.keys(model).items() if key not in (*GIVEN.get(model, ()), *INNER)}
+        own = {key: field for key, field in ini.keys(model).items() if key not in (*not_keys(model), *INNER)}
         usual = _defaults(model, name, texts, own, reading)
         for key, field in own.items():
             source = options.get(f"{name}.{key}") or variables.get(variable_of(name, key)) or lines.get((name, key), "")
@@ -118,12 +118,12 @@ def _defaults(
     """
     valid = reading.valid[name]
     valid = getattr(valid, "pillar", valid) if name.startswith("pillar.") else valid
-    given = {key: getattr(valid, key) for key in GIVEN.get(model, ())}
+    fixed = {key: getattr(valid, key) for key in not_keys(model)}
     found: dict[str, str | None] = {}
     for key in own:
         section: Any = valid
         if key in texts:
-            section = ini.validate(model, name, {k: t for k, t in texts.items() if k != key}, given, [])
+            section = ini.validate(model, name, {k: t for k, t in texts.items() if k != key}, fixed, [])
         if (
             section is None and not own[key].is_required()
         ):  # without this key another one is wrong: no mistake of its own

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from alphapivot.config import ini
-from alphapivot.config.grammar import GIVEN, SINGLE, family, model_of
+from alphapivot.config.grammar import SINGLE, family, model_of, not_keys
 
 PREFIX = "ALPHAPIVOT_"
 VARIABLES = tuple(  # variables that override no key of the file
@@ -27,7 +27,7 @@ def environment(sections: ini.Sections, environ: Mapping[str, str]) -> list[str]
     for name in [*SINGLE, *(n for n in sections if family(n))]:
         model, _ = model_of(name, sections.get(name, {}))
         for key in {**(ini.keys(model) if model else {}), **sections.get(name, {})}:
-            if key not in GIVEN.get(model, ()):
+            if key not in not_keys(model):
                 keys.setdefault(variable_of(name, key), []).append((name, key))
     mistakes = []
     for variable, value in sorted(environ.items()):

@@ -22,7 +22,7 @@ from alphapivot import home
 from alphapivot.config import ini, plugins, universe
 from alphapivot.config import overrides as apply
 from alphapivot.config.checks import check
-from alphapivot.config.grammar import NO_DEFAULT, SINGLE, family, missing, model_of, nearest_section
+from alphapivot.config.grammar import NO_DEFAULT, SINGLE, family, missing, model_of, nearest_section, not_keys
 from alphapivot.config.overrides import PREFIX, VARIABLES
 from alphapivot.config.sections import instrument, runtime, scoring
 from alphapivot.config.sections.brokers import PaperBroker
@@ -122,6 +122,8 @@ def _validated(
     valid: dict[str, BaseModel] = {}
     calendars: dict[str, Any] = {}
     tables: dict[str, Any] = {}
+    grouped = {n: t["group"] for n, t in sections.items() if family(n) == "instrument" and "group" in t}
+    groups = {name.partition(".")[2]: group for name, group in grouped.items()}
     for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith(("calendar.", "fees."))):
         model, reason = model_of(name, texts)
         if model is None:
@@ -134,6 +136,8 @@ def _validated(
             given |= {"members": members.get(symbol, {}), "usual": usual.get(symbol, "")}
         if model is PaperBroker:
             given = {"tables": tables}
+        if "groups" in not_keys(model):
+            given = {"groups": groups}
         if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
             valid[name] = section
             if isinstance(section, CalendarSection):

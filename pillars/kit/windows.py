@@ -55,11 +55,17 @@ def block(history: int, interval: str, bars: int = BARS) -> timedelta:
     return length(max(history, bars), interval)
 
 
-def start(ts: Instants, length: timedelta) -> Instants:
+def start(ts: Instants, length: timedelta | np.timedelta64) -> Instants:
     """The start of the block of each instant (UTC, naive): start < ts <= start + length."""
     origin, step = np.datetime64(ORIGIN.replace(tzinfo=None), "us"), np.timedelta64(length)
     starts: Instants = origin + (-((origin - ts) // step) - 1) * step
     return starts
+
+
+def periods(ts: Instants, interval: str) -> Instants:
+    """The start of the period, of the width of a bar, in which each instant lies; one that ends at it is its own."""
+    unit = {"m": "m", "h": "h", "d": "D", "w": "W"}[interval[-1]]
+    return start(ts, np.timedelta64(int(interval[:-1]), unit))  # type: ignore[call-overload]
 
 
 def window_start(ts: datetime | None, history: int, interval: str, bars: int = BARS) -> datetime | None:

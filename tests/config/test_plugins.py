@@ -40,7 +40,7 @@ def registry():
     """Restores the registry, so that no test sees what another one loaded."""
     yield
     plugins.load(None, ())
-    assert set(pillars.PILLARS) == {"trend", "momentum", "carry", "flow", "structure", "quality", "risk"}
+    assert set(pillars.PILLARS) == {"trend", "momentum", "carry", "relative", "flow", "structure", "quality", "risk"}
 
 
 @pytest.fixture
