@@ -22,9 +22,10 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.ib.contracts import Book
-from alphapivot.brokers.ib.link import Link
+from alphapivot.brokers.ib.opening import login
 from alphapivot.brokers.paper.broker import Paper
 from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker, PaperBroker
+from alphapivot.venues.ib.link import Link
 from tests import rigs
 from tests.brokers import alpaca_server, ib_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
@@ -75,7 +76,7 @@ def bench(request, tmp_path):
     if request.param == "ib":
         gateway = request.getfixturevalue("gateway")
         section = IbBroker(currency="USD", port=gateway.port, timeout=60)
-        broker = InteractiveBrokers(section, Book(section, {"A": instrument("A", "A")}, {}, NOW), Link(section))
+        broker = InteractiveBrokers(section, Book(section, {"A": instrument("A", "A")}, {}, NOW), Link(login(section)))
         return BrokerRig(broker, lambda price, ts: gateway.move("A", price, ts))
     if request.param != "paper":
         fake = Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE)

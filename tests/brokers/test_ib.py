@@ -22,10 +22,11 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
-from alphapivot.brokers.ib.link import Link
+from alphapivot.brokers.ib.opening import login
 from alphapivot.config.sections.brokers import IbBroker
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
+from alphapivot.venues.ib.link import Link
 from tests.brokers.ib_server import Contract, Gateway
 from tests.rigs import instrument
 
@@ -69,7 +70,7 @@ def connected(gateway, names=None, **changes):
     values = {"currency": "USD", "port": gateway.port, "timeout": 2}
     values["contracts"] = {"ES": "ES@CME", "CORN": "ZC@CBOT"}
     section = IbBroker.model_validate(values | changes)
-    return InteractiveBrokers(section, contracts.Book(section, INSTRUMENTS, names or {}, NOW), Link(section))
+    return InteractiveBrokers(section, contracts.Book(section, INSTRUMENTS, names or {}, NOW), Link(login(section)))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from alphapivot.brokers.alpaca.broker import Alpaca
 from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
-from alphapivot.brokers.ib.link import shared
+from alphapivot.brokers.ib.opening import login
 from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
 from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker
@@ -34,6 +34,7 @@ from alphapivot.execution.book.states import TERMINAL
 from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
+from alphapivot.venues.ib.link import shared
 from tests.brokers import alpaca_server, ib_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
@@ -131,7 +132,9 @@ class Book:
         if self.kind == "ib":
             section = IbBroker(currency="EUR", port=self.remote.port, timeout=self.timeout)
             instruments = {s: self.settings.instruments[s].model_copy(update={"spot": s}) for s in self.symbols}
-            return InteractiveBrokers(section, contracts.Book(section, instruments, {}, self.at(20)), shared(section))
+            return InteractiveBrokers(
+                section, contracts.Book(section, instruments, {}, self.at(20)), shared(login(section))
+            )
         return self.remote
 
     def close(self) -> None:

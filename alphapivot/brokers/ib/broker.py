@@ -30,8 +30,8 @@ from alphapivot.brokers.base import (
     Unreadable,
 )
 from alphapivot.brokers.ib import contracts, rows, sending
-from alphapivot.brokers.ib.link import READ_ONLY, Link
 from alphapivot.errors import TradingHalted, Unavailable
+from alphapivot.venues.ib.link import READ_ONLY, Link
 
 if TYPE_CHECKING:
     from ib_async import IB

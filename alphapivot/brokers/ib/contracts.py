@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from alphapivot.brokers.base import Hours, Key
 from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.errors import ConfigError
+from alphapivot.venues.ib.listing import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
 
 NEAR = timedelta(days=120)  # a contract may be held for a while after its month
-EXCHANGE = re.compile(r"(?P<root>[^@]+)@(?P<exchange>[A-Z0-9]+)(?:/(?P<more>[\w.]+))?")
 
 
 class Book:
@@ -107,10 +107,10 @@ class _Wanted:
             raise ConfigError(
                 f"[instrument.{symbol}] trades futures: say where, such as [broker.*] contracts = {symbol}: ES@CME"
             )
-        match = EXCHANGE.fullmatch(given or f"{instrument.spot}@SMART")
-        if match is None:
+        listing = read(given or f"{instrument.spot}@SMART")
+        if listing is None:
             raise ConfigError(f"[broker.*] contracts = {symbol}: {given}: expected SYMBOL@EXCHANGE, such as ES@CME")
-        self.root, self.exchange, self.more = match["root"].strip(), match["exchange"], match["more"] or ""
+        self.root, self.exchange, self.more = listing
 
 
 def hours(details: Any, now: datetime) -> Hours:

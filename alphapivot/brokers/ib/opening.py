@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from alphapivot.brokers.ib import contracts, link
+from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.registry import Terms
 from alphapivot.config.sections.brokers import IbBroker
 from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.venues.ib.link import Login, shared
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -39,7 +40,13 @@ def open_ib(hub: Hub | None, settings: Settings) -> InteractiveBrokers:
     if hub is not None:
         with hub.engine.connect() as conn:
             names = {row.symbol: row.contracts for row in conn.execute(text(ROLLED))}
-    return InteractiveBrokers(section, contracts.Book(section, traded, names, datetime.now(UTC)), link.shared(section))
+    book = contracts.Book(section, traded, names, datetime.now(UTC))
+    return InteractiveBrokers(section, book, shared(login(section)))
+
+
+def login(section: IbBroker) -> Login:
+    """How the account's gateway is reached."""
+    return Login(section.host, section.port, section.client_id, section.timeout, section.account, section.number or "")
 
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - registry's signature

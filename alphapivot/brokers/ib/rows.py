@@ -11,7 +11,7 @@ from alphapivot.brokers.base import BrokerFill, BrokerOrder, Key, OrderState, Si
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alphapivot.brokers.ib.link import Told
+    from alphapivot.venues.ib.link import Told
 
 STATES: dict[str, OrderState] = {
     "ApiPending": "NEW",

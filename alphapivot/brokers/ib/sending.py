@@ -12,7 +12,7 @@ from alphapivot.brokers.ib import rows
 if TYPE_CHECKING:
     from ib_async import IB
 
-    from alphapivot.brokers.ib.link import Link
+    from alphapivot.venues.ib.link import Link
 
 ACCEPTED = ("PreSubmitted", "Submitted", "Filled")
 # a new order is refused: https://interactivebrokers.github.io/tws-api/message_codes.html

@@ -22,14 +22,24 @@ from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 if TYPE_CHECKING:
     from ib_async import IB
 
-    from alphapivot.config.sections.brokers import IbBroker
-
 logging.getLogger("ib_async").setLevel(logging.CRITICAL)  # what went wrong is in our own errors, with what to do
 T = TypeVar("T")
 AGAIN = 0.5  # seconds
 IN_USE, READ_ONLY = 326, "read-only"
 LOST, RESTORED = (1100, 504, 2110), (1101, 1102)  # the gateway's own connection to the servers
 INSTALL = "pip install --no-deps ib_async 'aeventkit<3' nest_asyncio"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where a gateway listens, and as which of its clients; ``account`` empty: prices only, whatever the account."""
+
+    host: str
+    port: int
+    client_id: int
+    timeout: float  # seconds
+    account: str = ""  # paper or live
+    number: str = ""
 
 
 @dataclass
@@ -65,17 +75,16 @@ class Heard:
             self.lost = None
 
 
-def shared(section: IbBroker) -> Link:
+def shared(login: Login) -> Link:
     """This process's connection: a gateway takes one for each client id, and orders belong to the id that sent them."""
-    key = section.host, section.port, section.client_id, section.number, section.account
-    return _LINKS.setdefault(key, Link(section))
+    return _LINKS.setdefault(login, Link(login))
 
 
 class Link:
-    """One connection with the section's client id, opened at the first request and again after it was lost."""
+    """One connection with the login's client id, opened at the first request and again after it was lost."""
 
-    def __init__(self, section: IbBroker) -> None:
-        self._section = section
+    def __init__(self, login: Login) -> None:
+        self.login = login
         self._ib: IB | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._one, self._process = threading.Lock(), os.getpid()
@@ -84,7 +93,7 @@ class Link:
 
     def ask(self, make: Callable[[IB], Awaitable[T]], what: str, seconds: float | None = None) -> T:
         """The answer to a request; Unavailable without one in time."""
-        ib, limit = self._connected(), seconds or self._section.timeout
+        ib, limit = self._connected(), seconds or self.login.timeout
         if self.heard.lost:
             raise Unavailable(f"the gateway has lost Interactive Brokers' servers ({self.heard.lost})")
         try:
@@ -116,8 +125,8 @@ class Link:
             return self._ib
 
     def _open(self) -> IB:
-        section, place = self._section, f"{self._section.host}:{self._section.port}"
-        deadline = time.monotonic() + section.timeout
+        login, place = self.login, f"{self.login.host}:{self.login.port}"
+        deadline = time.monotonic() + login.timeout
         while True:
             try:
                 ib = self._connect()
@@ -134,11 +143,11 @@ class Link:
                     continue
                 if in_use:
                     raise Unavailable(
-                        f"client id {section.client_id} is in use at {place}: another program or run is connected with"
+                        f"client id {login.client_id} is in use at {place}: another program or run is connected with"
                         " it; wait for it, or give it another id"
                     ) from None
                 raise Unavailable(
-                    f"no session at {place} within {section.timeout:g} s ({type(error).__name__}: {error}): is the"
+                    f"no session at {place} within {login.timeout:g} s ({type(error).__name__}: {error}): is the"
                     " gateway logged in, its second factor confirmed, and this machine among its trusted addresses?"
                 ) from None
         self.account = self._chosen(ib)
@@ -149,32 +158,36 @@ class Link:
             from ib_async import IB, StartupFetch  # noqa: PLC0415 - optional
         except ImportError:
             raise ConfigError(f"kind = ib needs Interactive Brokers' client: {INSTALL}") from None
-        section, self.heard = self._section, Heard()
+        login, self.heard = self.login, Heard()
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="ib", daemon=True).start()
-        fetched = StartupFetch.ORDERS_OPEN | StartupFetch.ORDERS_COMPLETE | StartupFetch.EXECUTIONS
+        fetched = StartupFetch(0)
+        if login.account:
+            fetched = StartupFetch.ORDERS_OPEN | StartupFetch.ORDERS_COMPLETE | StartupFetch.EXECUTIONS
 
         async def connect() -> IB:
             ib = IB()
             _listen(ib, self.heard)
             await ib.connectAsync(
-                section.host,
-                section.port,
-                clientId=section.client_id,
-                timeout=section.timeout,
-                account=section.number or "",
+                login.host,
+                login.port,
+                clientId=login.client_id,
+                timeout=login.timeout,
+                account=login.number,
                 # else a request that timed out reads as an empty list: proof that an order never came
                 raiseSyncErrors=True,
                 fetchFields=fetched,
             )
             return ib
 
-        return self._run(connect, 3 * section.timeout)
+        return self._run(connect, 3 * login.timeout)
 
     def _chosen(self, ib: IB) -> str:
         """The account; refuses one that is not what [broker.*] account says."""
-        accounts, number = ib.managedAccounts(), self._section.number
+        if not self.login.account:
+            return ""
+        accounts, number = ib.managedAccounts(), self.login.number
         told = ""
         if number and number not in accounts:
             told = f"this login has {', '.join(accounts)}, not number = {number}"
@@ -182,8 +195,8 @@ class Link:
             told = f"this login has {', '.join(accounts)}: say which in number = ..."
         chosen = number or accounts[0]
         paper = chosen.startswith("D")  # IB's paper accounts: DU, DF, DI
-        if not told and paper != (self._section.account == "paper"):
-            told = f"{chosen} is a {'paper' if paper else 'live'} account, and the config says {self._section.account}"
+        if not told and paper != (self.login.account == "paper"):
+            told = f"{chosen} is a {'paper' if paper else 'live'} account, and the config says {self.login.account}"
         if told:
             self._hang_up(ib)
             raise TradingHalted(f"Interactive Brokers: {told}")
@@ -213,4 +226,4 @@ def _listen(ib: IB, heard: Heard) -> None:
     wrapper.orderStatus, wrapper.error = order_status, told_error
 
 
-_LINKS: dict[tuple[object, ...], Link] = {}
+_LINKS: dict[Login, Link] = {}
