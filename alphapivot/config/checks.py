@@ -12,8 +12,8 @@ from alphapivot.calendar import india
 from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names
 from alphapivot.config.ini import nearest
-from alphapivot.config.sections.brokers import BrokerSection, PaperBroker
-from alphapivot.config.sections.feeds import FeedSection
+from alphapivot.config.sections.brokers import BrokerSection, IbBroker, PaperBroker
+from alphapivot.config.sections.feeds import FeedSection, IbFeed
 from alphapivot.config.sections.instrument import Kind
 from pillars.kit import windows
 
@@ -57,7 +57,11 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
         for key, symbols_ in (
             [("symbols", s.names())]
             if isinstance(s, BrokerSection)
-            else [("symbols", s.symbols), ("futures_symbols", s.futures_symbols)]
+            else [
+                ("symbols", s.symbols),
+                ("futures_symbols", s.futures_symbols),
+                ("splits", s.splits if isinstance(s, IbFeed) else ()),
+            ]
             if isinstance(s, FeedSection)
             else []
         )
@@ -65,10 +69,22 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
     yield from _fees(valid, symbols, present)
+    yield from _client_ids(valid)
     for section, key, named_symbols in named:
         for symbol in named_symbols:
             if symbol not in symbols:
                 yield f"[{section}] {key} names {symbol}, which is not an [instrument.*]; {nearest(symbol, symbols)}"
+
+
+def _client_ids(valid: Mapping[str, BaseModel]) -> Iterator[str]:
+    """Feeds and brokers that would take one client id of one gateway from each other."""
+    seen: dict[tuple[str, int, int], str] = {}
+    for name, s in valid.items():
+        if isinstance(s, IbFeed | IbBroker):
+            place = s.host, s.port, s.client_id
+            if place in seen:
+                yield f"[{name}] client_id = {s.client_id} is that of [{seen[place]}]: a gateway takes each id once"
+            seen[place] = name
 
 
 def _fees(valid: Mapping[str, BaseModel], symbols: list[str], present: Collection[str]) -> Iterator[str]:

@@ -15,13 +15,12 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar import bar_ends
 from alphapivot.calendar.contracts import LETTERS, UnreadableError, month_of
 from alphapivot.errors import ConfigError
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, gather, in_session
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, fits, gather, in_session
 from alphapivot.feeds.files.databento import PRICES, prices
 from alphapivot.feeds.wire import RefusedError, Wire, in_turn
 
@@ -67,7 +66,7 @@ class Databento:
         if ticker is None:
             raise RefusedError(f"[instrument.{request.instrument.symbol}] has no {request.market} ticker")
         hours = request.instrument.hours_of(request.market)
-        if interval not in WIDTHS or not _fits(hours, WIDTHS[interval]):
+        if interval not in WIDTHS or not fits(hours, WIDTHS[interval]):
             raise RefusedError(
                 f"Databento's bars of {interval} do not begin with the sessions of {hours}: set "
                 f"[instrument.{request.instrument.symbol}] {request.market}_interval = 1m or 1h, and longer bars are "
@@ -191,12 +190,6 @@ def _symbology(ticker: str) -> str:
     if PARENT.search(ticker):
         return "parent"
     return "continuous" if CONTINUOUS.search(ticker) else "raw_symbol"
-
-
-def _fits(hours: schedule.Calendar, width: timedelta) -> bool:
-    """True if whole bars of ``width`` since midnight UTC begin with each open period, in the last year."""
-    starts = schedule.of(hours).starts[-250:]
-    return not ((starts - starts.astype("datetime64[D]")) % np.timedelta64(width)).any()
 
 
 def _told(refused: RefusedError) -> tuple[str, str]:

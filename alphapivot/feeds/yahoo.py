@@ -25,7 +25,7 @@ import pandas as pd
 from alphapivot import home
 from alphapivot.calendar import bar_ends
 from alphapivot.errors import Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, events, gather
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, as_traded, events, gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +119,7 @@ class Yahoo:
         dates = stamps.tz_localize(None).normalize()
         bars = table.rename(columns=COLUMNS)[list(COLUMNS.values())].reset_index(drop=True)
         dated_events = _events(table, dates) if request.market == "spot" else _events(table[:0], dates[:0])
-        bars, dated_events = _as_traded(bars, dates, dated_events)
+        bars, dated_events = as_traded(bars, dates, dated_events)
         actions = events(request.instrument.symbol, self.name, calendar, dated_events)
         bars = bars.assign(
             symbol=request.instrument.symbol,
@@ -251,25 +251,6 @@ def _gains_beside(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     fall = np.append(np.nan, close[:-1] - close[1:])
     within = (gains > 0) & (paid >= gains) & ~(fall > paid + gains / 2)
     return np.where(within, 0.0, gains)
-
-
-def _as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, dated: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Undoes Yahoo's adjustment of prices, volumes and dividends for later splits."""
-    splits = dated[dated["kind"] == "split"].sort_values("date")
-    if splits.empty:
-        return bars, dated
-    # the product from each split to the last
-    product = np.append(np.cumprod(splits["value"].to_numpy()[::-1])[::-1], 1.0)
-
-    def later(days: pd.DatetimeIndex) -> npt.NDArray[np.float64]:
-        since: npt.NDArray[np.float64] = product[np.searchsorted(splits["date"].to_numpy(), days.to_numpy(), "right")]
-        return since
-
-    scale = later(dates)
-    prices = {name: bars[name] * scale for name in ("open", "high", "low", "close")}
-    paid = (dated["kind"] == "dividend").to_numpy()
-    value = np.where(paid, dated["value"] * later(pd.DatetimeIndex(dated["date"])), dated["value"])
-    return bars.assign(**prices, volume=bars["volume"] / scale), dated.assign(value=value)
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module

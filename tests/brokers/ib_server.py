@@ -15,14 +15,23 @@ It behaves as the real one is documented and reported to, also where that is inc
 - A corrected execution comes again with another number after its last dot; its commission comes later than it (same).
 - A client id in use: error 326 and the connection is closed (interactivebrokers.github.io/tws-api/message_codes.html).
 - Two orders with the same orderRef are two orders.
+- Details of an expired future come only with includeExpired, and for two years (ib_insync issues 43 and 54;
+  interactivebrokers.github.io/tws-api/historical_limitations.html, unavailable historical data). The month of a
+  contract's last trade need not be that of its name: crude oil of December ends in November.
+- Historical bars are stamped at their start, days as a date without a time, others in seconds (formatDate 2); the bar
+  in progress comes too; a duration of days counts sessions (interactivebrokers.github.io/tws-api/historical_bars.html).
+- Too many requests, or the same one again: error 162 "pacing violation"; too long a duration for the size: 162 too
+  (historical_limitations.html). No bars: error 162 "HMDS query returned no data" (Lean issue 4344). No subscription:
+  162 "No market data permissions for CME FUT" (ib_insync issues 234 and 461, pysystemtrade issue 289).
+- For some months it never answers, whatever the time-out (ib_insync issue 687): ``silent_bars``.
 """
 
 import socket
 import struct
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar
 
@@ -33,6 +42,7 @@ COMMISSION = D("0.35")
 NOTHING = D(0)
 ALWAYS = "20000101:0000-20991231:2359"  # hours
 WORKS = ("PreSubmitted", "Submitted")
+LONGEST = {"1 min": 1, "5 mins": 7, "15 mins": 7, "30 mins": 31, "1 hour": 31, "1 day": 365}  # days of one request
 
 
 @dataclass
@@ -49,12 +59,22 @@ class Contract:
     magnifier: int = 1
     zone: str = "UTC"
     hours: str = ""
+    delivery: str = ""  # the month of its name, if not that of ``month``
+    trading_class: str = ""
+    primary: str = "NASDAQ"
+    bars: dict = field(default_factory=dict)  # size -> rows of (start, open, high, low, close, volume)
 
     def fields(self, exchange=None):
         return [
             self.con_id, self.symbol, self.kind, self.month, "0.0", "", self.multiplier,
-            exchange or self.exchange, self.currency, self.local or self.symbol, self.symbol,
+            exchange or self.exchange, self.currency, self.local or self.symbol, self.trading_class or self.symbol,
         ]  # fmt: skip
+
+    def gone(self, now):
+        return self.kind == "FUT" and self.month < f"{now:%Y%m%d}"
+
+    def forgotten(self, now):
+        return self.kind == "FUT" and self.month < f"{now - timedelta(days=731):%Y%m%d}"
 
     @property
     def unit(self):
@@ -98,6 +118,7 @@ class Gateway:
         self.account, self.accounts = account, accounts or [account]
         self.contracts, self.orders, self.completed, self.executions, self.positions = [], {}, [], [], {}
         self.prices, self.cash, self.clients, self.requests, self.errors = {}, D(100_000), {}, [], []
+        self.history, self.bar_errors, self.silent_bars = [], {}, []
         self.silent, self.drop, self.mute_orders, self.open = set(), None, False, True
         self.clock, self.next_perm, self.next_exec, self.moves = lambda: datetime.now(UTC), 9001, 1, 0
         self.lock = threading.RLock()
@@ -123,6 +144,15 @@ class Gateway:
             except OSError:
                 return
             threading.Thread(target=Client(self, connection).serve, daemon=True).start()
+
+    def too_fast(self, now, asked):
+        """60 requests in ten minutes, the same one within 15 s, six of one contract within 2 s."""
+        ages = [((now - at).total_seconds(), other) for at, other in self.history[:-1]]
+        return (
+            sum(age < 600 for age, _ in ages) >= 60
+            or any(age < 15 and other == asked for age, other in ages)
+            or sum(age < 2 and other[0] == asked[0] for age, other in ages) >= 5
+        )
 
     # the market
 
@@ -358,6 +388,42 @@ class Client:
     def contract(self, _, fields):
         self.details(fields)
 
+    def bars(self, _, fields):
+        request, con_id, expired, end, size, duration = fields[0], int(fields[1]), fields[13], *fields[14:17]
+        server, (regular, what, dates) = self.server, fields[17:20]
+        contract = next((c for c in server.contracts if c.con_id == con_id), None)
+        asked = (contract and (contract.local or contract.symbol), end, size, duration, regular, what)
+        now = server.clock()
+        server.history.append((now, asked))
+        if contract in server.silent_bars:
+            return
+        if contract is None or (contract.gone(now) and (expired != "1" or contract.forgotten(now))):
+            self.error(request, 200, "No security definition has been found for the request")
+            return
+        for code, text in server.bar_errors.get(contract.local or contract.symbol, []):
+            self.error(request, code, text)
+            if code not in (165, 10167, 2105):
+                return
+        said = "Historical Market Data Service error message:"
+        count, unit = duration.split()
+        if unit != "D" or int(count) > LONGEST[size]:
+            self.error(request, 162, f"{said}Time length exceed max.")
+            return
+        if server.too_fast(now, asked):
+            self.error(request, 162, f"{said}Historical data request pacing violation")
+            return
+        until = datetime.strptime(end, "%Y%m%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        rows = [row for row in contract.bars.get(size, []) if row[0] < until]
+        days = sorted({row[0].date() for row in rows})[-int(count) :]
+        rows = [row for row in rows if row[0].date() in days]
+        if not rows:
+            self.error(request, 162, f"{said}HMDS query returned no data: {contract.local}@{contract.exchange} Trades")
+            return
+        stamp = (lambda at: f"{at:%Y%m%d}") if size == "1 day" else (lambda at: int(at.timestamp()))
+        assert (regular, what, dates) == ("1" if contract.kind == "STK" else "0", "TRADES", "2")
+        flat = [value for at, *rest in rows for value in (stamp(at), *rest, "0.0", 7)]
+        self.send(17, request, "20260101 00:00:00 UTC", end, len(rows), *flat)
+
     def place(self, _, fields):
         server = self.server
         if server.drop == "before":
@@ -373,8 +439,8 @@ class Client:
         self.server.cancel(self, int(fields[1]))
 
     ANSWERS: ClassVar = {
-        3: place, 4: cancel, 5: open_orders, 6: values_asked, 7: executions, 9: contract, 16: open_orders, 49: time,
-        61: positions, 71: start, 99: completed_orders,
+        3: place, 4: cancel, 5: open_orders, 6: values_asked, 7: executions, 9: contract, 16: open_orders, 20: bars,
+        49: time, 61: positions, 71: start, 99: completed_orders,
     }  # fmt: skip
 
     def begin(self, client_id):
@@ -458,13 +524,16 @@ class Client:
         self.send(59, 1, execution["id"], COMMISSION, "USD", UNSET, UNSET, "")
 
     def details(self, fields):
-        request, con_id, symbol, kind, month, exchange, currency = (
-            fields[1], fields[2], fields[3], fields[4], fields[5], fields[9], fields[11],
+        request, con_id, symbol, kind, month, exchange, currency, primary, trading_class, expired = (
+            *fields[1:6], fields[9], fields[11], fields[10], *fields[13:15],
         )  # fmt: skip
+        now = self.server.clock()
         found = [
             c for c in self.server.contracts
-            if (c.symbol, c.kind, c.currency) == (symbol, kind, currency) and c.month.startswith(month)
+            if (c.symbol, c.kind, c.currency) == (symbol, kind, currency) and (c.delivery or c.month).startswith(month)
             and (con_id in ("0", str(c.con_id))) and exchange in (c.exchange, "SMART")
+            and (not c.gone(now) or (expired == "1" and not c.forgotten(now)))
+            and trading_class in ("", c.trading_class or c.symbol) and (kind == "FUT" or primary in ("", c.primary))
         ]  # fmt: skip
         if not found:
             self.error(request, 200, "No security definition has been found for the request")
@@ -472,8 +541,9 @@ class Client:
         for c in found:
             self.send(
                 10, request, c.symbol, c.kind, c.month, "0.0", "", c.exchange, c.currency, c.local or c.symbol,
-                c.symbol, c.symbol, c.con_id, c.tick, c.multiplier, "LMT,MKT,STP", c.exchange, c.magnifier, 0, c.symbol,
-                "" if c.kind == "FUT" else "NASDAQ", c.month[:6], "", "", "", c.zone, c.hours, c.hours, "", "", 0,
+                c.symbol, c.trading_class or c.symbol, c.con_id, c.tick, c.multiplier, "LMT,MKT,STP", c.exchange,
+                c.magnifier, 0, c.symbol, "" if c.kind == "FUT" else c.primary, (c.delivery or c.month)[:6],
+                "", "", "", c.zone, c.hours, c.hours, "", "", 0,
                 1, "", "", "26", c.month, "COMMON" if c.kind == "STK" else "", "1", "1", "1",
             )  # fmt: skip
         self.send(52, 1, request)

@@ -176,7 +176,7 @@ def test_every_mistake_is_told_at_once(edit):
         (
             "kind = yahoo",
             "; none",
-            "[feed.yahoo] kind is missing (alpaca or ccxt or databento or files or http or simulated or yahoo)",
+            "[feed.yahoo] kind is missing (alpaca or ccxt or databento or files or http or ib or simulated or yahoo)",
         ),
         ("[pillar.trend]", "[pillar.trned]", "[pillar.trned]: no such pillar; did you mean trend?"),
         (
@@ -393,6 +393,30 @@ def test_shards_are_the_whole_universe_once():
     pieces = [demo.shard(i) for i in range(demo.runtime.shards)]
     assert sorted(i.symbol for piece in pieces for i in piece) == sorted(demo.instruments)
     assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
+# --- Interactive Brokers ----------------------------------------------------------------------------------------------
+
+
+def test_feed_and_broker_do_not_take_one_client_id_from_each_other(tmp_path):
+    written = (ROOT / "demo.ini").read_text() + "\n[feed.ib]\nkind = ib\n[broker.ib]\nkind = ib\ncurrency = USD\n"
+    (tmp_path / "good.ini").write_text(written)
+    assert read.load(tmp_path / "good.ini", {}).feeds["ib"].client_id == 18
+    (tmp_path / "bad.ini").write_text(written.replace("[broker.ib]", "client_id = 17\n[broker.ib]"))
+    with pytest.raises(ConfigError, match=r"client_id = 17 is that of \[feed.ib\]: a gateway takes each id once"):
+        read.load(tmp_path / "bad.ini", {})
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [("GOLD: 2020-08-31", "such as 2020-08-31 4"), ("GOLD: 2020-08-31 0", "such as"), ("NONE: 2020-08-31 4", "NONE")],
+)
+def test_splits_that_cannot_be_read_are_told(tmp_path, splits, told):
+    written = (ROOT / "demo.ini").read_text() + f"\n[feed.ib]\nkind = ib\nsplits = {splits}\n"
+    (tmp_path / "bad.ini").write_text(written)
+    with pytest.raises(ConfigError, match=r"\[feed.ib\] splits") as error:
+        read.load(tmp_path / "bad.ini", {})
+    assert told in str(error.value)
 
 
 # --- registries -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from alphapivot.config.sections.feeds import FEEDS, AlpacaFeed, CcxtFeed, FilesF
 from alphapivot.feeds.base import ACTIONS, RAW, Request
 from alphapivot.feeds.registry import open_feed
 from tests import rigs
-from tests.feeds import alpaca_data_server, binance_server
+from tests.feeds import alpaca_data_server, binance_server, ib_bars
 from tests.feeds.http_server import KEY, serving
 from tests.rigs import FeedRig, instrument
 
@@ -45,10 +45,39 @@ def binance():
         yield server.url
 
 
+@pytest.fixture
+def gateway(monkeypatch, tmp_path):
+    """A gateway that answers as Interactive Brokers' does."""
+    pytest.importorskip("ib_async")
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    with ib_bars.serving(ib_bars.NOW) as gateway:
+        for number, symbol in enumerate("AB", 1):
+            rows = {"1 day": ib_bars.days("XNYS", "2024-06-03", "2024-07-05")}
+            gateway.add(ib_bars.share(number, symbol, bars=rows))
+        yield gateway
+
+
 def tiingo_section(url):
     columns = {"ts": "date", "split": "splitFactor", "dividend": "divCash"}
     url += "/tiingo/daily/{symbol}/prices?startDate={from}&endDate={to}&token={secret}"
     return HttpFeed(url=url, secret="TIINGO_TOKEN", zone="UTC", stamp="date", columns=columns)
+
+
+def files_rig(kind, folder):
+    days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
+    for name in ("b", "a"):
+        table = pd.DataFrame({"date": days, "close": range(len(days)), "split": 0.0, "dividend": 0.0})
+        if name == "a":
+            table.loc[table["date"] == "2024-07-01", "dividend"] = 2
+            table.loc[table["date"] == "2024-07-02", "split"] = 4
+            table.loc[table["date"] == "2024-07-05", "split"] = 3  # after until
+        table.assign(ticker=name).to_csv(folder / f"{name}.csv", index=False)
+    columns = {"split": "split", "dividend": "dividend"}
+    tickers = "b.csv", "a.csv", "nobody.csv"
+    if kind == "files of many":
+        columns["symbol"], tickers = "ticker", ("*.csv: b", "*.csv: a", "*.csv: c")
+    section = FilesFeed(root=folder, zone="UTC", stamp="date", columns=columns)
+    return FeedRig(open_feed("files", section), *tickers)
 
 
 @pytest.fixture
@@ -66,24 +95,14 @@ def rig(request, tmp_path):  # noqa: PLR0911 - one for each kind
         pytest.importorskip("ccxt")
         section = CcxtFeed(exchange="binance", base_url=request.getfixturevalue("binance"))
         return FeedRig(open_feed("ccxt", section), "GOOD/USDT", "ALSO/USDT", "NOBODY/USDT", events=False)
+    if request.param == "ib":
+        feed = ib_bars.opened(*map(request.getfixturevalue, ("gateway", "monkeypatch")))
+        return FeedRig(feed, "B", "A", "NOBODY", events=False)
     if request.param == "http":
         section = tiingo_section(request.getfixturevalue("tiingo"))
         return FeedRig(open_feed("http", section), "GOOD", "SPLIT", "NOBODY")
     if request.param.startswith("files"):
-        days = pd.bdate_range("2024-06-03", "2024-07-31").difference(pd.DatetimeIndex(["2024-06-19", "2024-07-04"]))
-        for name in ("b", "a"):
-            table = pd.DataFrame({"date": days, "close": range(len(days)), "split": 0.0, "dividend": 0.0})
-            if name == "a":
-                table.loc[table["date"] == "2024-07-01", "dividend"] = 2
-                table.loc[table["date"] == "2024-07-02", "split"] = 4
-                table.loc[table["date"] == "2024-07-05", "split"] = 3  # after until
-            table.assign(ticker=name).to_csv(tmp_path / f"{name}.csv", index=False)
-        columns = {"split": "split", "dividend": "dividend"}
-        tickers = "b.csv", "a.csv", "nobody.csv"
-        if request.param == "files of many":
-            columns["symbol"], tickers = "ticker", ("*.csv: b", "*.csv: a", "*.csv: c")
-        section = FilesFeed(root=tmp_path, zone="UTC", stamp="date", columns=columns)
-        return FeedRig(open_feed("files", section), *tickers)
+        return files_rig(request.param, tmp_path)
     # any ticker will do here, nothing is split, and what it cannot give is a market without a ticker
     return FeedRig(open_feed("simulated", SimulatedFeed()), "x", "x", None, events=False)
 

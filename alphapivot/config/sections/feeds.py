@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from alphapivot.config.sections.base import Day, Mapped, Section, Zone
 
@@ -96,6 +98,49 @@ class DatabentoFeed(FeedSection):
     timeout: float = Field(100, gt=0, description="seconds to wait for a response")
     patience: float = Field(60, ge=0, description="seconds to wait in total when requests are rate-limited")
     start: Day = Field("2010-06-06", description="first day of history, ISO date")
+
+
+SPLIT = re.compile(r"(\d{4}-\d\d-\d\d)\s+(\d+(?:\.\d+)?)")
+
+
+def split_dates(text: str) -> list[tuple[date, float]]:
+    """``2014-06-09 7 + 2020-08-31 4`` as dates and new shares for one old; ValueError for anything else."""
+    found = []
+    for part in filter(None, map(str.strip, text.split("+"))):
+        match = SPLIT.fullmatch(part)
+        if match is None or not float(match[2]):
+            raise ValueError(f"{part}: expected a date and the new shares for one old, such as 2020-08-31 4")
+        found.append((date.fromisoformat(match[1]), float(match[2])))
+    return found
+
+
+def _splits(text: str) -> str:
+    split_dates(text)
+    return text
+
+
+class IbFeed(FeedSection):
+    """Interactive Brokers through IB Gateway or TWS, which hold the login: there are no keys."""
+
+    opens = "alphapivot.feeds.ib.feed:InteractiveBrokers"
+
+    kind: Literal["ib"] = "ib"
+    host: str = Field("127.0.0.1", description="where IB Gateway or TWS listens")
+    port: int = Field(4002, ge=1, le=65535, description="4002 and 4001: Gateway, paper and live; 7497 and 7496: TWS")
+    client_id: int = Field(18, ge=1, le=32, description="another one than the broker's: a gateway takes each id once")
+    timeout: float = Field(60, gt=0, description="seconds to wait for an answer")
+    patience: float = Field(
+        120, ge=0, description="seconds to wait in total after Interactive Brokers said that it was asked too fast"
+    )
+    start: Day = Field("2010-01-01", description="first day of history, ISO date; expired futures: two years at most")
+    contract_days: int = Field(
+        200, ge=1, description="days before a futures contract's last trade from which on its bars are requested"
+    )
+    splits: Mapped[Annotated[str, AfterValidator(_splits)]] = Field(
+        default={},
+        description="symbol: its splits, such as AAPL: 2014-06-09 7 + 2020-08-31 4; IB's bars are in today's shares and"
+        " come without them",
+    )
 
 
 class YahooFeed(FeedSection):
@@ -229,6 +274,7 @@ FEEDS: dict[str, type[FeedSection]] = {
     "databento": DatabentoFeed,
     "files": FilesFeed,
     "http": HttpFeed,
+    "ib": IbFeed,
     "simulated": SimulatedFeed,
     "yahoo": YahooFeed,
 }

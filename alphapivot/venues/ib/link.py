@@ -61,6 +61,7 @@ class Heard:
     numbers: dict[int, int] = field(default_factory=dict)  # our order number -> permId
     errors: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
     lost: str | None = None
+    latest: str = ""  # what it said last of a request, if that was not that all is well
 
     def order_status(self, number: int, perm_id: int, told: Told) -> None:
         if perm_id:  # 0: the gateway has it, and IB's servers have not given it theirs
@@ -69,6 +70,8 @@ class Heard:
 
     def error(self, number: int, code: int, message: str) -> None:
         self.errors.setdefault(number, []).append((code, message))
+        if number >= 0:
+            self.latest = f"{code}: {message}"
         if code in LOST:
             self.lost = f"{code}: {message}"
         elif code in RESTORED:
@@ -94,13 +97,15 @@ class Link:
     def ask(self, make: Callable[[IB], Awaitable[T]], what: str, seconds: float | None = None) -> T:
         """The answer to a request; Unavailable without one in time."""
         ib, limit = self._connected(), seconds or self.login.timeout
+        self.heard.latest = ""
         if self.heard.lost:
             raise Unavailable(f"the gateway has lost Interactive Brokers' servers ({self.heard.lost})")
         try:
             return self._run(lambda: make(ib), limit)
         except (TimeoutError, ConnectionError, OSError) as error:
             self.close()
-            raise Unavailable(f"Interactive Brokers did not answer {what}: {type(error).__name__} {error}") from None
+            said = f"it said {self.heard.latest}" if self.heard.latest else f"{type(error).__name__} {error}".strip()
+            raise Unavailable(f"Interactive Brokers did not answer {what}: {said}") from None
 
     def open(self) -> None:
         """Connects; Unavailable, TradingHalted or ConfigError says what to do."""
