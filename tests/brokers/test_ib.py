@@ -49,6 +49,7 @@ INSTRUMENTS = {
     "A": instrument("A", "A"),
     "ES": future("ES"),
     "CORN": future("CORN", quote_unit="0.01", multiplier=5000),
+    "CRUDE": future("CRUDE", tick="0.01", multiplier=1000),
 }
 
 
@@ -70,7 +71,8 @@ def connected(gateway, names=None, **changes):
     values = {"currency": "USD", "port": gateway.port, "timeout": 2}
     values["contracts"] = {"ES": "ES@CME", "CORN": "ZC@CBOT"}
     section = IbBroker.model_validate(values | changes)
-    return InteractiveBrokers(section, contracts.Book(section, INSTRUMENTS, names or {}, NOW), Link(login(section)))
+    instruments = {s: i for s, i in INSTRUMENTS.items() if i.spot or s in section.contracts}
+    return InteractiveBrokers(section, contracts.Book(section, instruments, names or {}, NOW), Link(login(section)))
 
 
 @pytest.fixture
@@ -297,6 +299,13 @@ def test_positions_have_the_names_of_contracts_that_the_book_knows(gateway):
     assert connected(gateway).positions() == {("ES", "futures", "ESM6"): 3, ("ES", "futures", "ESU6"): -1}
     named = connected(gateway, {"ES": ["ES_202606", "ESU2026"]}, client_id=18)
     assert named.positions() == {("ES", "futures", "ES_202606"): 3, ("ES", "futures", "ESU2026"): -1}
+
+
+def test_a_position_is_in_the_contract_of_its_name_and_not_of_the_month_in_which_it_ends(gateway):
+    december = Contract(7, "CL", "FUT", "NYMEX", month="20261120", multiplier="1000", local="CLZ6", delivery="202612")
+    gateway.positions[gateway.add(december).con_id] = (D(2), D(140_000))
+    broker = connected(gateway, {"CRUDE": ["CLX26", "CLZ26"]}, contracts={"ES": "ES@CME", "CRUDE": "CL@NYMEX"})
+    assert broker.positions() == {("CRUDE", "futures", "CLZ26"): 2}
 
 
 def test_orders_of_others_are_seen_and_not_cancelled(gateway, broker, caplog):

@@ -188,6 +188,11 @@ def test_delayed_prices_come_with_a_note(gateway, ask):
     assert text in note
 
 
+def test_minus_one_is_no_volume(gateway, ask):
+    gateway.contracts[0].bars["1 day"] = [(*row[:-1], -1) for row in gateway.contracts[0].bars["1 day"]]
+    assert ask("SPY").bars["volume"].isna().all()
+
+
 def test_what_one_contract_lacks_leaves_the_others_and_what_all_lack_is_asked_once(gateway, ask):
     gateway.bar_errors["ESU4"] = [(162, "Historical Market Data Service error message:something new")]
     asked = {"market": "futures", "since": datetime(2024, 6, 28, tzinfo=UTC)}

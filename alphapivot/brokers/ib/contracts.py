@@ -81,9 +81,15 @@ class Book:
             return contract.localSymbol or contract.symbol, "spot" if contract.secType == "STK" else "futures", ""
         if contract.secType == "STK":
             return symbol, "spot", ""
-        months = re.match(r"(\d{4})(\d{2})", contract.lastTradeDateOrContractMonth)
-        month = int(months[1]) * 12 + int(months[2]) - 1 if months else -1
-        return symbol, "futures", self._names.get((symbol, month), contract.localSymbol)
+        return symbol, "futures", self._names.get((symbol, self._month_of(contract)), contract.localSymbol)
+
+    def _month_of(self, contract: Any) -> int:
+        """The month of its name, which need not be that of its last trade: crude oil of December ends in November."""
+        try:
+            return month_of(contract.localSymbol, self._near)
+        except UnreadableError:
+            months = re.match(r"(\d{4})(\d{2})", contract.lastTradeDateOrContractMonth)
+            return int(months[1]) * 12 + int(months[2]) - 1 if months else -1
 
     def _learn(self, symbol: str, contracts: Iterable[str]) -> None:
         for contract in contracts:
