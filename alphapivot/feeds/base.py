@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from alphapivot.calendar import bar_ends, schedule
@@ -122,25 +121,6 @@ def fits(hours: schedule.Calendar, width: timedelta) -> bool:
     """True if whole bars of ``width`` since midnight UTC begin with each open period, in the last year."""
     starts = schedule.of(hours).starts[-250:]
     return not ((starts - starts.astype("datetime64[D]")) % np.timedelta64(width)).any()
-
-
-def as_traded(bars: pd.DataFrame, dates: pd.DatetimeIndex, dated: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Undoes a vendor's adjustment of prices, volumes and dividends for later splits; ``dates``: of each bar."""
-    splits = dated[dated["kind"] == "split"].sort_values("date")
-    if splits.empty:
-        return bars, dated
-    # the product from each split to the last
-    product = np.append(np.cumprod(splits["value"].to_numpy()[::-1])[::-1], 1.0)
-
-    def later(days: pd.DatetimeIndex) -> npt.NDArray[np.float64]:
-        since: npt.NDArray[np.float64] = product[np.searchsorted(splits["date"].to_numpy(), days.to_numpy(), "right")]
-        return since
-
-    scale = later(dates)
-    prices = {name: bars[name] * scale for name in ("open", "high", "low", "close")}
-    paid = (dated["kind"] == "dividend").to_numpy()
-    value = np.where(paid, dated["value"] * later(pd.DatetimeIndex(dated["date"])), dated["value"])
-    return bars.assign(**prices, volume=bars["volume"] / scale), dated.assign(value=value)
 
 
 @dataclass(frozen=True)

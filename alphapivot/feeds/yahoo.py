@@ -25,7 +25,8 @@ import pandas as pd
 from alphapivot import home
 from alphapivot.calendar import bar_ends
 from alphapivot.errors import Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, as_traded, events, gather
+from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, events, gather
+from alphapivot.feeds.candles import as_traded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,21 +12,20 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
 from alphapivot import waiting
-from alphapivot.calendar import bar_ends, schedule
-from alphapivot.config.sections.feeds import split_dates
+from alphapivot.calendar import bar_ends
 from alphapivot.errors import Unavailable
-from alphapivot.feeds.base import RAW, Fetched, Limit, Problem, Request, as_traded, events, fits, gather, in_session
+from alphapivot.feeds.base import Fetched, Limit, Problem, Request, fits
+from alphapivot.feeds.candles import COLUMNS, pages, timed, told_splits
 from alphapivot.feeds.ib import contracts, meaning
 from alphapivot.feeds.wire import RefusedError, in_turn
 from alphapivot.venues.budget import Budget, Rule
 from alphapivot.venues.ib.link import Login, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ib_async import IB
 
@@ -47,7 +46,6 @@ RULES = (Rule(60, 600), Rule(1, 15, key=1), Rule(5, 2, key=0))
 MARGIN = timedelta(days=3)  # requested before ``since``: bars are stamped at their start
 PAUSE = 60.0  # seconds, after IB has said that it was asked too fast
 PIECE = timedelta(days=30)  # of a backfill: many requests each, so a killed one loses little
-COLUMNS = ["start", "open", "high", "low", "close", "volume"]
 
 
 class InteractiveBrokers:
@@ -95,17 +93,14 @@ class InteractiveBrokers:
             if rows.empty:
                 empty.append(one.name)
             else:
-                parts.append(self._bars(request, one.name, rows))
+                parts.append(timed(request, one.name, rows, self.name, self._notes))
         if not parts:
             if problems:
                 raise RefusedError("; ".join(p.reason for p in problems), transient=all(p.transient for p in problems))
             raise RefusedError(f"Interactive Brokers has no {request.interval} bars of {_text(request)} in that time")
         if empty:
             self._notes.append(f"{request}: no trade of {', '.join(empty)} in that time")
-        bars, actions = self._as_traded(request, pd.concat(parts, ignore_index=True))
-        told = request.market == "spot" and request.instrument.symbol in self.section.splits
-        known = {request.instrument.symbol: self._begin(request)} if told else {}
-        return gather([bars], problems, [actions[actions["ts"] <= request.until]], known, self._notes)
+        return told_splits(request, self.name, parts, problems, self.section.splits, self._begin(request), self._notes)
 
     def _begin(self, request: Request) -> datetime:
         start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)
@@ -129,9 +124,10 @@ class InteractiveBrokers:
         """The bars of a contract as IB has them; ``start``: a date, or an instant in UTC."""
         size, most = SIZES[interval]
         rows: list[tuple[Any, ...]] = []
-        for end, days in _pages(wanted.begin, wanted.end, most):
+        for begin, end in pages(wanted.begin, wanted.end, timedelta(days=most)):
+            days = -(-(end - begin) // timedelta(days=1))
             rows += self._page(wanted, end, f"{days} D", size)
-        return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates("start", keep="last")
+        return pd.DataFrame(rows, columns=COLUMNS[:-1]).drop_duplicates("start", keep="last")
 
     def _page(self, wanted: Wanted, end: datetime, duration: str, size: str) -> list[tuple[Any, ...]]:
         contract, regular = wanted.contract, wanted.contract.secType == "STK"
@@ -178,56 +174,9 @@ class InteractiveBrokers:
                 raise RefusedError(str(gone), down=True) from None
             raise RefusedError(str(error), transient=True) from None
 
-    def _bars(self, request: Request, name: str, rows: pd.DataFrame) -> pd.DataFrame:
-        """RAW, and ``day``: the date of each bar's session; without the bar in progress, which comes too."""
-        hours = request.instrument.hours_of(request.market)
-        if request.interval == "1d":
-            days = pd.DatetimeIndex(rows["start"])
-            ts, closes = bar_ends.session_closes(hours, days), _closes(hours, days)
-        else:
-            starts = pd.DatetimeIndex(pd.to_datetime(rows["start"], utc=True))
-            inside = in_session(hours, starts)
-            if left := int((~inside).sum()):
-                self._notes.append(f"{request}: {left} bars before or after the session are left out")
-            rows, starts = rows[inside], starts[inside]
-            days = starts.tz_convert(schedule.of(hours).zone).tz_localize(None).normalize()
-            ts = closes = bar_ends.ends_of(hours, request.interval, starts)
-        named = {"symbol": request.instrument.symbol, "market": request.market, "contract": name}
-        named |= {"interval": request.interval, "source": self.name}
-        volume = rows["volume"].astype(float)
-        bars = rows.assign(ts=ts, day=days, volume=volume.mask(volume < 0), open_interest=float("nan"), **named)
-        bars = bars.assign(closed=closes)
-        bars = bars[(bars["ts"] <= request.until) & (bars["closed"] <= request.until)]
-        return (bars if request.since is None else bars[bars["ts"] > request.since])[[*RAW, "day"]]
-
-    def _as_traded(self, request: Request, bars: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Bars in the shares of their day, and the splits that [feed.*] ``splits`` tells; IB itself tells none."""
-        told = split_dates(self.section.splits.get(request.instrument.symbol, ""))
-        today = datetime.now(UTC).date()  # a split is in IB's prices from its day on
-        made = [(day, "split", ratio) for day, ratio in told if request.market == "spot" and day <= today]
-        dated = pd.DataFrame(made, columns=["date", "kind", "value"]).astype({"date": "datetime64[us]", "value": float})
-        bars, dated = as_traded(bars, pd.DatetimeIndex(bars["day"]), dated)
-        actions = events(request.instrument.symbol, self.name, request.instrument.hours_of(request.market), dated)
-        return bars[RAW].reset_index(drop=True), actions
-
 
 class EveryError(RefusedError):
     """A refusal that every other contract of the request would get too."""
-
-
-def _pages(begin: datetime, end: datetime, most: int) -> Iterator[tuple[datetime, int]]:
-    """The end and the days of each request for bars of (begin, end]."""
-    while begin < end:
-        until = min(begin + timedelta(days=most), end)
-        yield until, -(-(until - begin) // timedelta(days=1))
-        begin = until
-
-
-def _closes(hours: schedule.Calendar, days: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """When each date's session is over, which may be after its daily bar is said to be complete (settlement)."""
-    timetable, stamps = schedule.of(hours), days.to_numpy().astype("datetime64[us]")
-    at = np.minimum(np.searchsorted(timetable.labels, stamps), len(timetable.labels) - 1)
-    return bar_ends.aware(np.where(timetable.labels[at] == stamps, timetable.closes[at], stamps))
 
 
 def _text(request: Request) -> str:
