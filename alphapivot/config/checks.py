@@ -13,7 +13,7 @@ from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names
 from alphapivot.config.ini import nearest
 from alphapivot.config.sections.brokers import BrokerSection, IbBroker, PaperBroker
-from alphapivot.config.sections.feeds import FeedSection, IbFeed
+from alphapivot.config.sections.feeds import FeedSection, IbFeed, KiteFeed
 from alphapivot.config.sections.instrument import Kind
 from pillars.kit import windows
 
@@ -60,7 +60,7 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
             else [
                 ("symbols", s.symbols),
                 ("futures_symbols", s.futures_symbols),
-                ("splits", s.splits if isinstance(s, IbFeed) else ()),
+                ("splits", s.splits if isinstance(s, IbFeed | KiteFeed) else ()),
             ]
             if isinstance(s, FeedSection)
             else []

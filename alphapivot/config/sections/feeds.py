@@ -143,6 +143,23 @@ class IbFeed(FeedSection):
     )
 
 
+class KiteFeed(FeedSection):
+    """The app's key comes from the environment, KITE_API_KEY; `alphapivot login kite` logs in for a day."""
+
+    opens = "alphapivot.feeds.kite.feed:Kite"
+
+    kind: Literal["kite"] = "kite"
+    base_url: str | None = Field(None, description="another server of Kite's format, for tests")
+    timeout: float = Field(20, gt=0, description="seconds to wait for a response")
+    patience: float = Field(30, ge=0, description="seconds to wait before a request is tried again, at most")
+    start: Day = Field("2015-01-01", description="first day of history, ISO date; futures: those listed today only")
+    splits: Mapped[Annotated[str, AfterValidator(_splits)]] = Field(
+        default={},
+        description="symbol: its splits and bonuses, such as INFY: 2018-09-04 2; candles are in today's shares and come"
+        " without them",
+    )
+
+
 class YahooFeed(FeedSection):
     opens = "alphapivot.feeds.yahoo:Yahoo"
 
@@ -275,6 +292,7 @@ FEEDS: dict[str, type[FeedSection]] = {
     "files": FilesFeed,
     "http": HttpFeed,
     "ib": IbFeed,
+    "kite": KiteFeed,
     "simulated": SimulatedFeed,
     "yahoo": YahooFeed,
 }
