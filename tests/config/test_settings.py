@@ -176,8 +176,10 @@ def test_every_mistake_is_told_at_once(edit):
         (
             "kind = yahoo",
             "; none",
-            "[feed.yahoo] kind is missing (alpaca or ccxt or databento or files or http or ib or kite or simulated or"
-            " yahoo)",
+            (
+                "[feed.yahoo] kind is missing (alpaca or ccxt or databento or files or http or ib or kite or"
+                " simulated or yahoo)"
+            ),
         ),
         ("[pillar.trend]", "[pillar.trned]", "[pillar.trned]: no such pillar; did you mean trend?"),
         (
