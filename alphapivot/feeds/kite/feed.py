@@ -69,7 +69,7 @@ class Kite:
         listed = self._call(lambda: instruments.listed(self._kite, ticker.exchange, self._now))
         found = contracts.chosen(listed, ticker, request.market, notes)
         notes += contracts.contradictions(request.instrument, request.market, found)
-        start = datetime.fromisoformat(self.section.start).replace(tzinfo=UTC)
+        start = datetime.fromisoformat(self.section.start).replace(tzinfo=login.INDIA)  # as candles of days
         begin = start if request.since is None else max(start, request.since - MARGIN)
         parts, empty = [], []
         for one in found:
