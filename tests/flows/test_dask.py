@@ -21,6 +21,7 @@ pytest.importorskip("prefect_dask", reason="the extra dask is not installed")
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 AS_OF, NEXT = "2025-06-26T00:00:00+00:00", "2025-06-27T00:00:00+00:00"
+SCORED = PILLARS.keys() - {"relative"}  # it is not in the config
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
 SPY = (
     BODY
@@ -105,7 +106,7 @@ def test_retry_executes_only_what_failed_on_the_cluster_too(checkout, cluster, c
     assert "pillar momentum 0" in run["state"]["message"]
     assert processes(spied) <= {w.pid for w in cluster[1]}, "it runs on the cluster, not in the flow's process"
     done = batches(checkout, AS_OF)
-    assert {f"pillar {name} {k}" for name in PILLARS if name != "momentum" for k in (0, 1)} < set(done)
+    assert {f"pillar {name} {k}" for name in SCORED if name != "momentum" for k in (0, 1)} < set(done)
 
     checkout.retry(run_id)
     checkout.eventually(lambda: checkout.ask(f"/flow_runs/{run_id}")["run_count"], lambda n: n == 2)
@@ -129,7 +130,7 @@ def test_a_run_on_two_workers_of_which_one_is_killed_is_done_once_and_completely
 
     checkout.completed(run_id)
     scored = {step: n for step, n in batches(checkout, NEXT).items() if step.startswith("pillar ")}
-    assert scored == {f"pillar {name} {k}": 1 for name in PILLARS for k in (0, 1)}
+    assert scored == {f"pillar {name} {k}": 1 for name in SCORED for k in (0, 1)}
     twice = "SELECT count(*) FROM (SELECT FROM signals.signal_revision) AS superseded"
     assert checkout.sql(twice) == [(0,)], "nothing was written twice"
     assert checkout.sql("SELECT count(*) > 0 FROM trading.intent") == [(True,)]

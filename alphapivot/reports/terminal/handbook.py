@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pydantic.fields import FieldInfo
 
+from alphapivot.config.grammar import not_keys
 from alphapivot.config.ini import nearest
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars
@@ -58,6 +59,7 @@ def page(name: str, registry: Mapping[str, type[Pillar]], configured: Pillar | N
         *(
             f"| {key} | {getattr(pillar, key):g} | {_range(f)} | {f.description} |"
             for key, f in cls.model_fields.items()
+            if key not in not_keys(cls)
         ),
         "",
         f"With these values a score looks back {pillar.history} bars of its timeframe.",
