@@ -23,6 +23,7 @@ from pillars.base import Panel, Pillar
 from pillars.kit import windows
 
 SYMBOLS, DAYS = 500, 2500
+SEVEN = [kind for name, kind in PILLARS.items() if name != "relative"]  # it has no weight by default
 HLC, C = ("high", "low", "close"), ("close",)
 SHARED: tuple[tuple[Any, tuple[str, ...], dict[str, int]], ...] = (
     *((talib.EMA, C, {"timeperiod": n}) for n in (10, 20, 50)),
@@ -46,7 +47,7 @@ def _minutes(scale: float) -> Iterator[dict[str, Any]]:
     bars = _market(symbols, count, minutes=True)
     few = bars[bars.groupby("symbol").cumcount() < 3_000].iloc[: 2 * 3_000]
     parts = [(0, 3_000), (3_000, 6_000)]
-    for p in (cls() for cls in PILLARS.values()):
+    for p in (kind() for kind in SEVEN):
         ours, loop = _in_turn(partial(windows.score, p, bars, "1m", after=None), _plain_work(p, few, parts), rounds=2)
         name = f"{p.name}, full history, {symbols} x {count:,} minute bars, compute only"
         yield _row(f"6m {p.name}", name, ours, loop * len(bars) / len(few), ">= 12")
@@ -81,7 +82,7 @@ def _indicators(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _pillars(bars: pd.DataFrame) -> Iterator[dict[str, Any]]:
     slices, some = _slices(Panel.of(bars))
-    every = [cls() for cls in PILLARS.values()]
+    every = [kind() for kind in SEVEN]
     few = bars.iloc[: some[-1][1]]  # the symbols for pandas: crowding is computed over them alone
     spent = {}
     for p in every:
