@@ -108,7 +108,7 @@ def before(bars: Panel, values: Column) -> Column:
 
 
 def lagged(bars: Panel, values: Column, n: int) -> Column:
-    """The value n bars earlier; a gap in the values begins anew."""
+    """The value n bars earlier; missing for n bars after a gap in the values."""
     return np.asarray(bars.each(_shifted, values, n=n))
 
 

@@ -14,7 +14,7 @@ from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.kite import feed as kite_feed
 from alphapivot.feeds.registry import open_feed
-from alphapivot.venues.kite import instruments, login
+from alphapivot.venues.kite import client, instruments, login
 from tests.feeds import kite_server
 from tests.feeds.http_server import serving
 from tests.feeds.test_files import instrument
@@ -164,3 +164,26 @@ def test_what_it_has_not_is_told(server, monkeypatch):
     monkeypatch.delenv("KITE_API_KEY")
     with pytest.raises(ConfigError, match="needs KITE_API_KEY in the environment"):
         ask(server, "INFY")
+
+
+def test_two_that_write_the_list_of_a_day_at_once_leave_a_whole_one(server, monkeypatch):
+    """The second begins before the first has ended."""
+    now = datetime(2025, 12, 11, 9, tzinfo=UTC)
+    kite = client.opened(kite_server.API_KEY, kite_server.TOKEN, server.url, 5)
+    begun = []
+    write = instruments._write
+
+    def slow(path, made):
+        def each():
+            yield made[0]
+            if not begun:
+                begun.append(True)
+                instruments.listed(kite, "NFO", now)
+            yield from made[1:]
+
+        write(path, each())
+
+    monkeypatch.setattr(instruments, "_write", slow)
+    assert len(instruments.listed(kite, "NFO", now)) == 2
+    folder = home.home() / "kite"
+    assert [file.name for file in folder.iterdir()] == ["2025-12-11-NFO.csv.gz"]

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
+import tempfile
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphapivot import home
@@ -21,7 +24,6 @@ from alphapivot.venues.kite.login import INDIA
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
-    from pathlib import Path
 
 READY = timedelta(hours=8, minutes=30)  # after midnight in India
 SHARES, FUTURES = "EQ", "FUT"
@@ -73,7 +75,10 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
 
 def _write(path: Path, rows: Iterable[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    # shards and processes ask at the same time: each writes a file of its own
+    number, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    os.close(number)
+    part = Path(name)
     with gzip.open(part, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Listed)])
         writer.writeheader()
