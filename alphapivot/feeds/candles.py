@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,9 @@ def told_splits(
     """
     symbol, bars = request.instrument.symbol, pd.concat(parts, ignore_index=True)
     told = split_dates(splits.get(symbol, "")) if request.market == "spot" else []
-    today = datetime.now(UTC).date()  # a split is in the vendor's prices from its day on
+    zone = schedule.of(request.instrument.hours_of(request.market)).zone
+    # a split is in the vendor's prices from its day at the exchange on
+    today = datetime.now(UTC).astimezone(ZoneInfo(str(zone))).date()
     made = [(day, "split", ratio) for day, ratio in told if day <= today]
     dated = pd.DataFrame(made, columns=["date", "kind", "value"]).astype({"date": "datetime64[us]", "value": float})
     bars, dated = as_traded(bars, pd.DatetimeIndex(bars["day"]), dated)

@@ -11,6 +11,7 @@ import pytest
 from alphapivot import cli, home
 from alphapivot.config.sections.feeds import KiteFeed
 from alphapivot.errors import ConfigError, Unavailable
+from alphapivot.feeds import candles
 from alphapivot.feeds.base import Request
 from alphapivot.feeds.kite import feed as kite_feed
 from alphapivot.feeds.registry import open_feed
@@ -187,3 +188,16 @@ def test_two_that_write_the_list_of_a_day_at_once_leave_a_whole_one(server, monk
     assert len(instruments.listed(kite, "NFO", now)) == 2
     folder = home.home() / "kite"
     assert [file.name for file in folder.iterdir()] == ["2025-12-11-NFO.csv.gz"]
+
+
+@pytest.mark.parametrize(("now", "scale"), [("18:29", 1), ("18:31", 2)])
+def test_a_split_is_in_the_candles_from_its_day_in_india_on(server, monkeypatch, now, scale):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.fromisoformat(f"2025-12-14T{now}+00:00").astimezone(tz)
+
+    log_in()
+    monkeypatch.setattr(candles, "datetime", Clock)
+    bars = ask(server, "INFY", splits={"X0": "2025-12-15 2"}).bars
+    assert set(bars["close"]) == {101.0 * scale}
