@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pandera.errors
+import pyarrow as pa
 import pytest
 
 from alphapivot import frames
@@ -139,6 +140,23 @@ def test_sorting_and_grouping_by_series_is_as_in_pandas(seed):
     pd.testing.assert_frame_equal(frames.spans(rows, *texts), rows.groupby(texts)["ts"].agg(["min", "max", "size"]))
     values = {"A": 1.5, "é": 2.0}
     assert frames.looked_up(rows["symbol"], values, 0.0).tolist() == rows["symbol"].map(values).fillna(0).tolist()
+
+
+TEXTS = (
+    *(["BTC"] * 5, ["", ""], ["é"] * 3, ["BTC"], ["AB", "BA"], ["AA", "A"], ["A", "AA", "AAA"], ["ABAB", "AB"]),
+    *(["BTC", None], [None, None], ["A", "A", "B"], ["B", "A", "A"], ["", "A"]),
+)
+
+
+@pytest.mark.parametrize("texts", TEXTS)
+def test_texts_are_uniform_where_all_are_the_same_one(texts):
+    for start in range(len(texts)):  # a part of a longer column, and one of several parts
+        expected = {*texts[start:]} == {texts[start]} and texts[start] is not None
+        part = pd.Series([*texts, "C", "C"], dtype="str").iloc[start : len(texts)]
+        assert frames.uniform(pa.array(part, from_pandas=True)) == expected
+    expected = {*texts} == {texts[0]} and texts[0] is not None
+    for cut in range(len(texts) + 1):
+        assert frames.uniform(pa.chunked_array([texts[:cut], texts[cut:]], pa.large_string())) == expected
 
 
 def test_no_rows_have_no_series():

@@ -177,9 +177,10 @@ def ends_between(calendar: Calendar, interval: str, low: np.datetime64, high: np
         part = slice(np.searchsorted(timetable.ends, low, "right"), np.searchsorted(timetable.starts, high, "left"))
         starts, stops = timetable.starts[part], timetable.ends[part]
         count = -((starts - stops) // step)  # rounded up: the last bar may be short
-        stretch = np.repeat(np.arange(len(starts)), count)
-        within = np.arange(len(stretch)) - np.repeat(np.cumsum(count) - count, count)
-        ends = np.minimum(starts[stretch] + (within + 1) * step, stops[stretch])
+        last = np.cumsum(count) - 1
+        ends = np.repeat(starts - (last - count) * step, count)
+        ends += np.arange(len(ends)) * step
+        ends[last] = stops
     return ends[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "right")]
 
 

@@ -176,10 +176,11 @@ def _states(
     pardons: Pardons,
 ) -> Iterator[_State]:
     """The failed checks of each traded series, without the accepted ones."""
-    bars = kept(good, (good["contract"] == "") | (good["contract"] == looked_up(good["symbol"], fronts, "")))
+    spot = (good["contract"] == "").to_numpy()
+    bars = good if spot.all() else kept(good, spot | (good["contract"] == looked_up(good["symbol"], fronts, "")))
     if bars.empty:
         return
-    factor = np.where(bars["interval"].isin(["1d", "1w"]), 1, thresholds.intraday)
+    factor = looked_up(bars["interval"], {"1d": 1, "1w": 1}, thresholds.intraday)
     traded = _Traded(bars, firsts(bars, *SERIES), factor, pardons)
     if thresholds.gap_bars:
         yield from _gaps(traded, instruments, thresholds)

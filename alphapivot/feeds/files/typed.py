@@ -7,6 +7,7 @@ Only what ``text`` and ``table`` would read as the same values is read here; a f
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -45,7 +46,7 @@ def read(path: Path, section: LayoutFeed, types: Callable[[list[str]], Types]) -
     names = [name.strip() for name in header]
     headed = not is_data(first.split(separator))  # a first line that is no row
     unclear = separator == " " or len(set(names)) < len(names) or (section.header is None and not headed)
-    if unclear or not _is_plain(path, separator):
+    if unclear:
         return None
     skip = section.skip + headed
     row = dict(zip(names, (second if headed else first).split(separator), strict=False))
@@ -56,17 +57,17 @@ def read(path: Path, section: LayoutFeed, types: Callable[[list[str]], Types]) -
         null_values=sorted(STR_NA_VALUES),
         strings_can_be_null=True,
     )
-    try:
-        table = csv.read_csv(
-            path,
-            csv.ReadOptions(column_names=names, skip_rows=skip, block_size=BLOCK),
-            csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
-            convert,
-        )
-    except pa.ArrowInvalid:
+    options = csv.ReadOptions(column_names=names, skip_rows=skip, block_size=BLOCK)
+    parsing = csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False)
+    with ThreadPoolExecutor(1) as beside:  # Arrow reads in threads of its own
+        plain = beside.submit(_is_plain, path, separator)
+        try:
+            table = csv.read_csv(path, options, parsing, convert)
+        except pa.ArrowInvalid:
+            return None
+    lines_alone = any(table[name].null_count for name in names if wanted.get(name) != pa.float64())
+    if lines_alone or not plain.result():  # a line of separators alone
         return None
-    if any(table[name].null_count for name in names if wanted.get(name) != pa.float64()):
-        return None  # such as a line of separators alone
     rows: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
     return rows.set_axis(pd.RangeIndex(skip + 1, skip + 1 + len(rows)))
 

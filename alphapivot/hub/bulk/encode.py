@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from alphapivot.frames import uniform
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,6 +39,8 @@ class Text:
     @classmethod
     def of(cls, column: pd.Series) -> Text:
         texts = pa.array(column, from_pandas=True)
+        if uniform(texts):
+            return cls(np.zeros(len(texts), dtype=np.int64), [texts[0].as_py().encode()])
         if isinstance(texts, pa.ChunkedArray):  # a concatenated frame
             texts = texts.combine_chunks()
         encoded = texts.dictionary_encode()

@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy import Connection, text
 
 from alphapivot.calendar.bar_ends import SERIES
-from alphapivot.frames import Bars, latest, spans
+from alphapivot.frames import Bars, latest, ordered, spans
 from alphapivot.hub import Hub
 
 Key = tuple[str, str, str]  # symbol, market, interval
@@ -201,7 +201,7 @@ def around(hub: Hub, new: pd.DataFrame, count: int) -> pd.DataFrame:
         " ((SELECT {names} FROM market.bar AS b WHERE {same} AND b.ts < w.lo ORDER BY b.ts DESC LIMIT {count})"
         " UNION ALL SELECT {names} FROM market.bar AS b WHERE {same} AND b.ts BETWEEN w.lo AND w.hi) AS found"
     ).format(values=values, names=names, same=same, count=count)
-    return hub.query(query)
+    return ordered(hub.query(query), *SERIES)
 
 
 def overlaid(hub: Hub, new: pd.DataFrame, starts: pd.Series, until: datetime) -> pd.DataFrame:
