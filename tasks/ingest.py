@@ -153,19 +153,21 @@ def absorb(
     backfill: bool = False,
     asked: Sequence[holes.Hole] = (),
     stood: stand_in.Stood = stand_in.NONE,
+    screened: screen.Screened | None = None,
 ) -> Output:
     """
     The output for a feed's reply: bars, bars of higher timeframes that end by ``until``, rolls, issues, watermarks.
 
     Stored bars that differ by no more than noise are kept. ``backfill``: rolls are decided again from the first bar
     that is earlier than stored ones; otherwise earlier decisions stay. ``asked``: known holes that the requests cover.
-    ``stood``: what other feeds have in place of bars of ``feed`` that are late.
+    ``stood``: what other feeds have in place of bars of ``feed`` that are late. ``screened``: the bars of ``fetched``,
+    where that is known.
     """
     settings, hub = work.settings, work.hub
     instruments = {r.instrument.symbol: r.instrument for r in requests}
     thresholds = {symbol: settings.checks(symbol) for symbol in instruments}
     fetched = stood.within(fetched)
-    screened = screen.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
+    screened = screened or screen.screen(fetched.bars, instruments, now=max(work.run.as_of, datetime.now(UTC)))
     neighbours = series.around(hub, screened.bars, checks.lookback(thresholds.values()))
     new = jitter.settled(screened.bars, neighbours, instruments, thresholds)
     newest = series.newest(hub, list(instruments))

@@ -74,10 +74,11 @@ def _fetch(
     once = _Once()  # a file's mistake is met in each piece
     PIECES.addFilter(once)
     try:
+        store = backfill.piece_of(backfill.Ahead(settings, planned, current.as_of)).fn
         for number, piece in enumerate(planned):
             progress(number, len(planned), f"{piece.symbols[0]}.. {piece.since:%Y-%m-%d}")
             receipts.append(
-                backfill.piece.fn(
+                store(
                     current,
                     feed=piece.feed,
                     symbols=" ".join(piece.symbols),

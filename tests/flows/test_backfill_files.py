@@ -15,6 +15,7 @@ from alphapivot.data import pieces
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.files.feed import Files
 from alphapivot.hub.tables import run_locks
+from tasks import backfill as tasks_backfill
 from tasks.local import backfill
 from tests.flows.test_waits import CONFIG
 
@@ -37,7 +38,7 @@ def interrupted(hub_url, tmp_path, monkeypatch):
     class Failing(Files):
         def fetch(self, requests):
             calls.append(requests)
-            if len(calls) == 2:
+            if len(calls) in (2, 3):  # ahead, and in its turn
                 raise Unavailable("it is out")
             return super().fetch(requests)
 
@@ -45,6 +46,18 @@ def interrupted(hub_url, tmp_path, monkeypatch):
     with pytest.raises(Unavailable):
         run(settings)
     return settings
+
+
+def test_the_next_piece_is_read_once_while_this_one_is_written(interrupted, monkeypatch):
+    asked, taken, take = [], [], tasks_backfill.Ahead.take
+    fetch = Files.fetch
+    monkeypatch.setattr(Files, "fetch", lambda feed, requests: asked.append(requests[0].until) or fetch(feed, requests))
+    monkeypatch.setattr(tasks_backfill.Ahead, "take", lambda *a: taken.append(len(asked)) or take(*a))
+    unchanged, _ = run(interrupted)
+    assert unchanged == [True, *[False] * (len(unchanged) - 1)]
+    assert asked == sorted(set(asked))  # the first piece is not read again, and no other one twice
+    assert len(asked) == len(unchanged) - 1
+    assert taken == [0, *range(2, len(asked) + 1), len(asked)][: len(asked)]
 
 
 def run(settings):

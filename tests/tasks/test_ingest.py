@@ -344,7 +344,8 @@ def test_bars_of_long_ago_neither_end_a_halt_of_today_nor_make_one(halted):
 
     def piece():
         text = {"since": old[0].isoformat(), "until": old[1].isoformat()}
-        return backfill.piece.fn(run, feed="simulated", symbols="ALPHA BITCOIN", last=True, **text)
+        store = backfill.piece_of(backfill.Ahead(halted.settings, [], run.as_of)).fn
+        return store(run, feed="simulated", symbols="ALPHA BITCOIN", last=True, **text)
 
     piece()
     assert halts() == {"ALPHA": "data:zero volume"}
