@@ -196,14 +196,6 @@ def test_without_the_bars_that_are_due_a_run_is_skipped_a_person_told_and_nothin
     assert decided.sql("SELECT count(*) FROM trading.orders") == before
 
 
-def test_a_run_whose_bars_are_published_too_late_for_its_patience_says_when(decided):
-    ahead = (datetime.now(UTC) + timedelta(days=4)).isoformat()
-    state = decided.ended(decided.trigger("pipeline", as_of=ahead))["state"]
-    assert state["name"] == "Skipped"
-    assert "are published at" in state["message"]
-    assert "[runtime] patience is 0" in state["message"]
-
-
 def test_the_alert_deployment_tells_of_a_position_break_a_daily_loss_and_the_kill_switch(decided, inbox):
     ran = decided.alphapivot("halt", "--reason", "fire drill", "--config", CONFIG)
     assert ran.returncode == 0, ran.stderr

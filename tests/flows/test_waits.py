@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import psycopg
 import pytest
 
+from alphapivot.config import read
 from alphapivot.hub.server import embedded
+from flows import schedule
 
 ROOT = Path(__file__).parents[2]
 SMALL = (ROOT / "tests" / "configs" / "small.ini").read_text()
@@ -40,6 +43,19 @@ tradable = yes
 calendar = XNYS
 
 """ + SMALL[SMALL.index("[timeframes]") :]
+
+
+@pytest.mark.parametrize(
+    ("lag", "wait", "skipped"), [(30 * 1440, True, True), (30 * 1440, False, False), (0, True, False)]
+)
+def test_a_run_is_skipped_whose_bars_are_published_too_late_for_its_patience(tmp_path, lag, wait, skipped):
+    path = tmp_path / "config.ini"
+    path.write_text(CONFIG.replace("root = .\n", f"root = .\npublication_lag = {lag}\n"))
+    reason = schedule.too_early(read.load(path), datetime.now(UTC), wait=wait)
+    assert bool(reason) == skipped
+    if skipped:
+        assert "the bars of OLD are published at" in reason
+        assert "[runtime] patience is 0.4" in reason
 
 
 @pytest.fixture
