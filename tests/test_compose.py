@@ -54,9 +54,9 @@ def test_every_variable_is_in_the_example_and_no_password_is_in_a_file():
     assert ignored.returncode in (0, 128)  # 128: a copy without git
 
 
-def test_the_server_is_published_on_loopback_alone_and_the_worker_is_given_time_to_drain():
+def test_server_and_grafana_are_published_on_loopback_alone_and_the_worker_is_given_time_to_drain():
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert published == ["127.0.0.1:4200:4200"]
+    assert sorted(published) == ["127.0.0.1:3000:3000", "127.0.0.1:4200:4200"]
     grace = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
     assert grace > read.load(CHECKOUT / "config.ini", {}).runtime.drain + 40
 
@@ -64,7 +64,10 @@ def test_the_server_is_published_on_loopback_alone_and_the_worker_is_given_time_
 def test_every_service_volume_and_config_that_is_named_is_there():
     for service in SERVICES.values():
         assert set(service.get("depends_on", {})) <= set(SERVICES)
-        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(COMPOSE["volumes"])
+        mounted = {volume.split(":")[0] for volume in service.get("volumes", [])}
+        files = {name for name in mounted if name.startswith("./")}
+        assert mounted - files <= set(COMPOSE["volumes"])
+        assert all((CHECKOUT / "deploy" / name).exists() for name in files)
         assert {config["source"] for config in service.get("configs", [])} <= set(COMPOSE["configs"])
 
 
