@@ -149,13 +149,3 @@ def test_the_classifiers_name_what_is_required():
 def test_what_only_tests_need_is_not_installed_for_users():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "backtesting" not in {re.split(r"[\[<=> ]", name)[0] for name in project["dependencies"]}
-
-
-@pytest.mark.slow  # pip fetches the build backend
-def test_a_package_that_could_not_work_is_refused_with_the_reason(tmp_path):
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path), str(ROOT)]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert refused.returncode
-    assert "AlphaPivot runs from its checkout" in refused.stdout + refused.stderr
-    assert "make demo, or pip install -e ." in refused.stdout + refused.stderr
-    assert not list(tmp_path.iterdir())

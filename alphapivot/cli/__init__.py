@@ -18,7 +18,7 @@ from typing import Any
 from alphapivot import home, waiting
 from alphapivot.cli import backtest, checks, data, db, operator, runs, scores, serving, tune
 from alphapivot.cli.common import CONSOLE_LEVEL, DONE, FAILED, USAGE, Command, Parser, fail, options_of
-from alphapivot.cli.project import completion, config, init, login
+from alphapivot.cli.project import completion, config, init, login, mcp
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.reports.terminal import layout
 
@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         options_of(sub)
         return sub
 
-    for module in (runs, scores, backtest, tune, checks, operator, login, data, db, config, init, completion, serving):
+    research, project = (runs, scores, backtest, tune, checks), (config, init, completion, mcp)
+    for module in (*research, operator, login, data, db, *project, serving):
         module.add(add)
     commands.choices["completion"].set_defaults(parser=parser)
     return parser
