@@ -58,6 +58,7 @@ CREATE TABLE trading.intent (
     created_at timestamptz NOT NULL,
     valid_from timestamptz,                     -- the first instant of a session strictly after as_of
     expires timestamptz,                        -- an entry not sent by then is never sent
+    to_approve boolean NOT NULL DEFAULT false, -- [execution] approve: it is not sent without a row in trading.approval
     UNIQUE (book, strategy, symbol, as_of, action),
     CONSTRAINT intent_score CHECK (action IN ('ROLL', 'REDUCE', 'EXIT') OR score IS NOT NULL)
 );
@@ -429,6 +430,16 @@ COMMENT ON TABLE trading.close_request IS 'What `alphapivot close` asked for; th
 CREATE INDEX ON trading.close_request (trade_id);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.close_request FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.close_request FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.approval (
+    trade_id bigint PRIMARY KEY REFERENCES trading.trade,
+    reason text NOT NULL CHECK (reason <> ''),
+    by text NOT NULL CHECK (by <> ''),
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE trading.approval IS 'The yes of `alphapivot approve` to an entry, where [execution] approve = entries: without one it is never sent';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.approval FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.approval FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 CREATE TABLE trading.repair (
     repair_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

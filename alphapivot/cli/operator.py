@@ -49,6 +49,9 @@ def add(command: Add) -> None:
     sub.add_argument("symbol", metavar="SYMBOL", help="the instrument of the trade")
     sub.add_argument("--qty", type=amount, metavar="QTY", help="shares or contracts to close; default: all")
     sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
+    sub = command("approve", _approve, "say yes to an entry that waits for it: [execution] approve = entries")
+    sub.add_argument("symbol", metavar="SYMBOL", nargs="?", help="the instrument to enter; default: list what waits")
+    sub.add_argument("--reason", metavar="TEXT", type=nonempty, help=f"{reason}; needed with SYMBOL")
     sub = command("repair", _repair, "let a book go on that has decided for an instant that has not come")
     sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
     sub = command("resume", _resume, "allow entries again")
@@ -90,15 +93,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _alerts(options: argparse.Namespace) -> int:
-    from alphapivot import clock, hub
+    from alphapivot import hub
     from alphapivot.reports import alerts, overview
     from alphapivot.reports.terminal import terminal, views
 
-    settings, database, now = settings_of(options), hub.connect(), clock.WallClock().now()
-    run = overview.latest(database)
-    if run and settings.feeds[settings.runtime.feed].simulated:
-        now = run.as_of
-    for sent in alerts.tell(database, alerts.find(database, settings, now)):
+    settings, database = settings_of(options), hub.connect()
+    for sent in alerts.tell(database, alerts.find(database, settings, overview.now(database, settings))):
         print(f"sent: {sent.kind}: {sent.subject}")  # noqa: T201
     missed = alerts.missed(database)
     terminal.show(views.alerts(missed), "Alerts that a receiver has missed", ["attempts", "at"])
@@ -126,6 +126,31 @@ def _close(options: argparse.Namespace) -> int:
     terms, book = settings.instruments[options.symbol].trading(clock.WallClock().now()), settings.execution.book
     asked = control.close(hub.connect(), book, options.symbol, options.qty, terms, options.reason, getpass.getuser())
     print(f"{asked}: by the next run of book {book}, such as `{typed(options, 'manage')}`")  # noqa: T201
+    return DONE
+
+
+def _approve(options: argparse.Namespace) -> int:
+    import getpass
+
+    from alphapivot import hub
+    from alphapivot.execution.operator import approvals
+    from alphapivot.reports import overview
+    from alphapivot.reports.terminal import terminal, views
+
+    settings = settings_of(options)
+    book, database = settings.execution.book, hub.connect()
+    if options.symbol is None:
+        entries = views.waiting(approvals.waiting(database, book), settings.ticks)
+        terminal.show(entries, f"Entries of book {book} that wait to be sent, in {database!r}")
+        if settings.execution.approve == "off":
+            print("[execution] approve = off: new entries are sent without approval")  # noqa: T201
+        return DONE
+    if options.reason is None:
+        return fail(f"approve {options.symbol} needs --reason TEXT", USAGE)
+    now = overview.now(database, settings)
+    done = approvals.approve(database, book, options.symbol, options.reason, getpass.getuser(), now)
+    back = typed(options, f"close {options.symbol} --reason ...")
+    print(f"{done}, such as `{typed(options, 'manage')}`; to take it back first: `{back}`")  # noqa: T201
     return DONE
 
 

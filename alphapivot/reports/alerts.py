@@ -24,6 +24,7 @@ from alphapivot.data.series import life, stand_in
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import day
 from alphapivot.execution.market import quotes
+from alphapivot.execution.operator import approvals
 from alphapivot.hub.tables import issues, series
 from alphapivot.reports import notify
 
@@ -48,6 +49,7 @@ Kind = Literal[
     "market ended",
     "cash unexplained",
     "kill switch",
+    "approval",
     "daily loss",
     "hub away",
     "Prefect away",
@@ -93,6 +95,7 @@ def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
         lambda: _calendars(settings, now),
         lambda: _jumps(hub, settings),
         lambda: _trading(hub, settings),
+        lambda: _unapproved(hub, settings, now),
     )
     found = []
     for part in parts:
@@ -395,6 +398,21 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
         )
         alerts.append(Alert(f"daily-loss:{book}:{last.day}", "daily loss", f"book {book}", message))
     return alerts
+
+
+def _unapproved(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
+    """One alert per entry of the configured book that waits for someone's yes."""
+    rows = approvals.waiting(hub, settings.execution.book)
+    return [
+        Alert(
+            f"approval:{r.trade_id}",
+            "approval",
+            f"{r.symbol} in book {settings.execution.book}",
+            f"{r.side} {r.qty:f} {r.symbol} from {r.reference:f}, stop {r.stop:f}, score {r.score:+.2f}, waits for a"
+            f" yes until {r.expires:%Y-%m-%d %H:%M} UTC: `alphapivot approve {r.symbol} --reason TEXT`",
+        )
+        for r in rows[~rows["approved"].astype(bool) & (rows["expires"] > now)].itertuples()
+    ]
 
 
 def _day(ts: datetime | None) -> str:

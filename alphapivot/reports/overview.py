@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from alphapivot.calendar import bar_ends
+from alphapivot.clock import WallClock
 from alphapivot.config.settings import Settings
 from alphapivot.data.series import life
 from alphapivot.hub import Hub
@@ -26,6 +27,12 @@ def latest(hub: Hub, scope: str = "live") -> RunRef | None:
     with hub.engine.connect() as connection:
         row = connection.execute(query, {"scope": scope}).one_or_none()
     return RunRef(*row) if row else None
+
+
+def now(hub: Hub, settings: Settings) -> datetime:
+    """The time by which data and entries are late: a simulated market stands still after its last run."""
+    run = latest(hub)
+    return run.as_of if run and settings.feeds[settings.runtime.feed].simulated else WallClock().now()
 
 
 def scores(hub: Hub, settings: Settings, run: RunRef) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from alphapivot import cli
 from alphapivot.home import CHECKOUT
+from alphapivot.reports import overview
 from alphapivot.reports.terminal import terminal
 from tests.execution.book import KEY, Book
 from tests.execution.conftest import at, make_settings
@@ -116,3 +117,22 @@ def test_a_halt_names_its_book_and_database_and_status_says_who_and_why(book, ty
     assert "is active again" in type_("resume", "--all", "--reason", "mended")[1]
     monkeypatch.setenv("ALPHAPIVOT_EXECUTION__BOOK", "papre")
     assert "book papre has never traded in this database" in type_("halt", "--reason", "x")[1]
+
+
+def test_an_entry_is_approved_by_command(new_world, monkeypatch, type_):
+    world = new_world({"A": {}}, execution={"approve": "entries"})
+    world.calm(range(1, 21))
+    world.score(20, 50)
+    world.trade(20)
+    for name, value in (("DATABASE__URL", world.hub.url), ("CONFIG", str(CHECKOUT / "config.ini"))):
+        monkeypatch.setenv(f"ALPHAPIVOT_{name}", value)
+    monkeypatch.setattr(terminal, "console", Console(width=200))
+    _, listed = type_("approve")
+    assert "A LONG 250 +50.00 100 96 108 2026-01-22 00:00 –" in listed
+    assert "[execution] approve = off: new entries are sent without approval" in listed
+    assert type_("approve", "A") == (2, "approve A needs --reason TEXT")
+    monkeypatch.setattr(overview, "now", lambda *_: at(20))  # the commands use the wall clock
+    code, output = type_("approve", "A", "--reason", "agreed")
+    assert (code, "LONG 250 A of 2026-01-21 00:00 UTC is approved" in output) == (0, True)
+    assert "to take it back first: `alphapivot close A --reason ...`" in output
+    assert "Entries that wait to be sent" in type_("status")[1]

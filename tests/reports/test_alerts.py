@@ -287,3 +287,36 @@ def test_a_secret_in_a_runs_message_is_neither_stored_nor_sent(hub, monkeypatch,
     assert received[0]["message"] == "401 for ***"
     with hub.engine.connect() as conn:
         assert conn.execute(text("SELECT message FROM ops.alert")).scalar_one() == "401 for ***"
+
+
+DECIDED = """
+    INSERT INTO trading.decision (book, strategy, symbol, as_of, run_id, action, reasons, gates, bars, decided_at)
+    VALUES (:book, 's', 'A', :now, 'r', 'ENTER_LONG', '{}', '{}', '{}', :now);
+    INSERT INTO trading.intent (decision_id, book, strategy, symbol, as_of, action, score, created_at, expires,
+        to_approve)
+    SELECT decision_id, book, 's', 'A', as_of, action, 50, as_of, as_of + interval '1 day', true FROM trading.decision;
+    INSERT INTO trading.trade (intent_id, book, strategy, symbol, market, contract, side, state, qty, reference, stop,
+        target, currency, multiplier, quote_unit, created_at)
+    SELECT intent_id, book, 's', 'A', 'spot', '', 'LONG', 'PENDING', 250, 100, 96, 108, 'EUR', 1, 1, as_of
+    FROM trading.intent;
+    INSERT INTO trading.lease VALUES (:book, 1);
+    INSERT INTO trading.orders (client_order_id, trade_id, intent_id, leg, version, book, symbol, market, contract,
+        side, kind, qty, state, as_of, active_from, fence, created_at, updated_at)
+    SELECT 'o', trade_id, intent_id, 'ENTRY', 1, book, 'A', 'spot', '', 'BUY', 'MARKET', 250, 'CREATED', created_at,
+        created_at, 1, created_at, created_at FROM trading.trade
+"""
+
+
+def test_an_entry_that_waits_for_a_yes_is_told_and_no_longer_when_it_is_late(hub, small):
+    book, now = small.execution.book, datetime(2026, 1, 5, 22, tzinfo=UTC)
+    with hub.engine.begin() as conn:
+        for statement in DECIDED.split(";"):
+            conn.execute(text(statement), {"book": book, "now": now})
+    (alert,) = [a for a in alerts.find(hub, small, now) if a.kind == "approval"]
+    assert alert.subject == f"A in book {book}"
+    assert alert.message == (
+        "LONG 250 A from 100, stop 96, score +50.00, waits for a yes until 2026-01-06 22:00 UTC:"
+        " `alphapivot approve A --reason TEXT`"
+    )
+    later = alerts.find(hub, small, now + timedelta(days=1))
+    assert [a for a in later if a.kind == "approval"] == []

@@ -46,6 +46,9 @@ class ExecutionSettings(Section):
     mode: Mode = Field(
         "paper", description="paper: no real money; shadow: orders are journalled, not sent; live: real money"
     )
+    approve: Literal["off", "entries"] = Field(
+        "off", description="entries: an entry waits for `alphapivot approve`, until the next bar ends; exits never wait"
+    )
     entry_threshold: float = Field(
         40, gt=0, le=100, description="enter long at or above, short at or below its negative"
     )

@@ -53,11 +53,14 @@ def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     All orders of the trades that are not closed, oldest first, each with its ``filled`` quantity, its trade's
     ``strategy`` and ``rolled_from``, the ``newest`` version of its leg, its entry's id (``entry_id``), the intent's
-    ``valid_from`` and ``expires``, and the reason for which an exit was ``asked``, whatever became of it.
+    ``valid_from`` and ``expires``, whether it needs an operator's yes (``to_approve``) and lacks it (``unapproved``),
+    and the reason for which an exit was ``asked``, whatever became of it.
     """
     query = f"""
         SELECT o.*, t.strategy, t.rolled_from, max(o.version) OVER (PARTITION BY o.trade_id, o.leg) AS newest,
                e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED},
+               i.to_approve,
+               i.to_approve AND NOT EXISTS (SELECT FROM trading.approval a WHERE a.trade_id = o.trade_id) AS unapproved,
                CASE o.leg WHEN 'EXIT' THEN (
                    SELECT v.reason FROM trading.order_event v WHERE v.client_order_id = o.client_order_id
                    ORDER BY v.event_id LIMIT 1) END AS asked

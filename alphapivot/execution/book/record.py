@@ -34,6 +34,7 @@ def record(
     now: datetime,
     times: Mapping[str, tuple[datetime, datetime]],
     held: Mapping[int, Mapping[Any, Any]],
+    approve: bool = False,
 ) -> None:
     """
     Writes the decisions; for each entry also its intent, trade and orders (CREATED; a TARGET only if the plan has one);
@@ -41,8 +42,8 @@ def record(
     one. ``insert``: ``ledger.insert`` in the caller's transaction.
 
     ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
-    trade. One transaction, before any byte goes to the broker. A duplicate key is an error: the caller has read the
-    existing decisions, and only one executor runs at a time.
+    trade. ``approve``: entries wait for an operator's yes. One transaction, before any byte goes to the broker. A
+    duplicate key is an error: the caller has read the existing decisions, and only one executor runs at a time.
     """
     common = {"book": book, "strategy": strategy, "as_of": as_of}
     inserted = insert(
@@ -84,6 +85,7 @@ def record(
                     "created_at": now,
                     "valid_from": times[d.symbol][0],
                     "expires": times[d.symbol][1],
+                    "to_approve": approve and d.action in ("ENTER_LONG", "ENTER_SHORT"),
                 }
                 for d in acting
             ],

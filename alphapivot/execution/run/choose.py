@@ -53,6 +53,7 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
             now=facts.now,
             times=times_of(session, [d.symbol for d in acting]),
             held=rows,
+            approve=settings.execution.approve == "entries",
         )
         orders.set_orders(
             conn,

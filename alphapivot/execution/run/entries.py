@@ -7,7 +7,7 @@ score may have changed: a waiting entry passes every gate again before it is sen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -34,7 +34,8 @@ PLANS = """
 def send_entries(session: Session) -> bool:
     """
     Sends the committed entries whose market takes orders; the others wait. An entry that has expired, whose symbol is
-    locked, or that a gate now denies is never sent. Returns True if anything changed.
+    locked, or that a gate now denies is never sent; one that an operator must approve waits for that too. Returns True
+    if anything changed.
     """
     now = session.clock.now()
     with session.hub.engine.connect() as conn:
@@ -53,20 +54,19 @@ def send_entries(session: Session) -> bool:
     for order in waiting:
         trade_id, symbol = order["trade_id"], order["symbol"]
         if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
-            ended[trade_id] = "EXPIRED", "not_sent_in_time"
+            ended[trade_id] = "EXPIRED", "not_approved_in_time" if order["unapproved"] else "not_sent_in_time"
         elif symbol in locked or symbol in session.apart:
             ended[trade_id] = "DENIED", "locked"
         elif symbol in events and events[symbol].ts >= order["as_of"]:
             ended[trade_id] = "DENIED", events[symbol].kind  # it was sized before
         elif trade_id in rolled_qty and rolled_qty[trade_id] == 0:
             ended[trade_id] = "DENIED", "nothing_to_roll"
-        elif trade_id in rolled_qty and rolled_qty[trade_id] is None:
-            session.report.notes.append(f"the roll of {symbol} waits for the exit from its old contract")
-        elif session.is_open((symbol, order["market"], order["contract"])):
-            ready.append(order)
+        elif note := _waits(session, order, rolled_qty):
+            session.tell(note)
         else:
-            session.report.notes.append(f"the entry in {symbol} waits: its market is closed")
-    denied = _denied(session, [o for o in ready if o["as_of"] < session.run.as_of and o["trade_id"] not in rolled_qty])
+            ready.append(order)
+    again = [o for o in ready if o["as_of"] < session.run.as_of or o["to_approve"]]
+    denied = _denied(session, [o for o in again if o["trade_id"] not in rolled_qty])
     ended |= {trade_id: ("DENIED", reason) for trade_id, reason in denied.items()}
     ready = [o for o in ready if o["trade_id"] not in ended]
     with session.hub.engine.begin() as conn:
@@ -80,6 +80,19 @@ def send_entries(session: Session) -> bool:
     if ready:
         send(session, [o["client_order_id"] for o in ready])
     return bool(ready or ended)
+
+
+def _waits(session: Session, order: RowMapping, rolled_qty: Mapping[int, Decimal | None]) -> str:
+    """What an entry that may be sent waits for; empty: nothing. ``rolled_qty``: see ``roll.ready``."""
+    symbol = order["symbol"]
+    if rolled_qty.get(order["trade_id"], order["qty"]) is None:
+        return f"the roll of {symbol} waits for the exit from its old contract"
+    if order["unapproved"]:
+        until = f" until {order['expires']:%Y-%m-%d %H:%M} UTC" if order["expires"] else ""
+        return f"the entry in {symbol} waits for approval{until}: `alphapivot approve {symbol} --reason ...`"
+    if not session.is_open((symbol, order["market"], order["contract"])):
+        return f"the entry in {symbol} waits: its market is closed"
+    return ""
 
 
 def _in_lots(session: Session, order: RowMapping, qty: Decimal) -> Decimal:

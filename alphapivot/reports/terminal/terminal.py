@@ -15,12 +15,12 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from alphapivot.clock import WallClock
 from alphapivot.config.settings import Settings
 from alphapivot.data import horizon
 from alphapivot.data.series import stand_in
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.execution.book import control, exposure, report
+from alphapivot.execution.operator import approvals
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import issues, series
 from alphapivot.hub.tables.digest import TableDigest
@@ -101,10 +101,9 @@ def status(hub: Hub, settings: Settings) -> None:
         console.print(f"Kill switch of book {book}: [bold]{escape(views.switch(control.state(connection, book)))}[/]")
     if len(locked := report.locks(hub, book)):
         show(views.locks(locked), "Locked symbols: alphapivot locks says how to clear them")
-    run, feed = overview.latest(hub), settings.feeds[settings.runtime.feed]
-    now = (
-        run.as_of if run and feed.simulated else WallClock().now()
-    )  # a simulated market stands still after its last run
+    if len(entries := approvals.waiting(hub, book)):
+        show(views.waiting(entries, settings.ticks), "Entries that wait to be sent: alphapivot approve SYMBOL")
+    now = overview.now(hub, settings)
     warn(report.cash_gaps(hub, book))
     calendars(settings, now)
     table = views.freshness(overview.freshness(hub, settings, now))

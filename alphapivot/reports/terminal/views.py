@@ -111,6 +111,13 @@ def open_trades(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     return _shown(table, columns, ticks)
 
 
+def waiting(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
+    """``approvals.waiting``: entries that have their yes, or need it until they expire."""
+    columns: dict[str, Cell] = {"symbol": words, "contract": words, "side": words, "qty": quantity, "score": points}
+    columns |= {"reference": price, "stop": price, "target": price, "expires": instant, "approved_by": words}
+    return _shown(table, columns, ticks)
+
+
 def orders(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.working_orders``: resting, pending and unknown orders; `trace` takes the id."""
     columns: dict[str, Cell] = {"client_order_id": words, "symbol": words, "contract": words, "leg": words}

@@ -55,8 +55,8 @@ class Timer:
 
 def booked(settings: Settings, book: str) -> Settings:
     """
-    The settings of a backtest: its own book at a paper account. Raises ConfigError unless the paper broker is clear,
-    and for terms that no market has.
+    The settings of a backtest: its own book at a paper account, which waits for nobody's approval. Raises ConfigError
+    unless the paper broker is clear, and for terms that no market has.
     """
     name = settings.execution.broker
     if not isinstance(settings.brokers[name], PaperBroker):
@@ -67,7 +67,7 @@ def booked(settings: Settings, book: str) -> Settings:
                 + (f"there are several: {', '.join(papers)}" if papers else "the config has none")
             )
         name = papers[0]
-    trading = settings.execution.model_copy(update={"book": book, "broker": name, "mode": "paper"})
+    trading = settings.execution.model_copy(update={"book": book, "broker": name, "mode": "paper", "approve": "off"})
     booked = settings.model_copy(update={"execution": trading})
     open_paper(None, booked)
     return booked
