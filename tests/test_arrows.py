@@ -41,7 +41,20 @@ ARROWS: dict[str, set[str]] = {
     "tasks": {"execution", "reports", "research", "version", *MARKET},
     "flows": {"execution", "process", "reports", "research", "tasks", "version", *MARKET},
     "library": {"execution", "process", "reports", "research", "tasks", *MARKET},
-    "cli": {"execution", "flows", "library", "venues", "process", "reports", "research", "tasks", "version", *MARKET},
+    "desk": {"execution", "flows", "reports", "tasks", *MARKET},
+    "cli": {
+        "desk",
+        "execution",
+        "flows",
+        "library",
+        "venues",
+        "process",
+        "reports",
+        "research",
+        "tasks",
+        "version",
+        *MARKET,
+    },
 }
 STANDS_ON = {
     "pillars": {"errors", "frames"},

@@ -19,6 +19,11 @@ def add(command: Add) -> None:
     sub.add_argument("--link", action="store_true", help="only print a new login link for a browser")
     schedules = "start the schedules, or do not; default: [runtime] schedules"
     sub.add_argument("--schedules", action=argparse.BooleanOptionalAction, help=schedules)
+    sub = command("desk", _desk, "serve the desk: one page on this machine to watch a book and act on it, until Ctrl-C")
+    sub.add_argument("--port", type=at_least(0), default=4210, metavar="PORT", help="default: 4210; 0: any free one")
+    sub.add_argument("--link", action="store_true", help="only print a new login link for the desk on --port")
+    risk = "disable login: any user or program on this machine can act on the book"
+    sub.add_argument("--no-auth", action="store_true", help=risk)
     deploy = "register deployments, work pool, limits and automations with the Prefect server; idempotent"
     command("deploy", _deploy, deploy)
     sub = command("worker", _worker, "run another worker for the server at PREFECT_API_URL, until Ctrl-C")
@@ -39,6 +44,19 @@ def _ui(options: argparse.Namespace) -> int:
         scheduled=scheduled,
         authenticated=not options.no_auth,
     )
+    return DONE
+
+
+def _desk(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+    from alphapivot.desk import access, serve
+
+    if options.link:
+        access.secret()
+        print(access.link(options.port))  # noqa: T201
+        return DONE
+    say = lambda text: print(text, flush=True)  # noqa: E731, T201
+    serve.serve(settings, options.port, say, authenticated=not options.no_auth)
     return DONE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alphapivot.reports.page.tables import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     import pandas as pd
 
@@ -19,25 +19,33 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 def html(
-    table: pd.DataFrame, wide: str | None = None, *, toned: Collection[str] | None = None, long: bool = False
+    table: pd.DataFrame,
+    wide: str | None = None,
+    *,
+    toned: Collection[str] | None = None,
+    long: bool = False,
+    last: Sequence[str] | None = None,
 ) -> str:
     """
     A table of text as HTML. Columns of numbers are right-aligned; ``wide``: the column that may wrap; ``toned``: the
-    columns whose signs are coloured (None: all); ``long``: the table scrolls in place.
+    columns whose signs are coloured (None: all); ``long``: the table scrolls in place; ``last``: HTML of a last cell of
+    each row.
     """
     if table.empty:
         return "<p>none</p>"
     kinds = [_kind(table[name], name == wide) for name in table.columns]
     colours = [toned is None or name in toned for name in table.columns]
     head = "".join(f"<th{kind}>{escape(str(n))}</th>" for n, kind in zip(table.columns, kinds, strict=True))
+    head += "" if last is None else "<th></th>"
+    ends = [""] * len(table) if last is None else [f'<td class="last">{end}</td>' for end in last]
     body = "".join(
         "<tr>"
         + "".join(
             f"<td{kind}{_tone(cell) if colour else ''}>{escape(str(cell))}</td>"
             for cell, kind, colour in zip(row, kinds, colours, strict=True)
         )
-        + "</tr>"
-        for row in table.itertuples(index=False, name=None)
+        + f"{end}</tr>"
+        for row, end in zip(table.itertuples(index=False, name=None), ends, strict=True)
     )
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll{" long" if long else ""}{" defined" if wide else ""}">{inside}</div>'
