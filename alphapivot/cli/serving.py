@@ -24,6 +24,7 @@ def add(command: Add) -> None:
     sub.add_argument("--link", action="store_true", help="only print a new login link for the desk on --port")
     risk = "disable login: any user or program on this machine can act on the book"
     sub.add_argument("--no-auth", action="store_true", help=risk)
+    command("phone", _phone, "answer Telegram messages about a book, and act on those that are confirmed, until Ctrl-C")
     deploy = "register deployments, work pool, limits and automations with the Prefect server; idempotent"
     command("deploy", _deploy, deploy)
     sub = command("worker", _worker, "run another worker for the server at PREFECT_API_URL, until Ctrl-C")
@@ -57,6 +58,25 @@ def _desk(options: argparse.Namespace) -> int:
         return DONE
     say = lambda text: print(text, flush=True)  # noqa: E731, T201
     serve.serve(settings, options.port, say, authenticated=not options.no_auth)
+    return DONE
+
+
+def _phone(options: argparse.Namespace) -> int:
+    import os
+
+    settings = settings_of(options)
+    from alphapivot import hub
+    from alphapivot.desk import phone, telegram
+
+    if not (token := os.environ.get(phone.TOKEN)):
+        raise ConfigError(f"{phone.TOKEN} is not set: expected the token that Telegram's @BotFather shows")
+    chats = phone.allowed(os.environ.get(phone.CHATS, ""))
+    bot = telegram.Telegram(token, os.environ.get(phone.SERVER) or telegram.API)
+    hub.connect()  # a database that is away is told before anything is answered
+    none = f"{phone.CHATS} names no chat yet: write to the bot, and the id of your chat is told here"
+    print(f"answering {len(chats)} chats about book {settings.execution.book}" if chats else none, flush=True)  # noqa: T201
+    say = lambda text: print(text, flush=True)  # noqa: E731, T201
+    phone.Phone(hub.connect, settings, bot, chats, say).run()
     return DONE
 
 
