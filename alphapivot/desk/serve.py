@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -33,6 +35,7 @@ def serve(settings: Settings, port: int, say: Callable[[str], None], *, authenti
             raise Unavailable(
                 f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): choose another, --port"
             ) from error
+        listener.listen()  # who follows the link at once waits until we accept
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             app(hub.connect, settings, key=key, port=port),
@@ -42,4 +45,7 @@ def serve(settings: Settings, port: int, say: Callable[[str], None], *, authenti
         )
         say(f"the desk of book {settings.execution.book}: {access.link(port) if key else f'http://127.0.0.1:{port}/'}")
         say("the link works once, within an hour; Ctrl-C ends the desk, trading goes on" if key else NO_LOGIN)
-        uvicorn.Server(config).run(sockets=[listener])
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again once it has stopped
+            signal.signal(number, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])

@@ -75,6 +75,7 @@ def desk(book, monkeypatch):
     monkeypatch.setenv(auth.SERVER, KEY)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # requests wait until the server accepts
     port = listener.getsockname()[1]
     assert access.secret() == KEY
     served = app(lambda: book.hub, book.settings, key=KEY, port=port, poll=0.1)
