@@ -150,6 +150,8 @@ at('confirm').querySelector('form').addEventListener('submit', async event => {
   } finally { at('do').disabled = false; }
 });
 
+addEventListener('hashchange', () => location.reload());  // a new link in a window that is open
+
 (async () => {
   const code = location.hash.slice(1);
   if (code) { history.replaceState(null, '', '/'); await enter(code); }

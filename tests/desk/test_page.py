@@ -65,6 +65,8 @@ def test_a_link_opens_the_desk_whose_trades_can_be_watched_and_acted_on(desk, dr
     assert "stop 96" in driver.find_element(By.CSS_SELECTOR, "#price").text
     assert "target 108" in driver.find_element(By.CSS_SELECTOR, "#price").text
 
+    right = "document.querySelector('[data-action=\"approve\"]').getBoundingClientRect().right"
+    assert driver.execute_script(f"return {right}") <= SCREENS[screen]["width"]  # in sight, however wide its table
     window.press('[data-action="approve"]')
     window.shows("LONG 250 B is sent by the next run.")
     window.confirm("agreed")
@@ -123,6 +125,10 @@ def test_without_a_link_the_auth_string_logs_in_and_a_session_outlives_a_reload(
         window.shows(told)
     driver.refresh()
     window.shows("ACTIVE")
+    driver.execute_script("localStorage.clear()")
+    driver.get(access.link(desk.port))  # a link in a window that is open
+    window.shows("ACTIVE", "live")
+    assert driver.current_url == f"{desk.url}/"
 
 
 @pytest.mark.browser
