@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "process": {"config"},
     "version": {"config", *PILLARS},
     "hub": {*CONFIG},
-    "venues": set(),
+    "venues": {*CONFIG},
     "brokers": {"venues", *HUB},
     "feeds": {"venues", *HUB},
     "data": {"feeds", *HUB},

@@ -16,10 +16,9 @@ import pandas as pd
 from alphapivot import waiting
 from alphapivot.feeds.base import Fetched, Limit, Problem, Request, gather
 from alphapivot.feeds.candles import COLUMNS, pages, timed, told_splits
-from alphapivot.feeds.kite import contracts
 from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError, in_turn
 from alphapivot.venues.budget import Budget, Rule
-from alphapivot.venues.kite import client, instruments, login
+from alphapivot.venues.kite import client, instruments, login, terms
 from alphapivot.venues.kite.client import KiteError
 
 if TYPE_CHECKING:
@@ -65,10 +64,14 @@ class Kite:
             raise RefusedError(self._ended)
         if request.interval not in SIZES:
             raise RefusedError(f"Kite has no candles of {request.interval!r}; it has {', '.join(SIZES)}")
-        ticker, notes = contracts.ticker(request.instrument, request.market), list[str]()
-        listed = self._call(lambda: instruments.listed(self._kite, ticker.exchange, self._now))
-        found = contracts.chosen(listed, ticker, request.market, notes)
-        notes += contracts.contradictions(request.instrument, request.market, found)
+        notes = list[str]()
+        try:
+            ticker = terms.ticker(request.instrument, request.market)
+            listed = self._call(lambda: instruments.listed(self._kite, ticker.exchange, self._now))
+            found = terms.chosen(listed, ticker, request.market, notes)
+        except terms.UnlistedError as error:
+            raise RefusedError(str(error)) from None
+        notes += terms.contradictions(request.instrument, request.market, found)
         start = datetime.fromisoformat(self.section.start).replace(tzinfo=login.INDIA)  # as candles of days
         begin = start if request.since is None else max(start, request.since - MARGIN)
         parts, empty = [], []

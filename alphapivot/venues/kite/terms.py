@@ -4,59 +4,49 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from alphapivot.calendar.contracts import UnreadableError, month_of
 from alphapivot.calendar.expiry import day
-from alphapivot.feeds.wire import RefusedError
+from alphapivot.venues.kite import tickers
 from alphapivot.venues.kite.instruments import FUTURES, Listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from alphapivot.config.sections.instrument import Instrument, Market
-
-EXCHANGES = ("NSE", "BSE", "NFO", "BFO", "MCX", "CDS", "BCD", "NCO")
-USUAL = {"spot": "NSE", "futures": "NFO"}
+    from alphapivot.venues.kite.tickers import Ticker
 
 
-class Ticker(NamedTuple):
-    """``INFY``, ``BSE:INFY``, ``NSE:NIFTY 50``; of futures the name of the underlying: ``NIFTY``, ``MCX:CRUDEOIL``."""
-
-    exchange: str
-    symbol: str
+class UnlistedError(ValueError):
+    """An instrument that Kite does not list, or that its ticker does not name; the text says what to write."""
 
 
 def ticker(instrument: Instrument, market: Market) -> Ticker:
-    """RefusedError for an instrument without one, or at an exchange that Kite does not have."""
+    """UnlistedError for an instrument without one, or at an exchange that Kite does not have."""
     text = getattr(instrument, market)
     if text is None:
-        raise RefusedError(f"[instrument.{instrument.symbol}] has no {market} ticker")
-    exchange, colon, symbol = text.partition(":")
-    if not colon:
-        return Ticker(USUAL[market], text)
-    if exchange not in EXCHANGES:
-        raise RefusedError(
-            f"[instrument.{instrument.symbol}] {market} = {text}: expected one of {', '.join(EXCHANGES)} before the"
-            f" colon, such as {USUAL[market]}:{symbol or 'INFY'}"
-        )
-    return Ticker(exchange, symbol.strip())
+        raise UnlistedError(f"[instrument.{instrument.symbol}] has no {market} ticker")
+    try:
+        return tickers.read(text, market)
+    except ValueError as error:
+        raise UnlistedError(f"[instrument.{instrument.symbol}] {market} = {text}: {error}") from None
 
 
 def chosen(listed: Sequence[Listed], wanted: Ticker, market: Market, notes: list[str]) -> list[Listed]:
     """The share or index, or all futures on the name, by expiry; what is no month's contract is noted."""
-    where = f"{wanted.exchange}:{wanted.symbol}"
+    where = str(wanted)
     if market == "spot":
         found = [one for one in listed if one.symbol == wanted.symbol and one.kind != FUTURES]
         if not found:
-            raise RefusedError(f"Kite lists no {where} today{_near(wanted.symbol, [one.symbol for one in listed])}")
+            raise UnlistedError(f"Kite lists no {where} today{_near(wanted.symbol, [one.symbol for one in listed])}")
         return found[:1]
     futures = sorted(
         (one for one in listed if one.kind == FUTURES and wanted.symbol in (one.name, one.symbol)),
         key=lambda one: one.expiry,
     )
     if not futures:
-        raise RefusedError(
+        raise UnlistedError(
             f"Kite lists no futures on {where} today{_near(wanted.symbol, [one.name for one in listed])}"
         )
     readable = [one for one in futures if _has_month(one)]
