@@ -54,7 +54,8 @@ class BrokerRig:
     An account of 100,000 with nothing in it, and its market.
 
     ``move(price, ts)``: share A (KEY) trades at ``price`` for the day that ends at ``ts``. ``close()``: its market
-    closes; ``credit(amount)``: a deposit, or a withdrawal; None where a rig cannot make that happen.
+    closes; ``credit(amount)``: a deposit, or a withdrawal; None where a rig cannot make that happen. ``shorts``: share
+    A can be sold short.
     """
 
     broker: Broker
@@ -62,6 +63,7 @@ class BrokerRig:
     close: Callable[[], None] | None = None
     credit: Callable[[Decimal], None] | None = None
     days: int = 0
+    shorts: bool = True
 
     @property
     def now(self) -> datetime:

@@ -153,6 +153,7 @@ class BrokerOrder:
     side: Side | None = None
     price: Decimal | None = None
     replaced_by: str | None = None  # the broker's id of the order that took its place, whoever replaced it
+    renew: str | None = None  # why a stop or an exit that rests no longer does its work: it is to be placed again now
 
 
 @dataclass(frozen=True)

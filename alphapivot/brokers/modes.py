@@ -68,10 +68,8 @@ def allow(settings: Settings, environ: Mapping[str, str]) -> None:
     real = broker.real_money
     place = f"[broker.{execution.broker}]"
     if execution.mode == "paper" and real:
-        raise ConfigError(
-            f"[execution] mode = paper, but {place} is the live account: set its account = paper, or mode = shadow or"
-            " live"
-        )
+        hint = broker.no_paper or "set its account = paper, or mode = shadow or live"
+        raise ConfigError(f"[execution] mode = paper, but {place} is the live account: {hint}")
     if execution.mode == "shadow" and broker.simulated:
         raise ConfigError(f"[execution] mode = shadow reads a real account, but {place} is simulated: set mode = paper")
     if execution.mode != "live":

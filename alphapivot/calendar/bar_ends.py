@@ -94,6 +94,18 @@ def next_open(calendar: Calendar, start: datetime, end: datetime) -> datetime | 
     return opened
 
 
+def trading(calendar: Calendar, at: datetime) -> tuple[bool, datetime | None, datetime | None]:
+    """Whether its market is open, when this open period ends, and when the next one begins; None where unknown."""
+    timetable, now = schedule.of(calendar), naive(at)
+    number = int(np.searchsorted(timetable.starts, now, "right"))
+
+    def instant(times: schedule.Instants, n: int) -> datetime | None:
+        return times[n].astype(datetime).replace(tzinfo=UTC) if n < len(times) else None
+
+    is_open = number > 0 and bool(now < timetable.ends[number - 1])
+    return is_open, instant(timetable.ends, number - 1) if is_open else None, instant(timetable.starts, number)
+
+
 def session_closes(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) -> pd.DatetimeIndex:
     """
     When each date's daily bar is complete, in UTC: at its session's close, or at the settlement where hours say so.

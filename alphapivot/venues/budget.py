@@ -67,15 +67,15 @@ class Budget:
     def take(self, *keys: str) -> None:
         """Waits until a request with ``keys`` keeps all rules, and counts it."""
         while True:
-            wait = self._taken(keys)
+            wait = self.taken(*keys)
             if not wait:
                 return
             if wait > TOLD:
                 waiting.say(f"{self._name} takes no more requests for now: waiting {wait:.0f} s")
             self._sleep(wait)
 
-    def _taken(self, keys: Sequence[str]) -> float:
-        """0 if the request was counted, else the seconds to wait."""
+    def taken(self, *keys: str) -> float:
+        """0 if a request with ``keys`` keeps all rules and was counted, else the seconds to wait."""
         folder = home.cache() / "requests"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self._name}.json".replace("/", "-")

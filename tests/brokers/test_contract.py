@@ -27,7 +27,7 @@ from alphapivot.brokers.paper.broker import Paper
 from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker, PaperBroker
 from alphapivot.venues.ib.link import Link
 from tests import rigs
-from tests.brokers import alpaca_server, ib_server
+from tests.brokers import alpaca_server, ib_server, kite_rig, kite_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.rigs import KEY, NOW, BrokerRig, instrument
 
@@ -36,7 +36,7 @@ D = Decimal
 
 
 def pytest_generate_tests(metafunc):
-    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "ib", "poor", "unique"])
+    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "ib", "kite", "poor", "unique"])
 
 
 @pytest.fixture
@@ -61,6 +61,17 @@ def gateway():
 
 
 @pytest.fixture
+def zerodha(monkeypatch, tmp_path):
+    """Zerodha's server, and a login of today."""
+    pytest.importorskip("kiteconnect")
+    kite_rig.log_in(monkeypatch.setenv, tmp_path)
+    made = kite_server.Kite()
+    made.clock = lambda: NOW
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def bench(request, tmp_path):
     if theirs := rigs.named(request.param, tmp_path):
         return theirs
@@ -78,6 +89,14 @@ def bench(request, tmp_path):
         section = IbBroker(currency="USD", port=gateway.port, timeout=60)
         broker = InteractiveBrokers(section, Book(section, {"A": instrument("A", "A")}, {}, NOW), Link(login(section)))
         return BrokerRig(broker, lambda price, ts: gateway.move("A", price, ts))
+    if request.param == "kite":
+        market = request.getfixturevalue("zerodha")
+
+        def trade(price, ts):  # its orders end with the day: a day of the rig is a minute of it
+            market.move("A", price, NOW + (ts - NOW) / (24 * 60))
+
+        terms = instrument("A", "A").model_copy(update={"currency": "INR", "calendar": "24/7"})
+        return BrokerRig(kite_rig.broker(market, {"A": terms}, timeout=60), trade, shorts=False)
     if request.param != "paper":
         fake = Fake(tmp_path / "fake", NOW, POOR if request.param == "poor" else UNIQUE)
         return BrokerRig(fake, lambda price, ts: fake.move(KEY, price, at=ts), lambda: fake.set(open=False))
@@ -264,8 +283,12 @@ def test_an_entry_with_a_stop_alone_is_protected_by_it_at_any_price_above(bench)
 
 
 def test_a_short_is_the_mirror_of_a_long(bench):
-    bench.broker.submit(bench.entry(side="SELL", stop=110, target=80))
+    answer = bench.broker.submit(bench.entry(side="SELL", stop=110, target=80))
     bench.trade(100)
+    if not bench.shorts:
+        assert isinstance(answer, Rejected)
+        assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])
+        return
     assert bench.broker.positions() == {KEY: -10}
     (fill,) = bench.broker.fills(NOW)
     assert (fill.cash, bench.broker.account().cash) == (1000, 101_000 - fill.fee)

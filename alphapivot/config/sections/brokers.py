@@ -32,6 +32,7 @@ class BrokerSection(Section, ABC):
     opens: ClassVar[str]
     compares: ClassVar[str | None] = None  # the function that compares the terms of instruments with the market's own
     simulated: ClassVar[bool] = False  # fills come from stored bars, so nothing is time-critical
+    no_paper: ClassVar[str] = ""  # why mode = paper cannot be, and what to set instead, where there is no paper account
 
     kind: str
     currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
@@ -189,5 +190,65 @@ class IbBroker(BrokerSection):
         return self.contracts
 
 
+class KiteBroker(BrokerSection):
+    """Zerodha through Kite Connect: KITE_API_KEY in the environment, and `alphapivot login kite` each day."""
+
+    opens = "alphapivot.brokers.kite.opening:open_kite"
+    compares = "alphapivot.brokers.kite.opening:compare"
+    no_paper = (
+        "Zerodha has no paper account: set mode = shadow to see what would be ordered, [execution] broker = paper to"
+        " trade on paper, or mode = live"
+    )
+
+    kind: Literal["kite"] = "kite"
+    currency: Literal["INR"] = "INR"
+    base_url: str | None = Field(None, description="another server that speaks Kite's format, for tests")
+    timeout: float = Field(10, gt=0, description="seconds to wait for an answer")
+    protection: Decimal = Field(
+        Decimal(-1),
+        ge=-1,
+        le=100,
+        description="percent that a market order may go past the last price before it rests as a limit order; -1:"
+        " Zerodha's own",
+    )
+    stop_limit: Decimal = Field(
+        Decimal("0.03"),
+        gt=0,
+        lt=1,
+        description="share of its trigger by which the limit of a triggered stop is worse: a price beyond it leaves the"
+        " order unfilled, and manage goes to market",
+    )
+    overnight: int = Field(
+        10, ge=1, le=60, description="minutes before the close from which a trigger at Zerodha replaces a day's stop"
+    )
+    chase: int = Field(
+        20, ge=5, description="seconds after which a triggered stop or an exit that rests unfilled is sent again"
+    )
+    freeze: Mapped[Positive] = Field(
+        default={},
+        description="our symbol: the exchange's freeze quantity, the most of one order; larger orders are sliced",
+    )
+
+    @model_validator(mode="after")
+    def _is_protected(self) -> KiteBroker:
+        if -1 < self.protection <= 0:
+            raise ValueError(
+                f"protection = {self.protection}: Zerodha refuses market orders without one; write -1, or a percentage"
+            )
+        return self
+
+    @property
+    def real_money(self) -> bool:
+        return True
+
+    def names(self) -> Iterable[str]:
+        return self.freeze
+
+
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.brokers.
-BROKERS: dict[str, type[BrokerSection]] = {"alpaca": AlpacaBroker, "ib": IbBroker, "paper": PaperBroker}
+BROKERS: dict[str, type[BrokerSection]] = {
+    "alpaca": AlpacaBroker,
+    "ib": IbBroker,
+    "kite": KiteBroker,
+    "paper": PaperBroker,
+}

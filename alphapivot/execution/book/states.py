@@ -15,6 +15,7 @@ from alphapivot.brokers.base import Absent, BrokerOrder, Unreadable
 
 TERMINAL = frozenset({"FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "DENIED", "ABANDONED"})
 WORKING = frozenset({"NEW", "PARTIALLY_FILLED"})  # resting at the broker, may fill
+RENEWED = "renewed: "  # begins the reason of a cancel after which the same is to be placed again
 IN_FLIGHT = frozenset({"PENDING_NEW", "UNKNOWN"})  # may or may not have reached the broker
 
 
@@ -30,7 +31,8 @@ def observed(
 ) -> dict[str, Any] | None:
     """
     Returns the update of a non-final order from ``seen``; None if it proves nothing new or is a mismatch. What
-    contradicts itself (see ``contradiction``) is booked as far as it has filled.
+    contradicts itself (see ``contradiction``) is booked as far as it has filled. What rests without doing its work is
+    to be cancelled: the next step of its trade places it again.
 
     ``filled``: sum of the fills read. ``proof``: the broker enforces unique ids, so that an absent order cannot turn up
     later beside the same id sent again.
@@ -54,6 +56,8 @@ def observed(
         new = state  # the cancel or replace is requested again until it is done or too late
     elif not final and new in TERMINAL:
         new = "PARTIALLY_FILLED"  # its fills have not been read yet
+    if seen.renew is not None and new in WORKING:
+        new, reason = "PENDING_CANCEL", RENEWED + seen.renew
     return _row(order, new, reason) | {
         "cum_qty": cum,
         "avg_price": seen.avg_price,

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from alphapivot.brokers.base import Caps, Kind, Leg, Side
-from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, WORKING, local
+from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, TERMINAL, WORKING, local
 from alphapivot.execution.decide.lifecycle import SCALE_OUT
 
 Row = Mapping[Any, Any]
@@ -182,7 +182,9 @@ def _open(
     """The steps of a pending exit, otherwise of the protection."""
     exit_order, target, no = live.get("EXIT"), live.get("TARGET"), newest_of(orders, "EXIT", refused)
     steps: list[Action] | None = None
-    if exit_order is not None:
+    if exit_order is not None and _renewed(exit_order) and exit_order["state"] == "PENDING_CANCEL":
+        steps = [Cancel(exit_order, exit_order["reason"])]
+    elif exit_order is not None:
         steps = [] if exit_order["state"] != "CREATED" else None  # it is working, or its reply must come first
         if steps is None and no is None:
             steps = _exit(trade, exit_order, live, qty, caps, no=newest_of(orders, "STOP", refused), is_open=is_open)
@@ -192,8 +194,9 @@ def _open(
             steps = [_market(trade, qty, "target")]
         elif trade["rolled"]:
             steps = [_market(trade, qty, "roll")]
-        elif last and last["state"] == "REJECTED" and last["asked"] not in ASKED_AGAIN:
-            steps = [_market(trade, exit_qty(last, qty), last["asked"])]
+        elif last and (last["state"] == "REJECTED" or _renewed(last)) and last["asked"] not in ASKED_AGAIN:
+            rest = {**last, "qty": last["qty"] - filled(last)}
+            steps = [_market(trade, exit_qty(rest, qty), last["asked"])]
     if steps is not None:
         return steps
     protection = list(_protect(trade, orders, live, qty, caps, refused=refused, is_open=is_open))
@@ -234,6 +237,11 @@ def _exit(
         cut = [_cut(o, held - qty, trade) for o in resting if o["qty"] - filled(o) > held - qty]
         return [*cut] or [Send(exit_order, qty)]
     return [Cancel(o) for o in resting] or [Send(exit_order, qty)]
+
+
+def _renewed(order: Row) -> bool:
+    """True for an order that is cancelled, or was, because it rested without doing its work."""
+    return order["state"] in ("PENDING_CANCEL", "CANCELED") and str(order["reason"] or "").startswith(RENEWED)
 
 
 def _cut(order: Row, qty: Decimal, trade: Row) -> Replace:

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from alphapivot.brokers.base import Absent, BrokerFill, BrokerOrder, Ref, Replaying, Unreadable
 from alphapivot.execution.book import ledger, orders
-from alphapivot.execution.book.states import IN_FLIGHT, TERMINAL, contradiction, local, observed
+from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, TERMINAL, contradiction, local, observed
 from alphapivot.execution.run.adjust import adjust, booked_events
 from alphapivot.execution.run.adopt import adopt
 from alphapivot.execution.run.roll import shift
@@ -80,10 +80,13 @@ def reconcile(session: Session) -> None:
         session.block(conn, reasons)
         session.note(conn, [*map(_filled, added), *(_closed(t) for t in changed if t["state"] == "CLOSED")])
         session.note(conn, [_lives_on(o) for o, _ in revived])
+        renewed = [_renewed(o, updates[o["client_order_id"]]) for o in live if o["client_order_id"] in updates]
+        session.note(conn, [line for line in renewed if line])
     session.refused |= {i for i, update in updates.items() if update["state"] == "REJECTED"}
     session.refused |= {row["client_order_id"] for row in next_rows if row["state"] == "REJECTED"}
     session.apart = set(waits)
     session.tell(*waits.values(), *(u.reason for u in unreadable))
+    session.tell(*(f"{symbol}: {message}" for _, symbol, _, message in filter(None, renewed)))
     session.report.fills += len(added)
     session.report.closed += sum(t["state"] == "CLOSED" for t in changed)
 
@@ -281,6 +284,15 @@ def _lives_on(order: RowMapping) -> tuple[str, str, str, str]:
     price = "" if order["price"] is None else f" at {order['price']:f}"
     message = f"the broker rejected the replacement of this {order['leg']}{price} after accepting it: it works on"
     return "rejected", order["symbol"], order["client_order_id"], message
+
+
+def _renewed(order: RowMapping, update: Mapping[str, Any]) -> tuple[str, str, str, str] | None:
+    """The line of an order that the broker holds and that is to be placed again."""
+    reason = update.get("reason") or ""
+    if order["state"] == "PENDING_CANCEL" or not reason.startswith(RENEWED):
+        return None
+    message = f"the {order['leg']} is placed again: {reason.removeprefix(RENEWED)}"
+    return "renewed", order["symbol"], order["client_order_id"], message
 
 
 def _filled(fill: RowMapping) -> tuple[str, str, str, str]:

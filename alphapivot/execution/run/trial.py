@@ -90,7 +90,8 @@ def trial(
     if section.simulated:
         yield _note("order", "none is sent: this account is simulated from stored bars, nothing can refuse it")
     elif section.real_money:
-        yield _note("order", "none is sent: this account trades real money; test its paper account")
+        paper = "" if section.no_paper else "; test its paper account"
+        yield _note("order", f"none is sent: this account trades real money{paper}")
     elif settings.execution.mode == "shadow":
         yield _note("order", "none is sent: [execution] mode = shadow")
     else:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from alphapivot.calendar.contracts import NAMES as MONTHS
+
 EXCHANGES = ("NSE", "BSE", "NFO", "BFO", "MCX", "CDS", "BCD", "NCO")
 USUAL = {"spot": "NSE", "futures": "NFO"}
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 FUTURE = re.compile(rf"(?P<root>.+?)(?P<year>\d\d)(?P<month>{'|'.join(MONTHS)})FUT")
 
 
