@@ -16,15 +16,13 @@ from tests.feeds import kite_server as feed_server
 FREE = (Rule(10**6, 1),)  # the server counts orders only
 
 
-def log_in(setenv, folder, token=feed_server.TOKEN):
-    """A login of today below ``folder``, and the app's key."""
-    setenv("ALPHAPIVOT_HOME", str(folder))
-    setenv("KITE_API_KEY", feed_server.API_KEY)
-    return login.keep(login.Login(feed_server.API_KEY, "XX0000", token, datetime.now(UTC).isoformat()))
+def log_in(token=feed_server.TOKEN, key=feed_server.API_KEY, user="XX0000"):
+    """A login of today."""
+    return login.keep(login.Login(key, user, token, datetime.now(UTC).isoformat()))
 
 
 def broker(server, instruments, *, contracts=None, ledger=None, orders=ORDERS, **keys):
     section = KiteBroker.model_validate({"base_url": server.url, "timeout": 5} | keys)
     names = Names(instruments, contracts or {}, section.freeze, server.clock())
-    wire = Wire(section, {"KITE_API_KEY": feed_server.API_KEY}, orders=orders, reads=FREE)
+    wire = Wire(section, {"KITE_API_KEY": server.key}, orders=orders, reads=FREE)
     return Kite(section, names, wire, ledger or Ledger())

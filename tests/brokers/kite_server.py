@@ -54,7 +54,8 @@ class Refused(Exception):  # noqa: N818 - an answer of the server
 class Kite:
     """One account and its market. ``faults``: (method and path's begin, what) for the next requests."""
 
-    def __init__(self, cash=100_000):
+    def __init__(self, cash=100_000, key=kite_server.API_KEY):
+        self.key = key
         self.cash, self.prices, self.lots, self.freeze = D(cash), {}, {}, {}
         self.orders, self.trades, self.triggers, self.holdings, self.nets = [], [], [], {}, {}
         self.faults, self.late, self.requests, self.received = [], [], [], []
@@ -365,7 +366,7 @@ class Handler(kite_server.Handler):
         if path.startswith("/instruments"):
             kite_server.Handler.do_GET(self)
             return
-        if self.headers["Authorization"] != f"token {kite_server.API_KEY}:{kite.token}":
+        if self.headers["Authorization"] != f"token {kite.key}:{kite.token}":
             self.error(403, "TokenException", "Incorrect `api_key` or `access_token`.")
             return
         with kite.lock:

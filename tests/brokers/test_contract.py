@@ -64,7 +64,8 @@ def gateway():
 def zerodha(monkeypatch, tmp_path):
     """Zerodha's server, and a login of today."""
     pytest.importorskip("kiteconnect")
-    kite_rig.log_in(monkeypatch.setenv, tmp_path)
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    kite_rig.log_in()
     made = kite_server.Kite()
     made.clock = lambda: NOW
     yield made

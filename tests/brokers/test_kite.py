@@ -64,7 +64,8 @@ class Remembering(Ledger):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    kite_rig.log_in(monkeypatch.setenv, tmp_path)
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    kite_rig.log_in()
     made = kite_server.Kite()
     made.clock = lambda: NOW
     made.prices |= {"A": D(100), "NIFTY26MARFUT": D(25_000)}
@@ -181,14 +182,14 @@ def test_an_error_of_an_order_means_what_it_proves(server, broker, fault, kind, 
     assert len(server.received) == arrived, "nothing is sent a second time"
 
 
-def test_a_token_that_is_over_halts_and_a_new_login_goes_on_without_a_restart(server, broker, monkeypatch, tmp_path):
+def test_a_token_that_is_over_halts_and_a_new_login_goes_on_without_a_restart(server, broker):
     server.token = "another"
     with pytest.raises(TradingHalted, match="run `alphapivot login kite`"):
         broker.submit(order())
     with pytest.raises(TradingHalted, match="alphapivot login kite"):
         broker.positions()
     assert server.received == []
-    kite_rig.log_in(monkeypatch.setenv, tmp_path, token="another")
+    kite_rig.log_in("another")
     assert isinstance(broker.submit(order()), Accepted)
 
 

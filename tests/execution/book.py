@@ -25,6 +25,7 @@ from alphapivot.brokers.alpaca.broker import Alpaca
 from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.ib.opening import login
+from alphapivot.brokers.kite.ledger import Ledger
 from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
 from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker
@@ -35,12 +36,13 @@ from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.venues.ib.link import shared
-from tests.brokers import alpaca_server, ib_server
+from tests.brokers import alpaca_server, ib_server, kite_rig, kite_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
+DONE += ("COMPLETE", "CANCELLED", "triggered", "deleted")  # Kite's words
 DONE += ("Filled", "Cancelled", "")  # IB's words; an order that was never transmitted has none
 BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
 STORED = (
@@ -112,6 +114,13 @@ class Book:
             self.remote = ib_server.Gateway(f"DU{os.getpid()}{next(numbers)}", currency="EUR")
             for number, symbol in enumerate(self.symbols, 1):
                 self.remote.add(ib_server.Contract(number, symbol, currency="EUR", hours=ib_server.ALWAYS))
+        elif self.kind == "kite":
+            user = f"XX{os.getpid()}{next(numbers)}"
+            self.remote = kite_server.Kite(key=user)
+            instruments = self.settings.instruments
+            rupees = {s: i.model_copy(update={"currency": "INR", "spot": s}) for s, i in instruments.items()}
+            self.settings = self.settings.model_copy(update={"instruments": rupees})
+            kite_rig.log_in(key=user, user=user)
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
         for symbol in self.symbols:
@@ -135,10 +144,14 @@ class Book:
             return InteractiveBrokers(
                 section, contracts.Book(section, instruments, {}, self.at(20)), shared(login(section))
             )
+        if self.kind == "kite":
+            ledger = Ledger(hub, self.scope)
+            instruments = self.settings.instruments
+            return kite_rig.broker(self.remote, instruments, ledger=ledger, orders=kite_rig.FREE, timeout=self.timeout)
         return self.remote
 
     def close(self) -> None:
-        if self.kind in ("alpaca", "ib"):
+        if self.kind in ("alpaca", "ib", "kite"):
             self.remote.close()
 
     # events
@@ -158,11 +171,20 @@ class Book:
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
         """Moves the broker's market; the paper broker's market is the bars."""
-        if self.kind in ("alpaca", "ib"):
+        if self.kind == "kite":
+            self.now(day)
+            self.remote.move(symbol, price, **options)
+        elif self.kind in ("alpaca", "ib"):
             self.remote.clock = lambda: self.at(day)
             self.remote.move(symbol, price, **options)
         elif self.kind != "paper":
             self.remote.move((symbol, *KEY[1:]), price, at=self.at(day), **options)
+
+    def now(self, day: float) -> None:
+        """It is later at Kite, and over night another day."""
+        then, self.remote.clock = self.remote.today.date(), lambda: self.at(day)
+        if self.remote.today.date() > then and self.remote.orders:
+            self.remote.night()
 
     def end(self, leg: str, state: str = "EXPIRED") -> None:
         """The broker ends orders by itself."""
@@ -170,6 +192,10 @@ class Book:
         if self.kind == "ib":
             for order in [o for o in self.remote.orders.values() if o.ref in ids]:
                 self.remote.end(order, "Cancelled")
+            return
+        if self.kind == "kite":
+            for order in [o for o in self.remote.orders if o["tag"] in ids and o["status"] not in kite_server.FINAL]:
+                order["status"] = "CANCELLED"
             return
         if self.kind != "alpaca":
             self.remote.end(ids, state)
@@ -344,6 +370,18 @@ class Book:
             ]
         elif self.kind == "ib":
             rows = [(o.ref, o.status, o.qty) for o in self.remote.received]
+        elif self.kind == "kite":  # what a trigger sends is a part of it
+            ours = {o["broker_order_id"]: o["client_order_id"] for o in self.orders()}
+            seen = {"PUT ORDER REQ RECEIVED": "OPEN"}  # it is on its way until someone looks
+            rows = [
+                (o["tag"], seen.get(o["status"], o["status"]), Decimal(o["quantity"]))
+                for o in self.remote.received
+                if o["tag"]
+            ]
+            rows += [
+                (ours.get(name := f"gtt:{t['id']}", name), t["status"], Decimal(t["orders"][0]["quantity"]))
+                for t in self.remote.triggers
+            ]
         else:
             rows = [(o.client_order_id, o.state, o.qty) for o, _ in self.remote._read().orders]
         return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]

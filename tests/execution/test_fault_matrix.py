@@ -3,7 +3,7 @@ The fault matrix of docs/execution.md, row by row; then every point of a run, hi
 database, combined with each bad reply of the broker to the recovering run. A seeded sample unless ``-m slow``.
 
 ``poor`` and ``unique`` are our own broker without brackets; ``alpaca`` is Alpaca's adapter with its SDK, against a
-local server; ``paper`` is the paper broker.
+local server, ``ib`` and ``kite`` the adapters of Interactive Brokers and Zerodha; ``paper`` is the paper broker.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ LATER = [
     pytest.param(kind, marks=pytest.mark.slow) for kind in ("unique", "alpaca")
 ]  # their behaviour lies between the others
 ALL = ("poor", *LATER, "paper")
-WIRED = (*ALL, pytest.param("ib", marks=pytest.mark.slow))
-UNPROVEN = ("poor", "ib")  # an order that they do not show may still be on its way
+LASTING = (*ALL, pytest.param("ib", marks=pytest.mark.slow))  # their orders live longer than a day
+WIRED = (*LASTING, pytest.param("kite", marks=pytest.mark.slow))
+UNPROVEN = ("poor", "ib", "kite")  # an order that they do not show may still be on its way
 KNOWING = ("unique", "alpaca", "paper")  # they recognise a repeated id
 FAKES = ("poor", LATER[0])
 
@@ -506,7 +507,7 @@ def test_row_15_a_duplicate_is_treated_as_found(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", WIRED)
+@pytest.mark.parametrize("kind", LASTING)
 def test_row_16_fills_twice_and_out_of_order_count_once(make, kind):
     book = entered(make(kind))
     book.run(21, fault="twice and shuffled", method="fills", times=99)
