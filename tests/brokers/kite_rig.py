@@ -23,6 +23,6 @@ def log_in(token=feed_server.TOKEN, key=feed_server.API_KEY, user="XX0000"):
 
 def broker(server, instruments, *, contracts=None, ledger=None, orders=ORDERS, **keys):
     section = KiteBroker.model_validate({"base_url": server.url, "timeout": 5} | keys)
-    names = Names(instruments, contracts or {}, section.freeze, server.clock())
+    names = Names(instruments, contracts or {}, section, server.clock())
     wire = Wire(section, {"KITE_API_KEY": server.key}, orders=orders, reads=FREE)
     return Kite(section, names, wire, ledger or Ledger())

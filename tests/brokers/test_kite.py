@@ -316,6 +316,17 @@ def test_a_position_has_the_contracts_name_in_the_feed(server):
     assert server.received[-1]["tradingsymbol"] == "NIFTY26MARFUT"
 
 
+def test_a_ticker_of_another_feed_is_named_for_kite(server):
+    broker = opened(server, symbols={"A": "BSE:ALPHA", "NIFTY": "BANKNIFTY"})
+    broker.submit(order())
+    broker.submit(order("AP2", NIFTY, 30))
+    names = [(row["exchange"], row["tradingsymbol"]) for row in server.received]
+    assert names == [("BSE", "ALPHA"), ("NFO", "BANKNIFTY26MARFUT")]
+    assert [o.key for o in broker.open_orders()] == [A, NIFTY]
+    with pytest.raises(ConfigError, match="expected one of NSE, BSE"):
+        opened(server, symbols={"A": "LSE:VOD"})
+
+
 def test_hours_are_those_of_the_config(server, broker):
     assert broker.session(A).open
     at(server, EVENING)

@@ -67,6 +67,10 @@ class Kite:
     def symbols(self) -> list[str]:
         return list(self._names.instruments)
 
+    def ticker(self, symbol: str) -> Ticker:
+        """Its share, or the underlying of its futures, as Kite names it."""
+        return self._names.ticker(symbol)
+
     def listed(self, exchange: str) -> list[instruments.Listed]:
         """Today's list of an exchange; it is asked for once a day."""
         return self._wire.read(lambda kite: instruments.listed(kite, exchange, datetime.now(UTC)), "instruments")

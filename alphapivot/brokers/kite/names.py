@@ -16,6 +16,7 @@ from alphapivot.venues.kite.tickers import Ticker
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from alphapivot.config.sections.brokers import KiteBroker
     from alphapivot.config.sections.instrument import Instrument
 
 NEAR = timedelta(days=120)  # a contract may be held for a while after its month
@@ -25,20 +26,19 @@ SHARES = {"NSE": "BSE", "BSE": "NSE"}  # a share in the depository has no exchan
 class Names:
     """
     ``contracts``: symbol -> the names of its contracts that are known here, which a position in that month has.
-    ``freeze``: symbol -> the most that one order may hold. ``now``: a year of one digit is that of a contract that
-    trades then.
+    ``now``: a year of one digit is that of a contract that trades then.
     """
 
     def __init__(
         self,
         instruments: Mapping[str, Instrument],
         contracts: Mapping[str, Iterable[str]],
-        freeze: Mapping[str, Decimal],
+        section: KiteBroker,
         now: datetime,
     ) -> None:
-        self._near, self._freeze = now - NEAR, freeze
+        self._near, self._freeze = now - NEAR, section.freeze
         self.instruments = instruments
-        self._tickers = {s: _ticker(i) for s, i in instruments.items()}
+        self._tickers = {s: _ticker(i, section.symbols.get(s)) for s, i in instruments.items()}
         self._spot = {self._tickers[s]: s for s, i in instruments.items() if i.trade_market == "spot"}
         self._roots = {self._tickers[s]: s for s, i in instruments.items() if i.trade_market == "futures"}
         self._months: dict[tuple[str, int], str] = {}
@@ -48,6 +48,9 @@ class Names:
                     self._months[symbol, self._month(symbol, contract)] = contract
                 except UnreadableError:
                     continue  # it was never traded by us
+
+    def ticker(self, symbol: str) -> Ticker:
+        return self._tickers[symbol]
 
     def listing(self, key: Key) -> Ticker:
         """Kite's instrument of one of our keys."""
@@ -103,8 +106,8 @@ class Names:
         return month_of(contract, self._near, self.instruments[symbol].last_trade_dates)
 
 
-def _ticker(instrument: Instrument) -> Ticker:
+def _ticker(instrument: Instrument, given: str | None) -> Ticker:
     try:
-        return terms.ticker(instrument, instrument.trade_market)
+        return terms.ticker(instrument, instrument.trade_market, given)
     except terms.UnlistedError as error:
         raise ConfigError(str(error)) from None

@@ -39,18 +39,18 @@ def open_kite(hub: Hub | None, settings: Settings, environ: Mapping[str, str] = 
     if not isinstance(section, KiteBroker):
         raise ConfigError(f"{place} is not a Zerodha account but {section.kind}")
     traded = {symbol: i for symbol, i in settings.instruments.items() if i.tradable}
-    problems = [problem for instrument in traded.values() for problem in _problems(instrument)]
+    problems = [problem for instrument in traded.values() for problem in _problems(instrument, section)]
     if problems:
         raise ConfigError(f"{place} cannot trade\n  " + "\n  ".join([*problems, "set tradable = no there"]))
     rolled = {}
     if hub is not None:
         with hub.engine.connect() as conn:
             rolled = {row.symbol: row.contracts for row in conn.execute(text(ROLLED))}
-    names = Names(traded, rolled, section.freeze, datetime.now(UTC))
+    names = Names(traded, rolled, section, datetime.now(UTC))
     return Kite(section, names, Wire(section, environ), Ledger(hub, settings.execution.book))
 
 
-def _problems(instrument: Instrument) -> Iterator[str]:
+def _problems(instrument: Instrument, section: KiteBroker) -> Iterator[str]:
     """What no order could be made of."""
     place = f"[instrument.{instrument.symbol}]"
     if instrument.currency != "INR":
@@ -58,7 +58,7 @@ def _problems(instrument: Instrument) -> Iterator[str]:
     if instrument.lot % 1:
         yield f"{place}: its lot is {instrument.lot:f}, and quantities are whole"
     try:
-        ticker = terms.ticker(instrument, instrument.trade_market)
+        ticker = terms.ticker(instrument, instrument.trade_market, section.symbols.get(instrument.symbol))
     except terms.UnlistedError as error:
         yield str(error)
         return
@@ -77,7 +77,7 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
         instrument = settings.instruments[symbol]
         market = instrument.trade_market
         try:
-            ticker = terms.ticker(instrument, market)
+            ticker = broker.ticker(symbol)
             listed = broker.listed(ticker.exchange)
             wrong += terms.contradictions(instrument, market, terms.chosen(listed, ticker, market, cautions))
         except terms.UnlistedError as error:

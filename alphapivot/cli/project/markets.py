@@ -23,6 +23,10 @@ def _shares(group: str) -> Terms:
     return {"group": group, "currency": "USD", "tick": "0.01", "calendar": "XNYS"}
 
 
+def _rupees(tick: str) -> Terms:
+    return {"group": "equity", "currency": "INR", "tick": tick, "calendar": "NSE"}
+
+
 def _coin(lot: str) -> Terms:
     return {"group": "crypto", "currency": "USD", "tick": "0.01", "lot": lot, "calendar": "24/7"}
 
@@ -49,6 +53,13 @@ MARKETS: dict[str, Market] = {
         dict.fromkeys(("yahoo", "alpaca"), ("AAPL", "MSFT", "XOM")),
         ("paper", "alpaca", "ib"),
     ),
+    "india": Market(
+        "Indian shares",
+        "shares: 12 bps",  # of delivery in 2026: securities tax 10 a side, stamp duty, exchange fee, and tax on them
+        {"INFY": _rupees("0.1"), "ITC": _rupees("0.05")},
+        {"kite": ("INFY", "ITC")},
+        ("paper", "kite"),
+    ),
     "crypto": Market(
         "Bitcoin and Ether against the dollar",
         "crypto: 25 bps",
@@ -71,16 +82,24 @@ MARKETS: dict[str, Market] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A feed's section besides its kind, or a broker's, and what it asks of the user."""
+    """
+    A feed's section besides its kind, or a broker's, and what it asks of the user; ``mode``: in which a book begins
+    there, if not paper.
+    """
 
     text: str
     keys: Terms = field(default_factory=dict)
     needs: str = ""
+    mode: str = ""
 
 
 FEEDS: dict[str, Source] = {
     "yahoo": Source("Yahoo: daily bars, free, no account"),
     "alpaca": Source("Alpaca: US shares", needs="its keys in APCA_API_KEY_ID and APCA_API_SECRET_KEY"),
+    "kite": Source(
+        "Zerodha Kite: Indian shares",
+        needs="KITE_API_KEY and KITE_API_SECRET of a Kite Connect app, and `alphapivot login kite` each day",
+    ),
     "ccxt": Source("Kraken through ccxt", {"exchange": "kraken"}, needs="pip install ccxt"),
     "simulated": Source("a made-up market, offline"),
     "files": Source("your own files"),
@@ -92,6 +111,12 @@ BROKERS: dict[str, Source] = {
         "Interactive Brokers' paper account",
         {"kind": "ib"},
         needs="IB Gateway beside it, logged in to the paper account, and its client (docs/brokers.md)",
+    ),
+    "kite": Source(
+        "Zerodha, read only at first: it has no paper account",
+        {"kind": "kite"},
+        needs=FEEDS["kite"].needs,
+        mode="shadow",
     ),
 }
 

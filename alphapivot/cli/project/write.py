@@ -66,6 +66,7 @@ def config(name: str, choice: Choice) -> str:
     account = {"kind": "paper", "cash": f"{choice.capital:f}", "currency": _currency(choice)}
     costs = f"fees = {market.fees}" if market.fees else "fee_bps = 2             ; of notional, on every fill"
     execution = {"book": word} | ({"broker": choice.broker} if choice.broker != "paper" else {})
+    execution |= {"mode": mode} if (mode := BROKERS[choice.broker].mode) else {}
     pieces = [
         HEAD,
         _section("database", {"name": f"alphapivot_{word.lower()}".replace("-", "_")}),
@@ -89,6 +90,7 @@ def plain(name: str) -> str:
 def _currency(choice: Choice) -> str:
     """The account's: that of all its instruments, else the dollar, into which the others need a rate."""
     own = set(re.findall(r"^currency = (\w+)$", "\n".join(choice.sections), re.MULTILINE))
+    own |= {terms["currency"] for terms in MARKETS[choice.market].terms.values()}
     return own.pop() if len(own) == 1 else "USD"
 
 

@@ -224,6 +224,10 @@ class KiteBroker(BrokerSection):
     chase: int = Field(
         20, ge=5, description="seconds after which a triggered stop or an exit that rests unfilled is sent again"
     )
+    symbols: Mapped[str] = Field(
+        default={},
+        description="our symbol: Kite's, such as BSE:INFY or of futures NIFTY, if it differs from the feed's ticker",
+    )
     freeze: Mapped[Positive] = Field(
         default={},
         description="our symbol: the exchange's freeze quantity, the most of one order; larger orders are sliced",
@@ -242,7 +246,7 @@ class KiteBroker(BrokerSection):
         return True
 
     def names(self) -> Iterable[str]:
-        return self.freeze
+        return [*self.freeze, *self.symbols]
 
 
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.brokers.

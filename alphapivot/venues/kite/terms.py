@@ -22,9 +22,9 @@ class UnlistedError(ValueError):
     """An instrument that Kite does not list, or that its ticker does not name; the text says what to write."""
 
 
-def ticker(instrument: Instrument, market: Market) -> Ticker:
-    """UnlistedError for an instrument without one, or at an exchange that Kite does not have."""
-    text = getattr(instrument, market)
+def ticker(instrument: Instrument, market: Market, given: str | None = None) -> Ticker:
+    """Its ticker or ``given``. UnlistedError if it has none, or one at an exchange that Kite does not have."""
+    text = given or getattr(instrument, market)
     if text is None:
         raise UnlistedError(f"[instrument.{instrument.symbol}] has no {market} ticker")
     try:
