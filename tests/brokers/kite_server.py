@@ -15,7 +15,8 @@ It behaves as the documentation and the threads say that the real one does, also
   so is an order at a closed market (its form is assumed).
 - More than the freeze quantity is refused and is in no list (docs/connect/v3/orders, autoslice).
 - Delivery: what is bought is a position today, a holding from tomorrow on (t1_quantity, then settled); what is sold
-  out of holdings is a negative position today (docs/connect/v3/portfolio). Short delivery is rejected as a status.
+  out of holdings is a negative position today, and the holding's quantity leaves it out, its opening_quantity does not
+  (docs/connect/v3/portfolio; forum 7724). Short delivery is rejected as a status.
 - A trigger (GTT) has no tag (pykiteconnect 207); ``last_price`` gives its direction (forum, rhnvrm); it must be 0.25 %
   away (support.zerodha.com, "My buy GTT order rejected"); it sends one LIMIT order, once, which may be refused or rest
   (support.zerodha.com, "sell GTT order rejected"; gtt_get_order.json of kiteconnect-mocks). It outlives the day.
@@ -59,7 +60,7 @@ class Kite:
         self.cash, self.prices, self.lots, self.freeze = D(cash), {}, {}, {}
         self.orders, self.trades, self.triggers, self.holdings, self.nets = [], [], [], {}, {}
         self.faults, self.late, self.requests, self.received = [], [], [], []
-        self.rejects, self.trigger_rejects = [], []
+        self.rejects, self.trigger_rejects, self.unsettled = [], [], {}
         self.open, self.registered, self.token, self.per_second = True, True, kite_server.TOKEN, None
         self.clock, self.numbers, self.moves = lambda: datetime.now(UTC), count(1), 0
         self.lock = threading.RLock()
@@ -81,8 +82,9 @@ class Kite:
     def stamp(self):
         return f"{self.today:%Y-%m-%d %H:%M:%S}"
 
-    def fault(self, what, kind, times=1):
-        self.faults += [(what, kind)] * times
+    def fault(self, what, kind, times=1, after=0):
+        """``after``: so many requests of the kind come through first."""
+        self.faults += [(what, None)] * after + [(what, kind)] * times
 
     # the market
 
@@ -161,12 +163,13 @@ class Kite:
             for order in self.orders:
                 if order["status"] not in FINAL:
                     order["status"] = "CANCELLED"
-            self.orders, self.trades, nets = [], [], {}
+            self.orders, self.trades, self.unsettled, nets = [], [], {}, {}
             for (exchange, name, product), net in self.nets.items():
                 price = self.prices.get(name, D(0))
                 if product == "CNC":
                     self.cash += net["sell_value"] - net["buy_value"]
                     self.holdings[name] = self.holdings.get(name, D(0)) + net["qty"]
+                    self.unsettled[name] = max(net["qty"], D(0))
                 elif net["qty"] or net["overnight"]:
                     self.cash += self.m2m(net, price)
                     nets[exchange, name, product] = fresh() | {
@@ -300,14 +303,18 @@ class Kite:
         return {"net": rows, "day": rows}
 
     def shares(self):
-        return [
-            {
-                "tradingsymbol": name, "exchange": "BSE", "product": "CNC", "quantity": int(qty), "t1_quantity": 0,
-                "realised_quantity": int(qty), "opening_quantity": int(qty), "used_quantity": 0,
-                "last_price": float(self.prices.get(name, D(0))), "average_price": 1.0,
-            }
-            for name, qty in self.holdings.items()
-        ]  # fmt: skip
+        rows = []
+        for name, qty in self.holdings.items():
+            new = self.unsettled.get(name, D(0))
+            sold = -min(sum(net["qty"] for (_, s, p), net in self.nets.items() if (s, p) == (name, "CNC")), D(0))
+            rows.append(
+                {
+                    "tradingsymbol": name, "exchange": "BSE", "product": "CNC", "quantity": int(qty - new - sold),
+                    "t1_quantity": int(new), "realised_quantity": int(qty - new), "opening_quantity": int(qty),
+                    "used_quantity": int(sold), "last_price": float(self.prices.get(name, D(0))), "average_price": 1.0,
+                }
+            )  # fmt: skip
+        return rows
 
     def margins(self):
         used = sum((net["buy_value"] - net["sell_value"] for net in self.nets.values()), D(0))
@@ -373,7 +380,7 @@ class Handler(kite_server.Handler):
             fault = next((f for f in kite.faults if f"{method} {path}".startswith(f[0])), None)
             if fault:
                 kite.faults.remove(fault)
-                if self._fails(kite, method, path, form, fault[1]):
+                if fault[1] and self._fails(kite, method, path, form, fault[1]):
                     return
             try:
                 data = self._answered(kite, method, path, form)

@@ -268,9 +268,10 @@ def test_slices_of_which_the_last_is_refused_are_a_smaller_order(server):
 
 def test_a_slice_whose_answer_is_lost_is_looked_up_with_the_others(server):
     broker = opened(server, freeze={"NIFTY": 1800})
-    server.fault("POST /orders", "dropped")
-    assert isinstance(broker.submit(order(key=NIFTY, qty=2250)), Unknown)
-    assert find(broker).qty == 1800, "what arrived is known by its tag"
+    server.fault("POST /orders", "dropped", after=1)
+    assert isinstance(broker.submit(order(key=NIFTY, qty=4050)), Unknown)
+    assert find(broker).qty == 3600, "what arrived is known by its tag"
+    assert [row["quantity"] for row in server.received] == [1800, 1800], "nothing follows an answer that was lost"
 
 
 def test_todays_shares_are_a_position_and_tomorrows_a_holding_of_either_exchange(server, broker):
@@ -279,6 +280,7 @@ def test_todays_shares_are_a_position_and_tomorrows_a_holding_of_either_exchange
     assert (before.equity, before.cash, before.number) == (100_000, 99_000, "Zerodha XX0000")
     server.night(OPENED)
     assert server.nets == {}
+    assert [(row["quantity"], row["t1_quantity"]) for row in server.shares()] == [(0, 10)]
     assert broker.positions() == {A: 10}
     server.move("A", 110)
     account = broker.account()
