@@ -61,6 +61,7 @@ class Kite:
         self.orders, self.trades, self.triggers, self.holdings, self.nets = [], [], [], {}, {}
         self.faults, self.late, self.requests, self.received = [], [], [], []
         self.rejects, self.trigger_rejects, self.unsettled = [], [], {}
+        self.bar = lambda _: (100.5, 102, 99, 101)
         self.open, self.registered, self.token, self.per_second = True, True, kite_server.TOKEN, None
         self.clock, self.numbers, self.moves = lambda: datetime.now(UTC), count(1), 0
         self.lock = threading.RLock()
@@ -240,8 +241,9 @@ class Kite:
         self.orders.append(order)
         self.received.append(order)
         short = sells and order["product"] == "CNC" and order["quantity"] > self.held(order["tradingsymbol"])
-        if self.rejects or short:
-            told = self.rejects.pop(0) if self.rejects else "Insufficient holding quantity for this order"
+        told = self.rejects.pop(0) if self.rejects else None  # None: of this one nothing
+        if told or short:
+            told = told or "Insufficient holding quantity for this order"
             order |= {"status": "REJECTED", "status_message": told, "exchange_order_id": None, "pending_quantity": 0}
         return order
 
@@ -364,6 +366,9 @@ class Handler(kite_server.Handler):
 
     def do_DELETE(self):  # noqa: N802 - the same
         self._handle("DELETE")
+
+    def bar(self, at):
+        return self.server.kite.bar(at)
 
     def _handle(self, method):
         kite, path = self.server.kite, urlsplit(self.path).path

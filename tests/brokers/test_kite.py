@@ -266,6 +266,14 @@ def test_slices_of_which_the_last_is_refused_are_a_smaller_order(server):
     assert (find(broker, "AP3").qty, find(broker, "AP3").state) == (1800, "NEW")
 
 
+def test_a_slice_that_is_rejected_later_is_no_part_of_the_order(server):
+    broker = opened(server, freeze={"NIFTY": 1800})
+    server.rejects = [None, "RMS:Margin Exceeds"]
+    broker.submit(order(key=NIFTY, qty=3750))
+    server.move("NIFTY26MARFUT", 25_000)
+    assert (find(broker).state, find(broker).qty, find(broker).cum_qty) == ("FILLED", 1950, 1950)
+
+
 def test_a_slice_whose_answer_is_lost_is_looked_up_with_the_others(server):
     broker = opened(server, freeze={"NIFTY": 1800})
     server.fault("POST /orders", "dropped", after=1)
@@ -485,7 +493,11 @@ def test_a_stop_that_was_triggered_and_rests_is_to_be_chased(server, broker):
     at(server, NOW + timedelta(seconds=20))
     broker.account()
     assert "rest unfilled" in find(broker, "AP1S", "STOP").renew
-    assert find(broker, "AP1").renew is None, "an entry may rest"
+    broker.submit(order("AP2"))
+    server.move("A", 90)
+    at(server, NOW + timedelta(minutes=9))
+    broker.account()
+    assert (find(broker, "AP2").state, find(broker, "AP2").renew) == ("NEW", None), "an entry may rest"
 
 
 @pytest.mark.parametrize("fault", ["502", "html", "dropped", "truncated"])

@@ -78,8 +78,12 @@ class Handler(BaseHTTPRequestHandler):
                 for t in pd.date_range(a, b, freq=width, inclusive="left")
             ]
         oi = [75_000] if query["oi"] == "1" else []
-        rows = [[f"{at:%Y-%m-%dT%H:%M:%S%z}", 100.5, 102, 99, 101, 1000, *oi] for at in starts if since <= at <= until]
+        rows = [[f"{at:%Y-%m-%dT%H:%M:%S%z}", *self.bar(at), 1000, *oi] for at in starts if since <= at <= until]
         self.answer(200, json.dumps({"status": "success", "data": {"candles": rows if token < 10**6 else []}}))
+
+    def bar(self, at: pd.Timestamp) -> tuple[float, ...]:
+        """Open, high, low and close of a candle."""
+        return 100.5, 102, 99, 101
 
     def error(self, status: int, kind: str, message: str) -> None:
         body = {"status": "error", "message": message, "data": None, "error_type": kind}
