@@ -592,6 +592,15 @@ def test_a_list_that_does_not_come_is_never_an_empty_one(server, broker, path):
         asked.get(path, broker.positions)()
 
 
+def test_each_status_is_what_it_means(server, broker):
+    broker.submit(order(kind="LIMIT", price=50))
+    on_its_way = ("PUT ORDER REQ RECEIVED", "VALIDATION PENDING", "OPEN PENDING", "MODIFY PENDING", "TRIGGER PENDING")
+    for status, state in [*((s, "NEW") for s in on_its_way), ("CANCEL PENDING", "PENDING_CANCEL")]:
+        server.orders[0]["status"] = status
+        assert find(broker).state == state
+        assert [o.state for o in broker.open_orders()] == [state]
+
+
 def test_a_cancel_that_is_not_answered_is_told_and_one_that_comes_too_late_is_not(server, broker):
     broker.submit(order(kind="LIMIT", price=50))
     ref = Ref("AP1", None, "AP1", "ENTRY")

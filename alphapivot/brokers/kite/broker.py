@@ -101,9 +101,9 @@ class Kite:
         for row in listed:
             stops.setdefault(owners.get(int(row["id"]), triggers.name([int(row["id"])])), []).append(row)
         groups: dict[str, list[Row]] = {}
-        for row in book.values():
-            if row["order_id"] not in sent:
-                groups.setdefault(rows.tag(row) or row["order_id"], []).append(row)
+        for order_id, row in book.items():
+            if order_id not in sent:
+                groups.setdefault(rows.tag(row) or order_id, []).append(row)
         found = [self._trigger_order(parts, book, "") for parts in stops.values()]
         found += [self._order(parts, rows.tag(parts[0])) for parts in groups.values()]
         return [o for o in found if isinstance(o, Unreadable) or o.state not in rows.FINAL]
@@ -182,14 +182,14 @@ class Kite:
         for number, row in book.items():
             first.setdefault(rows.tag(row) or number, number)
         owners: dict[str, str] = {}
-        if any(not rows.tag(book.get(t["order_id"], {})) for t in trades):
+        if any(not rows.tag(book.get(str(t.get("order_id")), {})) for t in trades):
             parts = self._ledger.triggers()
             owners = {
                 triggers.child(r): parts.get(int(r["id"]), triggers.name([int(r["id"])])) for r in self._triggers()
             }
         told = []
         for trade in trades:
-            number = str(trade["order_id"])
+            number = str(trade.get("order_id"))
             ours = rows.tag(book.get(number, {}))
             key = self._key(trade)
             order_id = owners.get(number) or first.get(ours, number)
