@@ -70,6 +70,7 @@ def test_other_pages_and_other_names_are_refused_even_with_the_auth_string(desk,
     assert state(desk) == "ACTIVE"
 
 
+@pytest.mark.always
 def test_our_own_page_may_act(desk):
     with desk.client(Origin=desk.url) as client:
         assert client.post("/act", json=HALT).status_code == 200

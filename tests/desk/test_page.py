@@ -91,6 +91,7 @@ def test_a_link_opens_the_desk_whose_trades_can_be_watched_and_acted_on(desk, dr
 
 
 @pytest.mark.browser
+@pytest.mark.always
 def test_what_others_do_appears_without_a_reload_and_markup_stays_text(desk, driver):
     window = Window(driver)
     driver.get(access.link(desk.port))

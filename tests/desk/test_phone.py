@@ -152,6 +152,7 @@ def test_an_unknown_chat_is_refused_and_told_to_the_log(book, make, api, log):
     assert book.sql("SELECT FROM ops.phone_update") == []
 
 
+@pytest.mark.always
 def test_a_message_is_carried_out_once_across_restarts(book, make, api):
     asked = api.say("halt odd fills", NOW)
     yes = api.say(f"yes {asked}", NOW)
