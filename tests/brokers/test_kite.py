@@ -333,6 +333,8 @@ def test_a_ticker_of_another_feed_is_named_for_kite(server):
     names = [(row["exchange"], row["tradingsymbol"]) for row in server.received]
     assert names == [("BSE", "ALPHA"), ("NFO", "BANKNIFTY26MARFUT")]
     assert [o.key for o in broker.open_orders()] == [A, NIFTY]
+    server.holdings["ALPHA"] = D(10)  # which Kite names at BSE
+    assert opened(server, symbols={"A": "NSE:ALPHA"}).positions() == {A: 10}
     with pytest.raises(ConfigError, match="expected one of NSE, BSE"):
         opened(server, symbols={"A": "LSE:VOD"})
 
@@ -343,6 +345,12 @@ def test_hours_are_those_of_the_config(server, broker):
     broker.account()
     hours = broker.session(A)
     assert (hours.open, hours.opens) == (False, datetime(2026, 3, 11, 3, 45, tzinfo=UTC))  # 9:15 in India
+
+
+def test_a_market_that_never_closes_has_no_night(server):
+    always = {"A": INSTRUMENTS["A"].model_copy(update={"calendar": "24/7"})}
+    names = kite_rig.broker(server, always)._names
+    assert not names.overnight(A, datetime(2026, 3, 10, 23, 59, tzinfo=UTC), 10)
 
 
 # the stop: in the day, overnight, at the gap
