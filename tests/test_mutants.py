@@ -175,7 +175,7 @@ MUTANTS = [
     ),
     mutant(
         f"{EXECUTION}/run/protect.py",
-        'last["state"] == "REJECTED" and last["asked"] not in ASKED_AGAIN',
+        '(last["state"] == "REJECTED" or _renewed(last)) and last["asked"] not in ASKED_AGAIN',
         "False",
         *(REAL, "-k", "cause_has_passed"),
     ),

@@ -273,7 +273,7 @@ def test_a_pillar_stays_in_the_registry_while_another_thread_restores_its_settin
 
 def test_no_step_of_the_pipeline_lends_its_name_to_a_pillar():
     texts = (file.read_text() for file in (ROOT / "tasks").glob("*.py"))
-    labels = {name for text in texts for name in re.findall(r'^@step\("([\w-]+)', text, re.MULTILINE)}
+    labels = {name for text in texts for name in re.findall(r'^ *@step\("([\w-]+)', text, re.MULTILINE)}
     assert len(labels) > 5
     assert {label for label in labels if label.isidentifier()} == plugins.STEPS
 

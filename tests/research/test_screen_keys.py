@@ -32,7 +32,8 @@ REFUSED = {
     "PaperBroker": {"max_volume_share": "0.1", "maintenance_margin": "0.75"},
 }
 WITHOUT_EFFECT = {  # in a backtest
-    "ExecutionSettings": "book strategy broker mode foreign_orders position_wait max_clock_skew",  # of a real account
+    # of a real account, and of the person who approves
+    "ExecutionSettings": "approve book strategy broker mode foreign_orders position_wait max_clock_skew",
     "SizingSettings": "gap_quantile gap_bars",  # shown in a plan; they act through max_gap_loss
     "RiskSettings": "messages_per_second repeat_hours unexplained_cash",
     "PaperBroker": "kind",
