@@ -280,7 +280,8 @@ def _order(df: pd.DataFrame, texts: tuple[str, ...]) -> npt.NDArray[np.int64]:
     order = np.zeros(len(starts), dtype=np.int64)
     for name in texts:
         codes, words = pd.factorize(df[name].iloc[starts])
-        order = order * max(len(words), 1) + np.argsort(np.argsort(words.to_numpy(object)))[codes]
+        places = np.append(np.argsort(np.argsort(words.to_numpy(object))), -1)  # a missing text comes first
+        order = order * (len(words) + 1) + places[codes] + 1
     return np.repeat(order, np.diff(starts, append=len(df)))
 
 

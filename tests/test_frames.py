@@ -159,6 +159,13 @@ def test_texts_are_uniform_where_all_are_the_same_one(texts):
         assert frames.uniform(pa.chunked_array([texts[:cut], texts[cut:]], pa.large_string())) == expected
 
 
+def test_a_missing_text_comes_before_all_others():
+    ts = pd.to_datetime([3, 1, 2, 0], unit="us", utc=True).as_unit("us")
+    rows = pd.DataFrame({"contract": pd.Series(["B", None, "A", None], dtype="str"), "ts": ts})
+    assert frames.ordered(rows, "contract")["ts"].tolist() == [ts[3], ts[1], ts[2], ts[0]]
+    assert len(frames.ordered(rows.assign(contract=pd.Series([None] * 4, dtype="str")), "contract")) == 4
+
+
 def test_no_rows_have_no_series():
     nothing = Bars.empty()
     assert frames.spans(nothing, "symbol").empty

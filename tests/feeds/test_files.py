@@ -142,6 +142,19 @@ def test_a_contract_may_stand_in_a_column(tmp_path):
     assert bars["contract"].tolist() == ["201312", "201403"]
 
 
+@pytest.mark.parametrize("second", ["2013-12-16,,1\n", "2013-12-16,201312,1\n"])
+def test_a_contract_that_is_missing_is_an_error_of_futures_and_right_for_shares(tmp_path, second):
+    text = "date,expiry,close\n2013-12-13,,2\n" + second
+    columns = {"columns": {"contract": "expiry"}}
+    terms = {"spot": None, "futures": "x.csv", "signal_market": "futures", "trade_market": "futures"}
+    told = problem(tmp_path, text, market="futures", section=columns, **terms)
+    assert f"no contract in {2 if ',,' in second else 1} of 2 rows" in told
+    assert "expected one in column expiry" in told
+    if ",," in second:
+        bars = read(tmp_path, text, section=columns)
+        assert bars[["contract", "close"]].to_numpy().tolist() == [["", 2], ["", 1]]
+
+
 def test_a_spot_file_needs_no_column_that_only_futures_have(tmp_path):
     columns = {"contract": "expiry", "open_interest": "OI"}
     bars = read(tmp_path, "date,close\n2013-12-13,1\n", section={"columns": columns})

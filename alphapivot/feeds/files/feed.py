@@ -258,12 +258,24 @@ class Files:
             rows = rows.drop_duplicates(["contract", "ts", "close"])
         else:
             contract = name_of(table.path) if request.market == "futures" and set(ticker) & set("*?[") else ""
-            named = table.column("contract") if "contract" in table.found else contract
+            named = self._contracts(table, request) if "contract" in table.found else contract
             rows = table.values(zero_is_missing=self.section.zero_volume_is_missing).assign(contract=named, ts=ts)
             if self.section.join:
                 rows = rows.assign(date=dates).iloc[np.argsort(stamps.order, kind="stable")]
                 rows = joined(rows[rows["ts"].notna()])
         return kept(rows, rows["ts"].notna())[["contract", "ts", *NUMBERS]]
+
+    def _contracts(self, table: Table, request: Request) -> pd.Series[str]:
+        """The contract of each row. Raises DataError where futures have none; shares in such a file need none."""
+        named = table.column("contract")
+        empty = named.isna()
+        if empty.any() and request.market == "futures":
+            column = "+".join(table.found["contract"])
+            raise DataError(
+                f"{table.path}, row {named.index[empty][0]}: no contract in {int(empty.sum())} of {len(named)} rows;"
+                f" expected one in column {column}: [feed.{self.name}] columns name it, or are these no futures?"
+            )
+        return named.fillna("")
 
     def _ends(self, table: Table, stamps: Stamps, dates: pd.DatetimeIndex, request: Request) -> pd.DatetimeIndex:
         """The end of each row's bar; NaT for a row that another row of its session replaces or must complete."""
