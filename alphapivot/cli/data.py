@@ -198,8 +198,10 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _sniff(file: str | None) -> int:
     """Prints the sections that read a file, what was guessed and why, the questions, and the first bars."""
+    from datetime import UTC, datetime
     from pathlib import Path
 
+    from alphapivot.data import screen
     from alphapivot.feeds.sniff.sniff import sniff
     from alphapivot.reports.terminal import terminal
 
@@ -212,8 +214,14 @@ def _sniff(file: str | None) -> int:
     fetched = found.fetched
     for problem in fetched.problems if fetched else ():
         print(f"! {problem.reason}")  # noqa: T201
+    if fetched is None or fetched.bars.empty or found.terms is None:
+        return FAILED
+    screened = screen.screen(fetched.bars, {found.symbol: found.terms}, now=datetime.now(UTC))
+    out = screened.issues[screened.issues["outcome"] == "quarantined"]
+    for check, issues in out.groupby("check_name"):
+        count = f"{len(issues)} of {len(fetched.bars)} bars"
+        print(f"! {count} would be quarantined ({check}), the first: {issues['detail'].iloc[0]}")  # noqa: T201
     names = ["ts", "contract", "open", "high", "low", "close", "volume"]
-    if fetched is not None and len(fetched.bars):
-        bars = fetched.bars.head(5)[names].astype("str")
-        terminal.show(bars, f"The first of {len(fetched.bars)} bars as they would be stored (ts: when complete, UTC)")
-    return DONE if fetched is not None and len(fetched.bars) else FAILED
+    bars = screened.bars.head(5)[names].astype("str").fillna("–")
+    terminal.show(bars, f"The first of {len(screened.bars)} bars as they would be stored (ts: when complete, UTC)")
+    return DONE if len(screened.bars) else FAILED

@@ -252,3 +252,21 @@ def test_the_command_prints_sections_questions_and_five_bars(tmp_path, capsys):
     ):
         assert part in told
     assert cli.main(["data", "sniff"]) == 2
+
+
+def test_the_preview_is_what_screening_leaves_and_it_tells_the_rest(tmp_path, capsys):
+    rows = "Date,Open,High,Low,Close\n2024-01-02,1,2,0.5,1.5\n2024-01-03,1.5,2,1,1.8\n2024-01-04,1.8,2,1,1.9\n"
+    (tmp_path / "IDX.csv").write_text(rows)
+    assert cli.main(["data", "sniff", str(tmp_path / "IDX.csv")]) == 0  # an index has no volume
+    told = capsys.readouterr().out
+    assert "The first of 3 bars as they would be stored" in told
+    assert "quarantined" not in told
+    (tmp_path / "IDX.csv").write_text(rows.replace("1.8,2,1,1.9", "1.8,2,1,9.9"))
+    assert cli.main(["data", "sniff", str(tmp_path / "IDX.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "1 of 3 bars would be quarantined (high and low), the first: low 1.0 to high 2.0 does not enclose" in told
+    assert "The first of 2 bars" in told
+    lines = [f"2024-01-{day:02},1,2,0.5,1.5,1.10M\n" for day in (2, 3, 4, 5)]
+    (tmp_path / "INV.csv").write_text("Date,Open,High,Low,Close,Volume\n" + "".join(lines))
+    assert cli.main(["data", "sniff", str(tmp_path / "INV.csv")]) == 1
+    assert "4 of 4 bars would be quarantined (text)" in capsys.readouterr().out

@@ -102,6 +102,7 @@ def _read(found: Sniffed, interval: str) -> Fetched:
     texts = {k: _mapping(v) if k in mapped else v for k, v in found.feed.items() if k != "kind"}
     section = FilesFeed.model_validate(texts)
     instrument = Instrument.model_validate({"symbol": found.symbol, **found.instrument})
+    found.terms = instrument
     request = Request(instrument, instrument.signal_market, interval, None, datetime.now(UTC))
     return Files("files", section).fetch([request])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.feeds.base import Fetched
 
 
@@ -19,6 +20,7 @@ class Sniffed:
     why: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     symbol: str = "SYMBOL"
+    terms: Instrument | None = None  # of the section, as ingestion reads them
     fetched: Fetched | None = None
 
     def ini(self) -> str:
