@@ -144,6 +144,7 @@ def test_sorting_and_grouping_by_series_is_as_in_pandas(seed):
 
 TEXTS = (
     *(["BTC"] * 5, ["", ""], ["é"] * 3, ["BTC"], ["AB", "BA"], ["AA", "A"], ["A", "AA", "AAA"], ["ABAB", "AB"]),
+    ["AA", "A", "AAA"],  # as long as three of the first
     *(["BTC", None], [None, None], ["A", "A", "B"], ["B", "A", "A"], ["", "A"]),
 )
 
