@@ -32,4 +32,4 @@ def maintenance(feed: str | None = None) -> State[Any]:
     step(done, done, "done")
     reports.maintained(deleted)
     rows = sum(deleted.values())
-    return Completed(message=f"{rows:,} rows deleted" if deleted else "[retention] is empty: vacuumed, nothing deleted")
+    return Completed(message=f"{rows:,} rows deleted" if deleted else "[retention] keeps all: vacuumed")

@@ -280,7 +280,19 @@ COMMENT ON TABLE ops.migration IS 'The files of sql/changes that this database h
 -- same procedure, so that it deletes nothing that plain PostgreSQL would keep.
 --
 -- What an order leads back to is never deleted: the bars of its decision and their versions, the composite, the scores, rolls
--- and splits as known then. Runs, batches and receipts are never deleted.
+-- and splits as known then. A backtest's orders keep nothing: it can be made again. Of runs only those go that looked after
+-- open trades and changed nothing.
+
+CREATE VIEW ops.idle_run AS
+SELECT r.run_id, r.started_at FROM ops.run AS r
+WHERE r.kind = 'manage' AND r.state <> 'running'
+  AND NOT EXISTS (SELECT FROM ops.batch AS b WHERE b.run_id = r.run_id AND b.written_at IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM trading.journal AS j WHERE j.run_id = r.run_id)
+  AND NOT EXISTS (SELECT FROM trading.decision AS d WHERE d.run_id = r.run_id)
+  AND NOT EXISTS (SELECT FROM trading.adjustment AS a WHERE a.run_id = r.run_id)
+  AND NOT EXISTS (SELECT FROM trading.risk_trip AS t WHERE t.run_id = r.run_id)
+  AND NOT EXISTS (SELECT FROM trading.mark AS m WHERE m.run_id = r.run_id);
+COMMENT ON VIEW ops.idle_run IS 'Runs of manage that changed nothing: after [retention] runs they go, with their batches and receipts';
 
 CREATE VIEW ops.traded AS
 SELECT d.symbol, d.as_of, d.decided_at, d.score_ts, d.batch_id, d.run_id,
@@ -329,11 +341,30 @@ RETURNS TABLE (what text, relation regclass, dated name, before timestamptz, con
         ('signals.composite', 't.ts = d.score_ts AND t.batch_id = d.batch_id')
     ) AS n (name, own) WHERE config->>'revisions' IS NOT NULL
     UNION ALL
-    SELECT 'replays in ' || name, name::regclass, 'ts', 'infinity',
-           format('t.scope <> ''live'' AND t.scope NOT IN (SELECT r.scope FROM ops.run AS r JOIN ops.traded USING (run_id))'
-                  ' AND t.scope IN (SELECT scope FROM ops.run GROUP BY scope HAVING max(started_at) < now()'
-                  ' - make_interval(days => %s))', (config->>'replays')::integer)
-    FROM (VALUES ('signals.signal'), ('signals.composite')) AS n (name) WHERE config->>'replays' IS NOT NULL
+    SELECT 'replays in ' || n.name, n.name::regclass, n.dated, 'infinity', format(n.of,
+           'scope <> ''live'' AND scope NOT IN (SELECT r.scope FROM ops.run AS r JOIN ops.traded USING (run_id)'
+           ' WHERE r.kind <> ''backtest'') AND scope IN (SELECT scope FROM ops.run GROUP BY scope HAVING max(started_at)'
+           ' < now() - make_interval(days => ' || (config->>'replays')::integer || '))')
+    FROM (VALUES
+        ('signals.signal', 'ts'::name, '%s'),
+        ('signals.composite', 'ts', '%s'),
+        -- a killed backtest that is resumed after all scores again
+        ('ops.receipt', 'made_at', 't.run_id IN (SELECT run_id FROM ops.run WHERE state <> ''completed'' AND %s)')
+    ) AS n (name, dated, of) WHERE config->>'replays' IS NOT NULL
+    UNION ALL
+    -- in this order: each refers to the next
+    SELECT n.what, n.name::regclass, n.dated, 'infinity', format(n.of,
+           't.run_id IN (SELECT run_id FROM ops.idle_run WHERE started_at < now() - make_interval(days => '
+           || (config->>'runs')::integer || '))')
+    FROM (VALUES
+        ('receipts of idle runs', 'ops.receipt', 'made_at'::name, '%s'),
+        ('batches of idle runs', 'ops.batch', 'started_at', '%s AND NOT EXISTS (SELECT FROM ops.receipt AS k WHERE k.batch_id = t.batch_id)'),
+        ('idle runs', 'ops.run', 'started_at', '%s AND NOT EXISTS (SELECT FROM ops.batch AS b WHERE b.run_id = t.run_id)')
+    ) AS n (what, name, dated, of) WHERE config->>'runs' IS NOT NULL
+    UNION ALL
+    SELECT n.what, n.name::regclass, 'at', now() - make_interval(days => (config->>'alerts')::integer), 'true'
+    FROM (VALUES ('alerts', 'ops.alert'), ('messages of the phone', 'ops.phone_update')) AS n (what, name)
+    WHERE config->>'alerts' IS NOT NULL
 $$;
 COMMENT ON FUNCTION ops.expired IS 'For each kind of row that [retention] deletes: its table, and the condition that selects it';
 

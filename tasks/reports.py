@@ -118,7 +118,7 @@ def maintained(deleted: Mapping[str, int]) -> None:
     """Publishes the artifact of a maintenance run: how many rows of each kind were deleted."""
     table = pd.DataFrame([(kind, f"{rows:,}") for kind, rows in deleted.items()], columns=["what", "rows deleted"])
     note = "Rows that an order can be traced back to stay, whatever their age. All deletions: table ops.maintenance."
-    body = views.markdown(table, note) if deleted else "[retention] is empty: nothing was deleted."
+    body = views.markdown(table, note) if deleted else "[retention] keeps all: nothing was deleted."
     attributes = {"key": "maintenance-summary", "description": "Rows deleted by [retention]"}
     server.patiently(partial(create_markdown_artifact, body, **attributes))
 

@@ -91,7 +91,7 @@ def _upkeep(options: argparse.Namespace, settings: Settings, database: Hub) -> i
     for kind, rows in deleted.items():
         print(f"{rows:,} {kind} deleted")  # noqa: T201
     if not deleted:
-        print("[retention] is empty: nothing was deleted")  # noqa: T201
+        print("[retention] keeps all: nothing was deleted")  # noqa: T201
     return DONE
 
 

@@ -29,6 +29,7 @@ pytestmark = [
 ]
 UNTIL = pd.Timestamp("2030-01-01", tz="UTC").to_pydatetime()
 numbers = itertools.count()
+OFF = dict.fromkeys(("revisions", "replays", "runs", "alerts"), "off")
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgr
         with hub.dbapi(autocommit=True) as connection:
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('market.bar') AS c")
         days = (pd.Timestamp.now("UTC") - pd.Timestamp("2016-01-01", tz="UTC")).days
-        deleted = retention.maintain(hub, Retention(bars={"1d": days}, columnstore=200))
+        deleted = retention.maintain(hub, Retention(bars={"1d": days}, columnstore=200, **OFF))
         left = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
         assert deleted["bars of 1d"] == 800 - len(left) > 300
         assert abs(left["ts"].min() - pd.Timestamp("2016-01-01", tz="UTC")) < pd.Timedelta(days=2)
@@ -142,5 +143,5 @@ def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgr
         later = bars.window(hub, ["SP500"], "spot", "1d", after=None, until=UNTIL, known_at=None)
         assert later["ts"].min() - left["ts"].min() == pd.Timedelta(days=100)
         # a policy removed from the config is removed from the scheduler
-        retention.maintain(hub, Retention())
+        retention.maintain(hub, Retention(**OFF))
         assert {name for name, *_ in jobs(hub)} == {"policy_compression"}

@@ -30,13 +30,13 @@ def _day(text: str) -> str:
     return text
 
 
-def _none_if_off(value: Any) -> Any:
+def none_if_off(value: Any) -> Any:
     return None if value == OFF else value
 
 
 OFF = "off"  # what a key that must be given says for none
 Positive = Annotated[Decimal, Field(gt=0)]
-PositiveOrOff = Annotated[Positive | None, BeforeValidator(_none_if_off)]
+PositiveOrOff = Annotated[Positive | None, BeforeValidator(none_if_off)]
 Day = Annotated[str, AfterValidator(_day)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Mapped = Annotated[dict[str, T], AfterValidator(_in_order)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from alphapivot.config.sections.base import Mapped, Section
+from alphapivot.config.sections.base import Mapped, Section, none_if_off
+
+DaysOrOff = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(none_if_off)]
 
 
 def _address(url: SecretStr) -> SecretStr:
@@ -52,11 +54,13 @@ class Runtime(Section):
 
 
 class Retention(Section):
-    """[retention]: how many days data is kept; data without a key is kept for ever."""
+    """[retention]: for how many days what grows is kept; off: for ever. Bars are kept unless a key names them."""
 
     bars: Mapped[Annotated[int, Field(ge=1)]] = Field(default={}, description="interval: days, such as 1m: 400")
-    revisions: int | None = Field(None, ge=1, description="days to keep superseded versions")
-    replays: int | None = Field(None, ge=1, description="days to keep scores of replays and backtests")
+    revisions: DaysOrOff = Field(1500, description="days to keep superseded versions; off: for ever")
+    replays: DaysOrOff = Field(90, description="days to keep scores of replays and backtests; off: for ever")
+    runs: DaysOrOff = Field(400, description="days to keep runs of manage that changed nothing; off: for ever")
+    alerts: DaysOrOff = Field(400, description="days to keep alerts and messages of the phone; off: for ever")
     columnstore: int | None = Field(
         None, ge=30, description="days after which TimescaleDB, if installed, moves bars and scores to its columnstore"
     )

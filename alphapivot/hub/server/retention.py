@@ -28,7 +28,7 @@ def maintain(hub: Hub, retention: Retention, progress: Callable[[str], None] = l
     Deletes expired rows by [retention], one month at a time, vacuums, and sets TimescaleDB's policies where it is
     installed. Returns kind -> rows deleted; ``progress`` gets a line per month. A second call resumes.
     """
-    policy = retention.model_dump(mode="json", include={"bars", "revisions", "replays"}, exclude_none=True)
+    policy = retention.model_dump(mode="json", exclude={"columnstore"}, exclude_none=True)
     with hub.errors(), hub.dbapi(autocommit=True) as connection:
         connection.execute("SET statement_timeout = 0")
         connection.add_notice_handler(lambda notice: progress(notice.message_primary or ""))
