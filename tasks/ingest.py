@@ -211,6 +211,7 @@ def absorb(
             *told.switched(marks, judged.bars, feed, {*switches.back, *stood.sources, *once}),
             *map(str, horizon.endings(instruments.values(), until)),
             *rewritten.notes(new[:0] if backfill else new, neighbours, gaps, switches.back),
+            *told.vanished(fetched.bars, series.ends_of(hub, feed, _asked(requests, fetched, marks)), feed),
             *told.new_contracts(new[:0] if backfill else new, neighbours, newest, fronts),
             *told.counted(all_issues),
         )
@@ -280,6 +281,21 @@ def _once(database: Hub, requests: Sequence[Request], feed: str) -> tuple[dict[s
     keys = [_key(request) for request in requests if request.instrument.symbol in usuals]
     newest = {key: series.newest_of(database, key, usuals[key[0]]) for key in keys}
     return usuals, {key: ts for key, ts in newest.items() if ts is not None}
+
+
+def _asked(
+    requests: Sequence[Request], fetched: Fetched, marks: Mapping[series.Key, series.Mark]
+) -> dict[series.Key, tuple[datetime, datetime]]:
+    """The (after, until] in which a series that has bars there was asked for, of a source that is read whole."""
+    asked = {}
+    for request in requests:
+        begin, mark = fetched.begins.get(_key(request)), marks.get(_key(request))
+        if begin is None or mark is None or mark.newest is None:
+            continue
+        after = max(request.since or begin, begin)
+        if after < mark.newest:
+            asked[_key(request)] = after, request.until
+    return asked
 
 
 def _realised(

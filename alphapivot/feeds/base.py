@@ -68,6 +68,8 @@ class Fetched:
     actions_after: Mapping[str, datetime] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # worth knowing, not a problem
     spreads: pd.DataFrame | None = None  # of contracts quoted side by side, feeds.files.beside.SPREADS
+    # (symbol, market, interval) -> the first bar of a source that is read whole: what it lacks after it is not there
+    begins: Mapping[tuple[str, str, str], datetime] = field(default_factory=dict)
 
 
 def gather(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from sqlalchemy import text
 
@@ -9,6 +10,7 @@ from alphapivot import cli, hub
 from alphapivot.frames import Actions
 from alphapivot.hub.tables import series
 from alphapivot.reports.terminal import terminal
+from tasks.local import backfill
 from tests.tasks.market import ends, flat, open_trade
 
 DAYS = ends("XNYS", "1d", "2024-01-02", "2024-03-15")
@@ -127,3 +129,43 @@ def test_a_ticker_that_names_another_series_is_told(market):
     assert note.startswith("X spot 1d: all 5 stored bars that came again close elsewhere, by 200 to 200 bp")
     assert note.endswith("the bars before do not join: alphapivot data clear X --market spot --reason '...'")
     assert market.ingest("2024-03-11 22:10").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (
+            DAYS[DAYS.strftime("%m-%d") != "03-07"],
+            "1 of the stored bars, from 2024-03-07 21:00 to 2024-03-07 21:00 UTC",
+        ),
+        (
+            DAYS[DAYS.strftime("%m-%d") <= "03-05"],
+            "3 of the stored bars, from 2024-03-06 21:00 to 2024-03-08 21:00 UTC",
+        ),
+        (DAYS[DAYS.strftime("%m-%d") >= "03-07"], None),  # a file of the last days only
+    ],
+)
+def test_bars_that_the_file_no_longer_has_stay_and_are_told(market, left, told):
+    market.configure({"X": {}, "Y": {}})
+    market.write("X", upto("2024-03-08"))
+    market.write("Y", flat(DAYS))
+    assert market.ingest("2024-03-08 22:00").notes == ()
+    stored = len(market.stored())
+    market.write("X", flat(left))
+    notes = [note for note in market.ingest("2024-03-11 22:00").notes if "no longer" in note]
+    assert [note.split(" no longer has ")[1].split(";")[0] for note in notes] == ([told] if told else [])
+    assert all("[feed.files]" in note and "alphapivot data clear X --market spot" in note for note in notes)
+    assert len(market.stored()) == stored + (DAYS[DAYS.strftime("%m-%d") == "03-11"][0] in left)
+
+
+def test_a_backfill_tells_what_is_gone_in_the_middle(market):
+    market.configure({"X": {}})
+    market.write("X", flat(DAYS))
+    market.ingest("2024-03-15 22:00")
+    market.write("X", flat(DAYS.delete([10, 11, 12])))
+    whole = (pd.Timestamp(day, tz="UTC").to_pydatetime() for day in ("2024-01-01", "2024-03-16"))
+    receipts, _ = backfill.run(market.settings, *whole, progress=lambda *_: None)
+    notes = [note for receipt in receipts for note in receipt.notes]
+    assert any(
+        f"3 of the stored bars, from {DAYS[10]:%Y-%m-%d %H:%M} to {DAYS[12]:%Y-%m-%d %H:%M} UTC" in n for n in notes
+    )

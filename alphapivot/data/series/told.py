@@ -36,6 +36,23 @@ def switched(marks: Mapping[Key, Mark], new: pd.DataFrame, feed: str, known: Col
     ]
 
 
+def vanished(fetched: pd.DataFrame, stored: pd.DataFrame, feed: str) -> list[str]:
+    """
+    One sentence for each series of which its source, read whole, no longer has ``stored`` bars (key columns): they
+    stay, because a file may have been cut short by mistake.
+    """
+    if stored.empty:
+        return []
+    both = stored.merge(fetched[stored.columns].drop_duplicates(), how="left", indicator="held")
+    gone = spans(both[both["held"] == "left_only"], *SERIES).reset_index()
+    return [
+        f"{row.symbol} {row.market} {row.interval}: [feed.{feed}] no longer has {row.size} of the stored bars,"
+        f" from {row.min:%Y-%m-%d %H:%M} to {row.max:%Y-%m-%d %H:%M} UTC; they stay and count."
+        f" To start anew: alphapivot data clear {row.symbol} --market {row.market} --reason '...'"
+        for row in gone.itertuples()
+    ]
+
+
 def new_contracts(
     new: pd.DataFrame, stored: pd.DataFrame, newest: Collection[Key], fronts: Mapping[str, str]
 ) -> list[str]:

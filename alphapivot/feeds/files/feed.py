@@ -46,6 +46,7 @@ class Reply:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     spreads: list[pd.DataFrame] = field(default_factory=list)
+    begins: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
 
 
 class Files:
@@ -82,6 +83,7 @@ class Files:
         return replace(
             gather(parts, reply.problems, actions, actions_after, reply.notes),
             spreads=pd.concat([beside.empty(), *reply.spreads], ignore_index=True),
+            begins=reply.begins,
         )
 
     def _ready(self) -> None:
@@ -175,6 +177,8 @@ class Files:
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
         asked = kept(bars, (bars["ts"] > since) & (bars["ts"] <= request.until)).reset_index(drop=True)
         names = {"symbol": request.instrument.symbol, "market": request.market, "interval": request.interval}
+        if len(bars) and not told.problems:
+            reply.begins[request.instrument.symbol, request.market, request.interval] = bars["ts"].min()
         return asked.assign(**names, source=self.name)[RAW]
 
     def _key(self, request: Request, ticker: str) -> str:

@@ -63,6 +63,24 @@ def last_of(hub: Hub, key: Key, source: str, since: datetime, until: datetime) -
     return hub.read(Bars, sql.SQL(" AND ").join([*same, span]))
 
 
+def ends_of(hub: Hub, source: str, spans: Mapping[Key, tuple[datetime, datetime]]) -> pd.DataFrame:
+    """symbol, market, contract, interval, ts of the stored bars of ``source`` that end within each (after, until]."""
+    keys = Bars.keys()
+    if not spans:
+        return Bars.empty()[keys]
+    values = sql.SQL(", ").join(
+        sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, (*key, *span)))) for key, span in spans.items()
+    )
+    names = sql.SQL(", ").join(sql.SQL("b.{}").format(sql.Identifier(name)) for name in keys)
+    query = (
+        "SELECT {} FROM (VALUES {}) AS w (symbol, market, interval, after, until)"
+        " JOIN market.bar AS b USING (symbol, market, interval)"
+        " WHERE b.source = {} AND b.ts > w.after AND b.ts <= w.until AND b.ts > {} AND b.ts <= {}"
+    )
+    afters, untils = zip(*spans.values(), strict=True)  # constants, which the index of ts can use
+    return hub.query(sql.SQL(query).format(names, values, source, min(afters), max(untils)))
+
+
 def first_contracts(hub: Hub, symbols: list[str]) -> dict[str, datetime]:
     """symbol -> end of the first stored daily bar of any futures contract; symbols without one are left out."""
     query = text(
