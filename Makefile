@@ -50,8 +50,8 @@ ui: $(READY) ## run the Prefect server with our deployments and print its addres
 bench: $(DEV) ## measure against the yardsticks; BENCH_SCALE=0.1 for a quick look; writes build/bench.json
 	@BENCH_SCALE=$(BENCH_SCALE) $(BIN)/python -m bench
 
-screenshots: $(DEV) ## retake the pictures of the UI for README and docs in a real browser
-	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser
+screenshots: $(DEV) ## retake the pictures of the UI and the desk for README and docs in a real browser
+	@SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/browser tests/desk/test_demo_page.py
 
 docs: $(DEV) ## build docs/ as a site in build/docs; fails on a broken link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

@@ -298,11 +298,13 @@ def test_library_info_lines_show_only_with_v(alphapivot, tmp_path):
             "Next: alphapivot status --config 'my own.ini'  all\n      make ui CONFIG='my own.ini'  schedules\n",
         ),
         ("-m", {"feed": "simulated"}, "Next: alphapivot status --feed simulated  all\n"),
+        ("alphapivot", {"in": "a project"}, "Next: alphapivot status  all\n      alphapivot ui  schedules\n"),
     ],
 )
 def test_what_to_do_next_is_said_as_it_can_be_typed(monkeypatch, tmp_path, capsys, typed, given, expected):
     monkeypatch.setattr(sys, "argv", [typed])
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path if given.pop("in", None) else CHECKOUT)
     options = argparse.Namespace(**{"config": None, "feed": None} | given)
     then(options, "alphapivot status  all", "make ui  schedules")
     assert capsys.readouterr().out == expected

@@ -178,7 +178,7 @@ def then(options: argparse.Namespace, *steps: str) -> None:
     """
     if options.feed:  # the schedules of `make ui` use the feeds of the config file
         steps = tuple(step for step in steps if not step.startswith("make ui "))
-    if not home.is_checkout():
+    if Path.cwd() != home.CHECKOUT:  # a project's folder has no Makefile
         steps = tuple(step.replace("make ui ", "alphapivot ui ", 1) for step in steps)
     for start, step in zip(["Next:", *(len(steps) * ["     "])], steps, strict=False):
         command, gap, purpose = step.partition("  ")

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -84,23 +85,7 @@ class Browser:
         self.wait(lambda _: self.button(label).click() or True, f"button {label}, free to be clicked")
 
     def shoot(self, name: str) -> Path:
-        """
-        Saves a picture of the window, once two in a row are equal, in build/screenshots; a smaller one replaces the
-        picture of this name in $SCREENSHOTS (`make screenshots`), if there is one.
-        """
-        last, deadline = b"", time.monotonic() + SECONDS
-        while (now := self.driver.get_screenshot_as_png()) != last and time.monotonic() < deadline:
-            last = now
-            time.sleep(0.7)
-        kept = ROOT / "build" / "screenshots" / f"{name}.png"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(now)
-        folder = os.environ.get("SCREENSHOTS")
-        if folder and (shown := ROOT / folder / f"{name}.png").exists():
-            from PIL import Image
-
-            Image.open(kept).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(shown, optimize=True)
-        return kept
+        return pictures.shoot(self.driver, name)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -89,8 +90,8 @@ def desk(book, monkeypatch):
     assert not thread.is_alive()
 
 
-@pytest.fixture
-def driver():
+@contextmanager
+def chromium():
     """A headless Chromium that reaches this machine only."""
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("there is no chromium with its driver")
@@ -108,5 +109,13 @@ def driver():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def driver():
+    with chromium() as driver:
+        yield driver

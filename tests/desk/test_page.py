@@ -20,8 +20,11 @@ class Window:
 
     def __init__(self, driver, screen="desktop"):
         self.driver = driver
-        device = {"height": 900, "deviceScaleFactor": 1, **SCREENS[screen]}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+        self.resize(screen)
+
+    def resize(self, screen, height=900):
+        device = {"height": height, "deviceScaleFactor": 1, **SCREENS[screen]}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
 
     def until(self, script, what):
         """Waits until a script returns something truthy, which it returns."""

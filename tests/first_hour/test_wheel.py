@@ -13,12 +13,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from alphapivot.calendar import bar_ends
 from alphapivot.cli.project import write
 from alphapivot.version import code_version
+from tests.desk.conftest import chromium
+from tests.desk.test_page import Window
 from tests.first_hour.test_first_hour import AS_OF, SYMBOLS, Newcomer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +112,43 @@ def typed(newcomer: Newcomer, folder: str, command: str) -> str:
     return newcomer.types(f"cd {folder} && {command}")
 
 
+def holds_a_trade(newcomer: Newcomer) -> pd.Timestamp:
+    """Paper runs when the backtest last entered, and at the next bar. Returns an instant of the session after it."""
+    entered = "SELECT max(as_of) FROM trading.decision WHERE book = 'bt-first' AND action LIKE 'ENTER%'"
+    day = pd.Timestamp(typed(newcomer, "mine", f'alphapivot db psql -- -Atc "{entered}"').strip())
+    closes = bar_ends.bar_ends("XNYS", "1d", day.to_pydatetime(), (day + pd.Timedelta(days=7)).to_pydatetime())
+    for as_of in (day, closes[0]):
+        assert "pipeline: Completed" in typed(newcomer, "mine", f"alphapivot run --as-of {as_of.isoformat()}")
+    return closes[1] - pd.Timedelta(hours=3)
+
+
+@contextmanager
+def at_the_desk(newcomer: Newcomer) -> Iterator[str]:
+    """The link that `alphapivot desk` prints."""
+    desk = newcomer.start("cd mine && exec alphapivot desk --port 0")
+    try:
+        for line in desk.stdout:
+            if link := re.search(r"http://127\.0\.0\.1:\d+/\S+", line):
+                yield link[0]
+                break
+        else:
+            pytest.fail(f"the desk ended with exit code {desk.wait(60)}")
+    finally:
+        desk.terminate()
+        desk.wait(60)
+
+
+def closes_it(link: str) -> None:
+    """Closes the one open trade on the page."""
+    with chromium() as driver:
+        window = Window(driver)
+        driver.get(link)
+        window.shows("Open trades", "LONG", "live")
+        window.press('[data-action="close"]')
+        window.confirm("seen enough")
+        window.shows("to be closed at market by the next run")
+
+
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.timeout(2700)
@@ -131,10 +174,16 @@ def test_the_first_hour_with_a_wheel(tmp_path):
         assert re.search(r"^state +completed", tested, re.MULTILINE)
         typed(newcomer, "mine", "alphapivot report --book bt-first --html report.html")
         assert (tmp_path / "mine" / "report.html").stat().st_size > 100_000
+        noon = holds_a_trade(newcomer)
+        with at_the_desk(newcomer) as desk:
+            closes_it(desk)
+        managed = typed(newcomer, "mine", f"alphapivot manage --as-of {noon.isoformat()}")
+        assert "manage: Completed" in managed
         ran = typed(newcomer, "mine", f"alphapivot run --as-of {AS_OF}")
         assert "pipeline: Completed" in ran
         for symbol in SYMBOLS:
             assert re.search(rf"^{symbol} +[+-]\d", ran, re.MULTILINE), ran
+        assert "operator" in ran.split("Closed trades")[1], ran
         assert "score" in typed(newcomer, "mine", f"alphapivot explain {SYMBOLS[0]}")
         typed(newcomer, "mine", "jupyter execute first_look.ipynb --output executed")
         assert "<table" in (tmp_path / "mine" / "executed.ipynb").read_text()
