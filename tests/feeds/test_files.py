@@ -483,6 +483,11 @@ def test_splits_and_dividends_come_from_a_file_of_their_own(tmp_path):
     (tmp_path / "x.csv").write_text("Date,Close\n2024-07-02,400\n2024-07-03,100\n")
     (tmp_path / "events.csv").write_text("Date,split,dividend\n2024-07-03,4,\n2024-07-05,,1.5\n")
     assert acted(fetch(tmp_path, actions="events.csv")) == EVENTS
+    (tmp_path / "x.csv").write_text("Day,Close\n2024-07-02,400\n2024-07-03,100\n")
+    bars_have = {"columns": {"ts": "Day", "split": "Splits"}}  # names of the bars' columns
+    assert acted(fetch(tmp_path, section=bars_have, actions="events.csv")) == EVENTS
+    (tmp_path / "events.csv").write_text("Day,Splits,dividend\n2024-07-03,4,\n2024-07-05,,1.5\n")
+    assert acted(fetch(tmp_path, section=bars_have, actions="events.csv")) == EVENTS
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,14 @@ LAYOUTS = {
         ),
         CLOSES,
     ),
-    "Nasdaq": (daily("Date,Close/Last,Volume,Open,High,Low", "%m/%d/%Y", "{d},{c},{v},{o},{h},{l}"), CLOSES),
-    "Investing": (daily("Date,Price,Open,High,Low,Vol.", "%m/%d/%Y", '"{d}","{c}","{o}","{h}","{l}","{v}"'), CLOSES),
+    "Nasdaq": (daily("Date,Close/Last,Volume,Open,High,Low", "%m/%d/%Y", "{d},${c},{v},${o},${h},${l}"), CLOSES),
+    "Investing": (
+        daily("Date,Price,Open,High,Low,Vol.", "%m/%d/%Y", '"{d}","{c}","{o}","{h}","{l}","{v}"')
+        .replace('"1000"', '"1.00K"')
+        .replace('"2000"', '"0.002M"'),
+        CLOSES,
+    ),
+    "Polygon's letters": (daily("t,o,h,l,c,v"), CLOSES),
     "Alpha Vantage": (daily("timestamp,open,high,low,close,volume"), CLOSES),
     "Tiingo": (
         daily("date,close,high,low,open,volume,adjClose", row="{d}T00:00:00.000Z,{c},{h},{l},{o},{v},{c}"),
@@ -230,6 +236,35 @@ def test_days_that_follow_each_other_tell_day_from_month(tmp_path):
         assert not any(asked.startswith("date_format") for asked in found.questions)
 
 
+@pytest.mark.parametrize(
+    ("steps", "interval"),
+    [
+        ([5, 5, 5, 5, 5], "5m"),
+        ([2, 3, 1, 4, 7], "1m"),  # few trades: many minutes are missing
+        ([60, 60, 60, 1020, 60], "1h"),
+        ([10, 10, 10, 20, 10], None),
+        ([120, 120, 120, 240, 120], None),
+    ],
+)
+def test_the_interval_is_the_one_of_which_each_step_is_a_multiple(tmp_path, steps, interval):
+    times = pd.Timestamp("2024-01-16 15:00") + pd.to_timedelta(np.cumsum([0, *steps]), unit="min")
+    rows = [f"{at},1,2,1,1.5,100" for at in times.strftime("%Y-%m-%d %H:%M")]
+    (tmp_path / "X.csv").write_text("\n".join(["time,open,high,low,close,volume", *rows]))
+    if interval is None:
+        with pytest.raises(DataError, match=rf"^the bars are {steps[0]} minutes apart; expected 1 \(1m\), 5 \(5m\)"):
+            sniff(tmp_path / "X.csv")
+    else:
+        assert sniff(tmp_path / "X.csv").instrument["spot_interval"] == interval
+
+
+def test_klines_of_a_crypto_exchange_are_round_the_clock(tmp_path):
+    text, _ = LAYOUTS["Binance"]
+    (tmp_path / "BTCUSDT.csv").write_text(text)
+    found = sniff(tmp_path / "BTCUSDT.csv")
+    assert found.instrument["calendar"] == "24/7"
+    assert not any(question.startswith("calendar") for question in found.questions)
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "Date,Name\n2024-01-16,x\n"])
 def test_a_file_without_prices_is_an_error(tmp_path, text):
     (tmp_path / "x.csv").write_text(text)
@@ -266,7 +301,7 @@ def test_the_preview_is_what_screening_leaves_and_it_tells_the_rest(tmp_path, ca
     told = capsys.readouterr().out
     assert "1 of 3 bars would be quarantined (high and low), the first: low 1.0 to high 2.0 does not enclose" in told
     assert "The first of 2 bars" in told
-    lines = [f"2024-01-{day:02},1,2,0.5,1.5,1.10M\n" for day in (2, 3, 4, 5)]
+    lines = [f"2024-01-{day:02},1,2,0.5,1.5,1.10T\n" for day in (2, 3, 4, 5)]
     (tmp_path / "INV.csv").write_text("Date,Open,High,Low,Close,Volume\n" + "".join(lines))
     assert cli.main(["data", "sniff", str(tmp_path / "INV.csv")]) == 1
     assert "4 of 4 bars would be quarantined (text)" in capsys.readouterr().out

@@ -129,6 +129,9 @@ class Table:
             theirs = self.section.columns.get(ours)
             if ours == "open_interest" and "contract" not in self.ours and theirs not in names:
                 theirs = None  # mapped for the futures beside these spot prices
+            own = plain.keys() & (STAMPS if ours == "ts" else {ours})
+            if "close" not in self.ours and own and theirs and not {theirs, *theirs.split("+")} & set(names):
+                theirs = None  # mapped for the bars; a file of events by itself may have our names
             if theirs:
                 found[ours] = [theirs] if theirs in names else [part.strip() for part in theirs.split("+")]
             elif ours == "ts":

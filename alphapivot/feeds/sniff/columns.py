@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # names of columns, letters only, in the order of preference
 NAMES = {
-    "ts": "ts timestamp datetime tsevent opentime windowstart unix date time day datum fecha tradedt traddt startdate",
+    "ts": "ts timestamp datetime tsevent opentime windowstart unix date time day datum fecha tradedt traddt startdate "
+    "dt t",
     "open": "open o openprice opnpric erster eroffnung ouverture apertura abertura opening bidopen",
     "high": "high h highprice hghpric hoch haut maximo max bidhigh",
     "low": "low l lowprice lwpric tief bas minimo min bidlow",

@@ -19,7 +19,7 @@ from alphapivot.feeds.base import Fetched, Request
 from alphapivot.feeds.files import numbers, stamps
 from alphapivot.feeds.files.feed import Files
 from alphapivot.feeds.files.paths import name_of
-from alphapivot.feeds.sniff.columns import NAMES, chosen, columns_of
+from alphapivot.feeds.sniff.columns import NAMES, chosen, columns_of, letters_of
 from alphapivot.feeds.sniff.rows import rows_of
 from alphapivot.feeds.sniff.sniffed import Sniffed, symbol_of
 from alphapivot.feeds.sniff.times import interval_of, stamps_of, zone_of
@@ -68,12 +68,16 @@ def _instrument(
     market = "futures" if "contract" in columns else "spot"
     name = found.instrument.pop("name in the file", "")
     ticker = f"{path.name}: {name}" if name and name != found.symbol else path.name
+    coins = any(letters_of(str(name)) in ("takerbase", "takerbuybasevolume", "takerquote") for name in rows.columns)
     weekend = bool((parsed.written.day_of_week == 5).any())
-    calendar = "24/7" if weekend else "XNYS"
-    found.questions.append(
-        f"calendar = {calendar}: "
-        + ("bars on Saturdays, so round the clock" if weekend else "no bar on a Saturday; which exchange is it?")
-    )
+    calendar = "24/7" if weekend or coins else "XNYS"
+    if coins:
+        found.why.append("calendar = 24/7: the columns are those of a crypto exchange")
+    else:
+        found.questions.append(
+            f"calendar = {calendar}: "
+            + ("bars on Saturdays, so round the clock" if weekend else "no bar on a Saturday; which exchange is it?")
+        )
     closes = rows[columns["close"]].astype("str")
     places = int(closes.str.extract(r"[.,](\d{1,8})$")[0].str.len().fillna(0).head(200).max() or 0)
     found.instrument |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from alphapivot.errors import DataError
@@ -92,11 +93,23 @@ def interval_of(parsed: stamps.Stamps, found: Sniffed) -> str:
     if len(minutes) == 0 and clocks.any():
         found.questions.append("interval: one bar does not show it; 1h is written here")
         return "1h"
-    interval = min(WIDTHS, key=lambda name: abs(WIDTHS[name] - step) if step < 1440 else abs(WIDTHS[name] - 1440))
-    found.why.append(
-        f"interval {interval}: {step:g} minutes from bar to bar" if len(minutes) else "interval 1d: dates only"
+    if len(minutes) == 0:
+        found.why.append("interval 1d: dates only")
+        return "1d"
+    if step >= WIDTHS["1d"]:
+        found.why.append(f"interval 1d: {step:g} minutes from bar to bar")
+        return "1d"
+    # most steps are one bar; where many bars are missing, each is still a whole number of them
+    whole = float(np.gcd.reduce(minutes[minutes < WIDTHS["1d"]].astype(int)))
+    for width, name in ((WIDTHS[name], name) for name in WIDTHS):
+        if width in (step, whole):
+            missing = "" if width == step else f", of which {width} minutes are the largest part: many bars are missing"
+            found.why.append(f"interval {name}: {step:g} minutes from bar to bar{missing}")
+            return name
+    raise DataError(
+        f"the bars are {step:g} minutes apart; expected {', '.join(f'{m} ({n})' for n, m in WIDTHS.items())}: resample"
+        " the file first"
     )
-    return interval
 
 
 def zone_of(parsed: stamps.Stamps, interval: str, rows: pd.DataFrame, found: Sniffed) -> None:
