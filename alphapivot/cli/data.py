@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
 
 
+UNDECIDED = "Data issues that need a decision; --all: bar by bar, with those that are decided"
+
+
 def shown(text: str) -> datetime:
     """An instant; a date, or a time without a zone, is in UTC, as ``data show`` prints it."""
     try:
@@ -72,7 +75,8 @@ def _data(options: argparse.Namespace) -> int:
     for column, value in (("check_name", options.check), ("market", options.market), ("ts", options.at)):
         rows = rows if value is None else rows[rows[column] == value]
     if options.action == "show":
-        terminal.show(views.issues(rows), "All data issues" if options.all else "Data issues that need a decision")
+        rows, title = (rows, "All data issues") if options.all else (views.summed(rows), UNDECIDED)
+        terminal.show(views.issues(rows), title)
         if len(missing := holes.show(hub.connect(), options.symbol)):
             terminal.show(views.holes(missing), "Missing bars, requested again for [quality] hole_days")
         if len(stood := issues.open_now(hub.connect(), stand_in.CHECK, options.symbol)):

@@ -79,6 +79,23 @@ def test_the_newest_bar_is_the_one_that_the_feed_delivered(run):
     assert fresh["newest"].notna().all()
 
 
+def test_many_issues_of_one_kind_are_one_row_with_the_cause():
+    days = pd.date_range("2025-06-01", periods=6, tz="UTC")[::-1]
+    rows = pd.DataFrame({"symbol": "B", "market": "spot", "contract": "", "interval": "1d", "ts": days})
+    rows = rows.assign(check_name="split", outcome="held", detail=[f"at the level of {day}" for day in range(6, 0, -1)])
+    rows.loc[5, "detail"] = "it starts at half the close"
+    other = rows.iloc[:2].assign(symbol="A")
+    shown = views.summed(pd.concat([rows, other]))
+    assert list(zip(shown["symbol"], shown["ts"], strict=True)) == [("A", days[0]), ("B", days[0]), ("A", days[1])]
+    assert shown["detail"].tolist() == [
+        "at the level of 6",
+        "6 bars from 2025-06-01 00:00 to 2025-06-06 00:00, the first: it starts at half the close",
+        "at the level of 5",
+    ]
+    assert len(views.summed(rows.head(3))) == 3
+    assert views.summed(rows.head(0)).empty
+
+
 def test_prices_of_a_table_are_shown_to_the_tick_of_their_symbol():
     table = pd.DataFrame(
         {

@@ -15,6 +15,7 @@ import pytest
 from alphapivot import hub
 from alphapivot.hub.tables import issues
 from alphapivot.reports import alerts
+from alphapivot.research.backtest import warnings
 from tasks import verdict
 from tests.tasks.market import ends, flat
 
@@ -61,6 +62,7 @@ def test_no_bar_at_the_level_of_an_unknown_split_enters_and_nothing_is_entered(a
     assert waiting() == [(day, "split", "held") for day in list(SPLIT)[:3]]
     assert halts("2000-06-21 21:30") == {"X": "data:split"}
     assert halts("2000-06-23 21:30") == {"X": "data:split"}
+    assert warned(apple.settings) == {("data_held", "3 bars held (split)")}
     found = alerts.find(hub.connect(), apple.settings, datetime.now(UTC))
     assert [(a.kind, a.subject) for a in found if a.kind == "price jump"] == [("price jump", "X spot")]
 
@@ -72,6 +74,16 @@ def test_the_split_event_explains_it(apple):
     assert list(apple.stored().index[-4:]) == [f"{day} 20:00" for day in SPLIT]
     assert waiting() == []
     assert halts("2000-06-26 21:30") == {}
+    assert warned(apple.settings) == set()
+
+
+def warned(settings):
+    """What a backtest of the time warns of bars that are not there."""
+    scope = {"symbols": ["X"], "since": datetime(2000, 6, 1, tzinfo=UTC), "until": datetime(2000, 7, 1, tzinfo=UTC)}
+    scope |= {"known_at": datetime.now(UTC), "base": "1d", "book": "test"}
+    with hub.connect().engine.connect() as connection:
+        found = warnings._data(connection, settings, scope, scope["since"], scope["since"])
+        return {(code, sentence.split(",")[0]) for code, _, sentence in found if code.startswith("data_")}
 
 
 def test_an_operators_word_explains_it_and_what_follows_comes_at_the_next_run(apple):

@@ -114,7 +114,10 @@ def status(hub: Hub, settings: Settings) -> None:
     if len(stood := issues.open_now(hub, stand_in.CHECK)):
         show(views.stand_ins(stood), STOOD)
     if len(waiting := issues.show(hub)):
-        show(views.issues(waiting.head(20)), "Data that await a decision: alphapivot data show | accept | reject")
+        show(
+            views.issues(views.summed(waiting).head(20)),
+            "Data that await a decision: alphapivot data show | accept | reject",
+        )
     if count := len(alerts.missed(hub)):
         warn([f"{count} alert{'s' if count > 1 else ''} missed a receiver: see `alphapivot alerts`"])
     trades(hub, settings)

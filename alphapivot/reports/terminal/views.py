@@ -188,6 +188,26 @@ def issues(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"check_name": words, "outcome": words, "detail": words})
 
 
+def summed(table: pd.DataFrame, most: int = 3) -> pd.DataFrame:
+    """
+    ``issues.show``, newest first, with more than ``most`` of one series, check and outcome as one row: the newest bar,
+    how many there are from when to when, and the detail of the first, which is usually the cause of the others.
+    """
+    kind = ["symbol", "market", "contract", "interval", "check_name", "outcome"]
+    grouped = table.groupby(kind, sort=False)
+    many = grouped["ts"].transform("size") > most
+    if not many.any():
+        return table
+    told = table[many].sort_values("ts").groupby(kind, sort=False)
+    rows = told.agg(n=("ts", "size"), first=("ts", "min"), ts=("ts", "max"), detail=("detail", "first")).reset_index()
+    times = rows[["first", "ts"]].map(instant)
+    spans = (
+        rows["n"].astype(str) + " bars from " + times["first"] + " to " + times["ts"] + ", the first: " + rows["detail"]
+    )
+    shown = pd.concat([table[~many], rows.assign(detail=spans)[[*kind, "ts", "detail"]]])
+    return shown.sort_values("ts", ascending=False, kind="stable", ignore_index=True)
+
+
 def holes(table: pd.DataFrame) -> pd.DataFrame:
     """``holes.show``: between which bars how many are missing, and how often they were requested."""
     columns: dict[str, Cell] = {"symbol": words, "market": words, "interval": words, "after": instant}

@@ -22,7 +22,9 @@ CodedWarning = tuple[str, str | None, str]  # code, symbol, sentence
 ISSUES = """
     SELECT symbol, outcome, check_name, count(*) AS n, min(ts) AS first, max(ts) AS last FROM market.quality_issue
     WHERE symbol = ANY(:symbols) AND ts > :since AND ts <= :until AND found_at <= :known_at
-    AND decision IS DISTINCT FROM 'accepted' GROUP BY symbol, outcome, check_name ORDER BY symbol, outcome, check_name
+    AND decision IS DISTINCT FROM 'accepted'
+    AND (outcome NOT IN ('quarantined', 'held') OR coalesce(ended_at, 'infinity') > :known_at) -- it came in since
+    GROUP BY symbol, outcome, check_name ORDER BY symbol, outcome, check_name
 """
 BARS = """
     SELECT symbol, market, count(DISTINCT ts) FILTER (WHERE ts > :since) AS bars,
