@@ -305,7 +305,7 @@ def test_a_missing_volatility_is_no_size():
 
 @pytest.mark.parametrize(("allowed", "expected"), [(D(77), 77), (D("0.5"), "max_volume"), (D(1000), 250)])
 def test_the_markets_volume_caps_the_quantity(allowed, expected):
-    p = plan(instrument(), max_qty=allowed)
+    p = plan(instrument(), caps={} if allowed is None else {"max_volume": allowed})
     assert (p if isinstance(p, str) else p.qty) == expected
 
 

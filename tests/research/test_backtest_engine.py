@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from alphapivot.config.sections.trading import EntrySettings
 from alphapivot.errors import DataError
-from alphapivot.execution.market.source import Stored
+from alphapivot.execution.market import quotes
+from alphapivot.execution.market.source import QuoteTerms, Stored
 from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests
@@ -42,6 +43,32 @@ def test_what_was_read_beforehand_tells_what_the_hub_tells(walks):
         after = as_of - timedelta(days=20)
         pd.testing.assert_frame_equal(bars.bars(wanted, after), hub.bars(wanted, after))
         pd.testing.assert_frame_equal(bars.rolls(asking), hub.rolls(asking), check_dtype=False)
+
+
+LIMITED = {"max_volatility": Decimal("0.2"), "covariance_bars": 100}
+
+
+def test_the_closes_of_the_books_volatility_are_those_that_the_hub_tells(walks):
+    world = walks(symbols=3, days=140)
+    world.settings = world.settings.model_copy(update={"risk": world.settings.risk.model_copy(update=LIMITED)})
+    run, settings = world.begin("bt-closes")
+    instants = world.instants()
+    bars = BarRange(world.hub, run, settings, after=instants[100], until=instants[-1])
+    needed = quotes.needed(settings.execution.atr, settings.sizing, settings.risk)
+    for as_of in instants[101::9]:
+        bars.at(as_of)
+        hub = Stored(world.hub, replace(run, as_of=as_of), settings)
+        symbols = hub.attended(())
+        terms = QuoteTerms(dict.fromkeys(symbols, ""), as_of - quotes.lookback("1d", needed))
+        rest = hub.rolls(symbols), hub.actions(symbols, terms.after)
+        told, known = (source.quotes(symbols, terms, *rest) for source in (bars, hub))
+        assert told == known
+        for symbol in symbols:
+            (ts, close), expected = told[symbol].closes, known[symbol].closes
+            np.testing.assert_array_equal(ts, expected[0])
+            np.testing.assert_array_equal(close, expected[1])
+            assert len(close) == 101
+            assert ts[-1] == np.datetime64(as_of.replace(tzinfo=None), "us")
 
 
 HALT = text("""

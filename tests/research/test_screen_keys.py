@@ -28,14 +28,14 @@ REFUSED = {
     "EntrySettings": {"windows": ("09:45-11:30",)},
     "ExitSettings": {"roll": True, "session_end": True},
     "SizingSettings": {"max_gap_loss": "0.01"},
-    "RiskSettings": {"max_messages": 9, "max_repeats": 3},
+    "RiskSettings": {"max_messages": 9, "max_repeats": 3, "max_volatility": "0.2"},
     "PaperBroker": {"max_volume_share": "0.1", "maintenance_margin": "0.75"},
 }
 WITHOUT_EFFECT = {  # in a backtest
     # of a real account, and of the person who approves
     "ExecutionSettings": "approve book strategy broker mode foreign_orders position_wait max_clock_skew",
     "SizingSettings": "gap_quantile gap_bars",  # shown in a plan; they act through max_gap_loss
-    "RiskSettings": "messages_per_second repeat_hours unexplained_cash",
+    "RiskSettings": "messages_per_second repeat_hours unexplained_cash covariance_bars",  # of max_volatility
     "PaperBroker": "kind",
     # what a market's data are: screened, rolled and adjusted before either engine sees them
     "Instrument": " ".join(

@@ -214,6 +214,12 @@ class RiskSettings(Section):
     max_group_exposure: Positive | None = Field(
         None, description="largest exposure to one group of instruments, as a share of equity"
     )
+    max_volatility: Positive | None = Field(
+        None, description="largest volatility of the book ex ante, a share of equity per year; entries are sized to it"
+    )
+    covariance_bars: int = Field(
+        250, ge=100, description="price changes from which the volatility of the book is estimated"
+    )
     max_quantity: Mapped[Positive] = Field(default={}, description="symbol: largest quantity of one order")
     max_order_notional: Positive | None = Field(None, description="largest notional of one order, in book currency")
     price_collar: Positive | None = Field(

@@ -10,14 +10,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from alphapivot.data import horizon
 from alphapivot.data.series import life
 from alphapivot.execution.decide import limits
-from alphapivot.execution.decide.facts import Action, Decision, Direction, Facts, Gate, OpenTrade, Plan, Quote, Score
+from alphapivot.execution.decide.facts import (
+    Action,
+    CapName,
+    Decision,
+    Direction,
+    Facts,
+    Gate,
+    OpenTrade,
+    Plan,
+    Quote,
+    Score,
+)
 from alphapivot.execution.decide.lifecycle import LifecycleStep, manage
 from alphapivot.execution.decide.limits import Exposure
+from alphapivot.execution.decide.portfolio import BookVolatility
 from alphapivot.execution.decide.sizing import carried, limit_price, size, unit_value
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.instrument import Instrument
 
 
 def decide(facts: Facts, only: Collection[str] | None = None) -> list[Decision]:
@@ -54,8 +70,13 @@ class DecisionRound:
     exposure: Exposure = field(default_factory=Exposure)
     free: Decimal = Decimal(0)
     unpriced: list[str] = field(default_factory=list)  # open trades without an fx rate: no entry while there are any
+    volatility: BookVolatility | None = None  # [risk] max_volatility
 
     def __post_init__(self) -> None:
+        risk, equity = self.facts.rules.risk, self.facts.standing.account.equity
+        if risk.max_volatility is not None:
+            limit = risk.max_volatility * max(equity, Decimal(0))
+            self.volatility = BookVolatility(self.facts.quotes, risk.covariance_bars, limit)
         self.open, self.free = len(self.facts.trades), self.facts.standing.account.free
         for trade in [*self.facts.trades.values(), *self.facts.leaving]:
             terms = self.facts.instruments[trade.symbol]
@@ -71,6 +92,8 @@ class DecisionRound:
             held, coming = (trade.qty, trade.coming) if trade.state == "OPEN" else (Decimal(0), trade.qty)
             for qty, unsure in ((held, leaving), (coming, True)):
                 self.exposure.add(trade.symbol, terms.group, trade.side, each * qty, unsure=unsure)
+                if self.volatility is not None:
+                    self.volatility.add(trade.symbol, trade.side, qty, unit_value(terms, rate))
             self.free -= each * coming * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
 
     def _next_step(self, trade: OpenTrade) -> LifecycleStep:
@@ -172,10 +195,18 @@ class DecisionRound:
             ),
             limits.of_exposure(symbol, terms.group, plan, self.exposure, self.facts.standing.account.equity, risk=risk),
         )
+        if self.volatility is not None and rate is not None:
+            denied += _check(gates, self.volatility.gates(symbol, plan.side, plan.qty, unit_value(terms, rate)))
         if not denied:
-            self.open += 1
-            self.exposure.add(symbol, terms.group, plan.side, plan.notional, unsure=True)
+            self._use(symbol, terms, plan)
         return tuple(denied)
+
+    def _use(self, symbol: str, terms: Instrument, plan: Plan) -> None:
+        """An entry uses up limits for the next."""
+        self.open += 1
+        self.exposure.add(symbol, terms.group, plan.side, plan.notional, unsure=True)
+        if self.volatility is not None:
+            self.volatility.add(symbol, plan.side, plan.qty, unit_value(terms, plan.fx))
 
     def _enter(self, symbol: str, gates: dict[str, Gate]) -> tuple[Action, tuple[str, ...], Plan | None]:
         conviction = self._conviction(symbol, gates)
@@ -289,13 +320,19 @@ class DecisionRound:
         )
         equity = self.facts.standing.account.equity
         limit = limit_price(side, quote.close, entry.limit_atr * atr, terms.tick) if entry.order == "limit" else None
-        volume = None
+        caps: dict[CapName, Decimal] = {}
         if sizing.max_volume is not None:  # an unknown volume counts as 0: no entry
-            volume = sizing.max_volume * (quote.volume or Decimal(0))
+            caps["max_volume"] = sizing.max_volume * (quote.volume or Decimal(0))
         gap = None if quote.gaps is None else quote.gaps[0 if side == "LONG" else 1]
         if gap is None and sizing.max_gap_loss is not None:
             gates["size"] = Gate(passed=False, value="gap_missing", limit="past openings")
             return ("gap_missing",)
+        if self.volatility is not None:
+            if unknown := self.volatility.unknown(symbol):
+                needed = f"past prices of {', '.join(unknown)}"
+                gates["size"] = Gate(passed=False, value="history_missing", limit=needed)
+                return ("history_missing",)
+            caps |= self.volatility.cap(symbol, side, unit_value(terms, rate))
         plan = size(
             terms,
             side=side,
@@ -309,7 +346,7 @@ class DecisionRound:
             fx=rate,
             volatility=quote.volatility,
             target_volatility=None if sizing.target_volatility is None else sizing.target_volatility * sizing.weight,
-            max_qty=volume,
+            caps=caps,
             gap=gap,
             max_gap_loss=sizing.max_gap_loss,
             scale=Decimal(repr(abs(conviction))) / 100 if sizing.size_by_score else Decimal(1),
@@ -324,10 +361,12 @@ class DecisionRound:
             limits.of_order(symbol, plan, quote.close, risk=risk, positive=not terms.allow_nonpositive),
             limits.of_exposure(symbol, terms.group, plan, self.exposure, equity, risk=risk),
         )
+        if self.volatility is not None:
+            denied += _check(gates, self.volatility.gates(symbol, side, plan.qty, unit_value(terms, rate)))
         if denied:
             return tuple(denied)
-        self.open, self.free = self.open + 1, self.free - plan.margin
-        self.exposure.add(symbol, terms.group, side, plan.notional, unsure=True)
+        self.free -= plan.margin
+        self._use(symbol, terms, plan)
         return plan
 
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from alphapivot.config.sections.trading import EntrySettings, ExitSettings, ProtectionSettings, SizingSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from alphapivot.brokers.base import Account
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "REDUCE", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 Direction = Literal["LONG", "SHORT"]
-CapName = Literal["risk", "volatility", "max_notional", "buying_power", "max_volume", "max_gap_loss", "roll"]
+Closes = tuple["npt.NDArray[np.datetime64]", "npt.NDArray[np.float64]"]  # ends of bars, and their closes
+CapName = Literal[
+    "risk", "volatility", "max_notional", "buying_power", "max_volume", "max_gap_loss", "book_volatility", "roll"
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Quote:
     volatility: Decimal | None = None  # annual standard deviation of the price, in quoted units
     volume: Decimal | None = None  # of the last bar
     gaps: tuple[Decimal, Decimal] | None = None  # fall and rise at an opening: [sizing] gap_quantile, in quoted units
+    closes: Closes | None = field(default=None, compare=False, repr=False)  # of [risk] covariance_bars, joined at rolls
 
 
 @dataclass(frozen=True)

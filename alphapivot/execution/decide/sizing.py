@@ -4,13 +4,15 @@ Position size, stop and target: pure Decimal arithmetic in the units of the trad
     by risk        risk share x equity / (stop distance x multiplier x quote unit x fx)
     by volatility  target volatility x weight x equity / (annual volatility in price x multiplier x quote unit x fx)
 
-capped by notional, by free funds and by a share of the market's volume; the smallest wins, floored to the lot, and the
-plan records which one it was.
+capped by notional, by free funds, by a share of the market's volume and by the volatility of the whole book; the
+smallest wins, floored to the lot, and the plan records which one it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from alphapivot.brokers.events import inward
@@ -19,6 +21,8 @@ from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
+
+NO_CAPS: Mapping[CapName, Decimal] = MappingProxyType({})
 
 
 def unit_value(instrument: Instrument, fx: Decimal) -> Decimal:
@@ -63,7 +67,7 @@ def size(
     fx: Decimal,
     volatility: Decimal | None = None,
     target_volatility: Decimal | None = None,
-    max_qty: Decimal | None = None,
+    caps: Mapping[CapName, Decimal] = NO_CAPS,
     gap: Decimal | None = None,
     max_gap_loss: Decimal | None = None,
     scale: Decimal = Decimal(1),
@@ -74,9 +78,9 @@ def size(
     ``distance``: from price to stop, in quoted units. ``equity``, ``free``: book currency. ``risk_per_trade``,
     ``max_notional``, ``max_gap_loss``: shares of equity. ``fx``: book currency per unit of the instrument's currency.
     ``target_volatility``: this trade's part of the book's, a share of equity per year; it needs ``volatility``, the
-    price's annual standard deviation in quoted units. ``max_qty``: limit from the market's volume. ``gap``: an opening
-    gap against the trade, in quoted units, which may cost ``max_gap_loss``. ``scale``: factor on risk and volatility
-    when the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing, lot_zero, or the
+    price's annual standard deviation in quoted units. ``caps``: further limits of the quantity. ``gap``: an opening gap
+    against the trade, in quoted units, which may cost ``max_gap_loss``. ``scale``: factor on risk and volatility when
+    the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing, lot_zero, or the
     name of a cap that leaves less than one lot.
     """
     if equity <= 0:
@@ -100,8 +104,7 @@ def size(
         quantities["buying_power"] = max(free, Decimal(0)) / margin
     if gap and max_gap_loss is not None:
         quantities["max_gap_loss"] = max_gap_loss * equity / (gap * unit)
-    if max_qty is not None:
-        quantities["max_volume"] = max_qty
+    quantities |= caps
     capped_by = min(quantities, key=lambda name: quantities[name])
     qty = to_tick(quantities[capped_by], instrument.lot, ROUND_FLOOR)
     if qty <= 0:

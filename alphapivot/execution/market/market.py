@@ -99,7 +99,7 @@ def quote_terms(session: Session, fronts: Mapping[str, str]) -> QuoteTerms:
 
 def _after(session: Session) -> datetime:
     """The instant from which bars are needed for the ATR and the volatility."""
-    needed = quotes.needed(session.settings.execution.atr, session.settings.sizing)
+    needed = quotes.needed(session.settings.execution.atr, session.settings.sizing, session.settings.risk)
     return session.run.as_of - quotes.lookback(session.interval, needed)
 
 

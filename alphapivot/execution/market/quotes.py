@@ -25,7 +25,7 @@ from alphapivot.money import to_tick
 if TYPE_CHECKING:
     from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.instrument import Instrument
-    from alphapivot.config.sections.trading import SizingSettings
+    from alphapivot.config.sections.trading import RiskSettings, SizingSettings
 
 SMOOTHING = 8  # periods after which the start of Wilder's average weighs 0.03 %
 GAPS = 20  # openings from which a quantile is taken, at least
@@ -65,11 +65,16 @@ class Last(NamedTuple):
 NOTHING = Series(np.empty(0, "datetime64[us]"), *(np.empty(0) for _ in range(4)))
 
 
-def needed(atr: int, sizing: SizingSettings) -> int:
+def needed(atr: int, sizing: SizingSettings, risk: RiskSettings) -> int:
     """The ``atr`` of ``lookback`` that covers what the quotes of this config need."""
     volatility = 0 if sizing.target_volatility is None else sizing.volatility_bars
     gaps = 0 if sizing.gap_quantile is None else sizing.gap_bars
-    return max(atr, max(volatility, gaps) // SMOOTHING + 1)
+    return max(atr, max(volatility, gaps, history(risk)) // SMOOTHING + 1)
+
+
+def history(risk: RiskSettings) -> int:
+    """How many price changes the book's volatility is estimated from; 0: it has no limit."""
+    return 0 if risk.max_volatility is None else risk.covariance_bars
 
 
 def lookback(interval: str, atr: int) -> timedelta:
@@ -163,6 +168,7 @@ def quotes(
     a_year: Mapping[str, int] | None = None,
     gap_quantile: float | None = None,
     gap_bars: int = 0,
+    history_bars: int = 0,
 ) -> dict[str, Quote]:
     """
     symbol -> the traded contract's last close and its Average True Range (TA-Lib; Wilder 1978) at ``as_of``.
@@ -171,7 +177,7 @@ def quotes(
     bars of the series as traded: for futures the front contract at each time, joined at the rolls (``rolled``); for
     spot in today's shares (``events``: splits and dividends); so neither a roll nor a split shows up as a range. With
     ``volatility_bars`` and ``a_year`` (bars per year by symbol), also the annual standard deviation of that many price
-    changes.
+    changes. ``history_bars``: so many changes, and one more, are given as ``closes``.
     """
     bars = bars[bars["ts"] <= as_of]
     if bars.empty:
@@ -196,6 +202,7 @@ def quotes(
         a_year=a_year,
         gap_quantile=gap_quantile,
         gap_bars=gap_bars,
+        history_bars=history_bars,
     )
 
 
@@ -213,6 +220,7 @@ def quoted(
     a_year: Mapping[str, int] | None = None,
     gap_quantile: float | None = None,
     gap_bars: int = 0,
+    history_bars: int = 0,
 ) -> dict[str, Quote]:
     """Like ``quotes``, from each symbol's ``last`` bar and its series up to that bar."""
     age = ages({s: bar.ts for s, bar in last.items()}, as_of, interval, instruments)
@@ -239,6 +247,7 @@ def quoted(
             },
             volatility=_volatility(whole.close, volatility_bars, (a_year or {}).get(symbol, 0)),
             gaps=None if gap_quantile is None else _gaps(whole, interval, gap_quantile, gap_bars),
+            closes=(whole.ts[-history_bars - 1 :], whole.close[-history_bars - 1 :]) if history_bars else None,
             volume=None if np.isnan(bar.volume) else Decimal(repr(bar.volume)),
         )
     return result

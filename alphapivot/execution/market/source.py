@@ -138,6 +138,7 @@ def terms_of(terms: QuoteTerms, settings: Settings, run: RunRef, as_of: datetime
         "a_year": terms.a_year,
         "gap_quantile": settings.sizing.gap_quantile,
         "gap_bars": settings.sizing.gap_bars,
+        "history_bars": quotes.history(settings.risk),
     }
 
 

@@ -64,7 +64,8 @@ class BarRange:
         lags = lag(settings)
         lag_of = np.array([lags[s] // timedelta(microseconds=1) for s in self._symbols], dtype=np.int64)
 
-        reach = quotes.lookback(settings.timeframes.base, quotes.needed(settings.execution.atr, settings.sizing))
+        needed = quotes.needed(settings.execution.atr, settings.sizing, settings.risk)
+        reach = quotes.lookback(settings.timeframes.base, needed)
         first = min(after - reach, held_since or after)
         by_market: dict[str, set[str]] = {"spot": set(), "futures": set()}
         for symbol, instrument in settings.instruments.items():

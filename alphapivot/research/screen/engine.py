@@ -159,6 +159,7 @@ def left_out(settings: Settings) -> list[str]:
         "[exit] session_end": settings.exit.session_end,
         "[exit] roll": settings.exit.roll,
         "[sizing] max_gap_loss": settings.sizing.max_gap_loss,
+        "[risk] max_volatility": settings.risk.max_volatility,
         "[risk] max_repeats": settings.risk.max_repeats,
         "[risk] max_messages": settings.risk.max_messages,
         f"[broker.{settings.execution.broker}] max_volume_share": broker.max_volume_share,
