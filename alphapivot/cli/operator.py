@@ -14,6 +14,7 @@ from alphapivot.cli.common import (
     Add,
     amount,
     answer,
+    day,
     fail,
     nonempty,
     period,
@@ -35,6 +36,9 @@ then alphapivot unlock SYMBOL --reason ...; the history of an order: alphapivot 
 
 def add(command: Add) -> None:
     command("status", _status, "show data freshness, open trades, the kill switch and the last runs")
+    sub = command("risk", _risk, "volatility of the book ex ante, what adds to it, and what past crises would do to it")
+    sub.add_argument("--from", dest="since", type=day, metavar="DAY", help="with --to: only what this time would do")
+    sub.add_argument("--to", dest="until", type=day, metavar="DAY", help="its last day")
     command("alerts", _alerts, "send the alerts that are due, and list what a receiver has missed; needs no Prefect")
     reason = "why; stored with your user name"
     sub = command("halt", _halt, "kill switch: block new entries; stops and targets stay")
@@ -89,6 +93,32 @@ def _status(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     terminal.status(hub.connect(), settings)
+    return DONE
+
+
+def _risk(options: argparse.Namespace) -> int:
+    from alphapivot import hub
+    from alphapivot.reports import overview, risk
+    from alphapivot.reports.terminal import terminal, views
+
+    if (options.since is None) != (options.until is None):
+        return fail("risk needs --from and --to together", USAGE)
+    settings, database = settings_of(options), hub.connect()
+    book, now = settings.execution.book, overview.now(database, settings)
+    found = risk.risk(database, settings, now)
+    limit = settings.risk.max_volatility
+    against = "no limit" if limit is None else f"at most {views.share(limit)}"
+    if found.volatility is None or found.equity is None or found.of_equity is None:
+        print(f"Book {book} has no account yet: its first run opens it")  # noqa: T201
+        return DONE
+    expected = f"{found.volatility:,.0f} {found.currency} a year, {views.share(found.of_equity)} of equity ({against})"
+    terminal.show(views.risks(found.parts), f"Book {book}: volatility {expected}")
+    terminal.warn([f"{symbol} is not in it: {reason}" for symbol, reason in found.unknown.items()])
+    windows = risk.WINDOWS
+    if options.since is not None:
+        windows = (("--from to --to", options.since.date(), options.until.date()),)
+    tested = risk.stress(database, settings, now, windows)
+    terminal.show(views.stressed(tested, found.equity), "Held unchanged through these times it would have earned")
     return DONE
 
 

@@ -16,7 +16,7 @@ from alphapivot.execution.book import control, exposure, report
 from alphapivot.execution.operator import approvals
 from alphapivot.hub.tables import issues
 from alphapivot.money import price_text
-from alphapivot.reports import overview
+from alphapivot.reports import overview, risk
 from alphapivot.reports.book.activity import each
 from alphapivot.reports.terminal import views
 
@@ -200,7 +200,7 @@ class Board:
         return pieces.card("Locked symbols", "No entries until someone unlocks them.", views.locks(rows), buttons)
 
     def _limits(self, now: datetime) -> str:
-        used = report.limits_used(self._hub, self._settings)
+        used = risk.limits_used(self._hub, self._settings, now)
         exposures = exposure.exposures(self._hub, self._settings, now)
         meters = [(row.limit, row.used, row.allowed) for row in each(used)]
         meters += [(row.exposure, row.used, row.allowed) for row in each(exposures)]

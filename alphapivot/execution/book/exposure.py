@@ -48,11 +48,11 @@ def exposures(hub: Hub, settings: Settings, at: datetime) -> pd.DataFrame:
     columns = ["exposure", "gross", "net", "used", "allowed"]
     if seen is None:
         return pd.DataFrame(columns=columns)
-    rates = _rates(hub, settings, {r.currency for r in rows}, seen.currency, at)
+    known = rates(hub, settings, {r.currency for r in rows}, seen.currency, at)
     book_parts: _Parts = []
     parts: dict[str, dict[str, _Parts]] = {"group": {}, "symbol": {}}
     for row in rows:
-        rate = rates.get(row.currency)
+        rate = known.get(row.currency)
         gross = None if rate is None else row.notional * rate
         part = gross, gross if gross is None or row.side == "LONG" else -gross
         book_parts.append(part)
@@ -82,7 +82,7 @@ def _used(amount: Decimal | None, equity: Decimal) -> Decimal | None:
     return None if amount is None or equity <= 0 else round(abs(amount) / equity, 4)
 
 
-def _rates(hub: Hub, settings: Settings, currencies: set[str], home: str, at: datetime) -> dict[str, Decimal]:
+def rates(hub: Hub, settings: Settings, currencies: set[str], home: str, at: datetime) -> dict[str, Decimal]:
     """currency -> book currency per unit, from the newest closes of the currency pairs."""
     foreign, interval = currencies - {home}, settings.timeframes.base
     pairs = sorted({p for c in foreign for p in (c + home, home + c)} & set(settings.instruments))

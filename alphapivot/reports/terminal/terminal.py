@@ -24,7 +24,7 @@ from alphapivot.execution.operator import approvals
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import issues, series
 from alphapivot.hub.tables.digest import TableDigest
-from alphapivot.reports import alerts, explanation, overview
+from alphapivot.reports import alerts, explanation, overview, risk
 from alphapivot.reports.terminal import fit, layout, views
 from alphapivot.runs import RunRef
 from pillars import Pillar
@@ -122,7 +122,9 @@ def status(hub: Hub, settings: Settings) -> None:
         warn([f"{count} alert{'s' if count > 1 else ''} missed a receiver: see `alphapivot alerts`"])
     trades(hub, settings)
     show(views.orders(report.working_orders(hub, book), settings.ticks), "Working orders")
-    show(views.limits(report.limits_used(hub, settings)), "Limits used")
+    show(
+        views.limits(risk.limits_used(hub, settings, now)), "Limits used; alphapivot risk: what adds to the volatility"
+    )
     show(
         views.exposures(exposure.exposures(hub, settings, now)),
         "Exposure as shares of equity, pending entries included",

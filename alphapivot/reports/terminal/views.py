@@ -153,6 +153,19 @@ def exposures(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, columns | {"used": price, "allowed": price})
 
 
+def risks(table: pd.DataFrame) -> pd.DataFrame:
+    """``risk.Risk.parts``: volatility of a year alone, what it adds to the book's, and its share of that."""
+    return _shown(table, {"of": words, "alone": amount, "part": money, "share": share})
+
+
+def stressed(table: pd.DataFrame, equity: Decimal) -> pd.DataFrame:
+    """``risk.stress``, and the result as a share of equity."""
+    shares = table["result"] / float(equity)
+    columns: dict[str, Cell] = {"window": words, "first": words, "last": words, "result": money, "of equity": share}
+    columns |= {"worst_day": money, "lowest": money, "without": words}
+    return _shown(table.assign(**{"of equity": shares}), columns)
+
+
 def closed_trades(table: pd.DataFrame, ticks: Ticks = NONE) -> pd.DataFrame:
     """``report.closed_trades``: exit and result of each."""
     columns: dict[str, Cell] = {"symbol": words, "contract": words, "side": words, "qty": quantity}
