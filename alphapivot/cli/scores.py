@@ -33,6 +33,9 @@ def add(command: Add) -> None:
     sub.add_argument("--out", type=output, metavar="FILE.md", help="also write the page as Markdown")
     sub.add_argument("--html", type=output, metavar="FILE", help="also write a web page with charts")
     sub.add_argument("--figures", type=output, metavar="FILE", help="also write every forecast's figures as CSV")
+    sub = command("fit", _fit, "fit weights to past scores, walked forward, against equal ones; applies nothing")
+    fitted = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
+    action(fitted, "weights", "weights of the pillars: [composite] weights")
     sub = command("pillars", _pillars, "list, document and test pillars")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     action(actions, "list", "list the pillars, one line each")
@@ -100,6 +103,33 @@ def _evaluate(options: argparse.Namespace) -> int:
         "alphapivot evaluate --html page.html  deciles and correlations as pictures",
         "alphapivot tune --set KEY=A,B,C ...  try other weights or thresholds, and test whether the best is luck",
     )
+    return DONE
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from alphapivot import hub
+    from alphapivot.errors import DataError
+    from alphapivot.reports import overview
+    from alphapivot.reports.terminal import terminal
+    from alphapivot.research.fit import fit
+
+    settings = settings_of(options)
+    database = hub.connect()
+    latest = overview.latest(database)
+    if latest is None:
+        raise DataError("no scores to fit weights to yet; `alphapivot signals` makes them")
+    with Progress(transient=True) as bar:
+        task = bar.add_task("fit", total=None)
+        fitted = fit.run(database, settings, latest, lambda step: bar.update(task, description=step))
+    number = fit.store(database, settings, latest, fitted)
+    for title, table in fit.tables(fitted).items():
+        terminal.show(table, title)
+    weights = ", ".join(f"{pillar}: {weight:.2f}" for pillar, weight in fitted.now.weights.items())
+    print(f"fit {number}, stored in research.weight_fit; in config.ini it would be:\n  [composite]")  # noqa: T201
+    print(f"  weights = {weights}")  # noqa: T201
+    print(fitted.verdict)  # noqa: T201
     return DONE
 
 

@@ -1,0 +1,101 @@
+"""`alphapivot fit weights` over the hub: what foresees gets weight, what only looks back at the same day gets none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alphapivot import cli
+from alphapivot import hub as hubs
+from alphapivot.errors import DataError
+from alphapivot.frames import Bars, Signals
+from alphapivot.hub.tables import ops
+from alphapivot.research.fit import fit
+from pillars import PILLARS
+
+DAYS = 1300
+
+
+def stored(world, **scores):
+    """Writes ``scores`` (pillar -> symbol, ts, score) and returns the run whose scope has them."""
+    run, _ = world.begin("bt-fit")
+    names = {"symbol", "ts", "score"}
+    with ops.batch(world.hub, run, "signals", "", {}) as batch:
+        for pillar, frame in scores.items():
+            rows = frame[list(names)].assign(scope="bt-fit", pillar=pillar, interval="1d", gate=np.nan, veto=None)
+            rows["batch_id"] = batch.batch_id
+            batch.write(Signals, rows[Signals.columns()].astype(Signals.empty().dtypes))
+    return ops.freeze_known_at(world.hub, replace(run, known_at=None))
+
+
+@pytest.fixture
+def market(walks):
+    """Three walks, and by bar: the change of the day to come, of the day itself, and noise."""
+    world = walks(symbols=3, days=DAYS)
+    pillars = {name: PILLARS[name]() for name in ("trend", "momentum", "structure")}
+    world.settings = world.settings.model_copy(update={"pillars": pillars})
+    bars = world.hub.read(Bars).sort_values(["symbol", "ts"])[["symbol", "ts", "close"]]
+    change = bars.groupby("symbol")["close"].pct_change().fillna(0.0)
+    rng = np.random.default_rng(4)
+    noise = lambda: rng.normal(0, 30, len(bars)).clip(-100, 100)  # noqa: E731
+    tomorrow = change.groupby(bars["symbol"]).shift(-1).fillna(0.0)
+    foresees = (noise() * 0.9 + 100 * tomorrow / change.std()).clip(-100, 100)
+    looks_back = (100 * change / change.std() / 3).clip(-100, 100)
+    frames = {"trend": foresees, "momentum": looks_back, "structure": noise()}
+    return world, {name: bars.assign(score=values) for name, values in frames.items()}
+
+
+def test_what_foresees_gets_weight_and_what_the_same_day_shows_none(market):
+    world, frames = market
+    found = fit.run(world.hub, world.settings, stored(world, **frames))
+    assert found.now.weights["trend"] > 0.55
+    assert found.now.weights[["momentum", "structure"]].max() < 0.25
+    assert found.now.weights.sum() == pytest.approx(1)
+    sharpe = {name: fit.measure.sharpe(results.dropna())[0] for name, results in found.alone.items()}
+    assert sharpe["trend"] > 3
+    assert abs(sharpe["momentum"]) < 2.5  # a position of the close earns nothing of its own day
+    gap, low, _ = found.apart
+    assert gap > low > 0
+    assert found.verdict.startswith("Fitted weights earned more than equal ones out of sample: Sharpe ratio +")
+    walked, days = found.walked.index, found.results["fitted"].index
+    assert len(walked) >= 1
+    assert days[0] > walked[0]
+    assert all(results.index.equals(days) for results in found.results.values())
+
+
+def test_it_is_stored_by_the_day_of_each_fit(market):
+    world, frames = market
+    run = stored(world, **frames)
+    found = fit.run(world.hub, world.settings, run)
+    number = fit.store(world.hub, world.settings, run, found)
+    with world.hub.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            f"SELECT sum(weight), count(*) FROM research.weight_fit_weight WHERE fit_id = {number} GROUP BY fitted_at"
+        ).all()
+    assert len(rows) == len(found.walked) + 1
+    assert all((total, count) == (pytest.approx(1), 3) for total, count in rows)
+    tables = fit.tables(found)
+    assert tables["Weights from all days"]["fitted"].tolist() == [f"{w:.2f}" for w in found.now.weights]
+    assert tables["Out of sample, after costs"]["weights"].tolist()[:2] == ["fitted", "equal"]
+
+
+def test_too_few_days_and_other_bars_are_refused_with_what_there_is(walks):
+    world = walks(symbols=2, days=200)
+    pillars = {name: PILLARS[name]() for name in ("trend", "momentum")}
+    world.settings = world.settings.model_copy(update={"pillars": pillars})
+    bars = world.hub.read(Bars)[["symbol", "ts"]].assign(score=1.0)
+    run = stored(world, trend=bars)
+    with pytest.raises(DataError, match="needs two pillars or more with results of 500 days; stored are trend: "):
+        fit.run(world.hub, world.settings, run)
+    hourly = world.settings.timeframes.model_copy(update={"base": "1h"})
+    with pytest.raises(DataError, match=r"daily scores; \[timeframes\] base = 1h"):
+        fit.run(world.hub, world.settings.model_copy(update={"timeframes": hourly}), run)
+
+
+def test_the_command_without_scores_says_what_makes_them(hub_url, monkeypatch, capsys):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    assert cli.main(["fit", "weights"]) == 1
+    assert "no scores to fit weights to yet; `alphapivot signals` makes them" in capsys.readouterr().err
+    hubs.connect().close()
