@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapivot.brokers.base import Attached, Broker, OrderSpec, Ref
+from alphapivot.brokers.base import Attached, Broker, Key, OrderSpec, Ref
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.feeds.base import Feed
 
@@ -55,7 +55,7 @@ class BrokerRig:
 
     ``move(price, ts)``: share A (KEY) trades at ``price`` for the day that ends at ``ts``. ``close()``: its market
     closes; ``credit(amount)``: a deposit, or a withdrawal; None where a rig cannot make that happen. ``shorts``: share
-    A can be sold short.
+    A can be sold short. ``key``: what ``move`` moves, where it is not the spot market.
     """
 
     broker: Broker
@@ -64,6 +64,7 @@ class BrokerRig:
     credit: Callable[[Decimal], None] | None = None
     days: int = 0
     shorts: bool = True
+    key: Key = KEY
 
     @property
     def now(self) -> datetime:
@@ -81,7 +82,7 @@ class BrokerRig:
         legs = (Attached(f"{i}S", "STOP", Decimal(stop)),)
         legs += () if target is None else (Attached(f"{i}T", "TARGET", Decimal(target)),)
         return OrderSpec(
-            i, i, "ENTRY", *KEY, side, "MARKET", Decimal(qty), self.now, None, legs if native else (), Decimal(1)
+            i, i, "ENTRY", *self.key, side, "MARKET", Decimal(qty), self.now, None, legs if native else (), Decimal(1)
         )
 
     def find(self, i: str, leg: str = "ENTRY"):

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -20,6 +18,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.errors import ConfigError
 from alphapivot.feeds.base import RAW, Fetched, Limit, Request, gather
 from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError, in_turn
+from alphapivot.venues.ccxt import client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,14 +50,11 @@ class Exchange:
             raise ConfigError(f"[feed.{self.name}] exchange = {self.section.exchange}: ccxt has no such exchange")
         exchange = kind({"enableRateLimit": True, "timeout": int(self.section.timeout * 1000)})
         if self.section.base_url:
-            exchange.urls["api"] = _moved(exchange.urls["api"], self.section.base_url.rstrip("/"))
+            exchange.urls["api"] = client.moved(exchange.urls["api"], self.section.base_url.rstrip("/"))
         return exchange
 
     def _ccxt(self) -> Any:
-        try:
-            return import_module("ccxt")  # optional, and heavy
-        except ImportError:
-            raise ConfigError(f"[feed.{self.name}] kind = ccxt needs its package: pip install ccxt") from None
+        return client.library(f"[feed.{self.name}]")
 
     def _bars(self, exchange: Any, request: Request) -> pd.DataFrame:
         ticker, interval = getattr(request.instrument, request.market), request.interval
@@ -119,10 +115,3 @@ class Exchange:
 
     def _told(self, error: Exception) -> str:
         return f"{self.section.exchange}, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _moved(urls: Any, base: str) -> Any:
-    """The addresses of an exchange on another host."""
-    if isinstance(urls, dict):
-        return {name: _moved(url, base) for name, url in urls.items()}
-    return base + urlsplit(urls).path if isinstance(urls, str) else urls

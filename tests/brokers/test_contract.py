@@ -20,23 +20,26 @@ from alphapivot.brokers.base import (
     Ref,
     Rejected,
 )
+from alphapivot.brokers.ccxt import cash
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.ib.contracts import Book
 from alphapivot.brokers.ib.opening import login
 from alphapivot.brokers.paper.broker import Paper
 from alphapivot.config.sections.brokers import AlpacaBroker, IbBroker, PaperBroker
+from alphapivot.venues.ccxt.facts import VENUES
 from alphapivot.venues.ib.link import Link
 from tests import rigs
-from tests.brokers import alpaca_server, ib_server, kite_rig, kite_server
+from tests.brokers import alpaca_server, ccxt_rig, ib_server, kite_rig, kite_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.rigs import KEY, NOW, BrokerRig, instrument
 
+CCXT = [f"{exchange} {trades}" for exchange, venue in VENUES.items() for trades in venue.ways]
 DAY = timedelta(days=1)
 D = Decimal
 
 
 def pytest_generate_tests(metafunc):
-    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "ib", "kite", "poor", "unique"])
+    rigs.parametrize(metafunc, "bench", ["paper", "alpaca", "ib", "kite", *CCXT, "poor", "unique"])
 
 
 @pytest.fixture
@@ -73,8 +76,24 @@ def zerodha(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def crypto(request):
+    """A function from an exchange and what is traded there to its server."""
+    pytest.importorskip("ccxt")
+    made = []
+
+    def serve(exchange, trades):
+        made.append(ccxt_rig.SERVERS[exchange](perpetual=trades == "perpetual"))
+        made[-1].clock = lambda: NOW
+        return made[-1]
+
+    yield serve
+    for market in made:
+        market.close()
+
+
+@pytest.fixture
 def bench(request, tmp_path):
-    if theirs := rigs.named(request.param, tmp_path):
+    if theirs := rigs.named(request.param, tmp_path) or coins(request):
         return theirs
     if request.param == "alpaca":
         remote = request.getfixturevalue("alpaca")
@@ -114,6 +133,27 @@ def bench(request, tmp_path):
     return BrokerRig(paper, replay)
 
 
+def coins(request):
+    """The rig of a crypto exchange; None for other brokers."""
+    if request.param not in CCXT:
+        return None
+    exchange, trades = request.param.split()
+    market = request.getfixturevalue("crypto")(exchange, trades)
+    broker = ccxt_rig.broker(market, exchange)
+    told = (exchange, trades) in cash.LEDGERS
+
+    def credit(amount):
+        market.transfer(amount, at=NOW)
+
+    return BrokerRig(
+        broker,
+        lambda price, ts: market.move("A", price, ts),
+        credit=credit if told else None,
+        shorts=market.perpetual,
+        key=("A", "futures" if market.perpetual else "spot", ""),
+    )
+
+
 def test_it_speaks_the_port(bench):
     assert isinstance(bench.broker, Broker)
     assert bench.broker.caps.id_max_len >= 20
@@ -130,7 +170,7 @@ def test_what_it_accepts_it_finds_by_our_id_and_lists_as_open(bench):
     answer = bench.broker.submit(bench.entry())
     assert isinstance(answer, Accepted)
     order = bench.find("AP1")
-    assert (order.state, order.cum_qty, order.qty, order.key, order.side) == ("NEW", 0, 10, KEY, "BUY")
+    assert (order.state, order.cum_qty, order.qty, order.key, order.side) == ("NEW", 0, 10, bench.key, "BUY")
     assert order.broker_order_id == answer.broker_order_ids["AP1"]
     assert "AP1" in {o.client_order_id for o in bench.broker.open_orders()}
 
@@ -142,7 +182,7 @@ def test_an_order_that_it_never_had_is_absent_and_proven_so(bench):
 def test_a_market_order_fills_and_moves_position_and_cash_by_its_fills(bench):
     bench.broker.submit(bench.entry())
     bench.trade(100)
-    assert bench.broker.positions() == {KEY: 10}
+    assert bench.broker.positions() == {bench.key: 10}
     (fill,) = bench.broker.fills(NOW)
     assert "AP1" in (fill.client_order_id, named(bench, fill.broker_order_id))
     assert (fill.qty, fill.price, fill.cash) == (10, 100, -1000)
@@ -186,15 +226,15 @@ def test_a_cancelled_order_never_fills_and_a_final_one_is_left_alone(bench):
     assert bench.find("AP1").state == "CANCELED"
 
 
-def test_an_id_that_is_sent_twice_is_refused_where_ids_are_unique_and_doubles_the_order_where_not(bench):
+def test_an_id_that_is_sent_twice_while_its_order_is_open_is_refused_or_doubles_the_order_as_the_caps_say(bench):
     bench.broker.submit(bench.entry())
     again = bench.broker.submit(bench.entry())
     bench.trade(100)
-    if bench.broker.caps.idempotent_submit:
-        assert again == Duplicate()
-        assert bench.broker.positions() == {KEY: 10}
+    if again == Duplicate():
+        assert bench.broker.positions() == {bench.key: 10}
     else:
-        assert bench.broker.positions() == {KEY: 20}
+        assert not bench.broker.caps.idempotent_submit
+        assert bench.broker.positions() == {bench.key: 20}
 
 
 def test_fills_are_told_from_an_instant_on_each_with_an_id_of_its_own(bench):
@@ -211,24 +251,24 @@ def test_a_stop_protects_whether_it_came_with_its_entry_or_after(bench):
     bench.broker.submit(bench.entry())
     bench.trade(100)
     if not bench.broker.caps.native_bracket:
-        stop = OrderSpec("AP1S", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
+        stop = OrderSpec("AP1S", "AP1", "STOP", *bench.key, "SELL", "STOP", D(10), NOW, D(90), (), D(1))
         assert isinstance(bench.broker.submit(stop), Accepted)
     order = bench.find("AP1S", "STOP")
     assert isinstance(order, BrokerOrder)
     assert (order.state, order.qty, order.price) == ("NEW", 10, 90)
     bench.trade(95)
-    assert bench.broker.positions() == {KEY: 10}
+    assert bench.broker.positions() == {bench.key: 10}
     bench.trade(88)
     assert bench.broker.positions() == {}
     assert bench.find("AP1S", "STOP").state == "FILLED"
 
 
 def test_its_market_says_whether_it_is_open(bench):
-    assert bench.broker.session(KEY).open
+    assert bench.broker.session(bench.key).open
     if bench.close is not None:
         bench.close()
-        assert not bench.broker.session(KEY).open
-        assert bench.broker.session(KEY).opens > NOW
+        assert not bench.broker.session(bench.key).open
+        assert bench.broker.session(bench.key).opens > NOW
 
 
 def test_a_stop_that_is_replaced_protects_at_the_new_price_only(bench):
@@ -238,7 +278,7 @@ def test_a_stop_that_is_replaced_protects_at_the_new_price_only(bench):
     ids = bench.broker.submit(bench.entry()).broker_order_ids
     bench.trade(100)
     at = bench.now
-    new = OrderSpec("APN", "AP1", "STOP", *KEY, "SELL", "STOP", D(10), at, D(95), (), D(1))
+    new = OrderSpec("APN", "AP1", "STOP", *bench.key, "SELL", "STOP", D(10), at, D(95), (), D(1))
     answer = bench.broker.replace(Ref("AP1S", ids["AP1S"], "AP1", "STOP"), new)
     assert isinstance(answer, Accepted)
     assert bench.broker.find([Ref("AP1S", ids["AP1S"], "AP1", "STOP")], NOW)["AP1S"].state == "REPLACED"
@@ -278,7 +318,7 @@ def test_an_entry_with_a_stop_alone_is_protected_by_it_at_any_price_above(bench)
     bench.trade(100)
     assert (bench.find("AP1S", "STOP").state, len(bench.broker.open_orders())) == ("NEW", 1)
     bench.trade(10_000)
-    assert bench.broker.positions() == {KEY: 10}
+    assert bench.broker.positions() == {bench.key: 10}
     bench.trade(89)
     assert (bench.find("AP1S", "STOP").state, bench.broker.positions()) == ("FILLED", {})
 
@@ -290,7 +330,7 @@ def test_a_short_is_the_mirror_of_a_long(bench):
         assert isinstance(answer, Rejected)
         assert (bench.broker.positions(), bench.broker.open_orders()) == ({}, [])
         return
-    assert bench.broker.positions() == {KEY: -10}
+    assert bench.broker.positions() == {bench.key: -10}
     (fill,) = bench.broker.fills(NOW)
     assert (fill.cash, bench.broker.account().cash) == (1000, 101_000 - fill.fee)
     assert bench.broker.account().equity == 100_000 - fill.fee

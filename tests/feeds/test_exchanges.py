@@ -63,5 +63,5 @@ def test_what_it_has_not_is_told(server, monkeypatch):
 
 def test_without_the_package_the_error_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ccxt", None)
-    with pytest.raises(ConfigError, match=r"\[feed.coins\] kind = ccxt needs its package: pip install ccxt"):
+    with pytest.raises(ConfigError, match=r"\[feed.coins\] kind = ccxt needs its package: pip install --no-deps ccxt"):
         open_feed("coins", CcxtFeed(exchange="binance")).fetch([])

@@ -100,7 +100,7 @@ FEEDS: dict[str, Source] = {
         "Zerodha Kite: Indian shares",
         needs="KITE_API_KEY and KITE_API_SECRET of a Kite Connect app, and `alphapivot login kite` each day",
     ),
-    "ccxt": Source("Kraken through ccxt", {"exchange": "kraken"}, needs="pip install ccxt"),
+    "ccxt": Source("Kraken through ccxt", {"exchange": "kraken"}, needs="pip install --no-deps ccxt"),
     "simulated": Source("a made-up market, offline"),
     "files": Source("your own files"),
 }

@@ -35,7 +35,9 @@ class BrokerSection(Section, ABC):
     no_paper: ClassVar[str] = ""  # why mode = paper cannot be, and what to set instead, where there is no paper account
 
     kind: str
-    currency: str = Field(pattern="^[A-Z]{3}$", description="the ISO code of the account's currency, such as USD")
+    currency: str = Field(
+        pattern="^[A-Z]{3,5}$", description="the ISO code of the account's currency, such as USD, or a coin: USDT"
+    )
 
     @property
     @abstractmethod
@@ -249,9 +251,40 @@ class KiteBroker(BrokerSection):
         return [*self.freeze, *self.symbols]
 
 
+class CcxtBroker(BrokerSection):
+    """A crypto exchange through ccxt; its keys come from the environment, such as BINANCE_API_KEY."""
+
+    opens = "alphapivot.brokers.ccxt.opening:open_exchange"
+    compares = "alphapivot.brokers.ccxt.opening:compare"
+
+    kind: Literal["ccxt"] = "ccxt"
+    exchange: str = Field(pattern="^[a-z0-9_]+$", description="its name in ccxt, such as binance")
+    trades: Literal["spot", "perpetual"] = Field("spot", description="coins, or linear perpetuals")
+    account: Literal["paper", "live"] = Field(
+        "paper", description="paper: the exchange's sandbox, with keys of its own"
+    )
+    currency: str = Field(
+        pattern="^[A-Z]{3,5}$",
+        description="the coin that is paid with, such as USDT: the currency of its instruments too",
+    )
+    base_url: str | None = Field(None, description="another server of the exchange's format, for tests")
+    timeout: float = Field(10, gt=0, description="seconds to wait for an answer")
+    symbols: Mapped[str] = Field(
+        default={}, description="our symbol: ccxt's, such as BTC/USDT, if it differs from the feed's ticker"
+    )
+
+    @property
+    def real_money(self) -> bool:
+        return self.account == "live"
+
+    def names(self) -> Iterable[str]:
+        return self.symbols
+
+
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.brokers.
 BROKERS: dict[str, type[BrokerSection]] = {
     "alpaca": AlpacaBroker,
+    "ccxt": CcxtBroker,
     "ib": IbBroker,
     "kite": KiteBroker,
     "paper": PaperBroker,

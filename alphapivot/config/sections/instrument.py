@@ -135,7 +135,8 @@ class Instrument(Conventions):
     trade_market: Market = Field(description="spot or futures: what is traded; default: the only one it has")
     group: str = Field("", description="for limits and reports, such as equity index")
     currency: str = Field(
-        pattern="^[A-Z]{3}$", description="the ISO code of the currency of its profit and loss, such as USD"
+        pattern="^[A-Z]{3,5}$",
+        description="the ISO code of the currency of its profit and loss, such as USD, or a coin: USDT",
     )
     quote_unit: Positive = Field(
         description="currency per quoted unit: 1, or 0.01 for pence and cents; default: 1 for a spot price in a"

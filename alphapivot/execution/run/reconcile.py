@@ -39,7 +39,8 @@ def reconcile(session: Session) -> None:
     booked, theirs = booked_events(session), session.broker.positions() if session.events else {}
     # fills are read after the orders, so that no fill of an order is missing
     fills, unreadable = _fills(session, since)
-    now, proof = session.clock.now(), session.broker.caps.idempotent_submit
+    caps = session.broker.caps
+    now, proof = session.clock.now(), caps.idempotent_submit or caps.absence_is_final
     with session.hub.engine.begin() as conn:
         added = ledger.add_fills(conn, session.book, fills)
         filled = {o["client_order_id"]: o["filled"] for o in rows}

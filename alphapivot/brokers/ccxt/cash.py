@@ -1,0 +1,62 @@
+"""
+Movements of cash that are no trades, where an exchange tells them completely: funding of perpetuals, deposits,
+transfers between wallets.
+
+Binance's spot wallet does not: deposits, withdrawals and some thirty kinds of transfer are separate lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+from alphapivot.brokers.base import CashFlow, CashKind
+from alphapivot.brokers.ccxt.rows import Row, instant, number
+
+if TYPE_CHECKING:
+    from alphapivot.brokers.ccxt.wire import Wire
+    from alphapivot.config.sections.brokers import CcxtBroker
+
+Ask = Callable[[Callable[[Any], Any]], Any]
+PAGE = 1000
+TRADED = ("COMMISSION", "REALIZED_PNL")  # of fills
+
+
+def flows(wire: Wire, section: CcxtBroker, since: date) -> list[CashFlow] | None:
+    """Of the account's currency; None where they must be typed."""
+    tell = LEDGERS.get((section.exchange, section.trades))
+    if tell is None:
+        return None
+    begin = datetime(since.year, since.month, since.day, tzinfo=UTC)
+    found = tell(lambda ask: wire.read(ask, "movements of cash"), section.currency, int(begin.timestamp() * 1000))
+    return sorted(found, key=lambda flow: (flow.dated, flow.flow_id))
+
+
+def kind(amount: Decimal) -> CashKind:
+    """Of a transfer."""
+    return "deposit" if amount > 0 else "withdrawal"
+
+
+def _binance(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
+    """https://developers.binance.com/docs/derivatives/usds-margined-futures/account/rest-api/Get-Income-History."""
+    seen: set[str] = set()
+    while True:
+        page: list[Row] = ask(methodcaller("fapiPrivateGetIncome", {"startTime": begin, "limit": PAGE}))
+        for row in page:
+            what, amount = str(row["incomeType"]), number(row["income"])
+            flow_id = "-".join(str(row.get(name) or "") for name in ("incomeType", "symbol", "tranId"))
+            if what in TRADED or row["asset"] != currency or flow_id in seen:
+                continue
+            seen.add(flow_id)
+            kinds: dict[str, CashKind] = {"FUNDING_FEE": "interest", "TRANSFER": kind(amount)}
+            note = " ".join(part for part in ("Binance:", what, str(row.get("symbol") or "")) if part)
+            yield CashFlow(flow_id, instant(row["time"]).date(), kinds.get(what, "other"), amount, note)
+        if len(page) < PAGE:
+            return
+        begin = max(int(row["time"]) for row in page)
+
+
+LEDGERS: dict[tuple[str, str], Callable[[Ask, str, int], Iterator[CashFlow]]] = {("binance", "perpetual"): _binance}

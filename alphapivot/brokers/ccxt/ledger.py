@@ -1,0 +1,49 @@
+"""What this book sent and holds, from its own ledger: an exchange knows coins and orders, not whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from alphapivot.brokers.base import Key
+
+if TYPE_CHECKING:
+    from alphapivot.hub import Hub
+
+SENT = """
+    SELECT client_order_id, symbol, updated_at FROM trading.orders
+    WHERE client_order_id = ANY(:ids) AND attempts > 0
+"""
+HELD = "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :book AND qty <> 0"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An order of ours in ``symbol``, sent at ``at`` or before."""
+
+    symbol: str
+    at: datetime
+
+
+class Ledger:
+    """Of ``book``."""
+
+    def __init__(self, hub: Hub, book: str) -> None:
+        self._hub, self._book = hub, book
+
+    def sent(self, ids: Sequence[str]) -> Mapping[str, Sent]:
+        """Our id -> the order; those that were never sent are left out."""
+        with self._hub.engine.connect() as conn:
+            rows = conn.execute(text(SENT), {"ids": list(ids)})
+            return {row.client_order_id: Sent(row.symbol, row.updated_at) for row in rows}
+
+    def held(self) -> Mapping[Key, Decimal]:
+        """What our fills add up to."""
+        with self._hub.engine.connect() as conn:
+            rows = conn.execute(text(HELD), {"book": self._book})
+            return {(row.symbol, row.market, row.contract): row.qty for row in rows}

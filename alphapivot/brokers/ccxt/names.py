@@ -1,0 +1,51 @@
+"""
+Which of an exchange's markets is which of our instruments, and the names of its orders. Pure.
+
+A perpetual has no month: it is a futures market whose contract has no name, as its feed stores it, and never rolls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alphapivot.brokers.base import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TRIGGER = "t"  # begins the id of a trigger
+MARKETS = {"spot": "spot", "perpetual": "futures"}  # kind of market -> ours
+
+
+class Names:
+    """``tickers``: our symbol -> ccxt's, such as BTC/USDT, or BTC/USDT:USDT of a perpetual."""
+
+    def __init__(self, tickers: Mapping[str, str], kind: str) -> None:
+        self.tickers, self.market = tickers, MARKETS[kind]
+        self._ours = {ticker: symbol for symbol, ticker in tickers.items()}
+        self.coins = {ticker.partition("/")[0]: symbol for symbol, ticker in tickers.items()}
+
+    def key(self, ticker: str) -> Key:
+        """Our key of a market; ccxt's own name of one that is not in the config."""
+        return self._ours.get(ticker, ticker), self.market, ""
+
+    def ticker(self, key: Key) -> str:
+        return self.tickers[key[0]]
+
+
+def order_id(ticker: str, number: str, *, trigger: bool = False) -> str:
+    """The broker's id as we keep it: numbers are unique within a market only."""
+    return f"{ticker}#{TRIGGER if trigger else ''}{number}"
+
+
+def parts(broker_order_id: str | None) -> tuple[str, str, bool] | None:
+    """(ticker, number, whether it is a trigger) of such an id."""
+    ticker, _, number = (broker_order_id or "").rpartition("#")
+    if not ticker:
+        return None
+    return ticker, number.removeprefix(TRIGGER), number.startswith(TRIGGER)
+
+
+def ours(client_order_id: str | None) -> str:
+    """Our id of an order; empty for one that is not ours."""
+    return client_order_id if client_order_id and client_order_id.startswith(("AP", "TEST-")) else ""

@@ -1,0 +1,94 @@
+"""
+What differs between crypto exchanges that ccxt reaches, as far as orders are concerned. Each fact is documented by the
+exchange, and proven by tests/brokers against a server that answers in its format. Pure.
+
+Binance: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, .../derivatives/usds-margined-futures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+Kind = Literal["spot", "perpetual"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """
+    How one kind of market is traded.
+
+    ``triggers``: stops are not orders but triggers, behind requests of their own (``trigger``: ccxt's parameters); one
+    that fires sends an order with an id of its own, which the field ``child`` of the trigger names. ``expires``:
+    seconds after which a request that was not carried out never will be; None: the exchange does not promise it.
+    ``span``: the longest time that one request for trades covers, ``page``: the most trades in one answer.
+    """
+
+    options: Mapping[str, Any]  # of ccxt's client
+    page: int
+    span: timedelta | None = None
+    expires: float | None = None
+    trigger: Mapping[str, Any] | None = None
+    child: str = ""
+    order: Mapping[str, Any] = field(default_factory=dict)  # ccxt's parameters of every order
+    market: Mapping[str, Any] = field(default_factory=dict)  # of a market order, a stop among them
+    one: Mapping[str, Any] = field(default_factory=dict)  # of a request for one order
+    all: Mapping[str, Any] = field(default_factory=dict)  # of a request for all open orders, or all positions
+    stop: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # side -> of a stop
+
+    @property
+    def triggers(self) -> bool:
+        return self.trigger is not None
+
+
+@dataclass(frozen=True)
+class Venue:
+    """``keys``: ccxt's credentials, in the environment as BINANCE_API_KEY and so on."""
+
+    name: str
+    ways: Mapping[Kind, Way]
+    id_max_len: int
+    keys: Mapping[str, str] = field(default_factory=lambda: {"apiKey": "API_KEY", "secret": "API_SECRET"})
+    duplicate: tuple[str, ...] = ()  # what a refusal of a repeated id says
+    keys_wrong: tuple[str, ...] = ()  # what a refusal of a key says where ccxt takes it for something else
+
+
+# all open orders in one request, weight 80, not one for each symbol
+ALL = {"fetchOpenOrders": {"warnWithoutSymbol": False}}
+WINDOW = 5.0  # seconds for which a request to Binance is valid
+READ = 5.0  # seconds until what was carried out can be read, at the latest
+BINANCE = Venue(
+    "Binance",
+    {
+        # "Timing security": a request is compared with the window again before it goes to the matching engine
+        "spot": Way(
+            options={
+                "defaultType": "spot",
+                "fetchMarkets": {"types": ["spot"]},
+                "recvWindow": int(WINDOW * 1000),
+                **ALL,
+            },
+            page=1000,
+            expires=WINDOW + READ,
+        ),
+        "perpetual": Way(
+            options={
+                "defaultType": "swap",
+                "defaultSubType": "linear",
+                "fetchMarkets": {"types": ["linear"]},
+                "recvWindow": int(WINDOW * 1000),
+                **ALL,
+            },
+            page=1000,
+            span=timedelta(days=7),
+            trigger={"trigger": True},
+            child="actualOrderId",
+        ),
+    },
+    id_max_len=36,
+    duplicate=("Duplicate order sent", '"code":-4116'),
+    keys_wrong=('"code":-2015',),
+)
+VENUES: Mapping[str, Venue] = {"binance": BINANCE}

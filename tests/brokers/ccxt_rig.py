@@ -1,0 +1,38 @@
+"""An account at a crypto exchange over its server, opened as a run opens it."""
+
+from __future__ import annotations
+
+from alphapivot.brokers.ccxt.broker import Exchange
+from alphapivot.brokers.ccxt.names import Names
+from alphapivot.brokers.ccxt.wire import Wire
+from alphapivot.config.sections.brokers import CcxtBroker
+from alphapivot.venues.ccxt.client import Client
+from alphapivot.venues.ccxt.facts import VENUES
+from tests.brokers import binance_orders
+
+SERVERS = {"binance": binance_orders.market}
+
+
+def ticker(symbol, *, perpetual=False):
+    return f"{symbol}/USDT" + (":USDT" if perpetual else "")
+
+
+def broker(server, exchange="binance", *, symbols=("A",), ledger=None, sleep=None, **keys):
+    trades = "perpetual" if server.perpetual else "spot"
+    section = CcxtBroker.model_validate(
+        {"exchange": exchange, "currency": "USDT", "base_url": server.url, "timeout": 5, "trades": trades} | keys
+    )
+    venue = VENUES[exchange]
+    given = {"apiKey": server.key, "secret": server.secret, "password": "p"}
+    client = Client(
+        exchange,
+        venue,
+        venue.ways[trades],
+        {name: given[name] for name in venue.keys},
+        place="[broker.x]",
+        sandbox=section.account == "paper",
+        base_url=server.url,
+        timeout=section.timeout,
+    )
+    names = Names({s: ticker(s, perpetual=server.perpetual) for s in symbols}, trades)
+    return Exchange(section, venue, names, Wire(client), ledger, sleep=sleep or (lambda _: None))
