@@ -108,7 +108,8 @@ class BinanceHandler(Handler):
         ]
         return {
             "makerCommission": 10, "takerCommission": 10, "canTrade": True, "canWithdraw": False, "canDeposit": True,
-            "updateTime": market.ms, "accountType": "SPOT", "balances": rows, "permissions": ["SPOT"], "uid": 354937868,
+            "updateTime": market.ms, "accountType": "SPOT", "balances": rows, "permissions": ["SPOT"],
+            "uid": int(market.uid),
         }  # fmt: skip
 
     def _futures(self, market, method, name, form):

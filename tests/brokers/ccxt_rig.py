@@ -8,13 +8,21 @@ from alphapivot.brokers.ccxt.wire import Wire
 from alphapivot.config.sections.brokers import CcxtBroker
 from alphapivot.venues.ccxt.client import Client
 from alphapivot.venues.ccxt.facts import VENUES
-from tests.brokers import binance_orders
+from tests.brokers import binance_orders, bybit_orders
 
-SERVERS = {"binance": binance_orders.market}
+SERVERS = {"binance": binance_orders.market, "bybit": bybit_orders.market}
 
 
 def ticker(symbol, *, perpetual=False):
     return f"{symbol}/USDT" + (":USDT" if perpetual else "")
+
+
+def paid_in_usdt(settings):
+    """The instruments of settings as coins that are paid in USDT."""
+    return {
+        symbol: i.model_copy(update={"currency": "USDT", "spot": ticker(symbol)})
+        for symbol, i in settings.instruments.items()
+    }
 
 
 def broker(server, exchange="binance", *, symbols=("A",), ledger=None, sleep=None, **keys):

@@ -7,11 +7,13 @@ It behaves as the exchanges document, also where that is inconvenient:
 - Client ids are unique among open orders only; one whose order has filled is taken again.
 - What rests to be sold is locked: a second order for the same coins is refused.
 - A purchase on spot pays its fee in the coin (``fee``), a sale in what is paid with.
-- A stop of a perpetual is a trigger, in no list of orders; when reached it sends a market order with another number.
+- With ``triggers`` a stop of a perpetual is in no list of orders; when reached it sends a market order with a number of
+  its own.
 - A market order fills at the next trade (``move``), so that tests can look at it before.
 """
 
 import json
+import os
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,6 +28,9 @@ OPEN = ("NEW", "PARTIALLY_FILLED")
 ARRIVES = ("500", "502", "503", "504", "html", "empty", "truncated", "dropped")  # the order, before its answer is lost
 
 
+UIDS = count(354_937_868)
+
+
 class Refused(Exception):  # noqa: N818 - an answer of the server
     def __init__(self, what):
         super().__init__(what)
@@ -35,7 +40,9 @@ class Refused(Exception):  # noqa: N818 - an answer of the server
 class Market:
     """``fee``: share of a fill. ``faults``: (method and path's begin, what) for the next requests."""
 
-    def __init__(self, handler, *, perpetual=False, cash=100_000, key="k" * 16, secret="s" * 16):
+    def __init__(self, handler, *, perpetual=False, triggers=True, cash=100_000, key="k" * 16, secret="s" * 16):
+        self.uid = f"{next(UIDS)}{os.getpid()}"
+        self.separate = triggers and perpetual  # stops are triggers, in a list of their own
         self.perpetual, self.key, self.secret = perpetual, key, secret
         self.coins, self.prices, self.fee, self.size = {"USDT": D(cash)}, {}, D(0), D(1)
         self.pairs = {"A": ("0.01", "1")}  # base -> tick, step
@@ -171,7 +178,7 @@ class Market:
             raise Refused("least")
         if form["kind"] == "STOP" and last is not None and reached({**form}, last):
             raise Refused("immediately")
-        listed = self.triggers if self.perpetual and form["kind"] == "STOP" else self.orders
+        listed = self.triggers if self.separate and form["kind"] == "STOP" else self.orders
         if form["client"] and any(o["client"] == form["client"] and o["state"] in OPEN for o in listed):
             raise Refused("duplicate")
         free = self.coins.get(form["base"], D(0)) - self.locked(form["base"])
@@ -180,7 +187,7 @@ class Market:
         return self._enter(form)
 
     def _enter(self, form):
-        trigger = self.perpetual and form["kind"] == "STOP"
+        trigger = self.separate and form["kind"] == "STOP"
         order = {
             **form, "id": next(self.numbers), "state": "NEW", "filled": D(0), "cost": D(0), "at": self.ms,
             "updated": self.ms, "from": self.moves, "child": None, "reason": None,

@@ -22,6 +22,7 @@ import psycopg
 from sqlalchemy import text
 
 from alphapivot.brokers.alpaca.broker import Alpaca
+from alphapivot.brokers.ccxt import ledger as ccxt_ledger
 from alphapivot.brokers.ib import contracts
 from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.ib.opening import login
@@ -36,7 +37,7 @@ from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.venues.ib.link import shared
-from tests.brokers import alpaca_server, ib_server, kite_rig, kite_server
+from tests.brokers import alpaca_server, ccxt_rig, ib_server, kite_rig, kite_server
 from tests.brokers.fake import POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
@@ -121,6 +122,10 @@ class Book:
             rupees = {s: i.model_copy(update={"currency": "INR", "spot": s}) for s, i in instruments.items()}
             self.settings = self.settings.model_copy(update={"instruments": rupees})
             kite_rig.log_in(key=user, user=user)
+        elif self.kind == "binance":
+            self.remote = ccxt_rig.SERVERS[self.kind]()
+            self.remote.pairs = dict.fromkeys(self.symbols, ("0.01", "1"))
+            self.settings = self.settings.model_copy(update={"instruments": ccxt_rig.paid_in_usdt(self.settings)})
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
         for symbol in self.symbols:
@@ -148,10 +153,13 @@ class Book:
             ledger = Ledger(hub, self.scope)
             instruments = self.settings.instruments
             return kite_rig.broker(self.remote, instruments, ledger=ledger, orders=kite_rig.FREE, timeout=self.timeout)
+        if self.kind == "binance":
+            ledger = ccxt_ledger.Ledger(hub, self.scope)
+            return ccxt_rig.broker(self.remote, symbols=self.symbols, ledger=ledger, timeout=self.timeout)
         return self.remote
 
     def close(self) -> None:
-        if self.kind in ("alpaca", "ib", "kite"):
+        if self.kind in ("alpaca", "binance", "ib", "kite"):
             self.remote.close()
 
     # events
@@ -174,7 +182,7 @@ class Book:
         if self.kind == "kite":
             self.now(day)
             self.remote.move(symbol, price, **options)
-        elif self.kind in ("alpaca", "ib"):
+        elif self.kind in ("alpaca", "binance", "ib"):
             self.remote.clock = lambda: self.at(day)
             self.remote.move(symbol, price, **options)
         elif self.kind != "paper":
@@ -196,6 +204,10 @@ class Book:
         if self.kind == "kite":
             for order in [o for o in self.remote.orders if o["tag"] in ids and o["status"] not in kite_server.FINAL]:
                 order["status"] = "CANCELLED"
+            return
+        if self.kind == "binance":
+            for order in [o for o in self.remote.orders if o["client"] in ids and o["state"] not in DONE]:
+                order["state"] = state
             return
         if self.kind != "alpaca":
             self.remote.end(ids, state)
@@ -370,6 +382,8 @@ class Book:
             ]
         elif self.kind == "ib":
             rows = [(o.ref, o.status, o.qty) for o in self.remote.received]
+        elif self.kind == "binance":
+            rows = [(o["client"], o["state"], o["qty"]) for o in self.remote.received if o["client"]]
         elif self.kind == "kite":  # what a trigger sends is a part of it
             ours = {o["broker_order_id"]: o["client_order_id"] for o in self.orders()}
             seen = {"PUT ORDER REQ RECEIVED": "OPEN"}  # it is on its way until someone looks

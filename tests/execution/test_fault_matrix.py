@@ -33,7 +33,10 @@ LATER = [
     pytest.param(kind, marks=pytest.mark.slow) for kind in ("unique", "alpaca")
 ]  # their behaviour lies between the others
 ALL = ("poor", *LATER, "paper")
-LASTING = (*ALL, pytest.param("ib", marks=pytest.mark.slow))  # their orders live longer than a day
+LASTING = (
+    *ALL,
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ib", "binance")),
+)  # their orders live longer than a day
 WIRED = (*LASTING, pytest.param("kite", marks=pytest.mark.slow))
 UNPROVEN = ("poor", "ib", "kite")  # an order that they do not show may still be on its way
 KNOWING = ("unique", "alpaca", "paper")  # they recognise a repeated id

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from alphapivot.brokers.base import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("alphapivot.brokers")
 ANSWERS = (Rejected, Duplicate, Throttled, NotSent, Unknown)
 SINCE = timedelta(seconds=5)  # by which clocks may differ
+LOOKS = (0.5, 1.0, 2.0)  # seconds between looks for an order that was accepted
 
 
 class Exchange:
@@ -120,7 +122,8 @@ class Exchange:
             prices = self._prices([self._names.ticker(key) for key in held])
             worth = sum((qty * prices[self._names.ticker(key)] for key, qty in held.items()), Decimal(0))
             return money.spot(balance, self._section.currency, worth, self._wire.at, number_)
-        return money.margin(balance, self._section.currency, self._positions(), self._wire.at, number_)
+        positions, apart = self._positions(), self._way.profit_apart
+        return money.margin(balance, self._section.currency, positions, self._wire.at, number_, profit_apart=apart)
 
     def positions(self) -> dict[Key, Decimal]:
         """
@@ -203,12 +206,14 @@ class Exchange:
         return Rejected("orders are not replaced at crypto exchanges")
 
     def cancel(self, ref: Ref) -> None:
-        order = self._look(ref)
-        if not isinstance(order, BrokerOrder) or order.state in rows.FINAL:
+        if (found := self._row(ref)) is None:
             return
-        ticker, order_number, trigger = names.parts(order.broker_order_id) or ("", "", False)
-        params = dict(self._way.trigger or {}) if trigger else {}
-        self._wire.cancel(lambda ccxt: ccxt.cancel_order(order_number, ticker, params), ref.client_order_id)
+        row, ticker, trigger = found
+        if rows.STATES.get(str(row.get("status"))) in rows.FINAL:
+            return
+        stop = bool(number(row.get("triggerPrice"))) and not number(row.get("filled"))
+        params = {**((self._way.trigger or {}) if trigger else {}), **(self._way.cancel_stop if stop else {})}
+        self._wire.cancel(lambda ccxt: ccxt.cancel_order(str(row["id"]), ticker, params), ref.client_order_id)
 
     # the parts
 
@@ -221,19 +226,31 @@ class Exchange:
         return sending.too_small(spec, market, last)
 
     def _look(self, ref: Ref) -> BrokerOrder | Absent | Unreadable:
-        """One order, by the exchange's id if it is known, else by ours."""
-        name = ref.client_order_id
+        """One order as it is now."""
+        found = self._row(ref)
+        if found is not None:
+            row, ticker, trigger = found
+            return self._read(row, ref.client_order_id, ticker, trigger=trigger)
+        if (known := names.parts(ref.broker_order_id)) is None:
+            return Absent()
+        told = f"order {ref.client_order_id}: {self._venue.name} gave it the id {known[1]} and knows it no more"
+        return Unreadable(told, ref.broker_order_id, self._names.key(known[0]))
+
+    def _row(self, ref: Ref) -> tuple[Row, str, bool] | None:
+        """The exchange's order, its market, and whether it is a trigger; by its id if that is known, else by ours."""
         if known := names.parts(ref.broker_order_id):
             ticker, order_number, trigger = known
-            if row := self._one(ticker, order_number, None, trigger=trigger):
-                return self._read(row, name, ticker, trigger=trigger)
-            told = f"order {name}: {self._venue.name} gave it the id {order_number} and knows it no more"
-            return Unreadable(told, ref.broker_order_id, self._names.key(ticker))
+            for wait in (*(LOOKS if ref.client_order_id in self._sent else ()), None):
+                if row := self._one(ticker, order_number, None, trigger=trigger):
+                    return row, ticker, trigger
+                if wait is not None:  # it was accepted a moment ago, and is not listed yet
+                    self._sleep(wait)
+            return None
         trigger = ref.leg == "STOP" and self._way.triggers
-        for ticker in self._where(name):
-            if row := self._one(ticker, None, name, trigger=trigger):
-                return self._read(row, name, ticker, trigger=trigger)
-        return Absent()
+        for ticker in self._where(ref.client_order_id):
+            if row := self._one(ticker, None, ref.client_order_id, trigger=trigger):
+                return row, ticker, trigger
+        return None
 
     def _where(self, name: str) -> Sequence[str]:
         """The markets in which an order may be."""
@@ -243,11 +260,18 @@ class Exchange:
         return list(self._names.tickers.values())
 
     def _one(self, ticker: str, order_number: str | None, name: str | None, *, trigger: bool) -> Row | None:
-        params = {**self._way.one, **((self._way.trigger or {}) if trigger else {})}
-        if name is not None:
-            params["clientOrderId"] = name
         what = f"order {order_number or name}"
-        return self._wire.found(lambda ccxt: ccxt.fetch_order(order_number, ticker, params), what)
+        if self._way.lists is not None:
+            theirs, our = self._way.lists
+            asked = {our: name} if order_number is None else {theirs: order_number}
+            open_ = methodcaller("fetch_open_orders", ticker, None, None, asked)
+            ended = methodcaller("fetch_canceled_and_closed_orders", ticker, None, None, asked)
+            listed: list[Row] = self._wire.read(open_, what) or self._wire.read(ended, what)
+            return listed[-1] if listed else None
+        params = {**self._way.one, **((self._way.trigger or {}) if trigger else {})}
+        if order_number is None:
+            params["clientOrderId"] = name
+        return self._wire.found(methodcaller("fetch_order", order_number, ticker, params), what)
 
     def _read(self, row: Row, name: str, ticker: str, *, trigger: bool) -> BrokerOrder | Unreadable:
         """An order as it is now: one that a trigger has sent in its place, and of a purchase what is kept."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Ask = Callable[[Callable[[Any], Any]], Any]
 PAGE = 1000
 TRADED = ("COMMISSION", "REALIZED_PNL")  # of fills
+WEEK, FEW = 7 * 86_400_000, 50
+BYBIT_TRADED = ("TRADE", "DELIVERY", "LIQUIDATION", "ADL", "CURRENCY_BUY", "CURRENCY_SELL")
 
 
 def flows(wire: Wire, section: CcxtBroker, since: date) -> list[CashFlow] | None:
@@ -59,4 +61,33 @@ def _binance(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
         begin = max(int(row["time"]) for row in page)
 
 
-LEDGERS: dict[tuple[str, str], Callable[[Ask, str, int], Iterator[CashFlow]]] = {("binance", "perpetual"): _binance}
+def _bybit(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
+    """https://bybit-exchange.github.io/docs/v5/account/transaction-log: seven days in a request, newest first."""
+    end = int(datetime.now(UTC).timestamp() * 1000)
+    for start in range(begin, end, WEEK):
+        asked: dict[str, Any] = {"accountType": "UNIFIED", "currency": currency, "limit": FEW}
+        asked |= {"startTime": start, "endTime": min(start + WEEK - 1, end)}
+        cursor = ""
+        while True:
+            told = ask(
+                methodcaller("privateGetV5AccountTransactionLog", asked | ({"cursor": cursor} if cursor else {}))
+            )
+            for row in told["result"]["list"]:
+                what, amount = str(row["type"]), number(row["change"])
+                if what in BYBIT_TRADED or not amount:
+                    continue
+                kinds: dict[str, CashKind] = {"SETTLEMENT": "interest", "TRANSFER_IN": "deposit"}
+                kinds |= {"TRANSFER_OUT": "withdrawal", "INTEREST": "interest"}
+                note = " ".join(part for part in ("Bybit:", what, str(row.get("symbol") or "")) if part)
+                at = instant(row["transactionTime"]).date()
+                yield CashFlow(str(row["id"]), at, kinds.get(what, "other"), amount, note)
+            cursor = told["result"].get("nextPageCursor") or ""
+            if not cursor:
+                break
+
+
+LEDGERS: dict[tuple[str, str], Callable[[Ask, str, int], Iterator[CashFlow]]] = {
+    ("binance", "perpetual"): _binance,
+    ("bybit", "spot"): _bybit,
+    ("bybit", "perpetual"): _bybit,
+}

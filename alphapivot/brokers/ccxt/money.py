@@ -17,10 +17,21 @@ def spot(balance: Row, currency: str, worth: Decimal, at: datetime | None, name:
     return Account(currency=currency, cash=cash, equity=cash + worth, free=free, at=at, number=name)
 
 
-def margin(balance: Row, currency: str, positions: Sequence[Row], at: datetime | None, name: str | None) -> Account:
+def margin(
+    balance: Row,
+    currency: str,
+    positions: Sequence[Row],
+    at: datetime | None,
+    name: str | None,
+    *,
+    profit_apart: bool = False,
+) -> Account:
     """Equity has the profit of what is open; cash leaves its notional out, as fills count it."""
     try:
         equity, free = number(balance["total"].get(currency)), number(balance["free"].get(currency))
+        if profit_apart:
+            profit = sum((number(row["unrealizedPnl"]) for row in positions), Decimal(0))
+            equity, free = equity + profit, free + profit
         notional = sum(
             (contracts(row) * number(row["markPrice"]) * number(row.get("contractSize") or 1) for row in positions),
             Decimal(0),

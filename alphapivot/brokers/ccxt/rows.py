@@ -58,6 +58,8 @@ def order(row: Row, name: str, broker_order_id: str, key: Key, kept: Decimal | N
         state, qty, filled = STATES[row["status"]], number(row["amount"]), number(row["filled"])
         if state == "NEW" and filled:
             state = "PARTIALLY_FILLED"
+        if state == "FILLED" and filled < qty:
+            state = "CANCELED"  # the rest was
         held = filled if kept is None else kept
         if state in FINAL and kept is not None:
             qty -= filled - kept

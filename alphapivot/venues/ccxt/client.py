@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -117,19 +117,22 @@ class Client:
 
     def _kind(self, error: Exception, said: str) -> Kind:
         e, venue = self._errors, self.venue
-        if any(word in said for word in venue.keys_wrong):
-            return "keys"
-        if any(word in said for word in venue.duplicate):
-            return "duplicate"
-        for kinds, kind in (
-            ((e.AuthenticationError,), "keys"),
-            ((e.InvalidNonce,), "clock"),
-            ((e.DDoSProtection, e.RateLimitExceeded), "rate"),
-            ((e.OrderNotFound,), "missing"),
-            ((e.DuplicateOrderId,), "duplicate"),
-        ):
-            if isinstance(error, kinds):
-                return cast("Kind", kind)
+        by_words: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+            ("keys", venue.keys_wrong),
+            ("duplicate", venue.duplicate),
+            ("unclear", venue.unclear),
+        )
+        by_class: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+            ("keys", (e.AuthenticationError,)),
+            ("clock", (e.InvalidNonce,)),
+            ("rate", (e.DDoSProtection, e.RateLimitExceeded)),
+            ("missing", (e.OrderNotFound,)),
+            ("duplicate", (e.DuplicateOrderId,)),
+        )
+        known: list[Kind] = [kind for kind, words in by_words if any(word in said for word in words)]
+        known += [kind for kind, kinds in by_class if isinstance(error, kinds)]
+        if known:
+            return known[0]
         if isinstance(error, e.OperationFailed):
             return "unreachable" if _never_left(error) else "unclear"
         return "refused" if self._status is None or self._status < SERVER else "unclear"

@@ -3,6 +3,7 @@ What differs between crypto exchanges that ccxt reaches, as far as orders are co
 exchange, and proven by tests/brokers against a server that answers in its format. Pure.
 
 Binance: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, .../derivatives/usds-margined-futures.
+Bybit: https://bybit-exchange.github.io/docs/v5 (orders, executions, error codes), its unified account.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Way:
     one: Mapping[str, Any] = field(default_factory=dict)  # of a request for one order
     all: Mapping[str, Any] = field(default_factory=dict)  # of a request for all open orders, or all positions
     stop: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # side -> of a stop
+    cancel_stop: Mapping[str, Any] = field(default_factory=dict)  # of the cancel of a stop that was not reached
+    lists: tuple[str, str] | None = None  # how the lists of orders name the exchange's id and ours, to look one up in
+    profit_apart: bool = False  # balances leave out the profit of what is open
 
     @property
     def triggers(self) -> bool:
@@ -53,6 +57,7 @@ class Venue:
     keys: Mapping[str, str] = field(default_factory=lambda: {"apiKey": "API_KEY", "secret": "API_SECRET"})
     duplicate: tuple[str, ...] = ()  # what a refusal of a repeated id says
     keys_wrong: tuple[str, ...] = ()  # what a refusal of a key says where ccxt takes it for something else
+    unclear: tuple[str, ...] = ()  # what an answer says that proves nothing, though its status and ccxt do not show it
 
 
 # all open orders in one request, weight 80, not one for each symbol
@@ -91,4 +96,33 @@ BINANCE = Venue(
     duplicate=("Duplicate order sent", '"code":-4116'),
     keys_wrong=('"code":-2015',),
 )
-VENUES: Mapping[str, Venue] = {"binance": BINANCE}
+UNIFIED = {"enableUnifiedMargin": False, "enableUnifiedAccount": True, "recvWindow": int(WINDOW * 1000)}
+BYBIT = Venue(
+    "Bybit",
+    {
+        "spot": Way(
+            options={"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}, **UNIFIED},
+            page=100,
+            span=timedelta(days=7),
+            lists=("orderId", "orderLinkId"),
+            cancel_stop={"trigger": True},
+        ),
+        "perpetual": Way(
+            options={
+                "defaultType": "swap",
+                "defaultSubType": "linear",
+                "fetchMarkets": {"types": ["linear"]},
+                **UNIFIED,
+            },
+            page=100,
+            span=timedelta(days=7),
+            stop={"BUY": {"triggerDirection": "ascending"}, "SELL": {"triggerDirection": "descending"}},
+            lists=("orderId", "orderLinkId"),
+            profit_apart=True,
+        ),
+    },
+    id_max_len=36,
+    duplicate=('"retCode":110072', '"retCode":170141'),
+    unclear=('"retCode":10000', '"retCode":10016', '"retCode":170032', '"retCode":170146', '"retCode":170147'),
+)
+VENUES: Mapping[str, Venue] = {"binance": BINANCE, "bybit": BYBIT}
