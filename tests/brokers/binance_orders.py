@@ -107,7 +107,8 @@ class BinanceHandler(Handler):
             for c, q in market.coins.items()
         ]
         return {
-            "makerCommission": 10, "takerCommission": 10, "canTrade": True, "canWithdraw": False, "canDeposit": True,
+            "makerCommission": 10, "takerCommission": 10, "canTrade": "trade" in market.permissions,
+            "canWithdraw": False, "canDeposit": True,
             "updateTime": market.ms, "accountType": "SPOT", "balances": rows, "permissions": ["SPOT"],
             "uid": int(market.uid),
         }  # fmt: skip

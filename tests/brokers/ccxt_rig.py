@@ -8,9 +8,9 @@ from alphapivot.brokers.ccxt.wire import Wire
 from alphapivot.config.sections.brokers import CcxtBroker
 from alphapivot.venues.ccxt.client import Client
 from alphapivot.venues.ccxt.facts import VENUES
-from tests.brokers import binance_orders, bybit_orders
+from tests.brokers import binance_orders, bybit_orders, okx_orders
 
-SERVERS = {"binance": binance_orders.market, "bybit": bybit_orders.market}
+SERVERS = {"binance": binance_orders.market, "bybit": bybit_orders.market, "okx": okx_orders.market}
 
 
 def ticker(symbol, *, perpetual=False):

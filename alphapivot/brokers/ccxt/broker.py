@@ -36,9 +36,9 @@ from alphapivot.brokers.base import (
     Unknown,
     Unreadable,
 )
-from alphapivot.brokers.ccxt import cash, money, names, rows, sending
+from alphapivot.brokers.ccxt import access, cash, money, names, rows, sending
 from alphapivot.brokers.ccxt.rows import Row, Terms, number
-from alphapivot.errors import Unavailable
+from alphapivot.errors import TradingHalted, Unavailable
 
 if TYPE_CHECKING:
     from alphapivot.brokers.ccxt.ledger import Ledger
@@ -114,9 +114,16 @@ class Exchange:
         }
         return [f"{qty:f} {coin} are beyond this book's fills: never sold, not counted" for coin, qty in beyond.items()]
 
+    @cached_property
+    def _number(self) -> str | None:
+        """The account's number; TradingHalted if its key, or its settings, do not let this book trade."""
+        told = access.of(self._wire, self._section, next(iter(self._names.tickers.values()), None))
+        if told.wrong:
+            raise TradingHalted(f"{self._venue.name}: {told.wrong}")
+        return f"{self._venue.name} {told.number}" if told.number else None
+
     def account(self) -> Account:
-        balance = self._balance()
-        number_ = money.number_of(self._venue.name, balance)
+        number_, balance = self._number, self._balance()
         if self._spot:
             held = {key: qty for key, qty in self._coins(balance).items() if key[0] in self._names.tickers}
             prices = self._prices([self._names.ticker(key) for key in held])
@@ -162,7 +169,8 @@ class Exchange:
             orders: dict[str, list[Row]] = {}
             for trade in trades:
                 orders.setdefault(str(trade.get("order")), []).append(trade)
-            if trades and self._way.triggers:
+            known = {*self._owners, *self._children}
+            if self._way.triggers and {names.order_id(ticker, order) for order in orders} - known:
                 self._learn_children(ticker, since)
             terms = self._terms(ticker)
             for order, recent in orders.items():
@@ -193,7 +201,7 @@ class Exchange:
         except Unavailable as error:
             return NotSent(str(error))
         self._sent[spec.client_order_id] = datetime.now(UTC)
-        reply = self._wire.send(lambda ccxt: sending.place(ccxt, ticker, spec, self._way))
+        reply = self._wire.send(lambda ccxt: sending.place(ccxt, ticker, spec, self._way, self._theirs(spec)))
         if isinstance(reply, ANSWERS):
             return reply
         if not isinstance(reply, Mapping) or not reply.get("id"):
@@ -233,6 +241,8 @@ class Exchange:
             return self._read(row, ref.client_order_id, ticker, trigger=trigger)
         if (known := names.parts(ref.broker_order_id)) is None:
             return Absent()
+        if self._way.forgets and not known[2] and not self._all_of(known[0], known[1]):
+            return rows.forgotten(ref.client_order_id, ref.broker_order_id or "", self._names.key(known[0]))
         told = f"order {ref.client_order_id}: {self._venue.name} gave it the id {known[1]} and knows it no more"
         return Unreadable(told, ref.broker_order_id, self._names.key(known[0]))
 
@@ -248,9 +258,12 @@ class Exchange:
             return None
         trigger = ref.leg == "STOP" and self._way.triggers
         for ticker in self._where(ref.client_order_id):
-            if row := self._one(ticker, None, ref.client_order_id, trigger=trigger):
+            if row := self._one(ticker, None, self._theirs(ref), trigger=trigger):
                 return row, ticker, trigger
         return None
+
+    def _theirs(self, order: OrderSpec | Ref) -> str:
+        return names.theirs(order.client_order_id, plain=self._venue.plain_ids)
 
     def _where(self, name: str) -> Sequence[str]:
         """The markets in which an order may be."""
@@ -277,8 +290,7 @@ class Exchange:
         """An order as it is now: one that a trigger has sent in its place, and of a purchase what is kept."""
         broker_id, key = names.order_id(ticker, str(row["id"]), trigger=trigger), self._names.key(ticker)
         self._owners[broker_id] = name
-        sent = str((row.get("info") or {}).get(self._way.child) or "") if trigger else ""
-        if sent and sent != "0":
+        if trigger and (sent := self._child(row)):
             self._children[names.order_id(ticker, sent)] = broker_id
             child = self._one(ticker, sent, None, trigger=False)
             if child is None:
@@ -315,12 +327,17 @@ class Exchange:
 
     def _learn_children(self, ticker: str, since: datetime) -> None:
         """Which orders were sent by which triggers."""
-        at, params = _ms(since), dict(self._way.trigger or {})
-        for row in self._wire.read(lambda ccxt: ccxt.fetch_orders(ticker, at, None, params), "triggers"):
-            sent = str((row.get("info") or {}).get(self._way.child) or "")
-            if sent and sent != "0":
+        at, params = _ms(since) if self._way.fired == "fetch_orders" else None, dict(self._way.trigger or {})
+        for row in self._wire.read(methodcaller(self._way.fired, ticker, at, None, params), "triggers"):
+            if sent := self._child(row):
                 trigger = names.order_id(ticker, str(row["id"]), trigger=True)
                 self._children[names.order_id(ticker, sent)] = trigger
+
+    def _child(self, trigger: Row) -> str:
+        """The order that a trigger has sent; empty if none."""
+        told = [(trigger.get("info") or {}).get(name) for name in self._way.child]
+        sent = [str(value[0] if isinstance(value, list) else value) for value in told if value]
+        return next((number for number in sent if number != "0"), "")
 
     def _trades(self, ticker: str, since: datetime) -> Iterator[Row]:
         """Trades of a market since an instant, each once; a time with more of them than fit an answer is halved."""

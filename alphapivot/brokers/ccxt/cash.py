@@ -24,6 +24,8 @@ Ask = Callable[[Callable[[Any], Any]], Any]
 PAGE = 1000
 TRADED = ("COMMISSION", "REALIZED_PNL")  # of fills
 WEEK, FEW = 7 * 86_400_000, 50
+MOST = 100
+OKX_TRADED = ("2", "3", "5", "6", "9")  # trades, deliveries, liquidations, moves of isolated margin, auto-deleveraging
 BYBIT_TRADED = ("TRADE", "DELIVERY", "LIQUIDATION", "ADL", "CURRENCY_BUY", "CURRENCY_SELL")
 
 
@@ -86,8 +88,27 @@ def _bybit(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
                 break
 
 
+def _okx(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
+    """https://www.okx.com/docs-v5/en/#trading-account-rest-api-get-bills-details-last-3-months, newest first."""
+    asked: dict[str, Any] = {"ccy": currency, "begin": str(begin), "limit": str(MOST)}
+    while True:
+        page: list[Row] = ask(methodcaller("privateGetAccountBillsArchive", asked))["data"]
+        for row in page:
+            what, amount = str(row["type"]), number(row["balChg"])
+            if what in OKX_TRADED or not amount:
+                continue
+            kinds: dict[str, CashKind] = {"1": kind(amount), "7": "interest", "8": "interest"}
+            note = " ".join(part for part in (f"OKX: bill of type {what}", str(row.get("instId") or "")) if part)
+            yield CashFlow(str(row["billId"]), instant(row["ts"]).date(), kinds.get(what, "other"), amount, note)
+        if len(page) < MOST:
+            return
+        asked = asked | {"after": page[-1]["billId"]}
+
+
 LEDGERS: dict[tuple[str, str], Callable[[Ask, str, int], Iterator[CashFlow]]] = {
     ("binance", "perpetual"): _binance,
     ("bybit", "spot"): _bybit,
     ("bybit", "perpetual"): _bybit,
+    ("okx", "spot"): _okx,
+    ("okx", "perpetual"): _okx,
 }

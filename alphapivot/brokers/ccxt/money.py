@@ -48,10 +48,3 @@ def contracts(row: Row) -> Decimal:
         return {"long": qty, "short": -qty}[row["side"]] if qty else qty
     except UNREADABLE:
         return Decimal("NaN")
-
-
-def number_of(venue: str, balance: Row) -> str | None:
-    """The account's number, where the exchange tells it."""
-    info = balance.get("info")
-    uid = info.get("uid") if isinstance(info, dict) else None
-    return f"{venue} {uid}" if uid else None

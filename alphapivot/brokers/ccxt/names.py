@@ -48,4 +48,9 @@ def parts(broker_order_id: str | None) -> tuple[str, str, bool] | None:
 
 def ours(client_order_id: str | None) -> str:
     """Our id of an order; empty for one that is not ours."""
-    return client_order_id if client_order_id and client_order_id.startswith(("AP", "TEST-")) else ""
+    return client_order_id if client_order_id and client_order_id.startswith(("AP", "TEST")) else ""
+
+
+def theirs(client_order_id: str, *, plain: bool) -> str:
+    """Our id as an exchange takes it; ``plain``: letters and digits only."""
+    return client_order_id.replace("-", "") if plain else client_order_id

@@ -81,6 +81,12 @@ def order(row: Row, name: str, broker_order_id: str, key: Key, kept: Decimal | N
         )
 
 
+def forgotten(name: str, broker_order_id: str, key: Key) -> BrokerOrder:
+    """An order without trades that the exchange shows no more: it was cancelled."""
+    told = "the exchange shows it no more, and it has no trades"
+    return BrokerOrder(name, broker_order_id, "CANCELED", NONE, None, told, key=key)
+
+
 def fills(trades: Sequence[Row], name: str, broker_order_id: str, terms: Terms) -> list[BrokerFill | Unreadable]:
     """
     All trades of one order, oldest first. What is kept of each is rounded down so that their sum is; one of which not

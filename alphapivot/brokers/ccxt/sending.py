@@ -45,9 +45,9 @@ def is_trigger(spec: OrderSpec, way: Way) -> bool:
     return spec.kind == "STOP" and way.triggers
 
 
-def place(ccxt: Any, ticker: str, spec: OrderSpec, way: Way) -> Any:
-    """A stop is a market order that waits for its price."""
-    params: dict[str, Any] = {**way.order, "clientOrderId": spec.client_order_id}
+def place(ccxt: Any, ticker: str, spec: OrderSpec, way: Way, name: str) -> Any:
+    """A stop is a market order that waits for its price. ``name``: our id as the exchange takes it."""
+    params: dict[str, Any] = {**way.order, "clientOrderId": name}
     if spec.reduce_only:
         params["reduceOnly"] = True
     amount = ccxt.amount_to_precision(ticker, f"{spec.qty:f}")
@@ -59,4 +59,5 @@ def place(ccxt: Any, ticker: str, spec: OrderSpec, way: Way) -> Any:
     if spec.kind == "STOP":
         params["triggerPrice"] = ccxt.price_to_precision(ticker, f"{spec.price:f}")
         params |= way.stop.get(spec.side, {})
+        params |= {way.stop_id: name} if way.stop_id else {}
     return ccxt.create_order(ticker, "market", spec.side.lower(), amount, None, params)

@@ -258,7 +258,7 @@ class CcxtBroker(BrokerSection):
     compares = "alphapivot.brokers.ccxt.opening:compare"
 
     kind: Literal["ccxt"] = "ccxt"
-    exchange: str = Field(pattern="^[a-z0-9_]+$", description="its name in ccxt, such as binance")
+    exchange: str = Field(pattern="^[a-z0-9_]+$", description="its name in ccxt: binance, bybit or okx")
     trades: Literal["spot", "perpetual"] = Field("spot", description="coins, or linear perpetuals")
     account: Literal["paper", "live"] = Field(
         "paper", description="paper: the exchange's sandbox, with keys of its own"

@@ -3,6 +3,7 @@ What differs between crypto exchanges that ccxt reaches, as far as orders are co
 exchange, and proven by tests/brokers against a server that answers in its format. Pure.
 
 Binance: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, .../derivatives/usds-margined-futures.
+OKX: https://www.okx.com/docs-v5: an order that was cancelled unfilled is shown for two hours, trades for three months.
 Bybit: https://bybit-exchange.github.io/docs/v5 (orders, executions, error codes), its unified account.
 """
 
@@ -22,7 +23,7 @@ class Way:
     How one kind of market is traded.
 
     ``triggers``: stops are not orders but triggers, behind requests of their own (``trigger``: ccxt's parameters); one
-    that fires sends an order with an id of its own, which the field ``child`` of the trigger names. ``expires``:
+    that fires sends an order with an id of its own. ``expires``:
     seconds after which a request that was not carried out never will be; None: the exchange does not promise it.
     ``span``: the longest time that one request for trades covers, ``page``: the most trades in one answer.
     """
@@ -32,12 +33,15 @@ class Way:
     span: timedelta | None = None
     expires: float | None = None
     trigger: Mapping[str, Any] | None = None
-    child: str = ""
+    child: tuple[str, ...] = ()  # the fields of a trigger that may name the order that it sent
+    fired: str = "fetch_orders"  # ccxt's method that lists triggers, those that have sent an order among them
     order: Mapping[str, Any] = field(default_factory=dict)  # ccxt's parameters of every order
     market: Mapping[str, Any] = field(default_factory=dict)  # of a market order, a stop among them
     one: Mapping[str, Any] = field(default_factory=dict)  # of a request for one order
     all: Mapping[str, Any] = field(default_factory=dict)  # of a request for all open orders, or all positions
     stop: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # side -> of a stop
+    stop_id: str = ""  # how a stop names our id, where ccxt names it for an order
+    forgets: bool = False  # an order that was cancelled unfilled is not found after a while
     cancel_stop: Mapping[str, Any] = field(default_factory=dict)  # of the cancel of a stop that was not reached
     lists: tuple[str, str] | None = None  # how the lists of orders name the exchange's id and ours, to look one up in
     profit_apart: bool = False  # balances leave out the profit of what is open
@@ -55,6 +59,7 @@ class Venue:
     ways: Mapping[Kind, Way]
     id_max_len: int
     keys: Mapping[str, str] = field(default_factory=lambda: {"apiKey": "API_KEY", "secret": "API_SECRET"})
+    plain_ids: bool = False  # of letters and digits only
     duplicate: tuple[str, ...] = ()  # what a refusal of a repeated id says
     keys_wrong: tuple[str, ...] = ()  # what a refusal of a key says where ccxt takes it for something else
     unclear: tuple[str, ...] = ()  # what an answer says that proves nothing, though its status and ccxt do not show it
@@ -89,7 +94,7 @@ BINANCE = Venue(
             page=1000,
             span=timedelta(days=7),
             trigger={"trigger": True},
-            child="actualOrderId",
+            child=("actualOrderId",),
         ),
     },
     id_max_len=36,
@@ -125,4 +130,29 @@ BYBIT = Venue(
     duplicate=('"retCode":110072', '"retCode":170141'),
     unclear=('"retCode":10000', '"retCode":10016', '"retCode":170032', '"retCode":170146', '"retCode":170147'),
 )
-VENUES: Mapping[str, Venue] = {"binance": BINANCE, "bybit": BYBIT}
+
+
+def _okx(kind: Literal["spot", "swap"]) -> Way:
+    return Way(
+        options={"defaultType": kind, "fetchMarkets": {"types": [kind]}, "createOrder": "privatePostTradeOrder"},
+        page=100,
+        span=timedelta(days=90),
+        trigger={"trigger": True},
+        child=("ordId", "ordIdList"),
+        fired="fetch_closed_orders",
+        stop_id="algoClOrdId",
+        forgets=True,
+        all={"instType": "SWAP"} if kind == "swap" else {"instType": "SPOT"},
+    )
+
+
+OKX = Venue(
+    "OKX",
+    {"spot": _okx("spot"), "perpetual": _okx("swap")},
+    id_max_len=32,
+    keys={"apiKey": "API_KEY", "secret": "API_SECRET", "password": "API_PASSPHRASE"},
+    plain_ids=True,
+    duplicate=('"51016"',),
+    unclear=('"51149"', '"51054"', '"50026"'),
+)
+VENUES: Mapping[str, Venue] = {"binance": BINANCE, "bybit": BYBIT, "okx": OKX}
