@@ -171,7 +171,7 @@ class Exchange:
                 orders.setdefault(str(trade.get("order")), []).append(trade)
             known = {*self._owners, *self._children}
             if self._way.triggers and {names.order_id(ticker, order) for order in orders} - known:
-                self._learn_children(ticker, since)
+                self._learn_children(ticker)
             terms = self._terms(ticker)
             for order, recent in orders.items():
                 broker_id = names.order_id(ticker, order)
@@ -325,10 +325,10 @@ class Exchange:
             for row in self._wire.read(lambda ccxt: ccxt.fetch_open_orders(None, None, None, params), "triggers"):
                 yield {**row, "of_trigger": True}
 
-    def _learn_children(self, ticker: str, since: datetime) -> None:
-        """Which orders were sent by which triggers."""
-        at, params = _ms(since) if self._way.fired == "fetch_orders" else None, dict(self._way.trigger or {})
-        for row in self._wire.read(methodcaller(self._way.fired, ticker, at, None, params), "triggers"):
+    def _learn_children(self, ticker: str) -> None:
+        """Which orders were sent by which triggers, of the last days: after a restart nothing is remembered."""
+        params = dict(self._way.trigger or {})
+        for row in self._wire.read(methodcaller(self._way.fired, ticker, None, None, params), "triggers"):
             if sent := self._child(row):
                 trigger = names.order_id(ticker, str(row["id"]), trigger=True)
                 self._children[names.order_id(ticker, sent)] = trigger
@@ -350,10 +350,14 @@ class Exchange:
             page = self._page(ticker, begin, until)
             yield from (row for row in page if row["id"] not in seen)
             seen |= {row["id"] for row in page}
-            if len(page) >= most and step is not None:
-                step = max(((until or now) - begin) // 2, 1)
-            elif len(page) >= most:
-                begin = max(int(row["timestamp"]) for row in page)
+            if len(page) >= most:
+                last = max(int(row["timestamp"]) for row in page)
+                if step == 1 or (step is None and last == begin):
+                    raise Unavailable(
+                        f"{ticker} has more trades in a millisecond than {self._venue.name} tells at once"
+                    )
+                begin = begin if step is not None else last
+                step = None if step is None else max(((until or now) - begin) // 2, 1)
             elif until is None:
                 return
             else:

@@ -37,7 +37,7 @@ def too_small(spec: OrderSpec, market: Row, price: Decimal | None) -> str | None
         return f"{spec.qty:f} {ticker} is less than {least:f}, the least of one order"
     if spec.leg != "ENTRY" or price is None:
         return None
-    cost, least = spec.qty * price * number(market.get("contractSize") or 1), number(limits["cost"].get("min"))
+    cost, least = number(spec.qty * price * number(market.get("contractSize") or 1)), number(limits["cost"].get("min"))
     return f"{spec.qty:f} {ticker} cost {cost:f}, less than {least:f}, the least of one order" if cost < least else None
 
 

@@ -153,6 +153,7 @@ OKX = Venue(
     keys={"apiKey": "API_KEY", "secret": "API_SECRET", "password": "API_PASSPHRASE"},
     plain_ids=True,
     duplicate=('"51016"',),
+    keys_wrong=('"50119"', '"50120"'),
     unclear=('"51149"', '"51054"', '"50026"'),
 )
 VENUES: Mapping[str, Venue] = {"binance": BINANCE, "bybit": BYBIT, "okx": OKX}
