@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from alphapivot import cli
-from alphapivot.cli.project.markets import FEEDS, MARKETS, feeds_of
+from alphapivot.cli.project.markets import BROKERS, FEEDS, MARKETS, feeds_of
 from alphapivot.config import origin, plugins, read
 from pillars.kit import contract
 
@@ -23,7 +23,7 @@ KINDS = [
     if market != "own"
     for feed in feeds_of(market)
     for broker in offered.brokers
-    if broker == "paper" or feed != "simulated"
+    if broker == "paper" or (feed != "simulated" and feed in (BROKERS[broker].feeds or (feed,)))
 ]
 DAYS = "2024-03-04,100.00,102.50,99.00,101.25,1000\n2024-03-05,101,102,100,101,900\n"
 ROWS = f"Date,Open,High,Low,Close,Volume\n{DAYS}"
@@ -101,6 +101,15 @@ def test_nothing_is_overwritten_unasked(init, tmp_path, monkeypatch):
     assert other.read_text() == "kept"
 
 
+def test_a_broker_chooses_the_feed_that_serves_it_and_what_its_instruments_are_paid_in(init, tmp_path):
+    told = init("mine", "--market", "crypto", "--broker", "ccxt")
+    assert "BINANCE_API_KEY and BINANCE_API_SECRET of testnet.binance.vision" in told
+    loaded = read.load(tmp_path / "mine" / "config.ini", {})
+    assert (loaded.runtime.feed, loaded.execution.broker, loaded.execution.mode) == ("ccxt", "ccxt", "paper")
+    assert {(i.spot, i.currency) for i in loaded.instruments.values()} == {("BTC/USDT", "USDT"), ("ETH/USDT", "USDT")}
+    assert loaded.brokers["paper"].currency == loaded.brokers["ccxt"].currency == "USDT"
+
+
 def test_what_no_flag_says_is_asked_at_a_terminal(init, tmp_path, monkeypatch):
     replies = iter(["crypt", "crypto", "", "ten", "2500"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -120,6 +129,7 @@ def test_what_no_flag_says_is_asked_at_a_terminal(init, tmp_path, monkeypatch):
         (["--feed", "yaho"], "--feed yaho does not serve --market funds; did you mean yahoo?"),
         (["--market", "crypto", "--feed", "alpaca"], "--feed alpaca does not serve --market crypto; expected one of"),
         (["--market", "crypto", "--broker", "alpaca"], "--broker alpaca: it does not trade crypto; expected paper"),
+        (["--market", "crypto", "--feed", "yahoo", "--broker", "ccxt"], "--feed yahoo does not serve --broker ccxt"),
         (["--feed", "simulated", "--broker", "alpaca"], "simulated prices go to the paper account; expected paper"),
         (["--capital", "0"], "--capital 0: expected more than 0"),
         (["--capital", "much"], "'much' is not an amount"),

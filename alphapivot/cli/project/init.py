@@ -73,13 +73,19 @@ def _choice(options: argparse.Namespace, folder: Path) -> Choice:
         raise ConfigError(f"--prices are files of your own; expected --market own, or none, not {options.market}")
     market = "own" if options.prices else options.market
     market = market or _ask("market", {name: market.text for name, market in MARKETS.items()}, "funds")
-    offered = {name: FEEDS[name].text for name in feeds_of(market)}
+    needed = BROKERS[options.broker].feeds if options.broker in MARKETS[market].brokers else ()
+    offered = {name: FEEDS[name].text for name in feeds_of(market) if not needed or name in needed}
     if options.feed is not None and options.feed not in offered:
         from alphapivot.config.ini import nearest
 
-        raise ConfigError(f"--feed {options.feed} does not serve --market {market}; {nearest(options.feed, offered)}")
+        whom = f"--broker {options.broker}" if needed else f"--market {market}"
+        raise ConfigError(f"--feed {options.feed} does not serve {whom}; {nearest(options.feed, offered)}")
     feed = options.feed or _ask("feed", offered, next(iter(offered)))
-    brokers = {name: BROKERS[name].text for name in MARKETS[market].brokers if feed != "simulated" or name == "paper"}
+    brokers = {
+        name: BROKERS[name].text
+        for name in MARKETS[market].brokers
+        if (feed != "simulated" and feed in (BROKERS[name].feeds or (feed,))) or name == "paper"
+    }
     if options.broker is not None and options.broker not in brokers:
         why = "simulated prices go to the paper account" if feed == "simulated" else f"it does not trade {market}"
         raise ConfigError(f"--broker {options.broker}: {why}; expected {' or '.join(brokers)}")

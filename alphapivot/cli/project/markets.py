@@ -61,10 +61,11 @@ MARKETS: dict[str, Market] = {
         ("paper", "kite"),
     ),
     "crypto": Market(
-        "Bitcoin and Ether against the dollar",
+        "Bitcoin and Ether against the dollar, or USDT",
         "crypto: 25 bps",
         {"BITCOIN": _coin("0.0001"), "ETHER": _coin("0.001")},
-        {"yahoo": ("BTC-USD", "ETH-USD"), "ccxt": ("BTC/USD", "ETH/USD")},
+        {"yahoo": ("BTC-USD", "ETH-USD"), "ccxt": ("BTC/USDT", "ETH/USDT")},
+        ("paper", "ccxt"),
     ),
     "futures": Market(
         "micro futures; real contracts come as files of your own",
@@ -83,14 +84,16 @@ MARKETS: dict[str, Market] = {
 @dataclass(frozen=True)
 class Source:
     """
-    A feed's section besides its kind, or a broker's, and what it asks of the user; ``mode``: in which a book begins
-    there, if not paper.
+    A feed's section besides its kind, or a broker's, and what it asks of the user. ``mode``: in which a book begins
+    there, if not paper; ``currency``: of a feed's instruments, if not the market's; ``feeds``: a broker's, if not any.
     """
 
     text: str
     keys: Terms = field(default_factory=dict)
     needs: str = ""
     mode: str = ""
+    currency: str = ""
+    feeds: tuple[str, ...] = ()
 
 
 FEEDS: dict[str, Source] = {
@@ -100,13 +103,21 @@ FEEDS: dict[str, Source] = {
         "Zerodha Kite: Indian shares",
         needs="KITE_API_KEY and KITE_API_SECRET of a Kite Connect app, and `alphapivot login kite` each day",
     ),
-    "ccxt": Source("Kraken through ccxt", {"exchange": "kraken"}, needs="pip install --no-deps ccxt"),
+    "ccxt": Source(
+        "Binance through ccxt, in USDT", {"exchange": "binance"}, needs="pip install --no-deps ccxt", currency="USDT"
+    ),
     "simulated": Source("a made-up market, offline"),
     "files": Source("your own files"),
 }
 BROKERS: dict[str, Source] = {
     "paper": Source("a simulated account, no money"),
     "alpaca": Source("Alpaca's paper account", {"kind": "alpaca"}, needs=FEEDS["alpaca"].needs),
+    "ccxt": Source(
+        "Binance's sandbox: coins, in USDT",
+        {"kind": "ccxt", "exchange": "binance", "currency": "USDT"},
+        needs="BINANCE_API_KEY and BINANCE_API_SECRET of testnet.binance.vision",
+        feeds=("ccxt",),
+    ),
     "ib": Source(
         "Interactive Brokers' paper account",
         {"kind": "ib"},

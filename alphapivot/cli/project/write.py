@@ -90,15 +90,21 @@ def plain(name: str) -> str:
 def _currency(choice: Choice) -> str:
     """The account's: that of all its instruments, else the dollar, into which the others need a rate."""
     own = set(re.findall(r"^currency = (\w+)$", "\n".join(choice.sections), re.MULTILINE))
-    own |= {terms["currency"] for terms in MARKETS[choice.market].terms.values()}
+    own |= {_terms(choice, symbol)["currency"] for symbol in MARKETS[choice.market].terms}
     return own.pop() if len(own) == 1 else "USD"
 
 
 def _instruments(choice: Choice) -> Iterable[str]:
     market = MARKETS[choice.market]
     tickers = market.tickers.get(choice.feed, ("simulated",) * len(market.terms))
-    for (symbol, terms), ticker in zip(market.terms.items(), tickers, strict=True):
-        yield _section(f"instrument.{symbol}", {market.ticker_key: ticker, **terms})
+    for symbol, ticker in zip(market.terms, tickers, strict=True):
+        yield _section(f"instrument.{symbol}", {market.ticker_key: ticker, **_terms(choice, symbol)})
+
+
+def _terms(choice: Choice, symbol: str) -> dict[str, str]:
+    """Of an instrument, as its feed quotes it."""
+    currency = FEEDS[choice.feed].currency
+    return MARKETS[choice.market].terms[symbol] | ({"currency": currency} if currency else {})
 
 
 def _section(name: str, keys: dict[str, str]) -> str:

@@ -65,8 +65,8 @@ class Venue:
     unclear: tuple[str, ...] = ()  # what an answer says that proves nothing, though its status and ccxt do not show it
 
 
-# all open orders in one request, weight 80, not one for each symbol
-ALL = {"fetchOpenOrders": {"warnWithoutSymbol": False}}
+# all open orders in one request, weight 80, not one for each symbol; no lists of margin pairs
+ALL = {"fetchOpenOrders": {"warnWithoutSymbol": False}, "fetchMargins": False}
 WINDOW = 5.0  # seconds for which a request to Binance is valid
 READ = 5.0  # seconds until what was carried out can be read, at the latest
 BINANCE = Venue(
