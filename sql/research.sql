@@ -275,8 +275,11 @@ CREATE TABLE research.tune (
     inside        double precision CHECK (inside < 'Infinity' AND inside > '-Infinity'),
     outside       double precision CHECK (outside < 'Infinity' AND outside > '-Infinity'),
     verdict       text,
-    judged_at     timestamptz
+    judged_at     timestamptz,
+    shifted       double precision[],
+    shifted_trial integer
 );
+COMMENT ON COLUMN research.tune.shifted IS 'Sharpe ratios of shifted_trial with its scores shifted in time: NULL where it did not trade';
 COMMENT ON TABLE research.tune IS 'One search by `alphapivot tune`, and its latest verdict';
 COMMENT ON COLUMN research.tune.known_at IS 'All trials read the hub as of this instant, also those after an interruption';
 

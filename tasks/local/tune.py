@@ -70,6 +70,9 @@ class Whole:
                 turn = [n for n in numbers if (leads[n] == n) == leading]
                 yield from side_by_side(submit, search, turn, jobs, under_way)
 
+    def shifted(self, hub: Hub, search: Search, number: int, seed: int, jobs: int) -> None:
+        """Hundreds of whole backtests: left out."""
+
 
 def _trial(
     number: int,

@@ -111,6 +111,13 @@ def test_a_search_keeps_every_trial_and_folds_and_its_last_line_is_the_verdict(m
     assert all((f["test_from"] - f["train_to"]).days > 5 for f in folds)  # purge and embargo
     best = max(trials, key=lambda t: t["sharpe"] or -9)
     assert search["best"] == best["trial"]
+    (stored,) = rows(hub, "SELECT shifted, shifted_trial FROM research.tune")
+    assert stored["shifted_trial"] == best["trial"]
+    assert len(stored["shifted"]) == 200
+    assert len(set(stored["shifted"])) > 100
+    better = sum(s is not None and s >= best["sharpe"] for s in stored["shifted"])
+    share = f"{(1 + better) / 201:.1%}"
+    assert re.search(rf"its entries at other times do as well +{share} of 200 shifts", told), told
     html = page.read_text()
     around = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r"(?:src|href)\s*=", around)
@@ -168,6 +175,7 @@ def test_another_objective_judges_the_same_trials_anew(market, capsys):
     assert rows(hub, TRIALS) == before
     (search,) = rows(hub, "SELECT objective, walk_forward, best FROM research.tune")
     assert (search["objective"], search["walk_forward"]) == ("growth", "rolling")
+    assert len(rows(hub, "SELECT FROM research.tune WHERE shifted_trial = best")) == 1
     grown = {r["trial"]: r["growth"] for r in before}
     assert grown[search["best"]] == max(grown.values())
 

@@ -67,6 +67,7 @@ class SearchResult(Assessment):
     keys: Sequence[Key]
     trials: Sequence[Trial]
     days: Sequence[date]
+    shifted: Floats | None = None  # Sharpe ratios of the best trial with its scores shifted in time
 
 
 def judge(

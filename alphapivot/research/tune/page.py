@@ -13,6 +13,7 @@ from alphapivot.reports.page import charts
 from alphapivot.research.tune.objective import Objective
 from alphapivot.research.tune.objective import objective as score
 from alphapivot.research.tune.overfitting import annual
+from alphapivot.research.tune.shifted import as_good
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 EXPLAINED = (
     "In sample: the days on which a config was chosen; out of sample: the days after them. As good by luck: how often "
-    "the best of trials without any skill, as alike as these are, would look as good (Hansen 2005). Splits: the best "
-    "trial of one half of the record, looked at in the other half (Bailey, Borwein, Lopez de Prado and Zhu 2015); "
-    "among equally good trials it falls below the median in half of them, which is no fault. Deflated Sharpe ratio: "
-    "the probability that the best trial has any skill, if all trials were as different as their mean correlation says "
-    "(Bailey and Lopez de Prado 2014)."
+    "the best of trials without any skill, as alike as these are, would look as good (Hansen 2005). Its entries at "
+    "other times: the best trial with its scores shifted in time, so that as many entries meet other prices; it was "
+    "chosen among many, which this one does not know. Splits: the best trial of one half of the record, looked at in "
+    "the other half (Bailey, Borwein, Lopez de Prado, Zhu 2015); among equally good trials it falls below the median "
+    "in half of them, which is no fault. Deflated Sharpe ratio: the probability that the best trial has any skill, if "
+    "all trials were as different as their mean correlation says (Bailey and Lopez de Prado 2014)."
 )
 MADE_BY = {
     "core": "These numbers come from the screening engine. Left out: the check for lookahead, and cents (money is "
@@ -88,6 +90,9 @@ def figures(result: SearchResult) -> pd.DataFrame:
         ("out of sample, all folds joined", _two(result.outside)),
         ("purge between training and test", f"{result.purge} days"),
     ]
+    if result.shifted is not None:
+        share = as_good(result.trials[result.best].sharpe, result.shifted)
+        rows.insert(5, ("its entries at other times do as well", f"{_percent(share)} of {len(result.shifted)} shifts"))
     return pd.DataFrame(rows, columns=["what", "value"])
 
 

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +29,12 @@ from alphapivot.research.tune.store import Trial
 from alphapivot.version import code_version
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from alphapivot.config.settings import Settings
 
+    Floats = npt.NDArray[np.float64]
 Made = Generator[
     tuple[list[Trial], float], None, None
 ]  # finished trials, and the progress of those under way in trials
@@ -64,6 +68,9 @@ class Engine(Protocol):
 
     def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
         """The trials with these numbers, as they finish."""
+
+    def shifted(self, hub: Hub, search: Search, number: int, seed: int, jobs: int) -> Floats | None:
+        """The Sharpe ratios of a trial whose scores are shifted in time; None if this engine does not make them."""
 
 
 def run(
@@ -111,9 +118,9 @@ def run(
             say(f"resumes after {len(done)} of {len(tried)} trials: the data are unchanged")
         missing = [number for number in range(len(tried)) if number not in done]
         progress(len(done), len(tried))
+        texts = [{key.name: text for key, text in zip(keys, values, strict=True)} for values in tried]
+        search = Search(tune_id, since, min(until, known_at), known_at, settings, chosen, texts)
         if missing:
-            texts = [{key.name: text for key, text in zip(keys, values, strict=True)} for values in tried]
-            search = Search(tune_id, since, min(until, known_at), known_at, settings, chosen, texts)
             ready = len(done)
             with closing(engine.trials(hub, search, missing, jobs)) as making:
                 for trials, under_way in making:
@@ -123,7 +130,19 @@ def run(
                     ready += len(trials)
                     progress(ready + under_way, len(tried))
         could = objective.could(settings, until)
-        return judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement, could)
+        result = judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement, could)
+        return replace(result, shifted=_shifted(hub, search, engine, result.trials[result.best].number, seed, jobs))
+
+
+def _shifted(hub: Hub, search: Search, engine: Engine, number: int, seed: int, jobs: int) -> Floats | None:
+    """The stored Sharpe ratios of a trial with shifted scores, or new ones."""
+    known = store.shifted(hub, search.tune_id, number)
+    if known is not None:
+        return known
+    made = engine.shifted(hub, search, number, seed, jobs)
+    if made is not None:
+        store.add_shifted(hub, search.tune_id, number, made)
+    return made
 
 
 def _fits(days: int, judgement: Judgement, purge: int) -> None:

@@ -159,6 +159,21 @@ def judge(
             conn.execute(text(f"INSERT INTO research.tune_fold ({names}) VALUES ({places})"), folds)
 
 
+def shifted(hub: Hub, tune_id: int, trial: int) -> Floats | None:
+    """The stored Sharpe ratios of this trial with shifted scores; None if there are none."""
+    query = "SELECT shifted FROM research.tune WHERE tune_id = :id AND shifted_trial = :trial"
+    with hub.engine.connect() as conn:
+        found = conn.execute(text(query), {"id": tune_id, "trial": trial}).scalar()
+    return None if found is None else np.array([_number(value) for value in found], np.float64)
+
+
+def add_shifted(hub: Hub, tune_id: int, trial: int, sharpes: Floats) -> None:
+    """Stores them, in place of those of another trial."""
+    update = "UPDATE research.tune SET shifted = :values, shifted_trial = :trial WHERE tune_id = :id"
+    with hub.engine.begin() as conn:
+        conn.execute(text(update), {"id": tune_id, "trial": trial, "values": [_known(float(s)) for s in sharpes]})
+
+
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 

@@ -11,15 +11,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from alphapivot.hub import Hub
 from alphapivot.research.screen import engine
-from alphapivot.research.tune import objective
+from alphapivot.research.tune import objective, shifted
 from alphapivot.research.tune.scores import Scorer
 from alphapivot.research.tune.search import Made, Search, side_by_side
 from alphapivot.research.tune.store import Trial
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
     from alphapivot.config.settings import Settings
+
+    Floats = npt.NDArray[np.float64]
 
 
 class Screening:
@@ -35,9 +42,7 @@ class Screening:
 
         def trial(number: int) -> Trial:
             settings = search.chosen[number]
-            scores = engine.scores(scorer.composites(settings), settings.execution.entry_threshold)
-            rules = engine.rules(settings)
-            result = engine.simulate(scorer.market(settings), scores, rules)
+            result = _simulated(scorer, settings, scorer.composites(settings))
             closed = result.trades().dropna(subset=["entry_at", "exit_at"])
             at = result.market.as_of
             held = objective.held(closed["decided_at"], closed["exit_at"], at)
@@ -53,6 +58,26 @@ class Screening:
             yield from side_by_side(lambda n: pool.submit(trial, n), search, ordered, jobs)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def shifted(self, hub: Hub, search: Search, number: int, seed: int, jobs: int) -> Floats | None:
+        scorer = Scorer(hub, search.settings, since=search.since, until=search.until, known_at=search.known_at)
+        settings = search.chosen[number]
+        composites, market = scorer.composites(settings), scorer.market(settings)
+        could = objective.could(settings, search.until)
+
+        def ratio(share: float) -> float:
+            result = _simulated(scorer, settings, shifted.shifted(composites, share))
+            return objective.summed(
+                number, {}, "", market.as_of, result.equity, trades=result.entered, could=could
+            ).sharpe  # fmt: skip
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return np.array(list(pool.map(ratio, shifted.shares(shifted.SHIFTS, seed))))
+
+
+def _simulated(scorer: Scorer, settings: Settings, composites: pd.DataFrame) -> engine.Result:
+    scores = engine.scores(composites, settings.execution.entry_threshold)
+    return engine.simulate(scorer.market(settings), scores, engine.rules(settings))
 
 
 def _shared(settings: Settings) -> str:
