@@ -93,7 +93,7 @@ COMMENT ON COLUMN api.decisions.book IS 'The account';
 COMMENT ON COLUMN api.decisions.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.decisions.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.decisions.as_of IS 'The instant of the decision';
-COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, AMEND, REDUCE, ROLL, EXIT, NONE, DENIED';
+COMMENT ON COLUMN api.decisions.action IS 'ENTER_LONG, ENTER_SHORT, HOLD, AMEND, ADD, REDUCE, ROLL, EXIT, NONE, DENIED';
 COMMENT ON COLUMN api.decisions.reasons IS 'Reason codes, the deciding one first';
 COMMENT ON COLUMN api.decisions.score IS 'The composite score; NULL: there was none';
 COMMENT ON COLUMN api.decisions.raw IS 'The blend of the pillars before gates';
@@ -156,16 +156,17 @@ COMMENT ON COLUMN api.open_trades.run_id IS 'The run that decided: api.run_histo
 COMMENT ON COLUMN api.open_trades.wanted_stop IS 'Price at which the stop should be, where it differs';
 
 CREATE VIEW api.waiting_entries AS
-SELECT t.book, t.strategy, t.symbol, t.contract, t.side, t.qty, t.reference, o.price AS "limit", t.stop, t.target, i.score,
-       t.currency, i.as_of, i.expires, a.trade_id IS NOT NULL AS approved, a.by AS approved_by, a.at AS approved_at,
-       a.reason, t.trade_id, d.run_id
-FROM trading.trade t
-JOIN trading.intent i USING (intent_id)
+SELECT t.book, t.strategy, t.symbol, t.contract, t.side, o.qty,
+       CASE o.version WHEN 1 THEN t.reference ELSE (d.plan ->> 'reference')::numeric END AS reference, o.price AS "limit",
+       t.stop, t.target, i.score, t.currency, i.as_of, i.expires, a.intent_id IS NOT NULL AS approved,
+       a.by AS approved_by, a.at AS approved_at, a.reason, t.trade_id, d.run_id
+FROM trading.orders o
+JOIN trading.trade t USING (trade_id)
+JOIN trading.intent i ON i.intent_id = o.intent_id
 JOIN trading.decision d USING (decision_id)
-JOIN trading.orders o ON o.trade_id = t.trade_id AND o.leg = 'ENTRY' AND o.state = 'CREATED'
-LEFT JOIN trading.approval a ON a.trade_id = t.trade_id
-WHERE t.state = 'PENDING' AND i.to_approve;
-COMMENT ON VIEW api.waiting_entries IS 'Entries of [execution] approve = entries that have not been sent, approved or not';
+LEFT JOIN trading.approval a ON a.intent_id = o.intent_id
+WHERE o.leg = 'ENTRY' AND o.state = 'CREATED' AND t.state <> 'CLOSED' AND t.rolled_from IS NULL AND i.to_approve;
+COMMENT ON VIEW api.waiting_entries IS 'Entries and additions of [execution] approve = entries that have not been sent, approved or not';
 COMMENT ON COLUMN api.waiting_entries.book IS 'The account';
 COMMENT ON COLUMN api.waiting_entries.strategy IS 'One strategy per book';
 COMMENT ON COLUMN api.waiting_entries.symbol IS 'The underlying, as config.ini names it';
@@ -218,6 +219,11 @@ JOIN trading.orders o USING (client_order_id)
 JOIN trading.trade t USING (trade_id)
 JOIN trading.intent i ON i.intent_id = t.intent_id
 JOIN trading.decision d USING (decision_id)
+LEFT JOIN LATERAL ( -- what an addition rests on
+    SELECT (c.plan ->> 'reference')::numeric AS reference
+    FROM trading.intent n JOIN trading.decision c USING (decision_id)
+    WHERE o.leg = 'ENTRY' AND o.version > 1 AND n.intent_id = o.intent_id
+) added ON true
 LEFT JOIN LATERAL (
     SELECT b.close::numeric AS close FROM market.bar b
     WHERE o.kind = 'MARKET' AND o.leg <> 'ENTRY' AND b.ts <= o.created_at
@@ -225,7 +231,7 @@ LEFT JOIN LATERAL (
     ORDER BY b.ts DESC LIMIT 1
 ) last ON true
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN o.reason IN ('settled', 'delisted') THEN f.price WHEN o.kind <> 'MARKET' THEN o.price WHEN o.leg = 'ENTRY' THEN t.reference ELSE last.close END AS reference
+    SELECT CASE WHEN o.reason IN ('settled', 'delisted') THEN f.price WHEN o.kind <> 'MARKET' THEN o.price WHEN o.leg = 'ENTRY' THEN coalesce(added.reference, t.reference) ELSE last.close END AS reference
 ) r
 CROSS JOIN LATERAL (
     SELECT coalesce(CASE f.market WHEN 'spot' THEN abs(f.cash) / nullif(abs(f.qty * f.price) * t.multiplier * t.quote_unit, 0) END,

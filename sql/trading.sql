@@ -22,7 +22,7 @@ CREATE TABLE trading.decision (
     batch_id bigint,                            -- the composite's version; NULL: there was none
     run_id text NOT NULL,
     action text NOT NULL
-        CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'REDUCE', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
+        CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'HOLD', 'AMEND', 'ADD', 'REDUCE', 'ROLL', 'EXIT', 'NONE', 'DENIED')),
     reasons text[] NOT NULL,
     gates jsonb NOT NULL,                       -- every gate that was checked: {name: {passed, value, limit}}
     score_ts timestamptz,
@@ -34,10 +34,10 @@ CREATE TABLE trading.decision (
     bars jsonb NOT NULL,                        -- the bars it rests on, by key and version
     plan jsonb,                                 -- quantity, prices, distance, what capped it
     decided_at timestamptz NOT NULL,
-    stop numeric,                               -- where an AMEND, or a REDUCE, moves the stop
+    stop numeric,                               -- where an AMEND, an ADD or a REDUCE moves the stop
     CHECK (action <> 'DENIED' OR cardinality(reasons) > 0),
     CONSTRAINT decision_amend
-        CHECK (CASE action WHEN 'AMEND' THEN stop IS NOT NULL WHEN 'REDUCE' THEN true ELSE stop IS NULL END)
+        CHECK (CASE action WHEN 'AMEND' THEN stop IS NOT NULL WHEN 'ADD' THEN true WHEN 'REDUCE' THEN true ELSE stop IS NULL END)
 );
 COMMENT ON TABLE trading.decision IS 'Every decision of a book, HOLD and NONE included: its reasons, gates, score and plan; written by trade runs before any order';
 -- one decision for each version of the composite, and one without; UNIQUE NULLS NOT DISTINCT takes PostgreSQL 15
@@ -53,7 +53,7 @@ CREATE TABLE trading.intent (
     strategy text NOT NULL,
     symbol text NOT NULL,
     as_of timestamptz NOT NULL,
-    action text NOT NULL CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'ROLL', 'REDUCE', 'EXIT')),
+    action text NOT NULL CHECK (action IN ('ENTER_LONG', 'ENTER_SHORT', 'ADD', 'ROLL', 'REDUCE', 'EXIT')),
     score real CHECK (score BETWEEN -100 AND 100),
     created_at timestamptz NOT NULL,
     valid_from timestamptz,                     -- the first instant of a session strictly after as_of
@@ -432,12 +432,13 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.close_request FOR 
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.close_request FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 CREATE TABLE trading.approval (
-    trade_id bigint PRIMARY KEY REFERENCES trading.trade,
+    intent_id bigint PRIMARY KEY REFERENCES trading.intent,
+    trade_id bigint NOT NULL REFERENCES trading.trade,
     reason text NOT NULL CHECK (reason <> ''),
     by text NOT NULL CHECK (by <> ''),
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE trading.approval IS 'The yes of `alphapivot approve` to an entry, where [execution] approve = entries: without one it is never sent';
+COMMENT ON TABLE trading.approval IS 'The yes of `alphapivot approve` to an entry or an addition, where [execution] approve = entries: without one it is never sent';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.approval FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.approval FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 

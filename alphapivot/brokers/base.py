@@ -237,6 +237,7 @@ class Caps:
     queues_for_open: bool = False  # takes orders while the market is closed, for the next open
     stop_survives_session: bool = True  # if this and the next are False, a book must be flat at the session's end
     stop_outside_hours: bool = False  # a stop may be placed while the market is closed
+    adds: bool = False  # takes an entry beside a working stop of the same position: [execution] form = positions
     late_fills: bool = True  # an execution may be reported after its order is final
     # ids are unique among open orders only, but a request is carried out within seconds or never, and ``find`` lets
     # them pass: here too an absent order may be sent again

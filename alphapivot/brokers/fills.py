@@ -90,7 +90,8 @@ def step(
     room: Decimal | None = None,
 ) -> list[Filled | Canceled]:
     """
-    Returns the fills and cancels of one bar on one bracket (entry, stop, target and possibly a market exit), in order.
+    Returns the fills and cancels of one bar on one bracket (an entry, stop, target and possibly a market exit), in
+    order; an entry may add to what is open.
 
     Rules 1 to 7: no fill on a bar with zero volume or a missing price; a bar that opened before an order became active
     does not fill it; an open beyond the stop cancels the entry; a limit entry's take-profit cannot fill in the entry's
@@ -107,8 +108,8 @@ def step(
         # a held leg without an entry: the account is inconsistent, so nothing fills
         held = any(order.state == "HELD" for order in leg.values())
         return [] if held else _leave(leg, bar, position, tick=tick, bps=slippage_bps, strict=strict, room=room)
-    if bar.start < entry.active_from:
-        return []
+    if bar.start < entry.active_from:  # what it will add to is protected meanwhile
+        return _leave(leg, bar, position, tick=tick, bps=slippage_bps, strict=strict, room=room)
     stop_price = None if stop is None else stop.price_at(bar.start)
     open_beyond_stop = stop_price is not None and _beyond(bar.open, stop_price, entry.side)
     if open_beyond_stop and not position:

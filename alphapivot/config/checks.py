@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from alphapivot.calendar import india
 from alphapivot.calendar.bar_ends import INTERVALS, divides
-from alphapivot.config import names
+from alphapivot.config import names, positions
 from alphapivot.config.ini import nearest
 from alphapivot.config.sections.brokers import BrokerSection, IbBroker, PaperBroker
 from alphapivot.config.sections.feeds import FeedSection, IbFeed, KiteFeed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.runtime import Retention, Runtime
     from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
     from alphapivot.config.sections.screen import Quality
-    from alphapivot.config.sections.trading import ExecutionSettings, ExitSettings, RiskSettings
+    from alphapivot.config.sections.trading import ExecutionSettings, ExitSettings, RiskSettings, SizingSettings
     from pillars.rules.rules import Rule
 
 
@@ -50,6 +50,7 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
         farthest, target = exits.scales[-1][0], execution.reward_to_risk
         if farthest >= target:
             yield f"[exit] scale_out: {farthest}R is not before the target, [execution] reward_to_risk = {target}"
+    yield from positions.mistakes(valid)
     symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
     named = [
         (name, key, list(symbols_))
@@ -68,6 +69,8 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     ]
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
+    if "sizing" in valid:
+        named.append(("sizing", "weights", list(cast("SizingSettings", valid["sizing"]).weights)))
     yield from _fees(valid, symbols, present)
     yield from _client_ids(valid)
     for section, key, named_symbols in named:

@@ -26,9 +26,10 @@ from alphapivot.brokers.base import (
     Rejected,
 )
 
-FINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
+FINAL = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED")
 POOR = Caps(idempotent_submit=False, id_max_len=20, native_bracket=False)
 UNIQUE = replace(POOR, idempotent_submit=True)  # the same, but it recognises a repeated id
+ABLE = replace(UNIQUE, atomic_replace=True, adds=True)  # and resizes a stop in one step, with entries beside it
 
 
 @dataclass
@@ -97,7 +98,22 @@ class Fake:
             return Accepted({spec.client_order_id: theirs})
 
     def replace(self, ref, spec):
-        return Rejected("no replacing here")
+        if not self.caps.atomic_replace:
+            return Rejected("no replacing here")
+        with self._change() as m:
+            if any(o.client_order_id == spec.client_order_id for o, _ in m.orders):
+                return Duplicate()
+            if _reached(spec.kind, spec.side, spec.price, m.prices[spec.key]):
+                return Rejected("it would trigger now")
+            for n, (order, kind) in enumerate(m.orders):
+                if order.client_order_id == ref.client_order_id and order.state not in FINAL:
+                    theirs = f"F{len(m.orders) + 1}"
+                    m.orders[n] = (replace(order, state="REPLACED", replaced_by=theirs), kind)
+                    new = replace(order, client_order_id=spec.client_order_id, broker_order_id=theirs, state="NEW")
+                    left = replace(new, qty=spec.qty - order.cum_qty, cum_qty=Decimal(0), price=spec.price)
+                    m.orders.append((left, kind))
+                    return Accepted({spec.client_order_id: theirs})
+            return Rejected(f"order {ref.client_order_id} is not working")
 
     def cancel(self, ref):
         with self._change() as m:

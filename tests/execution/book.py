@@ -38,14 +38,14 @@ from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.venues.ib.link import shared
 from tests.brokers import alpaca_server, ccxt_rig, ib_server, kite_rig, kite_server
-from tests.brokers.fake import POOR, UNIQUE, Fake
+from tests.brokers.fake import ABLE, POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 DONE += ("COMPLETE", "CANCELLED", "triggered", "deleted")  # Kite's words
 DONE += ("Filled", "Cancelled", "")  # IB's words; an order that was never transmitted has none
-BROKERS = {"poor": POOR, "unique": UNIQUE, "alpaca": None, "paper": None}
+BROKERS = {"poor": POOR, "unique": UNIQUE, "able": ABLE, "alpaca": None, "paper": None}
 STORED = (
     "orders",
     "trade",

@@ -25,6 +25,7 @@ SAME = {
     " allow_nonpositive",
 }
 REFUSED = {
+    "ExecutionSettings": {"form": "positions"},
     "EntrySettings": {"windows": ("09:45-11:30",)},
     "ExitSettings": {"roll": True, "session_end": True},
     "SizingSettings": {"max_gap_loss": "0.01"},
@@ -34,7 +35,8 @@ REFUSED = {
 WITHOUT_EFFECT = {  # in a backtest
     # of a real account, and of the person who approves
     "ExecutionSettings": "approve book strategy broker mode foreign_orders position_wait max_clock_skew",
-    "SizingSettings": "gap_quantile gap_bars",  # shown in a plan; they act through max_gap_loss
+    # shown in a plan, or of [execution] form = positions: they act through max_gap_loss, or through that
+    "SizingSettings": "gap_quantile gap_bars weights diversification forecast_cap buffer",
     "RiskSettings": "messages_per_second repeat_hours unexplained_cash covariance_bars",  # of max_volatility
     "PaperBroker": "kind",
     # what a market's data are: screened, rolled and adjusted before either engine sees them
@@ -72,7 +74,9 @@ def test_what_the_engine_leaves_out_is_refused_by_its_name(section, key):
     changes = {section: {key: value} | more}
     if section == "exit" and key == "session_end":
         changes["timeframes"] = {"base": "1h", "weights": {"1h": 1.0}}
-    with pytest.raises(ConfigError, match=rf"the screening engine leaves out \[{section}.*\] {key}: use --engine full"):
+    with pytest.raises(
+        ConfigError, match=rf"the screening engine leaves out \[{section}.*\] {key}[ =a-z]*: use --engine full"
+    ):
         engine.rules(settings_of(changes))
 
 

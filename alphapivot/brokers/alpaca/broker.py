@@ -47,6 +47,7 @@ class Alpaca:
         queues_for_open=False,  # it would, but then the gates could not be checked again, nor waiting orders halted
         stop_survives_session=True,
         stop_outside_hours=True,
+        adds=False,  # an order against a resting stop is refused as a wash trade
     )
 
     def __init__(self, settings: AlpacaBroker, tickers: Mapping[str, str], key: str, secret: str) -> None:

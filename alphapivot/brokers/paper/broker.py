@@ -63,6 +63,7 @@ class Paper:
         atomic_replace=True,
         queues_for_open=True,
         stop_outside_hours=True,
+        adds=True,
     )
 
     def __init__(self, engine: Engine, book: str, settings: PaperBroker, instruments: Mapping[str, Instrument]) -> None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from alphapivot.config.sections.base import Mapped, Positive, PositiveOrOff, Section, Zone
 
 Mode = Literal["paper", "shadow", "live"]
+Form = Literal["trades", "positions"]
 
 
 def _clock(text: str) -> str:
@@ -48,6 +49,11 @@ class ExecutionSettings(Section):
     )
     approve: Literal["off", "entries"] = Field(
         "off", description="entries: an entry waits for `alphapivot approve`, until the next bar ends; exits never wait"
+    )
+    form: Form = Field(
+        "trades",
+        description="trades: entered beyond entry_threshold, at a size that stays, with stop and target;"
+        " positions: a target position that follows the score, with a buffer and a stop",
     )
     entry_threshold: float = Field(
         40, gt=0, le=100, description="enter long at or above, short at or below its negative"
@@ -188,6 +194,28 @@ class SizingSettings(Section):
     )
     max_volume: Positive | None = Field(None, le=1, description="largest share of the last bar's volume")
     size_by_score: bool = Field(default=False, description="scale risk and volatility by |score| / 100")
+    weights: Mapped[Positive] = Field(
+        default={},
+        description="form = positions: symbol: share of target_volatility; default: all that are tradable alike",
+    )
+    diversification: Decimal = Field(
+        Decimal(1),
+        ge=1,
+        le=Decimal("2.5"),
+        description="form = positions: factor on all positions, as a mix of markets moves less than each of them",
+    )
+    forecast_cap: Decimal = Field(
+        Decimal(20),
+        ge=10,
+        le=100,
+        description="form = positions: largest forecast, where 10 is that of an average score",
+    )
+    buffer: Decimal = Field(
+        Decimal("0.1"),
+        ge=0,
+        le=1,
+        description="form = positions: share of an average position by which a position may be off its target",
+    )
 
     @model_validator(mode="after")
     def _gap_is_known(self) -> SizingSettings:

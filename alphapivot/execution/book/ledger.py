@@ -112,30 +112,38 @@ def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict
 
 def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
-    Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it may
-    still fill (``coming``), the number of ``exits`` ordered so far, whether one is pending (``exiting``), whether a
-    stop or an exit is working at the broker (``protected``), the ``distance`` from the reference to the initial
-    stop, in today's shares, and that stop as it was (``first_stop``); and what was entered
-    at first, before any roll, in today's shares (``first_qty``).
+    Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it, or
+    an addition, may still fill (``coming``), the number of ``entries`` and ``exits`` ordered so far, what additions
+    have filled (``added``) and its cost (``added_cost``: quantity x price), whether an exit is pending (``exiting``),
+    whether a stop or an exit is working at the broker (``protected``), the ``distance`` from the reference to the
+    initial stop, in today's shares, and that stop as it was (``first_stop``); and what was entered at first, before any
+    roll, in today's shares (``first_qty``).
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
                (d.plan ->> 'stop')::numeric AS first_stop,
                coalesce((d.plan ->> 'first_qty')::numeric, e.cum_qty) * t.ratio AS first_qty,
-               e.client_order_id AS entry_id, w.exits,
-               CASE WHEN trading.is_terminal(e.state) THEN 0 ELSE e.qty - e.cum_qty END AS coming,
+               e.client_order_id AS entry_id, w.entries, w.exits, w.coming, a.added, a.added_cost,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
         FROM trading.trade t
         JOIN trading.intent i USING (intent_id)
         JOIN trading.decision d USING (decision_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1
         LEFT JOIN LATERAL (
-            SELECT bool_or(o.leg = 'EXIT') FILTER (WHERE NOT trading.is_terminal(o.state)) AS exiting,
+            SELECT coalesce(sum(o.qty - o.cum_qty) FILTER (
+                       WHERE o.leg = 'ENTRY' AND NOT trading.is_terminal(o.state)), 0) AS coming,
+                   max(o.version) FILTER (WHERE o.leg = 'ENTRY') AS entries,
+                   bool_or(o.leg = 'EXIT') FILTER (WHERE NOT trading.is_terminal(o.state)) AS exiting,
                    coalesce(max(o.version) FILTER (WHERE o.leg = 'EXIT'), 0) AS exits,
                    bool_or(o.leg IN ('STOP', 'EXIT') AND o.state IN ('NEW', 'PARTIALLY_FILLED', 'PENDING_REPLACE'))
                        AS protected
             FROM trading.orders o WHERE o.trade_id = t.trade_id
         ) w ON true
+        LEFT JOIN LATERAL (
+            SELECT coalesce(sum(f.qty), 0) AS added, coalesce(sum(f.qty * f.price), 0) AS added_cost
+            FROM trading.orders o JOIN trading.fill f USING (client_order_id)
+            WHERE w.entries > 1 AND o.trade_id = t.trade_id AND o.leg = 'ENTRY' AND o.version > 1
+        ) a ON true
         WHERE t.book = :book AND t.state <> 'CLOSED'
         ORDER BY t.trade_id
     """
@@ -272,10 +280,14 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
     query = """
         WITH legs AS (
             SELECT o.trade_id, o.leg = 'ENTRY' AS entry, o.state, f.qty, f.price, f.fee, f.cash, f.ts, o.reason,
+                   -- today's shares per share of the fill
+                   CASE WHEN t.ratio = 1 OR o.version = 1 THEN t.ratio
+                        ELSE (SELECT coalesce(round(exp(sum(ln(a.value))), 12), 1) FROM trading.adjustment a
+                              WHERE a.trade_id = t.trade_id AND a.kind = 'split' AND a.ts >= f.ts) END AS since,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
                    CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted', 'merger', 'delisting')
                             THEN o.reason
-                        WHEN o.reason = 'scale_out' THEN NULL -- the trade went on
+                        WHEN o.reason IN ('scale_out', 'target_smaller') THEN NULL -- the trade went on
                         WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'
                         ELSE o.reason END AS cause, t.adjusted, t.ratio, t.paid, t.adjusted_at
             FROM trading.trade t JOIN trading.orders o USING (trade_id) LEFT JOIN trading.fill f USING (client_order_id)
@@ -285,7 +297,7 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
         ), sums AS (
             SELECT trade_id, bool_or(NOT trading.is_terminal(state)) AS working,
                    coalesce(sum(qty) FILTER (WHERE entry), 0) + adjusted AS entry_qty,
-                   sum(qty * price) FILTER (WHERE entry) / sum(qty) FILTER (WHERE entry) / ratio AS entry_price,
+                   sum(qty * price) FILTER (WHERE entry) / sum(qty * since) FILTER (WHERE entry) AS entry_price,
                    min(ts) FILTER (WHERE entry) AS entry_at,
                    coalesce(sum(left_qty) FILTER (WHERE NOT entry), 0) AS exit_qty,
                    sum(qty * price) FILTER (WHERE NOT entry AND left_qty > 0)

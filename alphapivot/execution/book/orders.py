@@ -23,6 +23,11 @@ def order_id(book: str, strategy: str, symbol: str, as_of: datetime, leg: Leg, *
     return PREFIX + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:18]
 
 
+def adds(order: Mapping[Any, Any]) -> bool:
+    """True for an entry that adds to an open trade: it has no legs of its own."""
+    return bool(order["leg"] == "ENTRY" and order["version"] > 1)
+
+
 def looks_ours(client_order_id: str) -> bool:
     """True for an id as ``order_id`` makes them, whether or not a ledger has it."""
     return len(client_order_id) == 20 and client_order_id.startswith(PREFIX)
@@ -52,7 +57,7 @@ def successor(order: Mapping[Any, Any]) -> str:
 def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     All orders of the trades that are not closed, oldest first, each with its ``filled`` quantity, its trade's
-    ``strategy`` and ``rolled_from``, the ``newest`` version of its leg, its entry's id (``entry_id``), the intent's
+    ``strategy`` and ``rolled_from``, the ``newest`` version of its leg, its entry's id (``entry_id``), its intent's
     ``valid_from`` and ``expires``, whether it needs an operator's yes (``to_approve``) and lacks it (``unapproved``),
     and the reason for which an exit was ``asked``, whatever became of it.
     """
@@ -60,14 +65,15 @@ def of_open_trades(conn: Connection, book: str) -> list[RowMapping]:
         SELECT o.*, t.strategy, t.rolled_from, max(o.version) OVER (PARTITION BY o.trade_id, o.leg) AS newest,
                e.client_order_id AS entry_id, i.valid_from, i.expires, {FILLED},
                i.to_approve,
-               i.to_approve AND NOT EXISTS (SELECT FROM trading.approval a WHERE a.trade_id = o.trade_id) AS unapproved,
+               i.to_approve AND NOT EXISTS (
+                   SELECT FROM trading.approval a WHERE a.intent_id = o.intent_id) AS unapproved,
                CASE o.leg WHEN 'EXIT' THEN (
                    SELECT v.reason FROM trading.order_event v WHERE v.client_order_id = o.client_order_id
                    ORDER BY v.event_id LIMIT 1) END AS asked
         FROM trading.trade t
         JOIN trading.orders o USING (trade_id)
         JOIN trading.orders e ON e.trade_id = t.trade_id AND e.leg = 'ENTRY' AND e.version = 1
-        JOIN trading.intent i ON i.intent_id = t.intent_id
+        JOIN trading.intent i ON i.intent_id = o.intent_id
         WHERE t.book = :book AND t.state <> 'CLOSED'
         ORDER BY o.created_at, o.client_order_id
     """

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 Insert = Callable[..., Sequence[Mapping[Any, Any]]]  # (table, rows, returning="") -> those columns of the new rows
-ACTING = ("ENTER_LONG", "ENTER_SHORT", "ROLL", "REDUCE", "EXIT")  # actions that create an intent
+ACTING = ("ENTER_LONG", "ENTER_SHORT", "ADD", "ROLL", "REDUCE", "EXIT")  # actions that create an intent
+ENTERING = ("ENTER_LONG", "ENTER_SHORT", "ADD")  # what adds exposure, besides rolls
 
 
 def record(
@@ -38,8 +39,8 @@ def record(
 ) -> None:
     """
     Writes the decisions; for each entry also its intent, trade and orders (CREATED; a TARGET only if the plan has one);
-    for each exit of an open trade, or of a part of it, its order; for a roll both, with the new trade linked to the old
-    one. ``insert``: ``ledger.insert`` in the caller's transaction.
+    for an addition, and for each exit of an open trade, or of a part of it, its order; for a roll both, with the new
+    trade linked to the old one. ``insert``: ``ledger.insert`` in the caller's transaction.
 
     ``times``: symbol -> (from, until) when an entry may be sent. ``held``: trade_id -> the ledger's row of each open
     trade. ``approve``: entries wait for an operator's yes. One transaction, before any byte goes to the broker. A
@@ -85,14 +86,14 @@ def record(
                     "created_at": now,
                     "valid_from": times[d.symbol][0],
                     "expires": times[d.symbol][1],
-                    "to_approve": approve and d.action in ("ENTER_LONG", "ENTER_SHORT"),
+                    "to_approve": approve and d.action in ENTERING,
                 }
                 for d in acting
             ],
             "intent_id, symbol",
         )
     }
-    entries = {d.symbol: (d, d.plan) for d in acting if d.plan is not None}
+    entries = {d.symbol: (d, d.plan) for d in acting if d.plan is not None and d.action != "ADD"}
     trades = insert(
         "trade",
         [
@@ -146,8 +147,26 @@ def record(
             for leg, side, kind, price in legs
         ]
     for d in acting:
-        if d.action in ("EXIT", "ROLL", "REDUCE") and d.trade is not None and d.trade.state == "OPEN":
-            row = held[d.trade.trade_id]
+        if d.trade is None or d.trade.state != "OPEN":
+            continue
+        row = held[d.trade.trade_id]
+        if d.action == "ADD" and d.plan is not None:
+            version = row["entries"] + 1
+            order_rows.append(
+                {
+                    **{name: getattr(d.trade, name) for name in ("trade_id", "symbol", "market", "contract")},
+                    "client_order_id": orders.order_id(book, strategy, d.symbol, as_of, "ENTRY", version=version),
+                    "version": version,
+                    "intent_id": intents[d.symbol],
+                    "leg": "ENTRY",
+                    "side": "BUY" if d.trade.side == "LONG" else "SELL",
+                    "kind": "MARKET",
+                    "qty": d.plan.qty,
+                    "price": None,
+                    "reason": None,
+                }
+            )
+        if d.action in ("EXIT", "ROLL", "REDUCE"):
             version = row["exits"] + 1
             # a roll's exit id uses the old trade's as_of: this as_of's ids belong to the new trade
             decided = row["as_of"] if d.action == "ROLL" else as_of

@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
 
-Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "REDUCE", "ROLL", "EXIT", "NONE", "DENIED"]
+Action = Literal["ENTER_LONG", "ENTER_SHORT", "HOLD", "AMEND", "ADD", "REDUCE", "ROLL", "EXIT", "NONE", "DENIED"]
 ControlState = Literal["ACTIVE", "REDUCE_ONLY", "HALTED"]
 Direction = Literal["LONG", "SHORT"]
 Closes = tuple["npt.NDArray[np.datetime64]", "npt.NDArray[np.float64]"]  # ends of bars, and their closes
 CapName = Literal[
-    "risk", "volatility", "max_notional", "buying_power", "max_volume", "max_gap_loss", "book_volatility", "roll"
+    "risk",
+    "volatility",
+    "target",
+    "max_notional",
+    "buying_power",
+    "max_volume",
+    "max_gap_loss",
+    "book_volatility",
+    "roll",
 ]
 
 
@@ -95,7 +103,7 @@ class OpenTrade:
     target: Decimal | None = None
     distance: Decimal | None = None  # from the reference to the initial stop: one R
     opened_at: datetime | None = None  # when it was first entered, possibly in an earlier contract
-    coming: Decimal = Decimal(0)  # quantity that the entry of an OPEN trade may still fill; counts as exposure
+    coming: Decimal = Decimal(0)  # quantity that an entry of an OPEN trade may still fill; counts as exposure
     path: Path | None = None  # known only if [exit] trail follows it
     first_qty: Decimal | None = None  # what was entered at first, possibly in an earlier contract, in today's shares
 
@@ -131,8 +139,8 @@ class SessionMoment:
 @dataclass(frozen=True)
 class Plan:
     """
-    An entry's quantity and prices. ``notional``, ``margin`` and ``risk`` (the loss if the stop fills at its price) in
-    book currency.
+    The quantity and prices of an entry, or of what an ADD adds. ``notional``, ``margin`` and ``risk`` (the loss if the
+    stop fills at its price) in book currency.
     """
 
     side: Literal["LONG", "SHORT"]
@@ -161,6 +169,7 @@ class Rules:
     exit: ExitSettings = field(default_factory=ExitSettings)
     sizing: SizingSettings = field(default_factory=SizingSettings)
     protections: ProtectionSettings = field(default_factory=ProtectionSettings)
+    typical_score: float = 30.0  # [composite]: the mean size of scores, which makes an average forecast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +211,8 @@ class Gate:
 @dataclass(frozen=True)
 class Decision:
     """
-    One instrument's action, its reasons and its inputs. ``stop``: the new stop price of an AMEND, and of a REDUCE at
-    which it moves too; ``qty``: what a REDUCE takes out; ``spread``: the shift of stop and target at a ROLL.
+    One instrument's action, its reasons and its inputs. ``stop``: the new stop price of an AMEND, and of an ADD or a
+    REDUCE at which it moves too; ``qty``: what a REDUCE takes out; ``spread``: the shift of stop and target at a ROLL.
     """
 
     symbol: str

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 
 SCALE_OUT = "scale_out"
+SMALLER = "target_smaller"
+PARTS = (SCALE_OUT, SMALLER)  # reasons of exits that leave a part
 
 
 @dataclass(frozen=True)
 class LifecycleStep:
-    """What to do with a trade, the reasons, the new stop price if the stop moves, and the quantity of a REDUCE."""
+    """What to do with a trade, the reasons, the new stop price if it moves, and the quantity of an ADD or a REDUCE."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -102,7 +104,7 @@ def patience(execution: ExecutionSettings, entry: EntrySettings) -> int:
 def _by_score(
     trade: OpenTrade, score: Score | None, execution: ExecutionSettings, exits: ExitSettings
 ) -> tuple[Action, tuple[str, ...]]:
-    """EXIT on a veto or a reversal, as configured; otherwise HOLD."""
+    """EXIT on a veto or a reversal, as configured; otherwise HOLD. Positions follow their targets, which reverse."""
     if score is None or score.raw is None:
         return "HOLD", ("already_open", "score_missing")
     if score.age > execution.max_score_age:
@@ -110,7 +112,7 @@ def _by_score(
     if exits.on_veto and score.veto is not None:
         return "EXIT", (f"veto:{score.veto}",)
     against = -score.raw if trade.side == "LONG" else score.raw
-    reversed_ = exits.on_reversal and against > execution.exit_threshold
+    reversed_ = execution.form == "trades" and exits.on_reversal and against > execution.exit_threshold
     return ("EXIT", ("reversal",)) if reversed_ else ("HOLD", ("already_open",))
 
 

@@ -3,6 +3,7 @@ Position size, stop and target: pure Decimal arithmetic in the units of the trad
 
     by risk        risk share x equity / (stop distance x multiplier x quote unit x fx)
     by volatility  target volatility x weight x equity / (annual volatility in price x multiplier x quote unit x fx)
+    by target      what a target position (``target``) lacks
 
 capped by notional, by free funds, by a share of the market's volume and by the volatility of the whole book; the
 smallest wins, floored to the lot, and the plan records which one it was.
@@ -53,6 +54,29 @@ def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decima
     return to_tick(close + distance, tick, ROUND_CEILING)
 
 
+def most(
+    price: Decimal,
+    unit: Decimal,
+    *,
+    distance: Decimal,
+    equity: Decimal,
+    risk_per_trade: Decimal,
+    max_notional: Decimal,
+    gap: Decimal | None = None,
+    max_gap_loss: Decimal | None = None,
+) -> dict[CapName, Decimal]:
+    """
+    The largest size of a whole position by each limit: ``risk_per_trade`` of a move by ``distance``, the other
+    arguments as of ``size``. ``unit``: see ``unit_value``.
+    """
+    quantities: dict[CapName, Decimal] = {"risk": risk_per_trade * equity / (distance * unit)}
+    if price:
+        quantities["max_notional"] = max_notional * equity / (abs(price) * unit)
+    if gap and max_gap_loss is not None:
+        quantities["max_gap_loss"] = max_gap_loss * equity / (gap * unit)
+    return quantities
+
+
 def size(
     instrument: Instrument,
     *,
@@ -71,6 +95,8 @@ def size(
     gap: Decimal | None = None,
     max_gap_loss: Decimal | None = None,
     scale: Decimal = Decimal(1),
+    wanted: Decimal | None = None,
+    held: Decimal = Decimal(0),
 ) -> Plan | str:
     """
     Returns the plan of an entry at about ``price``, or the reason code why there is none.
@@ -80,8 +106,9 @@ def size(
     ``target_volatility``: this trade's part of the book's, a share of equity per year; it needs ``volatility``, the
     price's annual standard deviation in quoted units. ``caps``: further limits of the quantity. ``gap``: an opening gap
     against the trade, in quoted units, which may cost ``max_gap_loss``. ``scale``: factor on risk and volatility when
-    the size follows the score. Reason codes: stop_within_tick, no_equity, volatility_missing, lot_zero, or the
-    name of a cap that leaves less than one lot.
+    the size follows the score. ``wanted``: the size of a target position, of which ``held`` is there already; the plan
+    is of the rest, and the limits are of the whole. Reason codes: stop_within_tick, no_equity, volatility_missing,
+    lot_zero, or the name of a cap that leaves less than one lot.
     """
     if equity <= 0:
         return "no_equity"
@@ -94,21 +121,29 @@ def size(
     unit = unit_value(instrument, fx)
     notional = abs(price) * unit  # of a quantity of one
     margin = notional * (1 if instrument.trade_market == "spot" and side == "LONG" else instrument.margin)
-    quantities: dict[CapName, Decimal] = {"risk": scale * risk_per_trade * equity / (distance * unit)}
-    if target_volatility is not None:
+    quantities = most(
+        price,
+        unit,
+        distance=distance,
+        equity=equity,
+        risk_per_trade=scale * risk_per_trade,
+        max_notional=max_notional,
+        gap=gap,
+        max_gap_loss=max_gap_loss,
+    )
+    if wanted is not None:
+        quantities = {name: qty - held for name, qty in (quantities | {"target": wanted}).items()}
+    elif target_volatility is not None:
         if volatility is None or volatility <= 0:
             return "volatility_missing"
         quantities["volatility"] = scale * target_volatility * equity / (volatility * unit)
     if notional:
-        quantities["max_notional"] = max_notional * equity / notional
         quantities["buying_power"] = max(free, Decimal(0)) / margin
-    if gap and max_gap_loss is not None:
-        quantities["max_gap_loss"] = max_gap_loss * equity / (gap * unit)
     quantities |= caps
     capped_by = min(quantities, key=lambda name: quantities[name])
     qty = to_tick(quantities[capped_by], instrument.lot, ROUND_FLOOR)
     if qty <= 0:
-        return "lot_zero" if capped_by in ("risk", "volatility") else capped_by
+        return "lot_zero" if capped_by in ("risk", "volatility", "target") else capped_by
     return Plan(
         side=side,
         qty=qty,

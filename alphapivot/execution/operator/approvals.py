@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
 
 NEWEST = """
-    SELECT o.trade_id, o.client_order_id, o.state, o.reason, o.as_of, o.qty, t.side, i.expires, i.to_approve,
-           a.by, a.at, a.reason AS why
-    FROM trading.orders o JOIN trading.trade t USING (trade_id) JOIN trading.intent i ON i.intent_id = t.intent_id
-    LEFT JOIN trading.approval a ON a.trade_id = t.trade_id
+    SELECT o.trade_id, o.intent_id, o.client_order_id, o.state, o.reason, o.as_of, o.qty, t.side,
+           i.expires, i.to_approve, a.by, a.at, a.reason AS why
+    FROM trading.orders o JOIN trading.trade t USING (trade_id) JOIN trading.intent i ON i.intent_id = o.intent_id
+    LEFT JOIN trading.approval a ON a.intent_id = o.intent_id
     WHERE o.book = :book AND o.symbol = :symbol AND o.leg = 'ENTRY' AND t.rolled_from IS NULL
     ORDER BY o.as_of DESC, o.created_at DESC LIMIT 1
 """
@@ -48,10 +48,10 @@ def approve(hub: Hub, book: str, symbol: str, reason: str, by: str, now: datetim
         entry = conn.execute(text(NEWEST), {"book": book, "symbol": symbol}).one_or_none()
         _check(conn, book, symbol, entry, now)
         assert entry is not None  # noqa: S101 - for the type checker
-        insert = "INSERT INTO trading.approval (trade_id, reason, by) VALUES (:trade, :reason, :by)"
+        insert = "INSERT INTO trading.approval (intent_id, trade_id, reason, by) VALUES (:intent, :trade, :reason, :by)"
         row = conn.execute(
             text(f"{insert} ON CONFLICT DO NOTHING RETURNING trade_id"),
-            {"trade": entry.trade_id, "reason": reason, "by": by},
+            {"intent": entry.intent_id, "trade": entry.trade_id, "reason": reason, "by": by},
         ).one_or_none()
         if row is None:  # somebody else was faster
             raise _twice(symbol, conn.execute(text(NEWEST), {"book": book, "symbol": symbol}).one())

@@ -19,6 +19,7 @@ from alphapivot.brokers.base import Booked, Event, Key, Replaying
 from alphapivot.brokers.events import EXACT, after
 from alphapivot.brokers.paper.replay import MICRO
 from alphapivot.execution.book import ledger
+from alphapivot.execution.book.orders import adds
 from alphapivot.frames import ENDINGS
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ FILLED = """
     FROM trading.fill f JOIN trading.orders o USING (client_order_id) WHERE o.trade_id = ANY(:ids)
 """
 ENTERED = """
-    SELECT o.trade_id, max(f.ts) FROM trading.fill f JOIN trading.orders o USING (client_order_id)
-    WHERE o.leg = 'ENTRY' AND o.trade_id = ANY(:ids) GROUP BY 1
+    SELECT o.trade_id, max(f.ts) AS filled, NOT trading.is_terminal(o.state) AND o.cum_qty < o.qty AS rests
+    FROM trading.orders o LEFT JOIN trading.fill f USING (client_order_id)
+    WHERE o.leg = 'ENTRY' AND o.version = 1 AND o.trade_id = ANY(:ids) GROUP BY o.client_order_id
 """
 ADJUST = """
     UPDATE trading.trade t
@@ -108,16 +110,27 @@ def latest(events: Sequence[Event]) -> dict[str, Event]:
 def outgrown(session: Session, conn: Connection, trades: Sequence[Row]) -> dict[int, str]:
     """
     Id -> kind of event, of the open trades whose entry was sized before it and is still resting or filled after it: a
-    simulated broker cancels such an entry, another one may not. ``trades``: the ledger's open trades.
+    simulated broker cancels such an entry, another one may not. Of an addition the next decision takes out what is too
+    much. ``trades``: the ledger's open trades.
     """
     last = latest(session.events)
     old = {t["trade_id"]: t for t in trades if t["market"] == "spot" and t["symbol"] in last}
     old = {i: t for i, t in old.items() if t["as_of"] <= last[t["symbol"]].ts}
     if not old:
         return {}
-    filled = dict(conn.execute(text(ENTERED), {"ids": list(old)}).tuples().all())
+    entries = {row.trade_id: row for row in conn.execute(text(ENTERED), {"ids": list(old)})}
     events = {i: last[t["symbol"]] for i, t in old.items()}
-    return {i: e.kind for i, e in events.items() if old[i]["coming"] or (i in filled and filled[i] > e.ts)}
+    return {
+        i: event.kind
+        for i, event in events.items()
+        if entries[i].rests or (entries[i].filled is not None and entries[i].filled > event.ts)
+    }
+
+
+def resized(session: Session, order: Row) -> str | None:
+    """The kind of event before which a resting addition was sized; None if there is none."""
+    event = latest(session.events).get(order["symbol"]) if order["market"] == "spot" else None
+    return event.kind if event is not None and adds(order) and order["as_of"] <= event.ts else None
 
 
 def _followed(session: Session, event: Event) -> bool:

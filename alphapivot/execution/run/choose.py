@@ -69,13 +69,15 @@ def choose(session: Session, priced: Mapping[str, Quote], fronts: Mapping[str, s
 
 
 def _once(decision: Decision, intents: Mapping[str, Collection[str]]) -> Decision:
-    """Limits each symbol to one entry and one exit per as_of, whatever became of them and however its score changes."""
+    """Limits each symbol to one entry, addition and exit per as_of, whatever became of them and of its score."""
     earlier = intents.get(decision.symbol, ())
     entered = {"ENTER_LONG", "ENTER_SHORT", "ROLL"} & set(earlier)
     if decision.action in ("ENTER_LONG", "ENTER_SHORT") and entered:
         return replace(decision, action="DENIED", reasons=("entered_already",), plan=None)
     if decision.action in ("EXIT", "REDUCE") and decision.action in earlier:
         return replace(decision, action="HOLD", reasons=("exited_already",), stop=None, qty=None)
+    if decision.action == "ADD" and earlier:
+        return replace(decision, action="HOLD", reasons=("acted_already",), plan=None, stop=None)
     return decision
 
 

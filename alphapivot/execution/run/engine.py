@@ -226,8 +226,18 @@ def _carry_through(session: Session, mismatched: set[str]) -> None:
 
 
 def _fits(broker: Broker, settings: Settings) -> None:
-    """Raises ConfigError if trades could stay open overnight without a working stop."""
+    """Raises ConfigError if trades could stay open overnight, or grow, without a working stop of all of them."""
     caps = broker.caps
+    if settings.execution.form == "positions" and not (caps.adds and caps.atomic_replace):
+        why = (
+            "takes no entry beside the working stop of its position"
+            if caps.atomic_replace
+            else "cannot resize a stop in one step: while the old one is cancelled, a position would have none"
+        )
+        raise ConfigError(
+            f"[execution] form = positions: [broker.{settings.execution.broker}] {why}; expected form = trades, or a"
+            " paper account"
+        )
     if not (caps.stop_survives_session or caps.stop_outside_hours or settings.exit.session_end):
         raise ConfigError(
             f"stops at [broker.{settings.execution.broker}] end with the session and can be placed again only in the"

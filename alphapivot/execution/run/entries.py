@@ -26,16 +26,16 @@ from alphapivot.money import to_tick
 
 TEXT_FIELDS = ("side", "capped_by")
 PLANS = """
-    SELECT t.trade_id, d.plan FROM trading.trade t JOIN trading.intent i USING (intent_id)
-    JOIN trading.decision d USING (decision_id) WHERE t.trade_id = ANY(:ids)
+    SELECT o.client_order_id, d.plan FROM trading.orders o JOIN trading.intent i USING (intent_id)
+    JOIN trading.decision d USING (decision_id) WHERE o.client_order_id = ANY(:ids)
 """
 
 
 def send_entries(session: Session) -> bool:
     """
-    Sends the committed entries whose market takes orders; the others wait. An entry that has expired, whose symbol is
-    locked, or that a gate now denies is never sent; one that an operator must approve waits for that too. Returns True
-    if anything changed.
+    Sends the committed entries and additions whose market takes orders; the others wait. One that has expired, whose
+    symbol is locked, or that a gate now denies is never sent; one that an operator must approve waits for that too.
+    Returns True if anything changed.
     """
     now = session.clock.now()
     with session.hub.engine.connect() as conn:
@@ -44,31 +44,32 @@ def send_entries(session: Session) -> bool:
         if not waiting:
             return False
         locked = ledger.locks(conn, session.book)
-        rolled_qty = roll.ready(conn, [o["trade_id"] for o in waiting if o["rolled_from"] is not None])
+        rolled = [o["trade_id"] for o in waiting if o["rolled_from"] is not None and not orders.adds(o)]
+        rolled_qty = roll.ready(conn, rolled)
         rolled_qty |= {
             o["trade_id"]: _in_lots(session, o, qty) for o in waiting if (qty := rolled_qty.get(o["trade_id"]))
         }
     events = latest(session.events)
-    ended: dict[int, tuple[str, str]] = {}
+    ended: dict[str, tuple[str, str]] = {}
     ready: list[RowMapping] = []
     for order in waiting:
-        trade_id, symbol = order["trade_id"], order["symbol"]
+        i, trade_id, symbol = order["client_order_id"], order["trade_id"], order["symbol"]
         if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
-            ended[trade_id] = "EXPIRED", "not_approved_in_time" if order["unapproved"] else "not_sent_in_time"
+            ended[i] = "EXPIRED", "not_approved_in_time" if order["unapproved"] else "not_sent_in_time"
         elif symbol in locked or symbol in session.apart:
-            ended[trade_id] = "DENIED", "locked"
+            ended[i] = "DENIED", "locked"
         elif symbol in events and events[symbol].ts >= order["as_of"]:
-            ended[trade_id] = "DENIED", events[symbol].kind  # it was sized before
+            ended[i] = "DENIED", events[symbol].kind  # it was sized before
         elif trade_id in rolled_qty and rolled_qty[trade_id] == 0:
-            ended[trade_id] = "DENIED", "nothing_to_roll"
+            ended[i] = "DENIED", "nothing_to_roll"
         elif note := _waits(session, order, rolled_qty):
             session.tell(note)
         else:
             ready.append(order)
     again = [o for o in ready if o["as_of"] < session.run.as_of or o["to_approve"]]
     denied = _denied(session, [o for o in again if o["trade_id"] not in rolled_qty])
-    ended |= {trade_id: ("DENIED", reason) for trade_id, reason in denied.items()}
-    ready = [o for o in ready if o["trade_id"] not in ended]
+    ended |= {i: ("DENIED", reason) for i, reason in denied.items()}
+    ready = [o for o in ready if o["client_order_id"] not in ended]
     with session.hub.engine.begin() as conn:
         _end(session, conn, rows, ended)
         resized = [o for o in ready if rolled_qty.get(o["trade_id"], o["qty"]) != o["qty"]]
@@ -87,11 +88,12 @@ def _waits(session: Session, order: RowMapping, rolled_qty: Mapping[int, Decimal
     symbol = order["symbol"]
     if rolled_qty.get(order["trade_id"], order["qty"]) is None:
         return f"the roll of {symbol} waits for the exit from its old contract"
+    what = f"the addition to {symbol}" if orders.adds(order) else f"the entry in {symbol}"
     if order["unapproved"]:
         until = f" until {order['expires']:%Y-%m-%d %H:%M} UTC" if order["expires"] else ""
-        return f"the entry in {symbol} waits for approval{until}: `alphapivot approve {symbol} --reason ...`"
+        return f"{what} waits for approval{until}: `alphapivot approve {symbol} --reason ...`"
     if not session.is_open((symbol, order["market"], order["contract"])):
-        return f"the entry in {symbol} waits: its market is closed"
+        return f"{what} waits: its market is closed"
     return ""
 
 
@@ -101,25 +103,29 @@ def _in_lots(session: Session, order: RowMapping, qty: Decimal) -> Decimal:
     return to_tick(qty, terms.lot, ROUND_FLOOR)
 
 
-def _end(session: Session, conn: Connection, rows: Sequence[RowMapping], ended: dict[int, tuple[str, str]]) -> None:
-    """Ends entries that will never be sent, with their legs. ``ended``: trade_id -> (state, reason)."""
-    unsent = [o for o in rows if o["trade_id"] in ended and o["state"] == "CREATED"]
-    states = [dict(zip(("state", "reason"), ended[o["trade_id"]], strict=True)) for o in unsent]
-    updates = [{"client_order_id": o["client_order_id"]} | s for o, s in zip(unsent, states, strict=True)]
+def _end(session: Session, conn: Connection, rows: Sequence[RowMapping], ended: Mapping[str, tuple[str, str]]) -> None:
+    """Ends entries that will never be sent, first ones with their legs. ``ended``: their ids -> (state, reason)."""
+    firsts = {o["trade_id"]: o["client_order_id"] for o in rows if o["leg"] == "ENTRY" and not orders.adds(o)}
+    unsent = [
+        (o, ended[i])
+        for o in rows
+        if o["state"] == "CREATED" and (i := o["client_order_id"] if orders.adds(o) else firsts[o["trade_id"]]) in ended
+    ]
+    updates = [{"client_order_id": o["client_order_id"], "state": state, "reason": why} for o, (state, why) in unsent]
     orders.set_orders(conn, updates, session.fence, session.clock.now())
-    session.note(conn, [_line(o, *ended[o["trade_id"]]) for o in unsent if o["leg"] == "ENTRY"])
+    session.note(conn, [_line(o, *how) for o, how in unsent if o["leg"] == "ENTRY"])
 
 
-def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[int, str]:
-    """trade_id -> the reasons of the gates that now deny the entry."""
+def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[str, str]:
+    """Id of a waiting entry -> the reasons of the gates that now deny the entry."""
     if not waited:
         return {}
     fronts, priced = market.priced(session)
     facts, _ = gather(session, priced, fronts)
     with session.hub.engine.connect() as conn:
-        plans = dict(conn.execute(text(PLANS), {"ids": [o["trade_id"] for o in waited]}).tuples().all())
-    reasons = recheck(facts, {o["symbol"]: _plan(plans[o["trade_id"]]) for o in waited})
-    return {o["trade_id"]: ", ".join(reasons[o["symbol"]]) for o in waited if reasons[o["symbol"]]}
+        plans = dict(conn.execute(text(PLANS), {"ids": [o["client_order_id"] for o in waited]}).tuples().all())
+    reasons = recheck(facts, {o["symbol"]: _plan(plans[o["client_order_id"]]) for o in waited})
+    return {o["client_order_id"]: ", ".join(reasons[o["symbol"]]) for o in waited if reasons[o["symbol"]]}
 
 
 def _plan(stored: dict[str, Any]) -> Plan:
@@ -129,4 +135,5 @@ def _plan(stored: dict[str, Any]) -> Plan:
 
 
 def _line(order: RowMapping, state: str, reason: str) -> tuple[str, str, str, str]:
-    return state.lower(), order["symbol"], order["client_order_id"], f"the entry was not sent: {reason}"
+    what = "addition" if orders.adds(order) else "entry"
+    return state.lower(), order["symbol"], order["client_order_id"], f"the {what} was not sent: {reason}"

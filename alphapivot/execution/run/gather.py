@@ -92,6 +92,7 @@ def facts_of(
             exit=settings.exit,
             sizing=settings.sizing,
             protections=settings.protections,
+            typical_score=settings.composite.typical_score,
         ),
         fronts=fronts,
         fx=session.rates,
@@ -128,7 +129,7 @@ def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[Ope
                 side=t["side"],
                 state=t["state"],
                 qty=t["entry_qty"] - t["exit_qty"] if t["state"] == "OPEN" else t["qty"],
-                price=t["basis"] or t["entry_price"] or t["reference"],
+                price=_average(t),
                 age=age[generation][t["symbol"]],
                 exiting=t["exiting"],
                 held=held.get(generation, {}).get(t["symbol"], 0),
@@ -142,6 +143,15 @@ def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[Ope
             )
         )
     return trades
+
+
+def _average(trade: Mapping[Any, Any]) -> Decimal:
+    """The average entry price; after a roll that of the first trade, shifted, and of what was added since."""
+    if trade["basis"] is None or not trade.get("added"):
+        price: Decimal = trade["basis"] or trade["entry_price"] or trade["reference"]
+        return price
+    whole: Decimal = trade["entry_qty"]
+    return Decimal(trade["basis"] * (whole - trade["added"]) + trade["added_cost"]) / whole
 
 
 def scores_of(session: Session) -> dict[str, Score]:

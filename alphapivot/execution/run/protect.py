@@ -13,13 +13,14 @@ from decimal import Decimal
 from typing import Any
 
 from alphapivot.brokers.base import Caps, Kind, Leg, Side
+from alphapivot.execution.book.orders import adds
 from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, TERMINAL, WORKING, local
-from alphapivot.execution.decide.lifecycle import SCALE_OUT
+from alphapivot.execution.decide.lifecycle import PARTS
 
 Row = Mapping[Any, Any]
 CLOSE = "close "  # begins the reason of an exit that an operator asked for
 # exits that follow from something else, which asks for them again while it holds
-ASKED_AGAIN = ("stop_refused", "flatten", "split", "distribution", "target", "roll", "both_legs_filled", SCALE_OUT)
+ASKED_AGAIN = ("stop_refused", "flatten", "split", "distribution", "target", "roll", "both_legs_filled", *PARTS)
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def plan(
             if open_qty
             else [_end_leg(o, orders) for o in exits if o["state"] not in IN_FLIGHT]
         )
+    if adds(entry) and (not open_qty or "EXIT" in live or trade["rolled"]):
+        return _end_addition(trade, orders, live, entry, open_qty, caps, refused=refused, is_open=is_open)
     steps: list[Action] = []
     # further fills would have to be exited again; and an exit may be refused because an entry rests
     stuck = open_qty and (newest_of(orders, "STOP", refused) or newest_of(orders, "EXIT", refused))
@@ -131,6 +134,28 @@ def plan(
     if open_qty:
         steps += _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
     return steps
+
+
+def _end_addition(
+    trade: Row,
+    orders: Sequence[Row],
+    live: Mapping[str, Row],
+    entry: Row,
+    open_qty: Decimal,
+    caps: Caps,
+    *,
+    refused: Collection[str],
+    is_open: bool,
+) -> list[Action]:
+    """The steps of a trade that is leaving or flat, and of which an addition was not sent yet, works, or may work."""
+    if local(entry) or entry["state"] == "CREATED":
+        return [Drop(entry, "flat" if not open_qty else "leaving")]
+    if entry["state"] in (*WORKING, "PENDING_CANCEL"):
+        return [Cancel(entry, entry["reason"] or ("flat" if not open_qty else "leaving"))]
+    # it may or may not have reached the broker: what it fills is protected then
+    return (
+        _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=False) if open_qty else []
+    )
 
 
 def plan_locked(
@@ -251,7 +276,7 @@ def _cut(order: Row, qty: Decimal, trade: Row) -> Replace:
 def exit_qty(exit_order: Row, qty: Decimal) -> Decimal:
     """What an exit takes out of the open quantity ``qty``: all of it, unless less was asked for."""
     asked = str(exit_order["asked"] or "")
-    return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked == SCALE_OUT else qty
+    return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked in PARTS else qty
 
 
 def _protect(
@@ -351,7 +376,7 @@ def _overshot(
 def _end_leg(order: Row, orders: Sequence[Row]) -> Action:
     """Ends a leg that has nothing left to protect or to exit."""
     if local(order) or order["state"] == "CREATED":
-        unfilled_entry = next((o for o in orders if o["leg"] == "ENTRY" and not filled(o)), None)
+        unfilled_entry = next((o for o in orders if o["leg"] == "ENTRY" and not adds(o) and not filled(o)), None)
         return Drop(
             order,
             (unfilled_entry and unfilled_entry["reason"]) or ("flat" if unfilled_entry is None else "never entered"),

@@ -105,15 +105,16 @@ def _verified(session: Session, order: RowMapping, legs: Sequence[RowMapping], r
 
 
 def _with_legs(order: RowMapping, legs: Sequence[RowMapping]) -> list[str]:
-    """An entry's own id and those of the legs that depend on it."""
-    held = [o["client_order_id"] for o in legs if order["leg"] == "ENTRY" and o["leg"] in ("STOP", "TARGET")]
+    """A first entry's own id and those of the legs that depend on it; of another order its own alone."""
+    first = order["leg"] == "ENTRY" and not orders.adds(order)
+    held = [o["client_order_id"] for o in legs if first and o["leg"] in ("STOP", "TARGET")]
     return [order["client_order_id"], *held]
 
 
 def spec(session: Session, order: Mapping[Any, Any], legs: Sequence[RowMapping], **changes: Any) -> OrderSpec:
     """The order to send, with ``changes`` to its row; an entry carries its legs if the broker has native brackets."""
     row = {**order, **changes}
-    bracket = row["leg"] == "ENTRY" and session.broker.caps.native_bracket
+    bracket = row["leg"] == "ENTRY" and not orders.adds(row) and session.broker.caps.native_bracket
     attached = tuple(
         Attached(o["client_order_id"], o["leg"], o["price"]) for o in legs if bracket and o["leg"] in ("STOP", "TARGET")
     )

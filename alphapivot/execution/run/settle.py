@@ -14,7 +14,7 @@ from alphapivot.execution.book import control, ledger, orders
 from alphapivot.execution.book.states import TERMINAL, WORKING, local
 from alphapivot.execution.decide.lifecycle import patience
 from alphapivot.execution.market import quotes
-from alphapivot.execution.run.adjust import outgrown
+from alphapivot.execution.run.adjust import outgrown, resized
 from alphapivot.execution.run.protect import (
     CLOSE,
     Action,
@@ -96,6 +96,12 @@ def _steps(session: Session, broken: set[str]) -> list[Step]:
         if switch.state != "ACTIVE" or trade["trade_id"] in overdue:  # a resting entry would add exposure
             reason = "entry_expired" if switch.state == "ACTIVE" else switch.state.lower()
             actions += [Cancel(o, reason) for o in resting if o["client_order_id"] not in cancelled]
+        else:
+            actions += [
+                Cancel(o, kind)
+                for o in resting
+                if o["client_order_id"] not in cancelled and (kind := resized(session, o)) is not None
+            ]
         steps += [(trade, trade_orders, a) for a in actions]
     return [step for step in steps if not _unseen(step[-1])]
 
@@ -144,19 +150,22 @@ def _unseen(action: Action) -> bool:
 
 
 def _overdue(session: Session, by_trade: Mapping[int, Sequence[RowMapping]], trades: Sequence[RowMapping]) -> set[int]:
-    """Ids of the open trades whose partially filled limit entry has waited too long for the rest."""
+    """Ids of the open trades whose partially filled limit entry, or addition, has waited too long for the rest."""
     waiting = {
-        t["symbol"]: t
+        t["symbol"]: (t["trade_id"], o["as_of"])
         for t in trades
         for o in by_trade[t["trade_id"]]
-        if t["state"] == "OPEN" and (o["leg"], o["kind"]) == ("ENTRY", "LIMIT") and o["state"] in WORKING
+        if t["state"] == "OPEN"
+        and o["leg"] == "ENTRY"
+        and o["state"] in WORKING
+        and (o["kind"] == "LIMIT" or orders.adds(o))
     }
     if not waiting:
         return set()
-    stamps = {symbol: t["as_of"] for symbol, t in waiting.items()}
+    stamps = {symbol: as_of for symbol, (_, as_of) in waiting.items()}
     age = quotes.ages(stamps, session.run.as_of, session.interval, session.instruments)
     limit = patience(session.settings.execution, session.settings.entry)
-    return {t["trade_id"] for symbol, t in waiting.items() if age[symbol] > limit}
+    return {trade_id for symbol, (trade_id, _) in waiting.items() if age[symbol] > limit}
 
 
 def _leave(

@@ -40,7 +40,7 @@ ROWS = 10_000  # symbols x instants at which is recomputed what all symbols have
 Cuts = Sequence[tuple[datetime, Collection[str]]]  # instants in order, and the symbols whose scores are compared there
 ACTED = """
     SELECT DISTINCT symbol, score_ts FROM trading.decision
-    WHERE book = :book AND action IN ('ENTER_LONG', 'ENTER_SHORT', 'EXIT') AND score_ts IS NOT NULL
+    WHERE book = :book AND action IN ('ENTER_LONG', 'ENTER_SHORT', 'ADD', 'REDUCE', 'EXIT') AND score_ts IS NOT NULL
     ORDER BY score_ts, symbol
 """
 EARLY = """

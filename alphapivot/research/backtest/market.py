@@ -108,7 +108,9 @@ class BarRange:
         self._first = np.searchsorted(self._score_symbol, np.arange(len(self._symbols)))
         strength = np.fmax(np.abs(self._scores["score"]), np.abs(self._scores["raw"]))
         # scores are stored as 4-byte floats, rounded to 0.01: one just below the threshold may trigger too
-        self._triggers = np.nan_to_num(strength) >= settings.execution.entry_threshold - 0.005
+        # a target position follows any score
+        threshold = settings.execution.entry_threshold if settings.execution.form == "trades" else 0.01
+        self._triggers = np.nan_to_num(strength) >= threshold - 0.005
         self._now, self.as_of = np.int64(0), after
         self.attending: Sequence[str] = ()  # result of the last call of ``attended``
 

@@ -155,6 +155,7 @@ def left_out(settings: Settings) -> list[str]:
     if not isinstance(broker, PaperBroker):
         return [f"[execution] broker = {settings.execution.broker} ({broker.kind})"]
     used = {
+        "[execution] form = positions": settings.execution.form == "positions",
         "[entry] windows": settings.entry.windows,
         "[exit] session_end": settings.exit.session_end,
         "[exit] roll": settings.exit.roll,
