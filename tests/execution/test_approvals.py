@@ -66,6 +66,15 @@ def test_a_yes_is_journalled_and_the_next_run_sends_it_once(asking):
     asking.holds()
 
 
+def test_an_entry_without_a_target_is_asked_again_and_sent(new_world):
+    world = new_world({"A": {}}, execution={"approve": "entries", "reward_to_risk": "off"})
+    world.calm(range(1, 21))
+    world.score(20, 50)
+    world.trade(20)
+    yes(world)
+    assert len(hour(world, 2).sent) == 1
+
+
 def test_every_gate_is_asked_again_after_the_yes_even_at_the_instant_of_the_decision(asking):
     yes(asking)
     asking.sql("UPDATE signals.composite SET veto = 'illiquid' WHERE symbol = 'A'")

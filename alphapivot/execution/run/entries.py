@@ -130,7 +130,7 @@ def _denied(session: Session, waited: Sequence[RowMapping]) -> dict[str, str]:
 
 def _plan(stored: dict[str, Any]) -> Plan:
     """The plan as decided; amounts are stored as text."""
-    amounts: dict[str, Any] = {n: Decimal(v) for n, v in stored.items() if v is not None and n not in TEXT_FIELDS}
+    amounts: dict[str, Any] = {n: None if v is None else Decimal(v) for n, v in stored.items() if n not in TEXT_FIELDS}
     return Plan(**amounts, **{n: stored[n] for n in TEXT_FIELDS})
 
 
