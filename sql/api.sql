@@ -159,13 +159,13 @@ CREATE VIEW api.waiting_entries AS
 SELECT t.book, t.strategy, t.symbol, t.contract, t.side, o.qty,
        CASE o.version WHEN 1 THEN t.reference ELSE (d.plan ->> 'reference')::numeric END AS reference, o.price AS "limit",
        t.stop, t.target, i.score, t.currency, i.as_of, i.expires, a.intent_id IS NOT NULL AS approved,
-       a.by AS approved_by, a.at AS approved_at, a.reason, t.trade_id, d.run_id
+       a.by AS approved_by, a.at AS approved_at, a.reason, t.trade_id, d.run_id, o.version > 1 AS addition
 FROM trading.orders o
 JOIN trading.trade t USING (trade_id)
 JOIN trading.intent i ON i.intent_id = o.intent_id
 JOIN trading.decision d USING (decision_id)
 LEFT JOIN trading.approval a ON a.intent_id = o.intent_id
-WHERE o.leg = 'ENTRY' AND o.state = 'CREATED' AND t.state <> 'CLOSED' AND t.rolled_from IS NULL AND i.to_approve;
+WHERE o.leg = 'ENTRY' AND o.state = 'CREATED' AND t.state <> 'CLOSED' AND i.to_approve;
 COMMENT ON VIEW api.waiting_entries IS 'Entries and additions of [execution] approve = entries that have not been sent, approved or not';
 COMMENT ON COLUMN api.waiting_entries.book IS 'The account';
 COMMENT ON COLUMN api.waiting_entries.strategy IS 'One strategy per book';
@@ -187,6 +187,7 @@ COMMENT ON COLUMN api.waiting_entries.approved_at IS 'When';
 COMMENT ON COLUMN api.waiting_entries.reason IS 'Why';
 COMMENT ON COLUMN api.waiting_entries.trade_id IS 'Identity of the trade';
 COMMENT ON COLUMN api.waiting_entries.run_id IS 'The run that decided: api.run_history';
+COMMENT ON COLUMN api.waiting_entries.addition IS 'Whether it adds to an open position';
 
 CREATE VIEW api.closed_trades AS
 SELECT book, strategy, symbol, contract, side, entry_qty AS qty, entry_price AS entry, entry_at, exit_price AS exit,

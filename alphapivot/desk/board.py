@@ -43,6 +43,11 @@ ISSUES = 20
 ORDERS = [*range(1, 10), 0]  # of `views.orders`, the id last
 
 
+def _decline(symbol: str) -> str:
+    """The button that cancels an entry; an addition has none, since `close` would close its position."""
+    return pieces.button("close", "Decline", f"The entry in {symbol} is cancelled by the next run", {"symbol": symbol})
+
+
 class Board:
     """The sections of one book. ``sections``: name -> HTML, every text in it escaped."""
 
@@ -128,9 +133,7 @@ class Board:
                 f"{row.side} {row.qty:f} {row.symbol} is sent by the next run",
                 {"symbol": row.symbol},
             )
-            + pieces.button(
-                "close", "Decline", f"The entry in {row.symbol} is cancelled by the next run", {"symbol": row.symbol}
-            )
+            + ("" if row.addition else _decline(row.symbol))
             for row in each(rows)
         ]
         table = views.waiting(rows, self._settings.ticks)
@@ -210,9 +213,13 @@ class Board:
 
     def _scores(self, _now: datetime) -> str:
         rows = self._rows(SCORES, symbols=list(self._settings.instruments))
-        threshold = self._settings.execution.entry_threshold
+        follows = self._settings.execution.form == "positions"
+        threshold = self._settings.composite.typical_score if follows else self._settings.execution.entry_threshold
         lines = "".join(pieces.score(row, threshold) for row in each(rows))
-        text_ = f"The newest of each instrument; entries from ±{threshold:g}. Press one to see what it is made of."
+        means = (
+            f"positions follow them, ±{threshold:g} is an average one" if follows else f"entries from ±{threshold:g}"
+        )
+        text_ = f"The newest of each instrument; {means}. Press one to see what it is made of."
         return f'<div class="card"><h2>Scores</h2><p>{text_}</p><div class="scores">{lines or "none"}</div></div>'
 
     def _data(self, now: datetime) -> str:

@@ -401,15 +401,16 @@ def _trading(hub: Hub, settings: Settings) -> list[Alert]:
 
 
 def _unapproved(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
-    """One alert per entry of the configured book that waits for someone's yes."""
+    """One alert per entry and addition of the configured book that waits for someone's yes."""
     rows = approvals.waiting(hub, settings.execution.book)
     return [
         Alert(
-            f"approval:{r.trade_id}",
+            f"approval:{r.trade_id}" + (f":{r.as_of:%Y-%m-%dT%H:%M}" if r.addition else ""),
             "approval",
             f"{r.symbol} in book {settings.execution.book}",
-            f"{r.side} {r.qty:f} {r.symbol} from {r.reference:f}, stop {r.stop:f}, score {r.score:+.2f}, waits for a"
-            f" yes until {r.expires:%Y-%m-%d %H:%M} UTC: `alphapivot approve {r.symbol} --reason TEXT`",
+            f"{r.side} {r.qty:f} {'more ' if r.addition else ''}{r.symbol} from {r.reference:f}, stop {r.stop:f}, score"
+            f" {r.score:+.2f}, waits for a yes until {r.expires:%Y-%m-%d %H:%M} UTC: `alphapivot approve {r.symbol}"
+            " --reason TEXT`",
         )
         for r in rows[~rows["approved"].astype(bool) & (rows["expires"] > now)].itertuples()
     ]

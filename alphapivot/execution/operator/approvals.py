@@ -24,12 +24,13 @@ NEWEST = """
            i.expires, i.to_approve, a.by, a.at, a.reason AS why
     FROM trading.orders o JOIN trading.trade t USING (trade_id) JOIN trading.intent i ON i.intent_id = o.intent_id
     LEFT JOIN trading.approval a ON a.intent_id = o.intent_id
-    WHERE o.book = :book AND o.symbol = :symbol AND o.leg = 'ENTRY' AND t.rolled_from IS NULL
+    WHERE o.book = :book AND o.symbol = :symbol AND o.leg = 'ENTRY'
+      AND (t.rolled_from IS NULL OR o.version > 1)
     ORDER BY o.as_of DESC, o.created_at DESC LIMIT 1
 """
 WAITING = """
     SELECT symbol, contract, side, qty, reference, "limit", stop, target, score, as_of, expires, approved, approved_by,
-           reason, trade_id
+           reason, trade_id, addition
     FROM api.waiting_entries WHERE book = :book ORDER BY abs(score) DESC, symbol
 """
 NEVER_SENT = ("EXPIRED", "DENIED", "CANCELED")
@@ -63,8 +64,9 @@ def approve(hub: Hub, book: str, symbol: str, reason: str, by: str, now: datetim
 
 def waiting(hub: Hub, book: str) -> pd.DataFrame:
     """
-    Entries that wait to be sent in approval mode, the strongest first: symbol, contract, side, qty, reference, limit,
-    stop, target, score, as_of, expires, approved, approved_by, reason, trade_id.
+    Entries and additions that wait to be sent in approval mode, the strongest first: symbol, contract, side, qty,
+    reference, limit, stop, target, score, as_of, expires, approved, approved_by, reason, trade_id, addition (True: it
+    adds to an open position).
     """
     with hub.engine.connect() as conn:
         result = conn.execute(text(WAITING), {"book": book})

@@ -36,6 +36,7 @@ NUMBERS = frozenset("+-–0123456789")
 COLOURS = {
     "ENTER_LONG": "green",
     "ENTER_SHORT": "red",
+    "ADD": "green",
     "EXIT": "yellow",
     "REDUCE": "yellow",
     "DENIED": "magenta",
