@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from sqlalchemy.exc import IntegrityError
 
 from alphapivot.clock import SimulatedClock
-from alphapivot.config.sections.trading import ExitSettings
+from alphapivot.config.sections.trading import ExitSettings, SizingSettings
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import control, orders
 from alphapivot.execution.book.clearing import abandon, unlock
@@ -55,18 +55,21 @@ def market(server, template):
     """Calm bars for brokers with their own market; wild ones for the paper broker, whose market they are."""
     with (
         Hub(server.database("calm", template=template)) as calm,
+        Hub(server.database("swinging", template=template)) as swinging,
         Hub(server.database("wild", template=template)) as wild,
     ):
         rng = random.Random(3)  # noqa: S311 - a market, no secret
         for symbol in SYMBOLS:
             World(calm, make_settings({})).calm(range(1, DAYS), symbol=symbol)
+            for day in range(1, DAYS):  # a market needs a volatility for positions
+                World(swinging, make_settings({})).calm([day], close=100 + day % 2, symbol=symbol)
             close = 100.0
             for day in range(1, DAYS):
                 o = close + rng.gauss(0, 1)
                 close = 100 + 0.8 * (o - 100) + rng.gauss(0, 2)
                 prices = (o, max(o, close) + rng.random(), min(o, close) - rng.random(), close)
                 World(wild, make_settings({})).bar(day, *(round(p, 2) for p in prices), symbol=symbol)
-        yield {"paper": wild, "alpaca": calm, "unique": calm, "poor": calm}
+        yield {"paper": wild, "alpaca": calm, "unique": calm, "poor": calm, "able": swinging}
 
 
 class Life(RuleBasedStateMachine):
@@ -79,10 +82,18 @@ class Life(RuleBasedStateMachine):
         self.seen = {}  # I4: id -> (cum, state where it is final)
         self.entered = 0
 
-    @initialize(goal=st.sampled_from(["2", "off"]), parts=st.sampled_from([{}, {"0.5R": "40%"}]))
-    def a_book_whose_trades_have_a_target_or_none_and_leave_at_once_or_in_parts(self, goal, parts):
-        made = make_settings({s: {} for s in SYMBOLS}, risk=LIMITS, execution={"reward_to_risk": goal})
-        made = made.model_copy(update={"exit": ExitSettings(scale_out=parts)})
+    @initialize(goal=st.sampled_from(["2", "off"]), parts=st.sampled_from([{}, {"0.5R": "40%"}]), follows=st.booleans())
+    def a_book_whose_trades_have_a_target_or_none_and_leave_at_once_or_in_parts_or_follow_scores(
+        self, goal, parts, follows
+    ):
+        form = {"reward_to_risk": goal}
+        if follows and self.kind in ("able", "paper"):
+            form, parts = {"reward_to_risk": "off", "form": "positions"}, {}
+        made = make_settings({s: {} for s in SYMBOLS}, risk=LIMITS, execution=form)
+        sizing = SizingSettings(target_volatility="0.06", volatility_bars=10)  # of positions: nothing else of it is on
+        made = made.model_copy(
+            update={"exit": ExitSettings(scale_out=parts)} | ({"sizing": sizing} if "form" in form else {})
+        )
         self.book = Book(self.market[self.kind], made, self.kind, self.folder, at)
 
     def teardown(self):
@@ -198,7 +209,8 @@ class Life(RuleBasedStateMachine):
     def exposure_is_within_its_limits_whenever_something_was_added(self):
         """I13, pending included, at decision prices, from the broker and from unsent orders."""
         entered = self.book.sql(
-            "SELECT count(*) AS n FROM trading.intent WHERE book = :b AND action LIKE 'ENTER%'", b=self.book.scope
+            "SELECT count(*) AS n FROM trading.intent WHERE book = :b AND (action LIKE 'ENTER%' OR action = 'ADD')",
+            b=self.book.scope,
         )[0]["n"]
         if entered == self.entered:
             return
@@ -245,7 +257,7 @@ class Life(RuleBasedStateMachine):
 LONG = [pytest.param(number, 30, 30, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]) for number in range(1, 6)]
 
 
-@pytest.mark.parametrize("kind", ["unique", "poor", "alpaca", "paper"])
+@pytest.mark.parametrize("kind", ["unique", "poor", "alpaca", "able", "paper"])
 @pytest.mark.parametrize(("number", "examples", "steps"), [(0, 3, 8), *LONG])
 def test_whatever_happens_the_invariants_hold_after_the_next_run(market, tmp_path, kind, number, examples, steps):
     machine = type("Life", (Life,), {"market": market, "folder": tmp_path, "kind": kind})
