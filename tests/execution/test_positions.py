@@ -2,12 +2,16 @@
 
 import itertools
 import os
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
+from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError
+from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
+from alphapivot.runs import RunRef
 from tests.execution.book import Book
 from tests.execution.conftest import World, at, make_settings
 from tests.execution.faults import Points
@@ -371,3 +375,91 @@ def test_a_broker_that_cannot_add_safely_is_refused(make, kind):
     why = "no entry beside the working stop" if kind == "alpaca" else "cannot resize a stop in one step"
     with pytest.raises(ConfigError, match=f"form = positions: .* {why}"):
         make(kind)
+
+
+# additions that wait, and what may happen meanwhile -------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(make):
+    """89 held, and an addition of 50 that waits for the open."""
+    book = make("able", before=22)
+    book.remote.set(open=False)
+    report = book.run(22)
+    assert report.notes == ["the addition to A waits: its market is closed"]
+    assert book.orders("ENTRY")[-1]["state"] == "CREATED"
+    book.holds()
+    return book
+
+
+def manage(book, day, **options):
+    """A run between decisions, an hour later."""
+    as_of = at(day) + timedelta(hours=1)
+    run = RunRef(f"manage-{day}", book.scope, as_of, None, "hash")
+    clock, pause = SimulatedClock(as_of), book.pauses.append
+    broker = book.client(book.hub)
+    book.remote.set(now=as_of)
+    return engine.trade(book.hub, run, book.settings, clock, broker=broker, pause=pause, decide_too=False, **options)
+
+
+def test_an_addition_that_waited_is_asked_every_gate_again_and_sent_at_the_open(waiting):
+    waiting.remote.set(open=True)
+    assert len(manage(waiting, 22).sent) == 1
+    days(waiting, (23, 45), (24, 45))
+    assert waiting.held() == 139
+
+
+def test_an_addition_that_waited_is_not_sent_where_the_target_is_smaller_by_now(waiting):
+    waiting.score(22, 30)
+    waiting.remote.set(open=True)
+    assert manage(waiting, 22).sent == []
+    last = waiting.orders("ENTRY")[-1]
+    assert (last["state"], last["reason"]) == ("DENIED", "within_buffer")
+    waiting.holds()
+    assert waiting.held() == 89
+
+
+def test_an_addition_whose_time_is_over_is_never_sent(waiting):
+    for day, is_open in ((23, False), (24, True)):
+        waiting.remote.set(open=is_open, now=at(day))
+        waiting.score(day, 30)
+        waiting.run(day)
+        waiting.holds()
+    assert [o["state"] for o in waiting.orders("ENTRY")] == ["FILLED", "EXPIRED"]
+    assert waiting.held() == 89
+
+
+def test_a_stop_that_fills_while_an_addition_waits_ends_it(waiting):
+    waiting.remote.set(open=True)
+    waiting.price(22, 90)
+    assert manage(waiting, 22).sent == []
+    waiting.holds()
+    assert (waiting.held(), waiting.orders("ENTRY")[-1]["state"]) == (0, "CANCELED")
+    assert [t["close_reason"] for t in waiting.trades()] == ["stop"]
+
+
+def test_a_stop_that_fills_while_an_addition_works_leaves_with_what_has_filled(make):
+    book = make("able")
+    book.run(21)  # the addition rests
+    book.price(22, 90)  # both fill: 50 more are held, 89 have left, and a stop at 96 would trigger at once
+    book.score(22, 0)
+    book.run(22)
+    book.price(23, 90)
+    book.score(23, 0)
+    book.run(23)
+    assert (book.held(), book.orders("EXIT")[-1]["reason"]) == (0, "stop_refused")
+    book.holds(locked=True)
+
+
+def test_a_locked_symbol_takes_back_an_addition_that_works_and_adds_nothing(make):
+    book = make("able")
+    book.run(21)
+    book.remote.set(by_hand={("A", "spot", ""): D(5)}, now=at(22))
+    book.score(22, 45)
+    book.run(22)
+    assert book.locks()
+    assert book.orders("ENTRY")[-1]["state"] == "CANCELED"
+    (decision,) = book.sql(
+        "SELECT action, reasons FROM trading.decision WHERE book = :b AND as_of = :t", b=book.scope, t=at(22)
+    )
+    assert (decision["action"], decision["reasons"]) == ("HOLD", ["locked"])

@@ -155,8 +155,10 @@ class DecisionRound:
         conviction = self._conviction(symbol, gates)
         if isinstance(conviction, tuple):
             return conviction[1]
-        if (conviction > 0) != (plan.side == "LONG") or not self._wants(symbol, plan):
+        if (conviction > 0) != (plan.side == "LONG"):
             return ("reversal",)
+        if not self._wants(symbol, plan):
+            return ("within_buffer",)
         rate = self.facts.fx.get(terms.currency)
         denied = check(
             gates,
