@@ -6,6 +6,8 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alphapivot.brokers.fills import Resting
 from alphapivot.brokers.paper.replay import Order, Position, Replay
@@ -188,3 +190,67 @@ def test_an_open_beyond_a_target_fills_no_better_than_prices_went(side, price):
     run = replay([position(qty)], orders=[Resting("x", "TARGET", side, D(price), T, qty=D(10))])
     show(run, opened)
     assert [f["price"] for f in run.fills] == [D(price)]
+
+
+@pytest.mark.parametrize("up", [1, -1])
+def test_the_stop_holds_in_bars_that_opened_before_an_addition_was_active(up):
+    enter, leave = ("BUY", "SELL") if up > 0 else ("SELL", "BUY")
+    later = Resting("e2", "ENTRY", enter, None, T + DAY, qty=D(5))
+    run = replay([position(10 * up)], orders=[later, stop(leave, 10, 100 - 5 * up)])
+    low, high = sorted((100, 100 - 6 * up))
+    assert show(run, 100, high=high, low=low).qty == 0
+    assert [(f["client_order_id"], f["qty"], f["price"]) for f in run.fills] == [("s", 10, 100 - 5 * up)]
+    assert (run.orders["e2"]["state"], run.orders["e2"]["reason"]) == ("CANCELED", "stop_filled")
+
+
+@pytest.mark.parametrize(
+    ("market", "cash", "settings", "reason"),
+    [("spot", 100, {}, "insufficient_cash"), ("futures", -850, {"maintenance_margin": "0.75"}, "insufficient_margin")],
+)
+def test_the_stop_holds_in_the_bar_in_which_an_addition_cannot_be_paid_for(market, cash, settings, reason):
+    orders = [Resting("e2", "ENTRY", "BUY", None, T, qty=D(50)), stop(qty=10, price=95)]
+    run = replay([position(10, market=market, mark=100)], cash=cash, orders=orders, **settings)
+    assert show(run, 100, high=100, low=94, close=94).qty == 0
+    assert [(f["client_order_id"], f["qty"], f["price"]) for f in run.fills] == [("s", 10, 95)]
+    assert (run.orders["e2"]["state"], run.orders["e2"]["reason"]) == ("CANCELED", reason)
+
+
+moves = st.lists(
+    st.tuples(
+        st.integers(-8, 8),  # from the last close to the open
+        st.integers(0, 6),  # up to the high
+        st.integers(0, 6),  # down to the low
+        st.sampled_from([None, 0, 8, 20, 1000]),  # volume
+        st.sampled_from([None, ("ENTRY", 7), ("ENTRY", 40), ("EXIT", 3), ("EXIT", 1000)]),  # what is sent before it
+        st.integers(0, 1),  # bars until it is active
+    ),
+    max_size=15,
+)
+
+
+@given(moves, st.sampled_from([None, "0.5"]), st.sampled_from([1, -1]))
+def test_the_stop_is_of_all_that_is_held_after_every_bar_of_a_position_that_grows_and_shrinks(bars, share, up):
+    enter, leave = ("BUY", "SELL") if up > 0 else ("SELL", "BUY")
+    first = [entry(enter, 10), stop(leave, 10, 100 - 20 * up, "HELD")]
+    run = replay([position(0, 0)], orders=first, max_volume_share=share)
+    key, close = next(iter(run.positions)), 100
+    for n, (move, above, below, volume, wanted, late) in enumerate(bars):
+        start, resting = T + n * DAY, run._resting[key]["b"]
+        held, legs = abs(run.positions[key].qty), {o.rests.leg for o in resting}
+        if wanted is not None and held and not legs & {"ENTRY", "EXIT"}:
+            leg, qty = wanted
+            side, qty = (enter, qty) if leg == "ENTRY" else (leave, min(qty, held))
+            sent = Resting(f"{leg}{n}", leg, side, None, start + late * DAY, qty=D(qty))
+            resting.append(Order(sent.qty, sent))
+        opened = max(close + move, 20)
+        high, low, close = opened + above, opened - below, opened
+        run.bar(
+            key,
+            SimpleNamespace(start=start, ts=start + DAY, open=opened, high=high, low=low, close=close, volume=volume),
+        )
+        after, resting = run.positions[key].qty, run._resting[key]["b"]
+        stops = [o.left.qty for o in resting if o.rests.leg == "STOP" and o.rests.state == "WORKING"]
+        assert stops == ([abs(after)] if after else [])
+        assert after * up >= 0
+        if held and not after:
+            assert resting == []  # an addition that rested has gone with it

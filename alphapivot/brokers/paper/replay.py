@@ -263,7 +263,8 @@ class Replay:
                 for o in now.values():
                     if o.rests.leg == "ENTRY" or o.rests.state == "HELD":
                         self._note(o, "CANCELED", rejection)
-                return [o for o in now.values() if o.rests.leg != "ENTRY" and o.rests.state != "HELD"]
+                rest = [o for o in now.values() if o.rests.leg != "ENTRY" and o.rests.state != "HELD"]
+                return self._bracket(key, rest, bar, tick, room)  # what is open lives through the bar without it
             filled = now[name] = replace(now[name], done=now[name].done + event.qty)
             for other in [o for o in now.values() if o.rests.leg != "ENTRY" and o is not filled]:
                 now[other.rests.client_order_id] = self._resized(other, event)

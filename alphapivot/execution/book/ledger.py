@@ -113,17 +113,17 @@ def intents(conn: Connection, book: str, strategy: str, as_of: datetime) -> dict
 def open_trades(conn: Connection, book: str) -> list[RowMapping]:
     """
     Trades that are not closed, with their decision's ``as_of``, the entry's id (``entry_id``), the quantity that it, or
-    an addition, may still fill (``coming``), the number of ``entries`` and ``exits`` ordered so far, what additions
-    have filled (``added``) and its cost (``added_cost``: quantity x price), whether an exit is pending (``exiting``),
-    whether a stop or an exit is working at the broker (``protected``), the ``distance`` from the reference to the
-    initial stop, in today's shares, and that stop as it was (``first_stop``); and what was entered at first, before any
-    roll, in today's shares (``first_qty``).
+    an addition, may still fill (``coming``), whether one is not final (``entering``), the number of ``entries`` and
+    ``exits`` ordered so far, what additions have filled (``added``) and its cost (``added_cost``: quantity x price),
+    whether an exit is pending (``exiting``), whether a stop or an exit is working at the broker (``protected``), the
+    ``distance`` from the reference to the initial stop, in today's shares, and that stop as it was (``first_stop``);
+    and what was entered at first, before any roll, in today's shares (``first_qty``).
     """
     query = """
         SELECT t.*, i.as_of, (d.plan ->> 'distance')::numeric / t.ratio AS distance,
                (d.plan ->> 'stop')::numeric AS first_stop,
                coalesce((d.plan ->> 'first_qty')::numeric, e.cum_qty) * t.ratio AS first_qty,
-               e.client_order_id AS entry_id, w.entries, w.exits, w.coming, a.added, a.added_cost,
+               e.client_order_id AS entry_id, w.entering, w.entries, w.exits, w.coming, a.added, a.added_cost,
                coalesce(w.exiting, false) AS exiting, coalesce(w.protected, false) AS protected
         FROM trading.trade t
         JOIN trading.intent i USING (intent_id)
@@ -132,6 +132,7 @@ def open_trades(conn: Connection, book: str) -> list[RowMapping]:
         LEFT JOIN LATERAL (
             SELECT coalesce(sum(o.qty - o.cum_qty) FILTER (
                        WHERE o.leg = 'ENTRY' AND NOT trading.is_terminal(o.state)), 0) AS coming,
+                   bool_or(o.leg = 'ENTRY' AND NOT trading.is_terminal(o.state)) AS entering,
                    max(o.version) FILTER (WHERE o.leg = 'ENTRY') AS entries,
                    bool_or(o.leg = 'EXIT') FILTER (WHERE NOT trading.is_terminal(o.state)) AS exiting,
                    coalesce(max(o.version) FILTER (WHERE o.leg = 'EXIT'), 0) AS exits,

@@ -104,6 +104,7 @@ class OpenTrade:
     distance: Decimal | None = None  # from the reference to the initial stop: one R
     opened_at: datetime | None = None  # when it was first entered, possibly in an earlier contract
     coming: Decimal = Decimal(0)  # quantity that an entry of an OPEN trade may still fill; counts as exposure
+    entering: bool = False  # an entry is not final yet, whether it may still fill or not
     path: Path | None = None  # known only if [exit] trail follows it
     first_qty: Decimal | None = None  # what was entered at first, possibly in an earlier contract, in today's shares
 

@@ -42,9 +42,10 @@ def towards(trade: OpenTrade, goal: Band, step: LifecycleStep, lot: Decimal) -> 
     less = to_tick(trade.qty - wanted, lot, ROUND_FLOOR)
     if less > 0:
         return LifecycleStep("REDUCE", (SMALLER, *moved), step.stop, less)
-    if wanted > trade.qty and not trade.coming:
+    working = trade.entering or trade.coming
+    if wanted > trade.qty and not working:
         return LifecycleStep("ADD", (LARGER, *moved), step.stop, wanted - trade.qty)
-    return step if moved else LifecycleStep("HOLD", ("entry_working" if trade.coming else WITHIN,))
+    return step if moved else LifecycleStep("HOLD", ("entry_working" if working else WITHIN,))
 
 
 class PositionRound(DecisionRound):

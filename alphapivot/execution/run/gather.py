@@ -138,6 +138,7 @@ def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[Ope
                 distance=t["distance"],
                 opened_at=t["opened_at"] or t["entry_at"],
                 coming=t["coming"] if t["state"] == "OPEN" else Decimal(0),
+                entering=t.get("entering", False),
                 path=followed.get(t["trade_id"]),
                 first_qty=t["first_qty"],
             )
