@@ -217,21 +217,21 @@ class Life(RuleBasedStateMachine):
         self.entered = entered
         equity = self.book.broker.account().equity
         gross, net, single = (equity * Decimal(LIMITS[f"max_{name}_exposure"]) for name in ("gross", "net", "symbol"))
-        leaving = {o["symbol"] for o in self.book.orders("EXIT") if o["state"] not in TERMINAL}
-        for symbols in (SYMBOLS, [s for s in SYMBOLS if s not in leaving]):  # before they have left, and after
-            exposure = self.exposure(symbols)
+        for leaving in ([], [o for o in self.book.orders("EXIT") if o["state"] not in TERMINAL]):  # or has left
+            exposure = self.exposure(leaving)
             assert sum(map(abs, exposure.values())) <= gross, f"I13: {exposure}"
             assert abs(sum(exposure.values())) <= net, f"I13: {exposure}"
             assert max(map(abs, exposure.values()), default=0) <= single, f"I13: {exposure}"
 
-    def exposure(self, symbols):
-        """symbol -> signed notional of positions and live entries, at the newest close."""
+    def exposure(self, leaving):
+        """symbol -> signed notional of positions, live entries and the exits ``leaving``, at the newest close."""
         notionals = {}
-        for symbol in symbols:
+        entering = [o for o in self.book.orders("ENTRY") if o["state"] not in TERMINAL]
+        for symbol in SYMBOLS:
             pending = sum(
                 (o["qty"] - o["cum_qty"]) * (1 if o["side"] == "BUY" else -1)
-                for o in self.book.orders("ENTRY")
-                if o["symbol"] == symbol and o["state"] not in TERMINAL
+                for o in [*entering, *leaving]
+                if o["symbol"] == symbol
             )
             close = self.book.sql(
                 "SELECT close FROM market.bar WHERE symbol = :s AND ts <= :at ORDER BY ts DESC LIMIT 1",

@@ -58,6 +58,11 @@ class PositionRound(DecisionRound):
             return step
         return towards(trade, goal, step, terms.of(trade.contract, quote.ts).lot)
 
+    def _leaving(self, trade: OpenTrade) -> Decimal:
+        step = self._next_step(trade)
+        part = step.qty if step.action == "REDUCE" else None
+        return super()._leaving(trade) or part or Decimal(0)
+
     def _carry_on(self, trade: OpenTrade, step: LifecycleStep) -> Decision:
         symbol, goal, gates = trade.symbol, self._goal(trade.symbol), dict[str, Gate]()
         if goal is not None:

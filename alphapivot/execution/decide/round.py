@@ -62,14 +62,18 @@ class DecisionRound:
             quote = self.facts.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
             each = abs(price) * unit_value(terms, rate)
-            # a roll may end flat, so it counts as an exit
-            leaving = trade.exiting or trade in self.facts.leaving or self._next_step(trade).action in ("EXIT", "ROLL")
             held, coming = (trade.qty, trade.coming) if trade.state == "OPEN" else (Decimal(0), trade.qty)
-            for qty, unsure in ((held, leaving), (coming, True)):
+            leaving = min(self._leaving(trade), held)
+            for qty, unsure in ((held - leaving, False), (leaving + coming, True)):
                 self.exposure.add(trade.symbol, terms.group, trade.side, each * qty, unsure=unsure)
                 if self.volatility is not None:
                     self.volatility.add(trade.symbol, trade.side, qty, unit_value(terms, rate))
             self.free -= each * coming * (1 if trade.market == "spot" and trade.side == "LONG" else terms.margin)
+
+    def _leaving(self, trade: OpenTrade) -> Decimal:
+        """The quantity of an open trade that may have left soon; a roll may end flat, so it counts as an exit."""
+        leaves = trade.exiting or trade in self.facts.leaving or self._next_step(trade).action in ("EXIT", "ROLL")
+        return trade.qty if leaves else Decimal(0)
 
     def _next_step(self, trade: OpenTrade) -> LifecycleStep:
         """The next lifecycle step of an open trade."""
