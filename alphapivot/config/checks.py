@@ -70,7 +70,8 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
     if "risk" in valid:
         named.append(("risk", "max_quantity", list(cast("RiskSettings", valid["risk"]).max_quantity)))
     if "sizing" in valid:
-        named.append(("sizing", "weights", list(cast("SizingSettings", valid["sizing"]).weights)))
+        sizing = cast("SizingSettings", valid["sizing"])
+        named += [("sizing", "weights", list(sizing.weights)), ("sizing", "costs", list(sizing.costs))]
     yield from _fees(valid, symbols, present)
     yield from _client_ids(valid)
     for section, key, named_symbols in named:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.sections.trading import ExecutionSettings, SizingSettings
 
 # section -> keys of trades whose size and exits are fixed at the entry
@@ -34,6 +35,11 @@ def mistakes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
     yield from _changed(valid)
     if sizing is None or sizing.target_volatility is None:
         yield "[sizing] target_volatility is missing: form = positions sizes by it (a share of equity, such as 0.2)"
+    if sizing is not None and sizing.max_cost is not None:
+        instruments = [cast("Instrument", model) for name, model in valid.items() if name.startswith("instrument.")]
+        unknown = sorted(i.symbol for i in instruments if i.tradable and i.symbol not in sizing.costs)
+        if unknown:
+            yield f"[sizing] max_cost needs the costs of {', '.join(unknown)}: expected such as costs = {unknown[0]}: 2"
     if sizing is not None and sizing.weights:
         total = math.fsum(sizing.weights.values())
         if not math.isclose(total, 1, abs_tol=1e-9):

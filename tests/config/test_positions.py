@@ -41,6 +41,8 @@ def test_the_shipped_config_can_follow_positions(tmp_path):
         (("target_volatility", ""), r"\[sizing\] target_volatility is missing: form = positions sizes by it"),
         (("# weights", "weights = SP500: 0.3"), r"\[sizing\] weights sum to 0.3; expected 1"),
         (("# weights", "weights = SP5: 1"), r"\[sizing\] weights names SP5, which is not an .instrument"),
+        (("# max_cost", "max_cost = 0.1"), r"\[sizing\] max_cost needs the costs of APPLE, BITCOIN"),
+        (("# costs", "costs = SP5: 1"), r"\[sizing\] costs names SP5, which is not an .instrument"),
         (("form", "form = position"), "form"),
         (("diversification", "diversification = 3"), "diversification"),
         (("forecast_cap", "forecast_cap = 9"), "forecast_cap"),

@@ -229,6 +229,23 @@ def test_a_missing_or_stale_score_changes_nothing(hub):
     assert (decision.action, decision.reasons) == ("HOLD", ("already_open", "score_stale"))
 
 
+def test_a_market_that_costs_too_much_is_not_entered_nor_added_to_but_left(hub):
+    # 20 fills a year of 100 each, at 20 basis points, cost 4; a year moves 20.1: 0.1986
+    dear = {"costs": {"A": "20"}, "turnover": "10", "max_cost": "0.19"}
+    world = following(hub, sizing=dear)
+    swinging(world, range(1, 20))
+    decision = lived(world, 20, 30)
+    assert (decision.action, decision.reasons) == ("DENIED", ("too_costly",))
+    assert decision.gates["costs"].value == "0.1986"
+    cheap = world.settings
+    world.settings = following(hub, sizing=dear | {"max_cost": "0.21"}).settings
+    assert lived(world, 21, 30).action == "ENTER_LONG"
+    world.settings = cheap
+    decision = lived(world, 22, 45)
+    assert (decision.action, decision.reasons) == ("HOLD", ("too_costly",))
+    assert lived(world, 23, 15).action == "REDUCE"
+
+
 def test_instruments_share_the_volatility(hub):
     world = following(hub, {"A": {}, "B": {}, "C": {"tradable": False}}, sizing={"diversification": "1.4"})
     for symbol in "ABC":

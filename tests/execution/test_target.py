@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapivot.execution.decide.target import average, band, forecast
+from alphapivot.execution.decide.target import average, band, cost, forecast
 
 D = Decimal
 
@@ -85,6 +85,11 @@ def test_a_band_by_hand(strength, usual, buffer, lot, most, edges):
     found = band(D(strength), D(usual), buffer=D(buffer), lot=D(lot), most=limit)
     assert (found.low, found.high) == tuple(map(D, edges))
     assert found.capped_by == ("risk" if most is not None and D(most[1]) < D(usual) * abs(D(strength)) / 10 else None)
+
+
+def test_a_cost_by_hand():
+    # ten times in and ten out at 2 basis points of 5,000, which is 20, where a year moves 800 points
+    assert cost(D(5000), bps=D(2), turnover=D(10), volatility=D(800)) == D("0.025")
 
 
 quantities = st.decimals("-1000", "1000", places=3)

@@ -217,6 +217,19 @@ class SizingSettings(Section):
         description="form = positions: share of an average position by which a position may be off its target",
     )
 
+    max_cost: Positive | None = Field(
+        None,
+        description="form = positions: largest expected cost of a year as a share of a market's annual volatility, such"
+        " as 0.1; dearer markets are neither entered nor added to",
+    )
+    costs: Mapped[Annotated[Decimal, Field(ge=0)]] = Field(
+        default={},
+        description="form = positions: symbol: cost of each fill, slippage included, in basis points of its notional",
+    )
+    turnover: Positive = Field(
+        Decimal(10), description="form = positions: average positions bought and sold again in a year, for max_cost"
+    )
+
     @model_validator(mode="after")
     def _gap_is_known(self) -> SizingSettings:
         if self.max_gap_loss is not None and self.gap_quantile is None:

@@ -16,7 +16,7 @@ from alphapivot.execution.decide.facts import Action, Decision, Direction, Gate,
 from alphapivot.execution.decide.lifecycle import SMALLER, LifecycleStep
 from alphapivot.execution.decide.round import DecisionRound, check
 from alphapivot.execution.decide.sizing import most, unit_value
-from alphapivot.execution.decide.target import Band, average, band, forecast
+from alphapivot.execution.decide.target import Band, average, band, cost, forecast
 from alphapivot.money import to_tick
 
 BEYOND = "target_beyond_buffer"
@@ -128,7 +128,21 @@ class PositionRound(DecisionRound):
             self._of_signal(symbol, self.facts.scores[symbol], side),
             limits.of_book(symbol, self.facts.standing, rules.risk, rules.protections),
             self._of_market(symbol, quote, rate),
+            self._of_cost(symbol, quote),
         )
+
+    def _of_cost(self, symbol: str, quote: Quote | None) -> limits.Checked:
+        """What a year of trading this market costs, if [sizing] max_cost limits it."""
+        sizing = self.facts.rules.sizing
+        if sizing.max_cost is None or quote is None or not quote.volatility:
+            return
+        bps = sizing.costs.get(symbol)
+        expected = (
+            None if bps is None else cost(quote.close, bps=bps, turnover=sizing.turnover, volatility=quote.volatility)
+        )
+        value = "unknown" if expected is None else f"{expected:.4f}"
+        cheap = expected is not None and expected <= sizing.max_cost
+        yield "costs", "too_costly", Gate(cheap, value, f"<= {sizing.max_cost} of a year's volatility")
 
     def _conviction(self, symbol: str, gates: dict[str, Gate]) -> float | tuple[Action, tuple[str, ...]]:
         return self._fresh(symbol, gates)  # the buffer is the threshold

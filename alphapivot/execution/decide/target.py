@@ -19,6 +19,7 @@ from alphapivot.money import to_tick
 
 AVERAGE = Decimal(10)  # the mean size of a forecast
 PLACES = Decimal("0.01")
+BPS = Decimal(10_000)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ def average(
     per one quoted unit of price and one of quantity.
     """
     return target_volatility * max(equity, Decimal(0)) * weight * diversification / (volatility * unit)
+
+
+def cost(price: Decimal, *, bps: Decimal, turnover: Decimal, volatility: Decimal) -> Decimal:
+    """
+    The expected cost of a year of trading as a share of the market's annual volatility: what its Sharpe ratio loses.
+    ``bps``: of the notional of each fill; ``turnover``: average positions bought and sold again in a year.
+    """
+    return 2 * turnover * abs(price) * bps / BPS / volatility
 
 
 def band(
