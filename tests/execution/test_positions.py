@@ -9,6 +9,7 @@ import pytest
 
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError
+from alphapivot.execution.book import control
 from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
@@ -480,3 +481,19 @@ def test_a_locked_symbol_takes_back_an_addition_that_works_and_adds_nothing(make
         "SELECT action, reasons FROM trading.decision WHERE book = :b AND as_of = :t", b=book.scope, t=at(22)
     )
     assert (decision["action"], decision["reasons"]) == ("HOLD", ["locked"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kill_switch_in_the_middle_of_a_run_adds_nothing_after_it(make, kind):
+    twin, counted = make(kind), Points()
+    with counted.watch(twin.hub) as seen:
+        twin.run(21, points=counted)
+    sends = [n for n, name in enumerate(seen, 1) if name == "before submit"]
+    for n in range(max(1, sends[0] - 4), sends[0]):
+        book = make(kind)
+        strike = Points(n, lambda _, book=book: control.halt(book.hub, book.scope, "now", "me"))
+        with strike.watch(book.hub):
+            book.run(21, points=strike)
+        assert [o["state"] for o in book.orders("ENTRY")[1:]] in ([], ["DENIED"])
+        days(book, (22, 45))
+        assert book.held() == 89
