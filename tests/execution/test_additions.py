@@ -160,6 +160,11 @@ def test_a_split_cancels_an_addition_and_the_average_is_of_todays_shares(wanting
     assert (trade["entry_qty"], trade["adjusted"], trade["stop"]) == (278, 89, 48)
     # 89 at 101 are 178 at 50.5
     assert round(trade["entry_price"], 9) == round((178 * D("50.5") + 100 * 51) / 278, 9)
+    world.bar(24, 51, 52, 50, 51)
+    world.score(24, 45)
+    world.trade(24)
+    assert held(world) == 278  # the addition was sized after the split: nothing leaves for it
+    world.holds()
 
 
 def test_a_roll_carries_the_whole_position_and_it_grows_in_the_next_contract(hub):

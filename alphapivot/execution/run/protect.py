@@ -121,7 +121,11 @@ def plan(
             else [_end_leg(o, orders) for o in exits if o["state"] not in IN_FLIGHT]
         )
     if adds(entry) and (not open_qty or "EXIT" in live or trade["rolled"]):
-        return _end_addition(trade, orders, live, entry, open_qty, caps, refused=refused, is_open=is_open)
+        reason = "leaving" if open_qty else "flat"
+        if local(entry) or entry["state"] == "CREATED":
+            return [Drop(entry, reason)]
+        if entry["state"] in WORKING:
+            return [Cancel(entry, reason)]
     steps: list[Action] = []
     # further fills would have to be exited again; and an exit may be refused because an entry rests
     stuck = open_qty and (newest_of(orders, "STOP", refused) or newest_of(orders, "EXIT", refused))
@@ -134,28 +138,6 @@ def plan(
     if open_qty:
         steps += _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=touched)
     return steps
-
-
-def _end_addition(
-    trade: Row,
-    orders: Sequence[Row],
-    live: Mapping[str, Row],
-    entry: Row,
-    open_qty: Decimal,
-    caps: Caps,
-    *,
-    refused: Collection[str],
-    is_open: bool,
-) -> list[Action]:
-    """The steps of a trade that is leaving or flat, and of which an addition was not sent yet, works, or may work."""
-    if local(entry) or entry["state"] == "CREATED":
-        return [Drop(entry, "flat" if not open_qty else "leaving")]
-    if entry["state"] in (*WORKING, "PENDING_CANCEL"):
-        return [Cancel(entry, entry["reason"] or ("flat" if not open_qty else "leaving"))]
-    # it may or may not have reached the broker: what it fills is protected then
-    return (
-        _open(trade, orders, live, open_qty, caps, refused=refused, is_open=is_open, touched=False) if open_qty else []
-    )
 
 
 def plan_locked(
