@@ -255,6 +255,8 @@ def test_instruments_share_the_volatility(hub):
     decisions = {d.symbol: d for d in world.trade(20).decisions}
     # half of 99.31 x 1.4 each: 69.52, less 6.95
     assert {s: d.plan and d.plan.qty for s, d in decisions.items()} == {"A": 63, "B": 63, "C": None}
+    large = following(hub, {"A": {"lot": "400"}}, book="large")  # 198.6 less 9.9 is less than half of one
+    assert large.trade(20).decisions[0].reasons == ("lot_zero",)
     weighted = following(hub, {"A": {}, "B": {}}, sizing={"weights": {"A": "1"}}, book="other")
     decisions = {d.symbol: d for d in weighted.trade(20).decisions}
     assert (decisions["A"].plan.qty, decisions["B"].reasons) == (89, ("no_weight",))

@@ -16,7 +16,7 @@ from alphapivot.execution.decide.facts import Action, Decision, Direction, Gate,
 from alphapivot.execution.decide.lifecycle import SMALLER, LifecycleStep
 from alphapivot.execution.decide.round import DecisionRound, check
 from alphapivot.execution.decide.sizing import most, unit_value
-from alphapivot.execution.decide.target import Band, average, band, cost, forecast
+from alphapivot.execution.decide.target import AVERAGE, Band, average, band, cost, forecast
 from alphapivot.money import to_tick
 
 BEYOND = "target_beyond_buffer"
@@ -86,7 +86,7 @@ class PositionRound(DecisionRound):
         wanted = goal.nearest(Decimal(0))
         gates["target"] = Gate(bool(wanted), str(goal), f"0 is not within {goal.low:f} to {goal.high:f}")
         if not wanted:
-            return "NONE", (WITHIN if self._weight(symbol) else "no_weight",), None
+            return "NONE", (self._why_none(symbol, goal, quote),), None
         side: Direction = "LONG" if wanted > 0 else "SHORT"
         denied = self._allowed(symbol, side, gates)
         if denied:
@@ -95,6 +95,14 @@ class PositionRound(DecisionRound):
         if isinstance(plan, tuple):
             return "DENIED", plan, None
         return ("ENTER_LONG" if side == "LONG" else "ENTER_SHORT"), (BEYOND,), plan
+
+    def _why_none(self, symbol: str, goal: Band, quote: Quote) -> str:
+        """Why nothing is entered: nor would it be at the largest forecast where a lot is too large for the account."""
+        sizing, terms = self.facts.rules.sizing, self.facts.instruments[symbol].of(quote.contract, quote.ts)
+        if not self._weight(symbol):
+            return "no_weight"
+        largest = goal.average * (sizing.forecast_cap / AVERAGE - sizing.buffer)
+        return WITHIN if to_tick(largest, terms.lot) > 0 else "lot_zero"
 
     def _add(
         self, trade: OpenTrade, wanted: Decimal, stop: Decimal | None, gates: dict[str, Gate]
