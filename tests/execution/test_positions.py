@@ -336,6 +336,22 @@ def test_an_addition_that_is_refused_leaves_position_and_stop_and_is_decided_aga
     grown(book, until=24)
 
 
+def test_a_position_is_added_to_once_for_each_instant_however_its_score_changes(make):
+    book = make("able")
+    book.run(21)
+    book.price(21, close_of(21))  # it has filled
+    book.score(21, 60)
+    book.run(21)
+    book.holds()
+    decisions = book.sql(
+        "SELECT action, reasons FROM trading.decision WHERE book = :b AND as_of = :t ORDER BY decision_id",
+        b=book.scope,
+        t=at(21),
+    )
+    assert [(d["action"], d["reasons"][0]) for d in decisions] == [("ADD", "target_larger"), ("HOLD", "acted_already")]
+    assert book.held() == 139
+
+
 def test_a_stop_that_is_not_resized_stays_and_is_tried_again(make):
     book = make("able")
     book.run(21)
