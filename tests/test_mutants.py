@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 IGNORED = shutil.ignore_patterns(".venv", ".git", "build", "__pycache__", "*.egg-info", "node_modules", ".*_cache")
 EXECUTION, BROKERS = "alphapivot/execution", "alphapivot/brokers"
 REAL, START, ROWS = (f"tests/execution/test_{name}.py" for name in ("real_world", "start", "fault_matrix"))
+POSITIONS, ADDITIONS = "tests/execution/test_positions.py", "tests/execution/test_additions.py"
 ALPACA, FILLS = "tests/brokers/test_alpaca.py", "tests/brokers/test_fills.py"
 
 
@@ -169,7 +170,7 @@ MUTANTS = [
     ),
     mutant(
         f"{EXECUTION}/run/protect.py",
-        'return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked == SCALE_OUT else qty',
+        'return min(exit_order["qty"], qty) if asked.startswith(CLOSE) or asked in PARTS else qty',
         "return qty",
         *(REAL, "-k", "in_part or for_its_quantity"),
     ),
@@ -260,10 +261,35 @@ MUTANTS = [
         "    fill = fill or _stopped(stop, bar, tick=tick, bps=bps)",
         FILLS,
     ),
+    # positions that grow
+    mutant(
+        f"{EXECUTION}/run/send.py",
+        'first = order["leg"] == "ENTRY" and not orders.adds(order)',
+        'first = order["leg"] == "ENTRY"',
+        *(POSITIONS, "-k", "is_refused_leaves"),
+    ),
+    mutant(
+        f"{EXECUTION}/run/protect.py",
+        'if adds(entry) and (not open_qty or "EXIT" in live or trade["rolled"]):',
+        "if False:",
+        *(ADDITIONS, "-k", "reduction_never_waits"),
+    ),
+    mutant(
+        f"{EXECUTION}/book/orders.py",
+        "WHERE a.intent_id = o.intent_id)",
+        "WHERE a.trade_id = o.trade_id)",
+        *(ADDITIONS, "-k", "its_own_yes"),
+    ),
+    mutant(
+        f"{BROKERS}/paper/replay.py",
+        "return self._bracket(key, rest, bar, tick, room)",
+        "return rest",
+        *("tests/brokers/test_replay.py", "-k", "cannot_be_paid_for"),
+    ),
     mutant(
         f"{BROKERS}/fills.py",
-        "if bar.start < entry.active_from:\n        return []",
-        "if False:\n        return []",
+        "if bar.start < entry.active_from:",
+        "if False:",
         FILLS,
         "tests/brokers/test_paper.py",
     ),
