@@ -14,6 +14,8 @@ from alphapivot.execution.decide.portfolio import APART, LEAST, Covariance, cova
 from alphapivot.execution.operator import approvals
 from tests.execution.conftest import at
 from tests.execution.test_features import changed, reasons
+from tests.execution.test_positions import following
+from tests.execution.test_positions import swinging as swung
 
 TWO = Covariance(("A", "B"), np.array([[4.0, 3.0], [3.0, 9.0]]))  # sd 2 and 3, correlation 0.5
 
@@ -192,3 +194,25 @@ def test_an_approved_entry_that_no_longer_fits_is_not_sent(swinging):
     world.trade(at(20) + timedelta(minutes=1), decide_too=False)
     (order,) = world.sql("SELECT state, reason FROM trading.orders WHERE symbol = 'A' AND leg = 'ENTRY'")
     assert order == {"state": "DENIED", "reason": "book_volatility"}
+
+
+def test_an_addition_keeps_the_volatility_of_the_book_too(hub):
+    """10 times an average position is wanted; the book may have what 1.5 average positions move."""
+    world = following(hub, sizing={"target_volatility": "0.005"})
+    swung(world, range(-90, 20))
+    changed(world, risk={"max_volatility": "0.0075", "covariance_bars": 100})
+    swung(world, [20])
+    one = float(np.std([1.0, -1.0] * 50, ddof=1) * np.sqrt(365.2425))  # 19.2 a year for one share
+    world.score(20, 30)
+    (entry,) = world.trade(20).decisions
+    assert (entry.action, entry.plan.capped_by) == ("ENTER_LONG", "target")
+    swung(world, [21])
+    world.score(21, 60)
+    (more,) = world.trade(21).decisions
+    assert (more.action, more.plan.capped_by) == ("ADD", "book_volatility")
+    held = entry.plan.qty + more.plan.qty
+    assert float(held) * one <= 750 < float(held + 1) * one
+    swung(world, [22])
+    world.score(22, 60)
+    (full,) = world.trade(22).decisions
+    assert (full.action, full.reasons) == ("HOLD", ("book_volatility",))
