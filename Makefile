@@ -82,7 +82,7 @@ $(READY): pyproject.toml constraints.txt install.py $(OTHER)
 	@$(PYTHON) install.py
 
 # dependencies of tests and linters, added by the environment's own Python
-$(DEV): $(READY)
+$(DEV): $(READY) $(wildcard alone.txt)
 	@$(BIN)/python install.py dev
 
 .PHONY: FORCE
