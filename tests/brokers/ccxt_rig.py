@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from alphapivot.brokers.ccxt.broker import Exchange
 from alphapivot.brokers.ccxt.names import Names
 from alphapivot.brokers.ccxt.wire import Wire
@@ -17,10 +19,12 @@ def ticker(symbol, *, perpetual=False):
     return f"{symbol}/USDT" + (":USDT" if perpetual else "")
 
 
-def paid_in_usdt(settings):
-    """The instruments of settings as coins that are paid in USDT."""
+def paid_in_usdt(settings, *, perpetual=False):
+    """The instruments of settings as coins that are paid in USDT, or as their perpetuals."""
+    market = "futures" if perpetual else "spot"
+    terms = {"currency": "USDT", "trade_market": market, "margin": Decimal("0.1") if perpetual else Decimal(1)}
     return {
-        symbol: i.model_copy(update={"currency": "USDT", "spot": ticker(symbol)})
+        symbol: i.model_copy(update=terms | {market: ticker(symbol, perpetual=perpetual)})
         for symbol, i in settings.instruments.items()
     }
 

@@ -43,6 +43,7 @@ from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
+DONE += ("FINISHED",)  # a crypto exchange's trigger that has sent its order
 DONE += ("COMPLETE", "CANCELLED", "triggered", "deleted")  # Kite's words
 DONE += ("Filled", "Cancelled", "")  # IB's words; an order that was never transmitted has none
 BROKERS = {"poor": POOR, "unique": UNIQUE, "able": ABLE, "alpaca": None, "paper": None}
@@ -122,15 +123,25 @@ class Book:
             rupees = {s: i.model_copy(update={"currency": "INR", "spot": s}) for s, i in instruments.items()}
             self.settings = self.settings.model_copy(update={"instruments": rupees})
             kite_rig.log_in(key=user, user=user)
-        elif self.kind == "binance":
-            self.remote = ccxt_rig.SERVERS[self.kind]()
+        elif self.exchange in ccxt_rig.SERVERS:
+            self.remote = ccxt_rig.SERVERS[self.exchange](perpetual=self.perpetual)
             self.remote.pairs = dict.fromkeys(self.symbols, ("0.01", "1"))
-            self.settings = self.settings.model_copy(update={"instruments": ccxt_rig.paid_in_usdt(self.settings)})
+            instruments = ccxt_rig.paid_in_usdt(self.settings, perpetual=self.perpetual)
+            self.settings = self.settings.model_copy(update={"instruments": instruments})
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
         for symbol in self.symbols:
             self.price(20, 100, symbol=symbol)
         self.broker = self.client(self.hub)
+
+    @property
+    def exchange(self) -> str:
+        """Of a kind such as "binance" or "okx perpetual"."""
+        return self.kind.partition(" ")[0]
+
+    @property
+    def perpetual(self) -> bool:
+        return self.kind.endswith(" perpetual")
 
     def client(self, hub: Hub) -> Any:
         """A new connection to the broker, as each run makes its own."""
@@ -153,13 +164,15 @@ class Book:
             ledger = Ledger(hub, self.scope)
             instruments = self.settings.instruments
             return kite_rig.broker(self.remote, instruments, ledger=ledger, orders=kite_rig.FREE, timeout=self.timeout)
-        if self.kind == "binance":
+        if self.exchange in ccxt_rig.SERVERS:
             ledger = ccxt_ledger.Ledger(hub, self.scope)
-            return ccxt_rig.broker(self.remote, symbols=self.symbols, ledger=ledger, timeout=self.timeout)
+            return ccxt_rig.broker(
+                self.remote, self.exchange, symbols=self.symbols, ledger=ledger, timeout=self.timeout
+            )
         return self.remote
 
     def close(self) -> None:
-        if self.kind in ("alpaca", "binance", "ib", "kite"):
+        if self.exchange in ("alpaca", "ib", "kite", *ccxt_rig.SERVERS):
             self.remote.close()
 
     # events
@@ -182,7 +195,7 @@ class Book:
         if self.kind == "kite":
             self.now(day)
             self.remote.move(symbol, price, **options)
-        elif self.kind in ("alpaca", "binance", "ib"):
+        elif self.exchange in ("alpaca", "ib", *ccxt_rig.SERVERS):
             self.remote.clock = lambda: self.at(day)
             self.remote.move(symbol, price, **options)
         elif self.kind != "paper":
@@ -205,7 +218,7 @@ class Book:
             for order in [o for o in self.remote.orders if o["tag"] in ids and o["status"] not in kite_server.FINAL]:
                 order["status"] = "CANCELLED"
             return
-        if self.kind == "binance":
+        if self.exchange in ccxt_rig.SERVERS:
             for order in [o for o in self.remote.orders if o["client"] in ids and o["state"] not in DONE]:
                 order["state"] = state
             return
@@ -382,8 +395,9 @@ class Book:
             ]
         elif self.kind == "ib":
             rows = [(o.ref, o.status, o.qty) for o in self.remote.received]
-        elif self.kind == "binance":
-            rows = [(o["client"], o["state"], o["qty"]) for o in self.remote.received if o["client"]]
+        elif self.exchange in ccxt_rig.SERVERS:  # what a trigger sends is a part of it
+            sent = [o for o in self.remote.received if not o["client"].startswith("child-")]
+            rows = [(o["client"], o["state"], o["qty"]) for o in sent]
         elif self.kind == "kite":  # what a trigger sends is a part of it
             ours = {o["broker_order_id"]: o["client_order_id"] for o in self.orders()}
             seen = {"PUT ORDER REQ RECEIVED": "OPEN"}  # it is on its way until someone looks
@@ -401,7 +415,8 @@ class Book:
         return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]
 
     def held(self, symbol: str = "A") -> Decimal:
-        return self.broker.positions().get((symbol, *KEY[1:]), Decimal(0))
+        market = "futures" if self.perpetual else "spot"
+        return self.broker.positions().get((symbol, market, ""), Decimal(0))
 
     def outcome(self) -> str:
         """The state of the book in a few words."""
