@@ -130,6 +130,30 @@ def test_pieces_of_a_purchase_add_up_to_what_is_kept_of_it_however_they_are_read
     assert last == fills[-1], "the earlier pieces are asked for though they are older"
 
 
+@pytest.mark.parametrize("way", SPOT, ids=ids)
+def test_a_purchase_whose_trades_are_not_listed_yet_is_not_final(serve, way):
+    market = serve(way)
+    market.fee, broker = D("0.001"), opened(market)
+    broker.submit(order(market))
+    market.move("A", 100, LATER)
+    hidden, market.trades = market.trades, []
+    assert (find(broker).state, find(broker).cum_qty, find(broker).qty) == ("PARTIALLY_FILLED", 0, 10)
+    market.trades = hidden
+    assert (find(broker).state, find(broker).cum_qty) == ("FILLED", D("9.99"))
+
+
+@pytest.mark.parametrize("way", [way for way in SPOT if way[0] != "binance"], ids=ids)
+def test_more_open_orders_than_fit_an_answer_are_no_list(serve, way):
+    market = serve(way)
+    broker = opened(market)
+    for n in range(3):
+        broker.submit(order(market, f"AP{n}", qty="1", kind="LIMIT", price="90"))
+    assert len(broker.open_orders()) == 3
+    broker._orders._way = replace(broker._orders._way, most_open=3)
+    with pytest.raises(Unavailable, match="lists 3 open orders at most"):
+        broker.open_orders()
+
+
 def test_a_fee_in_a_third_coin_moves_no_cash_and_is_told(serve, caplog):
     market = serve(("binance", "spot"))
     market.fee, market.fee_coin, broker = D("0.001"), "BNB", opened(market)
@@ -422,7 +446,7 @@ def test_an_order_that_was_accepted_and_is_not_listed_yet_is_looked_for_again(se
     broker = opened(market, sleep=waits.append)
     number = broker.submit(order(market)).broker_order_ids["AP1"]
     hidden, market.orders = market.orders, []
-    broker._sleep = lambda _: market.orders.extend(hidden)
+    broker._orders._sleep = lambda _: market.orders.extend(hidden)
     assert find(broker, number=number).state == "NEW"
 
 
@@ -433,7 +457,7 @@ def test_an_order_that_was_accepted_and_is_not_listed_yet_is_looked_for_again(se
 def test_more_trades_than_fit_an_answer_are_all_read_once(serve, way):
     market = serve(way)
     broker = opened(market)
-    broker._way = replace(broker._way, page=3)
+    broker._orders._way = replace(broker._orders._way, page=3)
     for n in range(8):
         broker.submit(order(market, f"AP{n}", qty="1"))
         market.move("A", 100 + n, NOW + timedelta(minutes=5 * n))

@@ -43,6 +43,7 @@ class Way:
     stop_id: str = ""  # how a stop names our id, where ccxt names it for an order
     forgets: bool = False  # an order that was cancelled unfilled is not found after a while
     cancel_stop: Mapping[str, Any] = field(default_factory=dict)  # of the cancel of a stop that was not reached
+    most_open: int | None = None  # open orders in one answer; None: all of them
     lists: tuple[str, str] | None = None  # how the lists of orders name the exchange's id and ours, to look one up in
     profit_apart: bool = False  # balances leave out the profit of what is open
 
@@ -108,6 +109,7 @@ BYBIT = Venue(
         "spot": Way(
             options={"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}, **UNIFIED},
             page=100,
+            most_open=50,
             span=timedelta(days=7),
             lists=("orderId", "orderLinkId"),
             cancel_stop={"trigger": True},
@@ -120,6 +122,7 @@ BYBIT = Venue(
                 **UNIFIED,
             },
             page=100,
+            most_open=50,
             span=timedelta(days=7),
             stop={"BUY": {"triggerDirection": "ascending"}, "SELL": {"triggerDirection": "descending"}},
             lists=("orderId", "orderLinkId"),
@@ -136,6 +139,7 @@ def _okx(kind: Literal["spot", "swap"]) -> Way:
     return Way(
         options={"defaultType": kind, "fetchMarkets": {"types": [kind]}, "createOrder": "privatePostTradeOrder"},
         page=100,
+        most_open=100,
         span=timedelta(days=90),
         trigger={"trigger": True},
         child=("ordId", "ordIdList"),
