@@ -8,7 +8,8 @@ from alphapivot import home
 
 LEASES = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
 # What a work pool may set for its runs: addresses, keys and config values; nothing that selects the code
-GIVEN = r"^(ALPHAPIVOT_(?!HOME$|CONFIG$|PLUGINS__)|APCA_)"
+KEYS = ("APCA", "BINANCE", "BYBIT", "KITE", "OKX")  # of accounts
+GIVEN = rf"^(ALPHAPIVOT_(?!HOME$|CONFIG$|PLUGINS__)|({'|'.join(KEYS)})_)"
 RUN_DAYS = 60  # for which Prefect keeps a finished run, its tasks, logs and artifacts
 HEARTBEAT_SECONDS = 30  # of a run; the least that Prefect accepts
 

@@ -63,7 +63,8 @@ class Configuration(ProcessJobConfiguration):
         if refused := sorted(name for name in self.env if not re.search(environment.GIVEN, name)):
             raise AlphaPivotError(
                 f"the work pool sets {', '.join(refused)} for its runs; expected ALPHAPIVOT_* (except HOME, CONFIG and"
-                " PLUGINS__FOLDER) and APCA_*. Set it where the worker starts"
+                f" PLUGINS__FOLDER), {', '.join(f'{name}_*' for name in environment.KEYS)}. Set it where the worker"
+                " starts"
             )
         # pins the checked entrypoint: the server could name another one by the time the run's process starts
         self.env["PREFECT__FLOW_ENTRYPOINT"] = str(home.CHECKOUT / deployment.entrypoint)

@@ -6,6 +6,7 @@ Binance's spot and USD-M futures accounts, in its format: fields as in its docum
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
@@ -81,6 +82,7 @@ class BinanceHandler(Handler):
             "allOrders": lambda: [self._order(market, o) for o in market.orders],
             "myTrades": lambda: [self._trade(t) for t in _trades(market, form)],
             "ticker/24hr": lambda: _tickers(market),
+            "klines": lambda: _klines(market, form),
         }[name]()
 
     def _order(self, market, o, *, created=False):
@@ -232,6 +234,15 @@ def _income(market, form):
         if at >= int(form.get("startTime", 0))
     ]  # fmt: skip
     return told[: int(form.get("limit", 100))]
+
+
+def _klines(market, form):
+    """Candles of days; the one in progress among them."""
+    assert form["interval"] == "1d"
+    day, limit = 86_400_000, int(form.get("limit", 500))
+    starts = range(-(-int(form["startTime"]) // day) * day, market.ms + 1, day)[:limit]
+    rows = [(at, market.candle(datetime.fromtimestamp(at / 1000, UTC))) for at in starts]
+    return [[at, *map(str, prices), "1000.5", at + day - 1, "1.0", 5, "1.0", "1.0", "0"] for at, prices in rows]
 
 
 def _tickers(market):

@@ -52,6 +52,7 @@ class Market:
         self.faults, self.late, self.requests, self.received = [], [], [], []
         self.refuses, self.hedged, self.suspended, self.trigger_fails = [], False, set(), []
         self.permissions = "read_only,trade"
+        self.candle = lambda _: (100, 101, 99, 100)  # start of a day -> open, high, low, close
         self.clock, self.numbers, self.moves = lambda: datetime.now(UTC), count(1000), 0
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -256,6 +256,7 @@ def test_a_stop_is_listed_found_cancelled_and_placed_again(serve, way):
     number = broker.submit(stop(market)).broker_order_ids["AP1S"]
     listed = [(o.client_order_id, o.broker_order_id, o.price, o.qty, o.side) for o in broker.open_orders()]
     assert listed == [("AP1S", number, 90, 10, "SELL")]
+    assert market.received[-1]["reduce"] is market.perpetual
     broker.cancel(Ref("AP1S", number, "AP1", "STOP"))
     assert find(opened(market), "AP1S", "STOP", number).state == "CANCELED"
     assert broker.open_orders() == []
@@ -397,6 +398,13 @@ def test_hedge_mode_stops_a_run_before_it_sends(serve, way):
     market.hedged = True
     with pytest.raises(TradingHalted, match="switch the position mode to one-way"):
         opened(market).account()
+
+
+def test_no_log_holds_a_key(serve, caplog):
+    market = serve(("okx", "spot"))
+    caplog.set_level("DEBUG")
+    opened(market).account()
+    assert market.key not in caplog.text
 
 
 def test_an_exchange_that_is_not_there_got_nothing(serve):

@@ -96,7 +96,11 @@ def test_a_pool_that_would_have_its_runs_execute_something_else_is_refused(name)
 
 
 def test_the_environment_that_someone_gave_the_pool_stays_but_for_what_chooses_the_code():
-    wanted = {"ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}", "APCA_API_KEY_ID": "key"}
+    wanted = {
+        "ALPHAPIVOT_ALERT_URLS": "{{ prefect.blocks.secret.alert-urls }}",
+        "APCA_API_KEY_ID": "key",
+        "OKX_API_KEY": "key",
+    }
     prefects = {
         "job_configuration": {"command": "{{ command }}", "env": "{{ env }}"},
         "variables": {"properties": {"env": {"default": wanted | {"PYTHONPATH": "/srv/evil"}}}},

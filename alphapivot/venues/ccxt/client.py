@@ -7,6 +7,7 @@ ccxt says what kind of error an exchange returned; the HTTP status beside it say
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from alphapivot.venues.ccxt.facts import Venue, Way
 
+logging.getLogger("ccxt").setLevel(logging.CRITICAL)  # its debug lines hold the keys
 T = TypeVar("T")
 Kind = Literal["keys", "clock", "missing", "duplicate", "refused", "rate", "unreachable", "unclear"]
 INSTALL = "pip install --no-deps ccxt"  # what it needs is here; its pins would take others' away
