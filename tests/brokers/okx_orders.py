@@ -4,7 +4,7 @@ OKX's account, in the format of its API v5: fields as in its documentation and i
 
 - A refusal is code 1 with an sCode in its data, status 200.
 - Stops are algo orders, on spot too: numbers, ids and lists of their own; one that fires names its order in ordIdList.
-- An order that was cancelled unfilled is shown for two hours (``forget``).
+- An order that was cancelled unfilled is shown for two hours: tests take it away.
 - Perpetuals are in contracts of ``size`` units.
 """
 
@@ -47,7 +47,7 @@ STATES |= {"CANCELED": "canceled", "FINISHED": "effective"}
 
 def market(**terms):
     made = Market(OkxHandler, triggers=True, **terms)
-    made.separate, made.forgotten = True, set()
+    made.separate = True
     return made
 
 
@@ -99,8 +99,6 @@ class OkxHandler(Handler):
         ids = (form.get("algoId"), form.get("algoClOrdId")) if trigger else (form.get("ordId"), form.get("clOrdId"))
         if method == "GET":
             found = market.find(*ids, trigger=trigger)
-            if found["id"] in market.forgotten:
-                raise Refused("missing")
             return _algo(market, found) if trigger else _order(market, found)
         order = market.cancel(*ids, trigger=trigger) if "cancel" in name else market.place(_form(market, form))
         names = ("algoId", "algoClOrdId") if trigger else ("ordId", "clOrdId")

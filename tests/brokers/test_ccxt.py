@@ -301,6 +301,26 @@ def test_a_stop_past_the_price_is_a_definite_no(serve, way):
     assert market.received == []
 
 
+@pytest.mark.parametrize("way", [("okx", "spot"), ("binance", "perpetual")], ids=ids)
+def test_a_trigger_that_has_fired_works_until_its_order_is_listed(serve, way):
+    market = serve(way)
+    broker = opened(market)
+    broker.submit(order(market))
+    market.move("A", 100, LATER)
+    broker.submit(stop(market))
+    market.move("A", 88, LATER)
+    hidden, market.orders = market.orders, market.orders[:1]
+    assert find(broker, "AP1S", "STOP").state == "NEW"
+    fired, market.triggers[0]["child"] = market.triggers[0]["child"], None
+    assert find(broker, "AP1S", "STOP").state == "NEW", "nor is its number told yet"
+    market.triggers[0]["child"] = fired
+    market.clock = lambda: LATER + timedelta(minutes=5)
+    broker.account()
+    assert "has sent, cannot be found" in find(broker, "AP1S", "STOP").reason
+    market.orders = hidden
+    assert find(broker, "AP1S", "STOP").state == "FILLED"
+
+
 def test_an_order_of_which_a_part_filled_and_the_rest_was_cancelled_is_no_filled_one(serve):
     market = serve(("bybit", "spot"))
     broker = opened(market)
@@ -310,13 +330,17 @@ def test_an_order_of_which_a_part_filled_and_the_rest_was_cancelled_is_no_filled
     assert (find(broker).state, find(broker).cum_qty, find(broker).qty) == ("CANCELED", 4, 10)
 
 
-def test_an_order_that_okx_shows_no_more_was_cancelled_if_it_has_no_trades(serve):
-    market = serve(("okx", "spot"))
+@pytest.mark.parametrize("way", [("okx", "spot"), ("bybit", "perpetual")], ids=ids)
+def test_an_order_that_is_shown_no_more_was_cancelled_if_it_has_no_trades(serve, way):
+    market = serve(way)
     broker = opened(market)
     number = broker.submit(order(market)).broker_order_ids["AP1"]
     broker.cancel(Ref("AP1", number, "AP1", "ENTRY"))
-    market.forgotten.add(market.orders[0]["id"])
+    market.orders.clear()
     assert find(opened(market), number=number).state == "CANCELED"
+    market.trades.append(dict.fromkeys(("client", "side"), "BUY") | {"order": 1000, "base": "A", "coin": "USDT"})
+    market.trades[0] |= {"id": 7, "qty": D(1), "price": D(1), "fee": D(0), "at": market.ms}
+    assert "knows it no more" in find(opened(market), number=number).reason
 
 
 def test_orders_of_others_are_listed_as_theirs(serve):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alphapivot.brokers")
 SINCE = timedelta(seconds=5)  # by which clocks may differ
+SOON = timedelta(minutes=1)
 LOOKS = (0.5, 1.0, 2.0)  # seconds between looks for an order that was accepted
 
 
@@ -174,12 +175,15 @@ class Orders:
         """An order as it is now: one that a trigger has sent in its place, and of a purchase what is kept."""
         broker_id, key = names.order_id(ticker, str(row["id"]), trigger=trigger), self._names.key(ticker)
         self._owners[broker_id] = name
+        fired = {**row, "status": "open", "filled": None}  # while its order is on the way; ccxt takes it for filled
         if trigger and (sent := self._child(row)):
             self._children[names.order_id(ticker, sent)] = broker_id
             child = self._one(ticker, sent, None, trigger=False)
-            if child is None:
+            if child is None and not self._just_now(row):
                 return Unreadable(f"order {sent}, which the stop {name} has sent, cannot be found", broker_id, key)
-            row = {**child, "triggerPrice": row.get("triggerPrice")}
+            row = {**(child or fired), "triggerPrice": row.get("triggerPrice")}
+        elif trigger and row.get("status") == "closed":
+            row = fired
         kept = None
         if key[1] == "spot" and row.get("side") == "buy" and number(row.get("filled")):
             trades = self._all_of(ticker, str(row["id"]))
@@ -187,6 +191,11 @@ class Orders:
             if sum(number(t.get("amount")) for t in trades) < number(row["filled"]):
                 row = {**row, "status": "open"}  # not all of them are listed yet, nor what their fees leave
         return rows.order(row, name, broker_id, key, kept)
+
+    def _just_now(self, row: Row) -> bool:
+        """True if an order changed a moment ago: what followed may not be listed yet."""
+        at = row.get("lastUpdateTimestamp") or row.get("timestamp")
+        return at is not None and self._wire.now - rows.instant(at) < SOON
 
     def outlived(self, absent: Sequence[Ref]) -> bool:
         """Waits until the requests of ``absent`` cannot be carried out any more; False if there was nothing to wait."""

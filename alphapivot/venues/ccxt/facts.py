@@ -3,8 +3,9 @@ What differs between crypto exchanges that ccxt reaches, as far as orders are co
 exchange, and proven by tests/brokers against a server that answers in its format. Pure.
 
 Binance: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, .../derivatives/usds-margined-futures.
-OKX: https://www.okx.com/docs-v5: an order that was cancelled unfilled is shown for two hours, trades for three months.
-Bybit: https://bybit-exchange.github.io/docs/v5 (orders, executions, error codes), its unified account.
+OKX: https://www.okx.com/docs-v5: an order that was cancelled unfilled is shown for two hours, trades for 90 days.
+Bybit: https://bybit-exchange.github.io/docs/v5 (orders, executions, error codes), its unified account: an order that
+was cancelled unfilled is shown for a day.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ BYBIT = Venue(
             most_open=50,
             span=timedelta(days=7),
             lists=("orderId", "orderLinkId"),
+            forgets=True,
             cancel_stop={"trigger": True},
         ),
         "perpetual": Way(
@@ -126,6 +128,7 @@ BYBIT = Venue(
             span=timedelta(days=7),
             stop={"BUY": {"triggerDirection": "ascending"}, "SELL": {"triggerDirection": "descending"}},
             lists=("orderId", "orderLinkId"),
+            forgets=True,
             profit_apart=True,
         ),
     },
