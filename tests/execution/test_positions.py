@@ -218,6 +218,47 @@ def test_limits_of_an_order_and_of_the_book_deny_additions(hub):
     assert (decision.action, decision.reasons) == ("HOLD", ("gross_exposure",))
 
 
+def test_a_stop_that_rests_far_away_denies_no_addition(hub):
+    world = following(hub, risk={"price_collar": "0.045"})
+    swinging(world, range(1, 20))
+    lived(world, 20, 30)  # the stop is 4 below 100
+    assert lived(world, 21, 45).action == "ADD"  # and 5 below 101
+
+
+def test_positions_are_counted_and_additions_are_not(hub):
+    world = following(hub, {"A": {}, "B": {}}, risk={"max_open_trades": 1})
+    for symbol in "AB":
+        swinging(world, range(1, 23), symbol=symbol)
+    for day, score in ((20, 30), (21, 60)):
+        world.score(day, score)
+        world.score(day, 20, symbol="B")
+        world.trade(day)
+    decisions = {d.symbol: (d.action, d.reasons) for d in world.runs[-1].decisions}
+    assert decisions == {"A": ("ADD", ("target_larger",)), "B": ("DENIED", ("max_open_trades",))}
+
+
+def test_what_is_no_longer_tradable_is_left_to_its_stop(hub):
+    world = following(hub)
+    swinging(world, range(1, 20))
+    lived(world, 20, 30)
+    ended = {"A": world.settings.instruments["A"].model_copy(update={"tradable": False})}
+    world.settings = world.settings.model_copy(update={"instruments": ended})
+    decision = lived(world, 21, 60)
+    assert (decision.action, decision.reasons, held(world)) == ("HOLD", ("already_open",), 89)
+
+
+def test_nothing_is_added_beyond_the_stop(hub):
+    world = following(hub)
+    swinging(world, range(1, 20))
+    lived(world, 20, 30)
+    lived(world, 21, 30)
+    world.sql("UPDATE trading.trade SET stop = 103")  # such as after a run of a stop that could not be moved
+    swinging(world, [22])
+    world.score(22, 60)
+    (decision,) = world.trade(22).decisions
+    assert (decision.action, decision.reasons) == ("HOLD", ("beyond_stop",))
+
+
 def test_a_missing_or_stale_score_changes_nothing(hub):
     world = following(hub)
     swinging(world, range(1, 20))
