@@ -556,3 +556,19 @@ def test_a_kill_switch_in_the_middle_of_a_run_adds_nothing_after_it(make, kind):
         assert [o["state"] for o in book.orders("ENTRY")[1:]] in ([], ["DENIED"])
         days(book, (22, 45))
         assert book.held() == 89
+
+
+@pytest.mark.parametrize("fills", [False, True])
+def test_a_split_takes_back_an_addition_that_was_sized_before_and_not_the_position(make, fills):
+    book = make("able")
+    book.run(21)
+    World(book.hub, book.settings).action(21, "split", 2, hour=9)
+    if fills:  # after the split, at a broker that keeps it
+        book.price(22, 101)
+    book.remote.set(by_hand={("A", "spot", ""): D(89)}, now=at(22))
+    book.score(22, 45)
+    book.run(22)
+    assert not [o for o in book.orders("EXIT") if o["reason"] == "split"]
+    addition = book.orders("ENTRY")[1]
+    assert (addition["state"], addition["reason"]) == (("FILLED", None) if fills else ("CANCELED", "split"))
+    assert book.held() == 178 + (50 if fills else 0)
