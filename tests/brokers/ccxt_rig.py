@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from alphapivot.brokers.ccxt.broker import Exchange
 from alphapivot.brokers.ccxt.names import Names
 from alphapivot.brokers.ccxt.wire import Wire
@@ -30,6 +32,7 @@ def paid_in_usdt(settings, *, perpetual=False):
 
 
 def broker(server, exchange="binance", *, symbols=("A",), ledger=None, sleep=None, **keys):
+    pytest.importorskip("ccxt")
     trades = "perpetual" if server.perpetual else "spot"
     section = CcxtBroker.model_validate(
         {"exchange": exchange, "currency": "USDT", "base_url": server.url, "timeout": 5, "trades": trades} | keys

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,6 +26,7 @@ from alphapivot.brokers.base import (
 from alphapivot.brokers.ccxt import rows
 from alphapivot.brokers.ccxt.ledger import Sent
 from alphapivot.errors import TradingHalted, Unavailable
+from alphapivot.venues.ccxt.client import Client
 from alphapivot.venues.ccxt.facts import VENUES
 from tests.brokers import ccxt_rig
 
@@ -550,6 +552,30 @@ def test_an_execution_that_cannot_be_read_is_told_and_stops_no_other():
     assert isinstance(read, BrokerFill)
     lost = rows.order({"status": "odd", "amount": "1"}, "AP1", "A/USDT#1", terms.key)
     assert "order A/USDT#1 cannot be read" in lost.reason
+
+
+HOSTS = {  # what is asked for an order: in the sandbox, and where real money is
+    ("binance", "spot"): ("testnet.binance.vision", "api.binance.com"),
+    ("binance", "perpetual"): ("demo-fapi.binance.com", "fapi.binance.com"),
+    ("bybit", "spot"): ("api-testnet.bybit.com", "api.bybit.com"),
+    ("bybit", "perpetual"): ("api-testnet.bybit.com", "api.bybit.com"),
+    ("okx", "spot"): ("www.okx.com", "www.okx.com"),  # the same, with a header
+    ("okx", "perpetual"): ("www.okx.com", "www.okx.com"),
+}
+
+
+@pytest.mark.parametrize("way", [*SPOT, *PERPETUAL], ids=ids)
+@pytest.mark.parametrize("sandbox", [True, False])
+def test_paper_goes_to_the_sandbox_and_live_does_not(way, sandbox):
+    exchange, trades = way
+    venue, path = VENUES[exchange], {"binance": "order", "bybit": "v5/order/create", "okx": "trade/order"}[exchange]
+    keys = dict.fromkeys(venue.keys, "k")
+    made = Client(exchange, venue, venue.ways[trades], keys, place="[broker.x]", sandbox=sandbox).ccxt
+    api = "fapiPrivate" if HOSTS[way][1].startswith("fapi") else "private"
+    signed = made.sign(path, [api, "private"], "POST", {"clOrdId": "AP1"})
+    assert urlsplit(signed["url"]).hostname == HOSTS[way][not sandbox]
+    simulated = (made.headers or {}).get("x-simulated-trading")
+    assert simulated == ("1" if sandbox and exchange == "okx" else None)
 
 
 def test_facts_are_complete():

@@ -86,7 +86,9 @@ class Client:
         )
         self.ccxt.number = str  # floats never reach an order
         self.ccxt.has["fetchCurrencies"] = False  # not needed, and behind a permission of its own
-        if sandbox:
+        if sandbox and way.demo:
+            self.ccxt.enable_demo_trading(True)
+        elif sandbox:
             self.ccxt.set_sandbox_mode(True)
         if base_url is not None:
             self.ccxt.urls["api"] = moved(self.ccxt.urls["api"], base_url.rstrip("/"))

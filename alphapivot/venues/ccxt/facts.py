@@ -42,6 +42,7 @@ class Way:
     all: Mapping[str, Any] = field(default_factory=dict)  # of a request for all open orders, or all positions
     stop: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # side -> of a stop
     stop_id: str = ""  # how a stop names our id, where ccxt names it for an order
+    demo: bool = False  # its sandbox is what ccxt calls demo trading
     forgets: bool = False  # an order that was cancelled unfilled is not found after a while
     cancel_stop: Mapping[str, Any] = field(default_factory=dict)  # of the cancel of a stop that was not reached
     most_open: int | None = None  # open orders in one answer; None: all of them
@@ -97,6 +98,7 @@ BINANCE = Venue(
             span=timedelta(days=7),
             trigger={"trigger": True},
             child=("actualOrderId",),
+            demo=True,  # ccxt refuses testnet.binancefuture.com
         ),
     },
     id_max_len=36,
