@@ -578,6 +578,17 @@ def test_paper_goes_to_the_sandbox_and_live_does_not(way, sandbox):
     assert simulated == ("1" if sandbox and exchange == "okx" else None)
 
 
+def test_another_address_of_an_exchange_is_asked_at_its_pace():
+    venue, keys = VENUES["okx"], dict.fromkeys(VENUES["okx"].keys, "k")
+    away, here = (
+        Client("okx", venue, venue.ways["spot"], keys, place="[broker.x]", sandbox=False, base_url=url).ccxt
+        for url in ("https://eea.okx.com", "http://127.0.0.1:9")
+    )
+    signed = away.sign("trade/order", ["private", "private"], "POST", {"clOrdId": "AP1"})
+    assert signed["url"] == "https://eea.okx.com/api/v5/trade/order"
+    assert (away.enableRateLimit, here.enableRateLimit) == (True, False)
+
+
 def test_facts_are_complete():
     for name, venue in VENUES.items():
         assert venue.id_max_len >= 20, name

@@ -267,7 +267,9 @@ class CcxtBroker(BrokerSection):
         pattern="^[A-Z]{3,5}$",
         description="the coin that is paid with, such as USDT: the currency of its instruments too",
     )
-    base_url: str | None = Field(None, description="another server of the exchange's format, for tests")
+    base_url: str | None = Field(
+        None, description="another address of the exchange, such as https://eea.okx.com, or a server of yours for tests"
+    )
     timeout: float = Field(10, gt=0, description="seconds to wait for an answer")
     symbols: Mapped[str] = Field(
         default={}, description="our symbol: ccxt's, such as BTC/USDT, if it differs from the feed's ticker"

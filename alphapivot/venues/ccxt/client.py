@@ -81,8 +81,9 @@ class Client:
         timeout: float = 10,
     ) -> None:
         self.venue, self._errors = venue, library(place)
+        here = (base_url or "").startswith("http://")  # a server of this machine
         self.ccxt = getattr(self._errors, exchange)(
-            {**keys, "enableRateLimit": base_url is None, "timeout": int(timeout * 1000), "options": dict(way.options)}
+            {**keys, "enableRateLimit": not here, "timeout": int(timeout * 1000), "options": dict(way.options)}
         )
         self.ccxt.number = str  # floats never reach an order
         self.ccxt.has["fetchCurrencies"] = False  # not needed, and behind a permission of its own
@@ -93,7 +94,7 @@ class Client:
         if base_url is not None:
             self.ccxt.urls["api"] = moved(self.ccxt.urls["api"], base_url.rstrip("/"))
             self.ccxt.hostname = urlsplit(base_url).netloc
-            self.ccxt.session.trust_env = False  # a proxy never sees a server of this machine
+            self.ccxt.session.trust_env = not here  # a proxy never sees a server of this machine
         self.ccxt.session.hooks["response"].append(self._heard)
         self.at: datetime | None = None
         self._status: int | None = None

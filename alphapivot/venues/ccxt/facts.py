@@ -161,7 +161,7 @@ OKX = Venue(
     id_max_len=32,
     keys={"apiKey": "API_KEY", "secret": "API_SECRET", "password": "API_PASSPHRASE"},
     plain_ids=True,
-    duplicate=('"51016"',),
+    duplicate=('"51016"', '"51065"'),
     keys_wrong=('"50119"', '"50120"'),
     unclear=('"51149"', '"51054"', '"50026"'),
 )
