@@ -126,7 +126,7 @@ def _fit(options: argparse.Namespace) -> int:
     number = fit.store(database, settings, latest, fitted)
     for title, table in fit.tables(fitted).items():
         terminal.show(table, title)
-    weights = ", ".join(f"{pillar}: {weight:.2f}" for pillar, weight in fitted.now.weights.items())
+    weights = ", ".join(f"{pillar}: {weight}" for pillar, weight in fit.line(fitted.now.weights).items())
     print(f"fit {number}, stored in research.weight_fit; in config.ini it would be:\n  [composite]")  # noqa: T201
     print(f"  weights = {weights}")  # noqa: T201
     print(fitted.verdict)  # noqa: T201

@@ -33,7 +33,7 @@ def mistakes(valid: Mapping[str, BaseModel]) -> Iterator[str]:
             " follows its score; expected off"
         )
     yield from _changed(valid)
-    if sizing is None or sizing.target_volatility is None:
+    if sizing is not None and sizing.target_volatility is None:
         yield "[sizing] target_volatility is missing: form = positions sizes by it (a share of equity, such as 0.2)"
     if sizing is not None and sizing.max_cost is not None:
         instruments = [cast("Instrument", model) for name, model in valid.items() if name.startswith("instrument.")]

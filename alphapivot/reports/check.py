@@ -99,6 +99,19 @@ def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
     return lines
 
 
+def kept_out(settings: Settings) -> list[str]:
+    """A sentence where positions in most markets at once are called for, and [risk] max_open_trades allows fewer."""
+    markets = sum(i.tradable for i in settings.instruments.values())
+    most = settings.risk.max_open_trades
+    if settings.execution.form != "positions" or markets <= most:
+        return []
+    text = (
+        f"[execution] form = positions holds most of {markets} markets at once, each for its share of"
+        f" target_volatility; [risk] max_open_trades = {most} keeps the others out"
+    )
+    return [text]
+
+
 def _too_large(
     instrument: Instrument,
     close: Decimal,

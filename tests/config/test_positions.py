@@ -72,3 +72,10 @@ def test_thresholds_at_their_defaults_are_left_alone_and_others_refused(tmp_path
         read.load(path, {})
     assert "exit_threshold = 11.0 has no effect" in str(refused.value)
     assert "entry_threshold" not in str(refused.value)
+
+
+def test_a_mistake_in_sizing_is_not_told_twice(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read.load(written(tmp_path, ("buffer", "bufer = 0.1")), {})
+    assert "bufer is not a key" in str(caught.value)
+    assert "target_volatility is missing" not in str(caught.value)

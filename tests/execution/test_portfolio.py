@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapivot.execution.decide.portfolio import APART, LEAST, Covariance, covariance, shrunk
+from alphapivot.execution.decide.facts import Quote
+from alphapivot.execution.decide.portfolio import APART, LEAST, BookVolatility, Covariance, covariance, shrunk
 from alphapivot.execution.operator import approvals
 from tests.execution.conftest import at
 from tests.execution.test_features import changed, reasons
@@ -216,3 +217,19 @@ def test_an_addition_keeps_the_volatility_of_the_book_too(hub):
     world.score(22, 60)
     (full,) = world.trade(22).decisions
     assert (full.action, full.reasons) == ("HOLD", ("book_volatility",))
+
+
+def test_markets_that_are_neither_held_nor_to_be_entered_change_nothing():
+    """A backtest attends to fewer of them than a live run: both must decide alike."""
+    rng = np.random.default_rng(11)
+    common = rng.normal(size=300)
+    closes = {s: (days(300), (common + rng.normal(size=300)).cumsum() + 1000) for s in "ABCD"}
+    quotes = {s: Quote("", at(20), Decimal(100), Decimal(2), 0, closes=series) for s, series in closes.items()}
+    told = []
+    for attended in ("AB", "ABCD"):
+        book = BookVolatility({s: quotes[s] for s in attended}, 250, Decimal(2000))
+        book.add("A", "LONG", Decimal(40), Decimal(1))
+        told.append((book.cap("B", "SHORT", Decimal(1)), list(book.gates("B", "LONG", Decimal(30), Decimal(1)))))
+    assert told[0] == told[1]
+    book.add("C", "LONG", Decimal(10), Decimal(1))  # once held it counts
+    assert book.cap("B", "SHORT", Decimal(1)) != told[0][0]

@@ -78,6 +78,8 @@ def test_a_forecast_is_10_at_a_typical_score_and_capped(score, expected):
         # 4.6 rounds to 5, which a limit of 4.7 does not allow
         ("4.6", 10, "0", 1, ("risk", "4.7"), (4, 4)),
         (12, 10, "0.1", 1, ("risk", "0.5"), (0, 0)),
+        # a limit far below the average position narrows the band, which would have 0 in it: 0.1 x 1408.21
+        (-20, "15875.15", "0.1", 1, ("risk", "1408.21"), (-1408, -1267)),
     ],
 )
 def test_a_band_by_hand(strength, usual, buffer, lot, most, edges):

@@ -158,3 +158,15 @@ def test_members_of_the_universe_without_an_instrument_are_counted_and_named(che
     assert cli.main(["check"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "7 symbols have no [instrument.*] and never trade: Q0, Q1, Q2, Q3, Q4 and 2 more" in told
+
+
+def test_markets_that_a_book_of_positions_keeps_out_are_told(checked, tmp_path):
+    bars(tmp_path / "prices" / "a.csv", 100.0)
+    settings = checked(*({"symbol": name, "files": "a.csv"} for name in "ABC"))
+    assert check.kept_out(settings) == []
+    form, risk = {"form": "positions"}, {"max_open_trades": 2}
+    positions = settings.model_copy(update={"execution": settings.execution.model_copy(update=form)})
+    assert check.kept_out(positions) == []
+    (told,) = check.kept_out(positions.model_copy(update={"risk": settings.risk.model_copy(update=risk)}))
+    assert told.startswith("[execution] form = positions holds most of 3 markets at once")
+    assert told.endswith("[risk] max_open_trades = 2 keeps the others out")

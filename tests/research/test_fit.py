@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alphapivot import cli
@@ -99,3 +101,9 @@ def test_the_command_without_scores_says_what_makes_them(hub_url, monkeypatch, c
     assert cli.main(["fit", "weights"]) == 1
     assert "no scores to fit weights to yet; `alphapivot signals` makes them" in capsys.readouterr().err
     hubs.connect().close()
+
+
+def test_the_line_for_the_config_sums_to_one():
+    line = fit.line(pd.Series({"a": 0.325, "b": 0.235, "c": 0.1163, "d": 0.3237}))
+    assert line == {"a": Decimal("0.33"), "b": Decimal("0.23"), "c": Decimal("0.12"), "d": Decimal("0.32")}
+    assert sum(fit.line(pd.Series([1 / 3, 1 / 3, 1 / 3], list("xyz"))).values()) == 1

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -135,12 +134,18 @@ class BookVolatility:
     bars: int
     limit: Decimal
     held: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _known: dict[frozenset[str], Covariance] = field(default_factory=dict)
 
-    @cached_property
-    def covariance(self) -> Covariance:
-        closes = {symbol: quote.closes for symbol, quote in self.quotes.items() if quote.closes is not None}
-        intervals = {quote.bars.get("interval") for quote in self.quotes.values()}
-        return covariance(closes, self.bars, daily=intervals <= {"1d", "1w"})
+    def covariance(self, symbol: str) -> Covariance:
+        """
+        Of what is held and of ``symbol``, and of nothing else: a backtest attends to fewer markets than a live run.
+        """
+        together = frozenset({symbol, *(s for s, value in self.held.items() if value)})
+        if together not in self._known:
+            closes = {s: q.closes for s, q in self.quotes.items() if s in together and q.closes is not None}
+            intervals = {self.quotes[s].bars.get("interval") for s in closes}
+            self._known[together] = covariance(closes, self.bars, daily=intervals <= {"1d", "1w"})
+        return self._known[together]
 
     def add(self, symbol: str, side: Direction, qty: Decimal, unit: Decimal) -> None:
         """``unit``: book currency per quoted unit and unit of quantity."""
@@ -148,11 +153,11 @@ class BookVolatility:
 
     def unknown(self, symbol: str) -> list[str]:
         """Those of the held symbols and ``symbol`` whose history is too short: with them no entry can be judged."""
-        return sorted({symbol, *(s for s, value in self.held.items() if value)} - set(self.covariance.symbols))
+        return sorted({symbol, *(s for s, value in self.held.items() if value)} - set(self.covariance(symbol).symbols))
 
     def cap(self, symbol: str, side: Direction, unit: Decimal) -> dict[CapName, Decimal]:
         """The largest quantity that the limit leaves room for, as a cap of ``sizing.size``."""
-        room = self.covariance.room(self.held, symbol, SIGN[side], float(self.limit))
+        room = self.covariance(symbol).room(self.held, symbol, SIGN[side], float(self.limit))
         return {} if np.isinf(room) else {"book_volatility": Decimal(repr(room)) / unit}
 
     def gates(self, symbol: str, side: Direction, qty: Decimal, unit: Decimal) -> Iterator[tuple[str, str, Gate]]:
@@ -162,6 +167,7 @@ class BookVolatility:
             yield "book_volatility", "history_missing", gate
             return
         more = {**self.held, symbol: self.held.get(symbol, 0.0) + SIGN[side] * float(qty * unit)}
-        before, after = self.covariance.volatility(self.held), self.covariance.volatility(more)
+        known = self.covariance(symbol)
+        before, after = known.volatility(self.held), known.volatility(more)
         passed = after <= max(float(self.limit), before) * (1 + ROUNDING)
         yield "book_volatility", "book_volatility", Gate(passed, f"{after:.2f}", f"<= {self.limit:.2f}")

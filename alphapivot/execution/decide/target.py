@@ -4,7 +4,8 @@ Target positions with a buffer (Carver, Systematic Trading, 2015), with the form
     average    target volatility x equity x weight x diversification / (annual volatility x unit value)
     forecast   10 x score / typical score, within -cap and cap
     target     average x forecast / 10
-    band       target - buffer x average to target + buffer x average, its edges rounded to the lot
+    band       target - buffer x average to target + buffer x average, its edges rounded to the lot; where a limit is
+               below the average position, buffer x limit
 
 Carver's daily cash volatility x 16 is the annual one, which is known here by the market's own bars a year. Nothing is
 traded within the band, and from outside only to its nearer edge. Quantities are signed: shorts are negative.
@@ -86,8 +87,10 @@ def band(
     ideal = average_ * abs(forecast_) / AVERAGE
     capped = most is not None and most[1] < ideal
     target = most[1] if most is not None and capped else ideal
+    # a share of the average position that the limit allows, else the band of a strongly capped market has 0 in it
+    width = buffer * (average_ if most is None else min(average_, most[1]))
     # in the forecast's direction; the far side of a band around 0 has a limit too
-    near, far = (to_tick(target + side * buffer * average_, lot, ROUND_HALF_EVEN) for side in (-1, 1))
+    near, far = (to_tick(target + side * width, lot, ROUND_HALF_EVEN) for side in (-1, 1))
     if most is not None:
         largest = to_tick(most[1], lot, ROUND_FLOOR)
         near, far = max(min(near, largest), -largest), min(far, largest)

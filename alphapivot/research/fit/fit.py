@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from psycopg import sql
 from sqlalchemy import text
@@ -133,6 +135,15 @@ def store(hub: Hub, settings: Settings, latest: RunRef, fitted: Fitted) -> int:
             ],
         )
     return int(number)
+
+
+def line(fitted: pd.Series) -> dict[str, Decimal]:
+    """The weights in hundredths that sum to one: what rounding down leaves goes to the largest remainders."""
+    hundredths = fitted.to_numpy(float) * 100
+    whole = np.floor(hundredths).astype(int)
+    more = np.argsort(whole - hundredths, kind="stable")[: 100 - int(whole.sum())]
+    whole[more] += 1
+    return {str(name): Decimal(int(count)).scaleb(-2) for name, count in zip(fitted.index, whole, strict=True)}
 
 
 def tables(fitted: Fitted) -> dict[str, pd.DataFrame]:
