@@ -103,6 +103,8 @@ def _risk(options: argparse.Namespace) -> int:
 
     if (options.since is None) != (options.until is None):
         return fail("risk needs --from and --to together", USAGE)
+    if options.since is not None and not options.since <= options.until:
+        return fail(f"--from {options.since:%Y-%m-%d} is not before --to {options.until:%Y-%m-%d}", USAGE)
     settings, database = settings_of(options), hub.connect()
     book, now = settings.execution.book, overview.now(database, settings)
     found = risk.risk(database, settings, now)

@@ -52,6 +52,18 @@ def test_a_trade_is_closed_in_part_and_in_whole(desk):
     assert [tuple(r.values()) for r in rows] == [(100, "less risk", ME), (None, "no risk", ME)]
 
 
+def test_a_close_that_waits_is_not_asked_for_twice(desk):
+    desk.act(action="close", symbol="A", qty="100", reason="less risk")
+    code, text = desk.act(action="close", symbol="A", qty="1", reason="pressed again")
+    assert code == 409
+    assert text.startswith(f"A: a close of 100 waits for the next run already, asked by {ME} at 20")
+    assert text.endswith(" UTC: less risk")
+    desk.act(action="close", symbol="A", qty="", reason="no risk")
+    code, text = desk.act(action="close", symbol="A", qty="", reason="pressed again")
+    assert (code, text.split(" waits")[0]) == (409, "A: a close of all")
+    assert len(desk.world.sql("SELECT FROM trading.close_request")) == 2
+
+
 def test_an_entry_is_approved_or_declined(desk):
     code, text = desk.act(action="approve", symbol="B", reason="agreed")
     assert (code, text.startswith("LONG 250 B of 2026-01-23 00:00 UTC is approved")) == (200, True)

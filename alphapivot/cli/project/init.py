@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 CAPITAL = Decimal(100_000)
 
 
+def _folder(text: str) -> Path:
+    """A folder that is named: of an empty word, such as an unset variable, Path would make the current one."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; expected a folder, such as mine, or . for this one")
+    return Path(text)
+
+
 def add(command: Add) -> None:
     sub = command("init", _init, "make a project folder: config, a pillar and a rule of your own, notebook, README")
-    sub.add_argument("folder", metavar="DIR", type=Path, help="the folder; made if it is absent")
+    sub.add_argument("folder", metavar="DIR", type=_folder, help="the folder; made if it is absent")
     sub.add_argument("--market", choices=tuple(MARKETS), help="what to trade; own: files of your own (default: funds)")
     # --feed is an option of every command
     sub.add_argument("--broker", choices=tuple(BROKERS), help="where orders go (default: paper)")

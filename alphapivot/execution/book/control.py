@@ -8,7 +8,7 @@ be reproducible.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +32,7 @@ NEWEST = """
 """
 
 OUTSTANDING = """
-    SELECT DISTINCT ON (r.trade_id) r.trade_id, 'close ' || r.request_id AS reason, r.qty
+    SELECT r.trade_id, 'close ' || r.request_id AS reason, r.qty, r.by, r.at, r.reason AS why
     FROM trading.close_request r JOIN trading.trade t USING (trade_id)
     WHERE t.book = :book AND t.state <> 'CLOSED' AND NOT EXISTS (
         SELECT FROM trading.orders o JOIN trading.order_event v USING (client_order_id)
@@ -103,7 +103,10 @@ class Exit:
 def exits(conn: Connection, book: str) -> dict[int, Exit]:
     """trade_id -> its oldest request without an exit order; once there is one, its states tell the rest."""
     rows = conn.execute(text(OUTSTANDING), {"book": book})
-    return {row.trade_id: Exit(row.reason, row.qty) for row in rows}
+    found: dict[int, Exit] = {}
+    for row in rows:
+        found.setdefault(row.trade_id, Exit(row.reason, row.qty))
+    return found
 
 
 def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, terms: Instrument, reason: str, by: str) -> str:
@@ -111,7 +114,8 @@ def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, terms: Instrume
     Asks the next run to close the open trade in ``symbol`` at market: ``qty`` of it, a multiple of its lot by
     ``terms``, or all of it. A trade that has not entered loses its entry. Returns what was asked.
 
-    Raises DataError if there is no such trade, or not that much of it.
+    Raises DataError if there is no such trade, or not that much of it, or if a request for it waits already: one of a
+    part may still be followed by one of all.
     """
     _signed(reason, by)
     with hub.engine.begin() as conn:
@@ -123,10 +127,17 @@ def close(hub: Hub, book: str, symbol: str, qty: Decimal | None, terms: Instrume
         held, lot = trade["entry_qty"] - trade["exit_qty"], terms.of(trade["contract"], trade["as_of"]).lot
         if qty is not None and not (qty.is_finite() and 0 < qty <= held and qty % lot == 0):
             raise DataError(f"{symbol}: --qty must be a multiple of {lot:f} up to {held:f}, which is open; got {qty}")
+        part = None if qty == held else qty
+        waiting = [r for r in conn.execute(text(OUTSTANDING), {"book": book}) if r.trade_id == trade["trade_id"]]
+        if waiting and (waiting[-1].qty is None or part is not None):
+            last = waiting[-1]
+            raise DataError(
+                f"{symbol}: a close of {'all' if last.qty is None else f'{last.qty:f}'} waits for the next run already,"
+                f" asked by {last.by} at {last.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {last.why}"
+            )
         query = """
             INSERT INTO trading.close_request (trade_id, qty, reason, by) VALUES (:trade_id, :qty, :reason, :by)
         """
-        part = None if qty == held else qty
         conn.execute(text(query), {"trade_id": trade["trade_id"], "qty": part, "reason": reason, "by": by})
         if not held:
             return f"the entry of trade {trade['trade_id']} in {symbol}, which has not filled, is to be cancelled"
