@@ -152,3 +152,14 @@ def test_a_database_that_is_away_is_told_and_comes_back(desk, driver, monkeypatc
     window.shows("the database does not answer")
     monkeypatch.setattr(board.Board, "sections", sections)
     window.until("document.getElementById('trouble').innerText === ''", "no trouble")
+
+
+@pytest.mark.browser
+def test_a_long_word_in_a_reason_does_not_widen_the_page(desk, driver):
+    window = Window(driver, "phone")
+    driver.get(access.link(desk.port))
+    window.shows("ACTIVE", "live")
+    control.halt(desk.world.hub, "paper", "x" * 3000, "Ann")
+    window.shows("HALTED")
+    wide, inner = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= inner == SCREENS["phone"]["width"]
