@@ -39,18 +39,6 @@ WINDOWS: tuple[Window, ...] = (
     ("rates, 2022", date(2022, 1, 3), date(2022, 10, 14)),
     ("yen carry, 2024", date(2024, 7, 31), date(2024, 8, 5)),
 )
-HELD = """
-    SELECT t.symbol, t.side, t.market, t.currency,
-           CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty + e.pending ELSE t.qty END
-           * t.multiplier * t.quote_unit AS units
-    FROM trading.trade t
-    JOIN LATERAL (
-        SELECT coalesce(sum(o.qty - o.cum_qty) FILTER (WHERE NOT trading.is_terminal(o.state)), 0) AS pending
-        FROM trading.orders o WHERE o.trade_id = t.trade_id AND o.leg = 'ENTRY'
-    ) e ON true
-    WHERE t.book = :book AND t.state <> 'CLOSED' AND NOT EXISTS (
-        SELECT FROM trading.trade n WHERE n.rolled_from = t.trade_id AND n.state = 'PENDING')
-"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +119,8 @@ def _held(hub: Hub, settings: Settings, at: datetime) -> tuple[str, Decimal | No
     """The book's currency and equity, its holdings (book currency per quoted unit), and what is not in them and why."""
     with hub.engine.connect() as conn:
         seen = conn.execute(text(exposure.SEEN), {"book": settings.execution.book}).one_or_none()
-        rows = conn.execute(text(HELD), {"book": settings.execution.book}).all()
+        values = {"book": settings.execution.book, "interval": settings.timeframes.base, "until": at}
+        rows = conn.execute(text(exposure.NOTIONALS), values).all()
     if seen is None:
         return "", None, {}, {}
     rates = exposure.rates(hub, settings, {r.currency for r in rows}, seen.currency, at)

@@ -48,7 +48,7 @@ def vanished(fetched: pd.DataFrame, stored: pd.DataFrame, feed: str) -> list[str
     return [
         f"{row.symbol} {row.market} {row.interval}: [feed.{feed}] no longer has {row.size} of the stored bars,"
         f" from {row.min:%Y-%m-%d %H:%M} to {row.max:%Y-%m-%d %H:%M} UTC; they stay and count."
-        f" To start anew: alphapivot data clear {row.symbol} --market {row.market} --reason '...'"
+        f" To load it again: alphapivot data clear {row.symbol} --market {row.market} --reason '...'"
         for row in gone.itertuples()
     ]
 

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 # a rolled trade counts as its successor until that is filled
 NOTIONALS = f"""
-    SELECT t.symbol, t.side, t.currency, abs(coalesce(b.close, t.entry_price, t.reference))
-           * CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty + e.pending ELSE t.qty END
-           * t.multiplier * t.quote_unit AS notional
+    SELECT t.symbol, t.side, t.currency, u.units,
+           abs(coalesce(b.close, t.entry_price, t.reference)) * u.units AS notional
     FROM trading.trade t
     JOIN LATERAL (
         SELECT coalesce(sum(o.qty - o.cum_qty) FILTER (WHERE NOT trading.is_terminal(o.state)), 0) AS pending
         FROM trading.orders o WHERE o.trade_id = t.trade_id AND o.leg = 'ENTRY'
     ) e ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE t.state WHEN 'OPEN' THEN t.entry_qty - t.exit_qty + e.pending ELSE t.qty END
+               * t.multiplier * t.quote_unit AS units -- instrument's currency per quoted unit of price
+    ) u
     {LAST}
     WHERE t.book = :book AND t.state <> 'CLOSED' AND NOT EXISTS (
         SELECT FROM trading.trade n WHERE n.rolled_from = t.trade_id AND n.state = 'PENDING')

@@ -416,8 +416,8 @@ def _of_spread(spread: Decimal | None) -> limits.Checked:
 def check(gates: dict[str, Gate], *checks: Iterator[tuple[str, str, Gate]]) -> list[str]:
     """Records every gate in ``gates``; returns the reason codes of those that fail."""
     denied = []
-    for check in checks:
-        for name, code, gate in check:
+    for gated in checks:
+        for name, code, gate in gated:
             gates[name] = gate
             denied += [] if gate.passed else [code]
     return denied

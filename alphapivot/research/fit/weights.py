@@ -64,10 +64,7 @@ def best(results: Floats) -> Floats:
 def resampled(results: pd.DataFrame, seed: int = 0, draws: int = DRAWS) -> Fit:
     """The shrunk weights of ``results`` (days x forecasts); a day on which one has none counts as 0 for it."""
     values = results.fillna(0.0).to_numpy(np.float64)
-    rng, days = np.random.default_rng(seed), len(values)
-    starts = rng.integers(0, max(days - BLOCK, 0) + 1, size=(draws, -(-days // BLOCK)))
-    rows = (starts[:, :, None] + np.arange(min(BLOCK, days))).reshape(draws, -1)[:, :days]
-    found = (1 - SHRINK) * best(values[rows]) + SHRINK / values.shape[1]
+    found = (1 - SHRINK) * best(values[_drawn(len(values), seed, draws)]) + SHRINK / values.shape[1]
     low, high = np.quantile(found, [0.05, 0.95], axis=0)
     return Fit(*(pd.Series(part, results.columns) for part in (found.mean(axis=0), low, high)))
 
@@ -99,13 +96,16 @@ def apart(a: pd.Series, b: pd.Series, seed: int = 0, draws: int = 1000) -> tuple
     nine of ten samples of blocks drawn from both at once (Ledoit and Wolf 2008, Robust performance hypothesis testing).
     """
     both = pd.concat([a, b], axis=1).dropna().to_numpy(np.float64)
-    rng, days = np.random.default_rng(seed), len(both)
-    starts = rng.integers(0, max(days - BLOCK, 0) + 1, size=(draws, -(-days // BLOCK)))
-    rows = (starts[:, :, None] + np.arange(min(BLOCK, days))).reshape(draws, -1)[:, :days]
-    drawn = _sharpe(both[rows])
+    drawn = _sharpe(both[_drawn(len(both), seed, draws)])
     low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.05, 0.95])
     whole = _sharpe(both[None])[0]
     return float(whole[0] - whole[1]), float(low), float(high)
+
+
+def _drawn(days: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
+    """draws x days: rows of samples made of whole blocks."""
+    starts = np.random.default_rng(seed).integers(0, max(days - BLOCK, 0) + 1, size=(draws, -(-days // BLOCK)))
+    return (starts[:, :, None] + np.arange(min(BLOCK, days))).reshape(draws, -1)[:, :days]
 
 
 def _sharpe(results: Floats) -> Floats:
