@@ -169,3 +169,12 @@ def test_a_backfill_tells_what_is_gone_in_the_middle(market):
     assert any(
         f"3 of the stored bars, from {DAYS[10]:%Y-%m-%d %H:%M} to {DAYS[12]:%Y-%m-%d %H:%M} UTC" in n for n in notes
     )
+
+
+def test_the_bar_before_what_is_asked_for_is_not_missed_in_series_that_end_apart(market):
+    market.configure({"X": {}, "Y": {}})
+    market.write("X", upto("2024-02-20"))
+    market.write("Y", upto("2024-03-08"))
+    market.ingest("2024-03-08 22:00")
+    market.write("Y", flat(DAYS))
+    assert [note for note in market.ingest("2024-03-11 22:00").notes if "no longer" in note] == []
