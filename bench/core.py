@@ -146,15 +146,16 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     never = np.zeros((symbols, 0), np.int64)
     specs = k.Specs(
         np.full(symbols, case.tick), one, one, one, np.ones(symbols, bool), np.ones(symbols, bool), zero - 1, zero,
-        zero, np.full(symbols, np.inf), never, never, np.ones(symbols, bool),
+        zero, np.full(symbols, np.inf), never, never, np.ones(symbols, bool), np.zeros(symbols, bool),
     )  # fmt: skip
     score = case.score.ravel()
     scores = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))
-    off = np.inf
+    off, nothing = np.inf, np.empty(0)
     rules = k.Rules(
         cash=CASH, entry_threshold=ENTRY, exit_threshold=EXIT, min_gate=0.0, max_score_age=1, stop_atr=1.0,
         reward_to_risk=reward, allow_shorts=True, limit_atr=-1.0, patience=1, confirm=1, on_reversal=True,
-        on_veto=False, break_even=0.0, trail_atr=0.0, max_bars=0, target_volatility=0.0, max_volume=1.0,
+        on_veto=False, break_even=0.0, trail=0, trail_atr=0.0, trail_bars=1, parabolic_step=0.02, parabolic_cap=0.2,
+        scale_gain=nothing, scale_share=nothing, max_bars=0, target_volatility=0.0, max_volume=1.0,
         size_by_score=False,
         risk_per_trade=1e9, max_open_trades=symbols, max_notional=off, max_gross=off, max_net=off, max_symbol=off,
         max_group=off, max_order_notional=off, price_collar=off, daily_loss=off, max_drawdown=off, stays_halted=False,
@@ -164,7 +165,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
         settle_after=bars, delist_after=bars, haircut=0,
     )  # fmt: skip
     names = tuple(f"S{s:04}" for s in range(symbols))
-    lines, nothing = tuple((name, "") for name in names), np.empty(0)
+    lines = tuple((name, "") for name in names)
     return engine.Market(names, lines, nothing, nothing, table, events, seen, specs), scores, rules
 
 
