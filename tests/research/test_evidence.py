@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from alphapivot.config import read
 from alphapivot.errors import DataError
-from alphapivot.research.evidence import costs, markets, measure, report, rules, study
+from alphapivot.research.evidence import brackets, costs, markets, measure, report, rules, study
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -130,6 +131,47 @@ def test_the_sharpe_ratio_and_its_error_by_hand():
     assert set(measure.decades(results)) == {"2000s"}
 
 
+def test_the_error_of_a_difference_is_how_far_differences_of_chance_spread():
+    rng, ts = np.random.default_rng(3), pd.date_range("2001-01-01", periods=500, tz="UTC")
+    drawn = rng.normal(0.05, 1.0, (600, 500, 2)) @ [[1.0, 0.6], [0.0, 0.8]]  # correlated by 0.6
+    found = np.array([measure.difference(*(pd.Series(pair[:, i], ts) for i in (0, 1))) for pair in drawn])
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.1)
+    same = pd.Series(drawn[0][:, 0], ts)
+    assert measure.difference(same, same) == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert np.isnan(measure.difference(same, same.iloc[:100])).all()
+
+
+CLOSES = [100, 101, 100, 101, 100, 101, 102, 103, 104, 105, 104, 103, 104, 103, 102, 101]  # each change is 1: so is ATR
+PLAIN = brackets.Bracket(entry=40, exit=10, stop=2, reward=1.5, trail=None, atr=5, shorts=True)
+
+
+@pytest.mark.parametrize(
+    ("bracket", "expected"),
+    [
+        # long at 101: 3 ATR up on day 8; long at 105: 2 down on day 11; a veto; short at 103 until raw turns; short
+        (PLAIN, [1, 1, 1, 0, 1, 1, 0, 0, -1, 0, -1]),
+        # without a target the first trade stays until raw turns
+        (PLAIN.without_target(), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]),
+        # the stop is at 103.5 after the close of 105
+        (replace(PLAIN, reward=None, trail=1.5), [1, 1, 1, 1, 1, 1, 0, 0, -1, 0, -1]),
+        (replace(PLAIN, shorts=False, exit=None), [1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_brackets_by_hand(bracket, expected):
+    ts = pd.date_range("2015-01-01", periods=len(CLOSES), tz="UTC")
+
+    def by_day(values):
+        return pd.DataFrame({"X": np.asarray(values, float)}, ts)
+
+    close = by_day(CLOSES)
+    score, raw = by_day([50] * 12 + [-50] * 4), by_day([50] * 14 + [20, -50])
+    vetoed = by_day([0] * 12 + [1] + [0] * 3) == 1
+    prices = rules.Prices(close, close * 0 + 1, close * np.nan)
+    held = brackets.held(score, raw, vetoed, prices, bracket)["X"]
+    assert held.iloc[:5].isna().all()
+    assert held.iloc[5:].tolist() == expected
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """Three markets with a strong trend and carry, three of noise; measured with config.ini."""
@@ -150,11 +192,18 @@ def test_a_planted_trend_and_carry_are_found_and_noise_is_not(planted):
         figures = noise.line(name).figures
         assert abs(figures["net"]) < 3 * figures["error"]
     assert noise.unpriced == ["M0", "M1", "M2"]
+    for form in paid.forms:
+        assert form.net > 2 * form.error
+    assert [form.name for form in noise.forms] == ["target positions", "bracket trades", "bracket trades, no target"]
+    for form in noise.forms[1:]:
+        assert abs(form.better[0]) < 3 * form.better[1]
 
 
 def test_the_page_says_what_was_measured_tried_and_left_out(planted):
     text = report.markdown(planted)
     for words in ("## paid: 3 markets", "by chance", "Tried and left out", "five-year reversal", "Costs are a guess"):
+        assert words in text
+    for words in ("The composite in two forms", "told from target positions", " +- "):
         assert words in text
     page = report.page(planted)
     assert page.count("<table") > 8

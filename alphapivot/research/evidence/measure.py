@@ -54,7 +54,12 @@ def account(
     The results of a forecast (not yet scaled). ``rolled``: True where the front contract is a new one; ``vetoed``: True
     where a veto stands.
     """
-    held = _buffered(scaled(forecast), prices.deviation, prices.close.isna() if vetoed is None else vetoed)
+    vetoes = prices.close.isna() if vetoed is None else vetoed
+    return results(_buffered(scaled(forecast), prices.deviation, vetoes), prices, rolled)
+
+
+def results(held: pd.DataFrame, prices: Prices, rolled: pd.DataFrame) -> Account:
+    """The results of the units ``held`` from each day's close on (NaN: nothing is known yet); ``rolled`` as above."""
     change = prices.moved()
     side = pd.DataFrame({s: costs.side(str(s)) or np.nan for s in held}, index=held.index, dtype=float)
     side = side.fillna(costs.UNKNOWN * prices.deviation)
@@ -100,6 +105,21 @@ def sharpe(results: pd.Series) -> tuple[float, float]:
         return np.nan, np.nan
     daily = results.mean() / results.std()
     return float(daily * DAYS**0.5), float(np.sqrt((1 + daily**2 / 2) / len(results) * DAYS))
+
+
+def difference(a: pd.Series, b: pd.Series) -> tuple[float, float]:
+    """
+    (annual Sharpe ratio of ``a`` less that of ``b``, its standard error) on the days of both; NaN with fewer than 250.
+
+    The error is that of Jobson and Korkie (1981) as Memmel corrected it (Finance Letters, 2003).
+    """
+    both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy(float)
+    if len(both) < LEAST or (both.std(axis=0) == 0).any():
+        return np.nan, np.nan
+    one, other = both.mean(axis=0) / both.std(axis=0, ddof=1)
+    rho = np.corrcoef(both.T)[0, 1]
+    variance = 2 - 2 * rho + (one**2 + other**2 - 2 * one * other * rho**2) / 2
+    return float((one - other) * DAYS**0.5), float(np.sqrt(max(variance, 0.0) / len(both) * DAYS))
 
 
 def decades(results: pd.Series) -> dict[str, float]:

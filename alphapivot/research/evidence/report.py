@@ -10,6 +10,7 @@ import pandas as pd
 from alphapivot.reports.page import charts
 from alphapivot.reports.terminal import views
 from alphapivot.research.evidence import costs
+from alphapivot.research.evidence.brackets import BRACKETS, POSITIONS, Form
 from alphapivot.research.evidence.study import HORIZON, LOOKED_AT, MIX, VETOED, WHOLE, Line, Study
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ to it and to 1 / volatility, changed when it is more than a tenth of a usual one
 The sum over all markets carries the same risk in each. Half the spread and the commission are paid on every change,
 both twice at every roll; for markets without known costs {costs.UNKNOWN:g} of a day's deviation. No lots, no margins,
 no stops: this is about what scores know, not what an account earns; `alphapivot backtest` says that.
+
+The two forms of [execution], on the same scores: **target positions** are the composite above with entries vetoed,
+**bracket trades** those of config.ini, entered and left at closes, 1 / ATR each. **better**: the net Sharpe ratio less
+that of target positions, with its error (Memmel 2003).
 
 - **gross**, **net**: annual Sharpe ratio before and after costs; **error**: one standard error of it; **turns**:
   round turns a year.
@@ -69,6 +74,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
         if lines:
             made[title] = pd.DataFrame([_figures(line) for line in lines])
     shown = [line for line in study.lines if line.kind in ("whole", "pillar", "plain rule")]
+    made["The composite in two forms"] = pd.DataFrame([_form(form) for form in study.forms])
     made["Net Sharpe ratio by decade"] = pd.DataFrame(
         [{"": line.name, **{d: _number(v, 2) for d, v in line.decades.items()}} for line in shown]
     ).fillna("")
@@ -106,6 +112,7 @@ def _verdict(study: Study) -> str:
             f" unrelated ones without merit would show about {study.chance:.2f} by chance."
         ),
         *_gates(study),
+        *_two_forms(study),
         f"Vetoes stand on {study.vetoed:.1%} of the days{_vetoes(study)}.",
     ]
     if study.unpriced:
@@ -131,6 +138,20 @@ def _gates(study: Study) -> list[str]:
             told, turns = _told(study, line.name), line.figures["turns"]
             sentences.append(f"The gate of {gate} at full strength {told}, at {turns:.1f} turns.")
     return sentences
+
+
+def _two_forms(study: Study) -> list[str]:
+    forms = {form.name: form for form in study.forms}
+    gain, error = forms[BRACKETS].better
+    if np.isnan(gain):
+        return []
+    told = "are told from" if abs(gain) > 2 * error else "are not told from"
+    trades, positions = forms[BRACKETS], forms[POSITIONS]
+    told = (
+        f"Bracket trades {told} target positions: {trades.net:.2f} at {trades.turns:.1f} turns and"
+        f" {positions.net:.2f} at {positions.turns:.1f}, a difference of {gain:+.2f} +- {error:.2f}."
+    )
+    return [told]
 
 
 def figures(studies: list[Study]) -> pd.DataFrame:
@@ -159,6 +180,13 @@ def _figures(line: Line) -> dict[str, str]:
     known = {name: _number(line.figures[name], count) for name, count in digits.items()}
     extremes = {"worst": _number(line.worst, 2), "best": _number(line.best, 2)}
     return {"": line.name, **known, "with": line.similar, **extremes}
+
+
+def _form(form: Form) -> dict[str, str]:
+    figures = {name: _number(getattr(form, name), 2) for name in ("gross", "net", "error")}
+    gain, error = form.better
+    better = {"better": "" if np.isnan(gain) else f"{gain:+.2f} +- {error:.2f}"}
+    return {"": form.name, **figures, "turns": _number(form.turns, 1), **better}
 
 
 def _number(value: float, digits: int) -> str:

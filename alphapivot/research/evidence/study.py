@@ -19,7 +19,7 @@ from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.research.evaluate import statistics
-from alphapivot.research.evidence import costs, markets, measure, rules
+from alphapivot.research.evidence import brackets, costs, markets, measure, rules
 from alphapivot.research.tune import overfitting
 from alphapivot.scoring import calibration, composite
 from pillars.base import Panel
@@ -55,6 +55,7 @@ class Study:
     since: pd.Timestamp
     until: pd.Timestamp
     lines: list[Line]
+    forms: list[brackets.Form]
     correlations: pd.DataFrame  # of the pillars' scores and of the composite
     vetoes: pd.Series  # days with a veto by year, of all markets
     vetoed: float  # share of days
@@ -108,8 +109,8 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
                 forecasts[f"{pillar_name}.{part}"] = ("part", wide)
     progress(f"{name}: composite")
     every = pd.concat(signals, ignore_index=True)
-    for label, blending in _blendings(settings.composite).items():
-        forecasts[label] = ("whole", _composite(bars, every, blending, prices))
+    blended = {label: _composite(bars, every, blending) for label, blending in _blendings(settings.composite).items()}
+    forecasts |= {label: ("whole", _wide(scored, "score", prices)) for label, scored in blended.items()}
     for rule, function in rules.PLAIN.items():
         forecasts[rule] = ("plain rule", function(prices))
     first, second = (measure.scaled(rules.PLAIN[rule](prices)) for rule in rules.MIX)
@@ -122,6 +123,8 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
     forecasts[VETOED] = forecasts[WHOLE]
     vetoed = _wide(vetoes.assign(vetoed=1.0), "vetoed", prices) == 1
 
+    raw = _wide(blended[WHOLE], "raw", prices)
+    forms = brackets.forms(forecasts[WHOLE][1], raw, vetoed, prices, rolled, brackets.Bracket.of(settings))
     lines = []
     for place, (label, (kind, forecast)) in enumerate(forecasts.items()):
         progress(f"{name}: {label} ({place + 1} of {len(forecasts)})")
@@ -135,6 +138,7 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
         since=bars["ts"].min(),
         until=bars["ts"].max(),
         lines=lines,
+        forms=forms,
         correlations=pd.DataFrame(
             {a: {b: measure.correlation(forecasts[a][1], forecasts[b][1]) for b in shown} for a in shown}
         ),
@@ -158,9 +162,8 @@ def _blendings(configured: CompositeSettings) -> dict[str, CompositeSettings]:
     return {WHOLE: configured, **gated}
 
 
-def _composite(
-    bars: pd.DataFrame, signals: pd.DataFrame, blending: CompositeSettings, prices: rules.Prices
-) -> pd.DataFrame:
+def _composite(bars: pd.DataFrame, signals: pd.DataFrame, blending: CompositeSettings) -> pd.DataFrame:
+    """Of each symbol and day: score and raw."""
     due = bars[["symbol", "ts"]].assign(interval="1d", due=bars["ts"])
     fitted = calibration.Calibration()
     if blending.calibrate != "never":
@@ -169,7 +172,7 @@ def _composite(
         blended = composite.blended(signals, due, blending, BASE)
         fitted = calibration.of(calibration.fit(blended, dates, blending), blending)
     made, _ = composite.compose(signals, due, blending, BASE, calibration=fitted, explained=False)
-    return _wide(made, "score", prices)
+    return made
 
 
 def _wide(frame: pd.DataFrame, value: str, prices: rules.Prices) -> pd.DataFrame:
