@@ -139,6 +139,18 @@ def test_a_pillar_that_peeks_one_bar_ahead_is_caught_by_the_backtest_itself(own_
     assert {"survivorship", "no_volume_limit"} <= told
 
 
+def test_what_is_checked_is_split_by_its_number_in_the_order_of_time(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    day = datetime(2025, 1, 5, tzinfo=UTC)
+    few = [(day + timedelta(days=n), ["A"]) for n in range(2 * check.EACH - 1)]
+    assert check._parts(few) == [few]
+    assert check._parts([]) == [[]]
+    cuts = [(day + timedelta(days=n), ["A"] * (1 if n else 2 * check.EACH)) for n in range(4 * check.EACH)]
+    parts = check._parts(cuts)
+    assert [cut for part in parts for cut in part] == cuts
+    assert [len(part) for part in parts] == pytest.approx([1, 2 * check.EACH, 2 * check.EACH], abs=2)
+
+
 # both know the next bar; neither is caught by the same bars cut off in the process that scored them
 REMEMBERS = GAP.replace(
     "        gap = ramp",
@@ -183,7 +195,9 @@ def test_a_pillar_that_knows_the_future_is_caught_where_it_was_acted_on(own_pill
 
 
 @pytest.mark.timeout(1200)
-def test_files_environment_and_clock_that_a_pillar_reads_are_among_the_warnings(own_pillar):
+def test_files_environment_and_clock_that_a_pillar_reads_are_among_the_warnings(own_pillar, monkeypatch):
+    monkeypatch.setattr(check, "EACH", 1)  # in several processes
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     since, until = datetime(2025, 1, 5, tzinfo=UTC), datetime(2025, 1, 14, tzinfo=UTC)
     made = backtest.run(own_pillar(IMPORTS + READS, until), since, until, progress=quiet, book="reads")
     with hubs.connect().engine.connect() as conn:

@@ -20,6 +20,7 @@ from alphapivot.calendar import bar_ends, schedule
 from alphapivot.config.sections.instrument import hours_by_market
 from alphapivot.data import actions, rolls
 from alphapivot.execution.decide.facts import OpenTrade, Quote
+from alphapivot.frames import firsts
 from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
@@ -329,10 +330,11 @@ def rates(
 
 def slices(bars: pd.DataFrame) -> list[tuple[str, Series]]:
     """(symbol, its rows as columns) of bars whose rows are grouped by symbol."""
-    symbols = bars["symbol"].to_numpy()
-    if not len(symbols):
+    if bars.empty:
         return []
-    bounds = [0, *(np.flatnonzero(symbols[1:] != symbols[:-1]) + 1), len(symbols)]
+    starts = np.flatnonzero(firsts(bars, "symbol"))
+    symbols, bounds = bars["symbol"].iloc[starts], [*starts.tolist(), len(bars)]
     ts = bars["ts"].dt.tz_convert(None).to_numpy()
     columns: list[Any] = [bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close")]
-    return [(str(symbols[a]), Series(ts[a:b], *(c[a:b] for c in columns))) for a, b in pairwise(bounds)]
+    parts = zip(symbols, pairwise(bounds), strict=True)
+    return [(str(symbol), Series(ts[a:b], *(c[a:b] for c in columns))) for symbol, (a, b) in parts]

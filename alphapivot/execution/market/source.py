@@ -33,6 +33,7 @@ NEWEST = """
          WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT :most) c
     ORDER BY symbol, ts DESC
 """
+TRADED = tuple(name for name in Bars.columns() if name not in ("open_interest", "source"))
 
 
 class Composite(NamedTuple):
@@ -151,12 +152,14 @@ def read_bars(
     after: datetime,
     until: datetime,
 ) -> pd.DataFrame:
-    """Bars of ``wanted`` (market -> symbols) in the base timeframe, in (after, until]."""
-    base = settings.timeframes.base
+    """The columns TRADED of the bars of ``wanted`` (market -> symbols) in the base timeframe, in (after, until]."""
+    span: dict[str, Any] = {"after": after, "until": until, "known_at": run.known_at, "columns": TRADED}
     frames = [
-        stored.window(hub, sorted(symbols), market, base, after=after, until=until, known_at=run.known_at)
+        stored.window(hub, sorted(symbols), market, settings.timeframes.base, **span)
         for market, symbols in wanted.items()
         if symbols
     ]
     frames = [frame for frame in frames if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else Bars.empty()
+    if len(frames) == 1:  # not copied: those of a backtest fill much of the memory
+        return frames[0]
+    return pd.concat(frames, ignore_index=True) if frames else Bars.empty()[list(TRADED)]

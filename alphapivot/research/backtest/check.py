@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SAMPLES, SYMBOLS = 8, 50  # instants before trading, and symbols at each, at most
 ROWS = 10_000  # symbols x instants at which is recomputed what all symbols have in common
+EACH, MOST = 500, 4  # scores that are worth a process of their own; such processes
 Cuts = Sequence[tuple[datetime, Collection[str]]]  # instants in order, and the symbols whose scores are compared there
 ACTED = """
     SELECT DISTINCT symbol, score_ts FROM trading.decision
@@ -64,7 +66,7 @@ def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetim
 
 def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> list[str]:
     """
-    Recomputes in a fresh process every score that was acted on, from the bars up to it, and those of ``scores``.
+    Recomputes in fresh processes every score that was acted on, from the bars up to it, and those of ``scores``.
 
     Returns what pillars read besides their bars, a sentence each. Raises DataError as ``scores`` does.
     """
@@ -73,8 +75,12 @@ def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime
         for symbol, ts in conn.execute(text(ACTED), {"book": settings.execution.book}):
             cuts.setdefault(ts, set()).add(symbol)
     own = {name: own_files(type(getattr(p, "pillar", p))) for name, p in settings.pillars.items()}  # within its rules
-    with processes.processes(1) as pool:
-        read = pool.submit(_acted, settings.stored(), run, sorted(cuts.items()), own).result()
+    parts = _parts(sorted(cuts.items()))
+    read: dict[str, dict[str, None]] = {}
+    with processes.processes(len(parts)) as pool:
+        for found in [pool.submit(_acted, settings.stored(), run, part, own, 1 / len(parts)) for part in parts]:
+            for who, what in found.result().items():
+                read.setdefault(who, {}).update(dict.fromkeys(what))
     return [
         f"{who} reads more than bars: {', '.join(what)}; nothing shows that it was known at the time of the score"
         for who, what in read.items()
@@ -82,8 +88,18 @@ def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime
     ]
 
 
-def _acted(stored: dict[str, Any], run: RunRef, cuts: Cuts, own: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """In the fresh process: what was read besides bars, by whom."""
+def _parts(cuts: Cuts) -> list[Cuts]:
+    """``cuts`` in consecutive parts of about as many scores, one for each processor: one if they are few."""
+    scores = np.cumsum([len(symbols) for _, symbols in cuts])
+    many = min(os.cpu_count() or 1, int(scores[-1]) // EACH, MOST) if len(cuts) else 0
+    edges = np.searchsorted(scores, np.linspace(0, scores[-1], many + 1)[1:-1]).tolist() if many > 1 else []
+    return [cuts[a:b] for a, b in itertools.pairwise([0, *edges, len(cuts)])]
+
+
+def _acted(
+    stored: dict[str, Any], run: RunRef, cuts: Cuts, own: Mapping[str, Sequence[str]], share: float
+) -> dict[str, list[str]]:
+    """In the fresh process: what was read besides bars, by whom. ``share``: of all cuts."""
     with watched(itertools.chain.from_iterable(own.values())) as at_import:
         settings = Settings.restore(stored)
     read = {"a pillar's file, when it is imported,": at_import} | {f"pillar {name}": [] for name in own}
@@ -95,17 +111,17 @@ def _acted(stored: dict[str, Any], run: RunRef, cuts: Cuts, own: Mapping[str, Se
             yield
         read[f"pillar {name}"] += [what for what in reading if what not in read[f"pillar {name}"]]
 
-    _recomputed(hub, run, settings, cuts, scoring)
+    _recomputed(hub, run, settings, cuts, scoring, share)
     return read
 
 
-def _recomputed(hub: Hub, run: RunRef, settings: Settings, cuts: Cuts, scoring: Scoring) -> int:
-    """How many scores agree before ``cuts``; each pillar scores within ``scoring`` of its name."""
+def _recomputed(hub: Hub, run: RunRef, settings: Settings, cuts: Cuts, scoring: Scoring, share: float = 1) -> int:
+    """How many scores agree before ``cuts``, a ``share`` of all; each pillar scores within ``scoring`` of its name."""
     agreed = 0
     for pillars in _readers(settings) if cuts else ():
         for interval in settings.timeframes.weights:
             together = any(p.together for p in pillars.values())
-            few = _spread([cut for cut, _ in cuts], max(SAMPLES, ROWS // len(settings.instruments)))
+            few = _spread([cut for cut, _ in cuts], max(SAMPLES, int(share * ROWS / len(settings.instruments))))
             shared = {
                 name: compare_common(hub, run, settings, pillar, interval, few, scoring)
                 for name, pillar in pillars.items()
@@ -148,8 +164,8 @@ def _spread(instants: Sequence[datetime], samples: int) -> list[datetime]:
 
 
 def _readers(settings: Settings) -> list[dict[str, Pillar]]:
-    """The pillars by what they read: those of one group share one read."""
-    groups: dict[tuple[tuple[str, ...], bool], dict[str, Pillar]] = {}
+    """The pillars that may be compared over the same cuts: those of one group share their reads."""
+    groups: dict[bool, dict[str, Pillar]] = {}
     for name, pillar in settings.pillars.items():
-        groups.setdefault((tuple(pillar.inputs), pillar.cross_sectional), {})[name] = pillar
+        groups.setdefault(pillar.together, {})[name] = pillar
     return list(groups.values())

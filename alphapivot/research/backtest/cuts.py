@@ -63,8 +63,9 @@ def compare(
 ) -> int:
     """
     How many stored scores of each symbol just before its cut are those of the bars up to it; raises DataError unless
-    all are. ``pillars`` read the same; each scores within ``scoring`` of its name. ``tag``: another one in each call,
-    so that nothing that a pillar remembers by name is found again. ``shared``: pillar -> what symbols have in common.
+    all are. ``pillars``: all ``together``, or none; each scores within ``scoring`` of its name. ``tag``: another one in
+    each call, so that nothing that a pillar remembers by name is found again. ``shared``: pillar -> what symbols have
+    in common.
     """
     symbols = sorted({symbol for symbol, _ in cuts})
     instruments = [settings.instruments[s] for s in symbols]
@@ -72,8 +73,8 @@ def compare(
     first, last = min(after), max(cut for _, cut in cuts)
     # bars before a pillar's window do not change its scores
     begin = [_begin(pillars, a, interval) for a in after]
-    columns = next(iter(pillars.values())).inputs
-    bars = inputs.signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=columns)
+    beside = sorted({column for pillar in pillars.values() for column in pillar.inputs})
+    bars = inputs.signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=beside)
     rows, names = _cut_off(bars, cuts, begin, tag)
     cut_off = bars.take(rows).assign(symbol=names)
     query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
@@ -81,8 +82,9 @@ def compare(
     stored = hub.read(Signals, where)
     agreed = 0
     for name, pillar in pillars.items():
+        seen = cut_off.drop(columns=[column for column in beside if column not in pillar.inputs])
         with scoring(name):
-            recomputed = windows.score(pillar, cut_off, interval, after=first, common=shared.get(name))
+            recomputed = windows.score(pillar, seen, interval, after=first, common=shared.get(name))
         recomputed = _late(recomputed, after)
         mine = stored[stored["pillar"] == name]
         rows, names = _cut_off(mine, cuts, after, tag)
@@ -158,7 +160,9 @@ def _runs(symbols: npt.NDArray[Any]) -> Iterator[tuple[str, int, int]]:
 
 
 def _numbers(symbols: pd.Series) -> Rows:
-    return symbols.str.rsplit("-", n=1).str[-1].to_numpy().astype(np.int64)
+    """The number of the cut of each name."""
+    codes, names = pd.factorize(symbols)
+    return np.array([int(name.rpartition("-")[2]) for name in names], np.int64)[codes]
 
 
 def _late(signals: pd.DataFrame, after: Sequence[datetime]) -> pd.DataFrame:

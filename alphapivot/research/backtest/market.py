@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from alphapivot.calendar import bar_ends
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import NEWEST, Composite, QuoteTerms, read_bars, terms_of
-from alphapivot.frames import ENDINGS, Composites
+from alphapivot.frames import ENDINGS, Composites, ordered
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import issues
 from alphapivot.research.backtest.quotes import PriceTape
@@ -218,7 +218,7 @@ class BarRange:
         return self._stamps(np.concatenate(rows))
 
     def _stamps(self, rows: Ints) -> pd.DataFrame:
-        symbols = pd.array([self._symbols[k] for k in self._score_symbol[rows]], dtype="str")
+        symbols = pd.array(self._symbols, dtype="str").take(self._score_symbol[rows])
         stamps = bar_ends.aware(self._score_ts[rows].astype("datetime64[us]"))
         return pd.DataFrame({"symbol": symbols, "ts": stamps})
 
@@ -292,7 +292,7 @@ def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: d
     if before:
         earlier = pd.DataFrame(before, columns=columns).astype(scores.dtypes.to_dict())
         scores = pd.concat([earlier, scores], ignore_index=True)
-    return scores.sort_values(["symbol", "ts"], ignore_index=True)
+    return ordered(scores, "symbol")
 
 
 def micros(stamps: pd.Series) -> Ints:

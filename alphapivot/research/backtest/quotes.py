@@ -21,6 +21,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.data import rolls
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.quotes import Last, Series
+from alphapivot.frames import firsts, kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,18 +36,17 @@ class PriceTape:
 
     def __init__(self, bars: pd.DataFrame, rolled: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:
         traded = bars["symbol"].map({s: i.trade_market for s, i in instruments.items()})
-        bars = bars[bars["market"] == traded]
+        bars = kept(bars, (bars["market"] == traded).to_numpy())
         self._ts: Stamps = bar_ends.naive(bars["ts"])
         self._close = bars["close"].to_numpy(np.float64)
         self._volume = bars["volume"].to_numpy(np.float64)
-        names, contracts = (bars[c].to_numpy(dtype=object) for c in ("symbol", "contract"))
-        edges = np.flatnonzero(np.r_[True, (names[1:] != names[:-1]) | (contracts[1:] != contracts[:-1]), True])
-        self._lines = {
-            (str(names[a]), str(contracts[a])): slice(a, b) for a, b in itertools.pairwise(edges) if len(bars)
-        }
+        starts = np.flatnonzero(firsts(bars, "symbol", "contract"))
+        names = bars[["symbol", "contract"]].iloc[starts].itertuples(index=False, name=None)
+        parts = itertools.starmap(slice, itertools.pairwise([*starts.tolist(), len(bars)]))
+        self._lines = dict(zip(names, parts, strict=True))
         contracted = (bars["contract"] != "").to_numpy()
-        self._plain = dict(quotes.slices(bars[~contracted]))
-        self._joined = dict(quotes.slices(rolls.adjust(bars[contracted], rolled)))
+        self._plain = dict(quotes.slices(kept(bars, ~contracted)))
+        self._joined = dict(quotes.slices(rolls.adjust(kept(bars, contracted), rolled)))
 
     def last(self, symbol: str, contract: str, after: np.datetime64, until: np.datetime64) -> Last | None:
         """The newest bar in (after, until]; None without one."""

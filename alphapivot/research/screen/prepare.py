@@ -14,7 +14,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.data import market_ends
 from alphapivot.errors import DataError
 from alphapivot.execution.market import quotes
-from alphapivot.frames import ENDINGS
+from alphapivot.frames import ENDINGS, kept
 from alphapivot.research.screen import engine
 from alphapivot.research.screen.ranges import of_bars
 
@@ -63,25 +63,23 @@ def build(
     symbols = sorted(instruments)
     ordered = [instruments[s] for s in symbols]
     traded = bars["symbol"].map({i.symbol: i.trade_market for i in ordered})
-    market_bars = bars[bars["market"] == traded]
-    if "start" not in bars:
-        market_bars = quotes.opened(market_bars, interval, instruments)
-    waits = market_bars["symbol"].map(lambda s: lag.get(s, timedelta(0)))
-    market_bars = market_bars.assign(known=market_bars["ts"] + pd.to_timedelta(waits))
-    # at each instant the new bars are replayed in the order of their ends, as the paper broker does
-    at = np.searchsorted(bar_ends.naive(as_of), bar_ends.naive(market_bars["known"]))
-    market_bars = market_bars.assign(at=at).sort_values(
-        ["at", "ts", "symbol", "contract"], kind="stable", ignore_index=True
-    )
+    market_bars = kept(bars, (bars["market"] == traded).to_numpy())
     if market_bars.empty:
         raise DataError(f"no {interval} bar of {', '.join(symbols)} is stored: `alphapivot ingest --from ...`")
-    instants = bar_ends.naive(as_of)
+    if "start" not in bars:
+        market_bars = quotes.opened(market_bars, interval, instruments)
+    instants, ts = bar_ends.naive(as_of), bar_ends.naive(market_bars["ts"])
     code = pd.Index(symbols).get_indexer(pd.Index(market_bars["symbol"])).astype(np.int64)
-    contract, contracts = pd.factorize(market_bars["contract"])
+    contract, contracts = pd.factorize(market_bars["contract"], sort=True)
+    waits = np.array([lag.get(s, timedelta(0)) for s in symbols], "timedelta64[us]")
+    at = np.searchsorted(instants, ts + waits[code])
+    # at each instant the new bars are replayed in the order of their ends, as the paper broker does
+    order = np.lexsort((contract, code, ts, at))
+    market_bars = market_bars.take(order).reset_index(drop=True)
+    code, contract, ts, at = code[order], contract[order], ts[order], at[order]
     line, pairs = pd.factorize(code * len(contracts) + contract)
     calendars, _ = engine.numbered(ordered)
     ends = _ends(calendars, interval, min(market_bars["ts"].min(), as_of[0]), as_of[-1])
-    ts, at = bar_ends.naive(market_bars["ts"]), market_bars["at"].to_numpy()
     calendar = np.array([calendars.index(i.trading_hours) for i in ordered])
     number = _numbers(ends, calendar[code], ts)
     session = np.empty(len(market_bars), np.int64)

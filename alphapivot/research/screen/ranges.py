@@ -33,7 +33,9 @@ def of_bars(
     order = np.argsort(line, kind="stable")
     ranges, deviations = np.empty(len(bars)), np.empty(len(bars))
     whole = actions.adjust(bars, events, dict.fromkeys(events["symbol"], "all"))
-    ranges[order], deviations[order] = _series(whole.iloc[order], line[order], atr, volatility_bars)
+    ranges[order], deviations[order] = _series(
+        whole[["high", "low", "close"]].iloc[order], line[order], atr, volatility_bars
+    )
     if whole is not bars:
         spot = (bars["market"] == "spot").to_numpy()
         shares = np.where(spot, actions.factors(bars["symbol"], bars["ts"], events, "factor"), 1.0)
@@ -54,6 +56,12 @@ def _series(bars: pd.DataFrame, code: Ints, atr: int, volatility_bars: int) -> t
     """ATR and deviation of changes by series; ``bars`` sorted by ``code``, then time."""
     high, low, close = (bars[c].to_numpy(np.float64) for c in ("high", "low", "close"))
     whole = ~(np.isnan(high) | np.isnan(low))
+    if whole.all():  # most markets: nothing is copied
+        bounds = np.append(np.flatnonzero(np.diff(code, prepend=-1)), len(code))
+        return (
+            compiled(wilder)(high, low, close, bounds, atr, quotes.SMOOTHING * atr),
+            compiled(deviation)(close, bounds, volatility_bars),
+        )
     rows = np.flatnonzero(whole)
     bounds = np.searchsorted(code[rows], np.append(np.unique(code), code.max(initial=-1) + 1)) if len(code) else rows
     kept, spread = (

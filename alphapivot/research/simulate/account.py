@@ -74,14 +74,14 @@ class PaperAccount:
         return Account(self._settings.currency, self.cash, equity, free + equity - self.cash)
 
     def stored(self) -> Stored:
-        """A copy of its rows as they are now."""
+        """Its rows as they are now, not copied."""
         account = {"book": self._book, "currency": self._settings.currency, "deposited": self._settings.cash}
         positions = [*self.flat.values(), *self._replay.positions.values()]
         return Stored(
             account | {"cash": self.cash},
             [dict(vars(p)) for p in positions],
-            {i: dict(row) for i, row in self.rows.items()},
-            [dict(row) for row in self.actions],
+            self.rows,
+            self.actions,
         )
 
     def convert(self, key: Key, rate: Decimal) -> None:

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import text
@@ -38,26 +38,49 @@ SHARE = 100  # at least one instant in so many is audited
 USED = "SELECT count(*) FROM trading.lease WHERE book = :book OR starts_with(book, :book || '-')"
 
 
+class Until(NamedTuple):
+    """What a book had at one instant: its closed trades, and how many decisions and marks."""
+
+    closed: frozenset[int]
+    decisions: int
+    marks: int
+
+    @classmethod
+    def now(cls, book: Ledger, *, closed: bool) -> Until:
+        """``closed``: closed trades count as open, as pauses after losses look back at them."""
+        trades = (t["trade_id"] for t in book.rows["trade"] if t["state"] == "CLOSED" and not closed)
+        return cls(frozenset(trades), len(book.rows["decision"]), len(book.rows["mark"]))
+
+
 @dataclass
 class Photo:
-    """A book at one instant."""
+    """A copy of what matters of a book at one instant."""
 
     rows: Mapping[str, Sequence[Row]]
     account: Stored
 
     @classmethod
-    def of(cls, book: Ledger, account: PaperAccount) -> Photo:
-        return cls(book.copied(), account.stored())
+    def of(cls, book: Ledger, account: PaperAccount, since: Until) -> Photo:
+        """The rows of the trades that were open at ``since`` or came later, and the book's own."""
+        return cls(book.rows, account.stored()).part(since).copied()
 
-    def part(self, since: Photo, *, closed: bool) -> Photo:
-        """
-        The rows of the trades that were open at ``since`` or came later, and the book's own; with ``closed`` of all
-        trades, as pauses after losses look back at them.
-        """
-        before = {t["trade_id"] for t in since.rows.get("trade", ()) if t["state"] == "CLOSED" and not closed}
-        trades = [t for t in self.rows.get("trade", ()) if t["trade_id"] not in before]
+    def copied(self) -> Photo:
+        """The same, whose rows do not change any more."""
+        account = self.account
+        copied = Stored(
+            dict(account.row),
+            [dict(row) for row in account.positions],
+            {i: dict(row) for i, row in account.orders.items()},
+            [dict(row) for row in account.actions],
+        )
+        return Photo({table: [dict(row) for row in rows] for table, rows in self.rows.items()}, copied)
+
+    def part(self, since: Until) -> Photo:
+        """Without what had ended at ``since``."""
+        trades = [t for t in self.rows.get("trade", ()) if t["trade_id"] not in since.closed]
         kept = {t["trade_id"] for t in trades}
-        old = {d["decision_id"] for d in since.rows.get("decision", ())}
+        decisions = self.rows.get("decision", ())
+        old = {d["decision_id"] for d in decisions[: since.decisions]}
         used = {t["intent_id"] for t in trades}
         orders_ = [o for o in self.rows.get("orders", ()) if o["trade_id"] in kept]
         used |= {o["intent_id"] for o in orders_}
@@ -69,15 +92,13 @@ class Photo:
             for name in ("order_event", "fill")
         }
         rows: dict[str, Sequence[Row]] = {
-            "decision": [
-                d for d in self.rows.get("decision", ()) if d["decision_id"] in decided or d["decision_id"] not in old
-            ],
+            "decision": [d for d in decisions if d["decision_id"] in decided or d["decision_id"] not in old],
             "intent": intents,
             "trade": trades,
             "orders": orders_,
             **by_order,
             "adjustment": [a for a in self.rows.get("adjustment", ()) if a["trade_id"] in kept],
-            "mark": self.rows.get("mark", ())[len(since.rows.get("mark", ())) :],
+            "mark": self.rows.get("mark", ())[since.marks :],
             **{name: self.rows.get(name, ()) for name in ("risk_day", "risk_trip", "control")},
         }
         account = Stored(
@@ -140,18 +161,18 @@ def compare(
     hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime], before: Photo, after: Photo
 ) -> None:
     """
-    Trades ``instants`` with the engine from the book ``before`` on; raises Disagreement unless it ends as ``after``.
+    Trades ``instants`` with the engine from the book ``before`` on; raises Disagreement unless it ends as ``after``,
+    which has what came since.
     """
     strategy, name = settings.execution.strategy, f"{settings.execution.book}-engine"
-    closed = bool(settings.protections.cooldown or settings.protections.stops_in_a_row)
     with Pinned(hub.url) as desk:
         with desk.engine.begin() as conn:
             name += str(conn.execute(text(USED), {"book": name}).scalar_one() or "")
             desk.driver.execute("SAVEPOINT expected")
-            expected = _stored(desk, after.part(before, closed=closed), f"{name}-expected", strategy)
+            expected = _stored(desk, after, f"{name}-expected", strategy)
             desk.driver.execute("ROLLBACK TO SAVEPOINT expected")
             fence = ledger.raise_fence(conn, name)
-            write(desk.driver, *_parts(before.part(before, closed=closed).named(name, strategy, fence)))
+            write(desk.driver, *_parts(before.named(name, strategy, fence)))
         trading = settings.execution.model_copy(update={"book": name})
         book = driver.Book(desk, run, settings.model_copy(update={"execution": trading}))
         since = book.held_since()
@@ -163,7 +184,7 @@ def compare(
         found = _rows(desk, name)
         difference = first_difference(expected, found)
         if difference is not None:
-            _stored(desk, after.part(before, closed=closed), f"{name}-kernel", strategy)
+            _stored(desk, after, f"{name}-kernel", strategy)
             desk.commit()
             raise Disagreement(
                 f"the trading engine does not do what the backtest did from {instants[0]:%Y-%m-%d %H:%M} to"

@@ -31,10 +31,6 @@ class Ledger:
         self.book, self.run_id, self.fence = book, run_id, fence
         self.rows: dict[str, list[Row]] = defaultdict(list)
 
-    def copied(self) -> dict[str, list[Row]]:
-        """A copy of the rows as they are now."""
-        return {table: [dict(row) for row in rows] for table, rows in self.rows.items()}
-
     def insert(self, table: str, rows: Sequence[Row], returning: str = "") -> list[Row]:
         """As ``execution.book.ledger.insert``: adds rows with ids, and returns the columns ``returning`` of each."""
         stored, name = self.rows[table], IDS.get(table)

@@ -18,7 +18,7 @@ from alphapivot.research.backtest.market import BarRange
 from alphapivot.research.backtest.terms import TOO_OLD, Terms
 from alphapivot.research.screen import kernel as k
 from alphapivot.research.simulate import audit
-from alphapivot.research.simulate.audit import Photo
+from alphapivot.research.simulate.audit import Photo, Until
 from alphapivot.research.simulate.proposal import propose
 from alphapivot.research.simulate.trader import Trader
 from alphapivot.research.simulate.write import write
@@ -59,7 +59,9 @@ def trade(
     know what the config or the data need.
     """
     audited = [(0, len(instants))] if whole else audit.windows(len(instants))
-    photos: dict[int, Photo] = {}
+    closed = bool(settings.protections.cooldown or settings.protections.stops_in_a_row)
+    begun: dict[int, tuple[Until, Photo]] = {}
+    ended: dict[int, Photo] = {}
     with Pinned(hub.url) as desk:
         if not engine.locked(desk.driver, settings.execution.book):
             raise DataError(
@@ -75,11 +77,14 @@ def trade(
         with timer.stage("trade"), desk.engine.begin() as conn:
             fence = ledger.raise_fence(conn, settings.execution.book)
             trader = Trader(run, settings, source, result, terms, fence)
-            wanted = {t for part in audited for t in part}
+            begins, ends = (dict(audited), {end: begin for begin, end in audited})
 
             def done(number: int, as_of: datetime) -> None:
-                if number in wanted:
-                    photos[number] = Photo.of(trader.ledger, trader.account)
+                if number in ends:
+                    ended[number] = Photo.of(trader.ledger, trader.account, begun[ends[number]][0])
+                if number in begins:
+                    until = Until.now(trader.ledger, closed=closed)
+                    begun[number] = until, Photo.of(trader.ledger, trader.account, until)
                 if number % AT_ONCE == 0:
                     progress(number, len(instants), f"trading {as_of:%Y-%m-%d}")
 
@@ -87,7 +92,7 @@ def trade(
         with timer.stage("audit"):
             for begin, end in audited:
                 progress(begin, len(instants), f"auditing {instants[begin]:%Y-%m-%d}")
-                audit.compare(hub, run, settings, instants[begin:end], photos[begin], photos[end])
+                audit.compare(hub, run, settings, instants[begin:end], begun[begin][1], ended[end])
         with timer.stage("write"):
             progress(len(instants), len(instants), "storing")
             write(desk.driver, trader.ledger.rows, trader.account.stored())
