@@ -131,6 +131,8 @@ def _report(options: argparse.Namespace) -> int:
     )
     for key in ("pillar", "symbol", "side"):
         terminal.show(tables.contribution(report, key), f"Result by {key}, {book.currency}")
+    if summary := tables.risk_summary(report):
+        terminal.show(tables.risk(report), f"Risk of what is open. {summary}")
     for title, summary, table in tables.versus(other, report) if other else ():
         terminal.show(table, title)
         print(summary)  # noqa: T201

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from alphapivot.reports import risk
+from alphapivot.reports.book import result
+from alphapivot.reports.page import html, tables
 from tests.execution.conftest import at, new_world  # noqa: F401 - a fixture
 
 ONE = float(np.std([2.0, -2.0] * 65, ddof=1) * np.sqrt(365.2425))  # of one share of A or B, a year
@@ -51,6 +53,32 @@ def test_volatility_and_what_adds_to_it_by_hand(book):
     assert parts.loc["group metal", "share"] == pytest.approx(1)
     assert min(parts["part"]) < 0  # the smaller leg hedges
     assert (found.currency, found.unknown) == ("EUR", {})
+
+
+def test_the_report_shows_the_risk_of_what_is_open(book):
+    for day in (21, 22):
+        for symbol in "AB":
+            book.bar(day, 100, 103, 97, 99 + 2 * (day % 2), symbol=symbol)
+        book.bar(day, 1.25, 1.25, 1.25, 1.25, symbol="EURUSD")
+        book.trade(day)
+    report = result.make(book.hub, book.settings, book.settings.execution.book)
+    found = risk.risk(book.hub, book.settings, report.book.until)
+    shown = tables.risk(report)
+    assert shown["of"].tolist() == found.parts["of"].tolist()
+    assert shown["alone"].tolist() == [f"{value:,.0f}" for value in found.parts["alone"]]
+    assert shown["share"].iloc[0] == "+100.00%"
+    told = f"Expected volatility {found.volatility:,.0f} EUR a year, {found.of_equity:.1%} of equity"
+    assert told in html.of(book.hub, report, None)
+
+
+def test_a_flat_book_has_no_such_part(new_world):  # noqa: F811
+    world = new_world({"A": {}})
+    for day in range(3):
+        world.bar(day, 100, 101, 99, 100, symbol="A")
+        world.trade(day)
+    report = result.make(world.hub, world.settings, world.settings.execution.book)
+    assert tables.risk_summary(report) == ""
+    assert "Risk of what is open" not in html.of(world.hub, report, None)
 
 
 def test_what_cannot_be_counted_is_named(book):

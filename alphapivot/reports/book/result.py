@@ -12,6 +12,7 @@ import pandas as pd
 from alphapivot import figures
 from alphapivot.calendar import bar_ends
 from alphapivot.reports import chance, performance
+from alphapivot.reports import risk as risks
 from alphapivot.reports.book import activity as books
 from alphapivot.reports.book import cautions, warned
 from alphapivot.reports.book.activity import each, total
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
     from alphapivot.reports.book.activity import Book
+    from alphapivot.reports.risk import Risk
 
 ZERO = Decimal(0)
 CENT = Decimal("0.01")
@@ -51,6 +53,7 @@ class Result:
     unexplained: Decimal
     warnings: list[str]
     ticks: Mapping[str, Decimal]  # symbol -> tick, of the instruments in the config
+    risk: Risk | None = None  # of what is open at the end
 
 
 def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None) -> Result:
@@ -60,6 +63,9 @@ def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None)
     hours = [i.trading_hours for s, i in settings.instruments.items() if s in book.symbols]
     could = bar_ends.days(hours, settings.timeframes.base, book.until) if hours else None
     result = of(book, closes, settings.ticks, could)
+    if not result.trades["closed"].all():
+        mine = settings.execution.model_copy(update={"book": name})
+        result = replace(result, risk=risks.risk(hub, settings.model_copy(update={"execution": mine}), book.until))
     if book.warned:  # a backtest's own warnings begin with them
         return result
     first = cautions.cautions(hub, settings, name, until=book.until, known_at=None)

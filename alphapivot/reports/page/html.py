@@ -29,6 +29,7 @@ MENU = {
     "outcomes": "Outcomes",
     "contribution": "Contribution",
     "costs": "Costs",
+    "risk": "Risk",
     "holding": "Benchmarks",
     "against": "Against",
     "figures": "Figures",
@@ -61,6 +62,8 @@ def page(
         _trades(document, result, bars)
         _contribution(document, result)
         _costs(document, result)
+    if summary := tables.risk_summary(result):
+        document.add("risk", document.card("Risk of what is open", summary, cells.html(tables.risk(result))))
     _holding(document, result)
     if against is not None:
         money = ("result", "result more")

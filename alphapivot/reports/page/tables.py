@@ -132,6 +132,25 @@ def contribution(result: Result, key: str, most: int = 40) -> pd.DataFrame:
     return pd.DataFrame([*rows, ("all", *whole, f"{len(result.trades):,}")], columns=[key, *money, "trades"])
 
 
+def risk(result: Result) -> pd.DataFrame:
+    """What is open at the end: each group's and instrument's own volatility, and what it adds to the book's."""
+    parts = pd.DataFrame() if result.risk is None else result.risk.parts
+    if parts.empty:
+        return pd.DataFrame()
+    shown = {"of": parts["of"], "alone": parts["alone"].map("{:,.0f}".format)}
+    return pd.DataFrame(shown | {"adds": parts["part"].map("{:+,.0f}".format), "share": parts["share"].map(percent)})
+
+
+def risk_summary(result: Result) -> str:
+    """The book's expected volatility in words; empty if nothing is open."""
+    found = result.risk
+    if found is None or found.volatility is None:
+        return ""
+    share = "" if found.of_equity is None else f", {found.of_equity:.1%} of equity"
+    left = "".join(f" Without {symbol}: {why}." for symbol, why in found.unknown.items())
+    return f"Expected volatility {found.volatility:,.0f} {found.currency} a year{share}.{left}"
+
+
 def costs(result: Result) -> pd.DataFrame:
     table = results.costs(result)
     money = ["commission", "slippage", "delay", "all"]
