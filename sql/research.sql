@@ -277,8 +277,10 @@ CREATE TABLE research.tune (
     verdict       text,
     judged_at     timestamptz,
     shifted       double precision[],
-    shifted_trial integer
+    shifted_trial integer,
+    guided        boolean NOT NULL DEFAULT false
 );
+COMMENT ON COLUMN research.tune.guided IS 'Trials were proposed from the results so far; trial n is that of fold n modulo (folds + 1), counted from 0, the last of the whole period';
 COMMENT ON COLUMN research.tune.shifted IS 'Sharpe ratios of shifted_trial with its scores shifted in time: NULL where it did not trade';
 COMMENT ON TABLE research.tune IS 'One search by `alphapivot tune`, and its latest verdict';
 COMMENT ON COLUMN research.tune.known_at IS 'All trials read the hub as of this instant, also those after an interruption';

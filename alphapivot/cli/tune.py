@@ -26,7 +26,9 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--trials", type=at_least(2), metavar="N", help="number of random trials; default: all combinations"
     )
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random trials (default: 0)")
+    guided = "trials are proposed from the results so far (Optuna's TPE), --trials for each fold and for the whole"
+    sub.add_argument("--guided", action="store_true", help=guided)
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random and guided trials (default: 0)")
     train = "train on all earlier folds, or on the last one only (default: anchored)"
     sub.add_argument("--walk-forward", choices=("anchored", "rolling"), default="anchored", help=train)
     sub.add_argument("--folds", type=at_least(1), default=5, metavar="N", help="folds of the walk-forward (default: 5)")
@@ -70,6 +72,7 @@ def _tune(options: argparse.Namespace) -> int:
                 progress=progress,
                 jobs=options.jobs,
                 again=options.again,
+                guide=options.guided,
                 say=partial(bar.console.print, markup=False),  # [exit] is a section, no style
             )
     terminal.show(page.ranked(result), f"The best of {len(result.trials)} trials over the whole period")

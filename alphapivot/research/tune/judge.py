@@ -14,7 +14,7 @@ import pandas as pd
 from alphapivot import figures
 from alphapivot.errors import DataError
 from alphapivot.hub import Hub
-from alphapivot.research.tune import overfitting, store, walkforward
+from alphapivot.research.tune import guided, overfitting, store, walkforward
 from alphapivot.research.tune.objective import Objective, objective
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
@@ -78,14 +78,21 @@ def judge(
     trials: Sequence[Trial],
     judgement: Judgement,
     could: pd.DatetimeIndex | None = None,
+    *,
+    guide: bool = False,
 ) -> SearchResult:
     """
-    Judges the trials and stores the judgement. ``could``: see ``figures.a_year``. Raises DataError if no trial traded.
+    Judges the trials, sorted by number, and stores the judgement. With ``guide`` a fold chooses among the trials of its
+    own study. ``could``: see ``figures.a_year``. Raises DataError if no trial traded.
     """
     days = trials[0].days
     year = figures.a_year(pd.DatetimeIndex(list(days)), could)
     assessment = assess(
-        np.column_stack([t.returns for t in trials]), judgement, year, purge=max(t.held for t in trials)
+        np.column_stack([t.returns for t in trials]),
+        judgement,
+        year,
+        purge=max(t.held for t in trials),
+        studies=guided.count(judgement) if guide else 1,
     )
     judged = {
         "objective": judgement.objective,
@@ -104,9 +111,10 @@ def judge(
     return SearchResult(**vars(assessment), tune_id=tune_id, engine=engine, keys=keys, trials=trials, days=days)
 
 
-def assess(returns: Floats, judgement: Judgement, year: float, *, purge: int = 0) -> Assessment:
+def assess(returns: Floats, judgement: Judgement, year: float, *, purge: int = 0, studies: int = 1) -> Assessment:
     """
-    Assesses trials by their returns (days by trials), ``year`` of them a year. Pure. Raises DataError if none traded.
+    Assesses trials by their returns (days by trials), ``year`` of them a year; of several ``studies`` (see ``guided``)
+    each fold knows its own trials. Pure. Raises DataError if none traded.
     """
     scores = objective(returns, judgement.objective, year)
     best = walkforward.best(scores)
@@ -114,8 +122,10 @@ def assess(returns: Floats, judgement: Judgement, year: float, *, purge: int = 0
         raise DataError("no trial traded: lower [execution] entry_threshold, or use a longer period")
     folds = walkforward.folds(len(returns), judgement.folds, judgement.kind, purge=purge, embargo=judgement.embargo)
     walked, tested, inside = [], [], []
-    for fold in folds:
+    for number, fold in enumerate(folds):
         before = objective(returns[fold.train], judgement.objective, year)
+        if studies > 1:
+            before = np.where(np.arange(len(before)) % studies == number, before, np.nan)
         chosen = walkforward.best(before)
         traded = chosen >= 0
         after = objective(returns[fold.test, chosen : chosen + 1], judgement.objective, year) if traded else [np.nan]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import run_locks
-from alphapivot.research.tune import judge, objective, space, store, walkforward
+from alphapivot.research.tune import guided, judge, objective, space, store, walkforward
 from alphapivot.research.tune.judge import Judgement, SearchResult
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
@@ -47,15 +47,18 @@ log = logging.getLogger("alphapivot.tune")
 
 @dataclass(frozen=True)
 class Search:
-    """The request to an engine: ``chosen`` and ``texts`` hold each trial's settings, and its keys as text."""
+    """
+    The request to an engine: ``chosen`` and ``texts`` hold each trial's settings, and its keys as text; a guided search
+    adds to them as it goes.
+    """
 
     tune_id: int
     since: datetime
     until: datetime
     known_at: datetime
     settings: Settings
-    chosen: Sequence[Settings]
-    texts: Sequence[Mapping[str, str]]
+    chosen: list[Settings]
+    texts: list[Mapping[str, str]]
 
 
 class Engine(Protocol):
@@ -87,11 +90,13 @@ def run(
     progress: Progress,
     jobs: int = 2,
     again: bool = False,
+    guide: bool = False,
     say: Callable[[str], object] = log.info,
 ) -> SearchResult:
     """
-    Searches (since, until] with ``engine``. Reuses trials that an earlier call made of the same data; ``say`` reports
-    that, or that the data have changed and all trials run again.
+    Searches (since, until] with ``engine``: all combinations, ``count`` of them at random, or with ``guide`` what
+    ``guided.Studies`` propose, ``count`` each. Reuses trials that an earlier call made of the same data; ``say``
+    reports that, or that the data have changed and all trials run again.
 
     Raises ConfigError if a key cannot be tuned or the engine cannot do what the config needs, DataError if there is
     nothing to trade or another process runs the same search.
@@ -102,36 +107,73 @@ def run(
         raise ConfigError(f"--jobs {jobs}: at least 1")
     # too many folds fail before anything runs, and as soon as the trials that are done show how long trades are held
     _fits(objective.most_days(settings, since, until), judgement, 0)
-    tried = space.trials(keys, count, seed)
-    if len(tried) < 2:
+    could = objective.could(settings, until)
+    studies = guided.Studies(keys, judgement, seed, could) if guide else None
+    tried = [] if guide else space.trials(keys, count, seed)
+    total = guided.total(count, judgement) if guide else len(tried)
+    if total < 2:
         raise ConfigError("a search needs at least two trials; `alphapivot backtest` runs a single config")
-    chosen = [space.apply(settings, dict(zip(keys, values, strict=True))) for values in tried]
-    for config in chosen:
-        engine.refuse(config)
-    row = question(settings, keys, tried, since, until, seed, engine.name)
+    for values in tried:
+        engine.refuse(_applied(settings, keys, values))
+    row = question(settings, keys, tried, since, until, seed, engine.name, total, judgement if guide else None)
     with run_locks.held(hub, f"tune {row['question_hash']}", "this search", patience=ENDING):
         tune_id, known_at, stale = store.open_(hub, row, list(settings.instruments), again=again)
-        done = {t.number for t in store.read(hub, tune_id)}
+        done = {t.number: t for t in store.read(hub, tune_id)}
         if stale is not None:
             say(f"the data have changed since the search started at {stale:%Y-%m-%d %H:%M:%S} UTC: starting again")
-        elif 0 < len(done) < len(tried):
-            say(f"resumes after {len(done)} of {len(tried)} trials: the data are unchanged")
-        missing = [number for number in range(len(tried)) if number not in done]
-        progress(len(done), len(tried))
-        texts = [{key.name: text for key, text in zip(keys, values, strict=True)} for values in tried]
-        search = Search(tune_id, since, min(until, known_at), known_at, settings, chosen, texts)
-        if missing:
-            ready = len(done)
-            with closing(engine.trials(hub, search, missing, jobs)) as making:
-                for trials, under_way in making:
-                    store.add(hub, tune_id, trials)
-                    for trial in trials:
-                        _fits(len(trial.days), judgement, trial.held)
-                    ready += len(trials)
-                    progress(ready + under_way, len(tried))
-        could = objective.could(settings, until)
-        result = judge.judge(hub, tune_id, engine.name, keys, store.read(hub, tune_id), judgement, could)
+        elif 0 < len(done) < total:
+            say(f"resumes after {len(done)} of {total} trials: the data are unchanged")
+        progress(len(done), total)
+        search = Search(tune_id, since, min(until, known_at), known_at, settings, [], [])
+        while len(search.chosen) < total:
+            proposed = tried if studies is None else studies.ask()
+            first = len(search.chosen)
+            search.chosen.extend(_applied(settings, keys, values) for values in proposed)
+            search.texts.extend(dict(zip([k.name for k in keys], values, strict=True)) for values in proposed)
+            _make(hub, search, engine, done, range(first, len(search.chosen)), judgement, progress, total, jobs)
+            if studies is not None:
+                studies.tell([done[number] for number in range(first, len(search.chosen))])
+        trials = store.read(hub, tune_id)
+        result = judge.judge(hub, tune_id, engine.name, keys, trials, judgement, could, guide=guide)
         return replace(result, shifted=_shifted(hub, search, engine, result.trials[result.best].number, seed, jobs))
+
+
+def _applied(settings: Settings, keys: Sequence[Key], values: Sequence[str]) -> Settings:
+    return space.apply(settings, dict(zip(keys, values, strict=True)))
+
+
+def _make(
+    hub: Hub,
+    search: Search,
+    engine: Engine,
+    done: dict[int, Trial],
+    numbers: Sequence[int],
+    judgement: Judgement,
+    progress: Progress,
+    total: int,
+    jobs: int,
+) -> None:
+    """Makes the trials of ``numbers`` that are not in ``done``: stores them, and adds them to it."""
+
+    def ready(trials: Sequence[Trial], under_way: float = 0.0) -> None:
+        store.add(hub, search.tune_id, trials)
+        for trial in trials:
+            _fits(len(trial.days), judgement, trial.held)
+        done.update({trial.number: trial for trial in trials})
+        progress(len(done) + under_way, total)
+
+    new = [number for number in numbers if number not in done]
+    for number in new:
+        engine.refuse(search.chosen[number])
+    first: dict[str, int] = {}  # a study may propose what was tried before: that is not run again
+    for number in range(len(search.texts)):
+        first.setdefault(json.dumps(search.texts[number]), number)
+    missing = [number for number in new if first[json.dumps(search.texts[number])] == number]
+    if missing:
+        with closing(engine.trials(hub, search, missing, jobs)) as making:
+            for trials, under_way in making:
+                ready(trials, under_way)
+    ready([replace(done[first[json.dumps(search.texts[n])]], number=n) for n in new if n not in missing])
 
 
 def _shifted(hub: Hub, search: Search, engine: Engine, number: int, seed: int, jobs: int) -> Floats | None:
@@ -158,8 +200,13 @@ def question(
     until: datetime,
     seed: int,
     engine: str,
+    total: int,
+    guided_by: Judgement | None = None,
 ) -> dict[str, Any]:
-    """The question of a search, and its hash: columns of research.tune."""
+    """
+    The question of a search, and its hash: columns of research.tune. ``guided_by``: what a guided search is judged by,
+    as its trials depend on it.
+    """
     row = {
         "config_hash": settings.hash(),
         "code_version": code_version(settings.pillars),
@@ -168,11 +215,11 @@ def question(
         "until": until,
         "seed": seed,
         "engine": engine,
-        "trials": len(tried),
+        "trials": total,
     }
-    text = json.dumps([row, [list(values) for values in tried]], sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return {**row, "config": json.dumps(settings.stored()), "question_hash": digest}
+    asked = [row, [list(values) for values in tried], *([] if guided_by is None else [vars(guided_by)])]
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return {**row, "guided": guided_by is not None, "config": json.dumps(settings.stored()), "question_hash": digest}
 
 
 def side_by_side(

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 OPEN = """
     INSERT INTO research.tune (question_hash, config, config_hash, code_version, keys, since, until, known_at, seed,
-        engine, trials)
+        engine, trials, guided)
     SELECT :question_hash, CAST(:config AS jsonb), :config_hash, :code_version, :keys, :since, :until,
         greatest(clock_timestamp(), (SELECT max(written_at) FROM ops.batch) + interval '1 millisecond'), :seed, :engine,
-        :trials
+        :trials, :guided
     ON CONFLICT (question_hash) DO NOTHING
 """
 ADD = """

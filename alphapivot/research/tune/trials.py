@@ -34,11 +34,14 @@ class Screening:
 
     name = "core"
 
+    def __init__(self) -> None:
+        self._scorers: dict[int, Scorer] = {}  # of a guided search, which asks for trials many times
+
     def refuse(self, settings: Settings) -> None:
         engine.rules(settings)
 
     def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
-        scorer = Scorer(hub, search.settings, since=search.since, until=search.until, known_at=search.known_at)
+        scorer = self._scorer(hub, search)
 
         def trial(number: int) -> Trial:
             settings = search.chosen[number]
@@ -60,7 +63,7 @@ class Screening:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def shifted(self, hub: Hub, search: Search, number: int, seed: int, jobs: int) -> Floats | None:
-        scorer = Scorer(hub, search.settings, since=search.since, until=search.until, known_at=search.known_at)
+        scorer = self._scorer(hub, search)
         settings = search.chosen[number]
         composites, market = scorer.composites(settings), scorer.market(settings)
         could = objective.could(settings, search.until)
@@ -73,6 +76,15 @@ class Screening:
 
         with ThreadPoolExecutor(jobs) as pool:
             return np.array(list(pool.map(ratio, shifted.shares(shifted.SHIFTS, seed))))
+
+    def _scorer(self, hub: Hub, search: Search) -> Scorer:
+        if search.tune_id not in self._scorers:
+            self._scorers = {
+                search.tune_id: Scorer(
+                    hub, search.settings, since=search.since, until=search.until, known_at=search.known_at
+                )
+            }
+        return self._scorers[search.tune_id]
 
 
 def _simulated(scorer: Scorer, settings: Settings, composites: pd.DataFrame) -> engine.Result:
