@@ -4,6 +4,8 @@ JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processe
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 READY := .venv/.ready
+# installed without bytecode: where processes may not write it, each of hundreds compiles its imports again
+unexport PYTHONDONTWRITEBYTECODE
 DEV := .venv/.ready-dev
 
 # The environment is created again if its Python is gone or differs from PYTHON (make PYTHON=python3.12); if PYTHON does

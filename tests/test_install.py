@@ -146,6 +146,14 @@ def test_the_classifiers_name_what_is_required():
     assert [c.rsplit("3.", 1)[1] for c in project["classifiers"]] == [str(n) for n in range(oldest, newest + 1)]
 
 
+def test_what_make_starts_keeps_its_bytecode():
+    probe = ["make", "--eval", "probe: ; @env", "probe"]
+    environ = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "KEPT": "1"}
+    lines = subprocess.run(probe, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "KEPT=1" in lines
+    assert not [line for line in lines if line.startswith("PYTHONDONTWRITEBYTECODE")]
+
+
 def test_what_only_tests_need_is_not_installed_for_users():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "backtesting" not in {re.split(r"[\[<=> ]", name)[0] for name in project["dependencies"]}
