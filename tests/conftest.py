@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, and a fresh migrated database for each test that uses ``hub``."""
+"""A real PostgreSQL for the session, and an empty migrated database for each test that uses ``hub``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from alphapivot.hub import Hub
 from alphapivot.hub.server import embedded, migrate
+from tests.databases import Databases
 
 pytest_plugins = ["pytester", "tests.times"]
 FAST = {  # test data need not survive a power cut
@@ -89,10 +90,17 @@ def server_url(server):
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.fixture(scope="session")
+def databases(server, template):
+    """What lends migrated databases to tests."""
+    return Databases(server, template)
+
+
 @pytest.fixture
-def hub_url(server_url, template):
-    """The URL of a fresh migrated database."""
-    return server_url("hub", template=template)
+def hub_url(databases):
+    """The URL of an empty migrated database."""
+    with databases.lent() as url:
+        yield url
 
 
 @pytest.fixture
