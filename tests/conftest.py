@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -25,12 +26,17 @@ FAST = {  # test data need not survive a power cut
     "shared_buffers": "128MB",
 }
 numbers = itertools.count()
+gc.disable()  # until all tests are imported: what imports make stays, and looking through it takes seconds
 for name in ("COLUMNS", "LINES"):  # readline, which pytest imports, sets them for the workers of pytest-xdist
     os.environ.pop(name, None)
 
 
 def pytest_addoption(parser):
     parser.addoption("--rig", metavar="MODULE:FUNCTION", help="run the contract tests over another package's kind")
+
+
+def pytest_collection_finish():
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from flows.server import app, auth
+from flows.server import auth
 
 OURS = "http://127.0.0.1:4200"  # its configured address; it listens on a free port
 
@@ -30,7 +30,15 @@ async def greet(socket):
 
 
 @pytest.fixture
-def client(monkeypatch):
+def app():
+    """Imported where it is used: it brings all of Prefect's server, and each test process imports this file."""
+    from flows.server import app
+
+    return app
+
+
+@pytest.fixture
+def client(app, monkeypatch):
     monkeypatch.setenv("PREFECT_SERVER_UI_API_URL", f"{OURS}/api")
     monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")
     monkeypatch.setenv(auth.SERVER, "admin:planted")
@@ -90,7 +98,7 @@ def test_our_own_pages_and_programs_are_served(client, headers):
     assert greeting(client, headers) == "answered"
 
 
-def test_a_proxys_address_is_one_of_ours(monkeypatch):
+def test_a_proxys_address_is_one_of_ours(app, monkeypatch):
     monkeypatch.setenv("PREFECT_SERVER_UI_API_URL", "https://trade.example.com/api")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert "https://trade.example.com" in app.origins(4200)
