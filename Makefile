@@ -2,7 +2,7 @@
 BENCH_SCALE ?= 1
 JOBS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))  # test processes in parallel: they wait half of the time
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 # installed without bytecode: where processes may not write it, each of hundreds compiles its imports again
 unexport PYTHONDONTWRITEBYTECODE

@@ -39,6 +39,12 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Servers and browsers first: what waits for them leaves the processors to the others, and the end is short."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("prefect", "browser")))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Prints where the scenarios of the fault matrix landed, row by row."""
     rows = defaultdict(Counter)

@@ -58,7 +58,6 @@ def graph(browser):
     return canvas
 
 
-@pytest.mark.always
 def test_the_graph_shows_the_failed_pillar_among_those_that_came_through(checkout, browser, failed):
     browser.open(f"/runs/flow-run/{failed}")
     browser.shows("pipeline 2025-06-27 00:00Z", "Failed", "Retry")
