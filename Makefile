@@ -31,7 +31,7 @@ demo: $(READY) ## run the whole pipeline on a simulated market, offline
 test: $(DEV) ## run the tests that take seconds at most and a witness of each part, 10 to 15 minutes on 2 cores
 	@$(PYTEST) -m "not slow and not long"
 
-test-share: $(DEV) ## run some of the long tests, chosen by SEED=TEXT; SECONDS=600 for as many as take that long
+test-share: $(DEV) ## run some of the long tests, those of the day SEED=DATE; SECONDS=600 for as many as take that long
 	@$(PYTEST) -m "long and not slow" --share $(or $(SECONDS),1200) --seed "$(SEED)"
 
 test-times: $(DEV) ## run all tests except the long matrices, about an hour, and write down which are long

@@ -263,6 +263,7 @@ def test_json_is_all_that_stdout_has(alphapivot):
     assert "Kill switch" in done.stderr
 
 
+@pytest.mark.always
 def test_csv_is_all_that_stdout_has(alphapivot):
     done = alphapivot("status", "--csv", COLUMNS="40")
     assert done.returncode == 0, done.stderr

@@ -1,15 +1,19 @@
 """
 The long tests: ``make test`` leaves them out, ``make test-all`` has all, and ``make test-share`` some of them.
 
-``times.txt``, which ``make test-times`` writes, lists tests of more than LONG seconds (with any of their parameters),
-and whole files where what their tests share takes that long. The marker ``always`` keeps a test in ``make test``.
+``times.txt``, which ``make test-times`` writes, lists tests of more than LONG seconds, all of their parameters
+together, and whole files where what their tests share takes that long. Of a listed test ``make test`` keeps as many
+parameters, spread evenly, as LONG seconds hold: a matrix of quick cases has a sample there. The marker ``always`` keeps
+a test.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import defaultdict
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -33,10 +37,17 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config, items):
     times = listed()
+    by_name: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        long = _file(item.nodeid) in times or _name(item.nodeid) in times
-        if long and not item.get_closest_marker("always"):
-            item.add_marker(pytest.mark.long)
+        if not (item.get_closest_marker("always") or item.get_closest_marker("slow")):
+            by_name[_name(item.nodeid)].append(item)
+    for name, cases in by_name.items():
+        sample = range(0)
+        if _file(name) not in times:
+            sample = sampled(len(cases), times.get(name, 0.0))
+        for n, item in enumerate(cases):
+            if n not in sample:
+                item.add_marker(pytest.mark.long)
     if (seconds := config.getoption("share")) is not None:
         files = share(times, seconds, config.getoption("seed"))
         config.hook.pytest_deselected(items=[item for item in items if _file(item.nodeid) not in files])
@@ -60,17 +71,32 @@ def listed() -> dict[str, float]:
     return {name: float(seconds) for seconds, name in lines}
 
 
+def sampled(cases: int, seconds: float) -> range:
+    """Which of the ``cases`` of a test that takes ``seconds`` stay in ``make test``."""
+    kept = min(cases, int(LONG * cases / seconds)) if seconds else cases
+    return range(0, cases, -(-cases // kept)) if kept else range(0)
+
+
 def share(times: dict[str, float], seconds: float, seed: str) -> set[str]:
-    """Files of the long tests, in an order that ``seed`` decides, until they have ``seconds``."""
+    """
+    Files of the long tests that take about ``seconds``. All files lie in one order, cut into such shares; a ``seed``
+    that is a date has the share after that of the day before, so that each file has its turn.
+    """
     by_file: dict[str, float] = defaultdict(float)
     for name, took in times.items():
         by_file[_file(name)] += took
-    chosen: set[str] = set()
-    for file in sorted(by_file, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()):
-        if sum(by_file[name] for name in chosen) >= seconds:
-            break
-        chosen.add(file)
-    return chosen
+    total, shares, sofar = sum(by_file.values()), [set[str]()], 0.0
+    each = total / math.ceil(total / seconds)
+    for file in sorted(by_file, key=_hash):  # long and short ones mixed
+        if sofar >= each * len(shares):
+            shares.append(set())
+        shares[-1].add(file)
+        sofar += by_file[file]
+    try:
+        number = date.fromisoformat(seed).toordinal()
+    except ValueError:
+        number = int.from_bytes(_hash(seed))
+    return shares[number % len(shares)]
 
 
 class Stopwatch:
@@ -92,11 +118,13 @@ class Stopwatch:
         totals: dict[str, float] = defaultdict(float)
         for nodeid, took in self.items.items():
             totals[_file(nodeid) if _file(nodeid) in files else _name(nodeid)] += took
-        alone = {_name(nodeid) for nodeid, took in self.items.items() if took > LONG and _file(nodeid) not in files}
-        long = files | alone
-        found = sorted(long, key=lambda name: -totals[name])
+        found = sorted(files | {name for name, took in totals.items() if took > LONG}, key=lambda name: -totals[name])
         lines = [f"{totals[name] + self.shared.get(name, 0):7.1f} {name}" for name in found]
         self.path.write_text("\n".join(["# seconds, test or file: make test-times", *lines, ""]))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _name(nodeid: str) -> str:

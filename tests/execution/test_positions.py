@@ -19,6 +19,7 @@ from tests.execution.faults import Points
 
 D = Decimal
 KINDS = ("able", "paper")
+ABLE_FIRST = (pytest.param("able", marks=pytest.mark.always), "paper")  # of what takes seconds
 numbers = itertools.count()
 # closes of 100 and 101 in turn: ten changes of 1 and -1 have a deviation of sqrt(10 / 9), a year's is 20.1384 in 365
 # bars; 2 % of 100,000 a year is 99.31 of them, so a score of 30 wants 99.31 and may stay from 89 to 109
@@ -345,7 +346,7 @@ def grown(book, *, until=24):
     assert (trade["state"], trade["entry_qty"], book.held()) == ("OPEN", 139, 139)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ABLE_FIRST)
 def test_each_broker_adds_and_reduces_with_one_stop_of_all(make, kind):
     book = make(kind)
     book.run(21)
@@ -542,7 +543,7 @@ def test_a_locked_symbol_takes_back_an_addition_that_works_and_adds_nothing(make
     assert (decision["action"], decision["reasons"]) == ("HOLD", ["locked"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ABLE_FIRST)
 def test_a_kill_switch_in_the_middle_of_a_run_adds_nothing_after_it(make, kind):
     twin, counted = make(kind), Points()
     with counted.watch(twin.hub) as seen:

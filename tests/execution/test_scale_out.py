@@ -299,8 +299,14 @@ def test_an_answer_that_is_lost_or_a_refusal_takes_out_no_more_and_no_less(make,
     scaled(book)
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        pytest.param("unique", 2, marks=pytest.mark.always),
+        *((kind, 6) for kind in KINDS),
+        *(pytest.param(kind, 1000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]) for kind in KINDS),
+    ],
+)
 def test_a_crash_at_any_point_takes_out_no_more_and_no_less(make, kind, most):
     twin, counted = make(kind), Points()
     with counted.watch(twin.hub) as seen:

@@ -107,6 +107,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.always
 def test_a_mistake_is_a_sentence_for_the_assistant(ask):
     _, answers = ask(*((tool, arguments) for tool, arguments, _ in MISTAKES))
     for (answer, failed), (_, _, says) in zip(answers, MISTAKES, strict=True):

@@ -101,6 +101,7 @@ def test_a_long_history_is_scored_group_by_group_and_scores_are_the_same(scored,
     assert sorted(s for frame, s in written if frame is Signals) == sorted(symbols * pairs)
 
 
+@pytest.mark.always
 def test_groups_hold_about_as_many_bars_and_keep_their_order(scored, monkeypatch):
     (settings, run), hub = scored, hubs.connect()
     instruments = list(settings.instruments.values())
