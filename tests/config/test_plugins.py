@@ -108,6 +108,17 @@ def test_an_edited_file_is_another_pillar(mine):
     assert plugins.digest("trend") is None
 
 
+def test_an_edit_of_the_same_length_and_second_is_seen(mine, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # Python takes what it compiled before for the same file
+    file, maxima = mine / "mine" / "gap.py", []
+    for factor in (80, 50):
+        file.write_text(GAP.replace("100 * gap", f"{factor} * gap"))
+        os.utime(file, (1_800_000_000, 1_800_000_000))
+        pillar = load(mine).pillars["gap"].pillar
+        maxima.append(pillar.score(Panel.of(sample_bars(300)))["score"].max())
+    assert maxima == [80, 50]
+
+
 def test_its_signals_are_scored_again_when_its_file_changes(mine, hub_url, monkeypatch):
     monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     weights = ",".join(f"{n}:{w!r}" for n, w in load(mine).composite.weights.items())
