@@ -20,7 +20,7 @@ endif
 IGNORED := $(shell [ ! -e $(READY) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(DEV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-share test-times test-all mutants soak ui bench screenshots docs lint format constraints clean
+.PHONY: help demo test test-share test-times test-all test-on mutants soak ui bench screenshots docs lint format constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,6 +39,14 @@ test-times: $(DEV) ## run all tests except the long matrices, about an hour, and
 
 test-all: $(DEV) ## run every test
 	@$(PYTEST)
+
+test-on: $(DEV) ## run the tests of make test at another time, DATE="2026-11-27 19:00" (UTC); TESTS=tests/feeds for some
+	@date -u -d "$(or $(DATE),none)" >/dev/null 2>&1 || { echo 'when? make test-on DATE="2026-11-27 19:00"' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "no C compiler here: on Debian, apt-get install gcc libc6-dev" >&2; exit 1; }
+	@clock=$$(mktemp -d) && chmod 711 "$$clock" && trap 'rm -r "$$clock"' EXIT && \
+	cc -shared -fPIC -o "$$clock/clock.so" tests/another_clock.c -ldl && chmod 644 "$$clock/clock.so" && \
+	CLOCK_SHIFT=$$(( $$(date -u -d "$(DATE)" +%s) - $$(date +%s) )) LD_PRELOAD="$$clock/clock.so" \
+	  $(PYTEST) -m "not slow and not long" $(TESTS)
 
 mutants: $(DEV) ## break some forty lines, one at a time, and see each noticed by a fast test
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m slow tests/test_mutants.py
