@@ -206,7 +206,7 @@ def free_port() -> int:
 
 def copy_checkout(folder: Path) -> None:
     for part in PARTS:
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc"))  # numba's cache goes along
+        shutil.copytree(ROOT / part, folder / part)  # with Python's and numba's caches
     for file in ("prefect.yaml", "config.ini", "demo.ini"):
         shutil.copy(ROOT / file, folder)
 
