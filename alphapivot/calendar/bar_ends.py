@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot.calendar import schedule
-from alphapivot.calendar.schedule import Calendar, Instants
+from alphapivot.calendar import exchange, schedule
+from alphapivot.calendar.exchange import Instants
+from alphapivot.calendar.schedule import Calendar
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.frames import firsts
 
@@ -99,7 +100,7 @@ def trading(calendar: Calendar, at: datetime) -> tuple[bool, datetime | None, da
     timetable, now = schedule.of(calendar), naive(at)
     number = int(np.searchsorted(timetable.starts, now, "right"))
 
-    def instant(times: schedule.Instants, n: int) -> datetime | None:
+    def instant(times: Instants, n: int) -> datetime | None:
         return times[n].astype(datetime).replace(tzinfo=UTC) if n < len(times) else None
 
     is_open = number > 0 and bool(now < timetable.ends[number - 1])
@@ -116,7 +117,7 @@ def session_closes(calendar: Calendar, dates: npt.ArrayLike | pd.DatetimeIndex) 
     days = pd.DatetimeIndex(np.asarray(dates)).normalize().to_numpy().astype("datetime64[us]")
     timetable = schedule.of(calendar)
     at = np.minimum(np.searchsorted(timetable.labels, days), len(timetable.labels) - 1)
-    midnight = schedule.local(days, schedule.DAY, timetable.zone)
+    midnight = exchange.local(days, exchange.DAY, timetable.zone)
     return aware(np.where(timetable.labels[at] == days, timetable.days[at], midnight))
 
 

@@ -12,27 +12,24 @@ protected and exited, contracts have deadlines and other instruments continue. N
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from alphapivot.calendar import exchange
 from alphapivot.calendar import hours as grammar
+from alphapivot.calendar.exchange import DAY, Instants, local
 from alphapivot.calendar.hours import Hours
-from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date, time
+    from datetime import date
 
-Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 Mask = npt.NDArray[np.bool_]
 Calendar = str | Hours  # a name: that calendar unchanged
-DAY = 24 * 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,44 +47,17 @@ class Schedule:
 
 
 @lru_cache
-def get_calendar(name: str, start: str = "1970-01-01") -> Any:
-    """
-    A calendar of exchange_calendars, from ``start`` (or its earliest date) to a year from now.
-
-    Raises ConfigError, with the nearest names, for an unknown name.
-    """
-    import exchange_calendars as xc  # noqa: PLC0415 - takes most of a second
-
-    names = xc.get_calendar_names(include_aliases=True)
-    if name not in names:
-        near = difflib.get_close_matches(name.upper(), names, n=3, cutoff=0.4)
-        meant = f"did you mean {' or '.join(near)}?" if near else "see exchange_calendars.get_calendar_names()"
-        raise ConfigError(f"calendar {name!r} is unknown to exchange_calendars; {meant}")
-    try:
-        return xc.get_calendar(name, start=start)
-    except (ValueError, NotImplementedError):
-        try:  # some calendars begin later
-            return xc.get_calendar(name, start=xc.get_calendar(name).bound_min())
-        except (ValueError, NotImplementedError) as error:
-            reason = str(error)[:100]
-            raise ConfigError(
-                f"exchange_calendars {xc.__version__} cannot build calendar {name!r}: {reason}"
-            ) from error
-
-
-@lru_cache
 def of(calendar: Calendar) -> Schedule:
     """The schedule of a calendar or of an instrument's hours; ConfigError for an unknown calendar."""
     hours = calendar if isinstance(calendar, Hours) else Hours(calendar)
-    base = get_calendar(hours.calendar)
-    zone, table = hours.zone or str(base.tz), base.schedule
-    labels, opens, break_starts, break_ends, closes = (
-        np.append(*columns) for columns in zip(_named(table), _assumed(base), strict=True)
-    )
-    early, late_days = (days.to_numpy().astype("datetime64[us]") for days in (base.early_closes, base.late_opens))
+    base = exchange.sessions(hours.calendar)
+    zone, early = hours.zone or base.zone, base.early
+    labels, opens, closes, break_starts, break_ends = (
+        base.labels, base.opens, base.closes, base.break_starts, base.break_ends
+    )  # fmt: skip
     if hours.session:
         opens, closes = _own_hours(
-            hours.session, labels, opens, closes, zone, np.isin(labels, early), np.isin(labels, late_days)
+            hours.session, labels, opens, closes, zone, np.isin(labels, early), np.isin(labels, base.late)
         )
     shut = [np.datetime64(day) for day in grammar.dates(hours.closed)] if hours.closed else []
     special = grammar.special(hours.open) if hours.open else {}
@@ -108,37 +78,8 @@ def of(calendar: Calendar) -> Schedule:
     # neither sessions nor breaks overlap: starts and ends pair up when each is sorted
     starts = np.sort(np.append(opens, np.minimum(break_ends, closes)[within]))
     ends = np.sort(np.append(closes, np.maximum(break_starts, opens)[within]))
-    named = int(np.searchsorted(labels, table.index[-1].to_datetime64(), "right"))
+    named = int(np.searchsorted(labels, base.last, "right"))
     return Schedule(labels, opens, closes, days, starts[ends > starts], ends[ends > starts], zone, named)
-
-
-def _named(table: pd.DataFrame) -> tuple[Instants, ...]:
-    """The sessions that the calendar names: labels, opens, break starts, break ends, closes."""
-    columns = (table[name].dt.tz_convert(None) for name in ("open", "break_start", "break_end", "close"))
-    return tuple(column.to_numpy().astype("datetime64[us]") for column in (table.index, *columns))
-
-
-def _assumed(base: Any) -> tuple[Instants, ...]:
-    """As ``_named``, for the weekdays after the end of a calendar that ends on a date; empty for other calendars."""
-    last, until = base.schedule.index[-1], pd.Timestamp.now("UTC").tz_localize(None) + pd.DateOffset(years=1)
-    if base.bound_max() is None or last >= until:
-        return (np.empty(0, dtype="datetime64[us]"),) * 5
-    days = pd.date_range(last + pd.Timedelta(days=1), until, freq=pd.offsets.CDay(weekmask=base.weekmask))
-    labels = days.to_numpy().astype("datetime64[us]")
-
-    def regular(times: Sequence[tuple[Any, time]] | None, offset: int) -> Instants:
-        if times is None:
-            return np.full(len(labels), np.datetime64("NaT"), dtype="datetime64[us]")
-        _, at = times[-1]
-        return local(labels, at.hour * 60 + at.minute + offset * DAY, str(base.tz))
-
-    return (
-        labels,
-        regular(base.open_times, base.open_offset),
-        regular(base.break_start_times, 0),
-        regular(base.break_end_times, 0),
-        regular(base.close_times, base.close_offset),
-    )
 
 
 def _own_hours(
@@ -231,15 +172,3 @@ def _periods(labels: Instants, since: Sequence[date]) -> list[npt.NDArray[np.int
     dates = np.array(since, dtype="datetime64[us]")
     number = np.searchsorted(dates, labels, "right") - 1
     return [np.flatnonzero(number == n) for n in range(len(dates))]
-
-
-def local(days: Instants, minutes: int, zone: str) -> Instants:
-    """
-    ``minutes`` after midnight of each day in ``zone``, as UTC.
-
-    A time that occurs twice (clocks put back) is the first; one that is skipped (put forward) is the next that exists.
-    """
-    stamps = pd.DatetimeIndex(days + np.timedelta64(minutes, "m"))
-    at = stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), dtype=bool), nonexistent="shift_forward")
-    instants: Instants = at.tz_convert(None).to_numpy().astype("datetime64[us]")
-    return instants

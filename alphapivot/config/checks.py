@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from alphapivot.calendar import india
+from alphapivot.calendar import exchange, india
 from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names, positions
 from alphapivot.config.ini import nearest
@@ -172,9 +172,7 @@ def _sum(section: str, weights: Mapping[str, float]) -> Iterator[str]:
 
 
 def _instruments(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterator[str]:
-    from exchange_calendars import get_calendar_names  # noqa: PLC0415 - takes 0.6 s
-
-    calendars = get_calendar_names()
+    calendars = exchange.names()
     own = [*india.SHIPPED, *(n.partition(".")[2] for n in present if n.startswith("calendar."))]
     for section, model in valid.items():
         if section.startswith("calendar.") and cast("CalendarSection", model).base not in (*calendars, *india.SHIPPED):

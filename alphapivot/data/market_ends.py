@@ -14,7 +14,8 @@ from alphapivot.data.roll_policy import Policy
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alphapivot.calendar.schedule import Calendar, Instants
+    from alphapivot.calendar.exchange import Instants
+    from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.instrument import Instrument
 
 BARS = 2  # missing bars of the base timeframe from which a market is silent

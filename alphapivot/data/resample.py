@@ -12,7 +12,8 @@ import pandas as pd
 
 from alphapivot.calendar import schedule
 from alphapivot.calendar.bar_ends import SERIES, Calendars, aware, divides, ends_between, naive, rows_by_calendar
-from alphapivot.calendar.schedule import Calendar, Instants
+from alphapivot.calendar.exchange import Instants
+from alphapivot.calendar.schedule import Calendar
 from alphapivot.data import actions
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Bars, firsts, ordered

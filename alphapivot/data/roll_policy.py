@@ -19,7 +19,8 @@ from alphapivot.feeds.files.text import UNREADABLE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from alphapivot.calendar.schedule import Calendar, Instants
+    from alphapivot.calendar.exchange import Instants
+    from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.sections.feeds import FilesFeed
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.feeds.files.stamps import Stamps

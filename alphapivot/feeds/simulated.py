@@ -29,7 +29,7 @@ from alphapivot.frames import Bars
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from alphapivot.calendar.schedule import Instants
+    from alphapivot.calendar.exchange import Instants
     from alphapivot.config.sections.feeds import SimulatedFeed
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.feeds.base import Limit

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar import bar_ends, exchange
 from alphapivot.data import resample
 from alphapivot.errors import ConfigError, DataError
 from alphapivot.frames import Bars
@@ -84,7 +84,7 @@ def test_a_range_is_open_at_its_start_and_closed_at_its_end():
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h", "4h"])
 def test_intraday_ends_are_those_of_exchange_calendars(name, interval):
     """The oracle is its trading_index, forced to the close."""
-    calendar = schedule.get_calendar(name)
+    calendar = exchange.get_calendar(name)
     start, end = pd.Timestamp("2023-10-20"), pd.Timestamp("2023-11-24")
     oracle = calendar.trading_index(
         *(start, end, pd.Timedelta(bar_ends.INTERVALS[interval])), force_close=True, intervals=True
@@ -162,12 +162,12 @@ def test_a_calendar_that_does_not_go_back_to_1980_goes_as_far_as_it_does():
 
 def test_a_calendar_that_its_library_cannot_make_is_a_mistake_in_the_configuration():
     with pytest.raises(ConfigError, match=r"exchange_calendars .* cannot build calendar 'XTAE': Special dates"):
-        schedule.get_calendar("XTAE")
+        exchange.get_calendar("XTAE")
 
 
 def test_an_unknown_calendar_names_its_neighbours():
     with pytest.raises(ConfigError, match=r"'XNYZ' is unknown .* XNYS"):
-        schedule.get_calendar("XNYZ")
+        exchange.get_calendar("XNYZ")
 
 
 def test_an_unknown_interval_names_its_neighbour():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapivot.calendar import bar_ends, hours, schedule
+from alphapivot.calendar import bar_ends, exchange, hours, schedule
 from alphapivot.calendar.hours import Hours
 from alphapivot.data import resample
 from alphapivot.frames import Bars
@@ -125,7 +125,7 @@ def test_a_settlement_after_the_close_completes_the_day_also_on_a_half_day():
 @pytest.mark.parametrize("interval", ["5m", "30m", "1h", "4h"])
 def test_lunch_breaks_are_those_of_exchange_calendars(name, interval):
     """The oracle is its trading_index, forced to each break and close."""
-    calendar = schedule.get_calendar(name)
+    calendar = exchange.get_calendar(name)
     start, end = pd.Timestamp("2023-12-18"), pd.Timestamp("2024-02-16")
     oracle = calendar.trading_index(
         *(start, end, pd.Timedelta(bar_ends.INTERVALS[interval])),

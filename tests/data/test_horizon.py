@@ -11,7 +11,7 @@ import pytest
 import time_machine
 
 from alphapivot import hub, process
-from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar import bar_ends, exchange, schedule
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.data.horizon import CODE, closed, end, endings
 from alphapivot.data.roll_policy import Policy
@@ -23,7 +23,7 @@ from tasks.local import replay
 
 SMALL = (Path(__file__).parents[1] / "configs" / "small.ini").read_text()
 ENDING = ("XBOM", "XSES", "XSHG")
-LAST = {name: schedule.get_calendar(name).bound_max() for name in ENDING}
+LAST = {name: exchange.get_calendar(name).bound_max() for name in ENDING}
 INSTRUMENT = """
 [instrument.{symbol}]
 spot = {symbol}.csv
@@ -43,10 +43,10 @@ calendar = {calendar}
 @pytest.fixture(autouse=True)
 def travelling():
     """Schedules depend on the clock of each test."""
-    for cached in (schedule.of, schedule.get_calendar, end):
+    for cached in (schedule.of, exchange.sessions, exchange.get_calendar, end):
         cached.cache_clear()
     yield
-    for cached in (schedule.of, schedule.get_calendar, end):
+    for cached in (schedule.of, exchange.sessions, exchange.get_calendar, end):
         cached.cache_clear()
 
 

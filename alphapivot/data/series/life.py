@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from alphapivot.calendar import bar_ends, schedule
+from alphapivot.calendar import bar_ends, exchange, schedule
 from alphapivot.feeds.base import Request
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def span(instrument: Instrument, market: Market) -> tuple[datetime, datetime]:
     return begins, EVER if until == date.max else _at(timetable.closes, last, BEGINNING)
 
 
-def _at(instants: schedule.Instants, number: int, otherwise: datetime) -> datetime:
+def _at(instants: exchange.Instants, number: int, otherwise: datetime) -> datetime:
     inside = 0 <= number < len(instants)
     return bar_ends.aware(instants[[number]])[0].to_pydatetime() if inside else otherwise
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from alphapivot.calendar.bar_ends import Calendars
-    from alphapivot.calendar.schedule import Instants
+    from alphapivot.calendar.exchange import Instants
     from alphapivot.config.sections.screen import Quality
 
 CHECK = "short day"
