@@ -8,6 +8,7 @@ Arrays may hold one book or several (periods by books); a figure that is unknown
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +34,7 @@ def daily(marks: pd.DataFrame, flows: Iterable[tuple[Any, Decimal]] = ()) -> pd.
     - 1. A day without equity before has no return, nor has the first one if it holds only the first mark.
     """
     ordered = marks.sort_values("as_of", ignore_index=True)
-    ends = pd.DatetimeIndex(ordered["as_of"])
+    ends = pd.DatetimeIndex(ordered.pop("as_of"))
     for name in ordered.columns.intersection(["equity", "gross", "net", "open_trades"]):
         ordered[name] = pd.to_numeric(ordered[name].astype(object).where(ordered[name].notna(), np.nan)).astype(float)
     deposits = np.zeros(len(ordered))
@@ -41,21 +42,59 @@ def daily(marks: pd.DataFrame, flows: Iterable[tuple[Any, Decimal]] = ()) -> pd.
         place = int(ends.searchsorted(pd.Timestamp(at)))
         if 0 < place < len(ordered):
             deposits[place] += float(amount)
-    before = ordered["equity"].shift()
-    ret = ((ordered["equity"] - deposits) / before.where(before > 0) - 1.0).clip(lower=-1.0)
-    growth = (1.0 + ret.fillna(0.0)).cumprod()
-    at_marks = ordered.assign(flow=deposits, ret=1.0 + ret, growth=growth, drawdown=growth / growth.cummax() - 1.0)
-    by_day = at_marks.assign(deepest=at_marks["drawdown"]).groupby(day_of(ends).rename("day"))
-    table = by_day.last(skipna=False).drop(columns="as_of")
-    table["flow"], table["deepest"] = by_day["flow"].sum(), by_day["deepest"].min()
-    table["high"] = by_day["deepest"].max() >= 0
-    table["ret"] = by_day["ret"].prod(min_count=1) - 1.0
-    return table
+    days = Days.of(ends, ordered["equity"].to_numpy(), deposits)
+    table = ordered.iloc[days.last].set_index(days.index)
+    return table.assign(
+        flow=np.add.reduceat(deposits, days.first) if len(deposits) else deposits,
+        ret=days.ret, growth=days.growth, drawdown=days.drawdown, deepest=days.deepest, high=days.high,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Days:
+    """The days of marks: the places of each one's ``first`` and ``last`` mark, and the columns of ``daily``."""
+
+    index: pd.DatetimeIndex
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    ret: Floats
+    growth: Floats
+    drawdown: Floats
+    deepest: Floats
+    high: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ends: pd.DatetimeIndex, equity: Floats, deposits: Floats | float = 0.0) -> Days:
+        """``ends``: the instants of marks, ascending."""
+        index = day_of(ends)
+        first = np.flatnonzero(np.append(True, index[1:] != index[:-1])[: len(index)])
+        last = np.append(first[1:], len(index))[: len(first)] - 1
+        before = np.append(np.nan, equity[:-1])[: len(equity)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ret = np.maximum((equity - deposits) / np.where(before > 0, before, np.nan) - 1.0, -1.0)
+        known = ~np.isnan(ret)
+        grown = 1.0 + np.where(known, ret, 0.0)
+        growth = np.cumprod(grown).astype(np.float64)
+        drawdown = growth / np.maximum.accumulate(growth) - 1.0
+        if not len(first):
+            return cls(index, first, last, growth, growth, growth, growth, known)
+        returned = np.where(np.logical_or.reduceat(known, first), np.multiply.reduceat(grown, first) - 1.0, np.nan)
+        return cls(
+            index[first].rename("day"),
+            first,
+            last,
+            returned,
+            growth[last],
+            drawdown[last],
+            np.minimum.reduceat(drawdown, first),
+            np.maximum.reduceat(drawdown, first) >= 0,
+        )
 
 
 def day_of(ends: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """The UTC day of each instant, naive; midnight ends the day before."""
-    return (ends - pd.Timedelta(1, "us")).tz_convert("UTC").tz_localize(None).normalize()
+    instants = ends.tz_convert("UTC").tz_localize(None).to_numpy() - np.timedelta64(1, "us")
+    return pd.DatetimeIndex(instants.astype("datetime64[D]").astype("datetime64[us]"))
 
 
 def a_year(days: pd.DatetimeIndex, could: pd.DatetimeIndex | None = None) -> float:

@@ -46,7 +46,7 @@ def _tune(options: argparse.Namespace) -> int:
     from alphapivot.reports.page import charts
     from alphapivot.reports.terminal import terminal
     from alphapivot.research.tune import page, search, space
-    from alphapivot.research.tune.judge import Judgement
+    from alphapivot.research.tune.objective import Judgement
 
     settings = settings_of(options)
     keys = space.parse(options.keys, settings, engine=options.engine)

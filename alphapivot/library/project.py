@@ -187,7 +187,7 @@ class Project:
         values, as in {"execution.entry_threshold": [30, 40, 50]} or "20..60".
         """
         from alphapivot.research.tune import search, space  # noqa: PLC0415 - it compiles the kernel
-        from alphapivot.research.tune.judge import Judgement  # noqa: PLC0415 - as above
+        from alphapivot.research.tune.objective import Judgement  # noqa: PLC0415 - as above
         from alphapivot.research.tune.trials import Screening  # noqa: PLC0415 - as above
 
         begin, end = self._period(since, until)

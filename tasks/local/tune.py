@@ -21,12 +21,14 @@ import pandas as pd
 from sqlalchemy import text
 
 from alphapivot import hub as hubs
+from alphapivot.calendar import bar_ends
 from alphapivot.config.settings import Settings
 from alphapivot.errors import AlphaPivotError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import backtests
+from alphapivot.research import processes
 from alphapivot.research.backtest import driver, market
-from alphapivot.research.tune import objective, processes
+from alphapivot.research.tune import objective
 from alphapivot.research.tune.search import Made, Search, side_by_side
 from alphapivot.research.tune.store import Trial
 from tasks.local import backtest as steps
@@ -98,8 +100,8 @@ def _trial(
         cash = float(results["start_equity"])
         marks = pd.Series({ts: float(value) for ts, value in backtests.equity(hub, book)}, dtype=np.float64)
         equity = marks.reindex(at).ffill().fillna(cash).to_numpy()  # there is no mark before the first score
-        closed = closed.astype("datetime64[us, UTC]")
-        held = objective.held(closed["as_of"], closed["exit_at"], at)
+        decided, left = (bar_ends.naive(closed[c].astype("datetime64[us, UTC]")).astype(np.int64) for c in closed)
+        held = objective.held(decided, left, at)
         return objective.summed(
             number, values, settings.hash(), at, equity,
             trades=results["trades"], held=held, halted=halted, could=objective.could(settings, until),

@@ -12,7 +12,8 @@ from sqlalchemy import text
 from alphapivot import cli, process
 from alphapivot import hub as hubs
 from alphapivot.research.tune import guided, space
-from alphapivot.research.tune.judge import Judgement, assess
+from alphapivot.research.tune.judge import assess
+from alphapivot.research.tune.objective import Judgement
 from alphapivot.research.tune.store import Trial
 from tasks.local import replay
 from tests.research.test_tune import AS_OF, TRIALS

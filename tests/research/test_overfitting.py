@@ -7,7 +7,8 @@ import pytest
 
 from alphapivot import figures
 from alphapivot.research.tune import overfitting as o
-from alphapivot.research.tune.judge import Judgement, assess
+from alphapivot.research.tune.judge import assess
+from alphapivot.research.tune.objective import Judgement
 
 YEAR = 252
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from alphapivot.errors import Unavailable
-from alphapivot.research.tune import processes
+from alphapivot.research import processes
 
 ASKING = """
 import os, signal, time
-from alphapivot.research.tune import processes
+from alphapivot.research import processes
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
     with processes.processes(1) as pool:

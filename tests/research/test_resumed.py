@@ -13,7 +13,7 @@ from alphapivot import hub as hubs
 from alphapivot.frames import Bars
 from alphapivot.hub.tables import backtests, ops
 from alphapivot.research.tune import search, space
-from alphapivot.research.tune.judge import Judgement
+from alphapivot.research.tune.objective import Judgement
 from alphapivot.research.tune.trials import Screening
 from tasks.local import backtest, replay
 from tests.research.test_backtest import SMALL

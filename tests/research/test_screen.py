@@ -58,7 +58,8 @@ def both(world, days=DAYS, begin=BEGIN):
         max_quantity=settings.risk.max_quantity,
     )
     rules = engine.rules(settings, stays_halted=True)
-    result = engine.simulate(market, engine.scores(composites, settings.execution.entry_threshold), rules)
+    scores = engine.scores(engine.columns(composites), settings.execution.entry_threshold)
+    result = engine.simulate(market, scores, rules)
     live = pd.DataFrame(
         world.sql(
             "SELECT t.symbol, t.contract, t.side, t.entry_qty AS qty, i.as_of AS decided_at, t.entry_at,"

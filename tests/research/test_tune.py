@@ -86,7 +86,7 @@ def test_the_engine_is_worth_after_every_instant_what_the_whole_backtest_is(mark
     theirs = {at: float(worth) for at, worth in backtests.equity(hub, book)}
     scorer = Scorer(hub, settings, since=since, until=until, known_at=None)
     market_ = scorer.market(settings)
-    scores = engine.scores(scorer.composites(settings), settings.execution.entry_threshold)
+    scores = engine.scores(scorer.columns(settings), settings.execution.entry_threshold)
     result = engine.simulate(market_, scores, engine.rules(settings))
     assert result.entered >= 5
     assert list(market_.as_of) == list(theirs)

@@ -33,8 +33,9 @@ def test_a_book_of_daily_marks_returns_nothing_on_its_first_day():
 
 def test_trades_are_held_so_many_of_the_days_on_which_anything_is_decided():
     at = instants("04 21:00", "05 21:00", "06 21:00", "07 21:00", "08 21:00", "11 21:00")  # 6 of 8 days
-    decided = pd.Series(instants("04 21:00", "04 21:00"))
-    left = pd.Series(instants("05 21:00", "08 21:00"))
+    decided, left = (
+        instants(*days).as_unit("us").asi8 for days in (("04 21:00", "04 21:00"), ("05 21:00", "08 21:00"))
+    )
     assert own.held(decided, left, at) == 3  # 4 days, of which three quarters are days of trading
     assert own.held(decided[:0], left[:0], at) == 0
 

@@ -121,6 +121,8 @@ class PaperBroker(BrokerSection):
         return any(any(self.fee(instrument, side, day)) for side in ("BUY", "SELL") for day in days)
 
     def _named(self, instrument: Instrument) -> str | None:
+        if not self.fees:
+            return None
         names = (instrument.symbol, instrument.group, instrument.kind)
         return next((self.fees[name] for name in names if name in self.fees), None)
 

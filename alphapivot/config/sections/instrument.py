@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from datetime import date
@@ -98,11 +99,15 @@ class Conventions(Section):
     def hours_of(self, market: Market | None) -> Hours:
         """The trading hours of one of its markets, as ``alphapivot.calendar.bar_ends`` takes them."""
         session = self.session if market is None else getattr(self, f"{market}_session") or self.session
-        own = {"session": session, "breaks": self.breaks, "daily_stamp": self.daily_stamp}
-        own["zone"] = self.session_zone or ""
-        return replace(
-            hours_of(self.calendar, self.timetable, market), **{key: text for key, text in own.items() if text}
-        )
+        of_calendar = hours_of(self.calendar, self.timetable, market)
+        return _changed(of_calendar, session, self.breaks, self.daily_stamp, self.session_zone or "")
+
+
+@functools.cache
+def _changed(hours: Hours, session: str, breaks: str, daily_stamp: str, zone: str) -> Hours:
+    """``hours`` with an instrument's own changes; cached, as loops over instruments ask for them again and again."""
+    own = {"session": session, "breaks": breaks, "daily_stamp": daily_stamp, "zone": zone}
+    return replace(hours, **{key: text for key, text in own.items() if text})
 
 
 IN_HUNDREDTHS = ("GBP", "ILS", "ZAR")  # shares are quoted in pence, agorot, cents: whether a price is, must be said

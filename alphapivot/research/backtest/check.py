@@ -25,9 +25,9 @@ from sqlalchemy import text
 from alphapivot import hub as hubs
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
+from alphapivot.research import processes
 from alphapivot.research.backtest.cuts import Scoring, batches, compare, compare_common
 from alphapivot.research.backtest.market import lag
-from alphapivot.research.tune import processes
 from pillars.kit.fresh import own_files
 from pillars.kit.watch import watched
 

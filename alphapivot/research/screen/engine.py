@@ -23,6 +23,7 @@ import pandas as pd
 from alphapivot.calendar import schedule
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.errors import ConfigError
+from alphapivot.frames import firsts
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -85,6 +86,13 @@ class Result:
     def entered(self) -> int:
         """The number of trades whose entry filled."""
         return int((self.whole[:, 4] >= 0).sum())
+
+    def closed(self) -> tuple[Ints, Ints]:
+        """The instants, in microseconds, of the decision to enter and of the exit of each trade that has one."""
+        from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+        left = self.whole[(self.whole[:, k.ENTRY_ROW] >= 0) & (self.whole[:, k.LEFT_AT] < k.NEVER)]
+        return self.market.seen.as_of[left[:, k.DECIDED]], left[:, k.LEFT_AT]
 
     def trades(self) -> pd.DataFrame:
         """
@@ -266,10 +274,12 @@ def _fees(broker: PaperBroker, instruments: Sequence[Instrument]) -> tuple[Any, 
     since = np.full((len(instruments), max(map(len, dates), default=1)), k.NEVER)
     fees = np.zeros((*since.shape, 2, 2))
     for n, instrument in enumerate(instruments):
-        timetable = schedule.of(instrument.trading_hours)
         for m, day in enumerate(dates[n]):
-            first = int(np.searchsorted(timetable.labels, np.datetime64(day, "us")))
-            since[n, m] = timetable.closes[first - 1].astype(np.int64) if first else -k.NEVER
+            since[n, m] = -k.NEVER
+            if m:
+                timetable = schedule.of(instrument.trading_hours)
+                first = int(np.searchsorted(timetable.labels, np.datetime64(day, "us")))
+                since[n, m] = timetable.closes[first - 1].astype(np.int64) if first else -k.NEVER
             fees[n, m] = [[float(part) for part in broker.fee(instrument, side, day)] for side in ("BUY", "SELL")]
     return since, fees
 
@@ -315,20 +325,29 @@ def numbered(instruments: Sequence[Instrument]) -> tuple[list[Any], list[str]]:
     return list(dict.fromkeys(i.trading_hours for i in instruments)), sorted({i.currency for i in instruments})
 
 
-def scores(composites: pd.DataFrame, threshold: float) -> kernel.Scores:
-    """The scores of ``composites`` (symbol, ts, score, raw, gate, veto; sorted), with streaks beyond ``threshold``."""
-    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+class Columns(NamedTuple):
+    """Composites as arrays. ``first``: True for the first one of each symbol."""
 
+    score: Floats
+    raw: Floats
+    gate: Floats
+    veto: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.bool_]
+
+
+def columns(composites: pd.DataFrame) -> Columns:
+    """Those of ``composites`` (symbol, ts, score, raw, gate, veto; sorted by both)."""
     # stored as 4-byte floats: here the numbers that were rounded
     score, raw = (np.round(composites[name].to_numpy(np.float64), 2) for name in ("score", "raw"))
-    first = ~composites.duplicated("symbol").to_numpy()
-    return k.Scores(
-        score=score,
-        raw=raw,
-        gate=np.round(composites["gate"].to_numpy(np.float64), 4),
-        veto=composites["veto"].notna().to_numpy(),
-        streak=streaks(score, first, threshold),
-    )
+    gate, veto = np.round(composites["gate"].to_numpy(np.float64), 4), composites["veto"].notna().to_numpy()
+    return Columns(score, raw, gate, veto, firsts(composites, "symbol"))
+
+
+def scores(of: Columns, threshold: float) -> kernel.Scores:
+    """The kernel's scores, with streaks beyond ``threshold``."""
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    return k.Scores(of.score, of.raw, of.gate, of.veto, streaks(of.score, of.first, threshold))
 
 
 def streaks(score: Floats, first: npt.NDArray[np.bool_], threshold: float) -> Ints:

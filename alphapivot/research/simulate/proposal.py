@@ -55,4 +55,4 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
         score_lag=score_lag(settings),
         simulated={s for s, i in settings.instruments.items() if settings.feeds[settings.feed_of(i)].simulated},
     )
-    return engine.simulate(market, engine.scores(composites, settings.execution.entry_threshold), rules)
+    return engine.simulate(market, engine.scores(engine.columns(composites), settings.execution.entry_threshold), rules)

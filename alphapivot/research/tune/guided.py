@@ -18,10 +18,9 @@ import pandas as pd
 from alphapivot import figures
 from alphapivot.errors import ConfigError
 from alphapivot.research.tune import walkforward
-from alphapivot.research.tune.objective import objective
+from alphapivot.research.tune.objective import Judgement, objective
 
 if TYPE_CHECKING:
-    from alphapivot.research.tune.judge import Judgement
     from alphapivot.research.tune.space import Key
     from alphapivot.research.tune.store import Trial
 

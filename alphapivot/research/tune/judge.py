@@ -15,7 +15,7 @@ from alphapivot import figures
 from alphapivot.errors import DataError
 from alphapivot.hub import Hub
 from alphapivot.research.tune import guided, overfitting, store, walkforward
-from alphapivot.research.tune.objective import Objective, objective
+from alphapivot.research.tune.objective import Judgement, objective
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
 
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from alphapivot.research.tune.walkforward import FoldResult
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """How a search is judged: the objective and the walk-forward. ``embargo`` in days."""
-
-    objective: Objective = "sharpe"
-    kind: walkforward.Kind = "anchored"
-    folds: int = 5
-    embargo: int = 5
 
 
 @dataclass(frozen=True)

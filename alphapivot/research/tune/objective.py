@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Objective = Literal["sharpe", "sortino", "calmar", "growth"]
 OBJECTIVES: dict[Objective, str] = {
     "sharpe": "mean over standard deviation of daily returns, annualised",
@@ -32,6 +34,16 @@ BY_NAME: dict[Objective, Callable[[Floats, float], Any]] = {
     "calmar": figures.calmar,
     "growth": figures.cagr,
 }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a search is judged: the objective and the walk-forward. ``embargo`` in days."""
+
+    objective: Objective = "sharpe"
+    kind: walkforward.Kind = "anchored"
+    folds: int = 5
+    embargo: int = 5
 
 
 def objective(returns: Floats, name: Objective, a_year: float) -> Floats:
@@ -55,21 +67,21 @@ def summed(
     A trial from its equity after each instant, from the first on: nothing can have filled by then. Its days are those
     that ``figures.daily`` gives a return; without any, one of 0. ``could``: see ``figures.a_year``.
     """
-    table = figures.daily(pd.DataFrame({"as_of": at, "equity": equity}))
-    returned = table.iloc[1:] if np.isnan(table["ret"].iloc[0]) and len(table) > 1 else table
-    returns = returned["ret"].fillna(0.0).to_numpy(np.float64)
-    year = figures.a_year(pd.DatetimeIndex(table.index), could)
+    days = figures.Days.of(at, equity)
+    begin = 1 if np.isnan(days.ret[0]) and len(days.ret) > 1 else 0
+    returns = np.nan_to_num(days.ret[begin:])
+    year = figures.a_year(days.index, could)
     return Trial(
         number=number,
         config=values,
         config_hash=config_hash,
         sharpe=float(objective(returns[:, None], "sharpe", year)[0]),
         growth=float(figures.cagr(returns, year)),
-        drawdown=abs(float(table["deepest"].min())),
+        drawdown=abs(float(days.deepest.min())),
         trades=trades,
         held=held,
         halted_at=halted,
-        days=[ts.date() for ts in returned.index],
+        days=days.index[begin:].date.tolist(),
         returns=returns,
     )
 
@@ -88,12 +100,12 @@ def most_days(settings: Settings, since: datetime, until: datetime) -> int:
     return len(np.unique(np.concatenate(every).astype("datetime64[D]"))) + 1
 
 
-def held(decided: pd.Series, left: pd.Series, at: pd.DatetimeIndex) -> int:
+def held(decided: Ints, left: Ints, at: pd.DatetimeIndex) -> int:
     """
     The number of trading days within which 95 % of the trades end. ``decided``, ``left``: the instants of entry
-    decision and exit of each closed trade. ``at``: all instants of the backtest.
+    decision and exit of each closed trade, in microseconds. ``at``: all instants of the backtest.
     """
-    days = (left - decided).dt.total_seconds().to_numpy(np.float64) / 86_400
+    days = (left - decided) / 86_400e6
     return walkforward.longest(np.ceil(days * _session_share(at)).astype(np.int64))
 
 

@@ -68,6 +68,9 @@ class Scorer:
         self._run = RunRef("tune", "tune", until, known_at, "")
         self._instruments = list(settings.instruments.values())
         self.signals, self.blends, self.markets = Cache(64), Cache(8), Cache(8)
+        self._columns = Cache(8)
+        self._pillars = {name: _of_pillar(settings, name) for name in settings.pillars}  # dumping them takes a while
+        self._blending = _blending(settings)
         self._bars = Cache(64)
         with hub.engine.connect() as conn:
             halts = issues.halted(conn, known_at)
@@ -79,8 +82,22 @@ class Scorer:
 
     def composites(self, settings: Settings) -> pd.DataFrame:
         """symbol, ts, score, raw, gate, veto of every base bar, sorted by symbol and ts."""
-        key = (_blending(settings), tuple(_of_pillar(settings, name) for name in settings.pillars))
-        return self.blends.get(key, lambda: self._blend(settings))
+        return self.blends.get(self.key(settings), lambda: self._blend(settings))
+
+    def columns(self, settings: Settings) -> engine.Columns:
+        """The same as the engine takes them."""
+        return self._columns.get(self.key(settings), lambda: engine.columns(self.composites(settings)))
+
+    def key(self, settings: Settings) -> tuple[str, tuple[str, ...]]:
+        """The same for settings with the same composites."""
+        mine = self._settings
+        alike = settings.composite is mine.composite and settings.timeframes is mine.timeframes
+        blending = self._blending if alike else _blending(settings)
+        return blending, tuple(self._of_pillar(settings, name) for name in settings.pillars)
+
+    def _of_pillar(self, settings: Settings, name: str) -> str:
+        same = settings.pillars[name] is self._settings.pillars[name]
+        return self._pillars[name] if same else _of_pillar(settings, name)
 
     def market(self, settings: Settings) -> engine.Market:
         """The screening engine's market: the same for all trials with the same ATR and volatility."""
@@ -188,7 +205,7 @@ class Scorer:
                 scored.append(windows.score(pillar, bars, interval, after=None))
             return pd.concat(scored, ignore_index=True)
 
-        return self.signals.get((_of_pillar(settings, name), tuple(settings.timeframes.weights)), make)
+        return self.signals.get((self._of_pillar(settings, name), tuple(settings.timeframes.weights)), make)
 
     def _signal_bars(self, interval: str, inputs: Any) -> pd.DataFrame:
         run = self._run

@@ -23,7 +23,8 @@ from alphapivot.errors import AlphaPivotError, ConfigError
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import run_locks
 from alphapivot.research.tune import guided, judge, objective, space, store, walkforward
-from alphapivot.research.tune.judge import Judgement, SearchResult
+from alphapivot.research.tune.judge import SearchResult
+from alphapivot.research.tune.objective import Judgement
 from alphapivot.research.tune.space import Key
 from alphapivot.research.tune.store import Trial
 from alphapivot.version import code_version

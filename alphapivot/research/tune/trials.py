@@ -6,7 +6,6 @@ Trials share bars, signals and composites, which are computed once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from alphapivot.research.tune.store import Trial
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
 
     from alphapivot.config.settings import Settings
 
@@ -41,21 +39,20 @@ class Screening:
         engine.rules(settings)
 
     def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
-        scorer = self._scorer(hub, search)
+        scorer, could = self._scorer(hub, search), objective.could(search.settings, search.until)
 
         def trial(number: int) -> Trial:
             settings = search.chosen[number]
-            result = _simulated(scorer, settings, scorer.composites(settings))
-            closed = result.trades().dropna(subset=["entry_at", "exit_at"])
+            result = _simulated(scorer, settings, scorer.columns(settings))
             at = result.market.as_of
-            held = objective.held(closed["decided_at"], closed["exit_at"], at)
+            held = objective.held(*result.closed(), at)
             return objective.summed(
                 number, search.texts[number], settings.hash(), at, result.equity,
-                trades=result.entered, held=held, halted=result.halted, could=objective.could(settings, search.until),
+                trades=result.entered, held=held, halted=result.halted, could=could,
             )  # fmt: skip
 
         # trials that share composites run one after the other, so that few composites are kept
-        ordered = sorted(numbers, key=lambda n: (_shared(search.chosen[n]), n))
+        ordered = sorted(numbers, key=lambda n: (scorer.key(search.chosen[n]), n))
         pool = ThreadPoolExecutor(jobs)
         try:
             yield from side_by_side(lambda n: pool.submit(trial, n), search, ordered, jobs)
@@ -69,7 +66,7 @@ class Screening:
         could = objective.could(settings, search.until)
 
         def ratio(share: float) -> float:
-            result = _simulated(scorer, settings, shifted.shifted(composites, share))
+            result = _simulated(scorer, settings, engine.columns(shifted.shifted(composites, share)))
             return objective.summed(
                 number, {}, "", market.as_of, result.equity, trades=result.entered, could=could
             ).sharpe  # fmt: skip
@@ -87,12 +84,6 @@ class Screening:
         return self._scorers[search.tune_id]
 
 
-def _simulated(scorer: Scorer, settings: Settings, composites: pd.DataFrame) -> engine.Result:
-    scores = engine.scores(composites, settings.execution.entry_threshold)
+def _simulated(scorer: Scorer, settings: Settings, columns: engine.Columns) -> engine.Result:
+    scores = engine.scores(columns, settings.execution.entry_threshold)
     return engine.simulate(scorer.market(settings), scores, engine.rules(settings))
-
-
-def _shared(settings: Settings) -> str:
-    parts = settings.composite.model_dump(mode="json"), settings.timeframes.model_dump(mode="json")
-    pillars = {name: pillar.model_dump(mode="json") for name, pillar in settings.pillars.items()}
-    return json.dumps([pillars, *parts], sort_keys=True)
