@@ -38,6 +38,7 @@ RESTARTED = """
     SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
     FROM pg_sequences WHERE last_value IS NOT NULL
 """
+numbers = count()
 
 
 class Databases:
@@ -46,7 +47,6 @@ class Databases:
     def __init__(self, server: Server, template: str) -> None:
         self.server, self.template = server, template
         self.free: list[str] = []
-        self.names = (f"hub_lent_{os.getpid()}_{n}" for n in count())
         with self._open(template) as connection:
             self.shape = connection.execute(SHAPE).fetchall()
             self.seeded = {name: _rows(connection, name) for (name,) in connection.execute(FILLED)}
@@ -54,19 +54,19 @@ class Databases:
     @contextmanager
     def lent(self) -> Iterator[str]:
         """The URL of an empty one."""
-        name = next(self.names)
+        name = f"hub_lent_{os.getpid()}_{next(numbers)}"
         if self.free:
             self._execute("ALTER DATABASE {} RENAME TO {}", self.free.pop(), name)
         url = self.server.database(name, template=self.template)
         yield url
         self._execute(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'")
         with suppress(psycopg.OperationalError), self._open(name) as connection:  # a test may have dropped it
-            if self._emptied(connection):
+            if self.emptied(connection):
                 self.free.append(name)
         if name not in self.free:
             self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
-    def _emptied(self, connection: psycopg.Connection) -> bool:
+    def emptied(self, connection: psycopg.Connection) -> bool:
         """Empties it; False if it cannot be made like the template by that."""
         if connection.execute(SHAPE).fetchall() != self.shape:
             return False

@@ -59,9 +59,15 @@ def test_rows_and_numbers_of_the_test_before_are_gone_and_so_is_its_name(databas
         "DELETE FROM ops.migration",
     ],
 )
-def test_what_is_more_than_rows_is_not_lent_again(databases, change):
+def test_what_is_more_than_rows_is_seen(databases, hub, change):
+    with hub.dbapi() as connection, connection.transaction(force_rollback=True):
+        connection.execute(change)
+        assert not databases.emptied(connection)
+
+
+def test_what_is_seen_is_not_lent_again(databases):
     with databases.lent() as url:
-        execute(url, change)
+        execute(url, "CREATE TABLE more (x int)")
     assert databases.free == []
     name = url.rpartition("/")[2]
     assert execute(databases.server.url, f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == [(0,)]
