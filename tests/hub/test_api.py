@@ -15,12 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 VIEWS = sorted(set(re.findall(r"CREATE VIEW api\.(\w+)", "".join(p.read_text() for p in ROOT.glob("sql/*.sql")))))
 
 
-@pytest.fixture
-def as_reader(hub):
-    with psycopg.connect(reader.make(hub, password=True), autocommit=True) as connection:
-        yield connection
-
-
 def test_each_view_and_each_of_its_columns_is_explained(hub):
     with hub.dbapi() as connection:
         bare = connection.execute(
@@ -109,15 +103,15 @@ def alive(connection) -> bool:
     return True
 
 
-def test_a_long_transaction_of_the_reader_ends_with_our_next_command_and_a_short_one_does_not(hub, as_reader):
-    as_reader.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-    as_reader.execute("BEGIN")
+def test_a_long_transaction_of_the_reader_ends_with_our_next_command_and_a_short_one_does_not(hub, as_its_reader):
+    as_its_reader.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+    as_its_reader.execute("BEGIN")
     hub.migrate()
-    assert alive(as_reader)
+    assert alive(as_its_reader)
     with hub.dbapi(autocommit=True) as ours, pytest.MonkeyPatch.context() as patch:
         patch.setattr(restrain, "LONGEST", "0 seconds")
         assert restrain.restrain(ours) == 1
-    assert not alive(as_reader)
+    assert not alive(as_its_reader)
 
 
 def test_a_lock_of_the_reader_holds_up_no_migration(hub):

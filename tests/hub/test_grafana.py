@@ -6,23 +6,16 @@ import json
 import re
 from pathlib import Path
 
-import psycopg
 import pytest
 import yaml
 
-from alphapivot.hub.server import reader, restrain
+from alphapivot.hub.server import restrain
 
 GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana"
 BOARD = json.loads((GRAFANA / "alphapivot.json").read_text())
 PANELS = {f"{panel['title']} {panel['type']}": panel for panel in BOARD["panels"] if panel["type"] != "row"}
 VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
 SPAN = "2026-01-01T00:00:00Z", "2026-01-31T00:00:00Z"
-
-
-@pytest.fixture
-def as_reader(hub):
-    with psycopg.connect(reader.make(hub, password=True), autocommit=True) as connection:
-        yield connection
 
 
 def sent(query: str, **chosen: list[str]) -> str:
@@ -59,7 +52,7 @@ def test_each_choice_is_a_list_of_names(as_reader, name):
     assert len(as_reader.execute(VARIABLES[name]["query"]).description) == 1
 
 
-def test_the_numbers_on_top_are_those_of_the_newest_day_and_run(hub, as_reader):
+def test_the_numbers_on_top_are_those_of_the_newest_day_and_run(hub, as_its_reader):
     with hub.dbapi(autocommit=True) as connection:
         connection.execute(
             "INSERT INTO trading.risk_day (book, day, currency, start_equity, equity, cash) VALUES"
@@ -75,13 +68,13 @@ def test_the_numbers_on_top_are_those_of_the_newest_day_and_run(hub, as_reader):
             " ('1', now(), 'x', 'x', 'x', NULL), ('2', now(), 'x', 'x', 'x', now()),"
             " ('3', now() - interval '8 days', 'x', 'x', 'x', NULL)"
         )
-    shown = {name: answer(as_reader, panel)[1] for name, panel in PANELS.items() if panel["type"] == "stat"}
+    shown = {name: answer(as_its_reader, panel)[1] for name, panel in PANELS.items() if panel["type"] == "stat"}
     assert shown["Today stat"] == [(-50,)]  # 1,550 - 1,100 - 500
     assert shown["Drawdown stat"] == [(-50,)]
     assert shown["Undelivered alerts stat"] == [(1,)]
     assert shown["Failed runs stat"] == shown["Open trades stat"] == shown["Without a stop stat"] == [(0,)]
-    assert answer(as_reader, PANELS["Today stat"], book=["b", "other"])[1] == [(40,)]
-    days = answer(as_reader, PANELS["Drawdown timeseries"])[1]
+    assert answer(as_its_reader, PANELS["Today stat"], book=["b", "other"])[1] == [(40,)]
+    days = answer(as_its_reader, PANELS["Drawdown timeseries"])[1]
     assert [(day.day, book, fell) for day, book, fell in days] == [(1, "b", 0), (2, "b", -50)]
 
 
