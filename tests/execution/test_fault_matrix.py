@@ -1182,9 +1182,9 @@ def possible(kind, fault, method):
     return (None, method) if kind in UNPROVEN and fault == "duplicate" else (fault, method)
 
 
-@pytest.mark.always
-def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed):
-    rng = np.random.default_rng(5)
+@pytest.mark.parametrize("seed", [pytest.param(5, marks=pytest.mark.always), 6, 7, 8])
+def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed, seed):
+    rng = np.random.default_rng(seed)
     everything = [
         (k, goal, d, how, n + 1)
         for k in BROKERS
@@ -1193,7 +1193,7 @@ def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed
         for how in HOWS
         for n in range(many)
     ]
-    for i in rng.choice(len(everything), size=16, replace=False):
+    for i in rng.choice(len(everything), size=8, replace=False):
         kind, goal, day, how, n = everything[i]
         fault, method = RECOVERIES[int(rng.integers(len(RECOVERIES)))]
         book = make(kind, settings=with_goal(goal))
