@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from alphapivot.hub import Hub
 from alphapivot.hub.server import embedded, migrate
@@ -75,7 +76,12 @@ def home_root():
 def server(home_root):
     """The session's embedded server."""
     folder = home_root / "home" / "postgres"
-    yield embedded.start(folder, settings=FAST)
+    server = embedded.start(folder, settings=FAST)
+    with psycopg.connect(server.url, autocommit=True) as connection:  # hashing is half the work of a connection
+        connection.execute("SET scram_iterations = 1")
+        role, password = sql.Identifier(embedded.USER), sql.Literal(server.password)
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
+    yield server
     embedded.stop(folder)
 
 
