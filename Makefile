@@ -28,7 +28,7 @@ help: ## show this list
 demo: $(READY) ## run the whole pipeline on a simulated market, offline
 	@$(BIN)/alphapivot demo
 
-test: $(DEV) ## run the tests that take seconds at most and a witness of each part, 10 to 15 minutes on 2 cores
+test: $(DEV) ## run the tests that take seconds at most and a witness of each part, 5 minutes on 2 cores
 	@$(PYTEST) -m "not slow and not long"
 
 test-share: $(DEV) ## run some of the long tests, those of the day SEED=DATE; SECONDS=600 for as many as take that long
