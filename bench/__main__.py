@@ -1,5 +1,5 @@
 """
-``make bench``: the rows of every module here, as a live table and in build/bench.json.
+``make bench``: the rows of every module here, as a live table, in build/bench.json, and in build/bench.md for the docs.
 
 Each module has ``rows(scale)``, which yields dicts with the keys of COLUMNS: seconds for ours and for the yardstick,
 measured in turn; the goal refers to ``ratio``. Rows are reports, never a gate.
@@ -50,12 +50,21 @@ def main() -> int:
     finally:  # keeps the rows measured so far on any error
         OUT.parent.mkdir(exist_ok=True)
         OUT.write_text(json.dumps(rows, indent=1) + "\n")
+        OUT.with_suffix(".md").write_text(_markdown(rows))
     return 0
 
 
 def _shown(row: dict[str, Any]) -> list[str]:
     numbers = ["" if row[name] is None else f"{row[name]:.3g}" for name in ("ours_s", "yardstick_s", "ratio")]
     return [str(row["target"]), row["name"], *numbers, row["goal"], "[green]met[/]" if row["met"] else "[red]missed[/]"]
+
+
+def _markdown(rows: list[dict[str, Any]]) -> str:
+    """The table of docs/performance.md."""
+    head = ("target", "what", "ours, s", "yardstick, s", "ratio", "goal", "")
+    lines = [head, ("---",) * len(head), *(_shown(row) for row in rows)]
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return text.replace("[green]met[/]", "met").replace("[red]missed[/]", "**missed**")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def test_a_benchmark_runs_and_says_what_it_measured(module, server, home_root, t
     assert ran.returncode == 0, ran.stdout + ran.stderr
     rows = json.loads((tmp_path / "bench.json").read_text())
     assert rows or "has no rows" in ran.stdout
+    assert (tmp_path / "bench.md").read_text().count("\n") == len(rows) + 2
     for row in rows:
         assert list(row) == ["target", "name", "ours_s", "yardstick_s", "ratio", "goal", "met", "scale"]
         assert row["scale"] == 0.002
