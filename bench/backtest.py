@@ -19,11 +19,15 @@ from typing import Any
 from alphapivot import hub, process
 from alphapivot.home import CHECKOUT as ROOT
 from alphapivot.hub.tables import backtests
+from alphapivot.research.tune import space
+from alphapivot.research.tune.search import Search
+from alphapivot.research.tune.trials import Screening
 from bench.execution import row
 from bench.prefect import _home
 
 SYMBOLS, DAYS = 500, 2500
 MINUTE_SYMBOLS, MINUTES = 50, 100_000
+TRIAL_SYMBOLS, TRIAL_DAYS, TRIALS = 50, 500, 100
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
@@ -38,9 +42,30 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     yield row("BT2", name, large["seconds"], small["seconds"], growth, "<= 1.25", growth <= 1.25, scale)
     count, bars = max(int(MINUTE_SYMBOLS * scale), 2), max(int(MINUTES * scale), 2_000)
     minutes = backtested(count, "1m", "1m: 0.7, 1h: 0.3", until - timedelta(minutes=bars), until, calendar="24/7")
+    yield _trial(max(int(TRIAL_SYMBOLS * scale), 2), until, scale)
     yield _row(
         "BT3", f"alphapivot backtest, {count} symbols x {bars:,} minute bars; {_summary(minutes)}", minutes, scale
     )
+
+
+def _trial(symbols: int, until: datetime, scale: float) -> dict[str, Any]:
+    """A trial of ``tune`` over two years, beside others that share its scores: by one thread, in memory."""
+    since = until - timedelta(days=TRIAL_DAYS * 365 // 252)
+    with _home(symbols) as config:
+        _command(config, "ingest", "--from", f"{since - timedelta(days=400):%Y-%m-%d}", "--to", f"{until:%Y-%m-%d}")
+        settings = process.configure(config)
+        keys = space.parse(["execution.stop_atr=1..4", "execution.entry_threshold=5..40"], settings)
+        texts = [dict(zip([k.name for k in keys], v, strict=True)) for v in space.trials(keys, TRIALS + 2, 1)]
+        chosen = [space.apply(settings, dict(zip(keys, text.values(), strict=True))) for text in texts]
+        search = Search(1, since, until, datetime.now(UTC), settings, chosen, list(texts))
+        engine, database = Screening(), hub.connect()
+        list(engine.trials(database, search, range(2), 1))  # reads, scores and compiles
+        begun = time.perf_counter()
+        list(engine.trials(database, search, range(2, TRIALS + 2), 1))
+        each = (time.perf_counter() - begun) / TRIALS * 1000
+        database.close()
+    name = f"a trial of tune, {symbols} symbols x {TRIAL_DAYS} days; ratio: ms"
+    return row("8d", name, each / 1000, None, each, "<= 5", each <= 5, scale)
 
 
 def backtested(
