@@ -36,10 +36,11 @@ def test_a_share_takes_as_long_as_is_asked_and_every_file_has_its_turn():
 
 
 def test_of_a_matrix_as_many_cases_stay_as_the_limit_holds_and_from_all_over_it():
-    assert list(times.sampled(cases=16, seconds=16.0)) == [0, 8]  # two of one second each
-    assert list(times.sampled(cases=15, seconds=6.0)) == [0, 3, 6, 9, 12]
-    assert list(times.sampled(cases=7, seconds=3.6)) == [0, 3, 6]  # three of half a second
+    assert list(times.sampled(cases=16, seconds=8.0)) == [0, 8]  # two of half a second each
+    assert list(times.sampled(cases=15, seconds=3.0)) == [0, 3, 6, 9, 12]
+    assert list(times.sampled(cases=7, seconds=2.3)) == [0, 3, 6]
     assert list(times.sampled(cases=7, seconds=0.0)) == [*range(7)]  # not listed
+    assert list(times.sampled(cases=2, seconds=3.0)) == list(times.sampled(cases=1, seconds=1.9)) == [0]
     assert list(times.sampled(cases=2, seconds=5.0)) == list(times.sampled(cases=1, seconds=2.1)) == []
 
 
@@ -63,6 +64,7 @@ TESTS = {
 def suite(pytester, monkeypatch):
     """A suite with a test that is long, a file whose tests share what is long, and a session that is."""
     monkeypatch.setattr(times, "LONG", 0.2)
+    monkeypatch.setattr(times, "SAMPLE", 0.2)
     monkeypatch.setattr(times, "TIMES", pytester.path / "times.txt")
     times.TIMES.write_text("")
     pytester.makeconftest("from tests.times import *\n" + SESSION)

@@ -1,10 +1,9 @@
 """
 The long tests: ``make test`` leaves them out, ``make test-all`` has all, and ``make test-share`` some of them.
 
-``times.txt``, which ``make test-times`` writes, lists tests of more than LONG seconds, all of their parameters
-together, and whole files where what their tests share takes that long. Of a listed test ``make test`` keeps as many
-parameters, spread evenly, as LONG seconds hold: a matrix of quick cases has a sample there. The marker ``always`` keeps
-a test.
+``times.txt``, which ``make test-times`` writes, lists tests of more than LONG seconds, whole files where what their
+tests share takes that long, and tests whose parameters take more than SAMPLE seconds together. Of those ``make test``
+keeps a sample that takes about SAMPLE, from all over the parameters. The marker ``always`` keeps a test.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 
 TIMES = Path(__file__).with_name("times.txt")
 LONG = 2.0  # seconds
+SAMPLE = 1.0
 SHARED = ("module", "session")  # scopes of fixtures; a session's take whoever comes first
 
 
@@ -73,8 +73,10 @@ def listed() -> dict[str, float]:
 
 def sampled(cases: int, seconds: float) -> range:
     """Which of the ``cases`` of a test that takes ``seconds`` stay in ``make test``."""
-    kept = min(cases, int(LONG * cases / seconds)) if seconds else cases
-    return range(0, cases, -(-cases // kept)) if kept else range(0)
+    each = seconds / cases
+    if cases * each <= SAMPLE or each > LONG:
+        return range(cases if each <= LONG else 0)
+    return range(0, cases, -(-cases // max(1, int(SAMPLE / each))))
 
 
 def share(times: dict[str, float], seconds: float, seed: str) -> set[str]:
@@ -118,7 +120,9 @@ class Stopwatch:
         totals: dict[str, float] = defaultdict(float)
         for nodeid, took in self.items.items():
             totals[_file(nodeid) if _file(nodeid) in files else _name(nodeid)] += took
-        found = sorted(files | {name for name, took in totals.items() if took > LONG}, key=lambda name: -totals[name])
+        cases = Counter(map(_name, self.items))
+        alone = {name for name, took in totals.items() if took > (LONG if cases[name] == 1 else SAMPLE)}
+        found = sorted(files | alone, key=lambda name: -totals[name])
         lines = [f"{totals[name] + self.shared.get(name, 0):7.1f} {name}" for name in found]
         self.path.write_text("\n".join(["# seconds, test or file: make test-times", *lines, ""]))
 
