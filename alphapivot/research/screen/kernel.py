@@ -240,9 +240,12 @@ def _level(price: float, tick: float, up: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _halted(since: Any, until: Any, at: int) -> bool:
-    """True if any of an instrument's halts stops entries at ``at``."""
-    return bool(((since <= at) & (at < until)).any())
+def _halted(since: Any, until: Any, s: int, at: int) -> bool:
+    """True if any halt of instrument ``s`` stops entries at ``at``."""
+    stopped = False
+    for halt in range(since.shape[1]):  # no array expression: it would make arrays of none or a few for each entry
+        stopped |= since[s, halt] <= at < until[s, halt]
+    return stopped
 
 
 @njit(cache=True, nogil=True)
@@ -277,7 +280,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
         np.zeros(symbols),
     )  # of a part; what was entered, in today's shares
     lost_no, groups = np.full(symbols, -NEVER), np.zeros(max(1, specs.group.max() + 1 if symbols else 1))
-    candidates, strength = np.zeros(symbols, np.int64), np.zeros(symbols)
+    candidates, strength, rows = np.zeros(symbols, np.int64), np.zeros(symbols), np.zeros(symbols, np.int64)
     ended, ended_no = np.zeros(symbols, np.int64), np.zeros(len(whole), np.int64)
     small, first_small = np.zeros(symbols, np.int64), np.full(symbols, -1)  # entries of no lot or price
     exposed, last = np.zeros(symbols), np.zeros(symbols, np.int64)  # last: the held line's newest bar
@@ -292,6 +295,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
     counted, extremes = np.zeros(symbols, np.int64), np.zeros((symbols, rules.trail_bars))
     sar, best_at, pace, near_end = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
 
+    may_end = specs.ends.any() or not specs.spot.all()
     for t in range(instants):
         for s in range(symbols):
             if state[s]:
@@ -304,10 +308,16 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             end = begin + 1
             while end < until and bars.ts[end] == bars.ts[begin]:
                 end += 1
-            # splits and dividends come before the bars after them
+            met, exiting = 0, False  # bars of what has a trade; whether any of it leaves
             for row in range(begin, end):
                 s = bars.symbol[row]
-                if bars.event[row] == bars.event_end[row] or not state[s] or bars.line[row] != line[s]:
+                if not state[s] or bars.line[row] != line[s]:
+                    continue
+                rows[met] = row
+                met += 1
+                exiting |= leaving[s] != 0
+                # splits and dividends come before the bars after them
+                if bars.event[row] == bars.event_end[row]:
                     continue
                 number = trade[s]
                 for e in range(bars.event[row], bars.event_end[row]):
@@ -360,9 +370,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         ended[count] = number
                         count += 1
             for exits in (True, False):  # exits first: they free cash for entries at the same open
-                for row in range(begin, end):
+                for place in range(met if exiting or not exits else 0):
+                    row = rows[place]
                     s = bars.symbol[row]
-                    if not state[s] or bars.line[row] != line[s] or (leaving[s] == 0) == exits:
+                    if not state[s] or (leaving[s] == 0) == exits:
                         continue
                     if not exits and last[s] == row:
                         continue  # a part has left
@@ -476,7 +487,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     count += 1  # at most one per symbol: it is entered again only after a decision
             begin = end
         # markets that have ended
-        for s in range(symbols):
+        for s in range(symbols if may_end else 0):
             if state[s] != OPEN:
                 continue
             q, row, now = seen.quote[t, s], last[s], seen.now[t, specs.calendar[s]]
@@ -660,11 +671,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     if best != stop[s]:
                         was[s], stop[s], moved_at[s] = stop[s], best, seen.as_of[t]
                 continue
-            if (
-                not known
-                or not specs.tradable[s]
-                or _halted(specs.halted_from[s], specs.halted_until[s], seen.as_of[t])
-            ):
+            if not known or not specs.tradable[s] or _halted(specs.halted_from, specs.halted_until, s, seen.as_of[t]):
                 continue
             score, gate = scores.score[r], scores.gate[r]
             if score < 0 and not rules.allow_shorts:
