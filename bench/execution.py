@@ -197,8 +197,10 @@ def scored(hub: Hub, names: list[str], day: int) -> None:
     with hub.engine.begin() as conn:
         conn.execute(
             text(
-                "INSERT INTO signals.composite SELECT 'live', s, :ts, 50, 50, 1, NULL, 'trend', 1"
-                " FROM unnest(CAST(:names AS text[])) s"
+                "WITH s AS (INSERT INTO signals.composite_series (scope, symbol)"
+                " SELECT 'live', unnest(CAST(:names AS text[])) ON CONFLICT (scope, symbol)"
+                " DO UPDATE SET symbol = excluded.symbol RETURNING series_id)"
+                " INSERT INTO signals.composite_row SELECT series_id, :ts, 50, 50, 1, NULL, 'trend', 1 FROM s"
             ),
             {"names": names, "ts": FIRST + timedelta(days=day)},
         )

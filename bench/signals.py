@@ -289,8 +289,8 @@ def grown(symbols: int, shards: int, minutes: int = 0) -> None:
 def _copied(hub: Hub) -> float:
     with psycopg.connect(hub.url, autocommit=True) as server:
         file = Path(server.execute("SHOW data_directory").fetchone()[0]) / "bench.bin"
-        server.execute("CREATE TABLE again (LIKE signals.signal INCLUDING ALL)")
+        server.execute("CREATE TABLE again (LIKE signals.signal, PRIMARY KEY (scope, pillar, symbol, interval, ts))")
         started = time.perf_counter()
-        server.execute(f"COPY signals.signal TO '{file}' (FORMAT binary)")
+        server.execute(f"COPY (SELECT * FROM signals.signal) TO '{file}' (FORMAT binary)")
         server.execute(f"COPY again FROM '{file}' (FORMAT binary)")
         return time.perf_counter() - started

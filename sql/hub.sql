@@ -346,8 +346,10 @@ RETURNS TABLE (what text, relation regclass, dated name, before timestamptz, con
            ' WHERE r.kind <> ''backtest'') AND scope IN (SELECT scope FROM ops.run GROUP BY scope HAVING max(started_at)'
            ' < now() - make_interval(days => ' || (config->>'replays')::integer || '))')
     FROM (VALUES
-        ('signals.signal', 'ts'::name, '%s'),
-        ('signals.composite', 'ts', '%s'),
+        ('signals.signal_row', 'ts'::name, 't.series_id IN (SELECT series_id FROM signals.signal_series WHERE %s)'),
+        ('signals.signal_block', 'last_ts', 't.series_id IN (SELECT series_id FROM signals.signal_series WHERE %s)'),
+        ('signals.composite_row', 'ts', 't.series_id IN (SELECT series_id FROM signals.composite_series WHERE %s)'),
+        ('signals.composite_block', 'last_ts', 't.series_id IN (SELECT series_id FROM signals.composite_series WHERE %s)'),
         -- a killed backtest that is resumed after all scores again
         ('ops.receipt', 'made_at', 't.run_id IN (SELECT run_id FROM ops.run WHERE state <> ''completed'' AND %s)')
     ) AS n (name, dated, of) WHERE config->>'replays' IS NOT NULL

@@ -20,14 +20,12 @@ BEGIN
 
     FOR bulk IN
         SELECT * FROM (VALUES
-            ('market.bar',        interval '90 days', 'symbol, market, contract, interval'),
-            ('signals.signal',    interval '90 days', 'scope, pillar, symbol, interval'),
-            ('signals.composite', interval '90 days', 'scope, symbol')
+            ('market.bar', interval '90 days', 'symbol, market, contract, interval')
         ) AS t (name, chunk, segments)
     LOOP
         PERFORM create_hypertable(bulk.name::regclass, 'ts', chunk_time_interval => bulk.chunk, if_not_exists => true,
                                   migrate_data => true, create_default_indexes => false);
-        -- Bars and scores are restated for months, and an upsert of many rows into the columnstore fails: only what is a
+        -- Bars are restated for months, and an upsert of many rows into the columnstore fails: only what is a
         -- year old is converted. Nothing expires by itself: decisions stand on these rows.
         IF community AND version >= '{2,18}' AND NOT EXISTS (
             SELECT FROM timescaledb_information.hypertables

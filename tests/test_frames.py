@@ -10,6 +10,7 @@ import pytest
 
 from alphapivot import frames
 from alphapivot.frames import FRAMES, VERSIONED, Actions, Bars, Composites, Issues, Rolls, Signals
+from alphapivot.hub.bulk.statements import PACKED
 
 TYPES = {  # of the table -> of the frame
     "text": pd.StringDtype(na_value=np.nan),
@@ -39,15 +40,22 @@ KEY = """
 
 @pytest.fixture(scope="module")
 def table(server, template):
-    """A function from a table's name to its columns and its primary key."""
+    """A function from a table's name to its columns and its primary key; a view of scores has those of its tables."""
     import psycopg
+
+    def described(name):
+        columns, key = connection.execute(COLUMNS, [name]).fetchall(), connection.execute(KEY, [name]).fetchall()
+        if name in [frame.table() for frame in PACKED]:
+            (_, *series), of_series = described(f"{name}_series")
+            (_, *row), (_, *of_row) = described(f"{name}_row")
+            assert [column[:2] for column in columns] == [column[:2] for column in series + row]
+            assert of_series == ["series_id"]
+            return series + row, [column for column, _, _ in series] + of_row
+        return columns, [column for (column,) in key]
 
     url = server.database("frames", template=template)
     with psycopg.connect(url) as connection:
-        yield lambda name: (
-            connection.execute(COLUMNS, [name]).fetchall(),
-            [key for (key,) in connection.execute(KEY, [name]).fetchall()],
-        )
+        yield described
 
 
 @pytest.mark.parametrize("frame", FRAMES)

@@ -23,7 +23,8 @@ from alphapivot.errors import Unavailable
 from alphapivot.hub.shared import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     import pandas as pd
@@ -81,6 +82,23 @@ class Hub:
         from alphapivot.hub.bulk import read  # noqa: PLC0415 - ADBC and Arrow take a second to import
 
         return self.query(read.select(frame, where, columns))
+
+    def scores(
+        self,
+        frame: type[Frame],
+        keys: Mapping[str, str | Sequence[str]],
+        *,
+        after: datetime | None,
+        until: datetime | None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """
+        The scores in (after, until] of the series that ``keys`` name (column -> its value or values), unordered, with
+        the frame's dtypes; several times as fast as ``read``.
+        """
+        from alphapivot.hub.bulk import unpack  # noqa: PLC0415 - as above
+
+        return unpack.read(self.readers(), frame, keys, after=after, until=until, columns=columns or frame.columns())
 
     def query(self, statement: sql.Composable) -> pd.DataFrame:
         """The rows that ``statement`` selects, read in bulk; dtypes follow from the types of its columns."""

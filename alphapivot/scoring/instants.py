@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from alphapivot.runs import RunRef
 
 READ = tuple(name for name in Signals.columns() if name not in ("scope", "batch_id"))
 SCORE = READ[:-2]  # without gate and veto
+MOMENT = timedelta(microseconds=1)
 READERS = 2  # connections that read at a time: one core sends while another receives
 FEW = 10_000  # due bars whose signals are looked up one by one: of more, all signals between are read
 
@@ -92,7 +93,8 @@ def _looked_up(database: Hub, scope: str, pillars: list[str], due: pd.DataFrame)
     bars = due[["symbol", "interval", "due"]].dropna().drop_duplicates()
     statement = sql.SQL(
         "SELECT {} FROM unnest({}::text[], {}::text[], {}::timestamptz[]) AS due (symbol, interval, ts)"
-        " JOIN signals.signal USING (symbol, interval, ts) WHERE scope = {} AND pillar = ANY({})"
+        " JOIN signals.signal_series AS s USING (symbol, interval)"
+        " CROSS JOIN LATERAL signals.signal_at(s.series_id, due.ts) WHERE scope = {} AND pillar = ANY({})"
     ).format(
         sql.SQL(", ").join(map(sql.Identifier, READ)),
         bars["symbol"].to_list(),
@@ -116,10 +118,9 @@ def _between(
     selected = [name for name in columns if name not in ("pillar", "interval")]
 
     def read(pillar: int, interval: int) -> pd.DataFrame:
-        where = sql.SQL(
-            "scope = {} AND pillar = {} AND symbol = ANY({}) AND interval = {} AND ts BETWEEN {} AND {}"
-        ).format(scope, pillars[pillar], symbols, intervals[interval], *map(sql.Literal, spans[interval]))
-        rows = database.read(Signals, where, selected)
+        first, last = spans[interval]
+        keys = {"scope": scope, "pillar": pillars[pillar], "symbol": symbols, "interval": intervals[interval]}
+        rows = database.scores(Signals, keys, after=first - MOMENT, until=last, columns=selected)
         names = {"pillar": (pillars, pillar), "interval": (intervals, interval)}
         alike = {name: _constant(pd.Index(words), place, len(rows)) for name, (words, place) in names.items()}
         return rows.assign(**alike)[list(columns)]

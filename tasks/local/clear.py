@@ -13,15 +13,11 @@ from alphapivot import hub
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.execution.book import positions_now
-from alphapivot.frames import Bars, Rolls
+from alphapivot.frames import Bars, Composites, Rolls, Signals
 from alphapivot.hub.tables import bars as stored
 from alphapivot.hub.tables import ops, series
 from tasks import runs
 
-SCORES = """
-    WITH gone AS (DELETE FROM signals.{table} WHERE scope = 'live' AND symbol = :symbol AND ts > :since RETURNING *)
-    INSERT INTO signals.{table}_revision SELECT gone.*, clock_timestamp(), :batch_id FROM gone
-"""
 SERIES = """
     UPDATE market.series AS s SET timetable = NULL, newest = (
         SELECT max(ts) FROM market.bar AS b WHERE (b.symbol, b.market, b.interval) = (s.symbol, s.market, s.interval)
@@ -75,8 +71,8 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
             batch.withdraw(Rolls, rolls[rolls["ts"] > span.since])
         known = {"symbol": span.symbol, "markets": markets, "interval": span.interval, "since": span.since}
         known |= {"until": span.until, "batch_id": batch.batch_id}
-        for table in ("signal", "composite"):
-            batch.conn.execute(text(SCORES.format(table=table)), known)
+        for frame in (Signals, Composites):
+            batch.withdraw_scores(frame, span.symbol, span.since)
         batch.conn.execute(text("DELETE FROM signals.watermark WHERE scope = 'live'"))
         batch.conn.execute(text(SERIES), known)
         for table, ts in (("quality_issue", "ts"), ("hole", "after")):

@@ -37,6 +37,7 @@ from alphapivot.execution.run import engine
 from alphapivot.hub import Hub
 from alphapivot.runs import RunRef
 from alphapivot.venues.ib.link import shared
+from tests import scores
 from tests.brokers import alpaca_server, ccxt_rig, ib_server, kite_rig, kite_server
 from tests.brokers.fake import ABLE, POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
@@ -179,16 +180,8 @@ class Book:
 
     def score(self, day: int, value: float, symbol: str = "A") -> None:
         self.versions = next(numbers)  # a batch makes one composite
-        self.sql(
-            "INSERT INTO signals.composite VALUES (:scope, :symbol, :ts, :v, :v, 1, NULL, 'trend', :b)"
-            " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw,"
-            " batch_id = excluded.batch_id",
-            scope=self.scope,
-            symbol=symbol,
-            ts=self.at(day),
-            v=value,
-            b=self.versions,
-        )
+        key = {"scope": self.scope, "symbol": symbol, "ts": self.at(day)}
+        self.sql(scores.PUT, **key, score=value, raw=value, gate=1, veto=None, batch_id=self.versions)
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
         """Moves the broker's market; the paper broker's market is the bars."""

@@ -10,6 +10,7 @@ from alphapivot.clock import SimulatedClock
 from alphapivot.config.settings import Settings
 from alphapivot.execution.run.engine import trade
 from alphapivot.runs import RunRef
+from tests import scores
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)  # a 24/7 calendar: daily bars end at midnight
 
@@ -97,19 +98,18 @@ class World:
             self.bar(day, close, close + spread, close - spread, close, **where)
 
     def score(self, day, value, *, symbol="A", raw=None, gate=1.0, veto=None, scope="live"):
+        """A composite of the day-th bar, or of any instant."""
         self.versions += 1
         self.sql(
-            "INSERT INTO signals.composite VALUES (:scope, :s, :ts, :score, :raw, :gate, :veto, 'trend', :b)"
-            " ON CONFLICT (scope, symbol, ts) DO UPDATE SET score = excluded.score, raw = excluded.raw, batch_id"
-            " = excluded.batch_id",
+            scores.PUT,
             scope=scope,
-            s=symbol,
-            ts=at(day),
+            symbol=symbol,
+            ts=at(day) if isinstance(day, int) else day,
             score=value,
             raw=value if raw is None else raw,
             gate=gate,
             veto=veto,
-            b=self.versions,
+            batch_id=self.versions,
         )
 
     def roll(self, day, contract, previous="", *, symbol="A", spread=0.0, offset=0.0):

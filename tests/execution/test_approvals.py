@@ -9,6 +9,7 @@ from alphapivot.execution.book import control
 from alphapivot.execution.operator import approvals
 from alphapivot.research.backtest import driver
 from alphapivot.runs import RunRef
+from tests import scores
 from tests.execution.conftest import at, make_settings
 from tests.execution.test_crash import killed
 
@@ -77,7 +78,8 @@ def test_an_entry_without_a_target_is_asked_again_and_sent(new_world):
 
 def test_every_gate_is_asked_again_after_the_yes_even_at_the_instant_of_the_decision(asking):
     yes(asking)
-    asking.sql("UPDATE signals.composite SET veto = 'illiquid' WHERE symbol = 'A'")
+    with asking.hub.engine.begin() as conn:
+        scores.change(conn, "composite", "veto = 'illiquid'", "symbol = 'A'")
     asking.trade(20)
     assert entry(asking)[:2] == ("DENIED", "veto:illiquid")
 

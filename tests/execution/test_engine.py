@@ -212,9 +212,7 @@ def test_a_score_without_a_composite_is_denied_once(world):
 
 def test_a_score_counts_its_age_in_bars_of_the_calendar(new_world):
     world = new_world({"A": {"calendar": "XNYS"}})
-    world.sql(
-        "INSERT INTO signals.composite VALUES ('live', 'A', '2026-01-16 21:00+00', 50, 50, 1, NULL, 'trend', 1)"
-    )  # a Friday
+    world.score(datetime(2026, 1, 16, 21, tzinfo=UTC), 50)  # a Friday
     tuesday = datetime(2026, 1, 20, 21, tzinfo=UTC)  # Monday was a holiday
     assert world.trade(tuesday).decisions[0].score.age == 1
     assert world.trade(tuesday + timedelta(days=1)).decisions[0].reasons == ("score_stale",)

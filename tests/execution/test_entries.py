@@ -15,6 +15,7 @@ from alphapivot.execution.book import control
 from alphapivot.execution.market import quotes
 from alphapivot.execution.run import watch
 from alphapivot.frames import Bars
+from tests import scores
 from tests.execution.conftest import at
 
 D = Decimal
@@ -113,7 +114,8 @@ def test_where_only_one_of_two_fits_by_now_the_stronger_one_is_sent(waiting, lim
 
 def test_a_veto_that_came_meanwhile_stops_the_entry(waiting):
     world, broker = waiting
-    world.sql("UPDATE signals.composite SET veto = 'illiquid', batch_id = 99 WHERE symbol = 'A'")
+    with world.hub.engine.begin() as conn:
+        scores.change(conn, "composite", "veto = 'illiquid', batch_id = 99", "symbol = 'A'")
     managed(world, broker)
     assert reasons(world) == {"A": ("DENIED", "veto:illiquid"), "B": ("NEW", None)}
 
@@ -186,10 +188,7 @@ def test_there_is_nothing_to_manage_while_the_market_is_closed(new_world, hour, 
         )
     now = datetime(2026, 1, 22, hour, tzinfo=UTC)
     assert watch.idle(world.hub, world.settings, now) == "nothing is open in book paper"
-    world.sql(
-        "INSERT INTO signals.composite VALUES ('live', 'A', :ts, 50, 50, 1, NULL, 'trend', 1)",
-        ts=datetime(2026, 1, 21, 16, 30, tzinfo=UTC),
-    )
+    world.score(datetime(2026, 1, 21, 16, 30, tzinfo=UTC), 50)
     world.trade(datetime(2026, 1, 21, 16, 30, tzinfo=UTC))
     assert watch.idle(world.hub, world.settings, now).startswith(why)
     assert bool(watch.idle(world.hub, world.settings, now)) == bool(why)
@@ -207,10 +206,7 @@ def test_on_a_half_day_the_market_closes_early(new_world, hour, idle):
             "INSERT INTO market.bar VALUES ('A', 'spot', '', '1d', :ts, 100, 101, 99, 100, 5, NULL, 't', now())",
             ts=datetime(2025, 11, day, 21, tzinfo=UTC),
         )
-    world.sql(
-        "INSERT INTO signals.composite VALUES ('live', 'A', :ts, 50, 50, 1, NULL, 'trend', 1)",
-        ts=datetime(2025, 11, 26, 21, tzinfo=UTC),
-    )
+    world.score(datetime(2025, 11, 26, 21, tzinfo=UTC), 50)
     world.trade(datetime(2025, 11, 26, 21, tzinfo=UTC))  # Wednesday: Thursday has no session
     (intent,) = world.sql("SELECT valid_from, expires FROM trading.intent")
     assert intent["valid_from"] == datetime(2025, 11, 28, 14, 30, tzinfo=UTC)

@@ -338,7 +338,7 @@ def test_a_daily_bar_of_new_york_fills_what_was_decided_after_its_last_close(new
             " clock_timestamp())",
             ts=ts,
         )
-    world.sql("INSERT INTO signals.composite VALUES ('live', 'A', :ts, 50, 50, 1, NULL, 'trend', 1)", ts=friday)
+    world.score(friday, 50)
     world.trade(friday + timedelta(minutes=30))
     world.trade(closes[-1] + timedelta(minutes=30))
     trade = world.one_trade()
@@ -354,7 +354,7 @@ def test_a_decision_taken_within_a_session_waits_for_the_next_open(new_world):
             " clock_timestamp())",
             ts=ts,
         )
-    world.sql("INSERT INTO signals.composite VALUES ('live', 'A', :ts, 50, 50, 1, NULL, 'trend', 1)", ts=days[-3])
+    world.score(days[-3], 50)
     world.trade(days[-2] - timedelta(hours=5))  # 16:00, and the session has begun at 14:30
     world.trade(days[-2])
     assert world.one_trade()["state"] == "PENDING"

@@ -148,7 +148,7 @@ def traded(world):
     world.sql("UPDATE market.bar SET ingested_at = '2026-01-01'")
     world.sql("INSERT INTO market.bar_revision SELECT *, '2026-02-01', 99 FROM market.bar")
     world.sql("INSERT INTO signals.composite_revision SELECT *, '2026-02-01', 99 FROM signals.composite")
-    world.sql("UPDATE signals.composite SET score = 10, batch_id = 99")
+    world.sql("UPDATE signals.composite_row SET score = 10, batch_id = 99")
     world.calm(range(-40, 1))
     world.calm(range(1, 22), symbol="B")
     return world
@@ -182,7 +182,8 @@ def test_what_is_expired_goes_once(traded):
     assert again == dict.fromkeys(first, 0)
 
 
-REPLAYS = {"replays in signals.signal": 0, "replays in signals.composite": 0, "replays in ops.receipt": 0}
+REPLAYS = {f"replays in signals.{table}_{part}": 0 for table in ("signal", "composite") for part in ("row", "block")}
+REPLAYS |= {"replays in ops.receipt": 0}
 
 
 def test_scores_of_a_backtest_go_though_it_traded_on_them_and_a_killed_one_scores_again(traded):
@@ -202,7 +203,7 @@ def test_scores_of_a_backtest_go_though_it_traded_on_them_and_a_killed_one_score
     traded.sql("UPDATE trading.decision SET run_id = 'bt-done'")
     traded.sql("ALTER TABLE trading.decision ENABLE TRIGGER append_only")
     gone = retention.maintain(traded.hub, keep(replays=90))
-    assert gone == REPLAYS | {"replays in signals.composite": 2, "replays in ops.receipt": 1}
+    assert gone == REPLAYS | {"replays in signals.composite_row": 2, "replays in ops.receipt": 1}
     assert [row["run_id"] for row in traded.sql("SELECT run_id FROM ops.receipt WHERE run_id LIKE 'bt-%'")] == [
         "bt-done"
     ]
@@ -218,6 +219,6 @@ def test_replays_go_after_their_days_but_for_those_whose_scores_were_traded_on(t
     traded.sql("UPDATE ops.run SET started_at = now() WHERE scope = 'young'")
     traded.sql("UPDATE ops.run SET run_id = 'run-20' WHERE scope = 'traded'")  # which made the decision
     gone = retention.maintain(traded.hub, keep(replays=30))
-    assert gone == REPLAYS | {"replays in signals.composite": 1}
+    assert gone == REPLAYS | {"replays in signals.composite_row": 1}
     left = traded.sql("SELECT DISTINCT scope FROM signals.composite ORDER BY scope")
     assert [row["scope"] for row in left] == ["live", "traded", "young"]

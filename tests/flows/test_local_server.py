@@ -15,6 +15,7 @@ from alphapivot.config import read
 from alphapivot.errors import ConfigError
 from alphapivot.home import CHECKOUT
 from tasks import rerun
+from tests import scores
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -82,7 +83,7 @@ def test_maintenance_says_what_went_and_leaves_what_was_traded(decided):
     assert run["state"]["message"] == "0 rows deleted"
     wanted = {"artifacts": {"key": {"any_": ["maintenance-summary"]}}}
     (artifact,) = decided.ask("/artifacts/latest/filter", wanted)
-    assert "| replays in signals.composite | 0 |" in artifact["data"]
+    assert "| replays in signals.composite_block | 0 |" in artifact["data"]
     assert counted(decided) == before
 
 
@@ -143,9 +144,8 @@ def test_rerun_pillar_scores_the_past_again_keeps_the_old_versions_and_trades_no
     gold = "SELECT interval, ts, score FROM signals.signal WHERE pillar = 'trend' AND symbol = 'GOLD' ORDER BY 1, 2"
     stands = decided.sql(gold)
     with decided.hub.engine.begin() as connection:  # a wrong score, however it came about
-        connection.exec_driver_sql(
-            "UPDATE signals.signal SET score = 77.77 WHERE pillar = 'trend' AND symbol = 'GOLD' AND ts <= %s", (PAST,)
-        )
+        where = f"pillar = 'trend' AND symbol = 'GOLD' AND ts <= '{PAST}'"
+        assert scores.change(connection, "signal", "score = 77.77", where) > 500
     run_id = decided.trigger("rerun-pillar", pillar="trend", as_of=PAST, symbols=["GOLD"])
     decided.completed(run_id)
 

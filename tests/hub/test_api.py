@@ -127,10 +127,14 @@ def test_a_lock_of_the_reader_holds_up_no_migration(hub):
 def test_latest_scores_and_freshness_show_the_newest_of_each_key_alone(hub):
     with hub.dbapi(autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO signals.composite SELECT scope, symbol, ts, score, score, 1, NULL, 'trend', 1 FROM (VALUES"
+            "WITH t (scope, symbol, ts, score) AS (VALUES"
             " ('live', 'A', timestamptz '2026-01-01', 10), ('live', 'A', '2026-01-02', 20),"
             " ('live', 'B', '2026-01-01', 30), ('backtest', 'A', '2026-01-03', 99),"
-            " ('backtest', 'C', '2026-01-03', 99)) AS t (scope, symbol, ts, score)"
+            " ('backtest', 'C', '2026-01-03', 99)"
+            "), s AS (INSERT INTO signals.composite_series (scope, symbol)"
+            " SELECT DISTINCT scope, symbol FROM t RETURNING *)"
+            " INSERT INTO signals.composite_row"
+            " SELECT series_id, ts, score, score, 1, NULL, 'trend', 1 FROM t JOIN s USING (scope, symbol)"
         )
         connection.execute(
             "INSERT INTO market.bar (symbol, market, contract, interval, ts, close, source, ingested_at)"

@@ -76,7 +76,25 @@ def test_a_database_at_150_gets_the_shape_of_a_fresh_one(url, connection, hub):
     assert migrate(connection) == []
 
 
+LONG = """
+    INSERT INTO signals.{table} ({keys}, ts, score, gate, veto, batch_id{more})
+    SELECT {names}, timestamptz '2001-01-01' + n * interval '1 day',
+           CASE WHEN n < 128 THEN 7.5 WHEN n < 256 THEN nullif(n % 7, 3)::real WHEN n < 384 THEN real '-0' END,
+           CASE WHEN n < 300 THEN 0.5 END, CASE WHEN n < 128 OR n % 50 = 0 THEN 'illiquid' END, n / 200{values}
+    FROM generate_series(0, 450) AS n
+"""
+
+
 def test_its_rows_are_what_they_were(connection):
+    keys = {"keys": "scope, symbol, pillar, interval", "names": "'bt', 'LONG', 'trend', '1d'", "more": "", "values": ""}
+    connection.execute(LONG.format(table="signal", **keys))
+    keys = {
+        "keys": "scope, symbol",
+        "names": "'bt', 'LONG'",
+        "more": ", raw, pillars_used",
+        "values": ", n % 100, n / 300",
+    }
+    connection.execute(LONG.format(table="composite", **keys))
     tables = columns(connection)
     before = rows(connection, tables)
     numbered = connection.execute("SELECT name, checksum FROM ops.migration").fetchall()
@@ -84,6 +102,10 @@ def test_its_rows_are_what_they_were(connection):
     after = rows(connection, tables)
     del before["ops.migration"], after["ops.migration"]
     assert after == before
+    for table in ("signal", "composite"):
+        constant = "count(*) FILTER (WHERE cardinality(score) = 1), count(*) FILTER (WHERE cardinality(gate) = 1)"
+        packed = f"SELECT count(*), {constant} FROM signals.{table}_block JOIN signals.{table}_series USING (series_id)"
+        assert connection.execute(f"{packed} WHERE symbol = 'LONG'").fetchone() == (3, 1, 2)
     assert {table for table, (count, _) in before.items() if count} > {
         *("market.bar", "signals.signal", "signals.composite", "trading.decision", "trading.trade", "trading.orders"),
         *("trading.fill", "trading.position", "paper.fill", "ops.run", "ops.receipt", "research.backtest"),

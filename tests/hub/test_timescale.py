@@ -67,7 +67,7 @@ def begin(hub, run_id):
 def test_the_bulk_tables_become_hypertables_once(url):
     with psycopg.connect(url, autocommit=True) as connection:
         assert migrate.migrate(connection)
-        assert hypertables(connection) == {"market.bar", "signals.signal", "signals.composite"}
+        assert hypertables(connection) == {"market.bar"}
         assert migrate.migrate(connection) == []
 
 
@@ -129,9 +129,7 @@ def test_policies_are_those_of_the_config_and_retention_leaves_what_plain_postgr
         assert abs(left["ts"].min() - pd.Timestamp("2016-01-01", tz="UTC")) < pd.Timedelta(days=2)
         retain, *columns = sorted(jobs(hub), key=lambda job: job[0] != "retain")
         assert (retain[0], retain[2]) == ("retain", {"bars": {"1d": days}})
-        assert {(name, config["compress_after"]) for _, name, config in columns} == {
-            (name, "200 days") for name in ("bar", "signal", "composite")
-        }
+        assert {(name, config["compress_after"]) for _, name, config in columns} == {("bar", "200 days")}
         # the scheduler's call does the same
         with hub.dbapi(autocommit=True) as connection:
             config = Jsonb({"bars": {"1d": days - 100}})

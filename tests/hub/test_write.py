@@ -401,13 +401,19 @@ def test_the_table_itself_refuses_what_no_bar_can_be(hub, run, column, value):
 @pytest.mark.parametrize("place", ["signal.score", "signal.gate", "composite.score", "composite.raw", "composite.gate"])
 def test_the_tables_of_scores_refuse_what_no_score_can_be(hub, place, value):
     table, column = place.split(".")
-    key = ("live", "trend", "SP500", "1d") if table == "signal" else ("live", "SP500", "trend")
-    names = "scope, pillar, symbol, interval" if table == "signal" else "scope, symbol, pillars_used"
-    row = ", ".join(["%s"] * (len(key) + 1))
-    with hub.engine.begin() as conn, pytest.raises(Exception, match="violates check constraint"):
-        conn.exec_driver_sql(
-            f"INSERT INTO signals.{table} ({names}, {column}, ts, batch_id) VALUES ({row}, now(), 1)", (*key, value)
-        )
+    texts = {"veto": "NULL::text", "pillars_used": "'trend'"} if table == "composite" else {"veto": "NULL::text"}
+    values = {"score": "NULL::real", "raw": "NULL::real", "gate": "NULL::real", "batch_id": "1"} | texts
+    if table == "signal":
+        del values["raw"]
+    days = {"first_ts": "'2024-01-02'", "last_ts": "'2024-01-03'", "ts": "'{2024-01-02,2024-01-03}'"}
+    row = {"series_id": "1", "ts": "now()", **values, column: "%s::real"}
+    block = {"series_id": "1", **days} | {name: f"ARRAY[{text}]" for name, text in values.items()}
+    for part, one in (("row", row), ("block", block | {column: "ARRAY[NULL, %s::real]"})):
+        statement = f"INSERT INTO signals.{table}_{part} ({', '.join(one)}) VALUES ({', '.join(one.values())})"
+        with hub.engine.connect() as conn:
+            conn.exec_driver_sql(statement, ("0.5",))
+        with hub.engine.connect() as conn, pytest.raises(Exception, match="violates check constraint"):
+            conn.exec_driver_sql(statement, (value,))
 
 
 def test_where_and_columns_narrow_a_read(hub, run):

@@ -21,6 +21,7 @@ from alphapivot.scoring.composite import blended, compose
 from alphapivot.scoring.waterfall import waterfall
 from tasks import composite as composite_step
 from tasks.local import replay
+from tests.scores import change
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = {"flow": 0.2, "momentum": 0.3, "trend": 0.5}
@@ -243,8 +244,8 @@ def test_a_changed_past_is_fitted_again_and_the_former_version_kept(calibrated):
     hub = hubs.connect()
     before = rows(hub, "SELECT * FROM signals.calibration ORDER BY kind, subject, effective_from")
     with hub.engine.begin() as connection:
-        connection.execute(text("UPDATE signals.signal SET score = -score WHERE symbol = 'ALPHA' AND ts > '2024-02-01'"
-                                " AND pillar = 'trend'"))  # fmt: skip
+        where = "symbol = 'ALPHA' AND ts > '2024-02-01' AND pillar = 'trend'"
+        assert change(connection, "signal", "score = -score", where)
         connection.execute(text("UPDATE signals.watermark SET as_of = '2024-02-01' WHERE pillar = 'composite'"))
     run, _ = replay.session(calibrated, datetime.fromisoformat("2025-04-04T23:30:00Z"))
     changed = rows(hub, "SELECT kind, effective_from::date::text FROM signals.calibration_revision ORDER BY 2")

@@ -62,7 +62,7 @@ class Retention(Section):
     runs: DaysOrOff = Field(400, description="days to keep runs of manage that changed nothing; off: for ever")
     alerts: DaysOrOff = Field(400, description="days to keep alerts and messages of the phone; off: for ever")
     columnstore: int | None = Field(
-        None, ge=30, description="days after which TimescaleDB, if installed, moves bars and scores to its columnstore"
+        None, ge=30, description="days after which TimescaleDB, if installed, moves bars to its columnstore"
     )
 
 

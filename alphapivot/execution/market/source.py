@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     Quotes = dict[str, Quote]
 
 NEWEST = """
-    SELECT c.* FROM unnest(CAST(:symbols AS text[])) AS wanted(name) CROSS JOIN LATERAL
-        (SELECT symbol, ts, score, raw, gate, veto, batch_id FROM signals.composite
-         WHERE scope = :scope AND symbol = wanted.name AND ts <= :as_of ORDER BY ts DESC LIMIT :most) c
-    ORDER BY symbol, ts DESC
+    SELECT s.symbol, c.* FROM signals.composite_series AS s
+    CROSS JOIN LATERAL signals.composites_until(s.series_id, :as_of, :most) AS c
+    WHERE s.scope = :scope AND s.symbol = ANY(:symbols) ORDER BY s.symbol, c.ts DESC
 """
 TRADED = tuple(name for name in Bars.columns() if name not in ("open_interest", "source"))
 

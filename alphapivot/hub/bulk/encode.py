@@ -70,7 +70,7 @@ Column = Text | npt.NDArray[Any]
 
 def columns(df: pd.DataFrame) -> dict[str, Column]:
     """The frame's columns as numbers: texts as codes and words, instants in PostgreSQL's microseconds."""
-    return {str(name): _column(df[name]) for name in df}
+    return {str(name): column(df[name]) for name in df}
 
 
 def stream(data: dict[str, Column]) -> Iterator[bytes | memoryview]:
@@ -85,12 +85,19 @@ def stream(data: dict[str, Column]) -> Iterator[bytes | memoryview]:
     yield TRAILER
 
 
-def _column(column: pd.Series) -> Column:
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return column.to_numpy("datetime64[us]").astype(np.int64) - EPOCH
-    if column.dtype.kind in "fi":
-        return column.to_numpy()
-    return Text.of(column)
+def column(values: pd.Series) -> Column:
+    """One column of ``columns``."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        return values.to_numpy("datetime64[us]").astype(np.int64) - EPOCH
+    if values.dtype.kind in "fi":
+        return values.to_numpy()
+    return Text.of(values)
+
+
+def numbers(data: Column) -> npt.NDArray[Any]:
+    """The numbers of a column that is no text."""
+    assert not isinstance(data, Text)  # noqa: S101 - by its name
+    return data
 
 
 def _layout(data: dict[str, Column]) -> npt.NDArray[np.int64]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from alphapivot.hub.bulk import merge, write
+from alphapivot.hub.bulk import merge, packed, write
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
     from sqlalchemy import Connection
 
@@ -44,3 +46,11 @@ def withdraw(conn: Connection, frame: type[Frame], rows: pd.DataFrame, batch_id:
         )
         cursor.execute(statement, [rows[key].tolist() for key in keys])
         return cursor.rowcount
+
+
+def withdraw_scores(conn: Connection, frame: type[Frame], symbol: str, after: datetime, batch_id: int) -> None:
+    """Withdraws the live scores of a symbol later than ``after``, in the transaction of ``conn``."""
+    connection: psycopg.Connection = conn.connection.driver_connection  # type: ignore[assignment]
+    with connection.cursor() as cursor:
+        instant = write.written_at(cursor, batch_id)
+        packed.Store(cursor, frame).withdraw("live", symbol, after, instant=instant, batch_id=batch_id)

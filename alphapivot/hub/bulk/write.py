@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.errors
 import psycopg
@@ -18,8 +19,8 @@ from psycopg import sql
 
 from alphapivot import waiting
 from alphapivot.errors import DataError, Unavailable
-from alphapivot.frames import Frame
-from alphapivot.hub.bulk import encode, merge
+from alphapivot.frames import Frame, firsts, ordered
+from alphapivot.hub.bulk import encode, merge, packed, statements
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,10 +52,13 @@ def upsert(conn: Connection, frame: type[Frame], df: pd.DataFrame, batch_id: int
     if "batch_id" in frame.columns():
         df = df.assign(batch_id=np.int64(batch_id))
     df = _validated(frame, df)
-    data = encode.columns(df)
-    groups = _groups(frame, df, data)
+    connection: psycopg.Connection = conn.connection.driver_connection  # type: ignore[assignment]
     try:
-        return _write(conn.connection.driver_connection, frame, data, groups, batch_id)  # type: ignore[arg-type]
+        if frame in statements.PACKED:
+            return _pack(connection, frame, df, batch_id)
+        data = encode.columns(df)
+        groups = _groups(frame, df, data)
+        return _write(connection, frame, data, groups, batch_id)
     except psycopg.OperationalError as error:
         raise Unavailable(f"the database was lost while {frame.table()} was written: {error}") from error
     except psycopg.errors.IntegrityError as error:
@@ -102,14 +106,30 @@ def _groups(frame: type[Frame], df: pd.DataFrame, data: dict[str, encode.Column]
     ts = df["ts"].to_numpy("datetime64[us]").astype(np.int64)
     rising = (group[1:] > group[:-1]) | ((group[1:] == group[:-1]) & (ts[1:] > ts[:-1]))
     if not rising.all():  # strictly sorted keys cannot repeat
-        repeated = pd.DataFrame({"group": group, "ts": ts}).duplicated()
-        if repeated.any():
-            first = df.loc[:, keys].iloc[int(np.argmax(repeated))]
-            raise DataError(
-                f"{int(repeated.sum())} rows for {frame.table()} repeat the key of another, first {_name(first)}"
-            )
+        _refuse(frame, df, pd.DataFrame({"group": group, "ts": ts}).duplicated().to_numpy())
     ends = df["ts"].groupby(group, sort=False).agg(["min", "max"])
     return df[texts].groupby(group, sort=False).first().assign(lo=ends["min"], hi=ends["max"])
+
+
+def _refuse(frame: type[Frame], df: pd.DataFrame, repeated: npt.NDArray[np.bool_]) -> None:
+    """Raises DataError if any row is marked: another has its key."""
+    if repeated.any():
+        first = df.loc[:, frame.keys()].iloc[int(np.argmax(repeated))]
+        raise DataError(
+            f"{int(repeated.sum())} rows for {frame.table()} repeat the key of another, first {_name(first)}"
+        )
+
+
+def _pack(connection: psycopg.Connection, frame: type[Frame], df: pd.DataFrame, batch_id: int) -> Written:
+    texts = statements.texts(frame)
+    df = ordered(df, *texts)
+    ts = df["ts"].to_numpy("datetime64[us]")
+    again = np.append(False, ts[1:] == ts[:-1])
+    if again.any():
+        _refuse(frame, df, again & ~firsts(df, *texts))
+    with connection.cursor() as cursor:
+        instant = written_at(cursor, batch_id)
+        return Written(*packed.Store(cursor, frame).write(df, instant=instant, batch_id=batch_id))
 
 
 def _write(

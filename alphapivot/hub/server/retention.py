@@ -14,19 +14,21 @@ from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
 from alphapivot.hub import Hub
+from alphapivot.hub.bulk import packed, statements
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.runtime import Retention
 
-TABLES = ("market.bar", "market.bar_revision", "signals.signal", "signals.composite")
-HYPERTABLES = ("market.bar", "signals.signal", "signals.composite")
+STORES = [f"{frame.table()}_{part}" for frame in statements.PACKED for part in statements.PARTS]
+TABLES = ("market.bar", "market.bar_revision", *STORES)
+HYPERTABLE = "market.bar"
 COLUMNSTORE = 365  # days, unless [retention] sets it; as in sql/timescale.sql
 
 
 def maintain(hub: Hub, retention: Retention, progress: Callable[[str], None] = lambda _: None) -> dict[str, int]:
     """
-    Deletes expired rows by [retention], one month at a time, vacuums, and sets TimescaleDB's policies where it is
-    installed. Returns kind -> rows deleted; ``progress`` gets a line per month. A second call resumes.
+    Deletes expired rows by [retention], one month at a time, packs scores, vacuums, and sets TimescaleDB's policies
+    where it is installed. Returns kind -> rows deleted; ``progress`` gets a line per month. A second call resumes.
     """
     policy = retention.model_dump(mode="json", exclude={"columnstore"}, exclude_none=True)
     with hub.errors(), hub.dbapi(autocommit=True) as connection:
@@ -38,6 +40,9 @@ def maintain(hub: Hub, retention: Retention, progress: Callable[[str], None] = l
         connection.execute("CALL ops.retain(0, %s)", [Jsonb(policy)])
         query = "SELECT what, rows FROM ops.maintenance WHERE maintenance_id > %s ORDER BY maintenance_id"
         deleted: dict[str, int] = dict(connection.execute(query, [before]).fetchall())
+        for frame in statements.PACKED:
+            progress(f"packing of {frame.table()}")
+            packed.maintain(connection, frame)
         for table in TABLES:
             progress(f"vacuum of {table}")
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(*table.split("."))))
@@ -54,9 +59,8 @@ def _policies(connection: Connection, retention: Retention, policy: dict[str, ob
     if licence != ("timescale",):
         return []
     days = retention.columnstore or COLUMNSTORE
-    for table in HYPERTABLES:
-        connection.execute(f"CALL remove_columnstore_policy('{table}', if_exists => true)")
-        connection.execute(f"CALL add_columnstore_policy('{table}', after => interval '{days} days')")
+    connection.execute(f"CALL remove_columnstore_policy('{HYPERTABLE}', if_exists => true)")
+    connection.execute(f"CALL add_columnstore_policy('{HYPERTABLE}', after => interval '{days} days')")
     jobs = "SELECT job_id FROM timescaledb_information.jobs WHERE (proc_schema, proc_name) = ('ops', 'retain')"
     job = connection.execute(jobs).fetchone()
     if job is not None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from alphapivot.hub import Hub
+from alphapivot.hub.bulk import statements
 
 SCHEMAS = ("market", "signals", "trading", "paper")
+STORED = [frame.table() for frame in statements.PACKED]  # views; how their rows are stored is no result
 PROGRESS = (
     "signals.watermark",
     "trading.lease",
@@ -43,8 +45,9 @@ def tables(hub: Hub) -> dict[str, TableDigest]:
         columns_of = connection.execute(
             "SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text ORDER BY a.attnum)"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid"
-            " WHERE n.nspname = ANY(%s) AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped GROUP BY 1",
-            [list(SCHEMAS)],
+            " WHERE n.nspname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped"
+            " AND (c.relkind = 'r' OR c.oid = ANY(%s::regclass[])) AND c.oid <> ALL(%s::regclass[]) GROUP BY 1",
+            [list(SCHEMAS), STORED, [f"{name}_{part}" for name in STORED for part in statements.PARTS]],
         ).fetchall()
         query = sql.SQL(" UNION ALL ").join(
             sql.SQL("SELECT {}, count(*), {}, {} FROM {} AS t").format(

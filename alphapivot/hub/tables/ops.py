@@ -52,6 +52,10 @@ class Batch:
         if count := withdraw.withdraw(self.conn, frame, rows, self.batch_id):
             self.rows[f"{frame.table()} withdrawn"] = count
 
+    def withdraw_scores(self, frame: type[Frame], symbol: str, after: datetime) -> None:
+        """Moves a symbol's live scores later than ``after`` to the revisions."""
+        withdraw.withdraw_scores(self.conn, frame, symbol, after, self.batch_id)
+
     def note(self, text: str) -> None:
         """Adds a sentence to the receipt."""
         self.notes.append(text)

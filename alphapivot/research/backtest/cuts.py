@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from psycopg import sql
 
 from alphapivot.calendar import bar_ends
 from alphapivot.errors import DataError
@@ -77,9 +76,8 @@ def compare(
     bars = inputs.signal_bars(hub, instruments, interval, min(begin), last, run.known_at, inputs=beside)
     rows, names = _cut_off(bars, cuts, begin, tag)
     cut_off = bars.take(rows).assign(symbol=names)
-    query = "scope = {} AND pillar = ANY({}) AND symbol = ANY({}) AND interval = {} AND ts > {} AND ts <= {}"
-    where = sql.SQL(query).format(run.scope, list(pillars), symbols, interval, first, last)
-    stored = hub.read(Signals, where)
+    keys = {"scope": run.scope, "pillar": list(pillars), "symbol": symbols, "interval": interval}
+    stored = hub.scores(Signals, keys, after=first, until=last)
     agreed = 0
     for name, pillar in pillars.items():
         seen = cut_off.drop(columns=[column for column in beside if column not in pillar.inputs])

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from psycopg import sql
 from sqlalchemy import Connection, text
 
 from alphapivot.calendar import bar_ends
@@ -263,14 +262,9 @@ def instants(hub: Hub, run: RunRef, settings: Settings, since: datetime) -> list
     known: set[datetime] = set()
     with hub.engine.connect() as conn:
         for wait, symbols in by_lag.items():
-            rows = conn.execute(
-                text(
-                    "SELECT DISTINCT ts FROM signals.composite WHERE scope = :scope AND symbol = ANY(:symbols)"
-                    " AND ts > :since AND ts <= :until"
-                ),
-                {"scope": run.scope, "symbols": symbols, "since": since - wait, "until": run.as_of - wait},
-            )
-            known |= {ts + wait for ts in rows.scalars()}
+            keys = {"scope": run.scope, "symbol": symbols}
+            scores = hub.scores(Composites, keys, after=since - wait, until=run.as_of - wait, columns=["ts"])
+            known |= {ts.to_pydatetime() + wait for ts in scores["ts"].unique()}
         if known:
             ends = {"kinds": list(ENDINGS), "symbols": list(settings.instruments), "since": max(known)}
             rows = conn.execute(text(ENDED), ends | {"until": run.as_of, "known_at": run.known_at})
@@ -286,9 +280,8 @@ def _scores(hub: Hub, run: RunRef, settings: Settings, after: datetime, until: d
     parameters = {"symbols": symbols, "scope": run.scope, "as_of": begin, "most": settings.entry.confirm}
     with hub.engine.connect() as conn:
         before = [Composite(*row) for row in conn.execute(text(NEWEST), parameters)]
-    where = sql.SQL("scope = {} AND ts > {} AND ts <= {} AND symbol = ANY({})").format(run.scope, begin, until, symbols)
-    columns = list(Composite._fields)
-    scores = hub.read(Composites, where, columns)[columns]
+    keys, columns = {"scope": run.scope, "symbol": symbols}, list(Composite._fields)
+    scores = hub.scores(Composites, keys, after=begin, until=until, columns=columns)
     if before:
         earlier = pd.DataFrame(before, columns=columns).astype(scores.dtypes.to_dict())
         scores = pd.concat([earlier, scores], ignore_index=True)

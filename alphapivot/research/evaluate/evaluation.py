@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot.config.settings import Settings
@@ -253,12 +252,12 @@ def _scores(
     """(subject -> symbol, ts, score; the bars of the signal markets that the scores were computed from)."""
     instruments, after = list(settings.instruments.values()), None
     bars = signal_bars(hub, instruments, interval, after, latest.as_of, latest.known_at)
-    where = sql.SQL("scope = {} AND ts <= {}").format(latest.scope, latest.as_of)
     scores: dict[str, pd.DataFrame] = {}
     if interval == settings.timeframes.base:
-        composites = hub.read(Composites, where, ["symbol", "ts", "score"])
+        columns = ["symbol", "ts", "score"]
+        composites = hub.scores(Composites, {"scope": latest.scope}, after=None, until=latest.as_of, columns=columns)
         scores["composite"] = composites.astype({"score": float})
-    signals = hub.read(Signals, where + sql.SQL(" AND interval = {}").format(interval))
+    signals = hub.scores(Signals, {"scope": latest.scope, "interval": interval}, after=None, until=latest.as_of)
     for name, pillar in settings.pillars.items():
         rows, kind = signals[signals["pillar"] == name], "score" if pillar.directional else "gate"
         rows = rows[["symbol", "ts", kind]].rename(columns={kind: "score"})
@@ -278,7 +277,7 @@ def _sides(hub: Hub, settings: Settings, latest: RunRef, interval: str, bars: pd
     """The sign of the composite at each bar, before gates; NaN except on the base timeframe."""
     if interval != settings.timeframes.base:
         return pd.Series(np.nan, bars.index)
-    where = sql.SQL("scope = {} AND ts <= {}").format(latest.scope, latest.as_of)
-    raw = hub.read(Composites, where, ["symbol", "ts", "raw"])
+    columns = ["symbol", "ts", "raw"]
+    raw = hub.scores(Composites, {"scope": latest.scope}, after=None, until=latest.as_of, columns=columns)
     joined = bars[["symbol", "ts"]].merge(raw, on=["symbol", "ts"], how="left")
     return pd.Series(np.sign(joined["raw"].to_numpy(float)), bars.index)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot.errors import DataError
@@ -197,11 +196,9 @@ def _prices(hub: Hub, settings: Settings, latest: RunRef) -> tuple[Prices, pd.Da
 
 def _scores(hub: Hub, settings: Settings, latest: RunRef, prices: Prices) -> dict[str, pd.DataFrame]:
     """Pillar -> its scores by date and symbol."""
-    query = "scope = {} AND ts <= {} AND interval = '1d' AND pillar = ANY({})"
     names = [name for name, pillar in settings.pillars.items() if pillar.directional]
-    signals = hub.read(
-        Signals, sql.SQL(query).format(latest.scope, latest.as_of, names), ["pillar", "symbol", "ts", "score"]
-    )
+    keys, columns = {"scope": latest.scope, "pillar": names, "interval": "1d"}, ["pillar", "symbol", "ts", "score"]
+    signals = hub.scores(Signals, keys, after=None, until=latest.as_of, columns=columns).sort_values("ts")
     signals = signals.assign(ts=signals["ts"].dt.normalize(), score=signals["score"].astype(float))
     signals = signals.drop_duplicates(["pillar", "symbol", "ts"], keep="last")
     return {
