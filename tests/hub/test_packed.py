@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 from sqlalchemy import text
 
 from alphapivot.config.sections.runtime import Retention
 from alphapivot.errors import Unavailable
 from alphapivot.execution.market.source import NEWEST
 from alphapivot.frames import Composites, Signals
-from alphapivot.hub.bulk import packed
+from alphapivot.hub.bulk import packed, statements
 from alphapivot.hub.bulk.write import Written
 from alphapivot.hub.server import retention
 from alphapivot.hub.tables import ops
@@ -221,6 +222,18 @@ def test_a_long_run_is_stored_in_blocks_and_one_more_bar_rewrites_none(hub):
         after = conn.exec_driver_sql(query).all()
     assert after[:7] == before[:7]
     assert len(after) == 8
+
+
+def test_one_more_bar_reads_no_blocks_but_those_of_its_days(hub):
+    run, symbols = begin(hub), [f"S{n}" for n in range(200)]
+    write(hub, run, Signals, {k: v for symbol in symbols for k, v in long_run(128, symbol=symbol).items()})
+    with hub.dbapi(autocommit=True) as connection:
+        connection.execute("ANALYZE signals.signal_block")
+        series = [n for (n,) in connection.execute("SELECT series_id FROM signals.signal_series")]
+        overlap = sql.SQL("EXPLAIN" + statements.OVERLAP).format(**statements.names(Signals))
+        plan = connection.execute(overlap, [series, [day(128)] * 200, [day(128)] * 200]).fetchall()
+    assert "Index Scan using signal_block_pkey" in str(plan)
+    assert "Seq Scan on signal_block" not in str(plan)
 
 
 def test_a_block_is_a_tenth_of_its_rows(hub):

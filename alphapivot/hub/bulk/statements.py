@@ -23,11 +23,14 @@ LOCK = """
     SELECT k.place, s.series_id FROM unnest({types}) WITH ORDINALITY AS k ({texts}, place)
     JOIN {series} AS s USING ({texts}) ORDER BY s.series_id FOR NO KEY UPDATE OF s
 """
-# of each series the blocks that reach into its span, and the rows in it as one more
+# of each series the blocks that reach into its span, and the rows in it as one more; OFFSET 0 has a series' blocks read
+# by index, where the planner would rather read those of all series
 OVERLAP = """
     WITH g AS (SELECT * FROM unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) AS g (series_id, first, last))
-    SELECT b.series_id, true, b.ts, {values} FROM g JOIN {block} AS b USING (series_id)
-    WHERE b.last_ts >= g.first AND b.first_ts <= g.last
+    SELECT g.series_id, true, b.ts, {values} FROM g CROSS JOIN LATERAL (
+        SELECT * FROM {block} AS b
+        WHERE b.series_id = g.series_id AND b.last_ts >= g.first AND b.first_ts <= g.last OFFSET 0
+    ) AS b
     UNION ALL
     SELECT g.series_id, false, r.* FROM g CROSS JOIN LATERAL (
         SELECT array_agg(r.ts), {aggregates} FROM {row} AS r
@@ -65,8 +68,10 @@ FORGET = """
     AND NOT EXISTS (SELECT FROM {block} AS b WHERE b.series_id = s.series_id)
 """
 READ = """
-    SELECT {keys} b.ts {arrays} FROM {series} AS s JOIN {block} AS b USING (series_id)
-    WHERE {where} AND b.last_ts > {after} AND b.first_ts <= {until}
+    SELECT {keys} b.ts {arrays} FROM {series} AS s CROSS JOIN LATERAL (
+        SELECT * FROM {block} AS b
+        WHERE b.series_id = s.series_id AND b.last_ts > {after} AND b.first_ts <= {until} OFFSET 0
+    ) AS b WHERE {where}
     UNION ALL
     SELECT {keys} r.* FROM {series} AS s CROSS JOIN LATERAL (
         SELECT array_agg(r.ts) {aggregates} FROM {row} AS r
