@@ -303,7 +303,8 @@ class Trader:
     def _mark(self, t: int, as_of: datetime, account: Account, rates: dict[str, Decimal]) -> None:
         """The point of the equity curve, as ``execution.book.mark`` writes it."""
         values: list[Decimal | None] = []
-        for live in self._desk.live.values():
+        # as the ledger lists them: in another order a sum of 28 digits may end in another one
+        for live in sorted(self._desk.live.values(), key=lambda x: x.row["trade_id"]):
             if not live.held:
                 continue
             rate, row = rates.get(live.row["currency"]), self._tape.newest(live.rows, t)
