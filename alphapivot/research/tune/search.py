@@ -201,12 +201,12 @@ def question(
     until: datetime,
     seed: int,
     engine: str,
-    total: int,
+    total: int | None = None,
     guided_by: Judgement | None = None,
 ) -> dict[str, Any]:
     """
-    The question of a search, and its hash: columns of research.tune. ``guided_by``: what a guided search is judged by,
-    as its trials depend on it.
+    The question of a search, and its hash: columns of research.tune. ``total`` trials; default: those of ``tried``.
+    ``guided_by``: what a guided search is judged by, as its trials depend on it.
     """
     row = {
         "config_hash": settings.hash(),
@@ -216,7 +216,7 @@ def question(
         "until": until,
         "seed": seed,
         "engine": engine,
-        "trials": total,
+        "trials": len(tried) if total is None else total,
     }
     asked = [row, [list(values) for values in tried], *([] if guided_by is None else [vars(guided_by)])]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
