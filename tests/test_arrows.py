@@ -17,7 +17,7 @@ FILES = sorted(path for top in OURS for path in (ROOT / top).rglob("*.py"))
 
 # room -> the rooms that it may import, besides itself; docs/architecture.md draws it. Modules at the top of alphapivot/
 # are rooms of their own. Every room may import COMMON.
-COMMON = {"errors", "figures", "frames", "money", "runs", "clock", "home", "waiting", "retry_after"}
+COMMON = {"errors", "figures", "frames", "money", "runs", "clock", "home", "memory", "waiting", "retry_after"}
 PILLARS = {"pillars"}
 CONFIG = {"calendar", "config", *PILLARS}
 HUB = {"hub", *CONFIG}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from alphapivot import memory
 from alphapivot.brokers.paper.broker import open_paper
 from alphapivot.clock import SimulatedClock
 from alphapivot.config.sections.brokers import PaperBroker
@@ -50,6 +51,7 @@ class Timer:
     def stage(self, name: str) -> Iterator[None]:
         begun = time.perf_counter()
         yield
+        memory.release()
         self.spent[name] += time.perf_counter() - begun
 
 
