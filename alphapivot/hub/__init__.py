@@ -61,7 +61,8 @@ class Hub:
         )
         event.listen(self.engine, "handle_error", self._translate, retval=True)
         self._readers: Readers | None = None
-        self.shared = Shared()  # reads whose result can no longer change
+        # reads whose result can no longer change: a pillar after the other asks for the same windows of new bars
+        self.shared = Shared(keep=8, most=64 << 20)
         self.common = Shared(keep=16)  # values common to all symbols: a short column per pillar and timeframe
         self._readers_lock = threading.Lock()
 

@@ -6,6 +6,7 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -76,3 +77,23 @@ def test_nothing_but_the_newest_is_held_beyond_its_last_user(keep):
     for key in ("c", "b", "a"):
         shared.get(key, make)
     assert len(calls) - before == 3 - keep
+
+
+def test_the_newest_are_kept_within_so_many_bytes():
+    def made(rows, number):
+        return lambda: calls.append(number) or pd.DataFrame({"a": np.zeros(rows)})
+
+    shared, calls = Shared(keep=3, most=1_000), []  # 8 bytes a row
+    for number, rows in enumerate((50, 50, 20)):  # 400, 400, 160 bytes
+        shared.get(number, made(rows, number))
+    for number in (0, 1, 2):
+        shared.get(number, made(1, number))
+    assert calls == [0, 1, 2]
+    shared.get("large", made(126, "large"))  # alone more than all may take: the others stay
+    shared.get("large", made(126, "large"))
+    shared.get(2, made(1, 2))
+    assert calls == [0, 1, 2, "large", "large"]
+    shared.get(3, made(55, 3))  # 440 bytes: the oldest goes
+    shared.get(1, made(1, 1))
+    shared.get(0, made(1, "again"))
+    assert calls == [0, 1, 2, "large", "large", 3, "again"]
