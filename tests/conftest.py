@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -30,6 +31,14 @@ numbers = itertools.count()
 gc.disable()  # until all tests are imported: what imports make stays, and looking through it takes seconds
 for name in ("COLUMNS", "LINES"):  # readline, which pytest imports, sets them for the workers of pytest-xdist
     os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def tables_for_people():
+    """--json and --csv are for a whole process: a command that a test types ends with the test."""
+    yield
+    if layout := sys.modules.get("alphapivot.reports.terminal.layout"):
+        layout._out = None
 
 
 def pytest_addoption(parser):
