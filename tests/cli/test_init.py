@@ -29,6 +29,13 @@ DAYS = "2024-03-04,100.00,102.50,99.00,101.25,1000\n2024-03-05,101,102,100,101,9
 ROWS = f"Date,Open,High,Low,Close,Volume\n{DAYS}"
 
 
+@pytest.fixture(autouse=True)
+def registry():
+    """The example pillar of a new project ends with its test."""
+    yield
+    plugins.load(None, ())
+
+
 @pytest.fixture
 def init(tmp_path, capsys, monkeypatch):
     """Types ``alphapivot init DIR`` with these words; returns what it says."""
