@@ -10,6 +10,7 @@ from alphapivot.errors import ConfigError
 from alphapivot.frames import Actions, Bars, Rolls
 from alphapivot.hub.tables import backtests
 from alphapivot.research.screen import engine, prepare
+from alphapivot.research.screen.rules import rules_of
 from tests.execution.conftest import World, at, make_settings
 
 MARKETS = {
@@ -57,7 +58,7 @@ def both(world, days=DAYS, begin=BEGIN):
         volatility_bars=settings.sizing.volatility_bars if settings.sizing.target_volatility else 0,
         max_quantity=settings.risk.max_quantity,
     )
-    rules = engine.rules(settings, stays_halted=True)
+    rules = rules_of(settings, stays_halted=True)
     scores = engine.scores(engine.columns(composites), settings.execution.entry_threshold)
     result = engine.simulate(market, scores, rules)
     live = pd.DataFrame(

@@ -5,7 +5,7 @@ import pytest
 from alphapivot.config.sections import brokers, trading
 from alphapivot.config.sections.instrument import Conventions, Instrument
 from alphapivot.errors import ConfigError
-from alphapivot.research.screen import engine
+from alphapivot.research.screen.rules import rules_of
 from tests.research.test_screen import settings_of
 
 SAME = {
@@ -77,7 +77,7 @@ def test_what_the_engine_leaves_out_is_refused_by_its_name(section, key):
     with pytest.raises(
         ConfigError, match=rf"the screening engine leaves out \[{section}.*\] {key}[ =a-z]*: use --engine full"
     ):
-        engine.rules(settings_of(changes))
+        rules_of(settings_of(changes))
 
 
 def test_terms_with_dates_are_refused_by_their_instrument():
@@ -92,4 +92,4 @@ def test_terms_with_dates_are_refused_by_their_instrument():
     ):
         dated = plain.instruments[first].model_copy(update=terms)
         with pytest.raises(ConfigError, match=rf"leaves out \[instrument.{first}\] {why}.*: use --engine full"):
-            engine.rules(plain.model_copy(update={"instruments": plain.instruments | {first: dated}}))
+            rules_of(plain.model_copy(update={"instruments": plain.instruments | {first: dated}}))

@@ -20,6 +20,7 @@ from alphapivot import hub as hubs
 from alphapivot.frames import Composites
 from alphapivot.hub.tables import backtests
 from alphapivot.research.screen import engine
+from alphapivot.research.screen.rules import rules_of
 from alphapivot.research.tune import space
 from alphapivot.research.tune.scores import Scorer
 from tasks.local import backtest, replay
@@ -87,7 +88,7 @@ def test_the_engine_is_worth_after_every_instant_what_the_whole_backtest_is(mark
     scorer = Scorer(hub, settings, since=since, until=until, known_at=None)
     market_ = scorer.market(settings)
     scores = engine.scores(scorer.columns(settings), settings.execution.entry_threshold)
-    result = engine.simulate(market_, scores, engine.rules(settings))
+    result = engine.simulate(market_, scores, rules_of(settings))
     assert result.entered >= 5
     assert list(market_.as_of) == list(theirs)
     assert result.equity == pytest.approx(list(theirs.values()), rel=1e-9)

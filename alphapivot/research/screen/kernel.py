@@ -2,7 +2,7 @@
 The compiled loop of the screening engine: one pass over all bars in time order, cash shared by the portfolio.
 
 The arithmetic of ``brokers/paper/`` and ``execution/decide/``, in whole ticks and lots; money is float here, as none of
-it becomes an order. docs/execution.md explains the rules, ``engine.left_out`` names what is left out. Import it lazily:
+it becomes an order. docs/execution.md explains the rules, ``rules.left_out`` names what is left out. Import it lazily:
 numba takes a second to load. One file, however long: numba's cache notices changes in the compiled file only, not in
 files that it imports.
 """

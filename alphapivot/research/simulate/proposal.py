@@ -13,6 +13,7 @@ from alphapivot.data import horizon
 from alphapivot.execution.decide import limits
 from alphapivot.research.backtest.market import lag, score_lag
 from alphapivot.research.screen import engine, prepare
+from alphapivot.research.screen.rules import rules_of
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -25,7 +26,7 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
 
     Raises LeftOut if the config or the data need what the kernel leaves out.
     """
-    rules, composites = engine.rules(settings), source.composites()
+    rules, composites = rules_of(settings), source.composites()
     broker: Any = settings.brokers[settings.execution.broker]
     as_of = pd.DatetimeIndex(list(instants)).as_unit("us")
     sizing = settings.sizing

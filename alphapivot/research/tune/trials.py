@@ -14,6 +14,7 @@ import numpy as np
 
 from alphapivot.hub import Hub
 from alphapivot.research.screen import engine
+from alphapivot.research.screen.rules import rules_of
 from alphapivot.research.tune import objective, shifted
 from alphapivot.research.tune.scores import Scorer
 from alphapivot.research.tune.search import Made, Search, side_by_side
@@ -36,7 +37,7 @@ class Screening:
         self._scorers: dict[int, Scorer] = {}  # of a guided search, which asks for trials many times
 
     def refuse(self, settings: Settings) -> None:
-        engine.rules(settings)
+        rules_of(settings)
 
     def trials(self, hub: Hub, search: Search, numbers: Sequence[int], jobs: int) -> Made:
         scorer, could = self._scorer(hub, search), objective.could(search.settings, search.until)
@@ -86,4 +87,4 @@ class Screening:
 
 def _simulated(scorer: Scorer, settings: Settings, columns: engine.Columns) -> engine.Result:
     scores = engine.scores(columns, settings.execution.entry_threshold)
-    return engine.simulate(scorer.market(settings), scores, engine.rules(settings))
+    return engine.simulate(scorer.market(settings), scores, rules_of(settings))
