@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alphapivot.reports import risk
 from alphapivot.reports.book import result
 from alphapivot.reports.page import html, tables
+from alphapivot.reports.terminal import views
 from tests.execution.conftest import at, new_world  # noqa: F401 - a fixture
 
 ONE = float(np.std([2.0, -2.0] * 65, ddof=1) * np.sqrt(365.2425))  # of one share of A or B, a year
@@ -65,8 +67,10 @@ def test_the_report_shows_the_risk_of_what_is_open(book):
     found = risk.risk(book.hub, book.settings, report.book.until)
     shown = tables.risk(report)
     assert shown["of"].tolist() == found.parts["of"].tolist()
-    assert shown["alone"].tolist() == [f"{value:,.0f}" for value in found.parts["alone"]]
-    assert shown["share"].iloc[0] == "+100.00%"
+    assert shown["share"].iloc[0] == views.share(1.0)
+    pd.testing.assert_frame_equal(shown, views.risks(found.parts))  # as `alphapivot risk` shows it
+    earlier = result.make(book.hub, book.settings, book.settings.execution.book, until=at(21))
+    assert tables.risk_summary(earlier) == ""  # what was held then is not known
     told = f"Expected volatility {found.volatility:,.0f} EUR a year, {found.of_equity:.1%} of equity"
     assert told in html.of(book.hub, report, None)
 

@@ -53,7 +53,7 @@ class Result:
     unexplained: Decimal
     warnings: list[str]
     ticks: Mapping[str, Decimal]  # symbol -> tick, of the instruments in the config
-    risk: Risk | None = None  # of what is open at the end
+    risk: Risk | None = None  # of what is open now
 
 
 def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None) -> Result:
@@ -63,7 +63,7 @@ def make(hub: Hub, settings: Settings, name: str, until: datetime | None = None)
     hours = [i.trading_hours for s, i in settings.instruments.items() if s in book.symbols]
     could = bar_ends.days(hours, settings.timeframes.base, book.until) if hours else None
     result = of(book, closes, settings.ticks, could)
-    if not result.trades["closed"].all():
+    if until is None and not result.trades["closed"].all():  # what is held is known of now alone
         mine = settings.execution.model_copy(update={"book": name})
         result = replace(result, risk=risks.risk(hub, settings.model_copy(update={"execution": mine}), book.until))
     if book.warned:  # a backtest's own warnings begin with them

@@ -12,6 +12,7 @@ from alphapivot.money import price_text
 from alphapivot.reports import performance
 from alphapivot.reports.book import result as results
 from alphapivot.reports.book.activity import each, total
+from alphapivot.reports.terminal import views
 
 if TYPE_CHECKING:
     from alphapivot.reports.book.comparison import Comparison
@@ -134,11 +135,7 @@ def contribution(result: Result, key: str, most: int = 40) -> pd.DataFrame:
 
 def risk(result: Result) -> pd.DataFrame:
     """What is open at the end: each group's and instrument's own volatility, and what it adds to the book's."""
-    parts = pd.DataFrame() if result.risk is None else result.risk.parts
-    if parts.empty:
-        return pd.DataFrame()
-    shown = {"of": parts["of"], "alone": parts["alone"].map("{:,.0f}".format)}
-    return pd.DataFrame(shown | {"adds": parts["part"].map("{:+,.0f}".format), "share": parts["share"].map(percent)})
+    return pd.DataFrame() if result.risk is None else views.risks(result.risk.parts)
 
 
 def risk_summary(result: Result) -> str:
