@@ -2,18 +2,22 @@
 The calendars of exchange_calendars, as arrays.
 
 Importing that package and building a calendar from 1970 on take more than a second in each process. What was built is
-kept in the cache of ALPHAPIVOT_HOME, if there is one, for a day (calendars end a year from now) and a release.
+kept in the cache of ALPHAPIVOT_HOME, if there is one, for a day (calendars end a year from now), a release of the
+package and this code.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import io
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from zipfile import BadZipFile
@@ -27,7 +31,6 @@ from alphapivot.errors import ConfigError
 
 if TYPE_CHECKING:
     from datetime import time
-    from pathlib import Path
 
 Instants = npt.NDArray[np.datetime64]  # naive UTC, microseconds
 DAY = 24 * 60
@@ -96,8 +99,8 @@ def names() -> tuple[str, ...]:
 @lru_cache
 def sessions(name: str) -> Sessions:
     """The sessions of a calendar by its name. Raises ConfigError as ``get_calendar`` does."""
-    today = pd.Timestamp.now("UTC").date()
-    path, made_by = _folder() / f"{quote(name, safe='')}.npz", f"{metadata.version('exchange_calendars')} {today}"
+    release, today = metadata.version("exchange_calendars"), pd.Timestamp.now("UTC").date()
+    path, made_by = _folder() / f"{quote(name, safe='')}.npz", f"{release} {today} {_code()}"
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["made_by"]) == made_by:
@@ -116,8 +119,6 @@ def sessions(name: str) -> Sessions:
 
 
 def _save(path: Path, made: Sessions, made_by: str) -> None:
-    import io  # noqa: PLC0415 - only when something is built
-
     content = io.BytesIO()
     arrays: dict[str, Any] = {f.name: np.asarray(getattr(made, f.name)) for f in fields(made)}
     np.savez(content, made_by=np.array(made_by), **arrays)
@@ -135,6 +136,12 @@ def _keep(path: Path, content: bytes) -> None:
         new.replace(path)
     except OSError:
         pass
+
+
+@lru_cache
+def _code() -> str:
+    """Of this file, which says what is kept."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
 
 def _folder() -> Path:

@@ -284,7 +284,8 @@ def drawn(rng):
 SEEDS = [
     pytest.param(0, marks=pytest.mark.always),
     1,
-    *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 200)),
+    19,  # sums of values whose rate of exchange has no end differ with their order
+    *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 200) if seed != 19),
 ]
 
 

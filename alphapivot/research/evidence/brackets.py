@@ -107,6 +107,7 @@ def held(
 
 
 def forms(
+    positions: measure.Account,
     score: pd.DataFrame,
     raw: pd.DataFrame,
     vetoed: pd.DataFrame,
@@ -114,8 +115,7 @@ def forms(
     rolled: pd.DataFrame,
     bracket: Bracket,
 ) -> list[Form]:
-    """The composite as target positions, in brackets as configured, and in those without a target."""
-    positions = measure.account(score, prices, rolled, vetoed)
+    """The composite as target ``positions``, in brackets as configured, and in those without a target."""
     accounts = {POSITIONS: positions}
     for name, way in {BRACKETS: bracket, f"{BRACKETS}, no target": bracket.without_target()}.items():
         if name == BRACKETS or way != bracket:

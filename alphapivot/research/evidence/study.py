@@ -124,12 +124,13 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
     vetoed = _wide(vetoes.assign(vetoed=1.0), "vetoed", prices) == 1
 
     raw = _wide(blended[WHOLE], "raw", prices)
-    forms = brackets.forms(forecasts[WHOLE][1], raw, vetoed, prices, rolled, brackets.Bracket.of(settings))
+    positions = measure.account(forecasts[WHOLE][1], prices, rolled, vetoed)
+    forms = brackets.forms(positions, forecasts[WHOLE][1], raw, vetoed, prices, rolled, brackets.Bracket.of(settings))
     lines = []
     for place, (label, (kind, forecast)) in enumerate(forecasts.items()):
         progress(f"{name}: {label} ({place + 1} of {len(forecasts)})")
         if forecast.notna().sum().sum() >= measure.LEAST:
-            account = measure.account(forecast, prices, rolled, vetoed if label == VETOED else None)
+            account = positions if label == VETOED else measure.account(forecast, prices, rolled)
             lines.append(_line(label, kind, forecast, account, scores, bars))
     shown = [*scores, WHOLE]
     return Study(

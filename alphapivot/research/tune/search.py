@@ -166,15 +166,14 @@ def _make(
     new = [number for number in numbers if number not in done]
     for number in new:
         engine.refuse(search.chosen[number])
-    first: dict[str, int] = {}  # a study may propose what was tried before: that is not run again
-    for number in range(len(search.texts)):
-        first.setdefault(json.dumps(search.texts[number]), number)
-    missing = [number for number in new if first[json.dumps(search.texts[number])] == number]
+    tried = [json.dumps(values) for values in search.texts]
+    same = {number: tried.index(tried[number]) for number in new}  # what was proposed before is not run again
+    missing = [number for number, first in same.items() if first == number]
     if missing:
         with closing(engine.trials(hub, search, missing, jobs)) as making:
             for trials, under_way in making:
                 ready(trials, under_way)
-    ready([replace(done[first[json.dumps(search.texts[n])]], number=n) for n in new if n not in missing])
+    ready([replace(done[first], number=number) for number, first in same.items() if first != number])
 
 
 def _shifted(hub: Hub, search: Search, engine: Engine, number: int, seed: int, jobs: int) -> Floats | None:
