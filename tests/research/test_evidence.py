@@ -133,7 +133,7 @@ def test_the_sharpe_ratio_and_its_error_by_hand():
 
 def test_the_error_of_a_difference_is_how_far_differences_of_chance_spread():
     rng, ts = np.random.default_rng(3), pd.date_range("2001-01-01", periods=500, tz="UTC")
-    drawn = rng.normal(0.6, 1.0, (600, 500, 2))  # so good that the ratios themselves count @ [[1.0, 0.6], [0.0, 0.8]]  # correlated by 0.6
+    drawn = rng.normal(0.6, 1.0, (600, 500, 2)) @ [[1.0, 0.6], [0.0, 0.8]]  # correlated by 0.6, and as good as counts
     found = np.array([measure.difference(*(pd.Series(pair[:, i], ts) for i in (0, 1))) for pair in drawn])
     assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.1)
     same = pd.Series(drawn[0][:, 0], ts)

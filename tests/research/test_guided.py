@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from alphapivot import cli, process
 from alphapivot import hub as hubs
-from alphapivot.research.tune import guided, space
+from alphapivot.research.tune import guided, space, trials
 from alphapivot.research.tune.judge import assess
 from alphapivot.research.tune.objective import Judgement
 from alphapivot.research.tune.store import Trial
@@ -131,3 +131,15 @@ def test_the_command_stores_its_trials_and_an_interrupted_search_goes_on_to_the_
     assert cli.main([*SEARCH, "--trials", "12"]) == 0
     assert "resumes after 16 of 36 trials" in capsys.readouterr().out
     assert stored() == whole
+
+
+def test_what_was_tried_before_is_not_run_again(market, monkeypatch):
+    run, honest = [], trials._simulated
+    monkeypatch.setattr(trials, "_simulated", lambda *given: run.append(given) or honest(*given))
+    monkeypatch.setattr(trials.shifted, "SHIFTS", 0)
+    words = ("--from", "2024-03-01", "--to", "2025-06-01", "--set", "execution.entry_threshold=5,10")
+    assert cli.main(["tune", *words, "--guided", "--folds", "2", "--trials", "6"]) == 0
+    with market.engine.connect() as conn:
+        found = conn.execute(text("SELECT count(*), count(DISTINCT values) FROM research.tune_trial")).one()
+    assert tuple(found) == (18, 2)
+    assert len(run) == 2

@@ -1,6 +1,7 @@
 """The screening engine against the live code path: the same decisions, fills, prices and equity, trade by trade."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from alphapivot.errors import ConfigError
 from alphapivot.frames import Actions, Bars, Rolls
 from alphapivot.hub.tables import backtests
-from alphapivot.research.screen import engine, prepare
+from alphapivot.research.screen import engine, kernel, prepare
 from alphapivot.research.screen.rules import rules_of
 from tests.execution.conftest import World, at, make_settings
 
@@ -356,3 +357,33 @@ def test_exits_pay_for_entries_at_the_same_open(hub):
     found = both(world, days=23, begin=20)
     agree(found, "cash", least=1)
     assert found.result.trades()["entry_at"].notna().all()
+
+
+def test_at_each_instant_stand_the_bars_that_became_known_then_by_their_ends():
+    """B's bars are known a day and a half after their end: later than A's of the next day."""
+    settings, days = make_settings({"A": {}, "B": {}}), range(1, 9)
+    bars = pd.DataFrame([{"symbol": s, "ts": pd.Timestamp(at(d)).as_unit("us")} for s in "AB" for d in days])
+    bars = bars.assign(market="spot", contract="", interval="1d", volume=1.0)
+    bars = bars.assign(**dict.fromkeys(("open", "high", "low", "close"), 100.0))
+    as_of = pd.DatetimeIndex([at(day) for day in range(1, 12)]).as_unit("us")
+    none = Actions.empty(), pd.DataFrame({"symbol": pd.array([], "str"), "ts": as_of[:0]})
+    waits = {"B": timedelta(days=1, hours=12)}
+    options = {"interval": "1d", "currency": "EUR", "atr": 2, "max_age": 1, "lag": waits}
+    market = prepare.build(bars, Rolls.empty(), *none, settings.instruments, as_of, **options)
+    met = []
+    for t, at_once in enumerate(zip(market.seen.bounds[:-1], market.seen.bounds[1:], strict=True)):
+        rows = slice(*at_once)
+        ends = pd.DatetimeIndex(market.bars.ts[rows].astype("datetime64[us]")).tz_localize("UTC")
+        assert ends.is_monotonic_increasing
+        met.append(
+            [(market.symbols[s], (as_of[t] - end).days) for s, end in zip(market.bars.symbol[rows], ends, strict=True)]
+        )
+    assert met[:3] == [[], [("A", 0)], [("B", 2), ("A", 0)]]  # none is met at the first instant
+    assert met[8:] == [[("B", 2)], [("B", 2)], []]
+
+
+def test_a_halt_stops_entries_from_its_instant_until_its_end():
+    since, until = np.array([[5, 30], [kernel.NEVER] * 2]), np.array([[5, 40], [kernel.NEVER] * 2])
+    assert [kernel._halted(since, until, 0, at_) for at_ in (5, 29, 30, 39, 40)] == [False, False, True, True, False]
+    assert not kernel._halted(since, until, 1, 35)
+    assert not kernel._halted(since[:, :0], until[:, :0], 0, 35)
