@@ -96,8 +96,8 @@ def test_a_trial_that_never_traded_ends_nothing():
 
 
 @pytest.fixture
-def market(server, template, monkeypatch):
-    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", server.database("guided", template=template))
+def market(hub_url, monkeypatch):
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
     monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(ROOT / "tests" / "configs" / "small.ini"))
     replay.session(process.configure(), AS_OF)
     return hubs.connect()
