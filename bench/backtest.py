@@ -11,10 +11,16 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from alphapivot import hub, process
 from alphapivot.home import CHECKOUT as ROOT
@@ -22,12 +28,15 @@ from alphapivot.hub.tables import backtests
 from alphapivot.research.tune import space
 from alphapivot.research.tune.search import Search
 from alphapivot.research.tune.trials import Screening
+from bench import _peers, _work
 from bench.execution import row
 from bench.prefect import _home
 
 SYMBOLS, DAYS = 500, 2500
 MINUTE_SYMBOLS, MINUTES = 50, 100_000
 TRIAL_SYMBOLS, TRIAL_DAYS, TRIALS = 50, 500, 100
+LEDGER_SYMBOLS, LEDGER_DAYS = 50, 500
+LEDGER = ("read", "kernel", "terms", "trade", "audit", "write")  # the stages of trading and its ledger
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
@@ -36,7 +45,11 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     since = until - timedelta(days=DAYS * 365 // 252)
     large = backtested(symbols, "1d", "1d: 0.7, 1w: 0.3", since, until)
     small = backtested(few, "1d", "1d: 0.7, 1w: 0.3", since, until)
+    few_days = until - timedelta(days=LEDGER_DAYS * 365 // 252)
+    ledger = backtested(max(int(LEDGER_SYMBOLS * scale), 2), "1d", "1d: 0.7, 1w: 0.3", few_days, until)
     yield _row("BT1", f"alphapivot backtest, {symbols} symbols x {DAYS:,} daily bars; {_summary(large)}", large, scale)
+    yield from _whole(large, symbols, scale)
+    yield from _ledger(ledger, scale)
     growth = (large["seconds"] / symbols) / (small["seconds"] / few)
     name = f"time per symbol, {symbols} / {few} symbols"
     yield row("BT2", name, large["seconds"], small["seconds"], growth, "<= 1.25", growth <= 1.25, scale)
@@ -46,6 +59,76 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     yield _row(
         "BT3", f"alphapivot backtest, {count} symbols x {bars:,} minute bars; {_summary(minutes)}", minutes, scale
     )
+
+
+def _whole(result: dict[str, Any], symbols: int, scale: float) -> Iterator[dict[str, Any]]:
+    """The whole command beside nautilus_trader, which scores, stores and checks nothing, on the same trades."""
+    name = f"backtest whole, {symbols} symbols, {result['trades']:,} trades / nautilus_trader's engine on these trades"
+    try:
+        theirs = _peers.ask("nautilus", **result["work"])
+    except _peers.Missing as missing:
+        yield row("8a", f"{name}: {missing}", result["seconds"], None, None, "<= 1", met=False, scale=scale)
+    else:
+        spent, memory = float(theirs["seconds"]), float(theirs["memory"])
+        ratio = result["seconds"] / spent
+        name = f"{name}: {int(theirs['trades']):,} of them, {memory:.0f} MB"
+        yield row("8a", name, result["seconds"], spent, ratio, "<= 1", ratio <= 1, scale)
+    memory = result["memory"]
+    yield row("8a", "its largest process; ratio: MB", None, None, memory, "<= 1000", memory <= 1000, scale)
+
+
+def _ledger(result: dict[str, Any], scale: float) -> Iterator[dict[str, Any]]:
+    """Reading, trading, writing and auditing beside backtesters that are given the same trades."""
+    spent = sum(result["stages"].get(stage, 0.0) for stage in LEDGER)
+    bars, symbols = result["work"]["close"].shape
+    for peer, named in (("nautilus", "nautilus_trader"), ("zipline", "zipline-reloaded"), ("freqtrade", "freqtrade")):
+        name = f"trading and ledger, {symbols} x {bars}, {result['trades']} trades / {named} on these trades"
+        try:
+            theirs = _peers.ask(peer, **result["work"])
+        except _peers.Missing as missing:
+            yield row("8b", f"{name}: {missing}", spent, None, None, ">= 1", met=False, scale=scale)
+            continue
+        seconds = float(theirs["seconds"])
+        name = f"{name}: {int(theirs['trades'])} of them"
+        yield row("8b", name, spent, seconds, seconds / spent, ">= 1", seconds >= spent, scale)
+    seconds = _backtesting(result["work"])
+    name = (
+        f"trading and ledger, {symbols} x {bars}, {result['trades']} trades / backtesting on these, each symbol alone"
+    )
+    yield row("8b", name, spent, seconds, seconds / spent, ">= 1", seconds >= spent, scale)
+
+
+def _backtesting(work: dict[str, Any]) -> float:
+    """Seconds of `backtesting` for all symbols, one after the other."""
+    from backtesting import Backtest, Strategy  # noqa: PLC0415 - AGPL, never imported by the product
+
+    class Decided(Strategy):  # type: ignore[misc]
+        enter: dict[int, tuple[float, ...]] = {}  # noqa: RUF012 - set for each symbol
+        leave: frozenset[int] = frozenset()
+
+        def init(self) -> None: ...
+
+        def next(self) -> None:
+            at = len(self.data) - 1
+            if at in self.leave and self.position:
+                self.position.close()
+            elif at in self.enter and not self.position:
+                way, qty, stop, target = self.enter[at]
+                send = self.buy if way > 0 else self.sell
+                send(size=int(qty), sl=stop, tp=None if np.isnan(target) else target)
+
+    spent, columns = 0.0, [work[n].tolist() for n in ("symbol", "at", "leave", "way", "qty", "stop", "target")]
+    for s in range(work["close"].shape[1]):
+        mine = [trade for trade in zip(*columns, strict=True) if trade[0] == s]
+        prices = pd.DataFrame({n: work[n.lower()][:, s] for n in ("Open", "High", "Low", "Close")})
+        prices.index = pd.DatetimeIndex(work["ts"].astype("datetime64[us]"))
+        Decided.enter, Decided.leave = {at: tuple(rest) for _, at, _, *rest in mine}, frozenset(t[2] for t in mine)
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # it shows a bar of progress
+            warnings.simplefilter("ignore")
+            begun = time.perf_counter()
+            Backtest(prices.dropna(), Decided, cash=work["cash"], commission=work["fee"]).run()
+            spent += time.perf_counter() - begun
+    return spent
 
 
 def _trial(symbols: int, until: datetime, scale: float) -> dict[str, Any]:
@@ -87,12 +170,14 @@ def backtested(
         seconds = time.perf_counter() - begun
         process.configure(config)
         (backtest,) = backtests.listed(hub.connect())
+        work = _work.of_backtest(hub.connect(), backtest["book"], since, until) if base == "1d" else {}
         hub.connect().close()
         return {
             "seconds": seconds,
             "stages": backtest["seconds"],
             "trades": backtest["trades"],
             "instants": backtest["instants"],
+            "work": work,
             "memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
         }
 

@@ -46,7 +46,7 @@ def rows(scale: float) -> Iterator[dict[str, Any]]:
     spent, result = timed(lambda: engine.simulate(market, scores, rules))
     name = f"backtest core, {symbols} x {DAYS:,}, {result.entered:,} trades"
     try:
-        theirs = _peers.ask("_vectorbt.py", **vectorbt_inputs(case), times=3)
+        theirs = _peers.ask("vectorbt", **vectorbt_inputs(case), times=3)
     except _peers.Missing as missing:
         yield row("8", f"{name} / vectorbt: {missing}", spent, None, None, ">= 20", scale)
     else:

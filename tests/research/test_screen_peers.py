@@ -61,7 +61,7 @@ def test_every_trade_is_that_of_the_fill_rules_and_of_backtesting(seed):
 def vectorbt(case):
     """vectorbt's equity after each bar, and its number of orders."""
     try:
-        found = _peers.ask("_vectorbt.py", **bench.vectorbt_inputs(case), times=0)
+        found = _peers.ask("vectorbt", **bench.vectorbt_inputs(case), times=0)
     except _peers.Missing as missing:
         pytest.skip(str(missing))
     return found["value"], int(found["orders"])
