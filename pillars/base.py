@@ -148,6 +148,12 @@ class Panel:
         symbol = self.symbols[np.searchsorted(self.bounds, row, side="right") - 1]
         return f"{symbol} {self.interval} {np.datetime_as_string(self.ts[row], 's')}Z"
 
+    def until(self, instant: np.datetime64) -> Panel:
+        """The bars up to ``instant`` (UTC, naive), of the symbols that have any."""
+        rows = np.flatnonzero(self.ts <= instant)
+        slices, firsts = np.unique(self.slices[rows], return_index=True)
+        return self.take(rows, np.append(firsts, len(rows)), tuple(self.symbols[i] for i in slices))
+
     def take(self, rows: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> Panel:
         """A panel of these rows in this order, split at ``bounds``."""
         columns = {name: column[rows] for name, column in self._columns().items()}

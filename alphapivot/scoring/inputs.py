@@ -119,6 +119,15 @@ def pillar_inputs(
     )
 
 
+def closes(
+    database: Hub, universe: list[Instrument], interval: str, begin: datetime, end: datetime, known_at: datetime | None
+) -> pd.DataFrame:
+    """Symbol, interval, ts and close of the bars in (begin, end] that pillars see, of all symbols."""
+    groups = [universe[i : i + AT_ONCE] for i in range(0, len(universe), AT_ONCE)]
+    read = [signal_bars(database, g, interval, begin, end, known_at, columns=CLOSES) for g in groups]
+    return pd.concat([bars[["symbol", "interval", "ts", "close"]] for bars in read], ignore_index=True)
+
+
 def common(
     database: Hub,
     universe: list[Instrument],
@@ -132,16 +141,12 @@ def common(
     The pillar's columns common to all symbols at each instant in (after, until], see ``Pillar.common``. Closes of the
     whole universe are in memory for a few months at a time, and read once for all shards of a process.
     """
-    groups = [universe[i : i + AT_ONCE] for i in range(0, len(universe), AT_ONCE)]
-
-    def closes(begin: datetime, end: datetime) -> pd.DataFrame:
-        read = [signal_bars(database, g, interval, begin, end, known_at, columns=CLOSES) for g in groups]
-        return pd.concat([bars[["symbol", "interval", "ts", "close"]] for bars in read], ignore_index=True)
 
     def compute() -> pd.DataFrame:
         first = after or stored.first(database, [i.symbol for i in universe], interval) or until
         spans = windows.common_windows(pillar, interval, first, until)
-        return windows.common_of(pillar, ((closes(begin, end), since) for begin, since, end in spans), interval)
+        read = ((closes(database, universe, interval, begin, end, known_at), since) for begin, since, end in spans)
+        return windows.common_of(pillar, read, interval)
 
     if known_at is None:
         return compute()

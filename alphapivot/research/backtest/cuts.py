@@ -6,6 +6,7 @@ needs one call where it needed hundreds.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.errors import DataError
 from alphapivot.frames import Signals
 from alphapivot.scoring import inputs
+from pillars.base import Panel
 from pillars.kit import windows
 
 if TYPE_CHECKING:
@@ -104,24 +106,30 @@ def compare_common(
     What all symbols have in common at the instants before ``cuts`` (sorted) and between them: the columns of
     ``Pillar.common``. Raises DataError unless it is the same from the closes up to each cut.
     """
-    universe, known_at = list(settings.instruments.values()), run.known_at
-    first, last, cut_off = since(cuts[0], interval), cuts[-1], list[pd.DataFrame]()
-    begin = windows.common_after(pillar, first, interval)
-    with scoring(pillar.name):
-        for cut in cuts:  # the oldest first: what it remembers of later closes is not there
-            after = since(cut, interval)
-            known = inputs.common(hub, universe, pillar, interval, after, cut, known_at)
-            cut_off.append(known[known["ts"] > after])
-        whole = inputs.common(hub, universe, pillar, interval, begin, last, known_at)
-    for cut, known in zip(cuts, cut_off, strict=True):
-        here = whole[(whole["ts"] > since(cut, interval)) & (whole["ts"] <= cut)]
-        if not here.reset_index(drop=True).equals(known.reset_index(drop=True)):
-            raise DataError(
-                f"lookahead: pillar {pillar.name!r} finds something else in common to all symbols on {interval} up to"
-                f" {cut:%Y-%m-%d %H:%M} UTC when it knows the bars after it: fix the pillar (`alphapivot pillars test"
-                " FILE` finds where); this backtest has no result"
-            )
-    return whole
+    universe, waiting, found = (
+        list(settings.instruments.values()),
+        deque(cuts),
+        [windows.common_of(pillar, (), interval)],
+    )
+    begin = windows.common_after(pillar, since(cuts[0], interval), interval)
+    for first, after, end in windows.common_windows(pillar, interval, begin or windows.ORIGIN, cuts[-1]):
+        closes = Panel.of(inputs.closes(hub, universe, interval, first, end, run.known_at), ("close",))
+        cut_off = list[tuple[datetime, pd.DataFrame]]()
+        with scoring(pillar.name):
+            while waiting and waiting[0] <= end:  # the oldest first: what it remembers of later closes is not there
+                cut = waiting.popleft()
+                cut_off.append((cut, windows.common(pillar, closes.until(bar_ends.naive(cut)), interval, after)))
+            whole = windows.common(pillar, closes, interval, after)
+        for cut, known in cut_off:
+            here = whole[whole["ts"] <= cut]
+            if not here.reset_index(drop=True).equals(known):
+                raise DataError(
+                    f"lookahead: pillar {pillar.name!r} finds something else in common to all symbols on {interval} up"
+                    f" to {cut:%Y-%m-%d %H:%M} UTC when it knows the bars after it: fix the pillar (`alphapivot pillars"
+                    " test FILE` finds where); this backtest has no result"
+                )
+        found.append(whole)
+    return pd.concat(found, ignore_index=True)
 
 
 def _begin(pillars: Mapping[str, Pillar], after: datetime, interval: str) -> datetime:
