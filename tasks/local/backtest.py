@@ -168,22 +168,22 @@ def _make(
     say: Callable[[str], object],
 ) -> None:
     timer = Timer()
-    _score(run, settings, timer, progress)
-    settings = driver.booked(settings, book)
-    first = market.instants(database, run, settings, since)
-    instants = first if schedule is None else [i for i in schedule(database, run, settings) if since < i <= run.as_of]
-    if not instants:
-        raise DataError(
-            f"no scores between {since:%Y-%m-%d} and {run.as_of:%Y-%m-%d}: `alphapivot db stats` shows the stored "
-            "bars, `alphapivot ingest --from DAY` fetches more"
+    with check.fresh() as pool:
+        _score(run, settings, timer, progress)
+        settings = driver.booked(settings, book)
+        first = market.instants(database, run, settings, since)
+        instants = (
+            first if schedule is None else [i for i in schedule(database, run, settings) if since < i <= run.as_of]
         )
-    with timer.stage("check"):
-        progress(0, len(instants), "checking for lookahead")
-        check.scores(database, run, settings, instants)
-    engine, traded = _trade(database, run, settings, instants, how, timer, progress, say)
-    with timer.stage("check"):
-        progress(len(instants), len(instants), "checking each score that was acted on")
-        read = check.acted(database, run, settings, instants)
+        if not instants:
+            raise DataError(
+                f"no scores between {since:%Y-%m-%d} and {run.as_of:%Y-%m-%d}: `alphapivot db stats` shows the stored "
+                "bars, `alphapivot ingest --from DAY` fetches more"
+            )
+        engine, traded = _trade(database, run, settings, instants, how, timer, progress, say)
+        with timer.stage("check"):
+            progress(len(instants), len(instants), "checking each score that was acted on")
+            read = check.acted(database, run, settings, instants, pool)
     with timer.stage("results"):
         progress(len(instants), len(instants), "computing results")
         check.fills(database, settings)
@@ -219,6 +219,9 @@ def _trade(
             say(f"traded bar by bar by the live engine, as {why}")
         else:
             return "kernel", traded
+    with timer.stage("check"):  # before hours of trading; the kernel's takes seconds
+        progress(0, len(instants), "checking for lookahead")
+        check.scores(database, run, settings, instants)
     driver.trade(database, run, settings, instants, timer=timer, progress=progress)
     return "live", None
 

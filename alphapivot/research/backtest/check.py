@@ -1,12 +1,13 @@
 """
 The lookahead check of every backtest: each score must have been known when it was acted on.
 
-Scores are computed in bulk, over the whole history. At sampled instants they are recomputed from bars cut off there,
-and must agree to the last bit; those of a pillar that looks ahead do not. After trading, each score that was acted on
-is recomputed so in a fresh process, the oldest first: a pillar that peeks only before rare events is met where it
-matters, and what it remembers of later bars is not there. What a pillar takes from all symbols at once is the same for
-all, and recomputed at instants among these, as many as their number allows. For every entry's fill, the decision's
-score must be published by the decision, and the fill's bar must end after it.
+Scores are computed in bulk, over the whole history. After trading, each score that was acted on, and those at sampled
+instants, are recomputed in a fresh process from bars cut off there, the oldest first, and must agree to the last bit:
+those of a pillar that looks ahead do not. One that peeks only before rare events is met where it matters, and what it
+remembers of later bars is not there. What a pillar takes from all symbols at once is the same for all, and recomputed
+at instants among these, as many as their number allows. Where trading takes hours, samples are checked before it as
+well. For every entry's fill, the decision's score must be published by the decision, and the fill's bar must end after
+it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from alphapivot.runs import RunRef
     from pillars.base import Pillar
 
-SAMPLES, SYMBOLS = 8, 50  # instants before trading, and symbols at each, at most
+SAMPLES, SYMBOLS = 8, 50  # sampled instants, and symbols at each, at most
 ROWS = 10_000  # symbols x instants at which is recomputed what all symbols have in common
 EACH, MOST = 500, 4  # scores that are worth a process of their own; such processes
 Cuts = Sequence[tuple[datetime, Collection[str]]]  # instants in order, and the symbols whose scores are compared there
@@ -64,9 +66,24 @@ def scores(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetim
     return _recomputed(hub, run, settings, _samples(settings, instants), lambda _name: nullcontext())
 
 
-def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime]) -> list[str]:
+@contextmanager
+def fresh() -> Iterator[ProcessPoolExecutor]:
+    """The processes of ``acted``, which have computed no score; one starts now, beside what is done until then."""
+    with processes.processes(min(os.cpu_count() or 1, MOST)) as pool:
+        pool.submit(_started)
+        yield pool
+
+
+def _started() -> None:
+    """Has imported this module, which takes seconds."""
+
+
+def acted(
+    hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime], pool: ProcessPoolExecutor
+) -> list[str]:
     """
-    Recomputes in fresh processes every score that was acted on, from the bars up to it, and those of ``scores``.
+    Recomputes in the fresh processes of ``pool`` every score that was acted on, from the bars up to it, and those of
+    ``scores``.
 
     Returns what pillars read besides their bars, a sentence each. Raises DataError as ``scores`` does.
     """
@@ -77,10 +94,9 @@ def acted(hub: Hub, run: RunRef, settings: Settings, instants: Sequence[datetime
     own = {name: own_files(type(getattr(p, "pillar", p))) for name, p in settings.pillars.items()}  # within its rules
     parts = _parts(sorted(cuts.items()))
     read: dict[str, dict[str, None]] = {}
-    with processes.processes(len(parts)) as pool:
-        for found in [pool.submit(_acted, settings.stored(), run, part, own, 1 / len(parts)) for part in parts]:
-            for who, what in found.result().items():
-                read.setdefault(who, {}).update(dict.fromkeys(what))
+    for found in [pool.submit(_acted, settings.stored(), run, part, own, 1 / len(parts)) for part in parts]:
+        for who, what in found.result().items():
+            read.setdefault(who, {}).update(dict.fromkeys(what))
     return [
         f"{who} reads more than bars: {', '.join(what)}; nothing shows that it was known at the time of the score"
         for who, what in read.items()
