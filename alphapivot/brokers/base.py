@@ -233,6 +233,7 @@ class Caps:
     bracket_on_partial: bool = False  # legs work from the entry's first fill on, sized by its fills
     exit_in_bracket: bool = False  # an EXIT may rest beside stop and target, and replaces them when it fills
     atomic_replace: bool = False  # ``replace`` never leaves a gap without the order
+    amends: bool = False  # ... and changes the order itself, which keeps both ids: the same change may be sent again
     reduce_only: bool = False
     queues_for_open: bool = False  # takes orders while the market is closed, for the next open
     stop_survives_session: bool = True  # if this and the next are False, a book must be flat at the session's end
@@ -280,7 +281,8 @@ class Broker(Protocol):
     def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
         """
         Accepted: ``ref`` is REPLACED and ``spec`` (same leg, new quantity or price, new client_order_id) works in its
-        place. Rejected: ``ref`` is unchanged. Only with caps.atomic_replace.
+        place; with caps.amends ``ref`` itself now has the quantity and the price of ``spec``, and keeps its ids.
+        Rejected: ``ref`` is unchanged. Only with caps.atomic_replace.
         """
         ...
 

@@ -15,6 +15,9 @@ It behaves as the real one is documented and reported to, also where that is inc
 - A corrected execution comes again with another number after its last dot; its commission comes later than it (same).
 - A client id in use: error 326 and the connection is closed (interactivebrokers.github.io/tws-api/message_codes.html).
 - Two orders with the same orderRef are two orders.
+- placeOrder with the number of a working order of the same client changes its price and size, nothing else, and it
+  keeps its permId (interactivebrokers.github.io/tws-api/modifying_orders.html). One that still names a parent which has
+  filled is refused, error 135, and works on as it was (ib_insync issue 647); one that has ended: error 104.
 - Details of an expired future come only with includeExpired, and for two years (ib_insync issues 43 and 54;
   interactivebrokers.github.io/tws-api/historical_limitations.html, unavailable historical data). The month of a
   contract's last trade need not be that of its name: crude oil of December ends in November.
@@ -114,7 +117,7 @@ class Gateway:
     """``errors``: what the next orders are told instead of being taken: (code, text) or (code, text, "lives")."""
 
     def __init__(self, account="DU1234567", accounts=None, currency="USD"):
-        self.currency, self.received = currency, []
+        self.currency, self.received, self.amended = currency, [], []
         self.account, self.accounts = account, accounts or [account]
         self.contracts, self.orders, self.completed, self.executions, self.positions = [], {}, [], [], {}
         self.prices, self.cash, self.clients, self.requests, self.errors = {}, D(100_000), {}, [], []
@@ -263,6 +266,10 @@ class Gateway:
     def place(self, client, fields):
         number, con_id = int(fields[0]), int(fields[1])
         known = [c for c in self.contracts if c.con_id == con_id]
+        mine = [o for o in (*self.orders.values(), *self.completed) if (o.client, o.number) == (client.id, number)]
+        if mine:
+            self.amend(client, mine[0], fields)
+            return
         if self.errors and (len(self.errors[0]) == 2):
             code, text = self.errors.pop(0)
             client.error(number, code, text)
@@ -288,6 +295,25 @@ class Gateway:
                 code, text, _ = self.errors.pop(0)
                 client.error(sent.number, code, text)
         client.waiting = []
+
+    def amend(self, client, order, fields):
+        """The same number again: another price and size of an order that works."""
+        parents = {o.number for o in self.orders.values() if o.client == client.id}
+        error = self.errors.pop(0) if self.errors else None
+        if order.perm_id not in self.orders:
+            error = (104, "Cannot modify a filled order.")
+        elif int(fields[27]) and int(fields[27]) not in parents:
+            error = (135, f"Can't find order with id = {fields[27]}")
+        if error is not None:
+            client.error(order.number, *error[:2])
+            if len(error) == 2:
+                return
+        assert (order.contract.con_id, order.side, order.kind, order.tif) == (
+            int(fields[1]), fields[15], fields[17], fields[20],
+        )  # fmt: skip
+        self.amended.append((order.perm_id, fields[16], fields[18], fields[19]))
+        order.qty, order.limit, order.aux = D(fields[16]), fields[18], fields[19]
+        self._tell(order)
 
     def cancel(self, client, number):
         for order in list(self.orders.values()):

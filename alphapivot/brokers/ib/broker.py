@@ -53,11 +53,13 @@ class InteractiveBrokers:
         native_bracket=True,
         bracket_on_partial=False,
         exit_in_bracket=False,
-        atomic_replace=False,
+        atomic_replace=True,
+        amends=True,
         reduce_only=False,
         queues_for_open=False,  # it would, but then the gates could not be checked again
         stop_survives_session=True,
         stop_outside_hours=True,
+        adds=True,  # both sides of one contract are refused for options alone
     )
 
     def __init__(self, section: IbBroker, book: Book, link: Link) -> None:
@@ -253,8 +255,24 @@ class InteractiveBrokers:
         ids = {name: heard.numbers[n] for name, n in numbers.items() if heard.numbers.get(n)}
         return Accepted({name: str(perm_id) for name, perm_id in ids.items()})
 
-    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - caps.atomic_replace is False
-        return Rejected("orders are not replaced at Interactive Brokers")
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        try:
+            found = next((o for o in self._open() if str(o.order.permId) == ref.broker_order_id), None)
+            if found is None:
+                return Rejected(f"Interactive Brokers: order {ref.broker_order_id} no longer works")
+            if found.order.clientId != self._section.client_id:
+                return Rejected(f"Interactive Brokers: client id {found.order.clientId} has sent it, and may change it")
+            refused = self._link.ask(
+                lambda ib: sending.amend(ib, self._link, found, spec, self._section.timeout),
+                "orders",
+                2 * self._section.timeout,
+            )
+        except Unavailable as error:
+            return Unknown(str(error))
+        if refused is None:
+            return Accepted({spec.client_order_id: str(found.order.permId)})
+        code, text = refused
+        return Rejected(f"Interactive Brokers {code}: {text}") if code else Unknown(f"Interactive Brokers: {text}")
 
     def cancel(self, ref: Ref) -> None:
         for trade in self._open():

@@ -25,6 +25,7 @@ STATES: dict[str, OrderState] = {
     "Inactive": "SUSPENDED",  # it may come alive: shares to borrow are being located
 }
 KINDS = {"MARKET": "MKT", "LIMIT": "LMT", "STOP": "STP"}
+PRICED = ("STP", "LMT")
 SIDES: dict[str, Side] = {"BUY": "BUY", "SELL": "SELL", "BOT": "BUY", "SLD": "SELL"}
 UNSET = 1e300  # IB's "no value" is the largest double
 
@@ -69,9 +70,14 @@ def resting(trade: Any, told: Told | None, fills: Sequence[Any], key: Key) -> Br
         qty=decimal(order.totalQuantity),
         key=key,
         side=SIDES[order.action],
-        price=decimal(order.auxPrice if order.orderType == "STP" else order.lmtPrice)
-        if order.orderType in ("STP", "LMT")
-        else None,
+        price=price(order),
+    )
+
+
+def price(order: Any) -> Decimal | None:
+    """The price of a stop or limit order; None for another."""
+    return (
+        decimal(order.auxPrice if order.orderType == "STP" else order.lmtPrice) if order.orderType in PRICED else None
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,31 @@ async def place(ib: IB, link: Link, contract: Any, spec: OrderSpec, seconds: flo
             break
         await asyncio.sleep(LOOK)
     return numbers
+
+
+async def amend(ib: IB, link: Link, trade: Any, spec: OrderSpec, seconds: float) -> tuple[int, str] | None:
+    """
+    Gives a working order, one of the list of open ones, the quantity and the price of ``spec``. None once the list says
+    so; otherwise the error, (0, what was heard) if it proves nothing.
+    """
+    # an entry that has filled is no parent any more: error 135, though it was not asked for (ib_insync issue 647)
+    changed = {"totalQuantity": f"{spec.qty:f}", "transmit": True, "parentId": 0, **_prices(spec.kind, spec.price)}
+    order, perm_id = replace(trade.order, **changed), trade.order.permId
+    number, before = order.orderId, len(link.heard.errors.get(trade.order.orderId, []))
+    # not by ib.placeOrder, which refuses an order that it takes for cancelled after any error (ib_async issue 191)
+    ib.client.placeOrder(number, trade.contract, order)
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline and ib.isConnected():
+        await asyncio.sleep(LOOK)
+        errors = [(code, text) for code, text in link.heard.errors.get(number, [])[before:] if code not in WARNINGS]
+        now = next((t.order for t in await ib.reqAllOpenOrdersAsync() if t.order.permId == perm_id), None)
+        if now is not None and (rows.decimal(now.totalQuantity), rows.price(now)) == (spec.qty, spec.price):
+            return None
+        if errors:
+            return errors[0] if now is not None else (0, f"{errors[0][0]}: {errors[0][1]}")
+        if now is None:
+            return 0, "the order ended meanwhile"
+    return 0, f"no answer within {seconds:g} s"
 
 
 def status(link: Link, number: int) -> str:

@@ -27,7 +27,12 @@ def local(order: Mapping[Any, Any]) -> bool:
 
 
 def observed(
-    order: Mapping[Any, Any], seen: BrokerOrder | Absent | Unreadable, filled: Decimal, *, proof: bool
+    order: Mapping[Any, Any],
+    seen: BrokerOrder | Absent | Unreadable,
+    filled: Decimal,
+    *,
+    proof: bool,
+    amends: bool = False,
 ) -> dict[str, Any] | None:
     """
     Returns the update of a non-final order from ``seen``; None if it proves nothing new or is a mismatch. What
@@ -35,7 +40,8 @@ def observed(
     to be cancelled: the next step of its trade places it again.
 
     ``filled``: sum of the fills read. ``proof``: the broker enforces unique ids, so that an absent order cannot turn up
-    later beside the same id sent again.
+    later beside the same id sent again. ``amends``: a change is made to the order itself, so it has arrived if the
+    quantity and the price say so; whatever they are, they are what works.
     """
     state = order["state"]
     if isinstance(seen, Unreadable):
@@ -52,7 +58,7 @@ def observed(
     qty = max(seen.qty or order["qty"], cum)
     if new == "FILLED" and final and cum < qty:
         new = "CANCELED"
-    if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not proof)):
+    if not final and (state == "PENDING_CANCEL" or (state == "PENDING_REPLACE" and not (proof or amends))):
         new = state  # the cancel or replace is requested again until it is done or too late
     elif not final and new in TERMINAL:
         new = "PARTIALLY_FILLED"  # its fills have not been read yet
@@ -63,6 +69,7 @@ def observed(
         "avg_price": seen.avg_price,
         "broker_order_id": seen.broker_order_id,
         "qty": None if seen.qty is None and cum <= order["qty"] else qty,
+        "price": seen.price if amends and new in WORKING else None,
     }
 
 

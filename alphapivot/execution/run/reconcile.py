@@ -17,7 +17,7 @@ from alphapivot.execution.run.adopt import adopt
 from alphapivot.execution.run.roll import shift
 from alphapivot.execution.run.session import Session
 
-COMPARED = ("state", "qty", "cum_qty", "avg_price", "broker_order_id")
+COMPARED = ("state", "qty", "price", "cum_qty", "avg_price", "broker_order_id")
 LIVE = ("NEW", "PARTIALLY_FILLED")
 LATE = "an order that was final here has filled"
 
@@ -40,7 +40,7 @@ def reconcile(session: Session) -> None:
     # fills are read after the orders, so that no fill of an order is missing
     fills, unreadable = _fills(session, since)
     caps = session.broker.caps
-    now, proof = session.clock.now(), caps.idempotent_submit or caps.absence_is_final
+    now, rules = session.clock.now(), {"proof": caps.idempotent_submit or caps.absence_is_final, "amends": caps.amends}
     with session.hub.engine.begin() as conn:
         added = ledger.add_fills(conn, session.book, fills)
         filled = {o["client_order_id"]: o["filled"] for o in rows}
@@ -49,7 +49,7 @@ def reconcile(session: Session) -> None:
         updates = {
             o["client_order_id"]: update
             for o in live
-            if (update := observed(o, seen[o["client_order_id"]], filled[o["client_order_id"]], proof=proof))
+            if (update := observed(o, seen[o["client_order_id"]], filled[o["client_order_id"]], **rules))
         }
         # a replacement that was refused is a version of its own, and the order before it works on
         successors = [(o, s) for o in live if isinstance(s := seen.get(orders.successor(o)), BrokerOrder)]
@@ -71,6 +71,8 @@ def reconcile(session: Session) -> None:
         next_rows += [successor_row(o, s, state="REJECTED", reason=s.reason or "rejected later") for o, s in refused]
         orders.add(conn, next_rows, session.fence, now)
         adopt(session, conn, [(o, seen[orders.successor(o)]) for o in live if o["client_order_id"] in moved])
+        if caps.amends:  # an order that is changed is the same order; what we ask for is not somebody else's
+            adopt(session, conn, [(o, seen[o["client_order_id"]]) for o in live if o["state"] in LIVE])
         waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
         changed = ledger.roll_up(conn, session.book, late)
@@ -103,7 +105,7 @@ def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) 
     if not live:
         return {}, set()
     since = min(o["created_at"] for o in live)
-    pending = [o for o in live if o["state"] == "PENDING_REPLACE"]
+    pending = [o for o in live if o["state"] == "PENDING_REPLACE" and not session.broker.caps.amends]
     seen = dict(session.broker.find([*map(orders.ref, live), *map(_next_ref, pending)], since))
     # replaced by a request that we had given up, or by somebody else
     gone = [o for o in live if _state(seen[o["client_order_id"]]) == "REPLACED"]

@@ -271,13 +271,19 @@ def _row(session: Session, trade: RowMapping, trade_orders: Sequence[RowMapping]
 
 
 def _replace(session: Session, trade_orders: Sequence[RowMapping], action: Replace) -> None:
-    order, now = action.order, session.clock.now()
-    changes: dict[str, Any] = {"client_order_id": orders.successor(order), "qty": action.qty, "price": action.price}
+    order, now, amends = action.order, session.clock.now(), session.broker.caps.amends
+    terms: dict[str, Any] = {"qty": action.qty, "price": action.price}
+    changes = {"client_order_id": orders.successor(order), **terms}
+    wanted = terms if amends else changes
     reply = session.broker.replace(
-        orders.ref(order), spec(session, order, trade_orders, **changes, active_from=session.run.as_of)
+        orders.ref(order), spec(session, order, trade_orders, **wanted, active_from=session.run.as_of)
     )
     with session.hub.engine.begin() as conn:
-        if isinstance(reply, Accepted):
+        if isinstance(reply, Accepted) and amends:
+            working = "PARTIALLY_FILLED" if order["cum_qty"] else "NEW"
+            update = {"client_order_id": order["client_order_id"], "state": working, **terms}
+            orders.set_orders(conn, [update], session.fence, now)
+        elif isinstance(reply, Accepted):
             update = {"client_order_id": order["client_order_id"], "state": "REPLACED"}
             orders.set_orders(conn, [update], session.fence, now)
             broker_order_id = reply.broker_order_ids.get(changes["client_order_id"])
