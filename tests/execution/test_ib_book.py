@@ -93,3 +93,59 @@ def test_killed_at_each_point_of_an_entry_it_sends_one_bracket(make):
         landed.add((len(entries), outcome))
         fresh.close()
     assert landed >= {(0, "unknown, locked"), (1, "open, protected")}
+
+
+def amended(book):
+    """What was asked for of working orders: (permId, quantity, price), once each."""
+    return [(perm_id, D(qty), D(stop)) for perm_id, qty, _, stop in book.remote.amended]
+
+
+def test_a_stop_that_follows_is_moved_in_place_and_never_gone(make):
+    book = make()
+    follows = book.settings.exit.model_copy(update={"trail_atr": D(1)})
+    book.settings = book.settings.model_copy(update={"exit": follows})
+    book.score(20, 50)
+    book.run(20)
+    for day in (21, 22):
+        book.price(day, 100)
+        book.score(day, 50)
+        book.run(day)
+    (stop,) = book.orders("STOP")
+    assert (stop["version"], stop["state"], stop["price"]) == (1, "NEW", book.trades()[0]["stop"])
+    assert stop["price"] > 96
+    assert amended(book) == [(int(stop["broker_order_id"]), 250, stop["price"])]
+    assert [o.number for o in book.remote.completed if o.kind == "STP"] == []  # none was cancelled
+    book.holds()
+    book.rests(22)
+
+
+def test_a_stop_that_a_person_moved_in_tws_stays_where_it_is(book):
+    (theirs,) = [o for o in book.remote.orders.values() if o.kind == "STP"]
+    theirs.aux = "97.0"
+    reported = book.run(22)
+    assert [(t["stop"], t["target"]) for t in book.trades()] == [(97, 108)]
+    assert any("somebody moved the stop of trade" in note and "from 96 to 97" in note for note in reported.notes)
+    assert (amended(book), book.locks()) == ([], [])
+    book.rests(22)
+
+
+def test_a_change_that_interactive_brokers_refuses_leaves_the_stop_and_says_why(make):
+    book = make()
+    follows = book.settings.exit.model_copy(update={"trail_atr": D(1)})
+    book.settings = book.settings.model_copy(update={"exit": follows})
+    book.score(20, 50)
+    book.run(20)
+    book.price(21, 100)
+    book.score(21, 50)
+    book.remote.errors = [(201, "Order rejected - reason: the price is too far")]
+    reported = book.run(21)
+    assert [o["state"] for o in book.orders("STOP")] == ["NEW", "REJECTED"]
+    assert any("it was not replaced: Interactive Brokers 201: Order rejected" in note for note in reported.notes)
+    assert book.locks() == []
+    book.holds()
+    assert [o["price"] for o in book.orders("STOP")] == [96, 98]
+    book.price(22, 100)
+    book.score(22, 50)
+    book.run(22)
+    assert [(o["price"], o["state"]) for o in book.orders("STOP")] == [(98, "NEW"), (98, "REJECTED")]
+    book.holds()

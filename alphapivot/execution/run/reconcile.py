@@ -105,8 +105,13 @@ def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) 
     if not live:
         return {}, set()
     since = min(o["created_at"] for o in live)
+    # apart, so that a broker which knows its own day only can tell of today's beside orders of other days
+    doubtful = [o for o in live if o["broker_order_id"] is None]
     pending = [o for o in live if o["state"] == "PENDING_REPLACE" and not session.broker.caps.amends]
-    seen = dict(session.broker.find([*map(orders.ref, live), *map(_next_ref, pending)], since))
+    known = [*(orders.ref(o) for o in live if o["broker_order_id"] is not None), *map(_next_ref, pending)]
+    seen = dict(session.broker.find(known, since)) if known else {}
+    if doubtful:
+        seen |= session.broker.find(list(map(orders.ref, doubtful)), min(o["created_at"] for o in doubtful))
     # replaced by a request that we had given up, or by somebody else
     gone = [o for o in live if _state(seen[o["client_order_id"]]) == "REPLACED"]
     gone = [o for o in gone if not _exists(seen.get(orders.successor(o)))]
