@@ -70,9 +70,7 @@ def reconcile(session: Session) -> None:
         next_rows = [successor_row(o, s) for o, s in replaced]
         next_rows += [successor_row(o, s, state="REJECTED", reason=s.reason or "rejected later") for o, s in refused]
         orders.add(conn, next_rows, session.fence, now)
-        adopt(session, conn, [(o, seen[orders.successor(o)]) for o in live if o["client_order_id"] in moved])
-        if caps.amends:  # an order that is changed is the same order; what we ask for is not somebody else's
-            adopt(session, conn, [(o, seen[o["client_order_id"]]) for o in live if o["state"] in LIVE])
+        adopt(session, conn, moved)
         waits = adjust(session, conn, booked, theirs) if session.events else {}
         late = ledger.closed_trades_of(conn, [f["client_order_id"] for f in added])
         changed = ledger.roll_up(conn, session.book, late)
@@ -95,15 +93,16 @@ def reconcile(session: Session) -> None:
 
 
 Seen = Mapping[str, BrokerOrder | Absent | Unreadable]
+Moved = list[tuple[RowMapping, BrokerOrder | Absent | Unreadable]]  # our order, and what it may be at the broker by now
 
 
-def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) -> tuple[Seen, set[str]]:
+def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) -> tuple[Seen, Moved]:
     """
     The orders ``live`` at the broker, with the successor of each that was or may have been replaced, and the order
-    before each replacement that was refused; and the ids of those that somebody else replaced.
+    before each replacement that was refused; and those that somebody else may have changed.
     """
     if not live:
-        return {}, set()
+        return {}, []
     since = min(o["created_at"] for o in live)
     # apart, so that a broker which knows its own day only can tell of today's beside orders of other days
     doubtful = [o for o in live if o["broker_order_id"] is None]
@@ -125,7 +124,10 @@ def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) 
         found = session.broker.find([_next_ref(elsewhere[i], theirs) for i, theirs in following.items()], since)
         seen |= found
         following = {i: _replaced_by(found[orders.successor(elsewhere[i])]) for i in following}
-    return seen, {i for i, o in elsewhere.items() if _exists(seen.get(orders.successor(o)))}
+    moved = [(o, seen[i]) for o in elsewhere.values() if _exists(seen.get(i := orders.successor(o)))]
+    if session.broker.caps.amends:  # it is the same order; one that we are changing is nobody else's doing
+        moved = [(o, seen[o["client_order_id"]]) for o in live if o["state"] in LIVE]
+    return seen, moved
 
 
 def _replaced_by(seen: BrokerOrder | Absent | Unreadable) -> str | None:
