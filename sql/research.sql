@@ -74,17 +74,19 @@ CREATE TABLE research.weight_fit (
     gap          double precision NOT NULL CHECK (gap > '-Infinity' AND gap < 'Infinity'),
     low          double precision NOT NULL CHECK (low > '-Infinity' AND low < 'Infinity'),
     high         double precision NOT NULL CHECK (high > '-Infinity' AND high < 'Infinity'),
-    made_at      timestamptz      NOT NULL DEFAULT clock_timestamp()
+    made_at      timestamptz      NOT NULL DEFAULT clock_timestamp(),
+    kind         text             NOT NULL DEFAULT 'pillars' CHECK (kind IN ('pillars', 'instruments'))
 );
-COMMENT ON TABLE research.weight_fit IS 'One run of `alphapivot fit weights`: weights of the pillars from the scores of a scope up to as_of';
+COMMENT ON TABLE research.weight_fit IS 'One run of `alphapivot fit weights`: weights from the scores of a scope up to as_of';
+COMMENT ON COLUMN research.weight_fit.kind IS 'Whose weights: [composite] weights of pillars, or [sizing] weights of instruments';
 COMMENT ON COLUMN research.weight_fit.gap IS 'Sharpe ratio out of sample of the fitted weights less that of equal ones; low to high in nine of ten samples drawn again';
 
 CREATE TABLE research.weight_fit_weight (
     fit_id    bigint           NOT NULL REFERENCES research.weight_fit ON DELETE CASCADE,
     fitted_at timestamptz      NOT NULL,
-    pillar    text             NOT NULL CHECK (pillar <> ''),
+    name      text             NOT NULL CHECK (name <> ''),
     weight    double precision NOT NULL CHECK (weight BETWEEN 0 AND 1),
-    PRIMARY KEY (fit_id, fitted_at, pillar)
+    PRIMARY KEY (fit_id, fitted_at, name)
 );
 COMMENT ON TABLE research.weight_fit_weight IS 'Weights by the day whose result was the last that they know';
 

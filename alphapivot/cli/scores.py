@@ -35,7 +35,13 @@ def add(command: Add) -> None:
     sub.add_argument("--figures", type=output, metavar="FILE", help="also write every forecast's figures as CSV")
     sub = command("fit", _fit, "fit weights to past scores, walked forward, against equal ones; applies nothing")
     fitted = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    action(fitted, "weights", "weights of the pillars: [composite] weights")
+    sub = action(fitted, "weights", "weights of the pillars, [composite] weights, or of the instruments")
+    sub.add_argument(
+        "--of",
+        choices=("pillars", "instruments"),
+        default="pillars",
+        help="instruments: [sizing] weights and diversification, of form = positions; default: pillars",
+    )
     sub = command("pillars", _pillars, "list, document and test pillars")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     action(actions, "list", "list the pillars, one line each")
@@ -113,7 +119,7 @@ def _fit(options: argparse.Namespace) -> int:
     from alphapivot.errors import DataError
     from alphapivot.reports import overview
     from alphapivot.reports.terminal import terminal
-    from alphapivot.research.fit import fit
+    from alphapivot.research.fit import fit, instruments, pillars
 
     settings = settings_of(options)
     database = hub.connect()
@@ -122,13 +128,12 @@ def _fit(options: argparse.Namespace) -> int:
         raise DataError("no scores to fit weights to yet; `alphapivot signals` makes them")
     with Progress(transient=True) as bar:
         task = bar.add_task("fit", total=None)
-        fitted = fit.run(database, settings, latest, lambda step: bar.update(task, description=step))
+        of = {"pillars": pillars, "instruments": instruments}[options.of]
+        fitted = of.run(database, settings, latest, lambda step: bar.update(task, description=step))
     number = fit.store(database, settings, latest, fitted)
     for title, table in fit.tables(fitted).items():
         terminal.show(table, title)
-    weights = ", ".join(f"{pillar}: {weight}" for pillar, weight in fit.line(fitted.now.weights).items())
-    print(f"fit {number}, stored in research.weight_fit; in config.ini it would be:\n  [composite]")  # noqa: T201
-    print(f"  weights = {weights}")  # noqa: T201
+    print(f"fit {number}, stored in research.weight_fit; in config.ini it would be:\n{fit.config(fitted)}")  # noqa: T201
     print(fitted.verdict)  # noqa: T201
     return DONE
 

@@ -106,3 +106,47 @@ def test_a_difference_of_sharpe_ratios_and_its_error():
     _, low, high = weights.apart(noise, b)
     assert low < 0 < high
     assert weights.apart(a, a) == (0, 0, 0)
+
+
+def test_the_most_diversified_by_hand():
+    # A and B correlate 0.8, which counts as 0.76, C with neither: C w = 1 gives 1/1.76, 1/1.76 and 1
+    z = np.random.default_rng(3).normal(size=(4_000, 3))
+    z -= z.mean(axis=0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T  # exactly uncorrelated
+    sample = np.column_stack([z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1], 5 * z[:, 2]])
+    (got,) = weights.diversified(sample[None])
+    np.testing.assert_allclose(got, np.array([1 / 1.76, 1 / 1.76, 1]) / (2 / 1.76 + 1), rtol=1e-6)
+
+
+@given(seed=st.integers(0, 500), count=st.integers(1, 9))
+def test_no_other_weights_diversify_more(seed, count):
+    rng = np.random.default_rng(seed)
+    sample = rng.normal(size=(1, 60, count)) + rng.normal(size=(1, 60, 1)) * rng.normal(size=count)
+    (got,) = weights.diversified(sample)
+    related = 0.95 * np.corrcoef(sample[0].T).reshape(count, count) + 0.05 * np.eye(count)
+    spread = lambda w: 1 / np.sqrt(np.einsum("...i,ij,...j", w, related, w))  # noqa: E731 - of weights that sum to one
+    assert got.sum() == pytest.approx(1)
+    assert (got >= 0).all()
+    assert spread(got) >= spread(rng.dirichlet(np.ones(count), size=300)).max() - 1e-6
+
+
+def test_what_has_no_results_yet_gets_no_diversified_weight():
+    sample = np.random.default_rng(1).normal(size=(1, 100, 3))
+    sample[:, :, 1] = 0
+    (got,) = weights.diversified(sample)
+    assert got[1] == 0
+    assert got.sum() == pytest.approx(1)
+
+
+def test_the_multiplier_by_hand():
+    # Carver 2015: half each, correlation 0.5: 1 / sqrt(0.25 + 0.25 + 2 x 0.25 x 0.5) = 1.15
+    z = np.random.default_rng(3).normal(size=(4_000, 2))
+    z -= z.mean(axis=0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T
+    results = frame(np.column_stack([z[:, 0], 0.5 * z[:, 0] + 0.75**0.5 * z[:, 1]]))
+    assert str(weights.multiplier(pd.Series([0.5, 0.5], list("AB")), results)) == "1.15"
+    against = frame(np.column_stack([z[:, 0], -z[:, 0]]))  # negative correlations count as none
+    assert str(weights.multiplier(pd.Series([0.5, 0.5], list("AB")), against)) == "1.41"
+    many = frame(np.random.default_rng(5).normal(size=(900, 6)))
+    wide = pd.concat([many, many.rename(columns=str.lower).sample(frac=1, random_state=1).set_axis(many.index)], axis=1)
+    assert str(weights.multiplier(pd.Series(1 / 12, wide.columns), wide)) == "2.5"

@@ -1,8 +1,10 @@
 """
-Weights of forecasts, fitted to past results only and shrunk. Pure.
+Weights of forecasts and of instruments, fitted to past results only and shrunk. Pure.
 
 - *Best*: the weights of one sample that are best by mean and variance (Markowitz 1952): the largest Sharpe ratio, none
   negative, summing to one. With few forecasts every set of non-zero weights is tried, so the answer is exact.
+- *Diversified*: the weights whose whole has the largest Sharpe ratio where each alone has the same (the most
+  diversified portfolio: Choueifaty and Coignard 2008, Toward maximum diversification), none negative, summing to one.
 - *Resampled*: their mean over samples drawn with replacement, in blocks of BLOCK days (Michaud 1998, Efficient Asset
   Management; Carver 2015, Systematic Trading, chapter 4).
 - *Shrunk*: half way to equal weights, which few fits beat on days to come (DeMiguel, Garlappi and Uppal 2009, Optimal
@@ -12,7 +14,9 @@ Weights of forecasts, fitted to past results only and shrunk. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain, combinations
 
 import numpy as np
@@ -20,6 +24,10 @@ import numpy.typing as npt
 import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Estimate = Callable[[Floats], Floats]  # samples x days x names -> samples x names
+TWINS = 0.05  # taken off correlations, so that two names of one market share its weight
+SWEEPS = 200  # of coordinate descent: weights stand still to 1e-8 long before
+LARGEST = Decimal("2.5")  # multiplier (Carver 2015): in a crisis all markets move together
 BLOCK = 60  # days of a drawn block: slow forecasts earn and lose in spells
 DRAWS = 200
 SHRINK = 0.5
@@ -61,21 +69,56 @@ def best(results: Floats) -> Floats:
     return chosen
 
 
-def resampled(results: pd.DataFrame, seed: int = 0, draws: int = DRAWS) -> Fit:
-    """The shrunk weights of ``results`` (days x forecasts); a day on which one has none counts as 0 for it."""
+def diversified(results: Floats) -> Floats:
+    """
+    The most diversified weights of results in deviations: S x T x N -> S x N. What has no results in a sample gets
+    none. With correlations C, brought a little towards none, they are those of the smallest w'Cw / 2 - sum(w), found by
+    cyclic coordinate descent.
+    """
+    away = results - results.mean(axis=1, keepdims=True)
+    size = np.sqrt((away**2).sum(axis=1))
+    there = size > 0
+    away = away / np.where(there, size, 1.0)[:, None, :]
+    related = (1 - TWINS) * np.einsum("sti,stj->sij", away, away)  # off the diagonal, which is 1
+    weights = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
+    for _ in range(SWEEPS):
+        before = weights.copy()
+        for n in range(results.shape[2]):
+            others = (related[:, n, :] * weights).sum(axis=1) - related[:, n, n] * weights[:, n]
+            weights[:, n] = np.where(there[:, n], np.maximum(1.0 - others, 0.0), 0.0)
+        if np.abs(weights - before).max(initial=0.0) < 1e-8:
+            break
+    total = weights.sum(axis=1, keepdims=True)
+    made: Floats = weights / np.where(total > 0, total, 1.0)
+    return made
+
+
+def multiplier(weights: pd.Series, results: pd.DataFrame) -> Decimal:
+    """
+    The diversification multiplier: 1 / sqrt(w'Cw), C the correlations of ``results`` with negative ones as 0, at most
+    2.5 (Carver 2015, Systematic Trading, chapter 11).
+    """
+    related = results[list(weights.index)].corr().clip(lower=0.0).fillna(0.0).to_numpy(np.float64, copy=True)
+    np.fill_diagonal(related, 1.0)
+    share = weights.to_numpy(np.float64)
+    return min(Decimal(repr(round(float(share @ related @ share) ** -0.5, 2))), LARGEST)
+
+
+def resampled(results: pd.DataFrame, estimate: Estimate = best, seed: int = 0, draws: int = DRAWS) -> Fit:
+    """The shrunk weights of ``results`` (days x names); a day on which one has none counts as 0 for it."""
     values = results.fillna(0.0).to_numpy(np.float64)
-    found = (1 - SHRINK) * best(values[_drawn(len(values), seed, draws)]) + SHRINK / values.shape[1]
+    found = (1 - SHRINK) * estimate(values[_drawn(len(values), seed, draws)]) + SHRINK / values.shape[1]
     low, high = np.quantile(found, [0.05, 0.95], axis=0)
     return Fit(*(pd.Series(part, results.columns) for part in (found.mean(axis=0), low, high)))
 
 
-def walk(results: pd.DataFrame, seed: int = 0, draws: int = DRAWS) -> pd.DataFrame:
+def walk(results: pd.DataFrame, estimate: Estimate = best, seed: int = 0, draws: int = DRAWS) -> pd.DataFrame:
     """
     One row for each fit: the day of its last result -> weights. Those of a row are in force from the next day on.
     """
     ends = results.groupby(pd.DatetimeIndex(results.index).year).tail(1).index
     fits = {
-        end: resampled(results.loc[:end], seed, draws).weights
+        end: resampled(results.loc[:end], estimate, seed, draws).weights
         for end in ends
         if len(results.loc[:end]) >= LEAST and end < results.index[-1]
     }
