@@ -238,7 +238,7 @@ def managing(run: RunRef, as_of: datetime | None) -> States:
     """Reconcile, protect, trail: one step in the flow's own process; then the artifact of open trades."""
     with broker(run):
         managed = execution.manage(run, simulated=as_of is not None, return_state=True)
-    return {"manage": managed} | published(run, ("open-trades",))
+    return {"manage": managed} | published(run, ("open-trades", "risk"))
 
 
 def published(run: RunRef, artifacts: tuple[str, ...] | None = None) -> States:

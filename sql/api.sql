@@ -279,6 +279,20 @@ COMMENT ON COLUMN api.marks.leverage IS 'gross / equity';
 COMMENT ON COLUMN api.marks.open_trades IS 'Trades with a position';
 COMMENT ON COLUMN api.marks.run_id IS 'The run: api.run_history';
 
+CREATE VIEW api.risk AS
+SELECT book, as_of, name, grouped, alone, part, share, part / nullif(equity, 0)::float8 AS of_equity, currency
+FROM trading.risk_part;
+COMMENT ON VIEW api.risk IS 'What each instrument and group adds to the volatility that a book expects, at the end of each run: filter by book and as_of';
+COMMENT ON COLUMN api.risk.book IS 'The account';
+COMMENT ON COLUMN api.risk.as_of IS 'The instant for which the run decides';
+COMMENT ON COLUMN api.risk.name IS 'An instrument''s symbol, or a group''s name if grouped';
+COMMENT ON COLUMN api.risk.grouped IS 'True for a group of instruments';
+COMMENT ON COLUMN api.risk.alone IS 'Its own volatility of a year';
+COMMENT ON COLUMN api.risk.part IS 'What it adds to the book''s; negative: it hedges. Those of the instruments sum to the whole';
+COMMENT ON COLUMN api.risk.share IS 'part / the book''s volatility';
+COMMENT ON COLUMN api.risk.of_equity IS 'part / equity';
+COMMENT ON COLUMN api.risk.currency IS 'Currency of the book and of all money here';
+
 CREATE VIEW api.equity AS
 SELECT book, day, currency, start_equity, equity, cash, deposits, earned,
        earned - greatest(max(earned) OVER days, 0) AS drawdown

@@ -565,6 +565,24 @@ COMMENT ON COLUMN trading.mark.open_trades IS 'Trades with a position; NULL: unk
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.mark FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.mark FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
+CREATE TABLE trading.risk_part (
+    book     text             NOT NULL CHECK (book <> ''),
+    as_of    timestamptz      NOT NULL CHECK (isfinite(as_of)),
+    name     text             NOT NULL CHECK (name <> ''),
+    grouped  boolean          NOT NULL,
+    alone    double precision NOT NULL CHECK (alone >= 0 AND alone < 'Infinity'),
+    part     double precision NOT NULL CHECK (abs(part) < 'Infinity'),
+    share    double precision NOT NULL CHECK (abs(share) < 'Infinity'),
+    currency text             NOT NULL,
+    equity   numeric          NOT NULL CHECK (equity <> 'NaN' AND abs(equity) < 'Infinity'),
+    PRIMARY KEY (book, as_of, name, grouped)
+);
+COMMENT ON TABLE trading.risk_part IS 'What each instrument and group adds to the volatility that a book expects, by run; as `alphapivot risk` shows it';
+COMMENT ON COLUMN trading.risk_part.name IS 'An instrument''s symbol, or a group''s name if grouped';
+COMMENT ON COLUMN trading.risk_part.alone IS 'Its own volatility of a year, in the book''s currency';
+COMMENT ON COLUMN trading.risk_part.part IS 'What it adds to the book''s; negative: it hedges. Those of the instruments sum to the whole';
+COMMENT ON COLUMN trading.risk_part.share IS 'part / the book''s volatility';
+
 -- The paper broker ----------------------------------------------------------------------------------------------------
 
 CREATE TABLE paper.account (

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from alphapivot.config.settings import Settings
 from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.execution.book import control, exposure, report
 from alphapivot.hub import Hub
-from alphapivot.reports import alerts, heartbeat, overview
+from alphapivot.reports import alerts, heartbeat, overview, risk
 from alphapivot.reports.book import comparison, result, store
 from alphapivot.reports.page import charts, picture, tables
 from alphapivot.reports.terminal import views
@@ -251,6 +252,17 @@ def _open_trades(database: Hub, settings: Settings, run: RunRef) -> tuple[str, s
     return "Open trades", "\n\n".join([switch, views.markdown(views.open_trades(table, settings.ticks)), *more])
 
 
+def _risk(database: Hub, settings: Settings, run: RunRef) -> tuple[str, str]:
+    found = risk.risk(database, settings, run.as_of)
+    if found.volatility is None or found.of_equity is None:
+        return "Risk", "none"
+    risk.keep(database, settings, run.as_of, found)
+    expected = f"{views.amount(Decimal(round(found.volatility, 2)))} {found.currency} a year"
+    summary = f"Expected volatility: **{expected}**, {views.share(found.of_equity)} of equity."
+    missing = [f"{symbol} is not in it: {reason}" for symbol, reason in found.unknown.items()]
+    return "Risk", "\n\n".join([views.markdown(views.risks(found.parts), summary), *map(views.escaped, missing)])
+
+
 def _closed_trades(database: Hub, settings: Settings, _run: RunRef) -> tuple[str, str]:
     table = report.closed_trades(database, settings.execution.book)
     return "Closed trades", views.markdown(
@@ -288,5 +300,6 @@ ARTIFACTS: dict[str, Callable[[Hub, Settings, RunRef], tuple[str, str]]] = {
     "open-trades": _open_trades,
     "closed-trades": _closed_trades,
     "equity": _equity,
+    "risk": _risk,
     "data": _data,
 }

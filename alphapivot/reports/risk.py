@@ -17,7 +17,7 @@ import pandas as pd
 from sqlalchemy import text
 
 from alphapivot.data import actions, rolls
-from alphapivot.execution.book import exposure, report
+from alphapivot.execution.book import exposure, ledger, report
 from alphapivot.execution.decide.portfolio import SIGN, Covariance, covariance
 from alphapivot.execution.market import quotes
 from alphapivot.execution.market.source import QuoteTerms, Stored
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+GROUP = "group "  # begins the name of a group among the parts
 Window = tuple[str, date, date]
 WINDOWS: tuple[Window, ...] = (
     ("dot-com, 2000-2002", date(2000, 3, 24), date(2002, 10, 9)),
@@ -77,13 +78,27 @@ def risk(hub: Hub, settings: Settings, at: datetime) -> Risk:
     rows = [
         (name, known.volatility({s: held[s] for s in of}), sum(parts[s] for s in of))
         for by in (
-            {f"group {name}": of for name, of in groups.items() if name},
+            {f"{GROUP}{name}": of for name, of in groups.items() if name},
             {symbol: [symbol] for symbol in held},
         )
         for name, of in sorted(by.items(), key=lambda item: -sum(parts[s] for s in item[1]))
     ]
     table = pd.DataFrame(rows, columns=columns[:3]).assign(share=lambda t: t["part"] / total if total else 0.0)
     return Risk(currency, equity, total, table, unknown)
+
+
+def keep(hub: Hub, settings: Settings, at: datetime, found: Risk) -> None:
+    """Writes trading.risk_part; the same instant again replaces its rows."""
+    instant = {"book": settings.execution.book, "as_of": at}
+    rows = [
+        {**instant, "name": str(name).removeprefix(GROUP), "grouped": str(name).startswith(GROUP)}
+        | {"alone": float(alone), "part": float(part), "share": float(share)}
+        | {"currency": found.currency, "equity": found.equity}
+        for name, alone, part, share in found.parts[["of", "alone", "part", "share"]].to_numpy().tolist()
+    ]
+    with hub.engine.begin() as conn:
+        conn.execute(text("DELETE FROM trading.risk_part WHERE (book, as_of) = (:book, :as_of)"), instant)
+        ledger.insert(conn, "risk_part", rows)
 
 
 def limits_used(hub: Hub, settings: Settings, at: datetime) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from alphapivot.reports import risk
 from alphapivot.reports.book import result
 from alphapivot.reports.page import html, tables
 from alphapivot.reports.terminal import views
+from alphapivot.runs import RunRef
+from tasks import reports
 from tests.execution.conftest import at, new_world  # noqa: F401 - a fixture
 
 ONE = float(np.std([2.0, -2.0] * 65, ddof=1) * np.sqrt(365.2425))  # of one share of A or B, a year
@@ -55,6 +57,23 @@ def test_volatility_and_what_adds_to_it_by_hand(book):
     assert parts.loc["group metal", "share"] == pytest.approx(1)
     assert min(parts["part"]) < 0  # the smaller leg hedges
     assert (found.currency, found.unknown) == ("EUR", {})
+
+
+def test_what_adds_to_it_is_kept_once_for_each_run(book):
+    found = risk.risk(book.hub, book.settings, at(20))
+    for _ in range(2):
+        title, body = reports.ARTIFACTS["risk"](book.hub, book.settings, RunRef("run-20", "live", at(20), None, "hash"))
+    kept = book.sql("SELECT * FROM api.risk ORDER BY grouped DESC, name")
+    parts = found.parts.set_index("of")
+    assert [(row["name"], row["grouped"]) for row in kept] == [("metal", True), ("A", False), ("B", False)]
+    for row in kept:
+        part = parts.loc[f"group {row['name']}" if row["grouped"] else row["name"]]
+        assert (row["alone"], row["part"], row["share"]) == pytest.approx(tuple(part))
+        assert row["of_equity"] == pytest.approx(row["part"] / float(found.equity))
+        assert (row["book"], row["as_of"], row["currency"]) == ("paper", at(20), "EUR")
+    assert title == "Risk"
+    assert f"{found.of_equity:.1%} of equity" in body
+    assert "| group metal |" in body
 
 
 def test_the_report_shows_the_risk_of_what_is_open(book):
