@@ -15,6 +15,7 @@ PROGRESS = (
     "signals.watermark",
     "trading.lease",
     "market.series",
+    "trading.risk_part",  # what a report of a run says
 )  # a run's progress, not its results
 
 
