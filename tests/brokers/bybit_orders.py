@@ -78,6 +78,8 @@ class BybitHandler(Handler):
                 raise Refused("missing")
             market.cancel(form.get("orderId"), form.get("orderLinkId"))
             return {"orderId": str(order["id"]), "orderLinkId": order["client"] or ""}
+        if name == "market/time":
+            return {"timeSecond": str(market.ms // 1000), "timeNano": f"{market.ms}000000"}
         if name == "user/query-api":
             return {"id": "1", "userID": market.uid, "readOnly": int("trade" not in market.permissions), "ips": ["*"]}
         category = "linear" if market.perpetual else "spot"

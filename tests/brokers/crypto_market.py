@@ -229,6 +229,7 @@ class Handler(BaseHTTPRequestHandler):
     """A format: ``answered(market, method, path, form)`` returns data, ``refused(what)`` (status, body) of an error."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms
     ORDER = ()  # methods and paths that place an order
 
     def log_message(self, *_):

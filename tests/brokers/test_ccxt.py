@@ -521,6 +521,7 @@ def test_funding_and_transfers_are_movements_of_cash(serve, way):
     market.transfer("-200", at=NOW + timedelta(days=1))
     broker.submit(order(market))
     market.move("A", 100, LATER)
+    market.clock = lambda: NOW + timedelta(days=1)
     flows = broker.cash_flows(day)
     assert [(f.dated, f.kind, f.amount) for f in sorted(flows, key=lambda f: f.amount)] == [
         (day + timedelta(days=1), "withdrawal", -200),
@@ -529,6 +530,13 @@ def test_funding_and_transfers_are_movements_of_cash(serve, way):
     ]
     assert all(isinstance(f, CashFlow) and f.flow_id for f in flows)
     assert broker.cash_flows(day) == flows
+
+
+def test_movements_are_read_a_week_in_a_request_up_to_the_exchanges_own_clock(serve):
+    market = serve(("bybit", "spot"))
+    market.transfer(500, at=NOW)
+    assert [flow.amount for flow in opened(market).cash_flows((NOW - timedelta(days=10)).date())] == [500]
+    assert market.requests.count(("GET", "/v5/account/transaction-log")) == 2
 
 
 def test_many_movements_of_cash_are_read_page_by_page(serve, monkeypatch):

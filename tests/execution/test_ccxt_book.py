@@ -148,7 +148,7 @@ def test_an_exit_cancels_the_stop_first(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", ["bybit", "okx", "binance perpetual"])
+@pytest.mark.parametrize("kind", ["bybit", "okx", *PERPETUAL])
 def test_an_entry_whose_answer_was_lost_locks_and_is_found_if_it_arrived(make, kind):
     book = make(kind)
     book.score(20, 50)
@@ -161,7 +161,7 @@ def test_an_entry_whose_answer_was_lost_locks_and_is_found_if_it_arrived(make, k
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["binance", "okx", "binance perpetual", "bybit perpetual"])
+@pytest.mark.parametrize("kind", [*SPOT, *PERPETUAL])
 def test_killed_at_each_point_of_the_run_that_protects_it_has_one_stop(make, kind):
     """Never two. Killed right before the send, only Binance's spot wallet proves that it did not leave."""
     point, landed = 0, set()

@@ -3,7 +3,8 @@ The fault matrix of docs/execution.md, row by row; then every point of a run, hi
 database, combined with each bad reply of the broker to the recovering run. A seeded sample unless ``-m slow``.
 
 ``poor`` and ``unique`` are our own broker without brackets; ``alpaca`` is Alpaca's adapter with its SDK, against a
-local server, ``ib`` and ``kite`` the adapters of Interactive Brokers and Zerodha; ``paper`` is the paper broker.
+local server, ``ib`` and ``kite`` the adapters of Interactive Brokers and Zerodha, ``okx perpetual`` and so on those of
+crypto exchanges; ``paper`` is the paper broker.
 """
 
 from __future__ import annotations
@@ -33,21 +34,24 @@ LATER = [
     pytest.param(kind, marks=pytest.mark.slow) for kind in ("unique", "alpaca")
 ]  # their behaviour lies between the others
 ALL = ("poor", *LATER, "paper")
-LASTING = (
-    *ALL,
-    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ib", "binance")),
-)  # their orders live longer than a day
+# of the crypto exchanges `make test` keeps a sample of each row
+CCXT = tuple(exchange + way for way in (" perpetual", "") for exchange in ("okx", "bybit", "binance"))
+KEPT = tuple(pytest.param(kind, marks=pytest.mark.always) for kind in ("poor", "paper"))
+LASTING = (*KEPT, *LATER, pytest.param("ib", marks=pytest.mark.slow), *CCXT)  # their orders live longer than a day
 WIRED = (*LASTING, pytest.param("kite", marks=pytest.mark.slow))
-UNPROVEN = ("poor", "ib", "kite")  # an order that they do not show may still be on its way
+UNPROVEN = ("poor", "ib", "kite", *CCXT[:-1])  # an order that they do not show may still be on its way
 KNOWING = ("unique", "alpaca", "paper")  # they recognise a repeated id
 FAKES = ("poor", LATER[0])
+BARE = (KEPT[0], LATER[0], *CCXT)  # stops are sent when the entry has filled
 
 
 @pytest.fixture(scope="module")
 def market(server, template):
-    """A database for the whole module: A at 100 with a daily range of 2, for thirty days."""
+    """A database for the whole module: A at 100 with a daily range of 2, for thirty days, its perpetual too."""
     with Hub(server.database("matrix", template=template)) as hub:
-        World(hub, make_settings({"A": {}})).calm(range(1, 31))
+        world = World(hub, make_settings({"A": {}}))
+        for name in ("spot", "futures"):
+            world.calm(range(1, 31), market=name)
         yield hub
 
 
@@ -158,7 +162,7 @@ def test_row_04_crash_after_the_send_before_the_record(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_05_crash_between_the_entrys_fill_and_the_stop(make, kind):
     seen = points(entered(make(kind)), 21)
     book = entered(make(kind))
@@ -169,7 +173,7 @@ def test_row_05_crash_between_the_entrys_fill_and_the_stop(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_06_crash_between_stop_and_take_profit(make, kind):
     seen = points(entered(make(kind)), 21)
     book = entered(make(kind))
@@ -183,7 +187,7 @@ def test_row_06_crash_between_stop_and_take_profit(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", BROKERS)
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.always) for kind in BROKERS), *CCXT])
 def test_row_06_without_a_target_the_stop_is_the_only_order_beside_the_entry(make, kind):
     book = make(kind, settings=with_goal("off"))
     book.score(20, 50)
@@ -203,7 +207,7 @@ def test_row_06_without_a_target_the_stop_is_the_only_order_beside_the_entry(mak
     book.rests(21 if kind == "paper" else 23)
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_07_crash_between_cancel_and_replace(make, kind):
     book = opened(make(kind))
     book.sql("UPDATE trading.trade SET stop = 98 WHERE book = :b", b=book.scope)
@@ -298,6 +302,12 @@ def test_row_10_the_request_lands_late(make, kind):
     assert book.states()["ENTRY"] == ["NEW"]
     assert [o["leg"] for o in book.theirs()].count("ENTRY") == 1
     book.holds(locked=kind in UNPROVEN)  # if it was locked, an operator unlocks it
+
+
+def outruns(book, price, **options):
+    """The market is faster than each cancel, until ``del book.remote.cancel``."""
+    cancel = book.remote.cancel
+    book.remote.cancel = lambda *ref, **kind: (book.price(22, price, **options), cancel(*ref, **kind))[1]
 
 
 def path(book):
@@ -479,7 +489,7 @@ def test_row_13_no_access_halts_the_book(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [*KEPT, *LATER, *CCXT])
 def test_row_14_a_definite_no_is_rejected_and_not_tried_again(make, kind):
     book = make(kind)
     book.score(20, 50)
@@ -518,7 +528,7 @@ def test_row_16_fills_twice_and_out_of_order_count_once(make, kind):
     book.holds()
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_16_what_is_filled_is_final_only_when_its_fills_are_read(make, kind):
     book = entered(make(kind))
     book.run(21, fault="withheld", method="fills", times=99)
@@ -529,7 +539,7 @@ def test_row_16_what_is_filled_is_final_only_when_its_fills_are_read(make, kind)
     book.holds()
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_17_what_is_cancelled_is_final_only_when_its_fills_are_read(make, kind):
     book = make(kind)
     book.score(20, 50)
@@ -586,25 +596,35 @@ def peaks(server, template):
     """100, and on day 22 up to the target of 108."""
     with Hub(server.database("peaks", template=template)) as hub:
         world = World(hub, make_settings({}))
-        world.calm(range(1, 22))
-        world.bar(22, 100, 109, 99, 107)
-        world.calm([23], close=107)
+        for name in ("spot", "futures"):
+            world.calm(range(1, 22), market=name)
+            world.bar(22, 100, 109, 99, 107, market=name)
+            world.calm([23], close=107, market=name)
         yield hub
 
 
-@pytest.mark.parametrize("kind", FAKES)
-@pytest.mark.parametrize("faster", [False, True])
+WHOLE = ("okx", "okx perpetual", "binance perpetual")  # their triggers send market orders, which fill in whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "faster"),
+    [
+        *((kind, False) for kind in CCXT),
+        *((kind, True) for kind in CCXT if kind not in WHOLE),
+        *(pytest.param("poor", faster, marks=pytest.mark.always) for faster in (False, True)),
+        *(pytest.param("unique", faster, marks=pytest.mark.slow) for faster in (False, True)),
+    ],
+)
 def test_row_19_a_take_profit_of_ours_waits_for_the_end_of_the_stop_and_takes_what_is_left(make, peaks, kind, faster):
     """The witness in tests/execution/book.py sees that no exit is sent beside a stop."""
     book = opened(make(kind, hub=peaks))
     if faster:  # 100 of 250 are stopped out while the cancel is in flight
-        cancel = book.broker.cancel
-        book.broker.cancel = lambda ref: (book.broker.move(KEY, 96, at=at(22), most=100), cancel(ref))
+        outruns(book, 96, most=100)
     book.price(22, 107)
     book.score(22, 50)
     book.run(22)
     if faster:
-        del book.broker.cancel
+        del book.remote.cancel
     left = 150 if faster else 250
     assert [(o["state"], o["qty"], o["reason"]) for o in book.orders("EXIT")] == [("NEW", left, "target")]
     assert book.states()["STOP"] == ["CANCELED"]
@@ -616,14 +636,13 @@ def test_row_19_a_take_profit_of_ours_waits_for_the_end_of_the_stop_and_takes_wh
     book.holds()
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_19_a_stop_that_filled_before_its_cancel_leaves_no_second_exit(make, kind):
     book = opened(make(kind))
     book.score(22, -50)
-    cancel = book.broker.cancel
-    book.broker.cancel = lambda ref: (book.broker.move(KEY, 96, at=at(22)), cancel(ref))
+    outruns(book, 96)
     book.run(22)
-    del book.broker.cancel
+    del book.remote.cancel
     assert (book.trades()[0]["close_reason"], book.held()) == ("stop", 0)
     assert "EXIT" not in {o["leg"] for o in book.theirs()}
     book.holds()
@@ -649,15 +668,16 @@ def test_row_20_both_legs_fill_and_the_excess_is_flattened_and_locked(make, kind
     assert any("filled" in why for why in book.locks())
 
 
-@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("kind", BARE)
 def test_row_21_a_stop_that_is_refused_means_out_at_market(make, kind):
     book = entered(make(kind))
     book.price(21, 95)  # beyond the stop already
     book.run(21)
-    assert [(o["leg"], o["state"], o["reason"]) for o in book.orders() if o["leg"] in ("STOP", "EXIT")] == [
-        ("STOP", "REJECTED", "the stop would trigger now"),
-        ("EXIT", "NEW", "stop_refused"),
+    ((stop, state, why), *left) = [
+        (o["leg"], o["state"], o["reason"]) for o in book.orders() if o["leg"] in ("STOP", "EXIT")
     ]
+    assert (stop, state, left) == ("STOP", "REJECTED", [("EXIT", "NEW", "stop_refused")])
+    assert re.search("trigger now|immediately trigger|trigger immediately|expect Falling|cannot be higher than", why)
     book.price(22, 95)
     book.run(22)
     assert (book.trades()[0]["close_reason"], book.held()) == ("stop_refused", 0)
@@ -732,9 +752,10 @@ def test_row_25_no_entry_while_the_clocks_differ(make, kind, seconds):
     assert book.theirs() == []
 
 
+@pytest.mark.parametrize("kind", [pytest.param("alpaca", marks=pytest.mark.always), *CCXT])
 @pytest.mark.parametrize(("seconds", "sent"), [(5, True), (-5, True), (6, False), (-6, False)])
-def test_row_25_on_the_wire(make, seconds, sent):
-    book = make("alpaca")
+def test_row_25_on_the_wire(make, kind, seconds, sent):
+    book = make(kind)
     book.score(20, 50)
     book.remote.clock = lambda: at(20) + timedelta(seconds=seconds)
     book.run(20)
@@ -753,7 +774,7 @@ def test_row_26_what_is_stale_or_missing_is_denied_with_its_reason(make):
         missing.score(20, float("nan"))
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [*KEPT, *LATER, *CCXT])
 def test_row_27_a_changed_score_at_the_same_instant_makes_no_second_trade(make, kind):
     book = make(kind)
     book.score(20, 50)
@@ -773,7 +794,7 @@ def test_row_28_a_bad_config_refuses_to_start(section, key, value):
         make_settings({"A": {}}, **{section: {key: value}})
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [*KEPT, *LATER, *CCXT])
 def test_row_29_a_kill_switch_in_mid_run_stops_the_entry_and_no_stop(make, kind):
     twin, book = make(kind), make(kind)
     for b in (twin, book):
@@ -1182,12 +1203,21 @@ def possible(kind, fault, method):
     return (None, method) if kind in UNPROVEN and fault == "duplicate" else (fault, method)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(5, marks=pytest.mark.always), 6, 7, 8])
-def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed, seed):
+@pytest.mark.parametrize(
+    ("seed", "kinds"),
+    [
+        pytest.param(5, BROKERS, marks=pytest.mark.always),
+        *((seed, BROKERS) for seed in (6, 7, 8)),
+        (9, CCXT),
+        (10, CCXT),
+    ],
+    ids=("5", "6", "7", "8", "9-ccxt", "10-ccxt"),
+)
+def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed(make, lengths, landed, seed, kinds):
     rng = np.random.default_rng(seed)
     everything = [
         (k, goal, d, how, n + 1)
-        for k in BROKERS
+        for k in kinds
         for goal in GOALS
         for d, many in lengths(k, goal).items()
         for how in HOWS
@@ -1205,7 +1235,7 @@ def test_row_23_a_seeded_sample_of_all_points_and_answers_ends_as_if_undisturbed
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("day", [20, 21, 22, 23])
 @pytest.mark.parametrize("goal", GOALS)
-@pytest.mark.parametrize("kind", BROKERS)
+@pytest.mark.parametrize("kind", [*BROKERS, *CCXT])
 def test_row_23_every_point_times_every_answer_ends_as_if_undisturbed(make, lengths, landed, kind, goal, day):
     """
     Every point is struck in every way. What is left is all that the next run can see: from each state that is left

@@ -65,8 +65,8 @@ def _binance(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
 
 def _bybit(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
     """https://bybit-exchange.github.io/docs/v5/account/transaction-log: seven days in a request, newest first."""
-    end = int(datetime.now(UTC).timestamp() * 1000)
-    for start in range(begin, end, WEEK):
+    end = int(ask(methodcaller("fetch_time")))
+    for start in range(begin, end + 1, WEEK):
         asked: dict[str, Any] = {"accountType": "UNIFIED", "currency": currency, "limit": FEW}
         asked |= {"startTime": start, "endTime": min(start + WEEK - 1, end)}
         cursor = ""
