@@ -72,6 +72,7 @@ class OrderSpec:
     attached: tuple[Attached, ...] = ()
     fx: Decimal | None = None  # account currency per unit of the instrument's currency, for simulated brokers
     reduce_only: bool = False  # never opens or reverses a position; if the broker supports it (caps)
+    stop: Decimal | None = None  # of an entry: where its position will be stopped
 
     @property
     def key(self) -> Key:
@@ -106,6 +107,13 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Denied:
+    """An entry that was not sent: the account could not carry its position. ``reason`` has the numbers."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Duplicate:
     """The id is already in use: look the order up, it exists or has existed."""
 
@@ -131,7 +139,7 @@ class Unknown:
     reason: str
 
 
-Answer = Accepted | Rejected | Duplicate | Throttled | NotSent | Unknown
+Answer = Accepted | Rejected | Denied | Duplicate | Throttled | NotSent | Unknown
 
 
 @dataclass(frozen=True)

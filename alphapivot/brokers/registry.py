@@ -23,10 +23,14 @@ log = logging.getLogger("alphapivot.brokers")
 
 @dataclass(frozen=True)
 class Terms:
-    """Terms in the config that the market contradicts (``wrong``), and what may be rejected today (``cautions``)."""
+    """
+    Terms in the config that the market contradicts (``wrong``), what may be rejected today (``cautions``), and what
+    else it says of the account, for `alphapivot broker test` (``told``).
+    """
 
     wrong: Sequence[str] = ()
     cautions: Sequence[str] = ()
+    told: Sequence[str] = ()
 
 
 def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:

@@ -55,6 +55,7 @@ class BinanceHandler(Handler):
 
     def signed(self, market, method, url, body):
         private = ("order", "Order", "account", "myTrades", "userTrades", "positionRisk", "income", "leverageBracket")
+        private += ("symbolConfig",)
         if not any(word in url.path for word in private):
             return
         if self.headers["X-MBX-APIKEY"] != market.key:
@@ -138,7 +139,8 @@ class BinanceHandler(Handler):
             "allAlgoOrders": lambda: [self._algo(o) for o in market.triggers],
             "userTrades": lambda: [self._contract_trade(t) for t in _trades(market, form)],
             "ticker/24hr": lambda: _tickers(market),
-            "leverageBracket": list,
+            "leverageBracket": lambda: _brackets(market),
+            "symbolConfig": lambda: [_config(market, base) for base in market.pairs],
             "positionSide/dual": lambda: {"dualSidePosition": market.hedged},
             "positionRisk": lambda: self._positions(market),
             "income": lambda: _income(market, form),
@@ -178,7 +180,8 @@ class BinanceHandler(Handler):
             {
                 "asset": coin, "walletBalance": f"{qty}", "unrealizedProfit": f"{market.open_profit}",
                 "marginBalance": f"{qty + (market.open_profit if coin == 'USDT' else 0)}", "initialMargin": "0",
-                "maintMargin": "0", "availableBalance": f"{qty}", "updateTime": market.ms,
+                "maintMargin": "0", "availableBalance": f"{market.free if coin == 'USDT' else qty}",
+                "updateTime": market.ms,
             }
             for coin, qty in market.coins.items()
         ]  # fmt: skip
@@ -234,6 +237,24 @@ def _income(market, form):
         if at >= int(form.get("startTime", 0))
     ]  # fmt: skip
     return told[: int(form.get("limit", 100))]
+
+
+def _config(market, base):
+    kind = {"cross": "CROSSED", "isolated": "ISOLATED"}[market.mode]
+    row = {"symbol": base + "USDT", "marginType": kind, "isAutoAddMargin": False, "leverage": int(market.leverage)}
+    return row | {"maxNotionalValue": "1000000"}
+
+
+def _brackets(market):
+    floors = [D(0), *(most for most, _ in market.tiers)]
+    rows = [
+        {
+            "bracket": n, "initialLeverage": 100, "notionalCap": int(most), "notionalFloor": int(floors[n - 1]),
+            "maintMarginRatio": float(rate), "cum": 0.0,
+        }
+        for n, (most, rate) in enumerate(market.tiers, 1)
+    ]  # fmt: skip
+    return [{"symbol": base + "USDT", "notionalCoef": 1.5, "brackets": rows} for base in market.pairs]
 
 
 def _klines(market, form):

@@ -80,6 +80,9 @@ class BybitHandler(Handler):
             return {"orderId": str(order["id"]), "orderLinkId": order["client"] or ""}
         if name == "market/time":
             return {"timeSecond": str(market.ms // 1000), "timeNano": f"{market.ms}000000"}
+        if name == "account/info":
+            mode = {"cross": "REGULAR_MARGIN", "isolated": "ISOLATED_MARGIN", "portfolio": "PORTFOLIO_MARGIN"}
+            return {"marginMode": mode[market.mode], "unifiedMarginStatus": 5, "updatedTime": "0"}
         if name == "user/query-api":
             return {"id": "1", "userID": market.uid, "readOnly": int("trade" not in market.permissions), "ips": ["*"]}
         category = "linear" if market.perpetual else "spot"
@@ -93,6 +96,19 @@ class BybitHandler(Handler):
             "order/history": lambda: [_order(market, o) for o in _asked(market, form) if o["state"] not in OPEN],
             "execution/list": lambda: _trades(market, form),
             "position/list": lambda: _positions(market, form),
+            "market/risk-limit": lambda: [
+                {
+                    "id": n,
+                    "symbol": form["symbol"],
+                    "riskLimitValue": f"{most}",
+                    "maintenanceMargin": f"{rate}",
+                    "initialMargin": "0.01",
+                    "isLowestRisk": int(n == 1),
+                    "maxLeverage": "100.00",
+                    "mmDeduction": "",
+                }
+                for n, (most, rate) in enumerate(market.tiers, 1)
+            ],
             "account/wallet-balance": lambda: [_wallet(market)],
             "account/transaction-log": lambda: _log(market, form),
         }[name]()
@@ -166,8 +182,9 @@ def _positions(market, form):
     rows = [
         {
             "positionIdx": 0, "symbol": base + "USDT", "side": "Buy" if qty > 0 else "Sell", "size": f"{abs(qty)}",
-            "avgPrice": f"{entry}", "positionValue": f"{abs(qty) * entry}", "tradeMode": 0, "leverage": "10",
-            "markPrice": f"{market.prices[base]}", "unrealisedPnl": f"{qty * (market.prices[base] - entry)}",
+            "avgPrice": f"{entry}", "positionValue": f"{abs(qty) * entry}", "tradeMode": 0,
+            "leverage": f"{market.leverage}", "markPrice": f"{market.prices[base]}",
+            "unrealisedPnl": f"{qty * (market.prices[base] - entry)}",
             "liqPrice": "", "positionStatus": "Normal",
         }
         for base, (qty, entry) in market.nets.items()
@@ -175,7 +192,14 @@ def _positions(market, form):
     ]  # fmt: skip
     if "symbol" in form and not rows:  # a market that is asked for by name is told flat too
         sides = (1, 2) if market.hedged else (0,)
-        flat = {"side": "", "size": "0", "avgPrice": "0", "positionValue": "", "markPrice": "0", "leverage": "10"}
+        flat = {
+            "side": "",
+            "size": "0",
+            "avgPrice": "0",
+            "positionValue": "",
+            "markPrice": "0",
+            "leverage": f"{market.leverage}",
+        }
         rows = [flat | {"positionIdx": n, "symbol": form["symbol"], "unrealisedPnl": ""} for n in sides]
     return rows
 
@@ -184,7 +208,8 @@ def _wallet(market):
     coins = [
         {
             "coin": coin, "walletBalance": f"{qty}", "equity": f"{qty + (market.open_profit if coin == 'USDT' else 0)}",
-            "locked": f"{market.locked(coin)}", "totalPositionIM": "0", "totalOrderIM": "0", "borrowAmount": "0",
+            "locked": f"{market.locked(coin)}", "totalPositionIM": f"{market.used if coin == 'USDT' else 0}",
+            "totalOrderIM": "0", "borrowAmount": "0",
             "accruedInterest": "0", "unrealisedPnl": f"{market.open_profit if coin == 'USDT' else 0}",
             "availableToWithdraw": "",
         }

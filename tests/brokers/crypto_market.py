@@ -10,6 +10,7 @@ It behaves as the exchanges document, also where that is inconvenient:
 - With ``triggers`` a stop of a perpetual is in no list of orders; when reached it sends a market order with a number of
   its own.
 - A market order fills at the next trade (``move``), so that tests can look at it before.
+- A perpetual takes margin at ``leverage``; an order for which too little is free is refused.
 """
 
 import json
@@ -51,7 +52,8 @@ class Market:
         self.paid, self.flows, self.fee_coin = {}, [], None
         self.faults, self.late, self.requests, self.received = [], [], [], []
         self.refuses, self.hedged, self.suspended, self.trigger_fails = [], False, set(), []
-        self.permissions = "read_only,trade"
+        self.permissions, self.leverage, self.mode = "read_only,trade", D(10), "cross"
+        self.tiers = [(D(1_000_000), D("0.005"))]  # most notional -> share of it that is maintenance margin
         self.candle = lambda _: (100, 101, 99, 100)  # start of a day -> open, high, low, close
         self.clock, self.numbers, self.moves = lambda: datetime.now(UTC), count(1000), 0
         self.lock = threading.RLock()
@@ -155,6 +157,15 @@ class Market:
     def open_profit(self):
         return sum((q * (self.prices[b] - e) * self.size for b, (q, e) in self.nets.items()), D(0))
 
+    @property
+    def used(self):
+        """The margin of what is open."""
+        return sum((abs(q) * e * self.size / self.leverage for q, e in self.nets.values()), D(0))
+
+    @property
+    def free(self):
+        return self.coins["USDT"] + self.open_profit - self.used
+
     def locked(self, coin):
         """What resting orders hold back."""
         if self.perpetual:
@@ -186,6 +197,8 @@ class Market:
         free = self.coins.get(form["base"], D(0)) - self.locked(form["base"])
         if not self.perpetual and form["side"] == "SELL" and form["qty"] > free:
             raise Refused("funds")
+        if self.perpetual and not form["reduce"] and form["qty"] * (last or 0) * self.size / self.leverage > self.free:
+            raise Refused("margin")
         return self._enter(form)
 
     def _enter(self, form):

@@ -84,6 +84,10 @@ class OkxHandler(Handler):
             "account/config": lambda: [_config(market)],
             "account/balance": lambda: [_balance(market)],
             "account/positions": lambda: _positions(market),
+            "account/leverage-info": lambda: [
+                {"instId": form["instId"], "lever": f"{market.leverage}", "mgnMode": form["mgnMode"], "posSide": "net"}
+            ],
+            "public/position-tiers": lambda: _tiers(market, form),
             "account/bills-archive": lambda: _bills(market, form),
             "trade/orders-pending": lambda: [_order(market, o) for o in market.orders if o["state"] in OPEN],
             "trade/orders-algo-pending": lambda: [_algo(market, o) for o in market.triggers if o["state"] in OPEN],
@@ -110,7 +114,7 @@ def _id(market, base):
 
 
 def _form(market, form):
-    assert form["tdMode"] == ("cross" if market.perpetual else "cash")
+    assert form["tdMode"] == (market.mode if market.perpetual else "cash")
     stop = form["ordType"] == "trigger"
     name = form["algoClOrdId"] if stop else form["clOrdId"]
     if not re.fullmatch(r"[A-Za-z0-9]{1,32}", name):
@@ -177,7 +181,8 @@ def _balance(market):
     details = [
         {
             "ccy": coin, "eq": f"{qty + (market.open_profit if coin == 'USDT' else 0)}", "cashBal": f"{qty}",
-            "availEq": f"{qty}" if market.perpetual else "", "availBal": f"{qty - market.locked(coin)}",
+            "availEq": f"{market.free if coin == 'USDT' else qty}" if market.perpetual else "",
+            "availBal": f"{qty - market.locked(coin)}",
             "frozenBal": f"{market.locked(coin)}", "upl": "0", "uTime": str(market.ms),
         }
         for coin, qty in market.coins.items()
@@ -190,11 +195,25 @@ def _positions(market):
         {
             "instType": "SWAP", "instId": _id(market, base), "posSide": "net", "pos": f"{qty}", "avgPx": f"{entry}",
             "markPx": f"{market.prices[base]}", "upl": f"{qty * (market.prices[base] - entry) * market.size}",
-            "notionalUsd": f"{abs(qty) * market.prices[base] * market.size}", "mgnMode": "cross", "lever": "10",
+            "notionalUsd": f"{abs(qty) * market.prices[base] * market.size}", "mgnMode": market.mode,
+            "lever": f"{market.leverage}",
             "imr": "0", "mmr": "0", "margin": "", "liqPx": "", "uplRatio": "0", "cTime": "0", "uTime": str(market.ms),
         }
         for base, (qty, entry) in market.nets.items()
         if qty
+    ]  # fmt: skip
+
+
+def _tiers(market, form):
+    """In contracts."""
+    value = market.prices[form["instFamily"].partition("-")[0]] * market.size
+    assert (form["instType"], form["tdMode"]) == ("SWAP", market.mode)
+    return [
+        {
+            "tier": f"{n}", "instId": "", "instFamily": form["instFamily"], "minSz": "0", "maxSz": f"{most / value}",
+            "imr": "0.01", "mmr": f"{rate}", "maxLever": "100", "uly": form["instFamily"],
+        }
+        for n, (most, rate) in enumerate(market.tiers, 1)
     ]  # fmt: skip
 
 

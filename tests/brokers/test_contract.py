@@ -83,7 +83,7 @@ def crypto(request):
 
     def serve(exchange, trades):
         made.append(ccxt_rig.SERVERS[exchange](perpetual=trades == "perpetual"))
-        made[-1].clock = lambda: NOW
+        made[-1].clock, made[-1].prices = lambda: NOW, {"A": D(100)}
         return made[-1]
 
     yield serve

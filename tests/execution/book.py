@@ -103,6 +103,7 @@ class Book:
     requests: Counter = field(default_factory=Counter)  # calls of the last run to the broker
     counted: bool = True  # False for a twin that only shows the points of a run
     timeout: float = 60
+    keys: dict = field(default_factory=dict)  # more of the broker's section
     remote: Any = None
 
     def __post_init__(self) -> None:
@@ -168,7 +169,7 @@ class Book:
         if self.exchange in ccxt_rig.SERVERS:
             ledger = ccxt_ledger.Ledger(hub, self.scope)
             return ccxt_rig.broker(
-                self.remote, self.exchange, symbols=self.symbols, ledger=ledger, timeout=self.timeout
+                self.remote, self.exchange, symbols=self.symbols, ledger=ledger, timeout=self.timeout, **self.keys
             )
         return self.remote
 

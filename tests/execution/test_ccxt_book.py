@@ -125,6 +125,23 @@ def test_a_short_is_protected_pays_funding_and_is_bought_back(make, kind):
     book.holds()
 
 
+@pytest.mark.parametrize("kind", PERPETUAL)
+def test_an_entry_that_would_be_liquidated_before_its_stop_is_denied_and_nothing_is_sent(make, kind):
+    book = make(kind)
+    book.remote.leverage, book.remote.mode = D(25), "isolated"  # 100 - 4 is all of its margin
+    if kind == "okx perpetual":
+        book.keys = {"margin_mode": "isolated"}
+    book.score(20, 50)
+    report = run(book, 20)
+    (entry,) = book.orders("ENTRY")
+    assert (entry["state"], {o["state"] for o in book.orders()}) == ("DENIED", {"DENIED"})
+    assert "the stop at 96 lies beyond 96.5" in entry["reason"]
+    assert any("Denied, the stop at 96" in note for note in report.notes)
+    assert (book.remote.received, book.trades()[0]["state"], book.locks()) == ([], "CLOSED", [])
+    book.rests(20)
+    book.holds()
+
+
 @pytest.mark.parametrize("kind", ["binance perpetual", "okx"])
 def test_a_trigger_whose_order_fails_is_placed_again_or_leaves_at_market(make, kind):
     book = entered(make(kind))

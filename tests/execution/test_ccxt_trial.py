@@ -44,6 +44,7 @@ trades = {trades}
 account = {account}
 currency = USDT
 base_url = {url}
+{keys}
 
 [instrument.BTC]
 {market} = {ticker}
@@ -53,7 +54,7 @@ tick = {tick}
 lot = {lot}
 {terms}
 """
-FUTURE = "quote_unit = 1\nmultiplier = {}\nmargin = 0.1"
+FUTURE = "quote_unit = 1\nmultiplier = {}\nmargin = {}"
 BAR = """
     INSERT INTO market.bar (symbol, market, contract, interval, ts, open, high, low, close, volume, source, ingested_at)
     VALUES ('BTC', :market, '', '1d', :ts, 60000, 60000, 60000, 60000, 1, 'simulated', :ts)
@@ -73,7 +74,7 @@ def tried(hub, hub_url, tmp_path, monkeypatch, capsys):
         market = command.server = ccxt_rig.SERVERS[exchange](perpetual=trades == "perpetual")
         market.pairs, market.prices, market.size = {"BTC": ("0.1", "0.001")}, {"BTC": D(60_000)}, D(1)
         market.permissions = keys.pop("permissions", market.permissions)
-        market.hedged = keys.pop("hedged", False)
+        market.hedged, market.mode = keys.pop("hedged", False), keys.pop("mode_there", "cross")
         market.coins["BTC"] = D(keys.pop("coins", 0))
         made.append(market)
         for name in ("API_KEY", "API_SECRET", "API_PASSPHRASE"):
@@ -84,7 +85,8 @@ def tried(hub, hub_url, tmp_path, monkeypatch, capsys):
             "exchange": exchange, "trades": trades, "url": market.url, "mode": "paper", "account": "paper",
             "market": "futures" if perpetual else "spot", "ticker": ccxt_rig.ticker("BTC", perpetual=perpetual),
             "calendar": "24/7", "currency": "USDT", "tick": "0.1", "lot": "0.001",
-            "terms": FUTURE.format(keys.pop("multiplier", "1")) if perpetual else "",
+            "terms": FUTURE.format(keys.pop("multiplier", "1"), keys.pop("margin", "0.1")) if perpetual else "",
+            "keys": "",
         }  # fmt: skip
         file = tmp_path / "config.ini"
         file.write_text(CONFIG.format(**(terms | keys)))
@@ -138,7 +140,7 @@ def test_terms_that_the_exchange_contradicts_are_told_with_the_line_to_write(tri
     [
         (
             ("binance", "spot"),
-            {"market": "futures", "terms": FUTURE.format(1)},
+            {"market": "futures", "terms": FUTURE.format(1, 1)},
             "it trades its futures market, and the",
         ),
         (("binance", "perpetual"), {"ticker": "BTC/USDT"}, "BTC/USDT is not a perpetual market paid in USDT, such as"),
@@ -173,6 +175,27 @@ def test_a_key_or_a_setting_that_keeps_from_trading_is_told(tried, way, keys, to
     assert code == 1
     assert told in said
     assert tried.server.received == []
+
+
+@pytest.mark.parametrize("exchange", VENUES)
+def test_leverage_and_margin_mode_are_told_and_refused_where_they_differ(tried, exchange):
+    way = (exchange, "perpetual")
+    code, said = tried(way, "broker", "test", keys="leverage = 10", mode="shadow", account="live")
+    assert code == 0, said
+    assert "BTC/USDT:USDT: cross margin, leverage 10" in said
+    code, said = tried(way, "broker", "test", keys="leverage = 5\nmargin_mode = cross", margin="0.05")
+    assert code == 1
+    assert "[broker.crypto] leverage = 5, and" in said
+    assert "has 10 for BTC/USDT:USDT: set 5 there, or write leverage = 10" in said
+    assert "[instrument.BTC] margin = 0.05, and at leverage 10" in said
+    assert tried.server.received == []
+
+
+def test_leverage_of_coins_is_refused(tried):
+    code, said = tried(("binance", "spot"), "check", keys="leverage = 5")
+    assert code != 0
+    assert "coins are paid in full; set trades = perpetual, or take it out" in said
+    assert tried.server.requests == []
 
 
 def test_coins_of_others_are_named_and_left_alone(tried):

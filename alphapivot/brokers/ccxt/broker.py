@@ -8,7 +8,8 @@ exchange carries a request out within seconds or never, and they have passed (``
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -22,6 +23,7 @@ from alphapivot.brokers.base import (
     BrokerOrder,
     Caps,
     CashFlow,
+    Denied,
     Hours,
     Key,
     NotSent,
@@ -34,6 +36,8 @@ from alphapivot.brokers.ccxt import access, cash, money, rows, sending
 from alphapivot.brokers.ccxt.orders import Orders
 from alphapivot.brokers.ccxt.rows import Row, Terms, number
 from alphapivot.errors import TradingHalted, Unavailable
+from alphapivot.money import price_text
+from alphapivot.venues.ccxt import leverage
 
 if TYPE_CHECKING:
     from alphapivot.brokers.ccxt.ledger import Ledger
@@ -58,6 +62,8 @@ class Exchange:
     ) -> None:
         self._section, self._venue, self._names, self._wire = section, venue, tickers, wire
         self._ledger, self._way = ledger, venue.ways[section.trades]
+        if self._way.says_mode:
+            self._way = replace(self._way, order={**self._way.order, "marginMode": self._mode})
         self._orders = Orders(venue, self._way, tickers, wire, self._terms, ledger, sleep)
         self.caps = Caps(
             idempotent_submit=False,
@@ -80,6 +86,11 @@ class Exchange:
     @property
     def _spot(self) -> bool:
         return self._section.trades == "spot"
+
+    @property
+    def _mode(self) -> str:
+        """The margin mode of our orders, where orders say it."""
+        return self._section.margin_mode or "cross"
 
     @cached_property
     def markets(self) -> Mapping[str, Row]:
@@ -159,6 +170,8 @@ class Exchange:
         try:
             if refusal := sending.refusal(spec, spot=self._spot) or self._too_small(spec, ticker):
                 return Rejected(refusal)
+            if not self._spot and spec.leg == "ENTRY" and (denial := self._denied(spec, ticker)):
+                return Denied(denial)
         except Unavailable as error:
             return NotSent(str(error))
         return self._orders.send(spec, ticker)
@@ -169,7 +182,62 @@ class Exchange:
     def cancel(self, ref: Ref) -> None:
         self._orders.cancel(ref)
 
+    def setting(self, ticker: str) -> leverage.Setting:
+        """What the exchange has set for a perpetual."""
+        return leverage.setting(self._ask, self._section.exchange, ticker, self._mode)
+
+    def contradictions(self, ticker: str, present: leverage.Setting) -> Iterator[str]:
+        """What [broker.*] wants set, and is not."""
+        wanted, name = self._section, self._venue.name
+        held = [row for row in self._positions() if row.get("symbol") == ticker] if self._way.says_mode else []
+        if others := {str(row.get("marginMode")) for row in held} - {self._mode}:
+            yield (
+                f"margin_mode = {self._mode}, and {ticker} has a position in {', '.join(others)} margin, which such"
+                " orders do not reduce: write what it has, or close it there"
+            )
+        if wanted.margin_mode is not None and wanted.margin_mode != present.mode:
+            yield (
+                f"margin_mode = {wanted.margin_mode}, and {name} has {present.mode} margin for {ticker}: set"
+                f" {wanted.margin_mode} there, while nothing is open, or write margin_mode = {present.mode}"
+            )
+        if wanted.leverage is not None and wanted.leverage != present.times:
+            yield (
+                f"leverage = {wanted.leverage:f}, and {name} has {present.times:f} for {ticker}: set"
+                f" {wanted.leverage:f} there, or write leverage = {present.times:f}"
+            )
+
     # the parts
+
+    def _ask(self, request: Callable[[object], object]) -> object:
+        return self._wire.read(request, "leverage")
+
+    def _denied(self, spec: OrderSpec, ticker: str) -> str | None:
+        """Why the account could not carry the position of an entry, with the numbers."""
+        present, currency = self.setting(ticker), self._section.currency
+        if wrong := next(self.contradictions(ticker, present), None):
+            return wrong
+        if present.mode not in ("cross", "isolated") or not present.times:
+            return f"{self._venue.name} has {present.mode} margin for {ticker}, and no leverage: set cross margin there"
+        price, taker = spec.price or self._prices([ticker])[ticker], number(self.markets[ticker].get("taker"))
+        notional = spec.qty * price * self._terms(ticker).value
+        needed, free = notional / present.times + notional * taker, self.account().free
+        if needed > free:
+            return (
+                f"{notional:,.2f} {currency} need {needed:,.2f} of margin and fee at leverage {present.times:f}, and"
+                f" {free:,.2f} are free"
+            )
+        if present.mode == "cross" or spec.stop is None:
+            return None
+        rate = leverage.maintenance(self._ask, self._section.exchange, ticker, present.mode, spec.qty, notional) + taker
+        end = leverage.liquidation(spec.side, price, present.times, rate)
+        if (spec.stop > end) if spec.side == "BUY" else (spec.stop < end):
+            return None
+        most = leverage.most(spec.side, price, spec.stop, rate)
+        return (
+            f"the stop at {price_text(spec.stop)} lies beyond {end:.8g}, where {self._venue.name} liquidates an"
+            f" isolated entry at {price_text(price)} with leverage {present.times:f}: set less than {most:.1f} there,"
+            " or cross margin"
+        )
 
     def _too_small(self, spec: OrderSpec, ticker: str) -> str | None:
         market = self.markets.get(ticker)

@@ -103,16 +103,26 @@ def _problems(instrument: Instrument, section: CcxtBroker) -> Iterator[str]:
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - markets are read by each run anyway
     """Ticks, lots and multipliers of the tradable instruments that the exchange's markets contradict."""
-    broker, wrong, cautions = open_exchange(hub, settings, environ), list[str](), list[str]()
+    broker, place = open_exchange(hub, settings, environ), f"[broker.{settings.execution.broker}]"
+    wrong, cautions, told = list[str](), list[str](), list[str]()
     for symbol, ticker in broker.tickers.items():
         instrument, market = settings.instruments[symbol], broker.markets.get(ticker)
         if market is None:
             wrong.append(f"[instrument.{symbol}] {ticker} is not a market of {broker.name}")
             continue
         wrong += _contradictions(instrument, market)
+        if instrument.trade_market == MARKETS["perpetual"]:
+            present = broker.setting(ticker)
+            told.append(f"{ticker}: {present}")
+            wrong += [f"{place} {problem}" for problem in broker.contradictions(ticker, present)]
+            if present.times and instrument.versions[-1].margin * present.times < 1:
+                cautions.append(
+                    f"[instrument.{symbol}] margin = {instrument.versions[-1].margin:f}, and at leverage"
+                    f" {present.times:f} {broker.name} takes {1 / present.times:.4g} of the notional"
+                )
         if market.get("active") is False:
             cautions.append(f"[instrument.{symbol}] {ticker} is suspended at {broker.name} at present")
-    return Terms(wrong, [*cautions, *broker.cautions()])
+    return Terms(wrong, [*cautions, *broker.cautions()], told)
 
 
 def _contradictions(instrument: Instrument, market: Row) -> Iterator[str]:

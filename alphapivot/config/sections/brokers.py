@@ -276,6 +276,23 @@ class CcxtBroker(BrokerSection):
     symbols: Mapped[str] = Field(
         default={}, description="our symbol: ccxt's, such as BTC/USDT, if it differs from the feed's ticker"
     )
+    leverage: Positive | None = Field(
+        None,
+        le=200,
+        description="of perpetuals: what must be set at the exchange, where it is never changed from here; default:"
+        " what is set",
+    )
+    margin_mode: Literal["cross", "isolated"] | None = Field(
+        None,
+        description="of perpetuals: what must be set at the exchange; at OKX what orders say, and cross by default",
+    )
+
+    @model_validator(mode="after")
+    def _borrows(self) -> CcxtBroker:
+        named = [name for name in ("leverage", "margin_mode") if getattr(self, name) is not None]
+        if named and self.trades == "spot":
+            raise ValueError(f"{', '.join(named)}: coins are paid in full; set trades = perpetual, or take it out")
+        return self
 
     @property
     def real_money(self) -> bool:

@@ -13,6 +13,7 @@ from alphapivot.brokers.base import (
     Answer,
     Attached,
     BrokerOrder,
+    Denied,
     Duplicate,
     NotSent,
     OrderSpec,
@@ -69,7 +70,7 @@ def _chunk(session: Session, ids: Sequence[str]) -> list[tuple[str, float]]:
             lines.append(("halted", symbol, i, str(error)))
             session.report.notes.append(f"book {session.book} is halted: {error}")
             break
-        messages += 1
+        messages += not isinstance(reply, Denied)
         rows += _updates(order, reply, trade_legs)
         lines.append((type(reply).__name__.lower(), symbol, i, answered(order, reply)))
         if isinstance(reply, Rejected):
@@ -133,6 +134,7 @@ def spec(session: Session, order: Mapping[Any, Any], legs: Sequence[RowMapping],
         attached=attached,
         fx=session.rates.get(session.instruments[row["symbol"]].currency),
         reduce_only=row["leg"] != "ENTRY" and session.broker.caps.reduce_only,
+        stop=next((o["price"] for o in legs if o["leg"] == "STOP"), None) if row["leg"] == "ENTRY" else None,
     )
 
 
@@ -148,6 +150,8 @@ def _updates(order: RowMapping, reply: Answer, legs: Sequence[RowMapping]) -> li
             return [{"client_order_id": order_id, "state": "REJECTED", "reason": reason}] + [
                 {"client_order_id": i, "state": "CANCELED", "reason": "entry rejected"} for i in attached
             ]
+        case Denied(reason):
+            return [{"client_order_id": i, "state": "DENIED", "reason": reason} for i in (order_id, *attached)]
         case Throttled() | NotSent():
             return [{"client_order_id": order_id, "state": "CREATED"}]
         case Duplicate() | Unknown():

@@ -161,6 +161,8 @@ def _terms(hub: Hub, settings: Settings, _broker: Broker) -> Iterator[Found]:
         yield _wrong("terms", wrong)
     for caution in terms.cautions:
         yield _note("terms", caution)
+    for told in terms.told:
+        yield Found("terms", told)
     if settings.brokers[settings.execution.broker].compares is None:
         yield _note("terms", "this broker cannot be asked for tick, lot and multiplier: compare them by hand")
     elif not terms.wrong:
@@ -224,6 +226,7 @@ def _spec(
             active_from=now.now(),
             price=entry,
             attached=legs if broker.caps.native_bracket else (),
+            stop=stop,
         )
         return spec, last
     return None, Decimal(0)

@@ -48,6 +48,7 @@ class Way:
     most_open: int | None = None  # open orders in one answer; None: all of them
     lists: tuple[str, str] | None = None  # how the lists of orders name the exchange's id and ours, to look one up in
     profit_apart: bool = False  # balances leave out the profit of what is open
+    says_mode: bool = False  # each order says its margin mode
 
     @property
     def triggers(self) -> bool:
@@ -152,6 +153,7 @@ def _okx(kind: Literal["spot", "swap"]) -> Way:
         stop_id="algoClOrdId",
         forgets=True,
         all={"instType": "SWAP"} if kind == "swap" else {"instType": "SPOT"},
+        says_mode=kind == "swap",
     )
 
 
