@@ -406,7 +406,7 @@ COMMENT ON COLUMN api.steps.notes IS 'What the operator should read';
 CREATE VIEW api.alerts AS SELECT at, kind, subject, message, sent_at, attempts, failure FROM ops.alert;
 COMMENT ON VIEW api.alerts IS 'Every alert, received or not';
 COMMENT ON COLUMN api.alerts.at IS 'When it was noticed';
-COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, feed stand-in, calendar ends, price jump, position break, foreign order, order refused, order moved, market ended, cash unexplained, kill switch, approval, daily loss, hub away';
+COMMENT ON COLUMN api.alerts.kind IS 'run failed, run crashed, feed stale, feed stand-in, calendar ends, price jump, position break, foreign order, order refused, order moved, market ended, cash unexplained, kill switch, login missing, approval, daily loss, hub away';
 COMMENT ON COLUMN api.alerts.subject IS 'The run, feed, book or symbol';
 COMMENT ON COLUMN api.alerts.message IS 'What happened and what to do, in a sentence or two';
 COMMENT ON COLUMN api.alerts.sent_at IS 'When it was received; NULL: not yet';

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from alphapivot.brokers import modes
 from alphapivot.brokers.pace import Paced
+from alphapivot.config.sections.brokers import LoginBroker
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from alphapivot.brokers.base import Broker
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
@@ -50,6 +53,18 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
         return Terms()
     terms: Terms = pkgutil.resolve_name(section.compares)(hub, settings, environ, again=again)
     return terms
+
+
+def logged_out(settings: Settings, opens: datetime, environ: Mapping[str, str] = os.environ) -> str:
+    """What is wrong with the login to [execution] broker, for the open at ``opens``, and what to do; empty: nothing."""
+    section = settings.brokers[settings.execution.broker]
+    if not isinstance(section, LoginBroker):
+        return ""
+    try:
+        pkgutil.resolve_name(section.logins)(settings, opens, environ)
+    except (ConfigError, TradingHalted, Unavailable) as error:
+        return str(error)
+    return ""
 
 
 def refuse(hub: Hub, settings: Settings) -> None:

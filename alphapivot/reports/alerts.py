@@ -19,6 +19,9 @@ import pandas as pd
 from sqlalchemy import text
 
 from alphapivot import home
+from alphapivot.brokers import registry
+from alphapivot.calendar import bar_ends
+from alphapivot.config.sections.brokers import LoginBroker
 from alphapivot.data import horizon
 from alphapivot.data.series import life, stand_in
 from alphapivot.errors import Unavailable
@@ -49,6 +52,7 @@ Kind = Literal[
     "market ended",
     "cash unexplained",
     "kill switch",
+    "login missing",
     "approval",
     "daily loss",
     "hub away",
@@ -96,6 +100,7 @@ def find(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
         lambda: _jumps(hub, settings),
         lambda: _trading(hub, settings),
         lambda: _unapproved(hub, settings, now),
+        lambda: _logins(settings, now),
     )
     found = []
     for part in parts:
@@ -414,6 +419,21 @@ def _unapproved(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
         )
         for r in rows[~rows["approved"].astype(bool) & (rows["expires"] > now)].itertuples()
     ]
+
+
+def _logins(settings: Settings, now: datetime) -> list[Alert]:
+    """One alert per open of a market for which nobody is logged in at the broker, some time before it."""
+    name = settings.execution.broker
+    section = settings.brokers[name]
+    if not isinstance(section, LoginBroker):
+        return []
+    ahead = timedelta(minutes=section.login_alert)
+    traded = {i.trading_hours for i in settings.instruments.values() if i.tradable}
+    opens = [at for hours in traded if (at := bar_ends.trading(hours, now)[2]) is not None and at - now <= ahead]
+    if not opens or not (why := registry.logged_out(settings, min(opens))):
+        return []
+    told = f"book {settings.execution.book} cannot trade at the open at {min(opens):%Y-%m-%d %H:%M} UTC: {why}"
+    return [Alert(f"login:{name}:{min(opens):%Y-%m-%dT%H:%M}", "login missing", f"[broker.{name}]", told)]
 
 
 def _day(ts: datetime | None) -> str:

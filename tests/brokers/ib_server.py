@@ -123,6 +123,7 @@ class Gateway:
         self.prices, self.cash, self.clients, self.requests, self.errors = {}, D(100_000), {}, [], []
         self.history, self.bar_errors, self.silent_bars = [], {}, []
         self.silent, self.drop, self.mute_orders, self.open = set(), None, False, True
+        self.cut_off = False  # from Interactive Brokers' servers
         self.clock, self.next_perm, self.next_exec, self.moves = lambda: datetime.now(UTC), 9001, 1, 0
         self.lock = threading.RLock()
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -480,6 +481,8 @@ class Client:
         self.send(15, 1, ",".join(self.server.accounts))
         self.send(9, 1, max(numbers, default=0) + 1)
         self.error(-1, 2104, "Market data farm connection is OK:usfarm")
+        if self.server.cut_off:
+            self.error(-1, 2110, "Connectivity between TWS and server is broken. It will be restored automatically.")
 
     def error(self, number, code, text):
         self.send(4, 2, number, code, text, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ from alphapivot.brokers.ib.broker import InteractiveBrokers
 from alphapivot.brokers.registry import Terms
 from alphapivot.config.sections.brokers import IbBroker
 from alphapivot.errors import ConfigError, Unavailable
-from alphapivot.venues.ib.link import Login, shared
+from alphapivot.venues.ib.link import Link, Login, shared
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+LOOKS = 100  # added to the client id: a look disturbs no run that is connected with it
 ROLLED = "SELECT symbol, array_agg(DISTINCT contract) AS contracts FROM market.roll GROUP BY symbol"
 
 
@@ -47,6 +49,18 @@ def open_ib(hub: Hub | None, settings: Settings) -> InteractiveBrokers:
 def login(section: IbBroker) -> Login:
     """How the account's gateway is reached."""
     return Login(section.host, section.port, section.client_id, section.timeout, section.account, section.number or "")
+
+
+def logged_out(settings: Settings, opens: datetime, environ: Mapping[str, str] = os.environ) -> None:  # noqa: ARG001 - registry's signature
+    """Raises Unavailable or TradingHalted, with what to do, if the gateway has no session at IB's servers now."""
+    section = settings.brokers[settings.execution.broker]
+    assert isinstance(section, IbBroker)  # noqa: S101 - the section that names this function
+    link = Link(replace(login(section), client_id=section.client_id + LOOKS))
+    try:
+        for _ in range(2):  # after the first answer what the gateway says of its session has come
+            link.ask(lambda ib: ib.reqCurrentTimeAsync(), "the time")
+    finally:
+        link.close()
 
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - registry's signature

@@ -49,6 +49,22 @@ class BrokerSection(Section, ABC):
         return ()
 
 
+class LoginBroker(BrokerSection):
+    """
+    A broker where someone must log in. ``logins`` names the ``module:function`` that says whether a login is missing:
+    see ``alphapivot.brokers.registry.logged_out``.
+    """
+
+    logins: ClassVar[str]
+
+    login_alert: int = Field(
+        120,
+        ge=0,
+        description="minutes before a market's open from which a missing login is an alert; the deployment alert looks"
+        " hourly; 0: never",
+    )
+
+
 def _fee_or_table(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z][\w-]*", text):
         fee(text)
@@ -165,11 +181,12 @@ class AlpacaBroker(BrokerSection):
         return self.symbols
 
 
-class IbBroker(BrokerSection):
+class IbBroker(LoginBroker):
     """Interactive Brokers through IB Gateway or TWS, which hold the login: there are no keys."""
 
     opens = "alphapivot.brokers.ib.opening:open_ib"
     compares = "alphapivot.brokers.ib.opening:compare"
+    logins = "alphapivot.brokers.ib.opening:logged_out"
 
     kind: Literal["ib"] = "ib"
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="the account's own currency")
@@ -194,11 +211,12 @@ class IbBroker(BrokerSection):
         return self.contracts
 
 
-class KiteBroker(BrokerSection):
+class KiteBroker(LoginBroker):
     """Zerodha through Kite Connect: KITE_API_KEY in the environment, and `alphapivot login kite` each day."""
 
     opens = "alphapivot.brokers.kite.opening:open_kite"
     compares = "alphapivot.brokers.kite.opening:compare"
+    logins = "alphapivot.brokers.kite.opening:logged_out"
     no_paper = (
         "Zerodha has no paper account: set mode = shadow to see what would be ordered, [execution] broker = paper to"
         " trade on paper, or mode = live"
