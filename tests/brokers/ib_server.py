@@ -26,6 +26,8 @@ It behaves as the real one is documented and reported to, also where that is inc
 - Too many requests, or the same one again: error 162 "pacing violation"; too long a duration for the size: 162 too
   (historical_limitations.html). No bars: error 162 "HMDS query returned no data" (Lean issue 4344). No subscription:
   162 "No market data permissions for CME FUT" (ib_insync issues 234 and 461, pysystemtrade issue 289).
+- A what-if order is never sent: openOrder says what it would do to the margin. One without values may come before it
+  (ib_insync issue 380); too little equity may also be error 201 in IB's own words (``what_if_errors``; issue 704).
 - For some months it never answers, whatever the time-out (ib_insync issue 687): ``silent_bars``.
 """
 
@@ -39,6 +41,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 VERSION = 176
+PLACE, WHAT_IF = 3, 84  # a request, and which of its fields
 UNSET, NONE = "1.7976931348623157E308", 2147483647  # no value, as a double and as a whole number
 D = Decimal
 COMMISSION = D("0.35")
@@ -124,6 +127,7 @@ class Gateway:
         self.history, self.bar_errors, self.silent_bars = [], {}, []
         self.silent, self.drop, self.mute_orders, self.open = set(), None, False, True
         self.cut_off = False  # from Interactive Brokers' servers
+        self.what_if_errors, self.shares = [], {"STK": D("0.25"), "FUT": D("0.1")}  # kind -> margin, of the notional
         self.clock, self.next_perm, self.next_exec, self.moves = lambda: datetime.now(UTC), 9001, 1, 0
         self.lock = threading.RLock()
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -252,6 +256,15 @@ class Gateway:
                 client.order(order)
                 client.status(order)
 
+    def margin_of(self, contract, qty, price):
+        return abs(qty) * price * contract.unit * self.shares[contract.kind]
+
+    @property
+    def used(self):
+        """The initial margin of what is open."""
+        held = [(next(c for c in self.contracts if c.con_id == n), qty) for n, (qty, _) in self.positions.items()]
+        return sum((self.margin_of(c, qty, self.prices.get(c.con_id, D(0))) for c, qty in held), D(0))
+
     @property
     def equity(self):
         """Cash, shares at the market, and the profit of futures since they were opened."""
@@ -375,7 +388,9 @@ class Client:
 
     def handle(self, kind, fields):
         self.server.requests.append(kind)
-        if kind not in self.server.silent and kind in self.ANSWERS:
+        if kind == PLACE and fields[WHAT_IF] == "1":
+            self.what_if(fields)
+        elif kind not in self.server.silent and kind in self.ANSWERS:
             self.ANSWERS[kind](self, kind, fields)
 
     def start(self, _, fields):
@@ -451,6 +466,28 @@ class Client:
         flat = [value for at, *rest in rows for value in (stamp(at), *rest, "0.0", 7)]
         self.send(17, request, "20260101 00:00:00 UTC", end, len(rows), *flat)
 
+    def what_if(self, fields):
+        server, number = self.server, int(fields[0])
+        if "what if" in server.silent:
+            return
+        if server.what_if_errors:
+            self.error(number, *server.what_if_errors.pop(0))
+            return
+        contract = next(c for c in server.contracts if c.con_id == int(fields[1]))
+        sign, last = (1 if fields[15] == "BUY" else -1), server.prices.get(contract.con_id, D(0))
+        order = Order(
+            number, self.id, 0, contract, fields[15], D(fields[16]), fields[17], fields[18], fields[19], fields[20], "",
+            "", True, 0, False, status="PreSubmitted",
+        )  # fmt: skip
+        self.order(order, what_if=[UNSET] * 9)
+        held, equity, used = server.positions.get(contract.con_id, (D(0), D(0)))[0], server.equity, server.used
+        price = D(fields[18]) if fields[18] and D(fields[18]) < D(UNSET) else last
+        after = (
+            used - server.margin_of(contract, held, last) + server.margin_of(contract, held + sign * order.qty, price)
+        )
+        told = [used, used, equity, after - used, after - used, 0, after, after, equity]
+        self.order(order, what_if=[f"{value:.2f}" for value in told])
+
     def place(self, _, fields):
         server = self.server
         if server.drop == "before":
@@ -490,7 +527,11 @@ class Client:
     def values(self):
         server = self.server
         equity = server.equity
-        for tag, value in (("NetLiquidation", equity), ("AvailableFunds", equity), ("TotalCashValue", server.cash)):
+        for tag, value in (
+            ("NetLiquidation", equity),
+            ("AvailableFunds", equity - server.used),
+            ("TotalCashValue", server.cash),
+        ):
             self.send(6, 2, tag, f"{value:.2f}", server.currency, server.account)
         self.send(6, 2, "NetLiquidation", f"{equity:.2f}", "BASE", server.account)
         for con_id, (qty, notional) in server.positions.items():
@@ -514,7 +555,8 @@ class Client:
         return [order.side, order.qty, order.kind, order.limit or "0.0", order.aux or "0.0", order.tif, order.group,
                 self.server.account, "", 0, order.ref]  # fmt: skip
 
-    def order(self, order):
+    def order(self, order, what_if=None):
+        values = [UNSET] * 9 if what_if is None else what_if  # margins before, their change, after
         head = [*order.contract.fields(), *self.head(order), order.client, order.perm_id, int(order.outside)]
         self.send(
             5, order.number, *head,
@@ -523,7 +565,7 @@ class Client:
             0, 0, 0, NONE, 3, 0, 0, UNSET, order.parent, 0, UNSET, 0, "", UNSET,  # blockOrder .. deltaNeutralAuxPrice
             0, 0, UNSET, UNSET, UNSET, NONE, "", 0, 0, 0,  # continuousUpdate .. smart routing
             NONE, NONE, UNSET, "", 0, "", "", 0, 0, "",  # scale .. algoStrategy
-            0, 0, order.status, *[UNSET] * 12, "", "", 0, 0, 0,  # solicited .. conditions
+            0, int(what_if is not None), order.status, *values, *[UNSET] * 3, "", "", 0, 0, 0,  # .. conditions
             "None", *[UNSET] * 6, 0, "", "", "", UNSET, 0, 0, 0, 0,  # adjustedOrderType .. usePriceMgmtAlgo
             NONE, NONE, 0, NONE, NONE, UNSET, UNSET, UNSET,
         )  # fmt: skip

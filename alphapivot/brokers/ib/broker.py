@@ -29,7 +29,7 @@ from alphapivot.brokers.base import (
     Unknown,
     Unreadable,
 )
-from alphapivot.brokers.ib import contracts, rows, sending
+from alphapivot.brokers.ib import contracts, margin, rows, sending
 from alphapivot.errors import TradingHalted, Unavailable
 from alphapivot.venues.ib.link import READ_ONLY, Link
 
@@ -218,6 +218,8 @@ class InteractiveBrokers:
             return NotSent(str(error))
         if contract.secType == "STK":
             contract.exchange = "SMART"
+        if spec.leg == "ENTRY" and (no := margin.objection(self._link, contract, spec)):
+            return no
         try:
             numbers = self._link.ask(
                 lambda ib: sending.place(ib, self._link, contract, spec, self._section.timeout),

@@ -36,7 +36,7 @@ async def place(ib: IB, link: Link, contract: Any, spec: OrderSpec, seconds: flo
         tif="GTC",
         orderRef=spec.client_order_id,
         transmit=not spec.attached,
-        **_prices(spec.kind, spec.price),
+        **prices(spec.kind, spec.price),
         **common,
         **group,
     )
@@ -54,7 +54,7 @@ async def place(ib: IB, link: Link, contract: Any, spec: OrderSpec, seconds: flo
             transmit=leg is spec.attached[-1],
             ocaGroup=spec.bracket,
             ocaType=2,
-            **_prices(kind, leg.price),
+            **prices(kind, leg.price),
             **common,
         )
     for order in orders.values():
@@ -106,5 +106,6 @@ def refusal(link: Link, number: int) -> tuple[int, str] | None:
     return next(((code, text) for code, text in errors if code not in WARNINGS), None)
 
 
-def _prices(kind: str, price: Decimal | None) -> dict[str, Any]:
+def prices(kind: str, price: Decimal | None) -> dict[str, Any]:
+    """How an order of this kind names its price."""
     return {} if price is None else {"auxPrice" if kind == "STOP" else "lmtPrice": f"{price:f}"}
