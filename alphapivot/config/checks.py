@@ -12,7 +12,7 @@ from alphapivot.calendar import exchange, india
 from alphapivot.calendar.bar_ends import INTERVALS, divides
 from alphapivot.config import names, positions
 from alphapivot.config.ini import nearest
-from alphapivot.config.sections.brokers import BrokerSection, IbBroker, PaperBroker
+from alphapivot.config.sections.brokers import BrokerSection, ChargedBroker, IbBroker
 from alphapivot.config.sections.feeds import FeedSection, IbFeed, KiteFeed
 from alphapivot.config.sections.instrument import Kind
 from pillars.kit import windows
@@ -96,13 +96,13 @@ def _fees(valid: Mapping[str, BaseModel], symbols: list[str], present: Collectio
     instruments = [cast("Instrument", v) for n, v in valid.items() if n.startswith("instrument.")]
     known = [*symbols, *{i.group for i in instruments}, *get_args(Kind)]
     for section, broker in valid.items():
-        for name in broker.fees if isinstance(broker, PaperBroker) else ():
+        for name in broker.fees if isinstance(broker, ChargedBroker) else ():
             if name not in known:
                 yield (
                     f"[{section}] fees names {name}, which is neither an [instrument.*] nor a group nor one of"
                     f" {', '.join(get_args(Kind))}; {nearest(name, known)}"
                 )
-        for name, text in broker.fees.items() if isinstance(broker, PaperBroker) else ():
+        for name, text in broker.fees.items() if isinstance(broker, ChargedBroker) else ():
             if not text[0].isdigit() and f"fees.{text}" not in present:
                 tables = [other.removeprefix("fees.") for other in present if other.startswith("fees.")]
                 yield f"[{section}] fees = {name}: {text}: there is no [fees.{text}]; {nearest(text, tables)}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 import pillars
 from alphapivot.config import ini, plugins
 from alphapivot.config.sections import instrument, runtime, scoring, screen, trading
-from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.brokers import KiteBroker, PaperBroker
 from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.fees import FeeTable
 from alphapivot.errors import ConfigError
@@ -51,7 +51,7 @@ PLAIN_FAMILIES: dict[str, type[BaseModel]] = {  # without kinds
 }
 GIVEN: dict[Any, tuple[str, ...]] = {  # fields that are no keys
     instrument.Instrument: ("symbol", "timetable", "members", "usual"),
-    PaperBroker: ("tables",),
+    **dict.fromkeys((PaperBroker, KiteBroker), ("tables",)),
 }
 
 

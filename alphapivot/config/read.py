@@ -25,7 +25,7 @@ from alphapivot.config.checks import check
 from alphapivot.config.grammar import NO_DEFAULT, SINGLE, family, missing, model_of, nearest_section, not_keys
 from alphapivot.config.overrides import PREFIX, VARIABLES
 from alphapivot.config.sections import instrument, runtime, scoring
-from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.brokers import ChargedBroker
 from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FeedSection
 from alphapivot.config.sections.fees import FeeTable
@@ -134,7 +134,7 @@ def _validated(
             symbol = name.partition(".")[2]
             given = {"symbol": symbol, "timetable": calendars.get(texts.get("calendar", ""))}
             given |= {"members": members.get(symbol, {}), "usual": usual.get(symbol, "")}
-        if model is PaperBroker:
+        if issubclass(model, ChargedBroker):
             given = {"tables": tables}
         if "groups" in not_keys(model):
             given = {"groups": groups}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.brokers.kite import wire
 from alphapivot.brokers.kite.ledger import Ledger, Sent
+from alphapivot.config import read
 from alphapivot.config.sections.brokers import KiteBroker
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
@@ -36,6 +38,7 @@ NOW = datetime(2026, 3, 10, 6, 0, tzinfo=UTC)  # a Tuesday, 11:30 in India: the 
 CLOSING = datetime(2026, 3, 10, 9, 55, tzinfo=UTC)  # 15:25, five minutes before the close of shares
 EVENING = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 OPENED = datetime(2026, 3, 11, 4, 0, tzinfo=UTC)  # 9:30 of the next day
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kite.ini"
 A = ("A", "spot", "")
 NIFTY = ("NIFTY", "futures", "NIFTY26MARFUT")
 TERMS = {"currency": "INR", "calendar": "NSE", "quote_unit": 1, "multiplier": 1, "tradable": True}
@@ -114,6 +117,33 @@ def sent(server):
     """What the server received, in the terms that money depends on."""
     names = ("order_type", "product", "transaction_type", "quantity", "price", "trigger_price", "tag")
     return [tuple(row[name] for name in names) for row in server.received]
+
+
+def test_fills_cost_what_zerodha_charges_on_their_day_and_side(server):
+    """By its list of charges (zerodha.com/charges): each part is rounded here once, at the end."""
+    section = read.load(EXAMPLE, {}).brokers["kite"]
+    broker = opened(server, fees=section.fees, tables=section.tables)
+    broker.submit(order())
+    broker.submit(order("AP2", NIFTY, 75))
+    server.move("A", 100)
+    server.move("NIFTY26MARFUT", 25_000)
+    broker.submit(order("AP3", qty=10, side="SELL", leg="EXIT"))
+    broker.submit(order("AP4", NIFTY, 75, side="SELL", leg="EXIT"))
+    server.move("A", 100)
+    server.move("NIFTY26MARFUT", 25_000)
+    fees = {fill.client_order_id: fill.fee for fill in broker.fills(NOW)}
+    # 1,000 rupees of shares: tax 1.00, exchange and SEBI 0.0317, GST on that 0.0057; stamp duty 0.15 of a purchase
+    assert (fees["AP1"], fees["AP3"]) == (D("1.19"), D("1.04"))
+    # 1,875,000 of a future: exchange, SEBI and GST 42.70, brokerage and GST 23.60: some 66 to 72; stamp duty 37.50 of a
+    # purchase, tax 375 of a sale (2 bps until April 2026)
+    assert 37.5 + 66 < fees["AP2"] < 37.5 + 72
+    assert 375 + 66 < fees["AP4"] < 375 + 72
+    assert section.fee(INSTRUMENTS["NIFTY"], "SELL", date(2026, 4, 1)).bps - D("0.38") == 5
+
+
+def test_without_a_table_fills_cost_nothing(server, broker):
+    bought(server, broker)
+    assert [fill.fee for fill in broker.fills(NOW)] == [0]
 
 
 def test_shares_are_for_delivery_and_futures_are_carried_over(server, broker):

@@ -193,7 +193,8 @@ class Kite:
             ours = rows.tag(book.get(number, {}))
             key = self._key(trade)
             order_id = owners.get(number) or first.get(ours, number)
-            told.append(rows.fill(trade, ours, order_id, key, self._value(key)))
+            fill = rows.fill(trade, ours, order_id, key, self._value(key))
+            told.append(money.charged(fill, self._section, self._names.instruments.get(key[0])))
         kept = [f for f in told if isinstance(f, Unreadable) or f.ts >= since.replace(microsecond=0)]
         return sorted(kept, key=lambda f: f.ts if isinstance(f, BrokerFill) else since)
 

@@ -1,5 +1,5 @@
 """
-What a Zerodha account is worth. Pure.
+What a Zerodha account is worth, and what its fills cost. Pure.
 
 Kite tells cash as it was in the morning, with today's deposits (https://kite.trade/docs/connect/v3/user/#funds-and-margins),
 and what today's trades have made (m2m of positions, https://kite.trade/docs/connect/v3/portfolio/); shares of earlier
@@ -9,13 +9,21 @@ days are holdings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alphapivot.brokers.base import Account
+from alphapivot.brokers.base import Account, BrokerFill, Unreadable
 from alphapivot.brokers.kite.rows import UNREADABLE, Row, number
 from alphapivot.errors import Unavailable
+from alphapivot.venues.kite.login import INDIA
+
+if TYPE_CHECKING:
+    from alphapivot.config.sections.brokers import KiteBroker
+    from alphapivot.config.sections.instrument import Instrument
+
+BPS, PAISA = Decimal(10_000), Decimal("0.01")
 
 
 def account(
@@ -39,3 +47,13 @@ def account(
     except UNREADABLE as error:
         raise Unavailable(f"Kite's account cannot be read: {type(error).__name__} {error}") from error
     return Account(currency="INR", cash=equity - held, equity=equity, free=free, at=at, number=name)
+
+
+def charged(
+    fill: BrokerFill | Unreadable, section: KiteBroker, instrument: Instrument | None
+) -> BrokerFill | Unreadable:
+    """A fill with its fee as [fees.*] say: Zerodha books its charges by the day, and tells none of a trade."""
+    if isinstance(fill, Unreadable) or instrument is None:
+        return fill
+    bps, each = section.fee(instrument, "BUY" if fill.cash < 0 else "SELL", fill.ts.astimezone(INDIA).date())
+    return replace(fill, fee=(abs(fill.cash) * bps / BPS + fill.qty * each).quantize(PAISA))

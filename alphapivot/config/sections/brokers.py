@@ -71,7 +71,45 @@ def _fee_or_table(text: str) -> str:
     return text
 
 
-class PaperBroker(BrokerSection):
+class ChargedBroker(BrokerSection):
+    """A broker whose fees the config tells: a simulated one, or one that does not tell them itself."""
+
+    fees: Mapped[Annotated[str, AfterValidator(_fee_or_table)]] = Field(
+        default={},
+        description="symbol, group or kind of market (crypto, fx, shares, futures): its fee on every fill, such as 0.2"
+        " bps or 2.25 each, or a [fees.NAME]; the first of these three that is named counts",
+    )
+    tables: Mapped[FeeTable] = Field({})  # [fees.NAME] of ``fees``; set where sections meet
+
+    def fee(self, instrument: Instrument, side: Literal["BUY", "SELL"], day: date) -> Fee:
+        """The fee of a fill in the session of ``day``: of the first of symbol, group and kind that ``fees`` names."""
+        name = self._named(instrument)
+        if name is None:
+            return self._unnamed(instrument)
+        table = self.tables.get(name)
+        return fee(name) if table is None else table.at(side, day)
+
+    def fee_dates(self, instrument: Instrument) -> list[date]:
+        """The dates on which its fee changes."""
+        table = self.tables.get(self._named(instrument) or "")
+        return [] if table is None else sorted(table.dates)
+
+    def charges(self, instrument: Instrument) -> bool:
+        """True if fills cost something, on one side or date at least."""
+        days = [date.min, *self.fee_dates(instrument)]
+        return any(any(self.fee(instrument, side, day)) for side in ("BUY", "SELL") for day in days)
+
+    def _unnamed(self, instrument: Instrument) -> Fee:  # noqa: ARG002 - for those that have other keys
+        return Fee(Decimal(0), Decimal(0))
+
+    def _named(self, instrument: Instrument) -> str | None:
+        if not self.fees:
+            return None
+        names = (instrument.symbol, instrument.group, instrument.kind)
+        return next((self.fees[name] for name in names if name in self.fees), None)
+
+
+class PaperBroker(ChargedBroker):
     opens = "alphapivot.brokers.paper.broker:open_paper"
     simulated = True
 
@@ -82,13 +120,6 @@ class PaperBroker(BrokerSection):
     fee_per_contract: Decimal = Field(
         Decimal(0), ge=0, description="fee per contract on every futures fill, in the instrument's currency"
     )
-    fees: Mapped[Annotated[str, AfterValidator(_fee_or_table)]] = Field(
-        default={},
-        description="symbol, group or kind of market (crypto, fx, shares, futures): its fee on every fill, such as 0.2"
-        " bps or 2.25 each, or a [fees.NAME]; the first of these three that is named counts, else fee_bps and"
-        " fee_per_contract",
-    )
-    tables: Mapped[FeeTable] = Field({})  # [fees.NAME] of ``fees``; set where sections meet
     strict_targets: bool = Field(
         default=False,
         description="a take-profit fills only when the price trades a tick through it, at its limit price",
@@ -117,30 +148,9 @@ class PaperBroker(BrokerSection):
     def real_money(self) -> bool:
         return False
 
-    def fee(self, instrument: Instrument, side: Literal["BUY", "SELL"], day: date) -> Fee:
-        """The fee of a fill in the session of ``day``: of the first of symbol, group and kind that ``fees`` names."""
-        name = self._named(instrument)
-        if name is None:
-            futures = instrument.trade_market == "futures"
-            return Fee(self.fee_bps, self.fee_per_contract if futures else Decimal(0))
-        table = self.tables.get(name)
-        return fee(name) if table is None else table.at(side, day)
-
-    def fee_dates(self, instrument: Instrument) -> list[date]:
-        """The dates on which its fee changes."""
-        table = self.tables.get(self._named(instrument) or "")
-        return [] if table is None else sorted(table.dates)
-
-    def charges(self, instrument: Instrument) -> bool:
-        """True if fills cost something, on one side or date at least."""
-        days = [date.min, *self.fee_dates(instrument)]
-        return any(any(self.fee(instrument, side, day)) for side in ("BUY", "SELL") for day in days)
-
-    def _named(self, instrument: Instrument) -> str | None:
-        if not self.fees:
-            return None
-        names = (instrument.symbol, instrument.group, instrument.kind)
-        return next((self.fees[name] for name in names if name in self.fees), None)
+    def _unnamed(self, instrument: Instrument) -> Fee:
+        futures = instrument.trade_market == "futures"
+        return Fee(self.fee_bps, self.fee_per_contract if futures else Decimal(0))
 
 
 HOSTS = {"paper": "paper-api.alpaca.markets", "live": "api.alpaca.markets"}  # of Alpaca's two environments
@@ -211,7 +221,7 @@ class IbBroker(LoginBroker):
         return self.contracts
 
 
-class KiteBroker(LoginBroker):
+class KiteBroker(LoginBroker, ChargedBroker):
     """Zerodha through Kite Connect: KITE_API_KEY in the environment, and `alphapivot login kite` each day."""
 
     opens = "alphapivot.brokers.kite.opening:open_kite"
