@@ -1,5 +1,6 @@
 """
 Candles of crypto exchanges through ccxt (https://docs.ccxt.com), as traded; a ticker is ccxt's symbol: BTC/USDT.
+BTC/USDT:USDT-* are the dated futures that are listed, each a contract; what has expired was read before.
 
 Candles are stamped at their start in UTC. A minute without a trade is missing where the exchange leaves it out, and
 never filled. Funding of perpetuals is no event here: it moves cash, not prices.
@@ -18,10 +19,10 @@ from alphapivot.calendar import bar_ends
 from alphapivot.errors import ConfigError
 from alphapivot.feeds.base import RAW, Fetched, Limit, Request, gather
 from alphapivot.feeds.wire import FIRST_WAIT, TRIES, RefusedError, in_turn
-from alphapivot.venues.ccxt import client
+from alphapivot.venues.ccxt import client, dated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from alphapivot.config.sections.feeds import CcxtFeed
 
@@ -63,9 +64,22 @@ class Exchange:
         if interval not in (exchange.timeframes or {}):
             has = ", ".join(exchange.timeframes or ())
             raise RefusedError(f"{self.section.exchange} has no candles of {interval!r}; it has {has}")
-        rows = self._candles(exchange, ticker, request)
-        if not rows:
+        listed = self._listed(exchange, ticker) if ticker.endswith(dated.EACH) else [ticker]
+        rows = {one: self._candles(exchange, one, request) for one in listed}
+        if not any(rows.values()):
             raise RefusedError(f"{self.section.exchange} has no {interval} candles of {ticker} in that time")
+        parts = [self._table(request, one if one != ticker else "", told) for one, told in rows.items() if told]
+        return pd.concat(parts, ignore_index=True)
+
+    def _listed(self, exchange: Any, ticker: str) -> list[str]:
+        """The contracts of a series; RefusedError if there is none."""
+        markets = self._call(exchange.load_markets)
+        if not (listed := dated.monthly(markets, ticker)):
+            raise RefusedError(f"{self.section.exchange} has no dated futures {ticker}, such as BTC/USDT:USDT-*")
+        return listed
+
+    def _table(self, request: Request, contract: str, rows: list[list[float]]) -> pd.DataFrame:
+        interval = request.interval
         table = pd.DataFrame([row[:6] for row in rows], columns=NAMES).drop_duplicates("start", keep="last")
         starts = pd.DatetimeIndex(pd.to_datetime(table["start"], unit="ms", utc=True))
         hours = request.instrument.hours_of(request.market)
@@ -73,7 +87,8 @@ class Exchange:
             ts = bar_ends.session_closes(hours, starts.tz_localize(None))
         else:
             ts = bar_ends.ends_of(hours, interval, starts)
-        named = {"symbol": request.instrument.symbol, "market": request.market, "contract": "", "interval": interval}
+        named = {"symbol": request.instrument.symbol, "market": request.market, "contract": contract}
+        named |= {"interval": interval}
         bars = table.assign(**named, ts=ts, open_interest=float("nan"), source=self.name)[RAW]
         since = pd.Timestamp.min.tz_localize("UTC") if request.since is None else request.since
         # the candle in progress comes too
@@ -94,12 +109,20 @@ class Exchange:
         return rows
 
     def _page(self, exchange: Any, ticker: str, interval: str, at: int) -> list[list[float]]:
+        try:
+            page: list[list[float]] = self._call(lambda: exchange.fetch_ohlcv(ticker, interval, since=at))
+        except self._ccxt().BadSymbol:
+            raise RefusedError(f"{self.section.exchange} has no market {ticker}, such as BTC/USDT") from None
+        return page
+
+    def _call(self, ask: Callable[[], Any]) -> Any:
+        """The answer; what may succeed later is tried again. Raises RefusedError, and ccxt's BadSymbol."""
         ccxt, wait = self._ccxt(), FIRST_WAIT
         for attempt in range(TRIES):
             try:
-                page: list[list[float]] = exchange.fetch_ohlcv(ticker, interval, since=at)
+                return ask()
             except ccxt.BadSymbol:
-                raise RefusedError(f"{self.section.exchange} has no market {ticker}, such as BTC/USDT") from None
+                raise
             except ccxt.NetworkError as error:  # also rate limits and time-outs
                 if attempt == TRIES - 1 or wait > self.section.patience:
                     down = not isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))
@@ -109,8 +132,6 @@ class Exchange:
                 wait *= 2
             except ccxt.BaseError as error:
                 raise RefusedError(self._told(error)) from None
-            else:
-                return page
         raise AssertionError  # the last attempt returns or raises
 
     def _told(self, error: Exception) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
-from tests.brokers.crypto_market import OPEN, Handler, Market, Refused
+from tests.brokers.crypto_market import OPEN, Handler, Market, Refused, ends, joined, parted
 
 D = Decimal
 ERRORS = {
@@ -88,7 +88,7 @@ class BinanceHandler(Handler):
 
     def _order(self, market, o, *, created=False):
         row = {
-            "symbol": o["base"] + "USDT", "orderId": o["id"], "orderListId": -1, "clientOrderId": o["client"],
+            "symbol": _sym(o["base"]), "orderId": o["id"], "orderListId": -1, "clientOrderId": o["client"],
             "price": f"{o['price'] or D(0):.8f}", "origQty": f"{o['qty']:.8f}", "executedQty": f"{o['filled']:.8f}",
             "cummulativeQuoteQty": f"{o['cost']:.8f}", "status": o["state"], "timeInForce": "GTC",
             "type": {"STOP": "STOP_LOSS"}.get(o["kind"], o["kind"]), "side": o["side"], "isWorking": True,
@@ -98,7 +98,7 @@ class BinanceHandler(Handler):
 
     def _trade(self, t):
         return {
-            "symbol": t["base"] + "USDT", "id": t["id"], "orderId": t["order"], "orderListId": -1,
+            "symbol": _sym(t["base"]), "id": t["id"], "orderId": t["order"], "orderListId": -1,
             "price": f"{t['price']:.8f}", "qty": f"{t['qty']:.8f}", "quoteQty": f"{t['qty'] * t['price']:.8f}",
             "commission": f"{t['fee']:.8f}", "commissionAsset": t["coin"], "time": t["at"],
             "isBuyer": t["side"] == "BUY", "isMaker": False, "isBestMatch": True,
@@ -149,7 +149,7 @@ class BinanceHandler(Handler):
     def _contract(self, o):
         average = o["cost"] / o["filled"] if o["filled"] else D(0)
         return {
-            "orderId": o["id"], "symbol": o["base"] + "USDT", "status": o["state"], "clientOrderId": o["client"],
+            "orderId": o["id"], "symbol": _sym(o["base"]), "status": o["state"], "clientOrderId": o["client"],
             "price": f"{o['price'] or D(0)}", "avgPrice": f"{average}", "origQty": f"{o['qty']}",
             "executedQty": f"{o['filled']}", "cumQuote": f"{o['cost']}", "timeInForce": "GTC", "type": o["kind"],
             "reduceOnly": o["reduce"], "closePosition": False, "side": o["side"], "positionSide": "BOTH",
@@ -160,7 +160,7 @@ class BinanceHandler(Handler):
     def _algo(self, o):
         return {
             "algoId": o["id"], "clientAlgoId": o["client"], "algoType": "CONDITIONAL", "orderType": "STOP_MARKET",
-            "symbol": o["base"] + "USDT", "side": o["side"], "positionSide": "BOTH", "timeInForce": "GTC",
+            "symbol": _sym(o["base"]), "side": o["side"], "positionSide": "BOTH", "timeInForce": "GTC",
             "quantity": f"{o['qty']}", "algoStatus": DONE[o["state"]], "triggerPrice": f"{o['stop']}", "price": "0",
             "actualOrderId": str(o["child"] or ""), "actualPrice": "0", "reduceOnly": o["reduce"],
             "closePosition": False, "workingType": "CONTRACT_PRICE", "createTime": o["at"], "updateTime": o["updated"],
@@ -169,7 +169,7 @@ class BinanceHandler(Handler):
 
     def _contract_trade(self, t):
         return {
-            "symbol": t["base"] + "USDT", "id": t["id"], "orderId": t["order"], "side": t["side"],
+            "symbol": _sym(t["base"]), "id": t["id"], "orderId": t["order"], "side": t["side"],
             "price": f"{t['price']}", "qty": f"{t['qty']}", "quoteQty": f"{t['qty'] * t['price']}", "realizedPnl": "0",
             "commission": f"{t['fee']}", "commissionAsset": t["coin"], "time": t["at"], "positionSide": "BOTH",
             "buyer": t["side"] == "BUY", "maker": False,
@@ -190,7 +190,7 @@ class BinanceHandler(Handler):
     def _positions(self, market):
         return [
             {
-                "symbol": base + "USDT", "positionSide": "BOTH", "positionAmt": f"{qty}", "entryPrice": f"{entry}",
+                "symbol": _sym(base), "positionSide": "BOTH", "positionAmt": f"{qty}", "entryPrice": f"{entry}",
                 "breakEvenPrice": f"{entry}", "markPrice": f"{market.prices[base]}", "liquidationPrice": "0",
                 "unRealizedProfit": f"{qty * (market.prices[base] - entry)}", "isolatedMargin": "0",
                 "notional": f"{qty * market.prices[base]}", "marginAsset": "USDT", "isolatedWallet": "0",
@@ -201,10 +201,21 @@ class BinanceHandler(Handler):
         ]  # fmt: skip
 
 
+def _sym(base):
+    """AUSDT, of a dated future AUSDT_260327."""
+    name, expiry = parted(base)
+    return f"{name}USDT" + (f"_{expiry}" if expiry else "")
+
+
+def _base(symbol):
+    pair, _, expiry = symbol.partition("_")
+    return joined(pair.removesuffix("USDT"), expiry)
+
+
 def _form(form):
     kind = form["type"]
     return {
-        "base": form["symbol"].removesuffix("USDT"), "side": form["side"], "qty": D(form["quantity"]),
+        "base": _base(form["symbol"]), "side": form["side"], "qty": D(form["quantity"]),
         "kind": "STOP" if kind in STOPS else kind, "price": D(form["price"]) if "price" in form else None,
         "stop": D(form.get("stopPrice") or form.get("triggerPrice")) if kind in STOPS else None,
         "client": form.get("newClientOrderId") or form.get("clientAlgoId"),
@@ -213,7 +224,7 @@ def _form(form):
 
 
 def _trades(market, form):
-    base = form["symbol"].removesuffix("USDT")
+    base = _base(form["symbol"])
     begin, end = int(form.get("startTime", 0)), int(form.get("endTime", 10**15))
     if market.perpetual and end - begin > 7 * 86_400_000:
         end = begin + 7 * 86_400_000
@@ -230,7 +241,7 @@ def _income(market, form):
     rows += [(t["at"], "COMMISSION", -t["fee"], t["base"], t["coin"], t["id"]) for t in market.trades]
     told = [
         {
-            "symbol": base and base + "USDT", "incomeType": what, "income": f"{amount:.8f}", "asset": coin,
+            "symbol": base and _sym(base), "incomeType": what, "income": f"{amount:.8f}", "asset": coin,
             "info": what, "time": at, "tranId": number, "tradeId": "",
         }
         for at, what, amount, base, coin, number in sorted(rows)
@@ -241,7 +252,7 @@ def _income(market, form):
 
 def _config(market, base):
     kind = {"cross": "CROSSED", "isolated": "ISOLATED"}[market.mode]
-    row = {"symbol": base + "USDT", "marginType": kind, "isAutoAddMargin": False, "leverage": int(market.leverage)}
+    row = {"symbol": _sym(base), "marginType": kind, "isAutoAddMargin": False, "leverage": int(market.leverage)}
     return row | {"maxNotionalValue": "1000000"}
 
 
@@ -254,7 +265,7 @@ def _brackets(market):
         }
         for n, (most, rate) in enumerate(market.tiers, 1)
     ]  # fmt: skip
-    return [{"symbol": base + "USDT", "notionalCoef": 1.5, "brackets": rows} for base in market.pairs]
+    return [{"symbol": _sym(base), "notionalCoef": 1.5, "brackets": rows} for base in market.pairs]
 
 
 def _klines(market, form):
@@ -268,7 +279,7 @@ def _klines(market, form):
 
 def _tickers(market):
     return [
-        {"symbol": base + "USDT", "lastPrice": f"{price}", "closeTime": market.ms, "openTime": market.ms}
+        {"symbol": _sym(base), "lastPrice": f"{price}", "closeTime": market.ms, "openTime": market.ms}
         for base, price in market.prices.items()
     ]
 
@@ -276,8 +287,10 @@ def _tickers(market):
 def _info(market):
     rows = []
     for base, (tick, step) in market.pairs.items():
+        expiry = parted(base)[1]
         row = {
-            "symbol": base + "USDT", "status": "BREAK" if base in market.suspended else "TRADING", "baseAsset": base,
+            "symbol": _sym(base), "status": "BREAK" if base in market.suspended else "TRADING",
+            "baseAsset": parted(base)[0],
             "quoteAsset": "USDT", "baseAssetPrecision": 8, "quotePrecision": 8, "quoteAssetPrecision": 8,
             "permissions": [], "isSpotTradingAllowed": True, "isMarginTradingAllowed": False,
             "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT"],
@@ -289,7 +302,8 @@ def _info(market):
         }  # fmt: skip
         if market.perpetual:
             row |= {
-                "pair": base + "USDT", "contractType": "PERPETUAL", "deliveryDate": 4133404800000,
+                "pair": parted(base)[0] + "USDT", "contractType": "CURRENT_QUARTER" if expiry else "PERPETUAL",
+                "deliveryDate": ends(expiry) if expiry else 4133404800000,
                 "marginAsset": "USDT",
                 "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET"],
             }  # fmt: skip

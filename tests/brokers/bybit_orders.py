@@ -10,9 +10,10 @@ Bybit's unified account, in the format of its API v5: fields as in its documenta
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 
-from tests.brokers.crypto_market import OPEN, Handler, Market, Refused
+from tests.brokers.crypto_market import OPEN, Handler, Market, Refused, ends, joined, parted
 
 D = Decimal
 ERRORS = {
@@ -90,7 +91,7 @@ class BybitHandler(Handler):
         rows = {
             "market/instruments-info": lambda: [] if "status" in form else _listed(market),
             "market/tickers": lambda: [
-                {"symbol": base + "USDT", "lastPrice": f"{price}"} for base, price in market.prices.items()
+                {"symbol": _sym(base), "lastPrice": f"{price}"} for base, price in market.prices.items()
             ],
             "order/realtime": lambda: [_order(market, o) for o in _asked(market, form) if o["state"] in OPEN],
             "order/history": lambda: [_order(market, o) for o in _asked(market, form) if o["state"] not in OPEN],
@@ -115,6 +116,20 @@ class BybitHandler(Handler):
         return {"category": category, "list": rows, "nextPageCursor": ""}
 
 
+def _sym(base):
+    """AUSDT, of a dated future AUSDT-27MAR26."""
+    name, expiry = parted(base)
+    return f"{name}USDT" + (
+        f"-{datetime.strptime(expiry, '%y%m%d').replace(tzinfo=UTC):%d%b%y}".upper() if expiry else ""
+    )
+
+
+def _base(symbol):
+    pair, _, day = symbol.partition("-")
+    expiry = f"{datetime.strptime(day, '%d%b%y').replace(tzinfo=UTC):%y%m%d}" if day else ""
+    return joined(pair.removesuffix("USDT"), expiry)
+
+
 def _form(market, form):
     assert form["category"] == ("linear" if market.perpetual else "spot")
     stop = "triggerPrice" in form
@@ -125,7 +140,7 @@ def _form(market, form):
     if form["orderType"] == "Market" and not market.perpetual:
         assert form["marketUnit"] == "baseCoin"
     return {
-        "base": form["symbol"].removesuffix("USDT"), "side": form["side"].upper(), "qty": D(form["qty"]),
+        "base": _base(form["symbol"]), "side": form["side"].upper(), "qty": D(form["qty"]),
         "kind": "STOP" if stop else form["orderType"].upper(), "price": D(form["price"]) if "price" in form else None,
         "stop": D(form["triggerPrice"]) if stop else None, "client": form.get("orderLinkId"),
         "reduce": form.get("reduceOnly", False),
@@ -136,7 +151,7 @@ def _asked(market, form):
     return [
         o
         for o in market.orders
-        if form.get("symbol", o["base"] + "USDT") == o["base"] + "USDT"
+        if form.get("symbol", _sym(o["base"])) == _sym(o["base"])
         and form.get("orderId", str(o["id"])) == str(o["id"])
         and form.get("orderLinkId", o["client"]) == o["client"]
     ]
@@ -146,7 +161,7 @@ def _order(market, o):
     untriggered = o["kind"] == "STOP" and o["state"] == "NEW"
     partly = o["state"] == "CANCELED" and o["filled"]
     return {
-        "symbol": o["base"] + "USDT", "orderId": str(o["id"]), "orderLinkId": o["client"] or "",
+        "symbol": _sym(o["base"]), "orderId": str(o["id"]), "orderLinkId": o["client"] or "",
         "orderType": "Limit" if o["kind"] == "LIMIT" else "Market", "side": o["side"].capitalize(),
         "orderStatus": "Untriggered" if untriggered else "PartiallyFilledCanceled" if partly else STATES[o["state"]],
         "qty": f"{o['qty']}", "cumExecQty": f"{o['filled']}", "cumExecValue": f"{o['cost']}",
@@ -164,7 +179,7 @@ def _trades(market, form):
     end = min(end, begin + week) if begin else end
     rows = [
         {
-            "symbol": t["base"] + "USDT", "orderId": str(t["order"]), "orderLinkId": t["client"] or "",
+            "symbol": _sym(t["base"]), "orderId": str(t["order"]), "orderLinkId": t["client"] or "",
             "side": t["side"].capitalize(), "orderPrice": "0", "orderQty": "0", "execFee": f"{t['fee']}",
             "feeCurrency": t["coin"], "execId": f"x{t['id']}", "execPrice": f"{t['price']}", "execQty": f"{t['qty']}",
             "execType": "Trade", "execValue": f"{t['qty'] * t['price']}", "execTime": str(t["at"]), "isMaker": False,
@@ -172,7 +187,7 @@ def _trades(market, form):
         }
         for t in market.trades
         if begin <= t["at"] <= end
-        and form.get("symbol", t["base"] + "USDT") == t["base"] + "USDT"
+        and form.get("symbol", _sym(t["base"])) == _sym(t["base"])
         and form.get("orderId", str(t["order"])) == str(t["order"])
     ]  # fmt: skip
     return rows[::-1][: int(form.get("limit", 50))]
@@ -181,14 +196,14 @@ def _trades(market, form):
 def _positions(market, form):
     rows = [
         {
-            "positionIdx": 0, "symbol": base + "USDT", "side": "Buy" if qty > 0 else "Sell", "size": f"{abs(qty)}",
+            "positionIdx": 0, "symbol": _sym(base), "side": "Buy" if qty > 0 else "Sell", "size": f"{abs(qty)}",
             "avgPrice": f"{entry}", "positionValue": f"{abs(qty) * entry}", "tradeMode": 0,
             "leverage": f"{market.leverage}", "markPrice": f"{market.prices[base]}",
             "unrealisedPnl": f"{qty * (market.prices[base] - entry)}",
             "liqPrice": "", "positionStatus": "Normal",
         }
         for base, (qty, entry) in market.nets.items()
-        if qty
+        if qty and form.get("symbol", _sym(base)) == _sym(base)
     ]  # fmt: skip
     if "symbol" in form and not rows:  # a market that is asked for by name is told flat too
         sides = (1, 2) if market.hedged else (0,)
@@ -222,14 +237,14 @@ def _log(market, form):
     types = {"transfer": ("TRANSFER_IN", "TRANSFER_OUT"), "funding": ("SETTLEMENT",) * 2}
     rows = [
         {
-            "id": f"{f['id']}", "symbol": f["base"] and f["base"] + "USDT", "category": "linear", "currency": "USDT",
+            "id": f"{f['id']}", "symbol": f["base"] and _sym(f["base"]), "category": "linear", "currency": "USDT",
             "type": types[f["what"]][f["amount"] < 0], "change": f"{f['amount']}", "transactionTime": str(f["at"]),
             "funding": f"{f['amount']}" if f["what"] == "funding" else "", "cashFlow": "0", "fee": "0",
         }
         for f in market.flows
     ]  # fmt: skip
     rows += [
-        {"id": f"t{t['id']}", "symbol": t["base"] + "USDT", "currency": "USDT", "type": "TRADE", "change": "-1",
+        {"id": f"t{t['id']}", "symbol": _sym(t["base"]), "currency": "USDT", "type": "TRADE", "change": "-1",
          "transactionTime": str(t["at"])}
         for t in market.trades
     ]  # fmt: skip
@@ -241,8 +256,9 @@ def _log(market, form):
 def _listed(market):
     rows = []
     for base, (tick, step) in market.pairs.items():
+        expiry = parted(base)[1]
         row = {
-            "symbol": base + "USDT", "baseCoin": base, "quoteCoin": "USDT", "priceFilter": {"tickSize": tick},
+            "symbol": _sym(base), "baseCoin": parted(base)[0], "quoteCoin": "USDT", "priceFilter": {"tickSize": tick},
             "status": "Closed" if base in market.suspended else "Trading", "marginTrading": "none",
             "lotSizeFilter": {
                 "basePrecision": step, "quotePrecision": "0.00000001", "minOrderQty": step, "maxOrderQty": "90000",
@@ -251,8 +267,10 @@ def _listed(market):
         }  # fmt: skip
         if market.perpetual:
             row |= {
-                "contractType": "LinearPerpetual", "settleCoin": "USDT", "launchTime": "1585526400000",
-                "deliveryTime": "0", "leverageFilter": {"minLeverage": "1", "maxLeverage": "100"}, "priceScale": "2",
+                "contractType": "LinearFutures" if expiry else "LinearPerpetual",
+                "settleCoin": "USDT", "launchTime": "1585526400000",
+                "deliveryTime": f"{ends(expiry)}" if expiry else "0",
+                "leverageFilter": {"minLeverage": "1", "maxLeverage": "100"}, "priceScale": "2",
                 "lotSizeFilter": {
                     "qtyStep": step, "minOrderQty": step, "maxOrderQty": "90000",
                     "minNotionalValue": f"{market.least_cost}",

@@ -10,6 +10,7 @@ It behaves as the exchanges document, also where that is inconvenient:
 - With ``triggers`` a stop of a perpetual is in no list of orders; when reached it sends a market order with a number of
   its own.
 - A market order fills at the next trade (``move``), so that tests can look at it before.
+- A dated future is a market of its own, "A-260327" here: it trades as a perpetual does, without funding.
 - A perpetual takes margin at ``leverage``; an order for which too little is free is refused.
 """
 
@@ -66,6 +67,10 @@ class Market:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+    @property
+    def dated(self):
+        return any("-" in base for base in self.pairs)
 
     @property
     def ms(self):
@@ -232,6 +237,21 @@ class Market:
         for arrive in late:
             with suppress(Refused):
                 arrive()
+
+
+def parted(base):
+    """("A", "260327") of a dated future, ("A", "") of another market."""
+    name, _, expiry = base.partition("-")
+    return name, expiry
+
+
+def joined(name, expiry):
+    return f"{name}-{expiry}" if expiry else name
+
+
+def ends(expiry):
+    """08:00 UTC of its day, in milliseconds."""
+    return int(datetime.strptime(f"{expiry} 08 +0000", "%y%m%d %H %z").timestamp() * 1000)
 
 
 def reached(order, price):

@@ -15,7 +15,7 @@ import json
 import re
 from decimal import Decimal
 
-from tests.brokers.crypto_market import OPEN, Handler, Market, Refused
+from tests.brokers.crypto_market import OPEN, Handler, Market, Refused, ends, joined, parted
 
 D = Decimal
 ERRORS = {  # what -> sCode of an order's refusal, or code of the whole request
@@ -110,7 +110,22 @@ class OkxHandler(Handler):
 
 
 def _id(market, base):
-    return base + ("-USDT-SWAP" if market.perpetual else "-USDT")
+    """A-USDT, A-USDT-SWAP, of a dated future A-USDT-260327."""
+    name, expiry = parted(base)
+    return f"{name}-USDT" + (f"-{expiry}" if expiry else "-SWAP" if market.perpetual else "")
+
+
+def _uly(market, base):
+    return f"{parted(base)[0]}-USDT" if market.perpetual else ""
+
+
+def _base(name):
+    parts = name.split("-")
+    return joined(parts[0], parts[2] if len(parts) > 2 and parts[2] != "SWAP" else "")
+
+
+def _kind(market):
+    return "FUTURES" if market.dated else "SWAP" if market.perpetual else "SPOT"
 
 
 def _form(market, form):
@@ -124,7 +139,7 @@ def _form(market, form):
     if stop:
         assert form["orderPx"] == "-1"
     return {
-        "base": form["instId"].partition("-")[0], "side": form["side"].upper(), "qty": D(form["sz"]),
+        "base": _base(form["instId"]), "side": form["side"].upper(), "qty": D(form["sz"]),
         "kind": "STOP" if stop else form["ordType"].upper(), "price": D(form["px"]) if "px" in form else None,
         "stop": D(form["triggerPx"]) if stop else None, "client": name, "reduce": bool(form.get("reduceOnly")),
     }  # fmt: skip
@@ -132,7 +147,7 @@ def _form(market, form):
 
 def _order(market, o):
     return {
-        "instType": "SWAP" if market.perpetual else "SPOT", "instId": _id(market, o["base"]), "ordId": str(o["id"]),
+        "instType": _kind(market), "instId": _id(market, o["base"]), "ordId": str(o["id"]),
         "clOrdId": o["client"] or "", "px": f"{o['price']}" if o["price"] else "", "sz": f"{o['qty']}",
         "ordType": o["kind"].lower(), "side": o["side"].lower(), "posSide": "net", "accFillSz": f"{o['filled']}",
         "avgPx": f"{o['cost'] / o['filled']}" if o["filled"] else "", "state": STATES[o["state"]], "fee": "0",
@@ -144,7 +159,7 @@ def _order(market, o):
 
 def _algo(market, o):
     return {
-        "instType": "SWAP" if market.perpetual else "SPOT", "instId": _id(market, o["base"]), "algoId": str(o["id"]),
+        "instType": _kind(market), "instId": _id(market, o["base"]), "algoId": str(o["id"]),
         "algoClOrdId": o["client"], "clOrdId": "", "ordId": str(o["child"] or ""),
         "ordIdList": [str(o["child"])] if o["child"] else [], "ordType": "trigger", "side": o["side"].lower(),
         "sz": f"{o['qty']}", "triggerPx": f"{o['stop']}", "triggerPxType": "last", "ordPx": "-1",
@@ -193,8 +208,9 @@ def _balance(market):
 def _positions(market):
     return [
         {
-            "instType": "SWAP", "instId": _id(market, base), "posSide": "net", "pos": f"{qty}", "avgPx": f"{entry}",
-            "markPx": f"{market.prices[base]}", "upl": f"{qty * (market.prices[base] - entry) * market.size}",
+            "instType": _kind(market), "instId": _id(market, base), "posSide": "net", "pos": f"{qty}",
+            "avgPx": f"{entry}", "markPx": f"{market.prices[base]}",
+            "upl": f"{qty * (market.prices[base] - entry) * market.size}",
             "notionalUsd": f"{abs(qty) * market.prices[base] * market.size}", "mgnMode": market.mode,
             "lever": f"{market.leverage}",
             "imr": "0", "mmr": "0", "margin": "", "liqPx": "", "uplRatio": "0", "cTime": "0", "uTime": str(market.ms),
@@ -206,8 +222,8 @@ def _positions(market):
 
 def _tiers(market, form):
     """In contracts."""
-    value = market.prices[form["instFamily"].partition("-")[0]] * market.size
-    assert (form["instType"], form["tdMode"]) == ("SWAP", market.mode)
+    value = next(p for b, p in market.prices.items() if form["instFamily"] == f"{parted(b)[0]}-USDT") * market.size
+    assert (form["instType"], form["tdMode"]) == (_kind(market), market.mode)
     return [
         {
             "tier": f"{n}", "instId": "", "instFamily": form["instFamily"], "minSz": "0", "maxSz": f"{most / value}",
@@ -239,12 +255,13 @@ def _bills(market, form):
 def _listed(market):
     return [
         {
-            "instType": "SWAP" if market.perpetual else "SPOT", "instId": _id(market, base), "tickSz": tick,
+            "instType": _kind(market), "instId": _id(market, base), "tickSz": tick,
             "lotSz": step, "minSz": step, "state": "suspend" if base in market.suspended else "live", "lever": "10",
             "baseCcy": "" if market.perpetual else base, "quoteCcy": "" if market.perpetual else "USDT",
-            "settleCcy": "USDT" if market.perpetual else "", "uly": f"{base}-USDT" if market.perpetual else "",
+            "settleCcy": "USDT" if market.perpetual else "", "uly": _uly(market, base),
             "ctVal": f"{market.size}" if market.perpetual else "", "ctType": "linear" if market.perpetual else "",
-            "maxLmtSz": "90000", "maxMktSz": "90000", "instFamily": f"{base}-USDT" if market.perpetual else "",
+            "maxLmtSz": "90000", "maxMktSz": "90000", "instFamily": _uly(market, base),
+            "expTime": f"{ends(parted(base)[1])}" if parted(base)[1] else "",
         }
         for base, (tick, step) in market.pairs.items()
     ]  # fmt: skip

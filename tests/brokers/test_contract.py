@@ -82,8 +82,9 @@ def crypto(request):
     made = []
 
     def serve(exchange, trades):
-        made.append(ccxt_rig.SERVERS[exchange](perpetual=trades == "perpetual"))
-        made[-1].clock, made[-1].prices = lambda: NOW, {"A": D(100)}
+        made.append(ccxt_rig.SERVERS[exchange](perpetual=trades != "spot"))
+        base = "A-260327" if trades == "future" else "A"
+        made[-1].clock, made[-1].prices, made[-1].pairs = lambda: NOW, {base: D(100)}, {base: ("0.01", "1")}
         return made[-1]
 
     yield serve
@@ -147,10 +148,10 @@ def coins(request):
 
     return BrokerRig(
         broker,
-        lambda price, ts: market.move("A", price, ts),
+        lambda price, ts: market.move(next(iter(market.pairs)), price, ts),
         credit=credit if told else None,
         shorts=market.perpetual,
-        key=("A", "futures" if market.perpetual else "spot", ""),
+        key=("A", "futures" if market.perpetual else "spot", "A/USDT:USDT-260327" if market.dated else ""),
     )
 
 

@@ -43,6 +43,7 @@ from tests.brokers.fake import ABLE, POOR, UNIQUE, Fake
 from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
+EXPIRIES = ("260327", "260626")  # of dated futures; the later one is three points higher
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 DONE += ("FINISHED",)  # a crypto exchange's trigger that has sent its order
 DONE += ("COMPLETE", "CANCELLED", "triggered", "deleted")  # Kite's words
@@ -126,9 +127,11 @@ class Book:
             self.settings = self.settings.model_copy(update={"instruments": rupees})
             kite_rig.log_in(key=user, user=user)
         elif self.exchange in ccxt_rig.SERVERS:
-            self.remote = ccxt_rig.SERVERS[self.exchange](perpetual=self.perpetual)
-            self.remote.pairs = dict.fromkeys(self.symbols, ("0.01", "1"))
-            instruments = ccxt_rig.paid_in_usdt(self.settings, perpetual=self.perpetual)
+            self.remote = ccxt_rig.SERVERS[self.exchange](perpetual=self.perpetual or self.dated)
+            bases = [f"{s}-{e}" for s in self.symbols for e in EXPIRIES] if self.dated else self.symbols
+            self.remote.pairs = dict.fromkeys(bases, ("0.01", "1"))
+            expiry = "*" if self.dated else ""
+            instruments = ccxt_rig.paid_in_usdt(self.settings, perpetual=self.perpetual, expiry=expiry)
             self.settings = self.settings.model_copy(update={"instruments": instruments})
         elif self.kind != "paper":
             self.remote = Fake(self.folder / self.scope, self.at(20), BROKERS[self.kind])
@@ -144,6 +147,10 @@ class Book:
     @property
     def perpetual(self) -> bool:
         return self.kind.endswith(" perpetual")
+
+    @property
+    def dated(self) -> bool:
+        return self.kind.endswith(" future")
 
     def client(self, hub: Hub) -> Any:
         """A new connection to the broker, as each run makes its own."""
@@ -186,7 +193,11 @@ class Book:
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
         """Moves the broker's market; the paper broker's market is the bars."""
-        if self.kind == "kite":
+        if self.dated:
+            self.remote.clock = lambda: self.at(day)
+            for number, base in enumerate([b for b in sorted(self.remote.pairs) if b.startswith(f"{symbol}-")]):
+                self.remote.move(base, price + 3 * number, **options)
+        elif self.kind == "kite":
             self.now(day)
             self.remote.move(symbol, price, **options)
         elif self.exchange in ("alpaca", "ib", *ccxt_rig.SERVERS):
@@ -409,8 +420,7 @@ class Book:
         return [{"id": i, "leg": legs.get(i, "?"), "state": state, "qty": qty} for i, state, qty in rows]
 
     def held(self, symbol: str = "A") -> Decimal:
-        market = "futures" if self.perpetual else "spot"
-        return self.broker.positions().get((symbol, market, ""), Decimal(0))
+        return sum((qty for key, qty in self.broker.positions().items() if key[0] == symbol), Decimal(0))
 
     def outcome(self) -> str:
         """The state of the book in a few words."""

@@ -57,7 +57,7 @@ lot = {lot}
 FUTURE = "quote_unit = 1\nmultiplier = {}\nmargin = {}"
 BAR = """
     INSERT INTO market.bar (symbol, market, contract, interval, ts, open, high, low, close, volume, source, ingested_at)
-    VALUES ('BTC', :market, '', '1d', :ts, 60000, 60000, 60000, 60000, 1, 'simulated', :ts)
+    VALUES ('BTC', :market, :contract, '1d', :ts, 60000, 60000, 60000, 60000, 1, 'simulated', :ts)
 """
 
 
@@ -71,8 +71,10 @@ def tried(hub, hub_url, tmp_path, monkeypatch, capsys):
 
     def command(way, *words, **keys):
         exchange, trades = way
-        market = command.server = ccxt_rig.SERVERS[exchange](perpetual=trades == "perpetual")
-        market.pairs, market.prices, market.size = {"BTC": ("0.1", "0.001")}, {"BTC": D(60_000)}, D(1)
+        perpetual, expiry = trades == "perpetual", "*" if trades == "future" else ""
+        market = command.server = ccxt_rig.SERVERS[exchange](perpetual=trades != "spot")
+        base = "BTC-260327" if expiry else "BTC"
+        market.pairs, market.prices, market.size = {base: ("0.1", "0.001")}, {base: D(60_000)}, D(1)
         market.permissions = keys.pop("permissions", market.permissions)
         market.hedged, market.mode = keys.pop("hedged", False), keys.pop("mode_there", "cross")
         market.coins["BTC"] = D(keys.pop("coins", 0))
@@ -80,12 +82,12 @@ def tried(hub, hub_url, tmp_path, monkeypatch, capsys):
         for name in ("API_KEY", "API_SECRET", "API_PASSPHRASE"):
             given = {"API_KEY": market.key, "API_SECRET": market.secret, "API_PASSPHRASE": "p"}[name]
             monkeypatch.setenv(f"{exchange.upper()}_{name}", keys.pop(name, given))
-        perpetual = trades == "perpetual"
         terms = {
             "exchange": exchange, "trades": trades, "url": market.url, "mode": "paper", "account": "paper",
-            "market": "futures" if perpetual else "spot", "ticker": ccxt_rig.ticker("BTC", perpetual=perpetual),
+            "market": "spot" if trades == "spot" else "futures",
+            "ticker": ccxt_rig.ticker("BTC", perpetual=perpetual, expiry=expiry),
             "calendar": "24/7", "currency": "USDT", "tick": "0.1", "lot": "0.001",
-            "terms": FUTURE.format(keys.pop("multiplier", "1"), keys.pop("margin", "0.1")) if perpetual else "",
+            "terms": FUTURE.format(keys.pop("multiplier", "1"), keys.pop("margin", "0.1")) if trades != "spot" else "",
             "keys": "",
         }  # fmt: skip
         file = tmp_path / "config.ini"
@@ -107,7 +109,11 @@ def test_a_sandbox_that_is_ready_takes_finds_and_cancels_an_order(tried, hub, wa
     with hub.engine.begin() as conn:
         conn.execute(
             text(BAR),
-            {"market": "futures" if way[1] == "perpetual" else "spot", "ts": datetime(2026, 1, 2, tzinfo=UTC)},
+            {
+                "market": "spot" if way[1] == "spot" else "futures",
+                "contract": "BTC/USDT:USDT-260327" if way[1] == "future" else "",
+                "ts": datetime(2026, 1, 2, tzinfo=UTC),
+            },
         )
     code, said = tried(way, "broker", "test")
     assert code == 0, said
@@ -144,6 +150,7 @@ def test_terms_that_the_exchange_contradicts_are_told_with_the_line_to_write(tri
             "it trades its futures market, and the",
         ),
         (("binance", "perpetual"), {"ticker": "BTC/USDT"}, "BTC/USDT is not a perpetual market paid in USDT, such as"),
+        (("okx", "future"), {"ticker": "BTC/USDT:USDT"}, "BTC/USDT:USDT is not a future market paid in USDT, such as"),
         (("bybit", "spot"), {"currency": "USD"}, "it is in USD, the account in USDT"),
         (("bybit", "spot"), {"calendar": "XNYS"}, "trades at all hours: calendar = 24/7"),
         (

@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
+from alphapivot.calendar.contracts import month_of
 from alphapivot.config.sections.feeds import CcxtFeed
 from alphapivot.errors import ConfigError, Unavailable
 from alphapivot.feeds import exchanges
@@ -38,6 +39,19 @@ def test_pages_are_followed_and_the_candle_in_progress_is_left_out(server):
     assert [f"{ts:%H:%M}" for ts in bars["ts"]] == ["13:00", "14:00", "15:00", "16:00"]
     assert bars[["open", "high", "low", "close", "volume"]].iloc[0].tolist() == [1, 2, 0.5, 1.5, 10.25]
     assert len([path for path in server.asked if "klines" in path]) == 2
+
+
+def test_dated_futures_come_each_with_its_contracts_name_and_those_of_a_week_are_left_out(server):
+    coin = instrument("GOOD", None).model_copy(update={"calendar": "24/7", "futures": "GOOD/USDT:USDT-*", "spot": None})
+    section = CcxtFeed(exchange="binance", base_url=server.url)
+    bars = open_feed("coins", section).fetch([Request(coin, "futures", "1h", SINCE, UNTIL)]).bars
+    closes = {contract: rows["close"].tolist() for contract, rows in bars.groupby("contract")}
+    assert closes == {"GOOD/USDT:USDT-240927": [1.5] * 4, "GOOD/USDT:USDT-241227": [2.5] * 4}
+    assert bars["market"].unique().tolist() == ["futures"]
+    assert [month_of(name, SINCE) for name in closes] == [2024 * 12 + 8, 2024 * 12 + 11]
+    none = coin.model_copy(update={"futures": "ALSO/USDT:USDT-*"})
+    (problem,) = open_feed("coins", section).fetch([Request(none, "futures", "1h", SINCE, UNTIL)]).problems
+    assert "binance has no dated futures ALSO/USDT:USDT-*" in problem.reason
 
 
 def test_a_busy_exchange_is_asked_again_and_an_unknown_market_is_a_problem(server, monkeypatch):

@@ -30,34 +30,34 @@ class Access:
 def of(wire: Wire, section: CcxtBroker, ticker: str | None) -> Access:
     """``ticker``: one of the markets that are traded."""
     ask = ASK[section.exchange]
-    return ask(lambda request: wire.read(request, "account settings"), section.trades == "perpetual", ticker)
+    return ask(lambda request: wire.read(request, "account settings"), section.trades != "spot", ticker)
 
 
-def _binance(ask: Ask, perpetual: bool, _: str | None) -> Access:
-    if perpetual:
+def _binance(ask: Ask, futures: bool, _: str | None) -> Access:
+    if futures:
         return Access(wrong=HEDGED if ask(methodcaller("fetch_position_mode"))["hedged"] else None)
     info = ask(methodcaller("fetch_balance"))["info"]
     return Access(str(info["uid"]) if info.get("uid") else None, None if info.get("canTrade", True) else READ_ONLY)
 
 
-def _bybit(ask: Ask, perpetual: bool, ticker: str | None) -> Access:
+def _bybit(ask: Ask, futures: bool, ticker: str | None) -> Access:
     key = ask(methodcaller("privateGetV5UserQueryApi"))["result"]
     wrong = READ_ONLY if str(key.get("readOnly")) == "1" else None
-    if perpetual and ticker is not None and wrong is None:
+    if futures and ticker is not None and wrong is None:
         listed = ask(methodcaller("fetch_positions", [ticker]))
         wrong = HEDGED if any(str(row["info"].get("positionIdx", 0)) != "0" for row in listed) else None
     return Access(str(key["userID"]) if key.get("userID") else None, wrong)
 
 
-def _okx(ask: Ask, perpetual: bool, _: str | None) -> Access:
+def _okx(ask: Ask, futures: bool, _: str | None) -> Access:
     account = ask(methodcaller("privateGetAccountConfig"))["data"][0]
     wrong = None if "trade" in str(account.get("perm", "trade")) else READ_ONLY
-    if perpetual and account.get("posMode") == "long_short_mode":
+    if futures and account.get("posMode") == "long_short_mode":
         wrong = wrong or HEDGED
-    if perpetual and str(account.get("acctLv")) == "1":
+    if futures and str(account.get("acctLv")) == "1":
         wrong = (
             wrong
-            or "the account is in spot mode, which trades no perpetuals: switch it to futures mode, in OKX's settings"
+            or "the account is in spot mode, which trades no futures: switch it to futures mode, in OKX's settings"
         )
     return Access(str(account["uid"]) if account.get("uid") else None, wrong)
 

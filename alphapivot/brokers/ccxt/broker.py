@@ -1,5 +1,5 @@
 """
-A crypto exchange behind the Broker port, through ccxt: coins, or linear perpetuals.
+A crypto exchange behind the Broker port, through ccxt: coins, linear perpetuals, or dated linear futures.
 
 Client order ids are unique among open orders only, so an order that cannot be found may be sent again only where the
 exchange carries a request out within seconds or never, and they have passed (``Way.expires``).
@@ -64,7 +64,7 @@ class Exchange:
         self._ledger, self._way = ledger, venue.ways[section.trades]
         if self._way.says_mode:
             self._way = replace(self._way, order={**self._way.order, "marginMode": self._mode})
-        self._orders = Orders(venue, self._way, tickers, wire, self._terms, ledger, sleep)
+        self._orders = Orders(venue, self._way, tickers, wire, self._terms, self.listed, ledger, sleep)
         self.caps = Caps(
             idempotent_submit=False,
             absence_is_final=self._way.expires is not None,
@@ -98,6 +98,10 @@ class Exchange:
         loaded: Mapping[str, Row] = self._wire.read(lambda ccxt: ccxt.load_markets(), "markets")
         return loaded
 
+    def listed(self, symbol: str | None = None) -> list[str]:
+        """The exchange's markets that are traded: of dated futures each contract that it lists."""
+        return self._names.listed(self.markets, symbol)
+
     def cautions(self) -> list[str]:
         """What is in the account and not this book's, which is left alone."""
         if not self._spot:
@@ -114,7 +118,7 @@ class Exchange:
     @cached_property
     def _number(self) -> str | None:
         """The account's number; TradingHalted if its key, or its settings, do not let this book trade."""
-        told = access.of(self._wire, self._section, next(iter(self._names.tickers.values()), None))
+        told = access.of(self._wire, self._section, next(iter(self.listed()), None))
         if told.wrong:
             raise TradingHalted(f"{self._venue.name}: {told.wrong}")
         return f"{self._venue.name} {told.number}" if told.number else None
@@ -153,7 +157,7 @@ class Exchange:
         return found
 
     def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
-        told = [fill for ticker in self._names.tickers.values() for fill in self._orders.fills(ticker, since)]
+        told = [fill for ticker in self.listed() for fill in self._orders.fills(ticker, since)]
         kept = [f for f in told if isinstance(f, Unreadable) or f.ts >= since]
         return sorted(kept, key=lambda f: f.ts if isinstance(f, BrokerFill) else since)
 
@@ -162,7 +166,8 @@ class Exchange:
 
     def session(self, key: Key) -> Hours:
         """Crypto trades at all hours, unless the exchange has suspended the market."""
-        market = self.markets.get(self._names.tickers.get(key[0], ""))
+        listed = [] if key[0] not in self._names.tickers else self.listed(key[0])
+        market = self.markets.get(key[2] if self._names.dated and key[2] else next(iter(listed), ""))
         return Hours(market is not None and market.get("active") is not False)
 
     def submit(self, spec: OrderSpec) -> Answer:

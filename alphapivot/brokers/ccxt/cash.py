@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 Ask = Callable[[Callable[[Any], Any]], Any]
 PAGE = 1000
-TRADED = ("COMMISSION", "REALIZED_PNL")  # of fills
+TRADED = (
+    "COMMISSION",
+    "REALIZED_PNL",
+    "DELIVERED_SETTELMENT",
+)  # of fills, and of a contract's end (Binance's spelling)
 WEEK, FEW = 7 * 86_400_000, 50
 MOST = 100
 OKX_TRADED = ("2", "3", "5", "6", "9")  # trades, deliveries, liquidations, moves of isolated margin, auto-deleveraging
@@ -107,8 +111,11 @@ def _okx(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
 
 LEDGERS: dict[tuple[str, str], Callable[[Ask, str, int], Iterator[CashFlow]]] = {
     ("binance", "perpetual"): _binance,
+    ("binance", "future"): _binance,
     ("bybit", "spot"): _bybit,
     ("bybit", "perpetual"): _bybit,
+    ("bybit", "future"): _bybit,
     ("okx", "spot"): _okx,
     ("okx", "perpetual"): _okx,
+    ("okx", "future"): _okx,
 }

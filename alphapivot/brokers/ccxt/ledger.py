@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alphapivot.hub import Hub
 
 SENT = """
-    SELECT client_order_id, symbol, updated_at FROM trading.orders
+    SELECT client_order_id, symbol, contract, updated_at FROM trading.orders
     WHERE client_order_id = ANY(:ids) AND attempts > 0
 """
 HELD = "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :book AND qty <> 0"
@@ -28,6 +28,7 @@ class Sent:
 
     symbol: str
     at: datetime
+    contract: str = ""
 
 
 class Ledger:
@@ -40,7 +41,7 @@ class Ledger:
         """Our id -> the order; those that were never sent are left out."""
         with self._hub.engine.connect() as conn:
             rows = conn.execute(text(SENT), {"ids": list(ids)})
-            return {row.client_order_id: Sent(row.symbol, row.updated_at) for row in rows}
+            return {row.client_order_id: Sent(row.symbol, row.updated_at, row.contract) for row in rows}
 
     def held(self) -> Mapping[Key, Decimal]:
         """What our fills add up to."""

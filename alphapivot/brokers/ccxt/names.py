@@ -1,7 +1,8 @@
 """
 Which of an exchange's markets is which of our instruments, and the names of its orders. Pure.
 
-A perpetual has no month: it is a futures market whose contract has no name, as its feed stores it, and never rolls.
+A perpetual has no month: it is a futures market whose contract has no name, as its feed stores it, and never rolls. A
+dated future's contract is ccxt's name of it, BTC/USDT:USDT-261225; BTC/USDT:USDT-* are all of them.
 """
 
 from __future__ import annotations
@@ -9,28 +10,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alphapivot.brokers.base import Key
+from alphapivot.venues.ccxt.dated import series
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 TRIGGER = "t"  # begins the id of a trigger
-MARKETS = {"spot": "spot", "perpetual": "futures"}  # kind of market -> ours
+MARKETS = {"spot": "spot", "perpetual": "futures", "future": "futures"}  # kind of market -> ours
 
 
 class Names:
-    """``tickers``: our symbol -> ccxt's, such as BTC/USDT, or BTC/USDT:USDT of a perpetual."""
+    """``tickers``: our symbol -> ccxt's, such as BTC/USDT, BTC/USDT:USDT of a perpetual, BTC/USDT:USDT-* of futures."""
 
     def __init__(self, tickers: Mapping[str, str], kind: str) -> None:
-        self.tickers, self.market = tickers, MARKETS[kind]
+        self.tickers, self.market, self.dated = tickers, MARKETS[kind], kind == "future"
         self._ours = {ticker: symbol for symbol, ticker in tickers.items()}
         self.coins = {ticker.partition("/")[0]: symbol for symbol, ticker in tickers.items()}
 
     def key(self, ticker: str) -> Key:
         """Our key of a market; ccxt's own name of one that is not in the config."""
+        if self.dated:
+            return self._ours.get(series(ticker), ticker), self.market, ticker
         return self._ours.get(ticker, ticker), self.market, ""
 
     def ticker(self, key: Key) -> str:
-        return self.tickers[key[0]]
+        return key[2] if self.dated else self.tickers[key[0]]
+
+    def listed(self, markets: Iterable[str], symbol: str | None = None) -> list[str]:
+        """The exchange's ``markets`` that are traded, of one symbol or of all."""
+        wanted = {self.tickers[symbol]} if symbol else {*self.tickers.values()}
+        return sorted(name for name in markets if (series(name) if self.dated else name) in wanted)
 
 
 def order_id(ticker: str, number: str, *, trigger: bool = False) -> str:

@@ -15,9 +15,12 @@ from alphapivot.brokers.registry import Terms
 from alphapivot.config.sections.brokers import CcxtBroker
 from alphapivot.errors import ConfigError
 from alphapivot.venues.ccxt.client import Client
+from alphapivot.venues.ccxt.dated import EACH
 from alphapivot.venues.ccxt.facts import VENUES
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
@@ -90,6 +93,7 @@ def _problems(instrument: Instrument, section: CcxtBroker) -> Iterator[str]:
         return
     ticker = _ticker(instrument, section)
     shape = f"/{section.currency}" + (f":{section.currency}" if market == "futures" else "")
+    shape += EACH if section.trades == "future" else ""
     if not ticker.endswith(shape) or len(ticker) == len(shape):
         base = ticker.partition("/")[0].partition("-")[0]
         yield f"{place}: {ticker} is not a {section.trades} market paid in {section.currency}, such as {base}{shape}"
@@ -105,24 +109,30 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
     """Ticks, lots and multipliers of the tradable instruments that the exchange's markets contradict."""
     broker, place = open_exchange(hub, settings, environ), f"[broker.{settings.execution.broker}]"
     wrong, cautions, told = list[str](), list[str](), list[str]()
-    for symbol, ticker in broker.tickers.items():
-        instrument, market = settings.instruments[symbol], broker.markets.get(ticker)
-        if market is None:
-            wrong.append(f"[instrument.{symbol}] {ticker} is not a market of {broker.name}")
-            continue
-        wrong += _contradictions(instrument, market)
-        if instrument.trade_market == MARKETS["perpetual"]:
-            present = broker.setting(ticker)
-            told.append(f"{ticker}: {present}")
-            wrong += [f"{place} {problem}" for problem in broker.contradictions(ticker, present)]
-            if present.times and instrument.versions[-1].margin * present.times < 1:
-                cautions.append(
-                    f"[instrument.{symbol}] margin = {instrument.versions[-1].margin:f}, and at leverage"
-                    f" {present.times:f} {broker.name} takes {1 / present.times:.4g} of the notional"
-                )
-        if market.get("active") is False:
-            cautions.append(f"[instrument.{symbol}] {ticker} is suspended at {broker.name} at present")
-    return Terms(wrong, [*cautions, *broker.cautions()], told)
+    for symbol, wanted in broker.tickers.items():
+        instrument, listed = settings.instruments[symbol], broker.listed(symbol)
+        if not listed:
+            wrong.append(f"[instrument.{symbol}] {wanted} is not a market of {broker.name}")
+        for ticker in listed:
+            wrong += _contradictions(instrument, broker.markets[ticker])
+            if broker.markets[ticker].get("active") is False:
+                cautions.append(f"[instrument.{symbol}] {ticker} is suspended at {broker.name} at present")
+            if instrument.trade_market == "futures":
+                present = broker.setting(ticker)
+                told.append(f"{ticker}: {present}")
+                wrong += [f"{place} {problem}" for problem in broker.contradictions(ticker, present)]
+                cautions += _too_little(instrument, present.times, broker.name)
+    return Terms(wrong, [*dict.fromkeys(cautions), *broker.cautions()], told)
+
+
+def _too_little(instrument: Instrument, leverage: Decimal, exchange: str) -> Iterator[str]:
+    """A margin in the config that is less than what the exchange takes at a leverage."""
+    margin = instrument.versions[-1].margin
+    if leverage and margin * leverage < 1:
+        yield (
+            f"[instrument.{instrument.symbol}] margin = {margin:f}, and at leverage {leverage:f} {exchange} takes"
+            f" {1 / leverage:.4g} of the notional"
+        )
 
 
 def _contradictions(instrument: Instrument, market: Row) -> Iterator[str]:

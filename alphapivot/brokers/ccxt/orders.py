@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ LOOKS = (0.5, 1.0, 2.0)  # seconds between looks for an order that was accepted
 
 
 class Orders:
-    """``terms``: of a market."""
+    """``terms``: of a market; ``markets``: those that are traded."""
 
     def __init__(
         self,
@@ -49,11 +50,12 @@ class Orders:
         tickers: Names,
         wire: Wire,
         terms: Callable[[str], Terms],
+        markets: Callable[[], Sequence[str]],
         ledger: Ledger | None,
         sleep: Callable[[float], None],
     ) -> None:
         self._venue, self._way, self._names, self._wire = venue, way, tickers, wire
-        self._terms, self._ledger, self._sleep = terms, ledger, sleep
+        self._terms, self._markets, self._ledger, self._sleep = terms, markets, ledger, sleep
         self._sent: dict[str, datetime] = {}  # our id -> when it was sent by this process
         self._owners: dict[str, str] = {}  # the exchange's id -> ours
         self._children: dict[str, str] = {}  # the id of an order that a trigger sent -> the trigger's
@@ -70,7 +72,7 @@ class Orders:
         return Accepted({spec.client_order_id: broker_id})
 
     def cancel(self, ref: Ref) -> None:
-        if (found := self._row(ref)) is None:
+        if self._ended(ref) is not None or (found := self._row(ref)) is None:
             return
         row, ticker, trigger = found
         if rows.STATES.get(str(row.get("status"))) in rows.FINAL:
@@ -115,6 +117,8 @@ class Orders:
 
     def look(self, ref: Ref) -> BrokerOrder | Absent | Unreadable:
         """One order as it is now."""
+        if ended := self._ended(ref):
+            return ended
         found = self._row(ref)
         if found is not None:
             row, ticker, trigger = found
@@ -125,6 +129,15 @@ class Orders:
             return rows.forgotten(ref.client_order_id, ref.broker_order_id or "", self._names.key(known[0]))
         told = f"order {ref.client_order_id}: {self._venue.name} gave it the id {known[1]} and knows it no more"
         return Unreadable(told, ref.broker_order_id, self._names.key(known[0]))
+
+    def _ended(self, ref: Ref) -> BrokerOrder | None:
+        """An order in a contract that is listed no more: it ended with it. What it filled is in the positions."""
+        known = names.parts(ref.broker_order_id)
+        if known is None or not self._names.dated or known[0] in self._markets():
+            return None
+        told = f"{known[0]} is listed no more"
+        key = self._names.key(known[0])
+        return BrokerOrder(ref.client_order_id, ref.broker_order_id or "", "EXPIRED", Decimal(0), None, told, key=key)
 
     def _row(self, ref: Ref) -> tuple[Row, str, bool] | None:
         """The exchange's order, its market, and whether it is a trigger; by its id if that is known, else by ours."""
@@ -154,8 +167,8 @@ class Orders:
         """The markets in which an order may be."""
         sent = self._ledger.sent([name]) if self._ledger is not None else {}
         if name in sent and sent[name].symbol in self._names.tickers:
-            return [self._names.tickers[sent[name].symbol]]
-        return list(self._names.tickers.values())
+            return [self._names.ticker((sent[name].symbol, self._names.market, sent[name].contract))]
+        return self._markets()
 
     def _one(self, ticker: str, order_number: str | None, name: str | None, *, trigger: bool) -> Row | None:
         what = f"order {order_number or name}"

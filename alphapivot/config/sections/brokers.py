@@ -289,7 +289,9 @@ class CcxtBroker(BrokerSection):
 
     kind: Literal["ccxt"] = "ccxt"
     exchange: str = Field(pattern="^[a-z0-9_]+$", description="its name in ccxt: binance, bybit or okx")
-    trades: Literal["spot", "perpetual"] = Field("spot", description="coins, or linear perpetuals")
+    trades: Literal["spot", "perpetual", "future"] = Field(
+        "spot", description="coins, linear perpetuals, or dated linear futures"
+    )
     account: Literal["paper", "live"] = Field(
         "paper", description="paper: the exchange's sandbox, with keys of its own"
     )
@@ -307,12 +309,12 @@ class CcxtBroker(BrokerSection):
     leverage: Positive | None = Field(
         None,
         le=200,
-        description="of perpetuals: what must be set at the exchange, where it is never changed from here; default:"
+        description="of futures: what must be set at the exchange, where it is never changed from here; default:"
         " what is set",
     )
     margin_mode: Literal["cross", "isolated"] | None = Field(
         None,
-        description="of perpetuals: what must be set at the exchange; at OKX what orders say, and cross by default",
+        description="of futures: what must be set at the exchange; at OKX what orders say, and cross by default",
     )
 
     @model_validator(mode="after")

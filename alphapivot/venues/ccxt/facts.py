@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-Kind = Literal["spot", "perpetual"]
+Kind = Literal["spot", "perpetual", "future"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,20 @@ class Venue:
 ALL = {"fetchOpenOrders": {"warnWithoutSymbol": False}, "fetchMargins": False}
 WINDOW = 5.0  # seconds for which a request to Binance is valid
 READ = 5.0  # seconds until what was carried out can be read, at the latest
+USD_M = Way(
+    options={
+        "defaultType": "swap",
+        "defaultSubType": "linear",
+        "fetchMarkets": {"types": ["linear"]},
+        "recvWindow": int(WINDOW * 1000),
+        **ALL,
+    },
+    page=1000,
+    span=timedelta(days=7),
+    trigger={"trigger": True},
+    child=("actualOrderId",),
+    demo=True,  # ccxt refuses testnet.binancefuture.com
+)
 BINANCE = Venue(
     "Binance",
     {
@@ -87,26 +101,29 @@ BINANCE = Venue(
             page=1000,
             expires=WINDOW + READ,
         ),
-        "perpetual": Way(
-            options={
-                "defaultType": "swap",
-                "defaultSubType": "linear",
-                "fetchMarkets": {"types": ["linear"]},
-                "recvWindow": int(WINDOW * 1000),
-                **ALL,
-            },
-            page=1000,
-            span=timedelta(days=7),
-            trigger={"trigger": True},
-            child=("actualOrderId",),
-            demo=True,  # ccxt refuses testnet.binancefuture.com
-        ),
+        "perpetual": USD_M,
+        "future": USD_M,  # delivery contracts trade as perpetuals do
     },
     id_max_len=36,
     duplicate=("Duplicate order sent", '"code":-4116'),
     keys_wrong=('"code":-2015',),
 )
 UNIFIED = {"enableUnifiedMargin": False, "enableUnifiedAccount": True, "recvWindow": int(WINDOW * 1000)}
+LINEAR = Way(
+    options={
+        "defaultType": "swap",
+        "defaultSubType": "linear",
+        "fetchMarkets": {"types": ["linear"]},
+        **UNIFIED,
+    },
+    page=100,
+    most_open=50,
+    span=timedelta(days=7),
+    stop={"BUY": {"triggerDirection": "ascending"}, "SELL": {"triggerDirection": "descending"}},
+    lists=("orderId", "orderLinkId"),
+    forgets=True,
+    profit_apart=True,
+)
 BYBIT = Venue(
     "Bybit",
     {
@@ -119,21 +136,8 @@ BYBIT = Venue(
             forgets=True,
             cancel_stop={"trigger": True},
         ),
-        "perpetual": Way(
-            options={
-                "defaultType": "swap",
-                "defaultSubType": "linear",
-                "fetchMarkets": {"types": ["linear"]},
-                **UNIFIED,
-            },
-            page=100,
-            most_open=50,
-            span=timedelta(days=7),
-            stop={"BUY": {"triggerDirection": "ascending"}, "SELL": {"triggerDirection": "descending"}},
-            lists=("orderId", "orderLinkId"),
-            forgets=True,
-            profit_apart=True,
-        ),
+        "perpetual": LINEAR,
+        "future": LINEAR,
     },
     id_max_len=36,
     duplicate=('"retCode":110072', '"retCode":170141'),
@@ -141,7 +145,10 @@ BYBIT = Venue(
 )
 
 
-def _okx(kind: Literal["spot", "swap"]) -> Way:
+INSTRUMENTS = {"spot": "SPOT", "swap": "SWAP", "future": "FUTURES"}  # ccxt's word -> OKX's
+
+
+def _okx(kind: Literal["spot", "swap", "future"]) -> Way:
     return Way(
         options={"defaultType": kind, "fetchMarkets": {"types": [kind]}, "createOrder": "privatePostTradeOrder"},
         page=100,
@@ -152,14 +159,14 @@ def _okx(kind: Literal["spot", "swap"]) -> Way:
         fired="fetch_closed_orders",
         stop_id="algoClOrdId",
         forgets=True,
-        all={"instType": "SWAP"} if kind == "swap" else {"instType": "SPOT"},
-        says_mode=kind == "swap",
+        all={"instType": INSTRUMENTS[kind]},
+        says_mode=kind != "spot",
     )
 
 
 OKX = Venue(
     "OKX",
-    {"spot": _okx("spot"), "perpetual": _okx("swap")},
+    {"spot": _okx("spot"), "perpetual": _okx("swap"), "future": _okx("future")},
     id_max_len=32,
     keys={"apiKey": "API_KEY", "secret": "API_SECRET", "password": "API_PASSPHRASE"},
     plain_ids=True,
