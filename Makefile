@@ -51,8 +51,8 @@ test-on: $(DEV) ## run the tests of make test at another time, DATE="2026-11-27 
 mutants: $(DEV) ## break some forty lines, one at a time, and see each noticed by a fast test
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m slow tests/test_mutants.py
 
-soak: $(DEV) ## trade a simulated year through the real commands with kills, faults and operators; DAYS=5 for a week
-	@SOAK_DAYS=$(or $(DAYS),250) $(BIN)/python -m pytest -q -s -m slow tests/test_soak.py
+soak: $(DEV) ## trade a simulated year through the real commands with kills, faults and operators; BROKER=ib DAYS=5
+	@SOAK_DAYS=$(or $(DAYS),250) SOAK_BROKER=$(or $(BROKER),alpaca) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -s -m slow tests/test_soak.py
 
 ui: $(READY) ## run the Prefect server with our deployments and print its address; CONFIG=FILE for another config
 	@$(BIN)/alphapivot ui $(if $(CONFIG),--config $(CONFIG))
