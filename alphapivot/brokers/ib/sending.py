@@ -75,7 +75,7 @@ async def amend(ib: IB, link: Link, trade: Any, spec: OrderSpec, seconds: float)
     so; otherwise the error, (0, what was heard) if it proves nothing.
     """
     # an entry that has filled is no parent any more: error 135, though it was not asked for (ib_insync issue 647)
-    changed = {"totalQuantity": f"{spec.qty:f}", "transmit": True, "parentId": 0, **_prices(spec.kind, spec.price)}
+    changed = {"totalQuantity": f"{spec.qty:f}", "transmit": True, "parentId": 0, **prices(spec.kind, spec.price)}
     order, perm_id = replace(trade.order, **changed), trade.order.permId
     number, before = order.orderId, len(link.heard.errors.get(trade.order.orderId, []))
     # not by ib.placeOrder, which refuses an order that it takes for cancelled after any error (ib_async issue 191)
