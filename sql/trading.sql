@@ -377,16 +377,29 @@ CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.foreign_order FOR EACH S
 
 -- Books ---------------------------------------------------------------------------------------------------------------
 
--- A book has one account of its own: brokers net positions, so that two books on one account would see each other's trades
--- as breaks, and a book that moves to another account would find none of its positions there.
+-- A book keeps its account: one that moves to another would find none of its positions there. Several books may share one.
 CREATE TABLE trading.account (
     book text PRIMARY KEY,
-    number text NOT NULL UNIQUE,                -- the broker's account number
+    number text NOT NULL,                       -- the broker's account number
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE trading.account IS 'The broker''s account of each book';
+CREATE INDEX account_number ON trading.account (number);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.account FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.account FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
+CREATE TABLE trading.share (
+    share_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    book text NOT NULL,                         -- or the number, for what no book has
+    number text NOT NULL,                       -- the broker's account number
+    share numeric NOT NULL CHECK (share BETWEEN 0 AND 1),
+    opening numeric NOT NULL CHECK (abs(opening) < 'Infinity'), -- its cash besides its fills and movements
+    at timestamptz NOT NULL
+);
+COMMENT ON TABLE trading.share IS 'Shares of the books in an account that several trade, each time [execution] share changes; the newest row of a book counts';
+CREATE INDEX share_book ON trading.share (number, book, share_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.share FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.share FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
 CREATE TABLE trading.journal (
     journal_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

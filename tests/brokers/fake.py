@@ -46,8 +46,8 @@ class Memory:
 class Fake:
     """The Broker port over a file; ``move`` moves its market."""
 
-    def __init__(self, file: Path, now: datetime | None = None, caps: Caps = POOR) -> None:
-        self.file, self.caps = file, caps
+    def __init__(self, file: Path, now: datetime | None = None, caps: Caps = POOR, number: str | None = None) -> None:
+        self.file, self.caps, self.number = file, caps, number
         if now is not None:
             self._write(Memory(now))
 
@@ -56,7 +56,7 @@ class Fake:
     def account(self):
         m = self._read()
         worth = sum((q * m.prices.get(k, Decimal(0)) for k, q in self.positions().items()), Decimal(0))
-        return Account("EUR", m.cash, m.cash + worth, m.cash, m.now)
+        return Account("EUR", m.cash, m.cash + worth, m.cash, m.now, self.number)
 
     def positions(self):
         m = self._read()

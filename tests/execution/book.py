@@ -112,7 +112,9 @@ class Book:
         self.symbols = sorted(self.settings.instruments)
         execution = self.settings.execution.model_copy(update={"book": self.scope})
         self.settings = self.settings.model_copy(update={"execution": execution})
-        if self.kind == "alpaca":
+        if self.remote is not None:
+            pass  # the account of another book
+        elif self.kind == "alpaca":
             self.remote = alpaca_server.Alpaca()
             self.remote.account |= {"currency": "EUR"} | dict.fromkeys(MONEY, "100000")
         elif self.kind == "ib":

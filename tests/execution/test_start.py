@@ -32,13 +32,12 @@ def make(hub, tmp_path):
         book.close()
 
 
-def test_an_account_is_one_book_and_a_book_one_account(make):
+def test_an_account_is_one_book_unless_shares_are_given_and_a_book_one_account(make):
     first, second = make("alpaca"), make("alpaca")
     first.run(20)
-    number, second.remote.account["account_number"] = first.remote.account["account_number"], "PA2"
-    second.run(20)
-    second.remote.account["account_number"] = number
-    with pytest.raises(ConfigError, match=f"Alpaca {number} is the account of book '{first.scope}', and a broker nets"):
+    number = second.remote.account["account_number"] = first.remote.account["account_number"]
+    refusal = f"the books of Alpaca {number} add up to 2, at most 1: {first.scope} 1, {second.scope} 1; set"
+    with pytest.raises(ConfigError, match=refusal):
         second.run(20)
     first.remote.account["account_number"] = "PA3"  # other keys
     before = first.theirs()

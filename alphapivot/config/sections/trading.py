@@ -38,11 +38,15 @@ def _share(value: Any) -> Any:
 
 
 Share = Annotated[Decimal, BeforeValidator(_share), Field(gt=0, lt=1)]
+ShareOrAll = Annotated[Decimal, BeforeValidator(_share), Field(ge=0, le=1)]
 
 
 class ExecutionSettings(Section):
     book: str = Field("paper", description="the book's name in trading.*, such as paper")
     strategy: str = Field("pivot", description="the strategy's name; one per book")
+    share: ShareOrAll = Field(
+        Decimal(1), description="the book's share of its account, where several books trade one; 1: all of it"
+    )
     broker: str = Field("paper", description="a [broker.*] section")
     mode: Mode = Field(
         "paper", description="paper: no real money; shadow: orders are journalled, not sent; live: real money"

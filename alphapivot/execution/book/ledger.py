@@ -58,16 +58,6 @@ def raise_fence(conn: Connection, book: str) -> int:
     )
 
 
-def claim_account(conn: Connection, book: str, number: str) -> tuple[str, str]:
-    """Returns (the account of ``book``, which becomes ``number`` if it had none; the book that owns ``number``)."""
-    insert_account = "INSERT INTO trading.account (book, number) VALUES (:book, :number) ON CONFLICT DO NOTHING"
-    parameters = {"book": book, "number": number}
-    conn.execute(text(insert_account), parameters)
-    query = "SELECT book, number FROM trading.account WHERE book = :book OR number = :number"
-    numbers = {row.book: row.number for row in conn.execute(text(query), parameters)}
-    return numbers.get(book, number), next((b for b, n in numbers.items() if n == number), book)
-
-
 def last_as_of(conn: Connection, book: str) -> datetime | None:
     """The newest instant for which this book has decided, without what `alphapivot repair` set aside."""
     query = """
@@ -253,11 +243,15 @@ def add_fills(conn: Connection, book: str, fills: Sequence[BrokerFill]) -> list[
     """
     if not fills:
         return []
-    since = {"book": book, "since": min(f.ts for f in fills)}
-    recorded = text("SELECT exec_id FROM trading.fill WHERE book = :book AND ts >= :since")
-    recorded_ids = set(conn.execute(recorded, since).scalars())
-    rows = [vars(f) for f in fills if f.exec_id not in recorded_ids]
+    known = recorded(conn, book, min(f.ts for f in fills))
+    rows = [vars(f) for f in fills if f.exec_id not in known]
     return list(conn.execute(text(query), {"book": book, "rows": dump(rows)}).mappings()) if rows else []
+
+
+def recorded(conn: Connection, book: str, since: datetime | None) -> set[str]:
+    """The ids of the executions at or after ``since`` that a book has read; none without it."""
+    query = text("SELECT exec_id FROM trading.fill WHERE book = :book AND ts >= :since")
+    return set() if since is None else set(conn.execute(query, {"book": book, "since": since}).scalars())
 
 
 def closed_trades_of(conn: Connection, ids: Sequence[str]) -> dict[int, str]:

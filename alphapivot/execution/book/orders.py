@@ -90,6 +90,15 @@ def ended(conn: Connection, book: str, ids: Sequence[str]) -> list[RowMapping]:
     return list(conn.execute(text(query), {"book": book, "ids": list(ids)}).mappings())
 
 
+def named(conn: Connection, book: str, ids: Sequence[str]) -> list[RowMapping]:
+    """The orders of a book that have one of these ids, ours or the broker's, with what of them is ``filled``."""
+    query = f"""
+        SELECT o.*, {FILLED} FROM trading.orders o
+        WHERE o.book = :book AND (o.client_order_id = ANY(:ids) OR o.broker_order_id = ANY(:ids))
+    """
+    return list(conn.execute(text(query), {"book": book, "ids": list(ids)}).mappings()) if ids else []
+
+
 def handled(conn: Connection, book: str, broker_ids: Sequence[str]) -> set[str]:
     """The subset of the broker's ids that are our orders, or foreign orders already dealt with."""
     query = """

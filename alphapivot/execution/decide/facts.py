@@ -181,8 +181,9 @@ class Facts:
     ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session end apply only to symbols
     in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and continuous tickers).
     ``leaving``: rolled trades that are still open beside their successors. ``fx``: currency -> book currency per unit.
-    ``spreads``: symbol -> shift of its trade's stop and target at a roll. Every open trade's instrument must be in
-    ``instruments``: the caller refuses to start otherwise.
+    ``spreads``: symbol -> shift of its trade's stop and target at a roll. ``against``: symbol -> another book of the
+    account in its contract, and that book's side, where the broker cannot carry both sides. Every open trade's
+    instrument must be in ``instruments``: the caller refuses to start otherwise.
     """
 
     instruments: Mapping[str, Instrument]
@@ -198,6 +199,7 @@ class Facts:
     leaving: Collection[OpenTrade] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)  # symbol -> why its trade leaves: its listing ends
     spreads: Mapping[str, Decimal] = field(default_factory=dict)
+    against: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

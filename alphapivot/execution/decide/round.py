@@ -263,6 +263,9 @@ class DecisionRound:
         yield from self._of_control(symbol)
         allowed = execution.allow_shorts or side == "LONG"
         yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
+        if symbol in self.facts.against:
+            book, theirs = self.facts.against[symbol]
+            yield "other_books", f"against:{book}", Gate(side == theirs, f"{book} is {theirs}", f"none against {side}")
 
     def _of_control(self, symbol: str) -> limits.Checked:
         """Clock skew, the kill switch and the instrument's lock."""

@@ -8,6 +8,7 @@ measured without it, and entries wait until someone records it or says that it i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, RowMapping, text
 
 from alphapivot.brokers.base import Account, CashFlow, Replaying
+from alphapivot.execution.account import books, shares
+from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import day, ledger
 from alphapivot.execution.run.reconcile import reconcile
 
@@ -25,17 +28,17 @@ LATE = timedelta(days=30)  # a movement may be told or corrected so long after i
 LOOKS = 3  # an order may fill between reading fills and cash
 FIRST = "SELECT coalesce(min(start_at), :as_of) FROM trading.risk_day WHERE book = :book"
 TOLD = """
-    SELECT flow_id, sum(amount) AS amount, max(revision) AS revision, min(at) AS at FROM trading.book_cash
-    WHERE book = :book AND flow_id = ANY(:ids) GROUP BY flow_id
+    SELECT flow_id, sum(amount) AS amount, max(revision) AS revision FROM trading.book_cash
+    WHERE book = ANY(:books) AND flow_id = ANY(:ids) GROUP BY flow_id
 """
 # fills that were counted but not read yet; a position that somebody traded by hand; daily settlement of futures
 UNCLEAR = """
-    SELECT EXISTS (SELECT FROM trading.orders o WHERE o.book = :book AND o.updated_at > :at - interval '7 days'
+    SELECT EXISTS (SELECT FROM trading.orders o WHERE o.book = ANY(:books) AND o.updated_at > :at - interval '7 days'
                    AND o.cum_qty > (SELECT coalesce(sum(f.qty), 0) FROM trading.fill f
                                     WHERE f.client_order_id = o.client_order_id)) AS unread,
            EXISTS (SELECT FROM trading.instrument_lock l
-                   WHERE l.book = :book AND coalesce(l.cleared_at, 'infinity') >= :at)
-           OR EXISTS (SELECT FROM trading.trade t WHERE t.book = :book AND t.market = 'futures'
+                   WHERE l.book = ANY(:books) AND coalesce(l.cleared_at, 'infinity') >= :at)
+           OR EXISTS (SELECT FROM trading.trade t WHERE t.book = ANY(:books) AND t.market = 'futures'
                       AND (t.state <> 'CLOSED' OR t.exit_at >= :at)) AS moved
 """
 UPSERT = """
@@ -62,6 +65,7 @@ def seen(session: Session) -> tuple[Account, str | None]:
             _book(session, conn, flows or [], day.cash_seen(conn, session.book))
             jump = _compare(session, conn, account, day.cash_seen(conn, session.book), last=look == LOOKS - 1)
         if not jump:
+            account = shares.take(session, account)
             break
         reconcile(session)
     with session.hub.engine.connect() as conn:
@@ -79,33 +83,57 @@ def _since(session: Session) -> date:
 
 
 def _book(session: Session, conn: Connection, flows: Sequence[CashFlow], row: RowMapping | None) -> None:
-    """Books each movement once, and the difference where the broker has corrected or cancelled one."""
-    book, as_of = session.book, session.run.as_of
-    told = conn.execute(text(TOLD), {"book": book, "ids": [flow.flow_id for flow in flows]}).mappings()
-    booked = {earlier["flow_id"]: earlier for earlier in told}
-    rows: list[dict[str, Any]] = []
+    """
+    Books each movement once, and the difference where the broker has corrected or cancelled one; of an account that
+    several books trade to all of them, by their shares. ``row``: of ``trading.cash_seen``.
+    """
+    shares_of = _shares(session, conn)
+    parameters = {"books": list(shares_of), "ids": [flow.flow_id for flow in flows]}
+    booked = {earlier["flow_id"]: earlier for earlier in conn.execute(text(TOLD), parameters).mappings()}
+    news = []
     for flow in flows:
         earlier = booked.get(flow.flow_id)
         amount = flow.amount - (earlier["amount"] if earlier else 0)
         if amount:
-            rows.append(
-                {
-                    "book": book,
-                    "at": _placed(conn, book, amount, row, as_of),
-                    "amount": amount,
-                    "note": flow.note if earlier is None else f"{flow.note} (corrected)",
-                    "kind": flow.kind,
-                    "flow_id": flow.flow_id,
-                    "revision": earlier["revision"] + 1 if earlier else 1,
-                    "dated": flow.dated,
-                }
-            )
+            note = flow.note if earlier is None else f"{flow.note} (corrected)"
+            news.append((replace(flow, amount=amount, note=note), earlier["revision"] + 1 if earlier else 1))
+    for book, share in shares_of.items():
+        seen_by = row if book == session.book else day.cash_seen(conn, book)
+        lines = _add(
+            conn, book, [(replace(f, amount=f.amount * share), n) for f, n in news], seen_by, session.run.as_of
+        )
+        if book == session.book and row is not None:
+            session.note(conn, [("cash", None, None, line) for line in lines])
+
+
+def _shares(session: Session, conn: Connection) -> dict[str, Decimal]:
+    """Book -> its share of the account's cash, with what no book has."""
+    have = books.parts(conn, session.number) if session.number is not None else {}
+    return {book: part.share for book, part in have.items() if part.share} or {session.book: books.WHOLE}
+
+
+def _add(
+    conn: Connection, book: str, flows: Sequence[tuple[CashFlow, int]], row: RowMapping | None, as_of: datetime
+) -> list[str]:
+    """Writes movements of a book's cash, each with its revision; returns a line for each."""
+    rows: list[dict[str, Any]] = [
+        {
+            "book": book,
+            "at": _placed(conn, book, flow.amount, row, as_of),
+            "amount": flow.amount,
+            "note": flow.note,
+            "kind": flow.kind,
+            "flow_id": flow.flow_id,
+            "revision": revision,
+            "dated": flow.dated,
+        }
+        for flow, revision in flows
+    ]
     ledger.insert(conn, "book_cash", rows)
     explained = sum((r["amount"] for r in rows if row is not None and r["at"] == row["gap_at"]), Decimal(0))
     if explained:
         day.explain(conn, book, explained)
-    lines = [f"{r['kind']} of {r['amount']:f} dated {r['dated']}: {r['note']}" for r in rows if row is not None]
-    session.note(conn, [("cash", None, None, line) for line in lines])
+    return [f"{r['kind']} of {r['amount']:f} dated {r['dated']}: {r['note']}" for r in rows]
 
 
 def _placed(conn: Connection, book: str, amount: Decimal, row: RowMapping | None, as_of: datetime) -> datetime:
@@ -134,13 +162,15 @@ def _compare(session: Session, conn: Connection, account: Account, row: RowMappi
     the ``last`` look, nothing is recorded then.
     """
     book, as_of = session.book, session.run.as_of
+    if isinstance(session.broker, AccountPart) and not session.broker.settled:
+        return False  # what the ledgers do not explain may be another book's
     booked = day.cash_booked(conn, book)
     new = {"book": book, "at": as_of, "cash": account.cash, "booked": booked}
     explained = {"gap": Decimal(0), "gap_at": None, "gap_seen": None}
     if row is None:
         conn.execute(text(UPSERT), new | explained)
         return False
-    unclear = conn.execute(text(UNCLEAR), {"book": book, "at": row["at"]}).one()
+    unclear = conn.execute(text(UNCLEAR), {"books": list(_shares(session, conn)), "at": row["at"]}).one()
     if unclear.unread:
         return False
     moved = unclear.moved or session.settings.execution.mode == "shadow"  # another book may trade that account

@@ -20,6 +20,8 @@ from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError, DataError, Unavailable
+from alphapivot.execution.account import shares
+from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import ledger
 from alphapivot.execution.book.mark import mark
 from alphapivot.execution.market import market
@@ -161,21 +163,11 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
             " closed (alphapivot close SYMBOL)"
         )
     _same_terms(session, trades)
-    account = session.broker.account()
-    session.home = account.currency
-    _one_book(session, account)
+    account = _account(session)
+    if account is None:
+        return
     session.skew = _skew(session, account)
-    held = {t["symbol"] for t in trades}
-    # between decisions only open trades are managed
-    session.attended = session.source.attended(held) if decide_too else sorted(held)
-    session.bars = market.read(session)
-    session.rates = market.rates(session, session.bars, fx)
-    if session.actions is not None and len(session.actions):
-        if isinstance(session.broker, Replaying):
-            held |= {key[0] for key in session.broker.watching()}
-        session.events = market.events(session.actions, held)
-    if isinstance(session.broker, Replaying):
-        session.broker.advance(session.bars, session.rates, session.events)
+    _see(session, {t["symbol"] for t in trades}, fx, decide_too=decide_too)
     if trades:
         ended.close_out(session)
     reconcile(session)
@@ -198,6 +190,36 @@ def go(session: Session, fx: Mapping[str, Decimal], terms: Mapping[str, Any], *,
             settle(session, mismatched)
     naked(session)
     mark(session)
+
+
+def _account(session: Session) -> Account | None:
+    """The account, which from here on is this run's alone, and this book's part of it; None if it is in use."""
+    account = session.broker.account()
+    session.home = account.currency
+    if account.number is None:
+        return account
+    waited = shares.admitted(session, account.number)
+    if waited is None:
+        return None
+    account = session.broker.account() if waited else account
+    shares.join(session, str(account.number))
+    return account
+
+
+def _see(session: Session, held: set[str], fx: Mapping[str, Decimal], *, decide_too: bool) -> None:
+    """Reads the market; a broker that replays bars sees them too. ``held``: symbols with an open trade."""
+    if isinstance(session.broker, AccountPart):
+        held = held | session.broker.elsewhere()  # their splits change what the account holds
+    # between decisions only open trades are managed
+    session.attended = session.source.attended(held) if decide_too else sorted(held)
+    session.bars = market.read(session)
+    session.rates = market.rates(session, session.bars, fx)
+    if session.actions is not None and len(session.actions):
+        if isinstance(session.broker, Replaying):
+            held |= {key[0] for key in session.broker.watching()}
+        session.events = market.events(session.actions, held)
+    if isinstance(session.broker, Replaying):
+        session.broker.advance(session.bars, session.rates, session.events)
 
 
 def _same_terms(session: Session, trades: Sequence[Mapping[Any, Any]]) -> None:
@@ -242,24 +264,6 @@ def _fits(broker: Broker, settings: Settings) -> None:
         raise ConfigError(
             f"stops at [broker.{settings.execution.broker}] end with the session and can be placed again only in the"
             " next one: set [exit] session_end = yes, so that no trade is held in between"
-        )
-
-
-def _one_book(session: Session, account: Account) -> None:
-    """Raises ConfigError if the account belongs to another book, or if this book belongs to another account."""
-    if account.number is None:
-        return
-    with session.hub.engine.begin() as conn:
-        book_account, owner = ledger.claim_account(conn, session.book, account.number)
-    if owner != session.book:
-        raise ConfigError(
-            f"{account.number} is the account of book {owner!r}, and a broker nets positions: book {session.book!r}"
-            " needs an account of its own"
-        )
-    if book_account != account.number:
-        raise ConfigError(
-            f"book {session.book!r} trades account {book_account}, but these keys open {account.number}: set another"
-            " [execution] book for another account"
         )
 
 

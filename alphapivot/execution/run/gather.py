@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 
 from alphapivot.data import horizon
 from alphapivot.data.series import life
+from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import day, ledger, positions_now
 from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import paths, quotes
@@ -101,7 +102,18 @@ def facts_of(
         unlisted=life.closed(session.instruments, session.run.as_of, session.interval),
         leaving=tuple(by_id[t["trade_id"]] for t in rows if t["rolled"] and t["trade_id"] not in waiting),
         spreads={} if session.rolls is None else quotes.spreads(session.rolls, trades, fronts),
+        against=_against(session, priced),
     )
+
+
+def _against(session: Session, priced: Mapping[str, Quote]) -> dict[str, tuple[str, str]]:
+    """symbol -> another book that is in the contract to trade, and its side, where only one side can be carried."""
+    others = session.broker.against() if isinstance(session.broker, AccountPart) else {}
+    return {
+        s: others[key]
+        for s, q in priced.items()
+        if (key := (s, session.instruments[s].trade_market, q.contract)) in others
+    }
 
 
 def open_trades(session: Session, rows: Sequence[Mapping[Any, Any]]) -> list[OpenTrade]:

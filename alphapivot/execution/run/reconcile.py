@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from alphapivot.brokers.base import Absent, BrokerFill, BrokerOrder, Ref, Replaying, Unreadable
+from alphapivot.brokers.base import Absent, BrokerFill, BrokerOrder, Key, Replaying, Unreadable
+from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import ledger, orders
-from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, TERMINAL, contradiction, local, observed
+from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, contradiction, observed
 from alphapivot.execution.run.adjust import adjust, booked_events
 from alphapivot.execution.run.adopt import adopt
+from alphapivot.execution.run.look import Seen, look, on_their_way
 from alphapivot.execution.run.roll import shift
 from alphapivot.execution.run.session import Session
 
@@ -27,15 +29,8 @@ def reconcile(session: Session) -> None:
     with session.hub.engine.connect() as conn:
         rows = orders.of_open_trades(conn, session.book)
         since = ledger.fills_since(conn, session.book, late=session.broker.caps.late_fills)
-    sent = {o["trade_id"] for o in rows if o["leg"] == "ENTRY" and o["attempts"]}
-    native = session.broker.caps.native_bracket
-    attached = {  # legs that were sent with their entry, in whatever state it is
-        o["client_order_id"]
-        for o in rows
-        if native and o["trade_id"] in sent and o["version"] == 1 and o["leg"] in ("STOP", "TARGET")
-    }
-    live = [o for o in rows if o["state"] not in TERMINAL and not (local(o) and o["client_order_id"] not in attached)]
-    seen, moved = _look(session, live, rows)
+    live = on_their_way(rows, session.broker.caps)
+    seen, moved = look(session.broker, live, rows)
     booked, theirs = booked_events(session), session.broker.positions() if session.events else {}
     # fills are read after the orders, so that no fill of an order is missing
     fills, unreadable = _fills(session, since)
@@ -92,49 +87,6 @@ def reconcile(session: Session) -> None:
     session.report.closed += sum(t["state"] == "CLOSED" for t in changed)
 
 
-Seen = Mapping[str, BrokerOrder | Absent | Unreadable]
-Moved = list[tuple[RowMapping, BrokerOrder | Absent | Unreadable]]  # our order, and what it may be at the broker by now
-
-
-def _look(session: Session, live: list[RowMapping], rows: Sequence[RowMapping]) -> tuple[Seen, Moved]:
-    """
-    The orders ``live`` at the broker, with the successor of each that was or may have been replaced, and the order
-    before each replacement that was refused; and those that somebody else may have changed.
-    """
-    if not live:
-        return {}, []
-    since = min(o["created_at"] for o in live)
-    # apart, so that a broker which knows its own day only can tell of today's beside orders of other days
-    doubtful = [o for o in live if o["broker_order_id"] is None]
-    pending = [o for o in live if o["state"] == "PENDING_REPLACE" and not session.broker.caps.amends]
-    known = [*(orders.ref(o) for o in live if o["broker_order_id"] is not None), *map(_next_ref, pending)]
-    seen = dict(session.broker.find(known, since)) if known else {}
-    if doubtful:
-        seen |= session.broker.find(list(map(orders.ref, doubtful)), min(o["created_at"] for o in doubtful))
-    # replaced by a request that we had given up, or by somebody else
-    gone = [o for o in live if _state(seen[o["client_order_id"]]) == "REPLACED"]
-    gone = [o for o in gone if not _exists(seen.get(orders.successor(o)))]
-    rejected = [o for o in live if _state(seen[o["client_order_id"]]) == "REJECTED"]
-    before = [b for o in rejected if (b := _before(o, rows)) is not None]
-    more = [*(_next_ref(o) for o in gone), *map(orders.ref, before)]
-    seen |= session.broker.find(more, since) if more else {}
-    elsewhere = {o["client_order_id"]: o for o in gone if not _exists(seen.get(orders.successor(o)))}
-    following = {i: _replaced_by(seen[i]) for i in elsewhere}
-    while following := {i: theirs for i, theirs in following.items() if theirs is not None}:
-        found = session.broker.find([_next_ref(elsewhere[i], theirs) for i, theirs in following.items()], since)
-        seen |= found
-        following = {i: _replaced_by(found[orders.successor(elsewhere[i])]) for i in following}
-    moved = [(o, seen[i]) for o in elsewhere.values() if _exists(seen.get(i := orders.successor(o)))]
-    if session.broker.caps.amends:  # it is the same order; one that we are changing is nobody else's doing
-        moved = [(o, seen[o["client_order_id"]]) for o in live if o["state"] in LIVE]
-    return seen, moved
-
-
-def _replaced_by(seen: BrokerOrder | Absent | Unreadable) -> str | None:
-    """The broker's id of the order that took the place of a replaced one."""
-    return seen.replaced_by if isinstance(seen, BrokerOrder) and seen.state == "REPLACED" else None
-
-
 def _fills(session: Session, since: datetime | None) -> tuple[list[BrokerFill], list[Unreadable]]:
     """The fills since an instant, and those that make no sense."""
     fills: list[BrokerFill] = []
@@ -156,21 +108,6 @@ def _locks_of(rows: Sequence[RowMapping], unreadable: Sequence[Unreadable]) -> d
     return {symbols[u.broker_order_id]: u.reason for u in unreadable if u.broker_order_id in symbols}
 
 
-def _next_ref(order: RowMapping, broker_order_id: str | None = None) -> Ref:
-    return Ref(orders.successor(order), broker_order_id, orders.successor(order), order["leg"])
-
-
-def _before(order: RowMapping, rows: Sequence[RowMapping]) -> RowMapping | None:
-    """The order that ``order`` may have replaced."""
-    of_leg = [o for o in rows if (o["trade_id"], o["leg"]) == (order["trade_id"], order["leg"])]
-    replaced = [o for o in of_leg if o["state"] == "REPLACED" and o["version"] < order["version"]]
-    return max(replaced, key=lambda o: o["version"], default=None)
-
-
-def _state(seen: BrokerOrder | Absent | Unreadable | None) -> str | None:
-    return seen.state if isinstance(seen, BrokerOrder) else None
-
-
 def _row(order: RowMapping, seen: BrokerOrder) -> dict[str, Any]:
     terms = {"state": seen.state, "qty": seen.qty, "price": seen.price, "cum_qty": max(seen.cum_qty, order["cum_qty"])}
     return {"client_order_id": order["client_order_id"], **terms}
@@ -179,10 +116,6 @@ def _row(order: RowMapping, seen: BrokerOrder) -> dict[str, Any]:
 def _differs(order: RowMapping, update: Mapping[str, Any] | None) -> bool:
     """True if ``update`` changes the order's row."""
     return update is not None and any(update.get(name) not in (None, order[name]) for name in COMPARED)
-
-
-def _exists(seen: BrokerOrder | Absent | Unreadable | None) -> bool:
-    return isinstance(seen, BrokerOrder)
 
 
 def successor_row(
@@ -252,6 +185,8 @@ def broken(session: Session) -> set[str]:
     if differences:
         with session.hub.engine.begin() as conn:
             session.block(conn, differences)
+            if isinstance(session.broker, AccountPart):
+                session.broker.lock(conn, differences, session.clock.now())
     return set(differences) | session.apart
 
 
@@ -268,12 +203,18 @@ def _differences(session: Session) -> dict[str, str]:
     with session.hub.engine.connect() as conn:
         ours = ledger.positions(conn, session.book)
     return {
-        symbol: f"{market} {contract}: our fills add up to {expected:f}, the broker holds {held:f}".replace(" :", ":")
-        for symbol, market, contract in sorted(set(ours) | set(theirs))
-        if symbol not in session.apart
-        and (expected := ours.get((symbol, market, contract), Decimal(0)))
-        != (held := theirs.get((symbol, market, contract), Decimal(0)))
+        symbol: f"{market} {contract}: {_told(session, key, expected, held)}".replace(" :", ":")
+        for key in sorted(set(ours) | set(theirs))
+        if (symbol := key[0]) not in session.apart
+        and (expected := ours.get(key, Decimal(0))) != (held := theirs.get(key, Decimal(0)))
+        for _, market, contract in [key]
     }
+
+
+def _told(session: Session, key: Key, ours: Decimal, theirs: Decimal) -> str:
+    if isinstance(session.broker, AccountPart):
+        return session.broker.told(key)
+    return f"our fills add up to {ours:f}, the broker holds {theirs:f}"
 
 
 def naked(session: Session) -> None:

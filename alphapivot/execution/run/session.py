@@ -64,6 +64,7 @@ class Session:
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     pause: Callable[[float], None] = time.sleep
     home: str = ""  # the account's currency
+    number: str | None = None  # the account's number; None: it belongs to this book by nature
     skew: str | None = None  # message if the broker's clock and ours differ too much
     ahead: str | None = None  # message if the book has decided for an instant that has not come
     attended: Sequence[str] = ()  # symbols with something to decide

@@ -1,0 +1,50 @@
+"""Several books on one account: each a strategy of its own, at one broker that nets their positions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from tests.brokers.fake import Fake
+from tests.execution.book import BROKERS, Book
+from tests.execution.conftest import at, make_settings
+
+numbers = itertools.count(1)
+
+
+@dataclass
+class Strategy(Book):
+    """A book that shares its account: what it holds is what its ledger says."""
+
+    def held(self, symbol: str = "A") -> Decimal:
+        rows = self.sql("SELECT qty FROM trading.position WHERE (book, symbol) = (:b, :s)", b=self.scope, s=symbol)
+        return sum((r["qty"] for r in rows), Decimal(0))
+
+    def equity(self) -> Decimal:
+        (row,) = self.sql(
+            "SELECT equity FROM trading.mark WHERE book = :b ORDER BY as_of DESC, mark_id DESC LIMIT 1", b=self.scope
+        )
+        return row["equity"]
+
+
+def account(kind: str, folder: Any) -> Fake:
+    """A broker's account with a number."""
+    number = f"Fake {os.getpid()}x{next(numbers)}"
+    return Fake(folder / number.replace(" ", "-"), at(20), BROKERS[kind], number)
+
+
+def strategy(
+    hub: Any, remote: Any, kind: str, folder: Any, share: str, instruments=("A",), **sections: Any
+) -> Strategy:
+    execution = {"share": share} | sections.pop("execution", {})
+    settings = make_settings({s: {} for s in instruments}, execution=execution, **sections)
+    return Strategy(hub, settings, kind, folder, at, remote=remote)
+
+
+def sums(books: list[Strategy], symbol: str = "A") -> tuple[Decimal, Decimal]:
+    """What the books' ledgers add up to, and what the broker holds."""
+    theirs = books[0].remote.positions().get((symbol, "spot", ""), Decimal(0))
+    return sum((b.held(symbol) for b in books), Decimal(0)), theirs
