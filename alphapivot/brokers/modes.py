@@ -16,6 +16,7 @@ from alphapivot.brokers.base import (
     Absent,
     Account,
     Answer,
+    Broker,
     BrokerFill,
     BrokerOrder,
     Key,
@@ -34,10 +35,19 @@ LIVE = "ALPHAPIVOT_LIVE"
 
 
 class Shadow(BrokerWrapper):
-    """A real account, read only: this book has no orders or positions there, whatever else the account holds."""
+    """
+    A real account, read only: this book has no orders or positions there, whatever else the account holds. Its money is
+    the book's ``share`` of it.
+    """
+
+    def __init__(self, broker: Broker, share: Decimal = Decimal(1)) -> None:
+        super().__init__(broker)
+        self._share = share
 
     def account(self) -> Account:
-        return replace(super().account(), number=None)  # another book may trade this account
+        whole, share = super().account(), self._share
+        cash, equity, free = (amount * share for amount in (whole.cash, whole.equity, whole.free))
+        return replace(whole, cash=cash, equity=equity, free=free, number=None)  # another book may trade this account
 
     def positions(self) -> dict[Key, Decimal]:
         return {}

@@ -90,6 +90,6 @@ def open_broker(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.en
     section = settings.brokers[settings.execution.broker]
     broker: Broker = pkgutil.resolve_name(section.opens)(hub, settings)
     if settings.execution.mode == "shadow":
-        return modes.Shadow(broker)
+        return modes.Shadow(broker, settings.execution.share)
     per_second = settings.risk.messages_per_second
     return broker if per_second is None or section.simulated else Paced(broker, per_second)

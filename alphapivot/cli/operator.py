@@ -265,6 +265,7 @@ def _cash(options: argparse.Namespace) -> int:
 
     from alphapivot import clock, hub
     from alphapivot.brokers.registry import open_broker
+    from alphapivot.execution.account.shares import part_of
     from alphapivot.execution.book import day
     from alphapivot.reports import overview
 
@@ -276,7 +277,8 @@ def _cash(options: argparse.Namespace) -> int:
     since, at = options.at or (datetime.min.replace(tzinfo=UTC), now)
     if since > now:
         return fail(f"--at {since:%Y-%m-%d %H:%M} UTC is later than now, {now:%Y-%m-%d %H:%M} UTC", USAGE)
-    broker, kind = open_broker(database, settings), None if options.kind == "payment" else options.kind
+    broker = part_of(database, settings, open_broker(database, settings), now)
+    kind = None if options.kind == "payment" else options.kind
     account = day.pay(database, broker, book, options.amount, options.note, min(at, now), since=since, kind=kind)
     before, unexplained = day.reconciled(database, broker, book, account)
     direction = "deposited in" if options.amount > 0 else "withdrawn from"
@@ -295,6 +297,7 @@ def _clear(options: argparse.Namespace) -> int:
     import getpass
 
     from alphapivot import clock, hub
+    from alphapivot.execution.account.shares import part_of
     from alphapivot.execution.book import clearing, report
     from alphapivot.reports.terminal import terminal, views
 
@@ -306,8 +309,9 @@ def _clear(options: argparse.Namespace) -> int:
         print(CLEARING if len(locks) else "", end="")  # noqa: T201
     elif options.action == "unlock":
         if options.left_at is not None:
-            broker = registry.open_broker(database, settings)
-            booked = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, clock.WallClock())
+            wall = clock.WallClock()
+            broker = part_of(database, settings, registry.open_broker(database, settings), wall.now())
+            booked = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, wall)
             print(booked)  # noqa: T201
         cause = clearing.unlock(database, book, options.symbol, options.reason, by)
         again = "the next run locks it again if the cause remains"

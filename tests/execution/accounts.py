@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from tests.brokers.fake import Fake
 from tests.execution.book import BROKERS, Book
 from tests.execution.conftest import at, make_settings
+from tests.execution.faults import Points
 
 numbers = itertools.count(1)
 
@@ -48,3 +50,37 @@ def sums(books: list[Strategy], symbol: str = "A") -> tuple[Decimal, Decimal]:
     """What the books' ledgers add up to, and what the broker holds."""
     theirs = books[0].remote.positions().get((symbol, "spot", ""), Decimal(0))
     return sum((b.held(symbol) for b in books), Decimal(0)), theirs
+
+
+def beside(first: Strategy, share: str, **execution: Any) -> Strategy:
+    """Another book on the account of ``first``, in the same instruments."""
+    changed = first.settings.execution.model_copy(update={n: Decimal(v) for n, v in execution.items()})
+    changed = changed.model_copy(update={"share": Decimal(share)})
+    settings = first.settings.model_copy(update={"execution": changed})
+    return Strategy(first.hub, settings, first.kind, first.folder, at, remote=first.remote, timeout=first.timeout)
+
+
+class Killed(BaseException):
+    """The process of a run ends."""
+
+
+class Dying(Points):
+    """Ends the process at the first point of a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def pass_(self, name: str, conn: Any = None) -> None:
+        super().pass_(name, conn)
+        if name == self.name:
+            raise Killed
+
+
+def struck(book: Strategy, day: int, name: str) -> None:
+    """Runs until the first point of this name, such as "after submit", where the process ends."""
+
+    points = Dying(name)
+    with suppress(Killed):
+        book.run(day, points=points)
+    assert points.seen[-1] == name

@@ -1,5 +1,7 @@
 """Shadow: the real account is read, orders are computed and journalled, none is sent."""
 
+from decimal import Decimal
+
 import pytest
 
 from alphapivot.brokers.modes import Shadow
@@ -22,10 +24,10 @@ def shadow(hub, tmp_path):
     book.close()
 
 
-def run(book, day):
+def run(book, day, *share):
     book.remote.clock = lambda: at(day)
     ref = RunRef(f"run-{day}", book.scope, at(day), None, "hash")
-    broker = Shadow(book.client(book.hub))
+    broker = Shadow(book.client(book.hub), *share)
     return engine.trade(book.hub, ref, book.settings, SimulatedClock(at(day)), broker=broker)
 
 
@@ -52,3 +54,10 @@ def test_a_shadow_rests_and_goes_on_the_next_day(shadow):
     shadow.score(21, 50)
     assert [d.action for d in run(shadow, 21).decisions] == ["ENTER_LONG"]
     assert {name.split()[0] for name in shadow.remote.requests} == {"GET"}
+
+
+def test_a_shadow_has_its_share_of_the_account(shadow):
+    shadow.score(20, 50)
+    report = run(shadow, 20, Decimal("0.4"))
+    assert (report.account.equity, report.account.free) == (40_000, 40_000)
+    assert [o["qty"] for o in shadow.orders("ENTRY")] == [100]

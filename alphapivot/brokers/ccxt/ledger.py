@@ -19,7 +19,12 @@ SENT = """
     SELECT client_order_id, symbol, contract, updated_at FROM trading.orders
     WHERE client_order_id = ANY(:ids) AND attempts > 0
 """
-HELD = "SELECT symbol, market, contract, qty FROM trading.position WHERE book = :book AND qty <> 0"
+HELD = """
+    SELECT symbol, market, contract, sum(qty) AS qty FROM trading.position
+    WHERE book = :book OR book IN (SELECT a.book FROM trading.account a JOIN trading.account own USING (number)
+                                   WHERE own.book = :book)
+    GROUP BY symbol, market, contract HAVING sum(qty) <> 0
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Sent:
 
 
 class Ledger:
-    """Of ``book``."""
+    """Of ``book``, and of all that it holds with the other books of its account."""
 
     def __init__(self, hub: Hub, book: str) -> None:
         self._hub, self._book = hub, book
@@ -44,7 +49,7 @@ class Ledger:
             return {row.client_order_id: Sent(row.symbol, row.updated_at, row.contract) for row in rows}
 
     def held(self) -> Mapping[Key, Decimal]:
-        """What our fills add up to."""
+        """What our fills add up to, and those of the account's other books."""
         with self._hub.engine.connect() as conn:
             rows = conn.execute(text(HELD), {"book": self._book})
             return {(row.symbol, row.market, row.contract): row.qty for row in rows}

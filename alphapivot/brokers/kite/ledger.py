@@ -22,7 +22,9 @@ SENT = """
 """
 TRIGGERS = """
     SELECT broker_order_id FROM trading.orders
-    WHERE book = :book AND starts_with(broker_order_id, :prefix)
+    WHERE starts_with(broker_order_id, :prefix)
+      AND (book = :book OR book IN (SELECT a.book FROM trading.account a JOIN trading.account own USING (number)
+                                    WHERE own.book = :book))
 """
 
 
@@ -53,7 +55,7 @@ class Ledger:
             }
 
     def triggers(self) -> Mapping[int, str]:
-        """The number of each trigger -> the order that it is a part of."""
+        """The number of each trigger -> the order that it is a part of, of any book of the account."""
         if self._hub is None:
             return {}
         with self._hub.engine.connect() as conn:

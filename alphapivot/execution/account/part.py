@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from alphapivot.brokers.base import Account, Broker, BrokerOrder, Key, Unreadable
+from alphapivot.brokers.base import Account, Broker, BrokerOrder, Event, Key, Unreadable
 from alphapivot.brokers.wrapper import BrokerWrapper
-from alphapivot.execution.account import books
+from alphapivot.execution.account import books, converted
 from alphapivot.execution.account.divide import Held, divide
 from alphapivot.execution.account.unread import Unread, unread
 from alphapivot.execution.book import day, ledger
@@ -48,22 +48,26 @@ OWNED = """
 
 @dataclass(frozen=True)
 class Place:
-    """Whose part it is, of which account, as of when. ``symbols``: of the book's config."""
+    """Whose part it is, of which account, as of when. ``symbols``: those of the book's config, each with its lot."""
 
     book: str
     number: str
-    symbols: Collection[str]
+    symbols: Mapping[str, Decimal]
     as_of: datetime
     interval: str
 
 
 class AccountPart(BrokerWrapper):
-    """The Broker port of one book. ``settled``: see ``divide``, as the account was last seen."""
+    """
+    The Broker port of one book. ``settled``: see ``divide``, as the account was last seen; ``events``: splits and the
+    like of the symbols that any book of the account holds.
+    """
 
     def __init__(self, broker: Broker, hub: Hub, place: Place) -> None:
         super().__init__(broker)
         self._hub, self._place = hub, place
         self.settled = True
+        self.events: Sequence[Event] = ()
         self._last: tuple[Mapping[Key, Decimal], Mapping[str, Mapping[Key, Decimal]]] = ({}, {})
 
     def positions(self) -> dict[Key, Decimal]:
@@ -74,6 +78,7 @@ class AccountPart(BrokerWrapper):
             if any(theirs.get(k, NONE) != _sum(ours, k) for k in keys):
                 new = unread(conn, self._broker, self._others(ours))
                 ours = {b: {k: held.get(k, NONE) + new.held(b, k) for k in keys} for b, held in ours.items()}
+                self._convert(conn, ours, theirs)
         self._last = theirs, ours
         others = {b: held for b, held in ours.items() if b != self._place.book}
         mine = {k: theirs.get(k, NONE) - _sum(others, k) for k in keys}
@@ -145,6 +150,16 @@ class AccountPart(BrokerWrapper):
         for book in sorted({row.book for row in rows}):
             held = {row.symbol for row in rows if row.book == book}
             ledger.lock(conn, book, {s: why for s, why in reasons.items() if s in held}, at)
+
+    def _convert(self, conn: Connection, ours: dict[str, dict[Key, Decimal]], theirs: Mapping[Key, Decimal]) -> None:
+        """Where the broker has booked a split that some books have not, puts their parts of it into ``ours``."""
+        after = {b: converted.pending(conn, b, self.events) for b in ours} if self.events else {}
+        for key in {k for exact in after.values() for k in exact if k[0] in self._place.symbols}:
+            exact = {b: e[key] for b, e in after.items() if key in e}
+            fixed = sum((ours[b].get(key, NONE) for b in ours if b not in exact), NONE)
+            parts = converted.allot(theirs.get(key, NONE) - fixed, exact, self._place.symbols[key[0]])
+            for book, qty in (parts or {}).items():
+                ours[book][key] = qty
 
     def _ledgers(self, conn: Connection) -> dict[str, dict[Key, Decimal]]:
         return books.positions(conn, {*books.of(conn, self._place.number), self._place.book})

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
+from alphapivot.brokers.base import Replaying
+from alphapivot.errors import ConfigError
 from alphapivot.execution.account import books
 from alphapivot.execution.account.divide import MICRO
 from alphapivot.execution.account.part import AccountPart, Place
 from alphapivot.execution.book import day, ledger
 
 if TYPE_CHECKING:
-    from alphapivot.brokers.base import Account
+    from datetime import datetime
+
+    from alphapivot.brokers.base import Account, Broker
+    from alphapivot.config.settings import Settings
     from alphapivot.execution.run.session import Session
+    from alphapivot.hub import Hub
 
 WAIT = 300.0  # seconds for which a run waits for one of another book of its account
 STEP = 0.5
@@ -44,6 +50,16 @@ def admitted(session: Session, number: str) -> float | None:
     return waited
 
 
+def alone(session: Session) -> None:
+    """Raises ConfigError for a share of a real account that has no number, by which its books would be known."""
+    execution = session.settings.execution
+    if execution.share < 1 and execution.mode != "shadow" and not isinstance(session.broker, Replaying):
+        raise ConfigError(
+            f"[execution] share = {execution.share:f}, but [broker.{execution.broker}] does not tell the number of its"
+            " account, so that the books of one cannot be known: expected share = 1, and one book for the account"
+        )
+
+
 def join(session: Session, number: str) -> None:
     """
     Claims the account for the book, and shows the book its part of it if several have one. Raises ConfigError as
@@ -52,9 +68,7 @@ def join(session: Session, number: str) -> None:
     session.number = number
     with session.hub.engine.begin() as conn:
         books.claim(conn, session.book, number, session.settings.execution.share)
-        shared = bool(books.parts(conn, number))
-    if shared:
-        _divide(session)
+    _divide(session)
 
 
 def take(session: Session, account: Account) -> Account:
@@ -117,9 +131,19 @@ def _explained(conn: Connection, book: str) -> bool:
     return not (unread or ledger.locks(conn, book) or (seen is not None and seen["gap"]))
 
 
+def part_of(hub: Hub, settings: Settings, broker: Broker, now: datetime) -> Broker:
+    """``broker`` as the book of [execution] sees it: its part of an account that several books trade."""
+    book = settings.execution.book
+    with hub.engine.connect() as conn:
+        number = books.number_of(conn, book)
+        shared = number is not None and bool(books.parts(conn, number))
+    if number is None or not shared or settings.execution.mode == "shadow":
+        return broker
+    lots = {symbol: i.trading(now).lot for symbol, i in settings.instruments.items()}
+    return AccountPart(broker, hub, Place(book, number, lots, now, settings.timeframes.base))
+
+
 def _divide(session: Session) -> None:
     """From now on the session's broker is the book's part of the account."""
-    if not isinstance(session.broker, AccountPart) and session.number is not None:
-        symbols = frozenset(session.instruments)
-        place = Place(session.book, session.number, symbols, session.run.as_of, session.interval)
-        session.broker = AccountPart(session.broker, session.hub, place)
+    if not isinstance(session.broker, AccountPart):
+        session.broker = part_of(session.hub, session.settings, session.broker, session.run.as_of)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from alphapivot.brokers.base import BrokerFill
 from alphapivot.errors import DataError, TradingHalted
+from alphapivot.execution.account import books
 from alphapivot.execution.book import ledger, orders
 from alphapivot.execution.book.states import TERMINAL
 
@@ -178,10 +179,12 @@ def _not_locked(conn: Connection, book: str, symbol: str) -> DataError:
 
 
 def _alone(conn: Connection, book: str) -> None:
-    """Takes the book's lock until the transaction ends."""
+    """Takes the locks of the book and of its account until the transaction ends."""
     query = text("SELECT pg_try_advisory_xact_lock(hashtext('alphapivot.trade'), hashtext(:book))")
     if not conn.execute(query, {"book": book}).scalar():
         raise TradingHalted(f"an executor is running on book {book!r}: try again when its run has ended")
+    if not books.hold(conn, book):
+        raise TradingHalted(f"a run of another book uses the account of book {book!r}: try again when it has ended")
 
 
 def _signed(reason: str, by: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from alphapivot.brokers.base import Account, Replaying
 from alphapivot.errors import DataError
+from alphapivot.execution.account import books
 from alphapivot.execution.book import ledger
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from alphapivot.brokers.base import Broker, CashKind
     from alphapivot.hub import Hub
+
+
+CENT = Decimal("0.01")
 
 
 def open_day(conn: Connection, book: str, day: date, account: Account, at: datetime) -> Decimal:
@@ -77,11 +81,14 @@ def cash_booked(conn: Connection, book: str) -> Decimal:
     return Decimal(conn.execute(text(query), {"book": book}).scalar_one())
 
 
-def unexplained(row: Mapping[Any, Any] | None) -> str | None:
-    """A sentence about the gap in a row of ``trading.cash_seen``; None if there is none."""
+def unexplained(row: Mapping[Any, Any] | None, share: Decimal = books.WHOLE) -> str | None:
+    """
+    A sentence about the gap in a row of ``trading.cash_seen``; None if there is none. ``share``: the book's, of an
+    account that several trade.
+    """
     if row is None or not row["gap"]:
         return None
-    amount = row["gap"]
+    amount = row["gap"] if share == 1 else (row["gap"] / share).quantize(CENT)
     return (
         f"{abs(amount):.2f} of cash {'came' if amount > 0 else 'left'} between {row['gap_at']:%Y-%m-%d %H:%M} and"
         f" {row['gap_seen']:%Y-%m-%d %H:%M} UTC without a trade: a payment that nobody recorded? If so"
@@ -101,8 +108,8 @@ def pay(
     kind: CashKind | None = None,
 ) -> Account:
     """
-    Records cash that moved without a trade, in the book's currency; a simulated account is also credited or debited.
-    Returns the account afterwards.
+    Records cash that moved without a trade, in the book's currency; a simulated account is also credited or debited. Of
+    an account that several books trade, each has its share of it. Returns the account afterwards.
 
     ``at``: when it moved; with ``since``: at some time between the two. ``kind``: by default a deposit, or a withdrawal
     if negative. Raises DataError for an amount of 0, for a withdrawal above the free funds of a simulated account, for
@@ -124,16 +131,17 @@ def pay(
                 f"the broker of book {book!r} reports deposits, withdrawals, dividends, interest and fees itself: each"
                 " run books them, nothing is to be typed"
             )
-        row = {
-            "book": book,
-            "amount": amount,
-            "note": note,
-            "kind": kind or ("deposit" if amount > 0 else "withdrawal"),
-        }
-        row["at"] = _placed(conn, book, since or at, at, seen, explains=explains)
-        ledger.insert(conn, "book_cash", [row])
-        if explains:
-            explain(conn, book, amount)
+        number = books.number_of(conn, book)
+        parts = {} if number is None else books.parts(conn, number)
+        shares = {name: part.share for name, part in parts.items() if part.share} or {book: books.WHOLE}
+        common = {"note": note, "kind": kind or ("deposit" if amount > 0 else "withdrawal")}
+        for name, share in shares.items():
+            row_of = seen if name == book else cash_seen(conn, name)
+            fills_gap = row_of is not None and row_of["gap"] * amount > 0
+            counts = _placed(conn, name, since or at, at, row_of, explains=fills_gap)
+            ledger.insert(conn, "book_cash", [common | {"book": name, "amount": amount * share, "at": counts}])
+            if fills_gap:
+                explain(conn, name, amount * share)
         if isinstance(broker, Replaying):
             broker.pay(conn, amount)
     return broker.account()

@@ -186,8 +186,13 @@ def locks(hub: Hub, book: str) -> pd.DataFrame:
 
 def cash_gaps(hub: Hub, book: str) -> list[str]:
     """A sentence about the cash of the book's account that nothing explains, if there is any: it enters nothing."""
-    gaps = _frame(hub, "SELECT gap, gap_at, gap_seen FROM trading.cash_seen WHERE book = :book AND gap <> 0", book=book)
-    return [f"book {book!r} enters nothing: {day.unexplained(gap)}" for gap in gaps.to_dict("records")]
+    query = """
+        SELECT gap, gap_at, gap_seen, coalesce(
+            (SELECT share FROM trading.share s WHERE s.book = c.book ORDER BY share_id DESC LIMIT 1), 1) AS share
+        FROM trading.cash_seen c WHERE book = :book AND gap <> 0
+    """
+    gaps = _frame(hub, query, book=book).to_dict("records")
+    return [f"book {book!r} enters nothing: {day.unexplained(gap, gap['share'])}" for gap in gaps]
 
 
 def known(hub: Hub, book: str) -> bool:

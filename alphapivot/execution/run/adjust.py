@@ -85,9 +85,9 @@ def adjust(
     for trade in trades:
         trade_fills = [(f.ts, f.qty) for f in fills if f.trade_id == trade["trade_id"]]
         key = (trade["symbol"], trade["market"], trade["contract"])
-        events = [e for e in session.events if e.key == key and _concerns(e, trade, trade_fills)]
+        events = [e for e in session.events if e.key == key and concerns(e, trade, trade_fills)]
         if booked is not None:
-            bookings = [b for b in booked if b.event.key == key and _concerns(b.event, trade, trade_fills)]
+            bookings = [b for b in booked if b.event.key == key and concerns(b.event, trade, trade_fills)]
             events = [e for e in events if e.kind not in ENDINGS or _followed(session, e)]  # ``ended`` closes at these
             missed = _missed(session, key, [e for e in events if not any(_same(e, b.event) for b in bookings)])
             if missed is not None:
@@ -143,13 +143,13 @@ def _same(one: Event, other: Event) -> bool:
     return (one.kind, one.ts) == (other.kind, other.ts)
 
 
-def _concerns(event: Event, trade: Row, fills: Collection[tuple[datetime, Decimal]]) -> bool:
+def concerns(event: Event, trade: Row, fills: Collection[tuple[datetime, Decimal]]) -> bool:
     """True if the trade had a position at the event and the event is not applied yet."""
     done = f"{event.kind} {event.ts.timestamp():.6f}" in trade["done"]
-    return not done and _held(trade, fills, event.ts) != 0
+    return not done and held_at(trade, fills, event.ts) != 0
 
 
-def _held(trade: Row, fills: Collection[tuple[datetime, Decimal]], until: datetime) -> Decimal:
+def held_at(trade: Row, fills: Collection[tuple[datetime, Decimal]], until: datetime) -> Decimal:
     """The signed position at ``until``; none before the first fill, whatever splits have made of it since."""
     by_then = [qty for at, qty in fills if at <= until]
     splits: Decimal = trade["adjusted"] * (1 if trade["side"] == "LONG" else -1)
@@ -178,7 +178,7 @@ def _derived(
     unit = trade["multiplier"] * trade["quote_unit"] * (rate or Decimal(0))
     for number, event in enumerate(sorted(events, key=lambda e: (e.ts, e.kind != "split"))):
         change = sum((b.after - b.before for b in bookings), Decimal(0))
-        before = _held(trade, fills, event.ts) + change
+        before = held_at(trade, fills, event.ts) + change
         left = before
         if event.kind == "split":
             exact = (before * event.value).quantize(EXACT)

@@ -56,8 +56,7 @@ def seen(session: Session) -> tuple[Account, str | None]:
     if isinstance(session.broker, Replaying):
         return session.broker.account(), None  # it moves by our fills and payments alone
     if session.report.account is not None:
-        with session.hub.engine.connect() as conn:
-            return session.broker.account(), day.unexplained(day.cash_seen(conn, session.book))
+        return session.broker.account(), _unexplained(session)
     for look in range(LOOKS):
         flows = session.broker.cash_flows(_since(session))
         account = session.broker.account()
@@ -68,11 +67,16 @@ def seen(session: Session) -> tuple[Account, str | None]:
             account = shares.take(session, account)
             break
         reconcile(session)
-    with session.hub.engine.connect() as conn:
-        sentence = day.unexplained(day.cash_seen(conn, session.book))
+    sentence = _unexplained(session)
     if sentence is not None:
         session.report.notes.append(f"book {session.book!r} enters nothing: {sentence}")
     return account, sentence
+
+
+def _unexplained(session: Session) -> str | None:
+    with session.hub.engine.connect() as conn:
+        share = _shares(session, conn).get(session.book, books.WHOLE)
+        return day.unexplained(day.cash_seen(conn, session.book), share)
 
 
 def _since(session: Session) -> date:
@@ -164,13 +168,15 @@ def _compare(session: Session, conn: Connection, account: Account, row: RowMappi
     book, as_of = session.book, session.run.as_of
     if isinstance(session.broker, AccountPart) and not session.broker.settled:
         return False  # what the ledgers do not explain may be another book's
+    members = _shares(session, conn)
+    own = members.get(book, books.WHOLE)
     booked = day.cash_booked(conn, book)
     new = {"book": book, "at": as_of, "cash": account.cash, "booked": booked}
     explained = {"gap": Decimal(0), "gap_at": None, "gap_seen": None}
     if row is None:
         conn.execute(text(UPSERT), new | explained)
         return False
-    unclear = conn.execute(text(UNCLEAR), {"books": list(_shares(session, conn)), "at": row["at"]}).one()
+    unclear = conn.execute(text(UNCLEAR), {"books": [*members], "at": row["at"]}).one()
     if unclear.unread:
         return False
     moved = unclear.moved or session.settings.execution.mode == "shadow"  # another book may trade that account
@@ -191,5 +197,5 @@ def _compare(session: Session, conn: Connection, account: Account, row: RowMappi
         since = {"gap_at": row["gap_at"], "gap_seen": row["gap_seen"]}
     conn.execute(text(UPSERT), new | {"gap": gap} | since)
     if abs(change) > tolerance:
-        session.note(conn, [("cash", None, None, day.unexplained({"gap": gap, **since}) or "")])
+        session.note(conn, [("cash", None, None, day.unexplained({"gap": gap, **since}, own) or "")])
     return False

@@ -197,6 +197,7 @@ def _account(session: Session) -> Account | None:
     account = session.broker.account()
     session.home = account.currency
     if account.number is None:
+        shares.alone(session)
         return account
     waited = shares.admitted(session, account.number)
     if waited is None:
@@ -218,6 +219,8 @@ def _see(session: Session, held: set[str], fx: Mapping[str, Decimal], *, decide_
         if isinstance(session.broker, Replaying):
             held |= {key[0] for key in session.broker.watching()}
         session.events = market.events(session.actions, held)
+    if isinstance(session.broker, AccountPart):
+        session.broker.events = session.events
     if isinstance(session.broker, Replaying):
         session.broker.advance(session.bars, session.rates, session.events)
 

@@ -20,6 +20,7 @@ from alphapivot import clock
 from alphapivot.brokers import registry
 from alphapivot.brokers.base import Absent, Accepted, Attached, BrokerOrder, Key, OrderSpec, Ref, Unknown, Unreadable
 from alphapivot.errors import AlphaPivotError, Unavailable
+from alphapivot.execution.account import books
 from alphapivot.execution.run.engine import only_executor
 from alphapivot.money import price_text, to_tick
 
@@ -114,6 +115,9 @@ def _alone(
     with only_executor(hub, book) as lock:
         if lock is None:
             yield _wrong("order", f"not tried: a run of book {book} is under way; call this again after it")
+            return
+        if (number := broker.account().number) is not None and not books.lock(lock, number):
+            yield _wrong("order", f"not tried: a run of another book uses {number}; call this again after it")
             return
         try:
             yield from _order(hub, settings, broker, symbol, now, pause)
