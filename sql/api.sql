@@ -319,6 +319,25 @@ COMMENT ON COLUMN api.equity.deposits IS 'Deposits between the instants of start
 COMMENT ON COLUMN api.equity.earned IS 'Profit since the book''s first day, deposits excluded';
 COMMENT ON COLUMN api.equity.drawdown IS 'earned minus its highest so far, the start included: 0 or negative';
 
+CREATE VIEW api.accounts AS
+SELECT s.number AS account, CASE WHEN s.book <> s.number THEN s.book END AS book, s.share, s.equity, s.cash, s.currency,
+       s.at AS seen_at, t.open_trades, sum(s.equity) OVER (PARTITION BY s.number) AS account_equity, s.differs
+FROM trading.account_seen s
+CROSS JOIN LATERAL (
+    SELECT count(*) AS open_trades FROM trading.trade t WHERE t.book = s.book AND t.state <> 'CLOSED'
+) t;
+COMMENT ON VIEW api.accounts IS 'Accounts that several books trade: what each book has, as the newest run of any of them saw it';
+COMMENT ON COLUMN api.accounts.account IS 'The broker''s account number';
+COMMENT ON COLUMN api.accounts.book IS 'The book; NULL: what no book has';
+COMMENT ON COLUMN api.accounts.share IS 'Its share of cash that moves without a trade, and of what it was given at the start';
+COMMENT ON COLUMN api.accounts.equity IS 'What it has; all of an account add up to the broker''s equity';
+COMMENT ON COLUMN api.accounts.cash IS 'Its cash';
+COMMENT ON COLUMN api.accounts.currency IS 'Currency of all money here';
+COMMENT ON COLUMN api.accounts.seen_at IS 'The instant of the run that saw it';
+COMMENT ON COLUMN api.accounts.open_trades IS 'Its trades that are not closed, now';
+COMMENT ON COLUMN api.accounts.account_equity IS 'The broker''s equity of the whole account';
+COMMENT ON COLUMN api.accounts.differs IS 'Where the sum of the books'' positions is not the broker''s; NULL: nowhere';
+
 -- Data and runs -------------------------------------------------------------------------------------------------------
 
 CREATE VIEW api.data_freshness AS

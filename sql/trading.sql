@@ -401,6 +401,21 @@ CREATE INDEX share_book ON trading.share (number, book, share_id);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON trading.share FOR EACH ROW EXECUTE FUNCTION trading.refuse();
 CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.share FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
 
+CREATE TABLE trading.account_seen (
+    number text NOT NULL,                       -- the broker's account number
+    book text NOT NULL,                         -- or the number, for what no book has
+    share numeric NOT NULL,
+    currency text NOT NULL,
+    equity numeric NOT NULL CHECK (abs(equity) < 'Infinity'), -- all of an account add up to the broker's
+    cash numeric NOT NULL CHECK (abs(cash) < 'Infinity'),
+    differs text,                               -- where the books' positions are not the broker's; NULL: nowhere
+    at timestamptz NOT NULL,                    -- as_of of the run that saw it
+    PRIMARY KEY (number, book)
+);
+COMMENT ON TABLE trading.account_seen IS 'An account that several books trade, and what each has of it, as the newest run of any of them saw it';
+CREATE TRIGGER never_deleted BEFORE DELETE ON trading.account_seen FOR EACH ROW EXECUTE FUNCTION trading.refuse();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON trading.account_seen FOR EACH STATEMENT EXECUTE FUNCTION trading.refuse();
+
 CREATE TABLE trading.journal (
     journal_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL,

@@ -209,7 +209,15 @@ class Board:
         meters += [(row.exposure, row.used, row.allowed) for row in each(exposures)]
         lines = "".join(pieces.meter(*meter) for meter in meters)
         told = "Against the limits of [risk]; exposures as shares of equity."
-        return f'<div class="card"><h2>Risk used</h2><p>{told}</p>{lines}</div>'
+        return f'<div class="card"><h2>Risk used</h2><p>{told}</p>{lines}</div>{self._account()}'
+
+    def _account(self) -> str:
+        """The account, if several books trade it."""
+        rows = report.account(self._hub, self._book)
+        if rows.empty:
+            return ""
+        told, parts = views.account(rows)
+        return pieces.card("One account, several books", told, parts)
 
     def _scores(self, _now: datetime) -> str:
         rows = self._rows(SCORES, symbols=list(self._settings.instruments))

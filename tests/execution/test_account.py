@@ -5,7 +5,8 @@ from decimal import Decimal
 import pytest
 
 from alphapivot.errors import ConfigError
-from alphapivot.execution.book import control
+from alphapivot.execution.book import control, report
+from alphapivot.reports.terminal import views
 from tests.execution.accounts import account, strategy, sums
 from tests.execution.conftest import World, make_settings
 
@@ -212,3 +213,23 @@ def test_a_share_is_taken_and_given_back_without_profit_or_loss(rig):
 def want(book, share):
     execution = book.settings.execution.model_copy(update={"share": D(share)})
     book.settings = book.settings.model_copy(update={"execution": execution})
+
+
+def test_status_shows_what_each_book_has_and_the_sum_against_the_broker(rig):
+    one, two = entered(*rig("0.6", "0.3", sections=({}, WIDE)))
+    number = one.remote.number
+    told, parts = views.account(report.account(two.hub, two.scope))
+    assert (
+        told
+        == f"Account {number} at 2026-01-22 00:00 UTC: equity 100,000.00 EUR; the books' positions are the broker's"
+    )
+    assert parts.to_numpy().tolist() == [
+        [one.scope, "60.0%", "60,000.00", "45,000.00", "1"],
+        [two.scope, "30.0%", "30,000.00", "26,300.00", "1"],
+        ["no book", "10.0%", "10,000.00", "10,000.00", "0"],
+    ]
+    one.remote.set(by_hand={("A", "spot", ""): D(-20)})
+    one.run(22)
+    told, _ = views.account(report.account(one.hub, one.scope))
+    assert told.endswith("equity 98,000.00 EUR; A: the books 187, the broker 167")
+    assert report.account(one.hub, "another").empty

@@ -46,6 +46,18 @@ OWNED = """
 """
 
 
+RECORD = """
+    INSERT INTO trading.account_seen AS s (number, book, share, currency, equity, cash, differs, at)
+    SELECT number, book, share, currency, equity, cash, differs, at
+    FROM jsonb_populate_recordset(NULL::trading.account_seen, CAST(:rows AS jsonb))
+    ON CONFLICT (number, book) DO UPDATE
+    SET share = excluded.share, currency = excluded.currency, equity = excluded.equity, cash = excluded.cash,
+        differs = excluded.differs, at = excluded.at
+    WHERE (s.share, s.currency, s.equity, s.cash, s.differs, s.at) IS DISTINCT FROM (
+        excluded.share, excluded.currency, excluded.equity, excluded.cash, excluded.differs, excluded.at)
+"""
+
+
 @dataclass(frozen=True)
 class Place:
     """Whose part it is, of which account, as of when. ``symbols``: those of the book's config, each with its lot."""
@@ -68,6 +80,7 @@ class AccountPart(BrokerWrapper):
         self._hub, self._place = hub, place
         self.settled = True
         self.events: Sequence[Event] = ()
+        self._seen: list[dict[str, Any]] = []
         self._last: tuple[Mapping[Key, Decimal], Mapping[str, Mapping[Key, Decimal]]] = ({}, {})
 
     def positions(self) -> dict[Key, Decimal]:
@@ -103,19 +116,34 @@ class AccountPart(BrokerWrapper):
         with self._hub.engine.connect() as conn:
             number, ours, have = self._place.number, self._ledgers(conn), books.parts(conn, self._place.number)
             cash = {b: part.opening + day.cash_booked(conn, b) for b, part in have.items()}
-            agree = _agree(theirs, ours)
             new = Unread()
-            if not agree or sum(cash.values()) != whole.cash:
+            if _differs(theirs, ours, new) or sum(cash.values()) != whole.cash:
                 new = unread(conn, self._broker, sorted(ours))
-                agree = _agree(theirs, ours, new)
             held = self._held(conn, ours, new)
         for trade_id, amount in new.cash.items():
             cash[new.keys[trade_id][0]] += amount
-        self.settled = agree and new.clear
+        different = _differs(theirs, ours, new)
+        self.settled = different is None and new.clear
         shares = {b: part.share for b, part in have.items()}
-        mine = divide(whole, shares, cash, held, settled=self.settled)
+        accounts = divide(whole, shares, cash, held, settled=self.settled)
+        self._seen = self._rows(whole, shares, accounts, different)
         nothing = Account(whole.currency, NONE, NONE, NONE, whole.at, number)  # until the book has a share
-        return mine.get(self._place.book, nothing)
+        return accounts.get(self._place.book, nothing)
+
+    def record(self, conn: Connection) -> None:
+        """Writes what each book has of the account, as it was last seen."""
+        conn.execute(text(RECORD), {"rows": ledger.dump(self._seen)})
+
+    def _rows(
+        self, whole: Account, shares: Mapping[str, Decimal], accounts: Mapping[str, Account], differs: str | None
+    ) -> list[dict[str, Any]]:
+        """Of ``trading.account_seen``; what no book has is the rest of the account."""
+        number, books_of = self._place.number, [b for b in accounts if b != self._place.number]
+        money = {b: (accounts[b].equity, accounts[b].cash) for b in books_of}
+        equity, cash = (sum((m[i] for m in money.values()), NONE) for i in (0, 1))
+        money[number] = whole.equity - equity, whole.cash - cash
+        common = {"number": number, "currency": whole.currency, "differs": differs, "at": self._place.as_of}
+        return [common | {"book": b, "share": shares[b], "equity": e, "cash": c} for b, (e, c) in money.items()]
 
     def against(self) -> dict[Key, tuple[str, str]]:
         """
@@ -190,13 +218,16 @@ def _sum(ours: Mapping[str, Mapping[Key, Decimal]], key: Key) -> Decimal:
     return sum((held.get(key, NONE) for held in ours.values()), NONE)
 
 
-def _agree(theirs: Mapping[Key, Decimal], ours: Mapping[str, Mapping[Key, Decimal]], new: Unread | None = None) -> bool:
-    """True if the books together hold what the broker holds."""
-    keys = {*theirs, *(k for held in ours.values() for k in held)} | (
-        {k for _, k in new.keys.values()} if new else set()
-    )
-    more = {k: sum((new.held(b, k) for b in ours), NONE) if new else NONE for k in keys}
-    return all(theirs.get(k, NONE) == _sum(ours, k) + more[k] for k in keys)
+def _differs(theirs: Mapping[Key, Decimal], ours: Mapping[str, Mapping[Key, Decimal]], new: Unread) -> str | None:
+    """Where the books together do not hold what the broker holds; None: nowhere."""
+    keys = {*theirs, *(k for held in ours.values() for k in held), *(k for _, k in new.keys.values())}
+    sums = {k: _sum(ours, k) + sum((new.held(b, k) for b in ours), NONE) for k in sorted(keys)}
+    different = [
+        f"{' '.join(part for part in (k[0], k[2]) if part)}: the books {q:f}, the broker {theirs.get(k, NONE):f}"
+        for k, q in sums.items()
+        if q != theirs.get(k, NONE)
+    ]
+    return "; ".join(different) or None
 
 
 def _ids(order: BrokerOrder | Unreadable) -> set[str]:

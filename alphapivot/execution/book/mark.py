@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from alphapivot.brokers.base import Key
+from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import ledger
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def mark(session: Session) -> None:
         if len(known_values) == len(values):
             gross, net = sum(map(abs, known_values), Decimal(0)), sum(known_values, Decimal(0))
         write(conn, [row(session.book, session.run.run_id, session.run.as_of, account, gross, net, len(held))])
+        if isinstance(session.broker, AccountPart):
+            session.broker.record(conn)
 
 
 def row(

@@ -195,6 +195,18 @@ def cash_gaps(hub: Hub, book: str) -> list[str]:
     return [f"book {book!r} enters nothing: {day.unexplained(gap, gap['share'])}" for gap in gaps]
 
 
+def account(hub: Hub, book: str) -> pd.DataFrame:
+    """
+    What each book has of the account that ``book`` shares with others, and what no book has: account, book, share,
+    equity, cash, currency, seen_at, open_trades, account_equity, differs. Empty if it shares none.
+    """
+    query = """
+        SELECT * FROM api.accounts WHERE account = (SELECT number FROM trading.account WHERE book = :book)
+        ORDER BY book NULLS LAST
+    """
+    return _frame(hub, query, book=book)
+
+
 def known(hub: Hub, book: str) -> bool:
     """True if this book has any decision."""
     return bool(

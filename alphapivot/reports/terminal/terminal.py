@@ -122,6 +122,9 @@ def status(hub: Hub, settings: Settings) -> None:
     if count := len(alerts.missed(hub)):
         warn([f"{count} alert{'s' if count > 1 else ''} missed a receiver: see `alphapivot alerts`"])
     trades(hub, settings)
+    if len(shared := report.account(hub, book)):
+        told, parts = views.account(shared)
+        show(parts, told)
     show(views.orders(report.working_orders(hub, book), settings.ticks), "Working orders")
     show(
         views.limits(risk.limits_used(hub, settings, now)), "Limits used; alphapivot risk: what adds to the volatility"

@@ -147,6 +147,17 @@ def limits(table: pd.DataFrame) -> pd.DataFrame:
     return _shown(table, {"limit": words, "used": words, "allowed": words})
 
 
+def account(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """``report.account``: a sentence about the account, and what each book has of it."""
+    first = table.iloc[0]
+    positions = "the books' positions are the broker's" if first["differs"] is None else first["differs"]
+    whole = f"{amount(first['account_equity'])} {first['currency']}"
+    told = f"Account {first['account']} at {instant(first['seen_at'])} UTC: equity {whole}; {positions}"
+    columns: dict[str, Cell] = {"book": words, "share": share, "equity": amount, "cash": amount, "open_trades": words}
+    named = table.assign(book=table["book"].fillna("no book"))
+    return told, _shown(named, columns)
+
+
 def exposures(table: pd.DataFrame) -> pd.DataFrame:
     """``exposure.exposures``: shares of equity, and money in the book's currency."""
     columns: dict[str, Cell] = {"exposure": words, "gross": amount, "net": money}
