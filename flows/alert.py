@@ -45,7 +45,7 @@ def opened() -> tuple[Hub, Settings, datetime | None]:
         runs.close_lost(database)
     except httpx.HTTPError as error:  # the next pass closes them
         log.warning("Prefect does not say which runs were lost: %s", error)
-    if run := overview.latest(database):
+    if run := overview.latest(database, settings.runtime.scores):
         return database, open_run(run)[0], run.as_of
     return database, settings, None
 

@@ -25,22 +25,9 @@ COMMENT ON COLUMN api.scores.run_id IS 'The run that wrote this version: api.run
 COMMENT ON COLUMN api.scores.written_at IS 'When the hub first had this version';
 
 CREATE VIEW api.latest_scores AS
-SELECT s.symbol, newest.ts, newest.score, newest.raw, newest.gate, newest.veto, newest.pillars_used,
-       now() - newest.ts AS age, b.run_id, b.written_at
-FROM signals.composite_series s
-CROSS JOIN LATERAL (
-    SELECT * FROM (
-        (SELECT r.ts, r.score, r.raw, r.gate, r.veto, r.pillars_used, r.batch_id FROM signals.composite_row r
-         WHERE r.series_id = s.series_id ORDER BY r.ts DESC LIMIT 1)
-        UNION ALL
-        (SELECT c.last_ts, c.score[cardinality(c.score)], c.raw[cardinality(c.raw)], c.gate[cardinality(c.gate)],
-                c.veto[cardinality(c.veto)], c.pillars_used[cardinality(c.pillars_used)],
-                c.batch_id[cardinality(c.batch_id)]
-         FROM signals.composite_block c WHERE c.series_id = s.series_id ORDER BY c.last_ts DESC LIMIT 1)
-    ) n ORDER BY n.ts DESC LIMIT 1
-) newest
-LEFT JOIN ops.batch b USING (batch_id)
-WHERE s.scope = 'live';
+SELECT n.symbol, n.ts, n.score, n.raw, n.gate, n.veto, n.pillars_used, now() - n.ts AS age, b.run_id, b.written_at
+FROM signals.newest n LEFT JOIN ops.batch b USING (batch_id)
+WHERE n.scope = 'live';
 COMMENT ON VIEW api.latest_scores IS 'The newest live composite score of each symbol';
 COMMENT ON COLUMN api.latest_scores.symbol IS 'The underlying, as config.ini names it';
 COMMENT ON COLUMN api.latest_scores.ts IS 'End of the bar it scores';

@@ -21,7 +21,7 @@ from tasks import reports, server
 def evaluate(settings: Settings, horizons: list[int]) -> int:
     """Measures the stored scores up to the newest run's as_of; returns the number of the evaluation."""
     database = hub.connect()
-    latest = overview.latest(database)
+    latest = overview.latest(database, settings.runtime.scores)
     if latest is None:
         raise DataError("no scores to evaluate yet; run the deployment signals first")
     result = evaluation.run(database, settings, latest, horizons, reports.progress("evaluate"))

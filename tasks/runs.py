@@ -22,18 +22,18 @@ def run_id(key: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"alphapivot:{key}"))
 
 
-def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str = "live") -> RunRef:
+def begin(kind: str, settings: Settings, *, key: str, as_of: datetime, scope: str | None = None) -> RunRef:
     """
     Opens the run for ``key`` (a flow run's id, or the identity of a replayed session), or reopens it on Retry.
 
-    A reopened run keeps the config and as_of of its first attempt.
+    A reopened run keeps the config and as_of of its first attempt. ``scope``: None for [runtime] scores.
     """
     database = hub.connect()
     run = ops.begin_run(
         database,
         run_id(key),
         kind=kind,
-        scope=scope,
+        scope=scope or settings.runtime.scores,
         as_of=as_of.astimezone(UTC),
         config=settings.stored(),
         config_hash=settings.hash(),

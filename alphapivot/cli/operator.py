@@ -271,7 +271,7 @@ def _cash(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     book, database, now = settings.execution.book, hub.connect(), clock.WallClock().now()
-    run = overview.latest(database)
+    run = overview.latest(database, settings.runtime.scores)
     if run and settings.feeds[settings.runtime.feed].simulated:  # its clock stops at its last run
         now = max(run.as_of, day.last_seen(database, book) or run.as_of) + timedelta(microseconds=1)
     since, at = options.at or (datetime.min.replace(tzinfo=UTC), now)

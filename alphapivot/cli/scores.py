@@ -87,7 +87,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     database = hub.connect()
-    latest = overview.latest(database)
+    latest = overview.latest(database, settings.runtime.scores)
     if latest is None:
         raise DataError("no scores to evaluate yet; `alphapivot run` makes them")
     with Progress(transient=True) as bar:
@@ -123,7 +123,7 @@ def _fit(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     database = hub.connect()
-    latest = overview.latest(database)
+    latest = overview.latest(database, settings.runtime.scores)
     if latest is None:
         raise DataError("no scores to fit weights to yet; `alphapivot signals` makes them")
     with Progress(transient=True) as bar:

@@ -84,7 +84,7 @@ def pnl(hub: Hub, settings: Settings, _: str) -> str:
 
 def explain(hub: Hub, settings: Settings, symbol: str) -> str:
     """The newest score of a symbol, term by term."""
-    run = overview.latest(hub)
+    run = overview.latest(hub, settings.runtime.scores)
     if run is None:
         raise DataError("there is no score to explain yet")
     explained = explanation.explain(hub, settings, run, symbol, None)

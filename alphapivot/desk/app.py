@@ -94,7 +94,7 @@ class Desk:
     def explain(self, request: Request) -> Response:
         """The waterfall of a symbol's newest score, as a figure and as a table."""
         hub, symbol = self._connect(), request.path_params["symbol"]
-        run = overview.latest(hub)
+        run = overview.latest(hub, self._settings.runtime.scores)
         if run is None or symbol not in self._settings.instruments:
             raise DataError(f"there is no score of {symbol!r} to explain")
         explained = explanation.explain(hub, self._settings, run, symbol, None)

@@ -32,7 +32,7 @@ TODAY = """
     ORDER BY day DESC LIMIT 1
 """
 SCORES = """
-    SELECT symbol, ts, score, raw, gate, veto FROM api.latest_scores WHERE symbol = ANY(:symbols)
+    SELECT symbol, ts, score, raw, gate, veto FROM signals.newest WHERE scope = :scope AND symbol = ANY(:symbols)
     ORDER BY abs(score) DESC NULLS LAST
 """
 ALERTS = "SELECT at, kind, subject, message, sent_at, failure FROM api.alerts ORDER BY at DESC LIMIT 15"
@@ -220,7 +220,7 @@ class Board:
         return pieces.card("One account, several books", told, parts)
 
     def _scores(self, _now: datetime) -> str:
-        rows = self._rows(SCORES, symbols=list(self._settings.instruments))
+        rows = self._rows(SCORES, scope=self._settings.runtime.scores, symbols=list(self._settings.instruments))
         follows = self._settings.execution.form == "positions"
         threshold = self._settings.composite.typical_score if follows else self._settings.execution.entry_threshold
         lines = "".join(pieces.score(row, threshold) for row in each(rows))

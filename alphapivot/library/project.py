@@ -135,7 +135,7 @@ class Project:
         """The newest score at or before ``at``, taken apart; its effects add up exactly."""
         self._instrument(symbol)
         self._use()
-        if (run := overview.latest(self.hub)) is None:
+        if (run := overview.latest(self.hub, self.settings.runtime.scores)) is None:
             raise DataError("there is no score to explain yet: `alphapivot run` makes some")
         last = self._span(None, at)[1] if at is not None else None
         return Explanation(explanation.explain(self.hub, self.settings, run, symbol, last))
@@ -215,7 +215,7 @@ class Project:
         from alphapivot.research.evaluate import evaluation  # noqa: PLC0415 - slow to import
 
         self._use()
-        if (latest := overview.latest(self.hub)) is None:
+        if (latest := overview.latest(self.hub, self.settings.runtime.scores)) is None:
             raise DataError("no scores to evaluate yet; `alphapivot run` makes them")
         with shown("evaluate") as progress:
             return Evaluation(evaluation.run(self.hub, self.settings, latest, sorted({*horizons}), progress))
@@ -242,9 +242,14 @@ class Project:
 
     def _scores(self, columns: str, table: str, where: sql.Composable, since: When, until: When) -> pd.DataFrame:
         after, last = self._span(since, until)
-        statement = sql.SQL(
-            "SELECT {} FROM {} WHERE scope = 'live' AND {} AND ts <= {} AND ts > {} ORDER BY ts"
-        ).format(sql.SQL(columns), sql.SQL(table), where, last, after or datetime.min.replace(tzinfo=UTC))
+        statement = sql.SQL("SELECT {} FROM {} WHERE scope = {} AND {} AND ts <= {} AND ts > {} ORDER BY ts").format(
+            sql.SQL(columns),
+            sql.SQL(table),
+            self.settings.runtime.scores,
+            where,
+            last,
+            after or datetime.min.replace(tzinfo=UTC),
+        )
         found = self.hub.query(statement)
         # stored as float4 of so many decimals: -22.39, not -22.389999
         return found.assign(

@@ -48,7 +48,7 @@ def explain(hub: Hub, settings: Settings, run: RunRef, symbol: str, at: datetime
     composites, terms = blend(hub, settings, run, [instrument], after=until - timedelta(days=30), until=until)
     if composites.empty:
         message = f"{symbol} has no bar in the 30 days up to {until:%Y-%m-%d %H:%M} UTC"
-        if run.scope != "live" and run.known_at:
+        if run.scope != settings.runtime.scores and run.known_at:
             message += f" that the hub knew by {run.known_at:%Y-%m-%d %H:%M} UTC"
         raise DataError(f"{message}, so there is no score to explain")
     row = composites.iloc[-1]

@@ -31,7 +31,7 @@ def latest(hub: Hub, scope: str = "live") -> RunRef | None:
 
 def now(hub: Hub, settings: Settings) -> datetime:
     """The time by which data and entries are late: a simulated market stands still after its last run."""
-    run = latest(hub)
+    run = latest(hub, settings.runtime.scores)
     return run.as_of if run and settings.feeds[settings.runtime.feed].simulated else WallClock().now()
 
 

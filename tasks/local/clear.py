@@ -73,7 +73,7 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
         known |= {"until": span.until, "batch_id": batch.batch_id}
         for frame in (Signals, Composites):
             batch.withdraw_scores(frame, span.symbol, span.since)
-        batch.conn.execute(text("DELETE FROM signals.watermark WHERE scope = 'live'"))
+        batch.conn.execute(text("DELETE FROM signals.watermark WHERE scope IN (SELECT scope FROM signals.live_scope)"))
         batch.conn.execute(text(SERIES), known)
         for table, ts in (("quality_issue", "ts"), ("hole", "after")):
             batch.conn.execute(text(ENDED.format(table=table, ts=ts)), known)

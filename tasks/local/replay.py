@@ -14,12 +14,13 @@ from alphapivot.runs import Receipt, RunRef
 from tasks import composite, execution, ingest, pillars, runs
 
 
-def session(settings: Settings, as_of: datetime, scope: str = "live") -> tuple[RunRef, list[Receipt]]:
+def session(settings: Settings, as_of: datetime, scope: str | None = None) -> tuple[RunRef, list[Receipt]]:
     """
     One pipeline run at ``as_of`` without Prefect: same steps, same receipts, same order as flows/pipeline.py.
 
     A second call with the same session and config reopens the same run and repeats no finished step.
     """
+    scope = scope or settings.runtime.scores
     run = runs.begin(
         "replay", settings, key=f"replay:{scope}:{settings.hash()}:{as_of.isoformat()}", as_of=as_of, scope=scope
     )

@@ -153,7 +153,6 @@ REFUSED = (
     ("fill", {"qty": 1}, "fill_pkey"),
     ("instrument_lock", {"lock_id": 99}, "instrument_lock_one"),
     ("control", {"control_id": 99, "reason": ""}, "control_reason_check"),
-    ("account", {"book": "other"}, "account_number_key"),
 )
 
 

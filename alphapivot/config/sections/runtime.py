@@ -31,6 +31,11 @@ class Database(Section):
 
 class Runtime(Section):
     feed: str = Field(description="the [feed.*] that instruments use unless they name another")
+    scores: str = Field(
+        "live",
+        pattern="^[A-Za-z][A-Za-z0-9_]*$",
+        description="the name under which scores are stored; one each for configs that score differently",
+    )
     shards: int = Field(
         1, ge=1, le=64, description="parts into which the universe is split; pillars x shards tasks run in parallel"
     )

@@ -48,9 +48,16 @@ def withdraw(conn: Connection, frame: type[Frame], rows: pd.DataFrame, batch_id:
         return cursor.rowcount
 
 
+LIVE = "SELECT scope FROM signals.live_scope ORDER BY scope"
+
+
 def withdraw_scores(conn: Connection, frame: type[Frame], symbol: str, after: datetime, batch_id: int) -> None:
-    """Withdraws the live scores of a symbol later than ``after``, in the transaction of ``conn``."""
+    """
+    Withdraws the live scores of a symbol later than ``after``, those of each [runtime] scores, in the transaction of
+    ``conn``.
+    """
     connection: psycopg.Connection = conn.connection.driver_connection  # type: ignore[assignment]
     with connection.cursor() as cursor:
         instant = write.written_at(cursor, batch_id)
-        packed.Store(cursor, frame).withdraw("live", symbol, after, instant=instant, batch_id=batch_id)
+        for (scope,) in cursor.execute(LIVE).fetchall():
+            packed.Store(cursor, frame).withdraw(scope, symbol, after, instant=instant, batch_id=batch_id)

@@ -55,7 +55,7 @@ def page(markdown: str) -> None:
 
 def scores(hub: Hub, settings: Settings, run: RunRef | None = None) -> None:
     """Shows scores by symbol with each pillar's contribution, as of a run (None: the newest)."""
-    if run := run or overview.latest(hub):
+    if run := run or overview.latest(hub, settings.runtime.scores):
         table = views.scores(overview.scores(hub, settings, run))
         show(table, f"Scores at {views.instant(run.as_of)} UTC", ["raw", "ts", "gate"])
     else:
@@ -150,7 +150,7 @@ def explain(
     hub: Hub, settings: Settings, symbol: str, at: datetime | None, run: RunRef | None = None
 ) -> explanation.Explanation:
     """Shows the waterfall of one composite score of ``run`` (None: the newest): parts, pillars, raw, gates, score."""
-    run = run or overview.latest(hub)
+    run = run or overview.latest(hub, settings.runtime.scores)
     if run is None:
         raise DataError("there is no score to explain yet: `alphapivot run` makes some")
     explained = explanation.explain(hub, settings, run, symbol, at)
