@@ -106,14 +106,18 @@ def test_a_trade_by_hand_locks_every_book_that_holds_it_and_each_keeps_what_is_s
     assert two.locks() == [why]
 
 
-def test_a_run_waits_for_the_run_of_another_book(rig):
+@pytest.mark.parametrize("known", [False, True])
+def test_a_run_waits_for_the_run_of_another_book_before_it_asks_the_broker_for_anything(rig, known):
     one, two = rig("0.6", "0.4")
     one.run(20)
+    if known:  # in its first run a book must ask whose account it is
+        two.run(20)
     with two.hub.dbapi(autocommit=True) as other:
         take = "SELECT pg_advisory_lock(hashtext('alphapivot.account'), hashtext(%s))"
         other.execute(take, [one.remote.number])
         report = two.run(20)
         assert (report.busy, report.decisions) == (True, [])
+        assert dict(two.requests) == ({} if known else {"account": 1})
         assert f"a run of another book has used {one.remote.number} for 300 seconds" in report.notes[0]
         two.pauses = Releases(other)
         two.score(20, 50)

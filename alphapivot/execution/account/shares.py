@@ -15,11 +15,14 @@ from alphapivot.execution.account.part import AccountPart, Place
 from alphapivot.execution.book import day, ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+    import psycopg
 
     from alphapivot.brokers.base import Account, Broker
     from alphapivot.config.settings import Settings
-    from alphapivot.execution.run.session import Session
+    from alphapivot.execution.run.session import Session, TradeReport
     from alphapivot.hub import Hub
 
 WAIT = 300.0  # seconds for which a run waits for one of another book of its account
@@ -32,20 +35,22 @@ UNREAD = """
 SEEN = "UPDATE trading.cash_seen SET cash = :cash, booked = :booked WHERE book = :book"
 
 
-def admitted(session: Session, number: str) -> float | None:
+def admitted(
+    lock: psycopg.Connection | Connection, number: str, report: TradeReport, pause: Callable[[float], None]
+) -> float | None:
     """
     Takes the lock of the account, for one run at a time: another book's orders may not be sent while positions are
-    read. Returns the seconds waited for it; None, with a note, if it stays taken.
+    read. Returns the seconds waited for it; None, with a note in the report, if it stays taken.
     """
     waited = 0.0
-    while not books.lock(session.lock, number):
+    while not books.lock(lock, number):
         if waited >= WAIT:
-            session.report.busy = True
-            session.tell(
-                f"a run of another book has used {number} for {WAIT:g} seconds: book {session.book!r} did nothing"
+            report.busy = True
+            report.notes.append(
+                f"a run of another book has used {number} for {WAIT:g} seconds: book {report.book!r} did nothing"
             )
             return None
-        session.pause(STEP)
+        pause(STEP)
         waited += STEP
     return waited
 

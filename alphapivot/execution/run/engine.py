@@ -20,7 +20,7 @@ from alphapivot.brokers.base import Broker, Replaying
 from alphapivot.brokers.registry import open_broker
 from alphapivot.clock import SimulatedClock
 from alphapivot.errors import ConfigError, DataError, Unavailable
-from alphapivot.execution.account import shares
+from alphapivot.execution.account import books, shares
 from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import ledger
 from alphapivot.execution.book.mark import mark
@@ -78,6 +78,7 @@ def trade(
         with hub.engine.begin() as conn:
             fence = ledger.raise_fence(conn, book)
             last = ledger.last_as_of(conn, book)
+            number = books.number_of(conn, book)
             other_strategies = ledger.strategies(conn, book) - {settings.execution.strategy}
         if other_strategies:
             raise ConfigError(
@@ -85,6 +86,9 @@ def trade(
                 f" strategy is {settings.execution.strategy}: a broker nets positions, so each strategy needs a book of"
                 " its own"
             )
+        # before a connection is made, as some brokers take one at a time
+        if number is not None and shares.admitted(lock, number, report, pause) is None:
+            return report
         broker = broker or open_broker(hub, settings)
         now, ahead = clock.now(), None
         replayed = isinstance(broker, Replaying) and isinstance(clock, SimulatedClock)  # its time is that of its runs
@@ -199,7 +203,7 @@ def _account(session: Session) -> Account | None:
     if account.number is None:
         shares.alone(session)
         return account
-    waited = shares.admitted(session, account.number)
+    waited = shares.admitted(session.lock, account.number, session.report, session.pause)
     if waited is None:
         return None
     account = session.broker.account() if waited else account
