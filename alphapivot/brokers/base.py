@@ -202,6 +202,7 @@ class CashFlow:
     """
     Cash that moved without a trade, in account currency; negative: out of the account. ``flow_id``: the broker's, the
     same at every request; ``amount`` 0: cancelled. Deposits, withdrawals and journals are neither profit nor loss.
+    ``symbol``: what it was paid for, such as a share's dividend; None: the account.
     """
 
     flow_id: str
@@ -209,6 +210,7 @@ class CashFlow:
     kind: CashKind
     amount: Decimal
     note: str
+    symbol: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ __all__ = ["rig"]
 D = Decimal
 
 
-def flow(amount, kind="fee", name="f1"):
-    return CashFlow(name, date(2026, 1, 21), kind, D(amount), "of a test")
+def flow(amount, kind="fee", name="f1", symbol=None, day=21):
+    return CashFlow(name, date(2026, 1, day), kind, D(amount), "of a test", symbol)
 
 
 def tells(book, flows, cash):
@@ -130,3 +130,48 @@ def test_shares_that_left_by_hand_are_booked_in_the_book_that_it_is_said_of(rig)
     assert (one.locks(), two.locks(), sums([one, two])) == ([], [], (150, 150))
     assert [t["state"] for t in two.trades()] == ["CLOSED"]
     assert two.equity() == 40_000 - 50
+
+
+def test_what_is_paid_for_a_position_goes_to_those_who_held_it_and_adds_up(rig):
+    """Funding of 150 and 50 held: three quarters and one, whatever the shares; then one alone holds."""
+    one, two = entered(*rig("0.5", "0.3", sections=({}, WIDE)))
+    held = [b.held() for b in (one, two)]
+    assert held == [125, 37]
+    tells(one, [flow("-10.000001", "interest", symbol="A", day=22)], "-10.000001")
+    two.run(22)
+    one.run(22)
+    parts = [amount for _, amount, _ in booked(one, two, one.remote.number)]
+    assert parts == [D("-10.000001") - D("-2.283951"), D("-2.283951")]  # 37 of 162, to the millionth
+    one.price(22, 96)  # the stop of the first
+    for book in (one, two):
+        book.run(22)
+    late = flow("-4", "interest", name="f2", symbol="A", day=24)
+    tells(one, [late], "-4")
+    for book in (one, two):
+        book.remote.set(now=at(24))
+        book.run(24)
+    assert (1, D("-4"), "interest") in booked(one, two, one.remote.number)
+    assert one.locks() == two.locks() == []
+
+
+def test_a_dividend_is_divided_by_what_was_held_on_the_ex_date_weeks_before_it_is_paid(rig):
+    one, two = entered(*rig("0.6", "0.4", sections=({}, WIDE)))
+    for book, cash in ((one, 75), (two, 25)):
+        (trade,) = book.trades()
+        book.sql(
+            "INSERT INTO trading.adjustment (book, trade_id, symbol, kind, ts, value, before, after, cash, run_id)"
+            " VALUES (:b, :t, 'A', 'dividend', :ts, 0.5, 150, 150, :cash, 'x')",
+            b=book.scope,
+            t=trade["trade_id"],
+            ts=at(21),
+            cash=cash,
+        )
+    two.score(22, -50)
+    two.run(22)
+    two.price(22, 100)
+    two.run(22)  # it holds nothing any more
+    tells(one, [flow("100", "dividend", symbol="A", day=24)], "100")
+    for book in (two, one):
+        book.remote.set(now=at(24))
+        book.run(24)
+    assert booked(one, two) == [(0, D(75), "dividend"), (1, D(25), "dividend")]

@@ -55,6 +55,8 @@ class Account(RuleBasedStateMachine):
             for share, stop in zip(SHARES[many], STOPS, strict=False)
         ]
         self.remote = remote
+        for book in self.books:  # each takes its share
+            book.run(self.day)
 
     def one(self, number):
         return self.books[number % len(self.books)]

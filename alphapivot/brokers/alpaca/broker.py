@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -132,7 +133,8 @@ class Alpaca:
         after = f"{since - timedelta(days=1):%Y-%m-%d}"
         listed = self._wire.activities("", {"category": "non_trade_activity", "after": after})
         with rows.reading("activities"):
-            return [flow for row in listed if (flow := cash.flow(row)) is not None and flow.dated >= since]
+            flows = [flow for row in listed if (flow := cash.flow(row)) is not None and flow.dated >= since]
+        return [dataclasses.replace(f, symbol=self._key(f.symbol)[0]) if f.symbol else f for f in flows]
 
     def session(self, key: Key) -> Hours:  # noqa: ARG002 - everything traded here has New York's hours
         now = time.monotonic()

@@ -44,6 +44,7 @@ def flow(row: Json) -> CashFlow | None:
         kind=kind(row["activity_type"], amount),
         amount=Decimal(0) if status == CANCELLED else amount,
         note="Alpaca: " + " ".join(word for word in words if word),
+        symbol=row.get("symbol") or None,
     )
 
 

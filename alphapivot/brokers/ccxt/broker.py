@@ -7,6 +7,7 @@ exchange carries a request out within seconds or never, and they have passed (``
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -162,7 +163,11 @@ class Exchange:
         return sorted(kept, key=lambda f: f.ts if isinstance(f, BrokerFill) else since)
 
     def cash_flows(self, since: date) -> list[CashFlow] | None:
-        return cash.flows(self._wire, self._section, since)
+        flows = cash.flows(self._wire, self._section, since)
+        if not flows:
+            return flows
+        names = {self.markets[ticker]["id"]: symbol for symbol, ticker in self._names.tickers.items()}
+        return [dataclasses.replace(flow, symbol=names.get(flow.symbol or "")) for flow in flows]
 
     def session(self, key: Key) -> Hours:
         """Crypto trades at all hours, unless the exchange has suspended the market."""

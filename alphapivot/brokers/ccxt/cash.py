@@ -34,7 +34,7 @@ BYBIT_TRADED = ("TRADE", "DELIVERY", "LIQUIDATION", "ADL", "CURRENCY_BUY", "CURR
 
 
 def flows(wire: Wire, section: CcxtBroker, since: date) -> list[CashFlow] | None:
-    """Of the account's currency; None where they must be typed."""
+    """Of the account's currency, each with the exchange's own id of its market; None where they must be typed."""
     tell = LEDGERS.get((section.exchange, section.trades))
     if tell is None:
         return None
@@ -61,7 +61,9 @@ def _binance(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
             seen.add(flow_id)
             kinds: dict[str, CashKind] = {"FUNDING_FEE": "interest", "TRANSFER": kind(amount)}
             note = " ".join(part for part in ("Binance:", what, str(row.get("symbol") or "")) if part)
-            yield CashFlow(flow_id, instant(row["time"]).date(), kinds.get(what, "other"), amount, note)
+            yield CashFlow(
+                flow_id, instant(row["time"]).date(), kinds.get(what, "other"), amount, note, row.get("symbol")
+            )
         if len(page) < PAGE:
             return
         begin = max(int(row["time"]) for row in page)
@@ -86,7 +88,7 @@ def _bybit(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
                 kinds |= {"TRANSFER_OUT": "withdrawal", "INTEREST": "interest"}
                 note = " ".join(part for part in ("Bybit:", what, str(row.get("symbol") or "")) if part)
                 at = instant(row["transactionTime"]).date()
-                yield CashFlow(str(row["id"]), at, kinds.get(what, "other"), amount, note)
+                yield CashFlow(str(row["id"]), at, kinds.get(what, "other"), amount, note, row.get("symbol"))
             cursor = told["result"].get("nextPageCursor") or ""
             if not cursor:
                 break
@@ -103,7 +105,8 @@ def _okx(ask: Ask, currency: str, begin: int) -> Iterator[CashFlow]:
                 continue
             kinds: dict[str, CashKind] = {"1": kind(amount), "7": "interest", "8": "interest"}
             note = " ".join(part for part in (f"OKX: bill of type {what}", str(row.get("instId") or "")) if part)
-            yield CashFlow(str(row["billId"]), instant(row["ts"]).date(), kinds.get(what, "other"), amount, note)
+            at = instant(row["ts"]).date()
+            yield CashFlow(str(row["billId"]), at, kinds.get(what, "other"), amount, note, row.get("instId"))
         if len(page) < MOST:
             return
         asked = asked | {"after": page[-1]["billId"]}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, RowMapping, text
 
 from alphapivot.brokers.base import Account, CashFlow, Replaying
-from alphapivot.execution.account import books, shares
+from alphapivot.execution.account import books, paid, shares
 from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import day, ledger
 from alphapivot.execution.run.reconcile import reconcile
@@ -101,11 +101,11 @@ def _book(session: Session, conn: Connection, flows: Sequence[CashFlow], row: Ro
         if amount:
             note = flow.note if earlier is None else f"{flow.note} (corrected)"
             news.append((replace(flow, amount=amount, note=note), earlier["revision"] + 1 if earlier else 1))
-    for book, share in shares_of.items():
+    divided = [(flow, number, paid.divided(conn, flow, shares_of)) for flow, number in news]
+    for book in shares_of if news else ():
         seen_by = row if book == session.book else day.cash_seen(conn, book)
-        lines = _add(
-            conn, book, [(replace(f, amount=f.amount * share), n) for f, n in news], seen_by, session.run.as_of
-        )
+        mine = [(replace(f, amount=parts[book]), n) for f, n, parts in divided if parts.get(book)]
+        lines = _add(conn, book, mine, seen_by, session.run.as_of)
         if book == session.book and row is not None:
             session.note(conn, [("cash", None, None, line) for line in lines])
 
