@@ -237,3 +237,16 @@ def test_status_shows_what_each_book_has_and_the_sum_against_the_broker(rig):
     told, _ = views.account(report.account(one.hub, one.scope))
     assert told.endswith("equity 98,000.00 EUR; A: the books 187, the broker 167")
     assert report.account(one.hub, "another").empty
+
+
+def test_a_fill_that_the_broker_does_not_report_yet_is_nobody_s_difference_and_nobody_s_loss(rig):
+    """The order of the first has filled, its execution comes later: until then only the ledgers count."""
+    one, two = entered(*rig("0.6", "0.4", sections=({}, WIDE)))
+    one.price(22, 96)
+    report = two.run(22, fault="withheld", method="fills", times=99)
+    assert (two.locks(), [n for n in report.notes if "cash" in n]) == ([], [])
+    assert two.equity() == 40_000  # not 40 % of the cash that came
+    two.run(22)
+    assert two.equity() == 40_000 - 50 * 4
+    one.run(22)
+    assert (one.equity(), one.locks()) == (59_400, [])
