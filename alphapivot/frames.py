@@ -141,7 +141,7 @@ class Issues(Frame):
 class Signals(Frame):
     """A pillar's output for a symbol on a timeframe: score in [-100, 100], gate in [0, 1]; null: unknown."""
 
-    scope: str = pa.Field(metadata=KEY)  # "live", or the name of a backtest or replay
+    scope: str = pa.Field(metadata=KEY)  # [runtime] scores, or the name of a backtest or replay
     pillar: str = pa.Field(metadata=KEY)
     symbol: str = pa.Field(metadata=KEY)
     interval: str = pa.Field(metadata=KEY)

@@ -11,7 +11,7 @@ class RunRef:
     """A run: a pure function of (as_of, known_at, config, code). ops.run holds its settings and the rest."""
 
     run_id: str
-    scope: str  # "live", or the name of a backtest or replay
+    scope: str  # [runtime] scores, or the name of a backtest or replay
     as_of: datetime  # the instant for which it decides
     known_at: datetime | None  # only rows stored up to this instant are read; None until ingestion is over
     config_hash: str

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from alphapivot.config.sections.trading import EntrySettings
 from alphapivot.errors import ConfigError
 from alphapivot.execution.book import control, report
 from alphapivot.reports.terminal import views
@@ -250,3 +251,33 @@ def test_a_fill_that_the_broker_does_not_report_yet_is_nobody_s_difference_and_n
     assert two.equity() == 40_000 - 50 * 4
     one.run(22)
     assert (one.equity(), one.locks()) == (59_400, [])
+
+
+def test_an_order_that_another_book_has_given_up_is_that_book_s_to_cancel(rig):
+    one, two = rig("0.6", "0.4", execution={"foreign_orders": "cancel"})
+    one.score(20, 50)
+    for book in (one, two):
+        book.run(20)
+    given_up = "UPDATE trading.orders SET state = 'ABANDONED', reason = 'x' WHERE book = :b AND leg = 'ENTRY'"
+    one.sql(given_up, b=one.scope)
+    report = two.run(20)
+    assert ([o["state"] for o in one.theirs()], report.notes, two.locks()) == (["NEW"], [], [])
+    one.run(20)
+    assert [o["state"] for o in one.theirs()] == ["CANCELED"]
+
+
+LIMIT = EntrySettings(order="limit", limit_atr=D("0.5"), timeout=9)
+
+
+@pytest.mark.parametrize("resting", [0, 1])
+def test_an_entry_at_a_limit_never_rests_beside_another_book_s_stop(rig, resting):
+    """Its sell stop, or exit, would be refused against a resting purchase."""
+    books = rig("0.6", "0.4")
+    books[resting].settings = books[resting].settings.model_copy(update={"entry": LIMIT})
+    one, two = books
+    one.score(20, 50)
+    one.run(20)
+    two.score(20, 50)
+    (decision,) = two.run(20).decisions
+    assert (decision.action, decision.reasons) == ("DENIED", (f"against:{one.scope}",))
+    assert decision.gates["other_books"].value == f"{one.scope} is LONG" + ", at a limit" * (resting == 0)

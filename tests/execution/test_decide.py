@@ -12,7 +12,7 @@ from alphapivot.brokers.base import Account
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
 from alphapivot.execution.decide.decide import decide
-from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
+from alphapivot.execution.decide.facts import Beside, Facts, OpenTrade, Quote, Rules, Score, Standing
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 21, tzinfo=UTC)
@@ -78,6 +78,7 @@ def ask(
     risk=RISK,
     fronts=None,
     fx=None,
+    against=None,
 ):
     instruments = instruments or {s: instrument(s) for s in scores}
     quotes = dict.fromkeys(instruments, QUOTE) if quotes is None else quotes
@@ -91,6 +92,7 @@ def ask(
         fronts=fronts or dict.fromkeys(instruments, ""),
         fx=fx or {"EUR": D(1)},
         now=NOW,
+        against=against or {},
     )
     return decide(facts)
 
@@ -163,6 +165,15 @@ def test_shorts_can_be_forbidden():
     longs_only = EXECUTION.model_copy(update={"allow_shorts": False})
     assert one(score(-80), execution=longs_only) == ("DENIED", "shorts_not_allowed")
     assert one(score(80), execution=longs_only)[0] == "ENTER_LONG"
+
+
+def test_another_book_of_the_account_on_the_other_side_or_at_a_limit_keeps_an_entry_out():
+    for value, side, limit in ((80, "SHORT", False), (-80, "LONG", False), (80, "LONG", True)):
+        assert one(score(value), against={"A": Beside("b", side, limit=limit)}) == ("DENIED", "against:b")
+    assert one(score(80), against={"A": Beside("b", "LONG")})[0] == "ENTER_LONG"
+    assert one(score(80), against={"B": Beside("b", "SHORT")})[0] == "ENTER_LONG"
+    held = one(score(-80, raw=-5), trades=[opened()], against={"A": Beside("b", "SHORT")})
+    assert held == one(score(-80, raw=-5), trades=[opened()]), "what is held is left as ever"
 
 
 def test_what_is_not_tradable_is_left_alone():

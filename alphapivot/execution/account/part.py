@@ -21,6 +21,7 @@ from alphapivot.execution.account import books, converted
 from alphapivot.execution.account.divide import Held, divide
 from alphapivot.execution.account.unread import Unread, unread
 from alphapivot.execution.book import day, ledger
+from alphapivot.execution.decide.facts import Beside
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -29,6 +30,8 @@ NONE = Decimal(0)
 # shared-account trades that are not closed, each with its size in account currency at its contract's newest close
 TRADES = """
     SELECT t.trade_id, t.book, t.symbol, t.market, t.contract, t.side,
+           EXISTS (SELECT FROM trading.orders o WHERE o.trade_id = t.trade_id AND o.leg = 'ENTRY' AND o.kind = 'LIMIT'
+                   AND NOT trading.is_terminal(o.state)) AS rests,
            (t.entry_qty - t.exit_qty) * CASE t.side WHEN 'LONG' THEN 1 ELSE -1 END AS held,
            coalesce(b.close, t.entry_price, t.reference) * t.multiplier * t.quote_unit
                * coalesce((d.plan ->> 'fx')::numeric, 1) AS each
@@ -145,17 +148,18 @@ class AccountPart(BrokerWrapper):
         common = {"number": number, "currency": whole.currency, "differs": differs, "at": self._place.as_of}
         return [common | {"book": b, "share": shares[b], "equity": e, "cash": c} for b, (e, c) in money.items()]
 
-    def against(self) -> dict[Key, tuple[str, str]]:
+    def against(self) -> dict[Key, Beside]:
         """
-        Contract -> (another book that holds or enters it, its side), where the broker cannot carry both sides: a stop
-        that may only reduce has nothing to reduce there, or an order against a resting one is refused.
+        Contract -> another book's trade there, where the broker does not take every order beside every other: a stop
+        that may only reduce has nothing to reduce on the other side, and an order against a resting one is refused.
         """
         if self.caps.adds and not self.caps.reduce_only:
             return {}
         with self._hub.engine.connect() as conn:
             names = books.of(conn, self._place.number)
             rows = self._trades(conn, [b for b in names if b != self._place.book])
-        return {(row.symbol, row.market, row.contract): (row.book, row.side) for row in rows}
+        rows = sorted(rows, key=lambda row: row.rests)  # the strictest counts
+        return {(row.symbol, row.market, row.contract): Beside(row.book, row.side, limit=row.rests) for row in rows}
 
     def elsewhere(self) -> set[str]:
         """The symbols of this book's config in which another book has a trade."""

@@ -161,6 +161,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The trade of another book of the account in a contract; ``limit``: its entry may rest at a limit."""
+
+    book: str
+    side: Direction
+    limit: bool = False
+
+
+@dataclass(frozen=True)
 class Rules:
     """The sections of config.ini that govern decisions."""
 
@@ -181,8 +190,8 @@ class Facts:
     ``scores``, ``quotes``, ``trades``, ``moments``: by symbol; entry windows and the session end apply only to symbols
     in ``moments``. ``fronts``: symbol -> the contract to trade now (empty for spot and continuous tickers).
     ``leaving``: rolled trades that are still open beside their successors. ``fx``: currency -> book currency per unit.
-    ``spreads``: symbol -> shift of its trade's stop and target at a roll. ``against``: symbol -> another book of the
-    account in its contract, and that book's side, where the broker cannot carry both sides. Every open trade's
+    ``spreads``: symbol -> shift of its trade's stop and target at a roll. ``against``: symbol -> the trade of another
+    book of the account in its contract, where the broker does not take every order beside it. Every open trade's
     instrument must be in ``instruments``: the caller refuses to start otherwise.
     """
 
@@ -199,7 +208,7 @@ class Facts:
     leaving: Collection[OpenTrade] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)  # symbol -> why its trade leaves: its listing ends
     spreads: Mapping[str, Decimal] = field(default_factory=dict)
-    against: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    against: Mapping[str, Beside] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

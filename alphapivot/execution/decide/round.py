@@ -264,8 +264,10 @@ class DecisionRound:
         allowed = execution.allow_shorts or side == "LONG"
         yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
         if symbol in self.facts.against:
-            book, theirs = self.facts.against[symbol]
-            yield "other_books", f"against:{book}", Gate(side == theirs, f"{book} is {theirs}", f"none against {side}")
+            other = self.facts.against[symbol]
+            beside = side == other.side and not other.limit and entry.order == "market"
+            value = f"{other.book} is {other.side}{', at a limit' if other.limit else ''}"
+            yield "other_books", f"against:{other.book}", Gate(beside, value, f"none, or {side} and both at market")
 
     def _of_control(self, symbol: str) -> limits.Checked:
         """Clock skew, the kill switch and the instrument's lock."""

@@ -13,7 +13,7 @@ from alphapivot.data import horizon
 from alphapivot.data.series import life
 from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import day, ledger, positions_now
-from alphapivot.execution.decide.facts import Facts, OpenTrade, Quote, Rules, Score, Standing
+from alphapivot.execution.decide.facts import Beside, Facts, OpenTrade, Quote, Rules, Score, Standing
 from alphapivot.execution.market import paths, quotes
 from alphapivot.execution.run import cash
 from alphapivot.frames import ENDINGS
@@ -106,8 +106,8 @@ def facts_of(
     )
 
 
-def _against(session: Session, priced: Mapping[str, Quote]) -> dict[str, tuple[str, str]]:
-    """symbol -> another book that is in the contract to trade, and its side, where only one side can be carried."""
+def _against(session: Session, priced: Mapping[str, Quote]) -> dict[str, Beside]:
+    """symbol -> another book's trade in the contract to trade, where the broker does not take every order beside it."""
     others = session.broker.against() if isinstance(session.broker, AccountPart) else {}
     return {
         s: others[key]
