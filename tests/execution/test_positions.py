@@ -304,6 +304,29 @@ def test_instruments_share_the_volatility(hub):
     assert (decisions["A"].plan.qty, decisions["B"].reasons) == (89, ("no_weight",))
 
 
+def test_a_trade_entered_with_a_target_keeps_its_size_until_it_ends(hub):
+    world = following(hub)
+    positions = world.settings
+    as_trades = {"form": "trades", "entry_threshold": 30.0, "exit_threshold": 10.0, "reward_to_risk": D(2)}
+    trades = positions.execution.model_copy(update=as_trades)
+    world.settings = positions.model_copy(update={"execution": trades, "sizing": type(positions.sizing)()})
+    swinging(world, range(1, 20))
+    lived(world, 20, 50)
+    lived(world, 21, 50)
+    before = held(world)
+    world.settings = positions
+    for day in (22, 23):
+        assert lived(world, day, 90).action == "HOLD"
+    legs = world.sql("SELECT leg, state, qty FROM trading.orders WHERE leg <> 'ENTRY' ORDER BY leg")
+    assert [tuple(row.values()) for row in legs] == [("STOP", "NEW", before), ("TARGET", "NEW", before)]
+    assert held(world) == before
+    gone = lived(world, 24, -50)
+    assert (gone.action, gone.reasons) == ("EXIT", ("target_gone",))
+    lived(world, 25, -50)
+    assert lived(world, 26, -50).action == "HOLD"
+    assert [row["target"] for row in world.sql("SELECT target FROM trading.trade ORDER BY trade_id")][1:] == [None]
+
+
 # at each broker -------------------------------------------------------------------------------------------------------
 
 

@@ -36,8 +36,8 @@ def towards(trade: OpenTrade, goal: Band, step: LifecycleStep, lot: Decimal) -> 
     wanted = sign * goal.nearest(sign * trade.qty)
     if wanted <= 0:
         return LifecycleStep("EXIT", (GONE,))
-    if step.action == "ROLL" or trade.state == "PENDING":
-        return step
+    if step.action == "ROLL" or trade.state == "PENDING" or trade.target is not None:
+        return step  # one with a target was entered by form = trades: it keeps its size until it ends
     moved = step.reasons if step.action == "AMEND" else ()
     less = to_tick(trade.qty - wanted, lot, ROUND_FLOOR)
     if less > 0:
