@@ -28,3 +28,9 @@ def test_many_of_a_kind_are_one_line_however_they_stand_between_others():
 def test_what_is_about_no_symbol_is_counted_too():
     warnings = [("halted", None, f"day {k}") for k in range(1, 41)]
     assert warned.sentences(warnings) == ["40 such warnings, the first: day 1"]
+
+
+def test_many_symbols_of_one_warning_are_named_in_part_and_counted():
+    assert warned.named(["A", "B"]) == "A, B"
+    assert warned.named([f"S{n}" for n in range(8)]) == "S0, S1, S2, S3, S4, S5, S6, S7"
+    assert warned.named([f"S{n}" for n in range(300)]) == "S0, S1, S2, S3, S4, S5, S6, S7 and 292 more"

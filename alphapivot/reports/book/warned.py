@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 FEW = 4  # up to this many of a kind get a line each
 NAMED = 8  # symbols named in a condensed line
@@ -18,8 +18,13 @@ def lines(warnings: Iterable[tuple[str, str | None, str]]) -> Iterator[tuple[str
             yield from ((code, symbol, sentence) for symbol, sentence in pairs)
             continue
         symbols = list(dict.fromkeys(symbol for symbol, _ in pairs if symbol))
-        named = ", ".join(symbols[:NAMED]) + (f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else "")
-        yield code, named, f"{len(pairs)} such warnings, the first: {pairs[0][1]}"
+        yield code, named(symbols), f"{len(pairs)} such warnings, the first: {pairs[0][1]}"
+
+
+def named(symbols: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(symbols) - NAMED
+    return ", ".join(symbols[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def sentences(warnings: Iterable[tuple[str, str | None, str]]) -> list[str]:

@@ -12,6 +12,7 @@ from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.data.series import life
 from alphapivot.reports.book import cautions
+from alphapivot.reports.book.warned import named
 
 if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
@@ -160,7 +161,7 @@ def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Ite
             yield "no_volume_limit", None, "orders fill regardless of the bar's volume: max_volume_share is not set"
     shorts = list(conn.execute(text(SHORT), scope).scalars())
     if shorts:
-        yield "no_borrowing_cost", None, f"short spot positions pay no borrowing cost: {', '.join(shorts)}"
+        yield "no_borrowing_cost", None, f"short spot positions pay no borrowing cost: {named(shorts)}"
     for row in conn.execute(text(TRIPS), scope):
         yield (
             "halted",
@@ -173,4 +174,4 @@ def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Ite
         yield "locked", row.symbol, f"since {row.at:%Y-%m-%d %H:%M} UTC, until the end: {row.reason}"
     positions = [f"{row.symbol} {row.side}" for row in conn.execute(text(OPEN), scope)]
     if positions:
-        yield "open_at_end", None, f"still open at the end, valued at their last price: {', '.join(positions)}"
+        yield "open_at_end", None, f"still open at the end, valued at their last price: {named(positions)}"
