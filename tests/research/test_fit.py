@@ -163,3 +163,11 @@ def test_the_line_for_the_config_sums_to_one():
     line = fit.line(pd.Series({"a": 0.325, "b": 0.235, "c": 0.1163, "d": 0.3237}))
     assert line == {"a": Decimal("0.33"), "b": Decimal("0.23"), "c": Decimal("0.12"), "d": Decimal("0.32")}
     assert sum(fit.line(pd.Series([1 / 3, 1 / 3, 1 / 3], list("xyz"))).values()) == 1
+
+
+def test_days_that_no_year_end_divides_are_told_with_their_number():
+    days = pd.bdate_range("2021-03-01", periods=540, tz="UTC")  # years end after 220 and 480 of them
+    results = pd.DataFrame(0.1, days, ["A", "B"])
+    expected = "at the end of each year that has 500 days of results before it, .* there are 540 days, 2021-03-01 to"
+    with pytest.raises(DataError, match=expected):
+        fit.walked(results, fit.weights.best)

@@ -150,7 +150,12 @@ def walked(results: pd.DataFrame, estimate: weights.Estimate) -> pd.DataFrame:
     """``weights.walk``; raises DataError where nothing comes after the first fit."""
     found = weights.walk(results, estimate)
     if found.empty:
-        raise DataError(f"fit weights needs days after the first fit of {weights.LEAST}; there are {len(results)}")
+        since, until = results.index[0], results.index[-1]
+        raise DataError(
+            f"fit weights fits at the end of each year that has {weights.LEAST} days of results before it, and tests on"
+            f" the days after; there are {len(results)} days, {since:%Y-%m-%d} to {until:%Y-%m-%d}: `alphapivot ingest"
+            " --from DAY`, then `alphapivot signals`"
+        )
     return found
 
 
