@@ -68,6 +68,8 @@ class BinanceHandler(Handler):
         assert "timestamp" in dict(parse_qsl(sent))
 
     def answered(self, market, method, path, form):
+        if path.startswith("/futures/data/"):
+            return self._futures(market, method, path.split("/", 3)[3], form)
         if path.startswith("/fapi"):
             return self._futures(market, method, path.split("/", 3)[3], form)
         name = path.split("/", 3)[3]
@@ -144,6 +146,9 @@ class BinanceHandler(Handler):
             "positionSide/dual": lambda: {"dualSidePosition": market.hedged},
             "positionRisk": lambda: self._positions(market),
             "income": lambda: _income(market, form),
+            "delivery-price": lambda: [
+                {"deliveryTime": ends(parted(e["base"])[1]), "deliveryPrice": float(e["price"])} for e in market.ended
+            ],
         }[name]()
 
     def _contract(self, o):
@@ -233,12 +238,14 @@ def _trades(market, form):
     return [t for t in found if of is None or str(t["order"]) == of][: int(form.get("limit", 500))]
 
 
+DELIVERED = "DELIVERED_SETTELMENT"  # its spelling
 INCOME = {"transfer": "TRANSFER", "funding": "FUNDING_FEE", "insurance": "INSURANCE_CLEAR"}
 
 
 def _income(market, form):
     rows = [(f["at"], INCOME[f["what"]], f["amount"], f["base"], "USDT", f["id"]) for f in market.flows]
     rows += [(t["at"], "COMMISSION", -t["fee"], t["base"], t["coin"], t["id"]) for t in market.trades]
+    rows += [(ends(parted(e["base"])[1]), DELIVERED, e["profit"], e["base"], "USDT", 1) for e in market.ended]
     told = [
         {
             "symbol": base and _sym(base), "incomeType": what, "income": f"{amount:.8f}", "asset": coin,
@@ -246,6 +253,8 @@ def _income(market, form):
         }
         for at, what, amount, base, coin, number in sorted(rows)
         if at >= int(form.get("startTime", 0))
+        and form.get("incomeType", what) == what
+        and form.get("symbol", base and _sym(base)) == (base and _sym(base))
     ]  # fmt: skip
     return told[: int(form.get("limit", 100))]
 

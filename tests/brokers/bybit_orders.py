@@ -110,6 +110,22 @@ class BybitHandler(Handler):
                 }
                 for n, (most, rate) in enumerate(market.tiers, 1)
             ],
+            "asset/delivery-record": lambda: [
+                {
+                    "deliveryTime": ends(parted(e["base"])[1]),
+                    "symbol": _sym(e["base"]),
+                    "position": f"{abs(e['qty'])}",
+                    "side": "Buy" if e["qty"] > 0 else "Sell",
+                    "entryPrice": "0",
+                    "deliveryPrice": f"{e['price']}",
+                    "strike": "",
+                    "fee": f"{e['fee']}",
+                    "deliveryRpl": f"{e['profit'] - e['fee']}",
+                }
+                for e in market.ended
+                if form["symbol"] == _sym(e["base"])
+                and int(form["startTime"]) <= ends(parted(e["base"])[1]) <= int(form["endTime"])
+            ],
             "account/wallet-balance": lambda: [_wallet(market)],
             "account/transaction-log": lambda: _log(market, form),
         }[name]()

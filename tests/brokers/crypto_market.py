@@ -50,7 +50,7 @@ class Market:
         self.pairs = {"A": ("0.01", "1")}  # base -> tick, step
         self.least_cost = D(0)
         self.orders, self.triggers, self.trades, self.nets = [], [], [], {}
-        self.paid, self.flows, self.fee_coin = {}, [], None
+        self.paid, self.flows, self.fee_coin, self.ended = {}, [], None, []
         self.faults, self.late, self.requests, self.received = [], [], [], []
         self.refuses, self.hedged, self.suspended, self.trigger_fails = [], False, set(), []
         self.permissions, self.leverage, self.mode = "read_only,trade", D(10), "cross"
@@ -151,6 +151,17 @@ class Market:
 
     def _add(self, coin, qty):
         self.coins[coin] = self.coins.get(coin, D(0)) + qty
+
+    def deliver(self, base, price, fee="0"):
+        """The end of a dated future: its position is closed at ``price``, its orders go, and it is listed no more."""
+        qty, entry = self.nets.pop(base, (D(0), D(0)))
+        profit = qty * (D(price) - entry) * self.size
+        self._add("USDT", profit - D(fee))
+        if qty:
+            self.ended.append({"base": base, "qty": qty, "price": D(price), "fee": D(fee), "profit": profit})
+        self.pairs.pop(base)
+        for order in [o for o in (*self.orders, *self.triggers) if o["base"] == base and o["state"] in OPEN]:
+            order |= {"state": "EXPIRED", "updated": self.ms}
 
     def transfer(self, amount, what="transfer", base="", at=None):
         """Money that moves without a trade: a transfer between wallets, or the funding of a perpetual."""

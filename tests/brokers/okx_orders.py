@@ -247,6 +247,16 @@ def _bills(market, form):
         )
         for t in market.trades
     ]
+    rows += [
+        (
+            ends(parted(e["base"])[1]),
+            {"billId": "77", "ccy": "USDT", "type": "3", "subType": "112" if e["qty"] > 0 else "113",
+             "instId": _id(market, e["base"]), "sz": f"{abs(e['qty'])}", "px": f"{e['price']}", "fee": f"{-e['fee']}",
+             "pnl": f"{e['profit']}", "balChg": f"{e['profit'] - e['fee']}", "ts": str(ends(parted(e["base"])[1]))},
+        )
+        for e in market.ended
+    ]  # fmt: skip
+    rows = [(at, row) for at, row in rows if form.get("type", row["type"]) == row["type"]]
     told = [row for at, row in sorted(rows, key=lambda r: r[0], reverse=True) if at >= int(form.get("begin", 0))]
     ids = [row["billId"] for row in told]
     return told[ids.index(form["after"]) + 1 if form.get("after") in ids else 0 :][: int(form.get("limit", 100))]

@@ -119,9 +119,29 @@ def test_killed_at_each_point_of_a_roll_nothing_is_sent_twice(make, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_contract_that_is_listed_no_more_locks_with_both_numbers_and_stops_no_run(make, kind):
+def test_a_contract_that_is_held_to_its_end_is_settled_at_the_exchanges_price(make, kind):
+    book = make(kind)
+    book.keys = {"account": "live"}  # Binance's sandbox has no prices of deliveries
+    entered(book)
+    fee = "0" if kind.startswith("binance") else "1.25"  # Binance tells none
+    book.price(86, 110)
+    book.remote.deliver("A-260327", "111.5", fee)
+    book.score(86, 0)
+    book.run(86)
+    (trade,) = book.trades()
+    assert (trade["state"], trade["close_reason"], trade["exit_price"]) == ("CLOSED", "settled", D("111.5"))
+    assert trade["realised"] == book.broker.account().cash - 100_000 == 250 * D("11.5") - D(fee)
+    assert ([o["state"] for o in book.orders("STOP")], book.locks()) == (["FILLED"], [])
+    book.rests(86)
+    book.holds()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_contract_that_is_listed_no_more_and_not_settled_locks_with_both_numbers_and_stops_no_run(make, kind):
     book = entered(make(kind))
-    book.remote.nets, book.remote.pairs = {}, {"A-260626": ("0.01", "1")}  # it was delivered
+    if kind.startswith("binance"):
+        book.remote.deliver("A-260327", 100)  # its sandbox tells no price
+    book.remote.nets, book.remote.pairs = {}, {"A-260626": ("0.01", "1")}
     book.score(21, 0)
     book.run(21)
     assert f"{NEAR} is listed no more" in next(o["reason"] for o in book.orders("STOP"))

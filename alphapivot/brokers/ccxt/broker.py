@@ -159,6 +159,7 @@ class Exchange:
 
     def fills(self, since: datetime) -> Sequence[BrokerFill | Unreadable]:
         told = [fill for ticker in self.listed() for fill in self._orders.fills(ticker, since)]
+        told += self._orders.delivered.values()
         kept = [f for f in told if isinstance(f, Unreadable) or f.ts >= since]
         return sorted(kept, key=lambda f: f.ts if isinstance(f, BrokerFill) else since)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from alphapivot.brokers.base import Key
+from alphapivot.brokers.base import Key, Side
 
 if TYPE_CHECKING:
     from alphapivot.hub import Hub
@@ -25,6 +25,13 @@ HELD = """
                                    WHERE own.book = :book)
     GROUP BY symbol, market, contract HAVING sum(qty) <> 0
 """
+STOPS = """
+    SELECT o.client_order_id, o.broker_order_id, o.contract, o.side, o.qty - o.cum_qty AS qty,
+           t.multiplier * t.quote_unit AS value
+    FROM trading.orders o JOIN trading.trade t USING (trade_id)
+    WHERE o.book = :book AND o.leg = 'STOP' AND o.contract <> '' AND o.broker_order_id IS NOT NULL
+          AND NOT trading.is_terminal(o.state)
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,18 @@ class Sent:
     symbol: str
     at: datetime
     contract: str = ""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A stop that works in ``contract``; ``value``: currency per unit and point."""
+
+    client_order_id: str
+    broker_order_id: str
+    contract: str
+    side: Side
+    qty: Decimal
+    value: Decimal
 
 
 class Ledger:
@@ -47,6 +66,11 @@ class Ledger:
         with self._hub.engine.connect() as conn:
             rows = conn.execute(text(SENT), {"ids": list(ids)})
             return {row.client_order_id: Sent(row.symbol, row.updated_at, row.contract) for row in rows}
+
+    def stops(self) -> Sequence[Stop]:
+        """Those of dated futures."""
+        with self._hub.engine.connect() as conn:
+            return [Stop(**row) for row in conn.execute(text(STOPS), {"book": self._book}).mappings()]
 
     def held(self) -> Mapping[Key, Decimal]:
         """What our fills add up to, and those of the account's other books."""

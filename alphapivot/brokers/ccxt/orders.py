@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from alphapivot.brokers.base import (
 from alphapivot.brokers.ccxt import names, rows, sending
 from alphapivot.brokers.ccxt.rows import Row, Terms, number
 from alphapivot.errors import Unavailable
+from alphapivot.venues.ccxt import delivery
 
 if TYPE_CHECKING:
     from alphapivot.brokers.ccxt.ledger import Ledger
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("alphapivot.brokers")
 SINCE = timedelta(seconds=5)  # by which clocks may differ
 SOON = timedelta(minutes=1)
+SETTLED = "settled"  # why a trade ended: with its contract
 LOOKS = (0.5, 1.0, 2.0)  # seconds between looks for an order that was accepted
 
 
@@ -135,9 +138,21 @@ class Orders:
         known = names.parts(ref.broker_order_id)
         if known is None or not self._names.dated or known[0] in self._markets():
             return None
+        broker_id, key = ref.broker_order_id or "", self._names.key(known[0])
+        if end := self.delivered.get(broker_id):
+            return BrokerOrder(ref.client_order_id, broker_id, "FILLED", end.qty, end.price, SETTLED, end.qty, key)
         told = f"{known[0]} is listed no more"
-        key = self._names.key(known[0])
-        return BrokerOrder(ref.client_order_id, ref.broker_order_id or "", "EXPIRED", Decimal(0), None, told, key=key)
+        return BrokerOrder(ref.client_order_id, broker_id, "EXPIRED", Decimal(0), None, told, key=key)
+
+    @cached_property
+    def delivered(self) -> Mapping[str, BrokerFill]:
+        """The exchange's id of a stop -> the delivery of its contract, if the account was held to it."""
+        if not self._names.dated or self._ledger is None:
+            return {}
+        gone = [stop for stop in self._ledger.stops() if stop.contract not in self._markets()]
+        ask, venue = (lambda request: self._wire.read(request, "deliveries")), self._venue.name.lower()
+        ends = {stop.broker_order_id: (stop, delivery.of(ask, venue, stop.contract)) for stop in gone}
+        return {name: rows.delivered(stop, told) for name, (stop, told) in ends.items() if told is not None}
 
     def _row(self, ref: Ref) -> tuple[Row, str, bool] | None:
         """The exchange's order, its market, and whether it is a trigger; by its id if that is known, else by ours."""

@@ -12,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphapivot.brokers.base import BrokerFill, BrokerOrder, Key, OrderState, Side, Unreadable
 from alphapivot.money import to_tick
+
+if TYPE_CHECKING:
+    from alphapivot.brokers.ccxt.ledger import Stop
+    from alphapivot.venues.ccxt.delivery import Delivery
 
 Row = Mapping[str, Any]
 STATES: dict[str, OrderState] = {
@@ -128,6 +132,21 @@ def _fill(row: Row, name: str, broker_order_id: str, terms: Terms) -> BrokerFill
         cash=-notional if SIDES[row["side"]] == "BUY" else notional,
         ts=instant(row["timestamp"]),
         broker_order_id=broker_order_id,
+    )
+
+
+def delivered(stop: Stop, told: Delivery) -> BrokerFill:
+    """The end of a position with its contract, as an execution of the stop that was to protect it."""
+    notional = stop.qty * told.price * stop.value
+    return BrokerFill(
+        exec_id=f"{stop.contract}#delivery",
+        client_order_id=stop.client_order_id,
+        qty=stop.qty,
+        price=told.price,
+        fee=told.fee,
+        cash=-notional if stop.side == "BUY" else notional,
+        ts=told.at,
+        broker_order_id=stop.broker_order_id,
     )
 
 
