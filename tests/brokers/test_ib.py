@@ -68,7 +68,7 @@ def gateway():
 
 
 def connected(gateway, names=None, **changes):
-    values = {"currency": "USD", "port": gateway.port, "timeout": 2}
+    values = {"currency": "USD", "port": gateway.port, "timeout": 30}
     values["contracts"] = {"ES": "ES@CME", "CORN": "ZC@CBOT"}
     section = IbBroker.model_validate(values | changes)
     instruments = {s: i for s, i in INSTRUMENTS.items() if i.spot or s in section.contracts}
@@ -120,7 +120,8 @@ def test_an_error_that_is_no_end_leaves_the_order_alive(gateway, broker):
     assert find(broker).state == "NEW"
 
 
-def test_an_order_without_a_permanent_id_is_not_at_the_broker(gateway, broker):
+def test_an_order_without_a_permanent_id_is_not_at_the_broker(gateway):
+    broker = connected(gateway, timeout=2)
     broker.account()
     gateway.silent = {3}
     (client,) = gateway.clients.values()
@@ -147,7 +148,8 @@ def test_a_read_only_api_halts_and_says_what_to_clear(gateway, broker):
         broker.submit(order())
 
 
-def test_without_an_answer_it_is_unknown_and_found_once_it_is_there(gateway, broker):
+def test_without_an_answer_it_is_unknown_and_found_once_it_is_there(gateway):
+    broker = connected(gateway, timeout=2)
     broker.account()
     gateway.silent = {3}
     assert isinstance(broker.submit(order()), Unknown)
@@ -185,7 +187,7 @@ def test_a_login_that_is_not_finished_is_told(gateway):
 def test_a_client_id_in_use_is_told(gateway, broker):
     broker.account()
     with pytest.raises(Unavailable, match="client id 17 is in use"):
-        connected(gateway).account()
+        connected(gateway, timeout=1).account()
 
 
 @pytest.mark.parametrize("request_kind", [61, 5, 99, 7])  # positions, open and completed orders, executions
