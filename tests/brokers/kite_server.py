@@ -20,6 +20,9 @@ It behaves as the documentation and the threads say that the real one does, also
 - A trigger (GTT) has no tag (pykiteconnect 207); ``last_price`` gives its direction (forum, rhnvrm); it must be 0.25 %
   away (support.zerodha.com, "My buy GTT order rejected"); it sends one LIMIT order, once, which may be refused or rest
   (support.zerodha.com, "sell GTT order rejected"; gtt_get_order.json of kiteconnect-mocks). It outlives the day.
+- At MCX quantities are lots: the list says 1 (thforum.tradehull.com, topic 271), positions tell the ``multiplier``,
+  which is in their values and m2m (docs/connect/v3/portfolio); commodities have funds of their own
+  (user/#funds-and-margins).
 - Funds: ``available.cash`` is the morning's; today's trades are in the positions' m2m (margins.json, positions.json).
 """
 
@@ -60,6 +63,7 @@ class Kite:
         self.cash, self.prices, self.lots, self.freeze = D(cash), {}, {}, {}
         self.orders, self.trades, self.triggers, self.holdings, self.nets = [], [], [], {}, {}
         self.faults, self.late, self.requests, self.received = [], [], [], []
+        self.multipliers, self.commodity_cash = {}, None
         self.rejects, self.trigger_rejects, self.unsettled = [], [], {}
         self.bar = lambda _: (100.5, 102, 99, 101)
         self.open, self.registered, self.token, self.per_second = True, True, kite_server.TOKEN, None
@@ -132,7 +136,8 @@ class Kite:
             net = self.nets.setdefault((order["exchange"], name, order["product"]), fresh())
             side = "buy" if sign > 0 else "sell"
             net["qty"] += sign * qty
-            net[f"{side}_qty"], net[f"{side}_value"] = net[f"{side}_qty"] + qty, net[f"{side}_value"] + qty * price
+            net[f"{side}_qty"] += qty
+            net[f"{side}_value"] += qty * price * self.multipliers.get(name, 1)
             shared = ("order_id", "exchange", "tradingsymbol", "instrument_token", "product", "transaction_type")
             self.trades.append(
                 {k: order[k] for k in shared} | {
@@ -172,7 +177,7 @@ class Kite:
                     self.holdings[name] = self.holdings.get(name, D(0)) + net["qty"]
                     self.unsettled[name] = max(net["qty"], D(0))
                 elif net["qty"] or net["overnight"]:
-                    self.cash += self.m2m(net, price)
+                    self.cash += self.m2m(net, price, self.multipliers.get(name, 1))
                     nets[exchange, name, product] = fresh() | {
                         "qty": net["qty"],
                         "overnight": net["qty"],
@@ -183,8 +188,9 @@ class Kite:
             if at is not None:
                 self.clock = lambda: at
 
-    def m2m(self, net, price):
-        return net["sell_value"] - net["buy_value"] - net["overnight"] * net["close"] + net["qty"] * price
+    def m2m(self, net, price, value=1):
+        open_ = net["qty"] * price - net["overnight"] * net["close"]
+        return net["sell_value"] - net["buy_value"] + open_ * value
 
     def held(self, name):
         return self.holdings.get(name, D(0)) + sum(n["qty"] for (_, s, _), n in self.nets.items() if s == name)
@@ -293,12 +299,13 @@ class Kite:
     def positions(self):
         rows = []
         for (exchange, name, product), net in self.nets.items():
-            last = self.prices.get(name, D(0))
+            last, value = self.prices.get(name, D(0)), self.multipliers.get(name, 1)
             numbers = {
-                "quantity": net["qty"], "overnight_quantity": net["overnight"], "multiplier": 1,
+                "quantity": net["qty"], "overnight_quantity": net["overnight"], "multiplier": value,
                 "close_price": net["close"], "last_price": last,
                 "day_buy_quantity": net["buy_qty"], "day_buy_value": net["buy_value"],
-                "day_sell_quantity": net["sell_qty"], "day_sell_value": net["sell_value"], "m2m": self.m2m(net, last),
+                "day_sell_quantity": net["sell_qty"], "day_sell_value": net["sell_value"],
+                "m2m": self.m2m(net, last, value),
             }  # fmt: skip
             names = {"tradingsymbol": name, "exchange": exchange, "product": product}
             rows.append(names | {key: float(value) for key, value in numbers.items()})
@@ -323,6 +330,9 @@ class Kite:
         free, none = self.cash - used, {"enabled": False, "net": 0, "available": {"cash": 0}}
         cash = float(self.cash)
         equity = {"enabled": True, "net": float(free), "available": {"cash": cash, "opening_balance": cash}}
+        if self.commodity_cash is not None:
+            cash = float(self.commodity_cash)
+            none = {"enabled": True, "net": cash, "available": {"cash": cash}}
         return {"equity": equity | {"utilised": {"debits": float(used)}}, "commodity": none}
 
     def lands(self):

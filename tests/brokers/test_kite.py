@@ -141,6 +141,34 @@ def test_fills_cost_what_zerodha_charges_on_their_day_and_side(server):
     assert section.fee(INSTRUMENTS["NIFTY"], "SELL", date(2026, 4, 1)).bps - D("0.38") == 5
 
 
+CRUDE = ("CRUDE", "futures", "CRUDEOIL26MARFUT")
+
+
+def crude(multiplier):
+    terms = FUTURE | TERMS | {"calendar": "MCX", "multiplier": multiplier, "lot": 1, "tick": 1}
+    return {"CRUDE": Instrument(symbol="CRUDE", futures="MCX:CRUDEOIL", **terms)}
+
+
+def test_at_mcx_quantities_are_lots_and_a_point_is_the_multiplier(server):
+    server.prices["CRUDEOIL26MARFUT"], server.multipliers["CRUDEOIL26MARFUT"] = D(6000), 100
+    server.commodity_cash = D(50_000)
+    broker = kite_rig.broker(server, crude(100))
+    assert broker.account().free == 50_000, "of commodities, not the 100,000 of shares"
+    assert isinstance(broker.submit(order("AP1", CRUDE, 2)), Accepted)
+    server.move("CRUDEOIL26MARFUT", 6000)
+    server.move("CRUDEOIL26MARFUT", 6010)
+    (row,) = server.received
+    assert (row["exchange"], row["product"], row["quantity"]) == ("MCX", "NRML", 2)
+    (fill,) = broker.fills(NOW)
+    assert (broker.positions(), fill.qty, fill.cash) == ({CRUDE: 2}, 2, -2 * 100 * 6000)
+    account = broker.account()
+    assert (account.equity, account.cash) == (150_000 + 2 * 100 * 10, 150_000 + fill.cash)
+    assert broker.misfits() == []
+    (line,) = kite_rig.broker(server, crude(10)).misfits()
+    assert "a point of CRUDEOIL26MARFUT is 100 rupees at Kite, and multiplier x quote_unit is 10" in line
+    assert line.endswith("write multiplier = 100")
+
+
 def test_without_a_table_fills_cost_nothing(server, broker):
     bought(server, broker)
     assert [fill.fee for fill in broker.fills(NOW)] == [0]

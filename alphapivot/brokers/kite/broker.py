@@ -78,7 +78,14 @@ class Kite:
     def account(self) -> Account:
         margins = self._wire.read(lambda kite: kite.margins(), "margins")
         number = f"Zerodha {self._wire.user}"
-        return money.account(margins, self._positions(), self._holdings(), self._wire.at, number)
+        exchanges = {self.ticker(symbol).exchange for symbol in self.symbols} or {"NSE"}
+        positions, holdings = self._positions(), self._holdings()
+        return money.account(margins, positions, holdings, self._wire.at, number, exchanges=exchanges)
+
+    def misfits(self) -> list[str]:
+        """Values of a point that the config contradicts."""
+        lines = [money.misfit(row, self._names.instruments.get(self._key(row)[0])) for row in self._positions()]
+        return [line for line in lines if line]
 
     def positions(self) -> dict[Key, Decimal]:
         """

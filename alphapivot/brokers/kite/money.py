@@ -8,7 +8,7 @@ days are holdings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     from alphapivot.config.sections.brokers import KiteBroker
     from alphapivot.config.sections.instrument import Instrument
 
+COMMODITIES = ("MCX", "NCO")  # exchanges
 BPS, PAISA = Decimal(10_000), Decimal("0.01")
 
 
 def account(
-    margins: Mapping[str, Any], positions: Sequence[Row], holdings: Sequence[Row], at: datetime | None, name: str
+    margins: Mapping[str, Any],
+    positions: Sequence[Row],
+    holdings: Sequence[Row],
+    at: datetime | None,
+    name: str,
+    *,
+    exchanges: Collection[str] = ("NSE",),
 ) -> Account:
     """
-    Cash leaves out what is held, of futures their notional too, as ``rows.fill`` counts. ``free``: of the segment of
-    shares and their futures; commodities have funds of their own.
+    Cash leaves out what is held, of futures their notional too, as ``rows.fill`` counts. ``free``: commodities have
+    funds of their own; where both are traded, what is less.
     """
     try:
         segments = [row for row in margins.values() if row.get("enabled")]
@@ -43,10 +50,22 @@ def account(
             (number(row["quantity"]) * number(row["last_price"]) * number(row["multiplier"]) for row in positions),
             Decimal(0),
         )
-        free = number(margins["equity"]["net"])
+        free = min(number(margins["commodity" if e in COMMODITIES else "equity"]["net"]) for e in exchanges)
     except UNREADABLE as error:
         raise Unavailable(f"Kite's account cannot be read: {type(error).__name__} {error}") from error
     return Account(currency="INR", cash=equity - held, equity=equity, free=free, at=at, number=name)
+
+
+def misfit(row: Row, instrument: Instrument | None) -> str | None:
+    """
+    An open position in futures whose value of a point Kite tells otherwise than the config. At MCX quantities are lots,
+    and what a lot is worth is in no list, only in positions (kite.trade/docs/connect/v3/portfolio, multiplier).
+    """
+    if instrument is None or instrument.trade_market != "futures" or not number(row["quantity"]):
+        return None
+    theirs, ours = number(row["multiplier"]), instrument.multiplier * instrument.quote_unit
+    told = f"a point of {row['tradingsymbol']} is {theirs:f} rupees at Kite, and multiplier x quote_unit is {ours:f}"
+    return None if theirs == ours else f"[instrument.{instrument.symbol}] {told}: write multiplier = {theirs:f}"
 
 
 def charged(

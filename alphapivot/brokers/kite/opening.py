@@ -76,7 +76,7 @@ def _problems(instrument: Instrument, section: KiteBroker) -> Iterator[str]:
 
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - today's list is on this machine
-    """Lots, ticks and last trading days of the tradable instruments that today's list contradicts."""
+    """Lots, ticks and last trading days that today's list contradicts, and values of a point that positions do."""
     broker, wrong, cautions = open_kite(hub, settings, environ), list[str](), list[str]()
     for symbol in broker.symbols:
         instrument = settings.instruments[symbol]
@@ -87,4 +87,4 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
             wrong += terms.contradictions(instrument, market, terms.chosen(listed, ticker, market, cautions))
         except terms.UnlistedError as error:
             wrong.append(f"[instrument.{symbol}] {error}")
-    return Terms(wrong, cautions)
+    return Terms([*wrong, *broker.misfits()], cautions)
