@@ -198,6 +198,17 @@ def test_leverage_and_margin_mode_are_told_and_refused_where_they_differ(tried, 
     assert tried.server.received == []
 
 
+@pytest.mark.parametrize("exchange", VENUES)
+def test_the_trial_order_is_sent_in_isolated_margin_too(tried, hub, exchange):
+    """Its stop is far away: nothing of it ever fills, so nothing is liquidated."""
+    with hub.engine.begin() as conn:
+        conn.execute(text(BAR), {"market": "futures", "contract": "", "ts": datetime(2026, 1, 2, tzinfo=UTC)})
+    code, said = tried((exchange, "perpetual"), "broker", "test", mode_there="isolated", keys="margin_mode = isolated")
+    assert code == 0, said
+    assert "BTC/USDT:USDT: isolated margin, leverage 10" in said
+    assert "accepted, found by our id" in said
+
+
 def test_leverage_of_coins_is_refused(tried):
     code, said = tried(("binance", "spot"), "check", keys="leverage = 5")
     assert code != 0

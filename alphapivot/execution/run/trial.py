@@ -230,7 +230,6 @@ def _spec(
             active_from=now.now(),
             price=entry,
             attached=legs if broker.caps.native_bracket else (),
-            stop=stop,
         )
         return spec, last
     return None, Decimal(0)
