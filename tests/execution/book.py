@@ -108,7 +108,7 @@ class Book:
     remote: Any = None
 
     def __post_init__(self) -> None:
-        self.scope = f"book{os.getpid()}x{next(numbers):05}"  # in the order of their names
+        self.scope = f"book{os.getpid()}x{next(numbers):05d}"
         self.symbols = sorted(self.settings.instruments)
         execution = self.settings.execution.model_copy(update={"book": self.scope})
         self.settings = self.settings.model_copy(update={"execution": execution})

@@ -175,3 +175,46 @@ def test_a_dividend_is_divided_by_what_was_held_on_the_ex_date_weeks_before_it_i
         book.remote.set(now=at(24))
         book.run(24)
     assert booked(one, two) == [(0, D(75), "dividend"), (1, D(25), "dividend")]
+
+
+def drifted(one, two):
+    """Cash of 240 that nothing explains has come in sums too small to ask about: results, by share."""
+    for number in range(22, 28):
+        one.remote.set(cash=one.remote._read().cash + 40, now=at(number))
+        for book in (one, two):
+            book.run(number)
+    assert (one.equity(), two.equity()) == (60_000 + 144, 40_000 + 96)
+    return one, two
+
+
+def gaps(*books):
+    scopes = [b.scope for b in books]
+    return [r["gap"] for r in books[0].sql("SELECT gap FROM trading.cash_seen WHERE book = ANY(:b)", b=scopes)]
+
+
+def test_what_was_never_explained_is_no_gap_of_a_book_whose_share_changes(rig):
+    one, two = drifted(*entered(*rig("0.6", "0.4", sections=({}, WIDE))))
+    want(one, "0.3")
+    one.run(27)
+    assert one.equity() == 30_072  # half of what it had, its results included
+    for book in (two, one):
+        book.remote.set(now=at(28))
+        book.run(28)
+    assert gaps(one, two) == [0, 0]
+    assert (one.equity(), two.equity()) == (30_072, 40_096)
+    kinds = one.sql("SELECT amount FROM trading.book_cash WHERE kind = 'other' ORDER BY amount")
+    assert [row["amount"] for row in kinds] == [96, 144]
+    want(two, "0.7")
+    two.run(28)
+    assert two.equity() == 40_096 + 30_072
+
+
+def test_what_was_never_explained_is_no_gap_while_a_fill_is_unread(rig):
+    one, two = drifted(*entered(*rig("0.6", "0.4", sections=({}, WIDE))))
+    one.price(27, 96)
+    two.run(27, fault="withheld", method="fills", times=99)
+    assert (two.equity(), gaps(one, two)) == (40_000, [0, 0])
+    for book in (two, one):
+        book.run(27)
+    assert gaps(one, two) == [0, 0]
+    assert two.equity() == 40_000 + 96 - 200

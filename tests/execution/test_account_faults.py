@@ -11,7 +11,7 @@ from alphapivot.execution.book.clearing import unlock
 from alphapivot.hub import Hub
 from tests.execution.accounts import POINTS, struck, sums
 from tests.execution.test_account import WIDE, entered, rig
-from tests.execution.test_account_split import split
+from tests.execution.test_account_split import quarters, split
 
 __all__ = ["rig"]
 D = Decimal
@@ -109,7 +109,7 @@ def test_row_39_a_split_while_a_run_of_one_is_killed_is_booked_once_by_each(rig,
     two.run(22)
     one.price(22, 400)
     at_rest([one, two], 22)
-    assert (one.held(), two.held()) == (38, 12)
+    assert [one.held(), two.held()] == quarters(one, two)
 
 
 def test_row_40_the_runs_of_three_books_at_once_wait_for_each_other(rig):

@@ -11,6 +11,7 @@ from alphapivot import process
 from alphapivot.desk.board import Board
 from alphapivot.errors import ConfigError
 from alphapivot.reports import overview
+from tasks import runs
 from tasks.local import clear, replay
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,7 @@ def test_each_config_keeps_its_own_scores_and_its_book_decides_on_them(both):
         assert decided
         assert {r.scope for r in decided} == {name}
         assert overview.latest(hub, name).scope == name
+        assert runs.begin("data", settings, key=name, as_of=DAYS[1]).scope == name
     (newest,) = rows(hub, "SELECT score FROM signals.newest WHERE (scope, symbol) = ('trend', 'GOLD')")
     assert f"{newest.score:+.2f}" in Board(hub, second).sections()["scores"]
 

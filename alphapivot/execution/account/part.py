@@ -74,14 +74,15 @@ class Place:
 
 class AccountPart(BrokerWrapper):
     """
-    The Broker port of one book. ``settled``: see ``divide``, as the account was last seen; ``events``: splits and the
+    The Broker port of one book. ``settled``: see ``divide``, as the account was last seen, and ``unexplained`` its
+    cash that no ledger explains; ``events``: splits and the
     like of the symbols that any book of the account holds.
     """
 
     def __init__(self, broker: Broker, hub: Hub, place: Place) -> None:
         super().__init__(broker)
         self._hub, self._place = hub, place
-        self.settled = True
+        self.settled, self.unexplained = True, NONE
         self.events: Sequence[Event] = ()
         self._seen: list[dict[str, Any]] = []
         self._last: tuple[Mapping[Key, Decimal], Mapping[str, Mapping[Key, Decimal]]] = ({}, {})
@@ -126,7 +127,7 @@ class AccountPart(BrokerWrapper):
         for trade_id, amount in new.cash.items():
             cash[new.keys[trade_id][0]] += amount
         different = _differs(theirs, ours, new)
-        self.settled = different is None and new.clear
+        self.settled, self.unexplained = different is None and new.clear, whole.cash - sum(cash.values(), NONE)
         shares = {b: part.share for b, part in have.items()}
         accounts = divide(whole, shares, cash, held, settled=self.settled)
         self._seen = self._rows(whole, shares, accounts, different)

@@ -15,7 +15,7 @@ from alphapivot.execution.account.part import AccountPart, Place
 from alphapivot.execution.book import day, ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     import psycopg
@@ -32,7 +32,7 @@ UNREAD = """
     SELECT EXISTS (SELECT FROM trading.orders o WHERE o.book = :book AND o.cum_qty > (
         SELECT coalesce(sum(f.qty), 0) FROM trading.fill f WHERE f.client_order_id = o.client_order_id))
 """
-SEEN = "UPDATE trading.cash_seen SET cash = :cash, booked = :booked WHERE book = :book"
+COUNTED = "UPDATE trading.cash_seen SET booked = booked + :amount WHERE book = :book"
 
 
 def admitted(
@@ -91,7 +91,8 @@ def take(session: Session, account: Account) -> Account:
         now = mine.share if mine is not None else NONE if have else books.WHOLE
         if now == wish:
             return account
-        if not _explained(conn, session.book):
+        part = session.broker
+        if not _explained(conn, session.book) or (isinstance(part, AccountPart) and not part.settled):
             session.tell(
                 f"book {session.book!r} keeps its share {now:f} of {number} for now: its cash, a fill or a lock is not"
                 " explained"
@@ -99,17 +100,14 @@ def take(session: Session, account: Account) -> Account:
             return account
         _change(session, conn, account, have, wish)
     _divide(session)
-    account = session.broker.account()
-    with session.hub.engine.begin() as conn:  # what nobody has explained came before this share
-        seen = {"book": session.book, "cash": account.cash, "booked": day.cash_booked(conn, session.book)}
-        conn.execute(text(SEEN), seen)
-    return account
+    return session.broker.account()
 
 
 def _change(session: Session, conn: Connection, account: Account, have: dict[str, books.Part], wish: Decimal) -> None:
     """Records a new share, and the money that moves with it between the book and what no book has."""
     book, number, as_of = session.book, str(session.number), session.run.as_of
     if have:
+        _count(session, conn, have)
         mine, rest = have.get(book, books.Part(NONE, NONE)), have[number]
         left = rest.opening + day.cash_booked(conn, number)
     else:
@@ -127,6 +125,16 @@ def _change(session: Session, conn: Connection, account: Account, have: dict[str
     line = f"{note}: {moved:.2f} {account.currency} of it"
     session.note(conn, [("share", None, None, line)])
     session.tell(line)
+
+
+def _count(session: Session, conn: Connection, have: Mapping[str, books.Part]) -> None:
+    """What nobody has explained so far came by the shares as they were: it is booked as a result of each book."""
+    unexplained = session.broker.unexplained if isinstance(session.broker, AccountPart) else NONE
+    amounts = {book: part.share * unexplained for book, part in have.items() if part.share * unexplained}
+    common = {"at": session.run.as_of, "kind": "other", "note": "never explained, by share"}
+    ledger.insert(conn, "book_cash", [common | {"book": book, "amount": amount} for book, amount in amounts.items()])
+    if amounts:
+        conn.execute(text(COUNTED), [{"book": book, "amount": amount} for book, amount in amounts.items()])
 
 
 def _explained(conn: Connection, book: str) -> bool:
