@@ -57,7 +57,7 @@ def beside(first: Strategy, share: str, **execution: Any) -> Strategy:
     changed = first.settings.execution.model_copy(update={n: Decimal(v) for n, v in execution.items()})
     changed = changed.model_copy(update={"share": Decimal(share)})
     settings = first.settings.model_copy(update={"execution": changed})
-    return Strategy(first.hub, settings, first.kind, first.folder, at, remote=first.remote, timeout=first.timeout)
+    return Strategy(first.hub, settings, first.kind, first.folder, first.at, remote=first.remote, timeout=first.timeout)
 
 
 class Killed(BaseException):

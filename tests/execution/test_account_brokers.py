@@ -5,6 +5,8 @@ from decimal import Decimal
 import pytest
 
 from alphapivot.errors import ConfigError
+from tests.execution import conftest
+from tests.execution import test_kite_book as kite
 from tests.execution.accounts import Strategy, beside, struck
 from tests.execution.conftest import World, at, make_settings
 
@@ -98,3 +100,39 @@ def test_a_share_of_an_account_that_tells_no_number_is_refused(pair):
     one.price(20, 100)
     with pytest.raises(ConfigError, match=r"share = 0.6, but \[broker.paper\] does not tell the number of its account"):
         one.run(20)
+
+
+def test_the_triggers_of_one_overnight_are_the_other_s_no_strangers_at_zerodha(hub, tmp_path, monkeypatch):
+    pytest.importorskip("kiteconnect")
+    monkeypatch.setenv("ALPHAPIVOT_HOME", str(tmp_path))
+    monkeypatch.setattr(conftest, "at", kite.at)
+    World(hub, make_settings({})).calm(range(1, 31))
+    settings = make_settings({"A": kite.HOURS}, execution={"share": "0.6", "foreign_orders": "cancel"})
+    one = Strategy(hub, settings, "kite", tmp_path, kite.at, timeout=10)
+    two = beside(one, "0.4", stop_atr="4")
+    try:
+        for book in (one, two):
+            book.score(20, 50)
+        one.remote.open = False
+        both(one, two, 20)
+        one.remote.open = True
+        for hour in (kite.OPEN, kite.LATER):
+            both(one, two, 20 + hour, 100)
+        assert (one.held(), two.held(), kite.resting(one)) == (150, 50, [("SL-M", 96), ("SL-M", 92)])
+        both(one, two, 20 + kite.CLOSING)
+        assert kite.resting(one) == [("GTT", 96), ("GTT", 92)]
+        both(one, two, 20 + kite.EVENING)
+        for book in (one, two):
+            book.score(21, 0)
+        both(one, two, 21 + kite.OPEN, 99)
+        both(one, two, 21 + kite.LATER, 95)
+        both(one, two, 21 + kite.LATER)
+        assert (one.locks(), two.locks(), one.held(), two.held()) == ([], [], 0, 50)
+        assert whole(one) == 50
+    finally:
+        one.close()
+
+
+def both(one, two, day, price=None):
+    for book in (one, two):
+        kite.run(book, day, price)

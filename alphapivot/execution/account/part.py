@@ -74,9 +74,8 @@ class Place:
 
 class AccountPart(BrokerWrapper):
     """
-    The Broker port of one book. ``settled``: see ``divide``, as the account was last seen, and ``unexplained`` its
-    cash that no ledger explains; ``events``: splits and the
-    like of the symbols that any book of the account holds.
+    The Broker port of one book. ``settled``: see ``divide``, as the account was last seen, and ``unexplained`` its cash
+    that no ledger explains; ``events``: splits and the like of the symbols that any book of the account holds.
     """
 
     def __init__(self, broker: Broker, hub: Hub, place: Place) -> None:
