@@ -1,13 +1,18 @@
 """Several books on one account, end to end at a broker that nets: docs/execution.md."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from rich.console import Console
+from sqlalchemy import text
 
+from alphapivot import cli
+from alphapivot.config.read import load
 from alphapivot.config.sections.trading import EntrySettings
 from alphapivot.errors import ConfigError
 from alphapivot.execution.book import control, report
-from alphapivot.reports.terminal import views
+from alphapivot.reports.terminal import terminal, views
 from tests.execution.accounts import account, strategy, sums
 from tests.execution.conftest import World, make_settings
 
@@ -281,3 +286,19 @@ def test_an_entry_at_a_limit_never_rests_beside_another_book_s_stop(rig, resting
     (decision,) = two.run(20).decisions
     assert (decision.action, decision.reasons) == ("DENIED", (f"against:{one.scope}",))
     assert decision.gates["other_books"].value == f"{one.scope} is LONG" + ", at a limit" * (resting == 0)
+
+
+def test_the_command_shows_the_account(hub, monkeypatch, capsys):
+    small = Path(__file__).parents[1] / "configs" / "small.ini"
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub.url)
+    monkeypatch.setenv("ALPHAPIVOT_CONFIG", str(small))
+    monkeypatch.setattr(terminal, "console", Console(width=200))
+    book = load(small).execution.book
+    with hub.engine.begin() as conn:
+        conn.execute(text("INSERT INTO trading.account (book, number) VALUES (:b, 'Broker 1')"), {"b": book})
+        row = "INSERT INTO trading.account_seen VALUES ('Broker 1', :b, :s, 'EUR', :e, :e, NULL, '2026-01-22')"
+        conn.execute(text(row), [{"b": book, "s": "0.6", "e": 61}, {"b": "Broker 1", "s": "0.4", "e": 40}])
+    assert cli.main(["status"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Account Broker 1 at 2026-01-22 00:00 UTC: equity 101.00 EUR; the books' positions are the broker's" in shown
+    assert "no book 40.0% 40.00 40.00 0" in shown

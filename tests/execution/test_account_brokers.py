@@ -59,7 +59,7 @@ def stops(book):
     return [o["qty"] for o in book.orders("STOP") if o["state"] in ("NEW", "SUSPENDED")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(KINDS[0], marks=pytest.mark.always), *KINDS[1:]])
 def test_orders_legs_and_fills_of_one_are_no_strangers_to_the_other(pair, kind):
     one, two = entered(*pair(kind, foreign_orders="cancel"))
     assert (one.held(), two.held()) == (150, 50)

@@ -88,7 +88,7 @@ def unexplained(row: Mapping[Any, Any] | None, share: Decimal = books.WHOLE) -> 
     """
     if row is None or not row["gap"]:
         return None
-    amount = row["gap"] if share == 1 else (row["gap"] / share).quantize(CENT)
+    amount = row["gap"] if share in (0, 1) else (row["gap"] / share).quantize(CENT)
     return (
         f"{abs(amount):.2f} of cash {'came' if amount > 0 else 'left'} between {row['gap_at']:%Y-%m-%d %H:%M} and"
         f" {row['gap_seen']:%Y-%m-%d %H:%M} UTC without a trade: a payment that nobody recorded? If so"
