@@ -1,7 +1,7 @@
 """
-Two or three books on one account live through anything, in any order: days, scores, lost answers, kills, halts, trades
-by hand, splits. After the next run of each the ledgers add up to the broker's positions and to its money, each position
-has its stop, and nobody has touched what is another's.
+Two or three books on one account live through anything, in any order: days, scores, lost answers, kills, halts, stops
+that end, trades by hand. After the next run of each the ledgers add up to the broker's positions and to its money, each
+position has its stop, and nobody has touched what is another's.
 """
 
 from contextlib import suppress

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from alphapivot import cli
 from alphapivot.brokers.alpaca.wire import KEY, SECRET
+from alphapivot.execution.account import books
 from alphapivot.execution.run.engine import only_executor
 from tests.brokers import alpaca_server
 
@@ -110,6 +111,11 @@ def test_no_order_is_sent_with_real_money_in_shadow_or_while_a_run_is_under_way(
     with only_executor(hub, "alpaca"):
         code, said = tried("alpaca")
     assert (code, "a run of book alpaca is under way" in said) == (1, True), said
+    with hub.dbapi(autocommit=True) as other:
+        number = f"Alpaca {alpaca.account['account_number']}"
+        assert books.lock(other, number)
+        code, said = tried("alpaca")
+    assert (code, f"a run of another book uses {number}" in said) == (1, True), said
     assert not alpaca.orders
 
 
