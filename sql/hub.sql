@@ -342,7 +342,8 @@ RETURNS TABLE (what text, relation regclass, dated name, before timestamptz, con
     ) AS n (name, own) WHERE config->>'revisions' IS NOT NULL
     UNION ALL
     SELECT 'replays in ' || n.name, n.name::regclass, n.dated, 'infinity', format(n.of,
-           'scope <> ''live'' AND scope NOT IN (SELECT r.scope FROM ops.run AS r JOIN ops.traded USING (run_id)'
+           'scope NOT IN (SELECT l.scope FROM signals.live_scope AS l)'
+           ' AND scope NOT IN (SELECT r.scope FROM ops.run AS r JOIN ops.traded USING (run_id)'
            ' WHERE r.kind <> ''backtest'') AND scope IN (SELECT scope FROM ops.run GROUP BY scope HAVING max(started_at)'
            ' < now() - make_interval(days => ' || (config->>'replays')::integer || '))')
     FROM (VALUES

@@ -217,8 +217,10 @@ def test_replays_go_after_their_days_but_for_those_whose_scores_were_traded_on(t
             f" VALUES ('{scope}', 'replay', '{scope}', '2026-01-01', '{{}}', '', '', '{started}')"
         )
     traded.sql("UPDATE ops.run SET started_at = now() WHERE scope = 'young'")
+    traded.score(5, 10, scope="own")  # of a config's live runs: [runtime] scores
+    traded.sql(RUN.format("own", "signals", "own", "2026-01-01", "completed"))
     traded.sql("UPDATE ops.run SET run_id = 'run-20' WHERE scope = 'traded'")  # which made the decision
     gone = retention.maintain(traded.hub, keep(replays=30))
     assert gone == REPLAYS | {"replays in signals.composite_row": 1}
     left = traded.sql("SELECT DISTINCT scope FROM signals.composite ORDER BY scope")
-    assert [row["scope"] for row in left] == ["live", "traded", "young"]
+    assert [row["scope"] for row in left] == ["live", "own", "traded", "young"]
