@@ -167,7 +167,7 @@ class Exchange:
         flows = cash.flows(self._wire, self._section, since)
         if not flows:
             return flows
-        names = {self.markets[ticker]["id"]: symbol for symbol, ticker in self._names.tickers.items()}
+        names = {self.markets[ticker]["id"]: self._names.key(ticker)[0] for ticker in self.listed()}
         return [dataclasses.replace(flow, symbol=names.get(flow.symbol or "")) for flow in flows]
 
     def session(self, key: Key) -> Hours:
