@@ -37,9 +37,11 @@ class Points:
         listeners = {name: lambda conn, name=name: self.pass_(name, conn) for name in ("begin", "commit")}
         for name, listener in listeners.items():
             event.listen(hub.engine, name, listener)
-        yield self.seen
-        for name, listener in listeners.items():
-            event.remove(hub.engine, name, listener)
+        try:
+            yield self.seen
+        finally:
+            for name, listener in listeners.items():
+                event.remove(hub.engine, name, listener)
 
 
 @dataclass
