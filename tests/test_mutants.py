@@ -108,7 +108,7 @@ MUTANTS = [
         *(REAL, "-k", "rejected_later"),
     ),
     mutant(
-        f"{EXECUTION}/run/reconcile.py",
+        f"{EXECUTION}/run/look.py",
         'return seen.replaced_by if isinstance(seen, BrokerOrder) and seen.state == "REPLACED" else None',
         "return None",
         *(REAL, "-k", "moved or replaced_it"),

@@ -6,11 +6,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers import registry
 from alphapivot.cli.common import DONE, FAILED, USAGE, Add, action, settings_of
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 
 if TYPE_CHECKING:
+    from alphapivot.brokers import registry
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
@@ -27,6 +27,7 @@ def add(command: Add) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from alphapivot import clock, home, hub
+    from alphapivot.brokers import registry
     from alphapivot.config import read as config
     from alphapivot.reports import check
     from alphapivot.reports.book import cautions
@@ -58,6 +59,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _terms(database: Hub, settings: Settings) -> registry.Terms:
     """What the broker says of the instruments' terms; a broker that does not answer is a caution."""
+    from alphapivot.brokers import registry
+
     try:
         return registry.compare(database, settings)
     except (TradingHalted, Unavailable) as error:

@@ -6,7 +6,6 @@ import argparse
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from alphapivot.brokers import registry
 from alphapivot.cli.common import (
     DONE,
     FAILED,
@@ -309,6 +308,8 @@ def _clear(options: argparse.Namespace) -> int:
         print(CLEARING if len(locks) else "", end="")  # noqa: T201
     elif options.action == "unlock":
         if options.left_at is not None:
+            from alphapivot.brokers import registry
+
             wall = clock.WallClock()
             broker = part_of(database, settings, registry.open_broker(database, settings), wall.now())
             booked = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, wall)

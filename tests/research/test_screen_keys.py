@@ -34,7 +34,7 @@ REFUSED = {
 }
 WITHOUT_EFFECT = {  # in a backtest
     # of a real account, and of the person who approves
-    "ExecutionSettings": "approve book strategy broker mode foreign_orders position_wait max_clock_skew",
+    "ExecutionSettings": "approve book strategy share broker mode foreign_orders position_wait max_clock_skew",
     # shown in a plan, or of [execution] form = positions: they act through max_gap_loss, or through that
     "SizingSettings": "gap_quantile gap_bars weights diversification forecast_cap buffer max_cost costs turnover",
     "RiskSettings": "messages_per_second repeat_hours unexplained_cash covariance_bars",  # of max_volatility

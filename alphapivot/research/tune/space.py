@@ -33,7 +33,7 @@ OFF = "off"  # leaves an optional key out
 # names and identities, not parameters to tune
 FIXED = {
     "timeframes": ("base",),
-    "execution": ("approve", "book", "strategy", "broker", "mode", "foreign_orders", "max_clock_skew"),
+    "execution": ("approve", "book", "strategy", "share", "broker", "mode", "foreign_orders", "max_clock_skew"),
 }
 SUMS_TO_ONE = {("composite", "weights"), ("timeframes", "weights")}
 MOST = 20_000  # trials: beyond it the best is only luck
