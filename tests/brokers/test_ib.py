@@ -27,6 +27,7 @@ from alphapivot.config.sections.brokers import IbBroker
 from alphapivot.config.sections.instrument import Instrument
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 from alphapivot.venues.ib.link import Link
+from tests.brokers import ib_server
 from tests.brokers.ib_server import Contract, Gateway
 from tests.rigs import instrument
 
@@ -188,6 +189,20 @@ def test_a_client_id_in_use_is_told(gateway, broker):
     broker.account()
     with pytest.raises(Unavailable, match="client id 17 is in use"):
         connected(gateway, timeout=1).account()
+
+
+def test_a_client_id_whose_run_has_just_ended_is_tried_again(gateway, broker, monkeypatch):
+    broker.account()
+    begin = ib_server.Client.begin
+
+    def refused_once(client, client_id):
+        holder = gateway.clients.get(client_id)
+        begin(client, client_id)
+        if holder is not None:  # now the gateway notices that it has gone
+            del gateway.clients[client_id]
+
+    monkeypatch.setattr(ib_server.Client, "begin", refused_once)
+    assert connected(gateway, timeout=5).account().number == "Interactive Brokers DU1234567"
 
 
 @pytest.mark.parametrize("request_kind", [61, 5, 99, 7])  # positions, open and completed orders, executions

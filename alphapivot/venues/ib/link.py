@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 logging.getLogger("ib_async").setLevel(logging.CRITICAL)  # what went wrong is in our own errors, with what to do
 T = TypeVar("T")
-AGAIN = 0.5  # seconds
+AGAIN = 0.5  # seconds until the next try
+LOOK = 0.05  # seconds between looks at what has been said
 IN_USE, READ_ONLY = 326, "read-only"
 LOST, RESTORED = (1100, 504, 2110), (1101, 1102)  # the gateway's own connection to the servers
 INSTALL = "pip install --no-deps ib_async 'aeventkit<3' nest_asyncio"
@@ -67,6 +68,10 @@ class Heard:
         if perm_id:  # 0: the gateway has it, and IB's servers have not given it theirs
             self.orders[perm_id] = told
             self.numbers[number] = perm_id
+
+    def said(self, code: int) -> bool:
+        """True if this error has come, of whatever request."""
+        return any(code == its for errors in self.errors.values() for its, _ in errors)
 
     def error(self, number: int, code: int, message: str) -> None:
         self.errors.setdefault(number, []).append((code, message))
@@ -142,7 +147,7 @@ class Link:
                     " Settings); its ports are 4002 (Gateway, paper), 4001 (Gateway, live), 7497 and 7496 (TWS)"
                 ) from None
             except (TimeoutError, ConnectionError, OSError) as error:
-                in_use = any(code == IN_USE for errors in self.heard.errors.values() for code, _ in errors)
+                in_use = self.heard.said(IN_USE)
                 if in_use and time.monotonic() < deadline:
                     time.sleep(AGAIN)  # the gateway notices after a moment that the run before has ended
                     continue
@@ -174,16 +179,25 @@ class Link:
         async def connect() -> IB:
             ib = IB()
             _listen(ib, self.heard)
-            await ib.connectAsync(
-                login.host,
-                login.port,
-                clientId=login.client_id,
-                timeout=login.timeout,
-                account=login.number,
-                # else a request that timed out reads as an empty list: proof that an order never came
-                raiseSyncErrors=True,
-                fetchFields=fetched,
+            connecting = asyncio.ensure_future(
+                ib.connectAsync(
+                    login.host,
+                    login.port,
+                    clientId=login.client_id,
+                    timeout=login.timeout,
+                    account=login.number,
+                    # else a request that timed out reads as an empty list: proof that an order never came
+                    raiseSyncErrors=True,
+                    fetchFields=fetched,
+                )
             )
+            # refused, ib_async would wait for the whole time-out, and nothing were left of it to try again
+            while not (await asyncio.wait({connecting}, timeout=LOOK))[0]:
+                if self.heard.said(IN_USE):
+                    connecting.cancel()
+                    ib.disconnect()
+                    raise ConnectionError(f"client id {login.client_id} is in use")
+            await connecting
             return ib
 
         return self._run(connect, 3 * login.timeout)
