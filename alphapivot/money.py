@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
+NOISE = Decimal("1e-9")  # ticks
+
 
 def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
     """``price`` rounded to a multiple of ``tick`` in the direction of ``rounding``."""
     return (price / tick).to_integral_value(rounding) * tick
+
+
+def to_level(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
+    """
+    ``to_tick`` of a price that rests on floats, such as an ATR: what lies within a billionth of a tick of one is on it.
+    """
+    steps = price / tick
+    nearest = steps.to_integral_value(ROUND_HALF_EVEN)
+    return (nearest if abs(steps - nearest) < NOISE else steps.to_integral_value(rounding)) * tick
 
 
 def price_text(price: Decimal | float, tick: Decimal | None = None) -> str:

@@ -318,3 +318,16 @@ def test_a_gap_caps_the_size_and_is_shown():
     capped = plan(terms, risk_per_trade=D("0.01"), gap=D(10), max_gap_loss=D("0.01"))
     assert (capped.qty, capped.capped_by, capped.gap_loss) == (100, "max_gap_loss", 1_000)
     assert plan(terms, gap=D(0), max_gap_loss=D("0.01")).gap_loss == 0
+
+
+@pytest.mark.parametrize("noise", [D("2.2e-15"), D("-2.2e-15"), D(0)])
+def test_the_noise_of_floats_decides_no_tick(noise):
+    """An ATR of 2.18 / 9: the target is 2.25 of it away, 0.545; of 175.475 at 174.93, and not a tick nearer."""
+    distance = D(repr(2.18 / 9)) * D("1.5") + noise
+    assert levels("SHORT", D("175.475"), distance, D("1.5"), D("0.01")) == (D("175.83"), D("174.93"))
+    assert levels("LONG", D("174.385"), distance, D("1.5"), D("0.01")) == (D("174.03"), D("174.93"))
+
+
+def test_a_level_beside_a_tick_is_rounded_as_before():
+    assert levels("SHORT", D(100), D("0.30000001"), D(1), D("0.01")) == (D("100.30"), D("99.70"))
+    assert levels("LONG", D(100), D("0.29999999"), D(1), D("0.01")) == (D("99.71"), D("100.29"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from alphapivot.brokers.events import EXACT
 from alphapivot.execution.decide import trailing
 from alphapivot.execution.decide.facts import Action, OpenTrade, Quote, Score, SessionMoment
-from alphapivot.money import to_tick
+from alphapivot.money import to_level, to_tick
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.trading import EntrySettings, ExecutionSettings, ExitSettings
@@ -132,10 +132,10 @@ def better_stop(trade: OpenTrade, quote: Quote, *, tick: Decimal, exits: ExitSet
     if exits.break_even is not None and trade.distance is not None:
         gain = (quote.close - trade.price) * up
         if gain >= exits.break_even * trade.distance:
-            candidates["break_even"] = to_tick(trade.price, tick, rounding)
+            candidates["break_even"] = to_level(trade.price, tick, rounding)
     follows = trailing.trailed(trade, quote, exits)
     if follows is not None:
-        candidates[trailing.REASONS[exits.trail]] = to_tick(follows, tick, rounding)
+        candidates[trailing.REASONS[exits.trail]] = to_level(follows, tick, rounding)
     stop = trade.stop
     nearer = {
         name: price

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from alphapivot.brokers.events import inward
 from alphapivot.execution.decide.facts import CapName, Direction, OpenTrade, Plan
-from alphapivot.money import to_tick
+from alphapivot.money import to_level, to_tick
 
 if TYPE_CHECKING:
     from alphapivot.config.sections.instrument import Instrument
@@ -41,8 +41,8 @@ def levels(
     None if the tick is too coarse to keep them apart from the price.
     """
     up, inwards = (1, (ROUND_CEILING, ROUND_FLOOR)) if side == "LONG" else (-1, (ROUND_FLOOR, ROUND_CEILING))
-    stop = to_tick(price - up * distance, tick, inwards[0])
-    target = None if reward_to_risk is None else to_tick(price + up * distance * reward_to_risk, tick, inwards[1])
+    stop = to_level(price - up * distance, tick, inwards[0])
+    target = None if reward_to_risk is None else to_level(price + up * distance * reward_to_risk, tick, inwards[1])
     apart = stop * up < price * up and (target is None or price * up < target * up)
     return (stop, target) if apart else None
 
@@ -50,8 +50,8 @@ def levels(
 def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decimal, tick: Decimal) -> Decimal:
     """The price of a limit entry: ``distance`` better than the close, rounded away from it to the tick."""
     if side == "LONG":
-        return to_tick(close - distance, tick, ROUND_FLOOR)
-    return to_tick(close + distance, tick, ROUND_CEILING)
+        return to_level(close - distance, tick, ROUND_FLOOR)
+    return to_level(close + distance, tick, ROUND_CEILING)
 
 
 def most(
