@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
-NOISE = Decimal("1e-9")  # ticks
+NOISE = Decimal("1e-12")  # share of a price that may be noise of floats; the screening kernel's too
 
 
 def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
@@ -14,11 +14,11 @@ def to_tick(price: Decimal, tick: Decimal, rounding: str = ROUND_HALF_EVEN) -> D
 
 def to_level(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
     """
-    ``to_tick`` of a price that rests on floats, such as an ATR: what lies within a billionth of a tick of one is on it.
+    ``to_tick`` of a price that rests on floats, such as an ATR: one that is a multiple but for their noise is that one.
     """
     steps = price / tick
     nearest = steps.to_integral_value(ROUND_HALF_EVEN)
-    return (nearest if abs(steps - nearest) < NOISE else steps.to_integral_value(rounding)) * tick
+    return (nearest if abs(steps - nearest) <= NOISE * max(1, abs(steps)) else steps.to_integral_value(rounding)) * tick
 
 
 def price_text(price: Decimal | float, tick: Decimal | None = None) -> str:

@@ -41,6 +41,7 @@ PENDING, OPEN = 1, 2
 TRAILS = ("close", "chandelier", "parabolic")  # Rules.trail is a place in it
 CLOSE, CHANDELIER, PARABOLIC = range(3)
 NEVER = 2**62
+NOISE = 1e-12  # ``money.NOISE``
 # columns of the trades: whole numbers, then money
 SYMBOL, SIDE, LOTS, DECIDED, ENTRY_ROW, ENTRY, LEFT_AT, EXIT, REASON, FIRST_STOP, FIRST_TARGET = range(11)
 FEES, MADE, RATIO, SOLD, SOLD_AT = range(
@@ -641,7 +642,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     close, sign, best = bars.close[q], side[s], stop[s]
                     if rules.break_even > 0:
                         gain = (close - entry[s]) * sign * specs.tick[s]
-                        near = _up(entry[s], 1e-9) if sign > 0 else _down(entry[s], 1e-9)
+                        near = _up(entry[s], NOISE) if sign > 0 else _down(entry[s], NOISE)
                         if gain >= rules.break_even * distance[s] - 1e-12 and (
                             best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign)
                         ):
@@ -653,7 +654,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             exact = extremes[s, i] if i == 0 else max(exact * sign, extremes[s, i] * sign) * sign
                         exact -= sign * rules.trail_atr * bars.atr[q] / specs.tick[s]
                     if follows:
-                        near = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
+                        near = _up(exact, NOISE) if sign > 0 else _down(exact, NOISE)
                         if best * sign < near * sign < close * sign and (not aims or near * sign < target[s] * sign):
                             best = near
                     share, part = 0.0, 0
@@ -701,12 +702,12 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             unit, price, ask = specs.point[s] * rate, close, NEVER
             if rules.limit_atr >= 0:
                 exact = close - sign * rules.limit_atr * bars.atr[q] / tick
-                ask = _down(exact, 1e-9) if sign > 0 else _up(exact, 1e-9)
+                ask = _down(exact, NOISE) if sign > 0 else _up(exact, NOISE)
                 price = ask
             wide = bars.atr[q] * rules.stop_atr
             exact, goal = price - sign * wide / tick, price + sign * wide * rules.reward_to_risk / tick
-            floor = _up(exact, 1e-9) if sign > 0 else _down(exact, 1e-9)
-            ceiling = _down(goal, 1e-9) if sign > 0 else _up(goal, 1e-9)
+            floor = _up(exact, NOISE) if sign > 0 else _down(exact, NOISE)
+            ceiling = _down(goal, NOISE) if sign > 0 else _up(goal, NOISE)
             if (price - floor) * sign <= 0 or (aims and (ceiling - price) * sign <= 0):
                 continue
             scale = abs(scores.score[r]) / 100 if rules.size_by_score else 1.0
