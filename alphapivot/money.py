@@ -18,7 +18,9 @@ def to_level(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
     """
     steps = price / tick
     nearest = steps.to_integral_value(ROUND_HALF_EVEN)
-    return (nearest if abs(steps - nearest) <= NOISE * max(1, abs(steps)) else steps.to_integral_value(rounding)) * tick
+    if abs(steps - nearest) > NOISE * max(Decimal(1), abs(steps)):
+        return to_tick(price, tick, rounding)
+    return nearest * tick
 
 
 def price_text(price: Decimal | float, tick: Decimal | None = None) -> str:

@@ -5,7 +5,7 @@ do the same in both. Each day the two ledgers must be equal, and equal to their 
 
 SOAK_DAYS sets the number of sessions (5: a week), SOAK_SEED the disturbances, SOAK_BROKER the one of soak_wires.py:
 alpaca, ib, kite, binance, bybit or okx. Where a lost order proves nothing, a command that is killed right before a send
-leaves an order of which nobody knows whether it arrived: an operator clears it, and from then on each book is compared
+leaves an order that may or may not have arrived: an operator clears it, and from then on each book is compared
 with its broker only.
 """
 
@@ -129,7 +129,7 @@ class Desk:
         )
 
     def unsure(self) -> bool:
-        """True if an operator had to clear an order of which nobody knows whether it arrived."""
+        """True if an operator had to clear an order that may or may not have arrived."""
         locks = self.sql("SELECT symbol, reason FROM trading.instrument_lock WHERE book = :book AND cleared_at IS NULL")
         if self.wire.sure or not locks or not all("may or may not" in reason for _, reason in locks):
             return False

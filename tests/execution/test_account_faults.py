@@ -94,7 +94,7 @@ def test_row_38_a_trade_by_hand_locks_all_and_leaves_each_what_is_surely_its_own
     assert [len(b.locks()) for b in (one, two)] == [1, 1]
     stops = [sum(o["qty"] for o in b.orders("STOP") if o["state"] == "NEW") for b in (one, two)]
     assert stops == [min(150, max(150 + qty, 0)), min(50, max(50 + qty, 0))]
-    assert sum(stops) <= 200 + qty, "no exit is larger than what is there"
+    assert sum(stops) <= 200 + qty, "the stops exceed what the broker holds"
     one.remote.set(by_hand={})
     for book in (one, two):
         unlock(book.hub, book.scope, "A", "taken back", "me")

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapivot import money
@@ -12,6 +12,7 @@ from alphapivot.research.screen import kernel
 TICK = Decimal("0.01")
 
 
+@settings(deadline=None)  # the first call loads compiled code
 @given(
     price=st.integers(10_000, 20_000_000),  # ticks
     ranges=st.integers(50, 5_000),  # ticks, of which the mean is taken
