@@ -35,7 +35,7 @@ def backtest(
         changes: config overrides for this backtest, such as {"execution.stop_atr": "3"}
         feed: a [feed.*] section for all instruments; default: as in config.ini
         again: rerun even if an identical backtest is stored
-        engine: live trades every instant with the trading engine, kernel only those at which something happens
+        engine: live trades with the trading engine on the database, kernel with the same code in memory
         audit: what the trading engine does again and must agree with: a sample, or all (full)
     """
     if since.tzinfo is None or until.tzinfo is None:

@@ -109,7 +109,7 @@ CREATE TABLE research.backtest (
     digest       text,
     seconds      jsonb       NOT NULL DEFAULT '{}',
     made_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    engine       text        CONSTRAINT backtest_engine CHECK (engine IN ('kernel', 'live')),
+    engine       text        CONSTRAINT backtest_engine CHECK (engine IN ('kernel', 'memory', 'live')),
     audited      integer     CONSTRAINT backtest_audited CHECK (audited >= 0),
     CHECK (since < until)
 );
@@ -118,7 +118,7 @@ COMMENT ON COLUMN research.backtest.book IS 'Its book in schema trading, and the
 COMMENT ON COLUMN research.backtest.begins IS 'First instant that counts: no score is known before it';
 COMMENT ON COLUMN research.backtest.done_until IS 'Traded and committed up to here; an interrupted backtest continues after it';
 COMMENT ON COLUMN research.backtest.instants IS 'Number of instants at which it decided';
-COMMENT ON COLUMN research.backtest.engine IS 'kernel: the engine decided and filled where the compiled kernel saw something happen; live: it did at every instant';
+COMMENT ON COLUMN research.backtest.engine IS 'kernel: the engine decided and filled where the compiled kernel saw something happen; memory: it did at every instant, without the database; live: with it';
 COMMENT ON COLUMN research.backtest.audited IS 'Number of instants that the trading engine traded again, with the same result';
 COMMENT ON COLUMN research.backtest.net_return IS 'end_equity / start_equity - 1, after all costs';
 COMMENT ON COLUMN research.backtest.max_drawdown IS 'The largest fall from a peak of equity, as a share of the peak';

@@ -21,7 +21,7 @@ def add(command: Add) -> None:
         "--engine",
         choices=("kernel", "live"),
         default="kernel",
-        help="live: the trading engine at every instant; default: only where the compiled kernel sees something happen",
+        help="live: the trading engine on the database, bar by bar; default: the same code in memory",
     )
     sub.add_argument(
         "--audit",

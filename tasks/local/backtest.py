@@ -31,19 +31,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("alphapivot.backtest")
 
 Schedule = Callable[[Hub, RunRef, Settings], list[datetime]]
-Engine = Literal["kernel", "live"]
+Engine = Literal["kernel", "memory", "live"]
 ORPHANED = 60.0  # seconds within which the server notices that a trial's process was killed, even in a long statement
 
 
 @dataclass(frozen=True)
 class How:
     """
-    How a backtest trades. ``engine``: ``kernel``, by the screening kernel and the code that trades live at the instants
-    at which something happens, or ``live``, by the trading engine at every instant. ``audit``: of what the kernel's
-    backtest did the engine does again samples, or all (``full``). Both trade the same.
+    How a backtest trades. ``engine``: ``kernel``, by the code that trades live, in memory, at the instants at which the
+    screening kernel sees something happen, or at all of them where it leaves the config out; or ``live``, by the
+    trading engine on the database. ``audit``: of a backtest in memory the engine does again samples, or all (``full``).
+    All trade the same.
     """
 
-    engine: Engine = "kernel"
+    engine: Literal["kernel", "live"] = "kernel"
     audit: Literal["sample", "full"] = "sample"
 
 
@@ -215,15 +216,20 @@ def _trade(
             whole = how.audit == "full"
             traded = memory.trade(database, run, settings, instants, timer=timer, progress=progress, whole=whole)
         except LeftOut as error:
-            why = re.split("[:;] use --engine", str(error))[0].replace("screening engine", "kernel")
-            say(f"traded bar by bar by the live engine, as {why}")
+            say(f"traded bar by bar by the live engine, as {_why(str(error))}")
         else:
-            return "kernel", traded
+            if traded.walked:
+                say(f"decided at every instant, as {_why(traded.walked)}")
+            return "memory" if traded.walked else "kernel", traded
     with timer.stage("check"):  # before hours of trading; the kernel's takes seconds
         progress(0, len(instants), "checking for lookahead")
         check.scores(database, run, settings, instants)
     driver.trade(database, run, settings, instants, timer=timer, progress=progress)
     return "live", None
+
+
+def _why(left_out: str) -> str:
+    return re.split("[:;] use --engine", left_out)[0].replace("screening engine", "kernel")
 
 
 def _score(run: RunRef, settings: Settings, timer: Timer, progress: Progress) -> None:

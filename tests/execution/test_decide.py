@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alphapivot.brokers.base import Account
 from alphapivot.config.sections.instrument import Instrument
-from alphapivot.config.sections.trading import ExecutionSettings, RiskSettings
+from alphapivot.config.sections.trading import ExecutionSettings, ExitSettings, RiskSettings
 from alphapivot.execution.decide.decide import decide
 from alphapivot.execution.decide.facts import Beside, Facts, OpenTrade, Quote, Rules, Score, Standing
 
@@ -79,6 +79,8 @@ def ask(
     fronts=None,
     fx=None,
     against=None,
+    spreads=None,
+    exits=None,
 ):
     instruments = instruments or {s: instrument(s) for s in scores}
     quotes = dict.fromkeys(instruments, QUOTE) if quotes is None else quotes
@@ -88,11 +90,12 @@ def ask(
         quotes=quotes,
         trades={t.symbol: t for t in trades or []},
         standing=standing,
-        rules=Rules(execution, risk),
+        rules=Rules(execution, risk, exit=exits or ExitSettings()),
         fronts=fronts or dict.fromkeys(instruments, ""),
         fx=fx or {"EUR": D(1)},
         now=NOW,
         against=against or {},
+        spreads=spreads or {},
     )
     return decide(facts)
 
@@ -174,6 +177,16 @@ def test_another_book_of_the_account_on_the_other_side_or_at_a_limit_keeps_an_en
     assert one(score(80), against={"B": Beside("b", "SHORT")})[0] == "ENTER_LONG"
     held = one(score(-80, raw=-5), trades=[opened()], against={"A": Beside("b", "SHORT")})
     assert held == one(score(-80, raw=-5), trades=[opened()]), "what is held is left as ever"
+
+
+def test_another_book_on_the_other_side_of_the_next_contract_keeps_a_roll_out():
+    held = replace(opened(contract="OLD"), stop=D(90))
+    rolls = {"trades": [held], "spreads": {"A": D(1)}, "exits": ExitSettings(roll=True)}
+    assert one(score(80), **rolls) == ("ROLL", "contract_rolled")
+    assert one(score(80), **rolls, against={"A": Beside("b", "LONG")}) == ("ROLL", "contract_rolled")
+    for side, limit in (("SHORT", False), ("LONG", True)):
+        against = {"A": Beside("b", side, limit=limit)}
+        assert one(score(80), **rolls, against=against) == ("EXIT", "contract_rolled", "against:b")
 
 
 def test_what_is_not_tradable_is_left_alone():

@@ -138,7 +138,7 @@ def backtested(tmp_path, hub_url, monkeypatch, capsys):
 
 def test_a_position_grows_shrinks_rolls_and_reverses_as_by_hand(backtested):
     printed, query = backtested
-    assert "traded bar by bar by the live engine, as the kernel leaves out [execution] form = positions" in printed
+    assert "decided at every instant, as the kernel leaves out [execution] form = positions, [exit] roll" in printed
     acted = query(
         "SELECT extract(day FROM as_of - interval '1 day')::int, action, array_to_string(reasons, ', '),"
         " (plan ->> 'qty')::numeric FROM trading.decision WHERE book = :b AND action NOT IN ('HOLD', 'NONE', 'DENIED')"

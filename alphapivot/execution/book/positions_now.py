@@ -157,11 +157,11 @@ def moments(session: Session, now: datetime) -> dict[str, SessionMoment]:
 def bars_a_year(session: Session) -> dict[str, int]:
     """symbol -> number of bars of the base timeframe in the year before as_of, by its calendar."""
     as_of = session.run.as_of
-    return {
-        symbol: len(bar_ends.bar_ends(hours, session.interval, as_of - timedelta(days=365), as_of))
-        for hours, symbols in _by_hours(session.instruments).items()
-        for symbol in symbols
-    }
+    numbers: dict[str, int] = {}
+    for hours, symbols in _by_hours(session.instruments).items():
+        year = bar_ends.ends(hours, session.interval, as_of - timedelta(days=365), as_of)
+        numbers |= dict.fromkeys(symbols, len(year))
+    return numbers
 
 
 def streaks(scores: Iterable[tuple[str, float | None]], threshold: float) -> dict[str, int]:

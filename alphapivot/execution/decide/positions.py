@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
+from functools import cached_property
 
 from alphapivot.execution.decide import limits
 from alphapivot.execution.decide.facts import Action, Decision, Direction, Gate, OpenTrade, Plan, Quote
@@ -51,8 +52,13 @@ def towards(trade: OpenTrade, goal: Band, step: LifecycleStep, lot: Decimal) -> 
 class PositionRound(DecisionRound):
     """Tracks the limits as they are used up, by entries and by additions."""
 
-    def _next_step(self, trade: OpenTrade) -> LifecycleStep:
-        step, goal = super()._next_step(trade), self._goal(trade.symbol)
+    @cached_property
+    def _goals(self) -> dict[str, Band | None]:
+        """symbol -> the band of its position, as far as it was asked for."""
+        return {}
+
+    def _step(self, trade: OpenTrade) -> LifecycleStep:
+        step, goal = super()._step(trade), self._goal(trade.symbol)
         terms, quote = self.facts.instruments[trade.symbol], self.facts.quotes.get(trade.symbol)
         if goal is None or quote is None or not terms.tradable:
             return step
@@ -168,11 +174,19 @@ class PositionRound(DecisionRound):
         weights, terms = self.facts.rules.sizing.weights, self.facts.instruments
         if weights:
             return weights.get(symbol, Decimal(0))
-        tradable = sum(i.tradable for i in terms.values())
-        return Decimal(1) / tradable if terms[symbol].tradable else Decimal(0)
+        return self._equal_weight if terms[symbol].tradable else Decimal(0)
+
+    @cached_property
+    def _equal_weight(self) -> Decimal:
+        return Decimal(1) / sum(i.tradable for i in self.facts.instruments.values())
 
     def _goal(self, symbol: str) -> Band | None:
         """The band of an instrument's position; None if its score, price, volatility or exchange rate is unknown."""
+        if symbol not in self._goals:
+            self._goals[symbol] = self._aim(symbol)
+        return self._goals[symbol]
+
+    def _aim(self, symbol: str) -> Band | None:
         facts, rules = self.facts, self.facts.rules
         score, quote = facts.scores.get(symbol), facts.quotes.get(symbol)
         rate, age = facts.fx.get(facts.instruments[symbol].currency), rules.execution.max_score_age

@@ -46,6 +46,7 @@ class DecisionRound:
     free: Decimal = Decimal(0)
     unpriced: list[str] = field(default_factory=list)  # open trades without an fx rate: no entry while there are any
     volatility: BookVolatility | None = None  # [risk] max_volatility
+    _steps: dict[tuple[str, int], LifecycleStep] = field(default_factory=dict)  # by symbol and trade_id
 
     def __post_init__(self) -> None:
         risk, equity = self.facts.rules.risk, self.facts.standing.account.equity
@@ -76,7 +77,13 @@ class DecisionRound:
         return trade.qty if leaves else Decimal(0)
 
     def _next_step(self, trade: OpenTrade) -> LifecycleStep:
-        """The next lifecycle step of an open trade."""
+        """The next lifecycle step of an open trade, which the limits used up so far do not change."""
+        key = trade.symbol, trade.trade_id
+        if key not in self._steps:
+            self._steps[key] = self._step(trade)
+        return self._steps[key]
+
+    def _step(self, trade: OpenTrade) -> LifecycleStep:
         terms, quote = self.facts.instruments[trade.symbol], self.facts.quotes.get(trade.symbol)
         return manage(
             trade,
@@ -142,7 +149,12 @@ class DecisionRound:
         terms = terms if quote is None else terms.of(quote.contract, quote.ts)
         rate, spread = self.facts.fx.get(terms.currency), self.facts.spreads.get(trade.symbol)
         denied = check(
-            gates, self._of_control(symbol), self._of_price(quote), self._of_rate(symbol, rate), _of_spread(spread)
+            gates,
+            self._of_control(symbol),
+            self._of_others(symbol, trade.side, limit=False),
+            self._of_price(quote),
+            self._of_rate(symbol, rate),
+            _of_spread(spread),
         )
         if not denied and quote is not None and rate is not None and spread is not None:
             plan = carried(terms, trade, quote.close, spread, rate)
@@ -263,9 +275,13 @@ class DecisionRound:
         yield from self._of_control(symbol)
         allowed = execution.allow_shorts or side == "LONG"
         yield "side", "shorts_not_allowed", Gate(allowed, side, "LONG, SHORT" if execution.allow_shorts else "LONG")
-        if symbol in self.facts.against:
-            other = self.facts.against[symbol]
-            beside = side == other.side and not other.limit and entry.order == "market"
+        yield from self._of_others(symbol, side, limit=entry.order != "market")
+
+    def _of_others(self, symbol: str, side: Direction, *, limit: bool) -> limits.Checked:
+        """Another book's trade in the contract that is traded now, after a roll the next one. ``limit``: at a limit."""
+        other = self.facts.against.get(symbol)
+        if other is not None:
+            beside = side == other.side and not other.limit and not limit
             value = f"{other.book} is {other.side}{', at a limit' if other.limit else ''}"
             yield "other_books", f"against:{other.book}", Gate(beside, value, f"none, or {side} and both at market")
 

@@ -183,11 +183,11 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
         reference=close,
         stop=stop,
         target=target,
-        distance=trade.distance if trade.distance is not None else abs(close - stop),
+        distance=(abs(close - stop) if trade.distance is None else trade.distance).normalize(),
         capped_by="roll",
         notional=notional,
         margin=notional * instrument.margin,
         risk=abs(close - stop) * qty * unit,
         fx=fx,
-        first_qty=trade.first_qty,
+        first_qty=None if trade.first_qty is None else trade.first_qty.normalize(),
     )

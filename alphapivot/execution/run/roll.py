@@ -8,7 +8,7 @@ flat; if only the entry fills, both trades are protected and the old one keeps e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,19 +65,30 @@ def ready(conn: Connection, trade_ids: Sequence[int]) -> dict[int, Decimal | Non
     return {r.trade_id: None if r.open or (not r.leaves and r.before != "CLOSED") else r.leaves for r in rows}
 
 
+def spread_of(entered: Decimal, left: Decimal) -> Decimal:
+    """The spread at which a roll was made: the new contract's price less the old one's, to the twelfth decimal."""
+    return round(entered - left, 12).normalize()
+
+
+def shifted(trade: Mapping[Any, Any], spread: Decimal, tick: Decimal) -> dict[str, Decimal | None]:
+    """Stop and target of a rolled trade, moved from its ``spread`` of the closes to that of the fills."""
+    exit_side: Literal["BUY", "SELL"] = "SELL" if trade["side"] == "LONG" else "BUY"
+    change, target = spread - trade["spread"], trade["target"]
+    return {
+        "stop": inward("STOP", exit_side, trade["stop"] + change, tick),
+        "target": None if target is None else inward("TARGET", exit_side, target + change, tick),
+    }
+
+
 def shift(session: Session, conn: Connection) -> None:
     """
     Once both legs have filled, moves stop, target and basis from the spread of the closes to the spread of the fills.
     """
     rows: list[dict[str, Any]] = []
-    for t in conn.execute(text(BOTH_FILLED), {"book": session.book}):
-        spread = t.entry_price - t.left_at
-        exit_side: Literal["BUY", "SELL"] = "SELL" if t.side == "LONG" else "BUY"
-        tick, change = session.instruments[t.symbol].tick, spread - t.spread
-        stop = inward("STOP", exit_side, t.stop + change, tick)
-        target = None if t.target is None else inward("TARGET", exit_side, t.target + change, tick)
-        row = {"trade_id": t.trade_id, "stop": stop, "target": target, "spread": spread}
-        rows.append(row | {"spread_at": session.clock.now()})
+    for t in conn.execute(text(BOTH_FILLED), {"book": session.book}).mappings():
+        spread = spread_of(t["entry_price"], t["left_at"])
+        moved = shifted(t, spread, session.instruments[t["symbol"]].tick)
+        rows.append({"trade_id": t["trade_id"], **moved, "spread": spread, "spread_at": session.clock.now()})
     if rows:
         conn.execute(text(SHIFT), {"rows": ledger.dump(rows)})
         messages = [f"trade {r['trade_id']}: rolled at a spread of {r['spread']:f}, stop {r['stop']:f}" for r in rows]

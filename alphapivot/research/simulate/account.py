@@ -118,8 +118,8 @@ class PaperAccount:
         resting = [self._rest(key, bracket, entry, "WORKING"), *(self._rest(key, bracket, leg, "HELD") for leg in legs)]
         self._resting[key][bracket] = resting
 
-    def exit(self, key: Key, bracket: str, order: Row) -> None:
-        """Takes a market exit beside the legs of its bracket."""
+    def beside(self, key: Key, bracket: str, order: Row) -> None:
+        """Takes a market exit, or an addition, beside the legs of its bracket."""
         self._resting[key][bracket].append(self._rest(key, bracket, order, "WORKING"))
 
     def replace(self, key: Key, bracket: str, old: str, new: Row) -> None:
@@ -145,6 +145,12 @@ class PaperAccount:
         for order in self._resting[key].pop(bracket):
             self.rows[order.rests.client_order_id]["state"] = "CANCELED"
 
+    def drop(self, key: Key, bracket: str, order_id: str) -> None:
+        """Cancels one order of a bracket."""
+        orders = self._resting[key][bracket]
+        self._resting[key][bracket] = [o for o in orders if o.rests.client_order_id != order_id]
+        self.rows[order_id]["state"] = "CANCELED"
+
     def changes(self) -> Changes:
         """What has changed since the last call."""
         replay = self._replay
@@ -161,9 +167,9 @@ class PaperAccount:
         return found
 
     def ended(self, key: Key, bracket: str) -> None:
-        """Forgets a bracket of which nothing rests and nothing is held."""
+        """Forgets a bracket of which nothing rests and nothing is held, if it was ever taken."""
         self._resting[key].pop(bracket, None)
-        if not self._resting[key] and not self._replay.positions[key].qty:
+        if key in self._replay.positions and not self._resting[key] and not self._replay.positions[key].qty:
             self.flat[key] = self._replay.positions.pop(key)
 
     def _rest(self, key: Key, bracket: str, order: Row, state: str) -> Order:

@@ -16,8 +16,8 @@ from alphapivot.brokers.events import after
 from alphapivot.brokers.paper.memory import STATES
 from alphapivot.execution.book import orders
 from alphapivot.execution.book.states import TERMINAL
-from alphapivot.execution.decide.lifecycle import SCALE_OUT
-from alphapivot.execution.run import adjust, reconcile
+from alphapivot.execution.decide.lifecycle import PARTS
+from alphapivot.execution.run import adjust, reconcile, roll
 from alphapivot.execution.run.send import answered
 from alphapivot.research.simulate.live import Live
 
@@ -31,16 +31,26 @@ ZERO = Decimal(0)
 
 
 class Desk:
-    """``live``: symbol -> its open trade; ``ended``: the closed ones that had entered, as they ended."""
+    """
+    ``live``: symbol -> its open trade; ``leaving``: those that were rolled; ``ended``: the closed ones that had
+    entered, as they ended.
+    """
 
     def __init__(
         self, ledger: Ledger, account: PaperAccount, instruments: Mapping[str, Instrument], strategy: str
     ) -> None:
         self._ledger, self._account, self._instruments, self._strategy = ledger, account, instruments, strategy
         self.live: dict[str, Live] = {}
+        self.leaving: list[Live] = []
         self.by_number: dict[int, Live] = {}  # of the kernel's trades
         self.ended: list[Row] = []
+        self._left: dict[int | None, Decimal] = {}  # trade_id -> the price at which a roll has left it
         self._messages = 0  # to the broker, that no risk day counts yet
+
+    @property
+    def open(self) -> list[Live]:
+        """The open trades, in the order of their decisions."""
+        return sorted((*self.leaving, *self.live.values()), key=lambda live: live.row["trade_id"])
 
     # to the broker
 
@@ -52,11 +62,50 @@ class Desk:
         for leg in legs:
             self._ledger.set_order(leg, "SUSPENDED", as_of)
 
+    def deny(self, live: Live, reason: str, as_of: datetime) -> None:
+        """An entry that was decided, and is not sent."""
+        self.live[live.key[0]] = self.by_number[live.number] = live
+        entry = live.legs["ENTRY"]
+        self._ledger.set_order(entry, "PENDING_NEW", as_of, attempts=entry["attempts"] + 1, active_from=as_of)
+        for order in live.legs.values():
+            self._ledger.set_order(order, "DENIED", as_of, reason=reason)
+        self._ledger.note(as_of, "denied", entry["symbol"], entry["client_order_id"], f"not sent: {reason}")
+        self._roll_up(live, as_of)
+
     def leave(self, live: Live, order: Row, as_of: datetime) -> None:
         """Sends a market exit beside stop and target."""
         live.legs["EXIT"] = order
         self._sent(order, as_of)
-        self._account.exit(live.key, live.bracket, order)
+        self._account.beside(live.key, live.bracket, order)
+
+    def roll(self, live: Live, order: Row, as_of: datetime) -> None:
+        """Leaves a trade whose successor begins in the next contract."""
+        self.leave(live, order, as_of)
+        live.row["rolled"] = True
+        self.leaving.append(self.live.pop(live.key[0]))
+
+    def add(self, live: Live, order: Row, as_of: datetime) -> None:
+        """Sends an addition, which the stop protects as it fills."""
+        live.legs["ADD"] = order
+        self._sent(order, as_of)
+        self._account.beside(live.key, live.bracket, order)
+
+    def drop(self, live: Live, reason: str, as_of: datetime) -> None:
+        """Cancels an addition that has not filled, if there is one."""
+        if not live.adding:
+            return
+        order = live.legs["ADD"]
+        self._ledger.set_order(order, "PENDING_CANCEL", as_of, reason=reason)
+        self._messages += 1
+        self._account.drop(live.key, live.bracket, order["client_order_id"])
+        self._ledger.set_order(order, "CANCELED", as_of)
+
+    def stand_down(self, live: Live, reason: str, as_of: datetime) -> None:
+        """Cancels what would add exposure."""
+        if live.row["state"] == "PENDING":
+            self.withdraw(live, reason, as_of)
+        else:
+            self.drop(live, reason, as_of)
 
     def withdraw(self, live: Live, reason: str, as_of: datetime) -> None:
         """Cancels an entry that has not filled."""
@@ -104,7 +153,7 @@ class Desk:
     def reconcile(self, as_of: datetime) -> list[Live]:
         """Books what the account has changed; returns the trades that a split, dividend or distribution concerned."""
         changes, ledger = self._account.changes(), self._ledger
-        known = {o["client_order_id"]: (o, live) for live in self.live.values() for o in live.legs.values()}
+        known = {o["client_order_id"]: (o, live) for live in self.open for o in live.legs.values()}
         filled: dict[str, Decimal] = {}
         price: dict[str, Decimal] = {}
         for fill in changes.fills:
@@ -136,11 +185,29 @@ class Desk:
         live.cash += fill["cash"] - fill["fee"]
         row["fees"] += fill["fee"]
         if order["leg"] == "ENTRY":
-            row |= {"entry_qty": fill["qty"], "entry_price": fill["price"], "entry_at": fill["ts"], "state": "OPEN"}
+            live.bought += fill["qty"] * fill["price"]
+            if order["version"] > 1:
+                live.added += fill["qty"]
+                live.added_cost += fill["qty"] * fill["price"]
+            entered = row["entry_qty"] + fill["qty"]
+            first = {"entry_at": fill["ts"], "state": "OPEN"} if row["entry_at"] is None else {}
+            row |= {"entry_qty": entered, "entry_price": live.bought / entered, "qty": max(row["qty"], entered)} | first
         else:
             live.sold += fill["qty"] * fill["price"]
             gone = row["exit_qty"] + fill["qty"]
             row |= {"exit_qty": gone, "exit_price": live.sold / gone, "exit_at": fill["ts"]}
+
+    def shift(self, as_of: datetime) -> None:
+        """Once both legs of a roll have filled, stop and target move to the spread of the fills (``run.roll``)."""
+        for live in self.open:
+            row, left = live.row, self._left.get(live.row["rolled_from"])
+            if left is None or row["state"] != "OPEN" or row["spread_at"] is not None or live.adding:
+                continue
+            spread = roll.spread_of(row["entry_price"], left)
+            moved = roll.shifted(row, spread, self._instruments[row["symbol"]].tick)
+            row |= moved | {"basis": row["basis"] + spread - row["spread"], "spread": spread, "spread_at": as_of}
+            text = f"trade {{}}: rolled at a spread of {spread:f}, stop {row['stop']:f}"
+            self._ledger.note(as_of, "rolled", None, None, (row, text))
 
     def _adjust(self, live: Live, booked: Booked, as_of: datetime) -> None:
         row, event = live.row, booked.event
@@ -171,14 +238,20 @@ class Desk:
         row = live.row
         if live.held or any(o["state"] not in TERMINAL for o in live.legs.values()):
             return
-        gone = [o for leg, o in live.legs.items() if leg != "ENTRY" and o["cum_qty"]]
-        out = next((o for o in gone if o["reason"] != SCALE_OUT), None)
+        gone = [o for o in live.legs.values() if o["leg"] != "ENTRY" and o["cum_qty"]]
+        out = next((o for o in gone if o["reason"] not in PARTS), None)
         reason = _why(live, out)
         row |= {"state": "CLOSED", "close_reason": reason, "realised": live.cash + row["paid"]}
         if row["exit_at"] is None and row["entry_at"] is not None:
             row["exit_at"] = row["adjusted_at"]
         self._account.ended(live.key, live.bracket)
-        del self.live[live.key[0]], self.by_number[live.number]
+        del self.by_number[live.number]
+        if row["rolled"]:
+            self.leaving.remove(live)
+            if live.legs["EXIT"]["cum_qty"]:
+                self._left[row["trade_id"]] = live.legs["EXIT"]["avg_price"]
+        else:
+            del self.live[live.key[0]]
         if row["entry_at"] is not None:
             self.ended.append(row)
         text = f"trade {{}} closed by {reason}: {row['realised']:.2f} after fees"

@@ -32,10 +32,14 @@ class Live:
     as_of: datetime
     distance: Decimal
     first_stop: Decimal
-    legs: dict[str, Row]  # ENTRY, STOP, TARGET, and EXIT once there is one
+    legs: dict[str, Row]  # ENTRY, STOP, TARGET, and EXIT and ADD (an addition) once there is one
     number: int  # of the kernel's trade
+    first_qty: Decimal | None = None  # of a roll: what was entered at first
     cash: Decimal = ZERO  # of its fills, after fees
-    sold: Decimal = ZERO  # quantity x price of the exits' fills
+    bought: Decimal = ZERO  # quantity x price of the entries' fills
+    added: Decimal = ZERO  # quantity of the additions' fills
+    added_cost: Decimal = ZERO  # x price
+    sold: Decimal = ZERO  # of the exits' fills
 
     @property
     def bracket(self) -> str:
@@ -49,16 +53,24 @@ class Live:
     def exiting(self) -> bool:
         return "EXIT" in self.legs and self.legs["EXIT"]["state"] not in TERMINAL
 
+    @property
+    def adding(self) -> bool:
+        return "ADD" in self.legs and self.legs["ADD"]["state"] not in TERMINAL
+
     def facts(self) -> Row:
         """The row as ``ledger.open_trades`` has it."""
-        entry = self.legs["ENTRY"]
+        entry, newest = self.legs["ENTRY"], self.legs.get("ADD", self.legs["ENTRY"])
         return {
             **self.row,
             "as_of": self.as_of,
             "distance": self.distance / self.row["ratio"],
             "first_stop": self.first_stop,
-            "first_qty": entry["cum_qty"] * self.row["ratio"],
-            "coming": entry["qty"] - entry["cum_qty"] if entry["state"] in ("NEW", "PARTIALLY_FILLED") else ZERO,
+            "first_qty": (entry["cum_qty"] if self.first_qty is None else self.first_qty) * self.row["ratio"],
+            "added": self.added,
+            "added_cost": self.added_cost,
+            "coming": newest["qty"] - newest["cum_qty"] if newest["state"] not in TERMINAL else ZERO,
+            "entering": newest["state"] not in TERMINAL,
+            "entries": newest["version"],
             "exits": self.legs["EXIT"]["version"] if "EXIT" in self.legs else 0,
             "exiting": self.exiting,
         }

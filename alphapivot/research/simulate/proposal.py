@@ -27,6 +27,23 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
     Raises LeftOut if the config or the data need what the kernel leaves out.
     """
     rules, composites = rules_of(settings), source.composites()
+    market = market_of(source, settings, instants, composites)
+    return engine.simulate(market, engine.scores(engine.columns(composites), settings.execution.entry_threshold), rules)
+
+
+def nothing(source: BarRange, settings: Settings, instants: Sequence[datetime]) -> engine.Result:
+    """The market at ``instants``, of which the kernel proposes nothing. Raises LeftOut likewise, of the data only."""
+    from alphapivot.research.screen import kernel as k  # noqa: PLC0415 - numba takes a second to load
+
+    market, none = market_of(source, settings, instants, source.composites()), np.empty(0)
+    whole, money = np.empty((0, k.FIRST_TARGET + 1), np.int64), np.empty((0, k.SOLD_AT + 1))
+    return engine.Result(market, none, none, none, None, np.empty((0, 4), np.int64), whole, money, {})
+
+
+def market_of(
+    source: BarRange, settings: Settings, instants: Sequence[datetime], composites: pd.DataFrame
+) -> engine.Market:
+    """The bars and scores of ``source`` as the kernel reads them at ``instants``."""
     broker: Any = settings.brokers[settings.execution.broker]
     as_of = pd.DatetimeIndex(list(instants)).as_unit("us")
     sizing = settings.sizing
@@ -37,7 +54,7 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
         ]
         for symbol, i in settings.instruments.items()
     }
-    market = prepare.build(
+    return prepare.build(
         source.all_bars,
         source.all_rolls,
         source.all_actions,
@@ -56,4 +73,3 @@ def propose(source: BarRange, settings: Settings, instants: Sequence[datetime]) 
         score_lag=score_lag(settings),
         simulated={s for s, i in settings.instruments.items() if settings.feeds[settings.feed_of(i)].simulated},
     )
-    return engine.simulate(market, engine.scores(engine.columns(composites), settings.execution.entry_threshold), rules)

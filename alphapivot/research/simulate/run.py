@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,13 @@ from alphapivot.hub.tables import backtests
 from alphapivot.research.backtest.market import BarRange
 from alphapivot.research.backtest.terms import TOO_OLD, Terms
 from alphapivot.research.screen import kernel as k
+from alphapivot.research.screen.engine import LeftOut
+from alphapivot.research.screen.rules import left_out
 from alphapivot.research.simulate import audit
 from alphapivot.research.simulate.audit import Photo, Until
-from alphapivot.research.simulate.proposal import propose
-from alphapivot.research.simulate.trader import Trader
+from alphapivot.research.simulate.proposal import nothing, propose
+from alphapivot.research.simulate.trader import TermsOf, Trader
+from alphapivot.research.simulate.walker import Walker, refuse
 from alphapivot.research.simulate.write import write
 
 if TYPE_CHECKING:
@@ -34,10 +37,14 @@ AT_ONCE = 250  # instants between two reports of progress
 
 
 class Traded(NamedTuple):
-    """``refused``: symbols that were never entered -> how many entries were less than a lot, and the reason."""
+    """
+    ``refused``: symbols that were never entered -> how many entries were less than a lot, and the reason. ``walked``:
+    why it was decided at every instant, instead of those that the kernel names; empty if it was not.
+    """
 
     audited: int  # instants
     refused: dict[str, tuple[int, str]]
+    walked: str = ""
 
 
 def trade(
@@ -71,12 +78,17 @@ def trade(
             source = BarRange(hub, run, settings, after=instants[0], until=instants[-1])
         with timer.stage("kernel"):
             progress(0, len(instants), "trading")
-            result = propose(source, settings, instants)
+            result, walked = _proposed(source, settings, instants)
+
+        def terms_of(asking: pd.DataFrame) -> TermsOf:
+            terms = Terms(hub, run, settings, asking, after=instants[0], until=instants[-1])
+            return lambda symbol, ts, as_of: terms.asked(symbol, ts) if ts > as_of - TOO_OLD else None
+
         with timer.stage("terms"):
-            terms = _terms(hub, run, settings, source, result, instants)
+            known = (lambda *_: None) if walked else terms_of(_acted(source, result))
         with timer.stage("trade"), desk.engine.begin() as conn:
             fence = ledger.raise_fence(conn, settings.execution.book)
-            trader = Trader(run, settings, source, result, terms, fence)
+            trader = (Walker if walked else Trader)(run, settings, source, result, known, fence)
             begins, ends = (dict(audited), {end: begin for begin, end in audited})
 
             def done(number: int, as_of: datetime) -> None:
@@ -89,6 +101,9 @@ def trade(
                     progress(number, len(instants), f"trading {as_of:%Y-%m-%d}")
 
             trader.run(instants, done)
+        with timer.stage("terms"):
+            if isinstance(trader, Walker):
+                trader.explain(terms_of)
         with timer.stage("audit"):
             for begin, end in audited:
                 progress(begin, len(instants), f"auditing {instants[begin]:%Y-%m-%d}")
@@ -98,17 +113,25 @@ def trade(
             write(desk.driver, trader.ledger.rows, trader.account.stored())
             backtests.advance(desk, run, instants[-1], begins=trader.begins, instants=trader.instants)
             desk.commit()
-    return Traded(sum(b - a for a, b in audited), trader.refused)
+    return Traded(sum(b - a for a, b in audited), trader.refused, walked)
 
 
-def _terms(
-    hub: Hub, run: RunRef, settings: Settings, source: BarRange, result: Result, instants: Sequence[datetime]
-) -> Callable[[str, datetime, datetime], list[dict[str, Any]] | None]:
-    """(symbol, its score's ts, as_of) -> the terms of that score, for the scores that the kernel acts on."""
+def _proposed(source: BarRange, settings: Settings, instants: Sequence[datetime]) -> tuple[Result, str]:
+    """What the kernel proposes, or the market alone and what the kernel leaves out; raises LeftOut for the rest."""
+    try:
+        return propose(source, settings, instants), ""
+    except LeftOut as error:
+        names = left_out(settings)
+        walked = str(error)
+    result = nothing(source, settings, instants)
+    refuse(names, settings, result.market)
+    return result, walked
+
+
+def _acted(source: BarRange, result: Result) -> pd.DataFrame:
+    """symbol and ts of the scores that the kernel acts on."""
     acts = result.log[np.isin(result.log[:, 2], (k.ENTERED, k.STEPPED))]
     symbols = result.whole[acts[:, 1], k.SYMBOL]
     rows = result.market.seen.score[acts[:, 0], symbols]
     asking = source.composites().iloc[np.unique(rows[rows >= 0])][["symbol", "ts"]].reset_index(drop=True)
-    asking = asking.astype({"symbol": pd.StringDtype(na_value=np.nan)})
-    terms = Terms(hub, run, settings, asking, after=instants[0], until=instants[-1])
-    return lambda symbol, ts, as_of: terms.asked(symbol, ts) if ts > as_of - TOO_OLD else None
+    return asking.astype({"symbol": pd.StringDtype(na_value=np.nan)})

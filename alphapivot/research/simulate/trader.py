@@ -9,7 +9,7 @@ DENIED). Raises Disagreement where kernel and engine differ. docs/backtests.md d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -24,7 +24,7 @@ from alphapivot.data.series import life
 from alphapivot.execution.book import mark
 from alphapivot.execution.book.record import record
 from alphapivot.execution.decide.decide import decide
-from alphapivot.execution.decide.facts import Decision, Quote, Standing
+from alphapivot.execution.decide.facts import Decision, Facts, Quote, Standing
 from alphapivot.execution.market import market as markets
 from alphapivot.execution.market import quotes
 from alphapivot.execution.run import ended
@@ -105,10 +105,16 @@ class Trader:
         acting = [line for line in lines if line[1] in (k.ENTERED, k.STEPPED)]
         if acting or t in self._asked:
             self._decide(t, as_of, account, rates, acting)
+        self._close(t, as_of, account, rates, breach)
+
+    def _close(
+        self, t: int, as_of: datetime, account: Account, rates: dict[str, Decimal], breach: tuple[str, str] | None
+    ) -> None:
+        """What comes after the decisions. ``breach``: the loss that has reached its limit."""
         if breach is not None:
-            risk.trip(as_of, account, breach)
-            for live in [x for x in self._desk.live.values() if x.row["state"] == "PENDING"]:
-                self._desk.withdraw(live, "reduce_only", as_of)
+            self._risk.trip(as_of, account, breach)
+            for live in self._desk.open:
+                self._desk.stand_down(live, "reduce_only", as_of)
         self._desk.count()
         self._mark(t, as_of, account, rates)
 
@@ -126,7 +132,11 @@ class Trader:
         for live in self._desk.live.values():
             self._see(live, self._tape.newest(live.rows, t))
         for number, reason in [(number, detail) for number, what, detail in lines if what == k.ON_END]:
-            self._end(by_number[number], reason, as_of, rates)
+            live = by_number[number]
+            found = self._end(live, as_of, rates)
+            if found != k.REASONS[reason]:
+                what_ = f"{live.key[0]} {live.key[2]}".rstrip()
+                raise Disagreement(f"{what_} at {as_of:%Y-%m-%d %H:%M} UTC: {k.REASONS[reason]}, or {found}")
         if lines:
             self._follow(lines, as_of)
 
@@ -148,33 +158,30 @@ class Trader:
         self._see(live, self._tape.before(live.rows, event.ts))
         self.account.book(event)
 
-    def _end(self, live: Live, reason: int, as_of: datetime, rates: dict[str, Decimal]) -> None:
-        """Closes a position in a market that has ended."""
+    def _end(self, live: Live, as_of: datetime, rates: dict[str, Decimal]) -> str | None:
+        """Closes a position in a market that has ended; returns how it ended, None if it has not."""
         symbol, market, contract = live.key
         last = self.account.positions[live.key].seen_until
         self._source.at(as_of)
         session = self._session(as_of, [symbol], rates)
         session.rolls, session.bars = self._source.rolls([symbol]), self._source.bars({market: {symbol}}, last)
         found = ended.end_of(session, live.key, last)
-        if found is None or found[0] != k.REASONS[reason]:
-            raise Disagreement(f"{symbol} {contract} at {as_of:%Y-%m-%d %H:%M} UTC: {k.REASONS[reason]}, or {found}")
+        if found is None:
+            return None
         price = self.account.close_out(live.key, found[0], as_of)
         if price is not None:
             what = f"{symbol} {contract}".rstrip()
             message = f"{what} {found[1]}: its position was {found[0]} at {price:f}"
             self.ledger.note(as_of, "ended", symbol, None, message)
+        return found[0]
 
     def _decide(self, t: int, as_of: datetime, account: Account, rates: dict[str, Decimal], acting: Lines) -> None:
-        whole, market, desk = self._result.whole, self._result.market, self._desk
+        whole, market = self._result.whole, self._result.market
         expected = {market.symbols[whole[line[0], k.SYMBOL]]: line for line in acting}
         self._source.at(as_of)
         asked = self._asked.get(t, [])
-        involved = sorted({*desk.live, *expected, *asked})
-        session = self._session(as_of, involved, rates)
-        fronts, priced = self._priced(t, session)
-        rows = [x.facts() for x in sorted(desk.live.values(), key=lambda x: x.row["trade_id"])]
-        standing = self._standing(as_of, account, involved)
-        facts = facts_of(session, priced, fronts, scores_of(session), standing, rows)
+        session = self._session(as_of, sorted({*self._desk.live, *expected, *asked}), rates)
+        facts, rows = self._facts(t, session, account)
         decisions = decide(facts, [*expected, *asked])
         self.refused |= {
             d.symbol: (self._result.refused[d.symbol][0], d.reasons[0]) for d in decisions if d.symbol in asked
@@ -182,7 +189,25 @@ class Trader:
         decisions = [d for d in decisions if d.symbol in expected]
         for d in decisions:
             self._compare(as_of, d, expected[d.symbol])
-        earlier = len(self.ledger.rows["orders"])
+        self._act(t, session, decisions, rows, {symbol: line[0] for symbol, line in expected.items()})
+
+    def _facts(self, t: int, session: Session, account: Account) -> tuple[Facts, list[Row]]:
+        """The facts of a decision about the symbols that the session attends to, and the open trades."""
+        fronts, priced = self._priced(t, session)
+        rows = [live.facts() for live in self._desk.open]
+        standing = self._standing(session, account)
+        return facts_of(session, priced, fronts, scores_of(session), standing, rows), rows
+
+    def _act(
+        self,
+        t: int,
+        session: Session,
+        decisions: Sequence[Decision],
+        rows: Sequence[Row],
+        numbers: Mapping[str, int],
+    ) -> None:
+        """Records what is decided, and carries it out. ``numbers``: symbol -> the number of the trade that begins."""
+        as_of, earlier = session.run.as_of, len(self.ledger.rows["orders"])
         record(
             self.ledger.insert,
             decisions,
@@ -194,7 +219,7 @@ class Trader:
             instruments=self._instruments,
             terms={d.symbol: self._terms(d.symbol, d.score.ts, as_of) for d in decisions if d.score is not None},
             now=as_of,
-            times=times_of(session, list(expected)),
+            times=times_of(session, [d.symbol for d in decisions]),
             held={row["trade_id"]: row for row in rows},
         )
         new: dict[str, dict[str, Row]] = {d.symbol: {} for d in decisions}
@@ -204,29 +229,39 @@ class Trader:
             self.ledger.note(as_of, "decided", d.symbol, None, f"{d.action}: {', '.join(d.reasons)}")
             self._carry_out(d, new[d.symbol], as_of)
         for d in sorted(decisions, key=lambda d: d.symbol):
-            if d.plan is not None:
-                number = expected[d.symbol][0]
-                line = int(market.seen.front[t, whole[number, k.SYMBOL]])
-                trade = self.ledger.rows["trade"][new[d.symbol]["ENTRY"]["trade_id"] - 1]
-                key = (trade["symbol"], trade["market"], trade["contract"])
-                sized = (d.plan.distance, d.plan.stop)
-                live = Live(trade, key, self._tape.rows(line), as_of, *sized, new[d.symbol], number)
-                desk.enter(live, rates[trade["currency"]], as_of)
+            if d.plan is None:
+                continue
+            if d.action == "ADD":
+                self._desk.add(self._desk.live[d.symbol], new[d.symbol]["ENTRY"], as_of)
+                continue
+            legs = {leg: order for leg, order in new[d.symbol].items() if leg != "EXIT"}  # which is that of a roll
+            line = int(self._result.market.seen.front[t, self._number[d.symbol]])
+            trade = self.ledger.rows["trade"][new[d.symbol]["ENTRY"]["trade_id"] - 1]
+            key = (trade["symbol"], trade["market"], trade["contract"])
+            sized, first = (d.plan.distance, d.plan.stop), d.plan.first_qty
+            live = Live(trade, key, self._tape.rows(line), as_of, *sized, legs, numbers[d.symbol], first)
+            if session.tripped:  # the next contract of a roll: exits pass, entries do not
+                self._desk.deny(live, "reduce_only", as_of)
+            else:
+                self._desk.enter(live, session.rates[trade["currency"]], as_of)
 
     def _carry_out(self, d: Decision, new: dict[str, Row], as_of: datetime) -> None:
         """Moves the stop of a trade, or leaves it. ``new``: leg -> order."""
         live = self._desk.live.get(d.symbol)
         if live is None:
             return
-        if d.action == "AMEND" and d.stop is not None:
+        if live.row["state"] == "PENDING":
+            self._desk.withdraw(live, d.reasons[0], as_of)
+            return
+        leaves = d.action in ("EXIT", "REDUCE", "ROLL")
+        if leaves:
+            self._desk.drop(live, "leaving", as_of)
+        if d.stop is not None:  # it moves alone, with a part that leaves, or with an addition
             live.row["stop"] = d.stop
             self._desk.move(live, "STOP", d.stop, as_of)
-        elif live.row["state"] == "PENDING":
-            self._desk.withdraw(live, d.reasons[0], as_of)
-        else:
-            if d.stop is not None:  # it moves with a part that leaves
-                live.row["stop"] = d.stop
-                self._desk.move(live, "STOP", d.stop, as_of)
+        if d.action == "ROLL":
+            self._desk.roll(live, new["EXIT"], as_of)
+        elif leaves:
             self._desk.leave(live, new["EXIT"], as_of)
 
     def _session(self, as_of: datetime, involved: list[str], rates: dict[str, Decimal]) -> Session:
@@ -260,18 +295,18 @@ class Trader:
         rolled = self._source.rolls(involved) if len(events) else self._source.all_rolls
         return fronts, self._source.quotes(involved, terms, rolled, events)
 
-    def _standing(self, as_of: datetime, account: Account, symbols: Sequence[str]) -> Standing:
+    def _standing(self, session: Session, account: Account) -> Standing:
         """The state of the book, as ``gather.standing_of`` reads it."""
-        pauses, interval = self._settings.protections, self._settings.timeframes.base
-        involved = {s: self._instruments[s] for s in symbols}
+        pauses, interval, as_of = self._settings.protections, self._settings.timeframes.base, session.run.as_of
+        involved, closed = session.instruments, [row for row in self._desk.ended if row["close_reason"] != "roll"]
         locked = self._source.halted_now() | horizon.closed(involved, as_of) | life.closed(involved, as_of, interval)
         standing = replace(self._risk.standing(account), locked=locked)
         if pauses.cooldown:
-            lost = {r["symbol"]: r["exit_at"] for r in reversed(closed_by(self._desk.ended)) if r["realised"] < 0}
+            lost = {r["symbol"]: r["exit_at"] for r in reversed(closed_by(closed)) if r["realised"] < 0}
             lost = {s: at for s, at in lost.items() if s in involved}
             standing = replace(standing, lost=quotes.ages(lost, as_of, interval, self._instruments))
         if pauses.stops_in_a_row is not None:
-            newest = closed_by(self._desk.ended)[: pauses.stops_in_a_row]
+            newest = closed_by(closed)[: pauses.stops_in_a_row]
             stops = list(takewhile(lambda row: row["close_reason"] == "stop", newest))
             age = quotes.ages({r["symbol"]: r["exit_at"] for r in stops[:1]}, as_of, interval, self._instruments)
             standing = replace(standing, stops=len(stops), last_stop=next(iter(age.values()), 0))
@@ -304,7 +339,7 @@ class Trader:
         """The point of the equity curve, as ``execution.book.mark`` writes it."""
         values: list[Decimal | None] = []
         # as the ledger lists them: in another order a sum of 28 digits may end in another one
-        for live in sorted(self._desk.live.values(), key=lambda x: x.row["trade_id"]):
+        for live in self._desk.open:
             if not live.held:
                 continue
             rate, row = rates.get(live.row["currency"]), self._tape.newest(live.rows, t)

@@ -43,7 +43,8 @@ def write(conn: psycopg.Connection, rows: Mapping[str, Sequence[Row]], account: 
     for table in [*ORDER, *(table for table in rows if table not in ORDER)]:
         stored = [_stored(row, ids) for row in rows[table]]
         if table == "orders":
-            stored = [row | {"broker_order_id": str(broker[row["client_order_id"]])} for row in stored]
+            ids_there = {i: str(number) for i, number in broker.items()}  # none of an entry that was not sent
+            stored = [row | {"broker_order_id": ids_there.get(row["client_order_id"])} for row in stored]
         elif table == "fill":
             stored = [row | {"exec_id": str(number)} for row, number in zip(stored, execs, strict=True)]
         _copy(conn, f"trading.{table}", stored)
@@ -64,7 +65,10 @@ def _ids(conn: psycopg.Connection, table: str, column: str, rows: Iterable[Any])
 def _stored(row: Row, ids: Mapping[str, Mapping[int, int]]) -> Row:
     """The row as its table has it."""
     stored = {name: Jsonb(value) if name in JSON and value is not None else value for name, value in row.items()}
+    stored |= {name: value + 0.0 for name, value in row.items() if isinstance(value, float)}  # no -0.0, as from JSON
     stored |= {name: numbers[row[name]] for name, numbers in ids.items() if name in row}
+    if row.get("rolled_from") is not None:
+        stored["rolled_from"] = ids["trade_id"][row["rolled_from"]]
     if isinstance(row.get("message"), tuple):
         trade, said = row["message"]
         stored["message"] = said.replace("{}", str(ids["trade_id"][trade["trade_id"]]))
