@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alphapivot.reports.book import cautions
+from alphapivot.reports.terminal.backtests import different_trades
 from alphapivot.research.backtest import driver
 from alphapivot.research.screen.engine import LeftOut
 from alphapivot.research.simulate import run as simulate
@@ -50,12 +51,16 @@ def walked(world):
     return bool(found.walked)
 
 
-@pytest.mark.parametrize("name", POSITIONS)
+WITNESS = [pytest.param(name, marks=pytest.mark.always) if name == "rolls" else name for name in POSITIONS]
+
+
+@pytest.mark.parametrize("name", WITNESS)
 def test_positions_are_the_engines(hub, name):
     world = Untraded(hub, settings_of(positions(POSITIONS[name]), FEEDS))
     gappy(world, np.random.default_rng(list(POSITIONS).index(name)))
     engine = same(world, INSTANTS)
     assert {"ADD", "REDUCE", "EXIT"} <= {d["action"] for d in engine["decision"]}
+    assert different_trades(world.hub, "bt-engine", "bt-memory").empty
     assert walked(world)
 
 

@@ -17,8 +17,9 @@ from alphapivot.reports.book import warned
 from alphapivot.reports.terminal import terminal, views
 
 TRADES = """
-    SELECT i.as_of, t.symbol, t.side, t.contract, t.entry_qty AS qty, t.entry_at, t.entry_price, t.exit_at,
-           t.exit_price, t.close_reason AS closed_by, t.realised
+    SELECT i.as_of, t.symbol, t.side, t.contract, t.entry_qty AS qty, t.entry_at,
+           trim_scale(round(t.entry_price, 12)) AS entry_price, t.exit_at, -- as the digest has the averages of fills
+           trim_scale(round(t.exit_price, 12)) AS exit_price, t.close_reason AS closed_by, t.realised
     FROM trading.trade t JOIN trading.intent i USING (intent_id)
     WHERE t.book = :book AND t.entry_at IS NOT NULL ORDER BY i.as_of, t.symbol
 """
