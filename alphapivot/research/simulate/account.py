@@ -96,6 +96,17 @@ class PaperAccount:
         if position.seen_until < until:
             self._replay.positions[key] = replace(position, mark=close, seen_until=until)
 
+    def reached(self, key: Key, low: Decimal, high: Decimal) -> bool:
+        """True if an order may do something on a bar with these prices: one at market, or one that they reach."""
+        for order in (o.rests for bracket in self._resting[key].values() for o in bracket):
+            if order.leg in ("ENTRY", "EXIT") or order.triggered:
+                return True
+            below = (order.side == "SELL") == (order.leg == "STOP")
+            for price in (order.price, order.was):
+                if price is not None and (low <= price if below else high >= price):
+                    return True
+        return False
+
     def meet(self, key: Key, bar: Bar) -> None:
         self._replay.meet(key, bar)
 

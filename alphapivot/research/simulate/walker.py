@@ -108,7 +108,7 @@ class Walker(Trader):
                     self._book(live, event)
             # exits first: they free cash for entries at the same open
             for live, row in sorted(together, key=lambda pair: not pair[0].exiting):
-                self.account.meet(live.key, self._tape.bar(row))
+                self._meet(live, row)
         for live in self._desk.open:
             if self._may_have_ended(t, live):
                 self._end(live, as_of, rates)
@@ -132,6 +132,13 @@ class Walker(Trader):
             [(live, row) for *_, live, row in together]
             for _, together in itertools.groupby(found, key=lambda item: item[0])
         ]
+
+    def _meet(self, live: Live, row: int) -> None:
+        bars, tick = self._result.market.bars, self._tape.ticks[self._number[live.key[0]]]
+        if self.account.reached(live.key, int(bars.low[row]) * tick, int(bars.high[row]) * tick):
+            self.account.meet(live.key, self._tape.bar(row))
+        else:
+            self.account.see(live.key, self._tape.close(row), self._tape.at(row))
 
     def _before(self, live: Live, row: int) -> Sequence[int]:
         """The splits and dividends of a trade that take effect before a bar, and after the bar before it."""
