@@ -22,6 +22,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from alphapivot import hub, process, waiting
 from alphapivot.brokers import registry
+from alphapivot.config.sections.instrument import LEGS
 from alphapivot.config.settings import Settings
 from alphapivot.execution.run import engine
 from alphapivot.hub.tables import ops
@@ -101,9 +102,12 @@ def ingestion(run: RunRef, *, wait: bool) -> tuple[Futures, str]:
     until, done = datetime.now(UTC) + patience, []
     due, reported = f"for {run.as_of:%Y-%m-%d %H:%M} UTC yet", None
     while True:
-        futures = _wait(
-            {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in ingest.batches(run)}
-        )
+        futures: Futures = {}
+        for spreads in (False, True):  # whose bars are made of those of the others
+            pairs = [(feed, k) for feed, k in ingest.batches(run) if (feed == LEGS) == spreads]
+            done = [*done, *_done(futures.values())]
+            steps = {f"ingest {feed} {k}": ingest.ingest.submit(run, feed, k, after=done) for feed, k in pairs}
+            futures |= _wait(steps)
         done = _done(futures.values())
         if len(done) < len(futures):
             return futures, ""

@@ -98,7 +98,7 @@ def absent(database: Hub, settings: Settings, as_of: datetime) -> tuple[list[str
     exchanges: dict[tuple[str, str], list[Instrument]] = defaultdict(list)
     for symbol in sorted(settings.instruments):
         instrument = settings.instruments[symbol]
-        if not life.lives(instrument, as_of):
+        if instrument.legs or not life.lives(instrument, as_of):  # a spread comes with its legs
             continue
         exchanges[(settings.feed_of(instrument), repr(instrument.signal_hours))].append(instrument)
 

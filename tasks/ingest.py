@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from alphapivot.calendar import bar_ends
-from alphapivot.config.sections.instrument import Instrument, hours_by_market
+from alphapivot.config.sections.instrument import LEGS, Instrument, hours_by_market
 from alphapivot.config.settings import Settings
 from alphapivot.data import actions, checks, horizon, jitter, roll_step, screen
-from alphapivot.data.series import failover, holes, life, one_time, rewritten, stand_in, timetables, told
+from alphapivot.data.series import failover, holes, legs, life, one_time, rewritten, stand_in, timetables, told
 from alphapivot.data.series.derived import derive
 from alphapivot.errors import DataError, Unavailable
 from alphapivot.feeds.base import Fetched, Problem, Request, gather
@@ -30,9 +30,10 @@ log = logging.getLogger("alphapivot.ingest")
 
 
 def batches(run: RunRef) -> list[tuple[str, int]]:
-    """The (feed, shard) pairs that a run ingests: one task each."""
+    """The (feed, shard) pairs that a run ingests: one task each; spreads last, made of the others."""
     settings, _ = open_run(run)
-    return sorted({(settings.feed_of(i), k) for k in range(settings.runtime.shards) for i in settings.shard(k)})
+    pairs = {(settings.feed_of(i), k) for k in range(settings.runtime.shards) for i in settings.shard(k)}
+    return sorted(pairs, key=lambda pair: (pair[0] == LEGS, *pair))
 
 
 @step("ingest {feed} {shard}")
@@ -91,8 +92,10 @@ def _due(work: Work, feed: str, instruments: Sequence[Instrument]) -> tuple[list
                 if mark.source != feed:  # what another stood in for is asked for again
                     since = min(since, series.newest_of(work.hub, key, feed) or since)
             until = now - timedelta(minutes=section.publication_lag)
+            if instrument.legs:  # what is stored of its legs is known, later bars than this run's too
+                until = max(now, datetime.now(UTC))
             if (request := life.request(instrument, market, interval, since, until, newest)) is not None:
-                requests.append(request)
+                requests.append(legs.from_changes(work.hub, request, mark) if instrument.legs else request)
     return requests, asked
 
 

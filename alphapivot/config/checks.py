@@ -203,6 +203,8 @@ def _feeds(
     section: str, instrument: Instrument, valid: Mapping[str, BaseModel], present: Collection[str]
 ) -> Iterator[str]:
     """An instrument's feeds: each exists and is named once, and simulated prices do not stand in for real ones."""
+    if instrument.legs:
+        return
     for name in instrument.feeds:
         yield from _exists(section, "feed", "feed", name, present)
     if len(set(instrument.feeds)) < len(instrument.feeds):

@@ -50,7 +50,7 @@ PLAIN_FAMILIES: dict[str, type[BaseModel]] = {  # without kinds
     "rule": Rule,
 }
 GIVEN: dict[Any, tuple[str, ...]] = {  # fields that are no keys
-    instrument.Instrument: ("symbol", "timetable", "members", "usual"),
+    instrument.Instrument: ("symbol", "timetable", "members", "usual", "leg_terms"),
     **dict.fromkeys((PaperBroker, KiteBroker), ("tables",)),
 }
 

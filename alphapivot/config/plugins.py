@@ -25,7 +25,8 @@ import pillars
 from alphapivot.config import own_feeds
 from alphapivot.config.sections.base import Section
 from alphapivot.config.sections.brokers import BROKERS, BrokerSection
-from alphapivot.config.sections.feeds import FEEDS, FeedSection
+from alphapivot.config.sections.feeds import FEEDS, FeedSection, LegsFeed
+from alphapivot.config.sections.instrument import LEGS
 from alphapivot.errors import ConfigError
 
 GROUP = "alphapivot.pillars"
@@ -88,6 +89,8 @@ def kinds(family: str, kind: str) -> type[Section] | None:
     with _loading:
         if family == "feed" and ":" in kind:
             return own_feeds.section(kind)
+        if family == "feed" and kind == LEGS:  # in stored settings: config.ini names no such feed
+            return LegsFeed
         for point in [p for p in _points(group) if p.name == kind]:
             _refuse_built_in(family, point)
             model = _load(point, group)

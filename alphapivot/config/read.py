@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -24,7 +24,7 @@ from alphapivot.config import overrides as apply
 from alphapivot.config.checks import check
 from alphapivot.config.grammar import NO_DEFAULT, SINGLE, family, missing, model_of, nearest_section, not_keys
 from alphapivot.config.overrides import PREFIX, VARIABLES
-from alphapivot.config.sections import instrument, runtime, scoring
+from alphapivot.config.sections import instrument, legs, runtime, scoring
 from alphapivot.config.sections.brokers import ChargedBroker
 from alphapivot.config.sections.calendar import CalendarSection
 from alphapivot.config.sections.feeds import FeedSection
@@ -92,9 +92,10 @@ def reading(
         values = {name.partition(".")[2]: section for name, section in valid.items() if family(name) == first}
         return {n: v.below(path.parent) if isinstance(v, FeedSection) else v for n, v in values.items()}
 
+    runtime_ = cast("runtime.Runtime", valid["runtime"])
     settings = Settings(
         **{name: section for name, section in valid.items() if name in SINGLE and name != "universe"},
-        feeds=named("feed"),
+        feeds=named("feed") | legs.feed(valid, runtime_.feed),
         instruments=named("instrument"),
         calendars=named("calendar"),
         brokers=named("broker"),
@@ -124,7 +125,7 @@ def _validated(
     tables: dict[str, Any] = {}
     grouped = {n: t["group"] for n, t in sections.items() if family(n) == "instrument" and "group" in t}
     groups = {name.partition(".")[2]: group for name, group in grouped.items()}
-    for name, texts in sorted(sections.items(), key=lambda item: not item[0].startswith(("calendar.", "fees."))):
+    for name, texts in sorted(sections.items(), key=lambda item: _place(*item)):
         model, reason = model_of(name, texts)
         if model is None:
             mistakes += [reason] if reason else []
@@ -138,13 +139,21 @@ def _validated(
             given = {"tables": tables}
         if "groups" in not_keys(model):
             given = {"groups": groups}
-        if (section := ini.validate(model, name, texts, given, mistakes)) is not None:
+        of_legs = legs.given(name, sections, valid, mistakes)
+        if of_legs is None:
+            continue
+        if (section := ini.validate(model, name, texts, given | of_legs, mistakes)) is not None:
             valid[name] = section
             if isinstance(section, CalendarSection):
                 calendars[name.partition(".")[2]] = section
             if isinstance(section, FeeTable):
                 tables[name.partition(".")[2]] = section
     return valid
+
+
+def _place(name: str, texts: Mapping[str, str]) -> int:
+    """The order in which sections are read: those that others name come first."""
+    return 0 if name.startswith(("calendar.", "fees.")) else 2 if legs.is_spread(name, texts) else 1
 
 
 def database(environ: Mapping[str, str] = os.environ) -> runtime.Database:

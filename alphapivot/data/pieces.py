@@ -40,6 +40,8 @@ def plan(
     """
     batches: dict[tuple[str, tuple[str, ...]], list[Instrument]] = {}
     for _, instrument in sorted(settings.instruments.items()):
+        if instrument.legs:  # derived from what the pieces bring
+            continue
         needed = [instrument.source_interval(m, settings.timeframes.base) for m in instrument.markets]
         batches.setdefault((settings.feed_of(instrument), tuple(needed)), []).append(instrument)
     pieces: list[Piece] = []

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from alphapivot import hub
 from alphapivot.config.sections.feeds import FilesFeed
+from alphapivot.config.sections.instrument import LEGS
 from alphapivot.config.settings import Settings
 from alphapivot.data import pieces
 from alphapivot.errors import DataError
@@ -21,7 +22,7 @@ from alphapivot.feeds.registry import open_feed
 from alphapivot.hub import Hub
 from alphapivot.hub.tables import ops, run_locks
 from alphapivot.runs import Receipt, RunRef
-from tasks import backfill, runs
+from tasks import backfill, ingest, runs
 
 log = logging.getLogger("alphapivot.backfill")
 PIECES = logging.getLogger("alphapivot.ingest")
@@ -66,7 +67,7 @@ def _fetch(
     database: Hub, current: RunRef, settings: Settings, start: datetime, progress: Progress
 ) -> tuple[list[Receipt], list[str]]:
     _, began = ops.attempted(database, current.run_id) or ("", datetime.now(UTC))
-    used = {settings.feed_of(i) for i in settings.instruments.values()}
+    used = {settings.feed_of(i) for i in settings.instruments.values()} - {LEGS}
     limits = {name: open_feed(name, settings.feeds[name]).limits for name in used}
     # cut as at the first attempt, so that its receipts match
     planned, notes = pieces.plan(settings, limits, start, current.as_of, began)
@@ -87,6 +88,8 @@ def _fetch(
                     last=piece.last,
                 )
             )
+        spreads = [pair for pair in ingest.batches(current) if pair[0] == LEGS]
+        receipts += [ingest.ingest.fn(current, feed, shard, after=receipts) for feed, shard in spreads]
     except BaseException as error:
         ops.finish_run(
             database, current.run_id, "failed", f"{type(error).__name__}: {error}; run the same command to resume"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,8 +44,8 @@ class Span:
 
 def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
     """
-    Moves the bars of ``span`` to their revisions, with the higher timeframes made of them, the rolls, and the live
-    scores from there on; returns how many bars. Who and why is kept with the run.
+    Moves the bars of ``span`` to their revisions, with the higher timeframes and spreads made of them, the rolls, and
+    the live scores from there on; returns how many bars. Who and why is kept with the run.
 
     Raises DataError while a trade in the instrument is open: its stop is met at these bars.
     """
@@ -67,12 +68,17 @@ def clear(settings: Settings, span: Span, *, by: str, why: str) -> int:
         bars = database.read(Bars, where, Bars.keys())
         rolls = stored.rolls(database, [span.symbol], until=span.until, known_at=None)
         batch.withdraw(Bars, bars)
+        spreads = [i.symbol for i in settings.instruments.values() if span.symbol in i.legs]
+        for spread in spreads:
+            positions_now.refuse_open(batch.conn, spread, f"{span.symbol} is a leg of it")
+            made = sql.SQL("symbol = {} AND ts > {} AND ts <= {}").format(spread, span.since, span.until)
+            batch.withdraw(Bars, database.read(Bars, made, Bars.keys()))
         if "futures" in markets:
             batch.withdraw(Rolls, rolls[rolls["ts"] > span.since])
         known = {"symbol": span.symbol, "markets": markets, "interval": span.interval, "since": span.since}
         known |= {"until": span.until, "batch_id": batch.batch_id}
-        for frame in (Signals, Composites):
-            batch.withdraw_scores(frame, span.symbol, span.since)
+        for frame, symbol in itertools.product((Signals, Composites), (span.symbol, *spreads)):
+            batch.withdraw_scores(frame, symbol, span.since)
         batch.conn.execute(text("DELETE FROM signals.watermark WHERE scope IN (SELECT scope FROM signals.live_scope)"))
         batch.conn.execute(text(SERIES), known)
         for table, ts in (("quality_issue", "ts"), ("hole", "after")):

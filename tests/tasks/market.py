@@ -28,7 +28,7 @@ class Market:
 
     def configure(self, instruments: dict[str, dict[str, str]], sections: str = "", **feed: str) -> None:
         """Instruments with these keys, and a feed with these; ``sections``: more of config.ini."""
-        own = {s: {"spot": f"{s}.csv"} | TERMS | keys for s, keys in instruments.items()}
+        own = {s: keys if "legs" in keys else {"spot": f"{s}.csv"} | TERMS | keys for s, keys in instruments.items()}
         feed = {"kind": "files", "root": ".", "zone": "America/New_York", "stamp": "date"} | feed
         parts = {"runtime": {"feed": "files"}, "feed.files": feed} | {f"instrument.{s}": k for s, k in own.items()}
         written = [f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for name, keys in parts.items()]

@@ -284,6 +284,15 @@ class SimulatedFeed(FeedSection):
         return self
 
 
+class LegsFeed(FeedSection):
+    """Where the bars of spreads come from: the stored bars of their legs. No section of config.ini, see settings."""
+
+    opens = "alphapivot.data.series.legs:Legs"
+    waits = False
+
+    kind: Literal["legs"] = "legs"
+
+
 # The values of `kind`; installed packages add theirs as entry points of alphapivot.feeds.
 FEEDS: dict[str, type[FeedSection]] = {
     "alpaca": AlpacaFeed,

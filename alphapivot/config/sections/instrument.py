@@ -114,6 +114,8 @@ IN_HUNDREDTHS = ("GBP", "ILS", "ZAR")  # shares are quoted in pence, agorot, cen
 DATED = ("quote_unit", "multiplier", "tick", "lot", "margin")  # terms that may change on a date
 BY_MONTH = re.compile(r"\s*,\s*(\d{4}-(?:0[1-9]|1[0-2]))\s*:\s*([^,\s]+)")  # a lot from the contracts of a month on
 Kind = Literal["crypto", "fx", "shares", "futures"]
+LEGS = "legs"  # the feed of spreads
+MIN_LEGS = 2
 
 
 class Instrument(Conventions):
@@ -130,6 +132,12 @@ class Instrument(Conventions):
         description="its feed, and those that stand in when it is late: databento, yahoo; default: [runtime] feed",
     )
     usual: str = ""  # what ``feed`` would be without an override of [runtime] feed; set where sections meet
+    legs: Mapped[Decimal] = Field(
+        default={},
+        description="a spread instead of a market of its own: other instruments and how many of each a unit holds,"
+        " negative where it sells, such as GOLD: 1, SILVER: -8",
+    )
+    leg_terms: Mapped[Instrument] = Field({})  # leg -> its section; set where sections meet
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
     spot_interval: str | None = Field(None, description="interval at which spot is fetched; default: [timeframes] base")
@@ -176,6 +184,25 @@ class Instrument(Conventions):
         if (implied | given).get("trade_market") == "spot":
             implied |= {"multiplier": "1", "margin": "1"}
             implied |= {} if given.get("currency") in IN_HUNDREDTHS else {"quote_unit": "1"}
+        return implied | given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_legs(cls, given: Any) -> Any:
+        """A spread is quoted in its currency, per unit: what its legs are worth, which may be nothing or less."""
+        if not isinstance(given, dict) or not given.get("legs"):
+            return given
+        try:
+            ratios = {leg: Decimal(ratio) for leg, ratio in given["legs"].items()}
+        except ArithmeticError:  # the field itself says which
+            ratios = {}
+        for leg, ratio in ratios.items():
+            if not ratio:
+                raise ValueError(f"legs: {leg} has the ratio 0; expected how many of it a unit holds, such as 1 or -8")
+        if len(given["legs"]) < MIN_LEGS:
+            raise ValueError("legs names one instrument; expected at least two, such as GOLD: 1, SILVER: -8")
+        shown = " ".join(f"{ratio:+f} {leg}" for leg, ratio in sorted(ratios.items()))
+        implied = {"spot": shown, "allow_nonpositive": True, "tick": "0.01", "tradable": "no"}
         return implied | given
 
     @model_validator(mode="before")
@@ -299,7 +326,9 @@ class Instrument(Conventions):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """The names in ``feed``; none: that of [runtime]."""
+        """The names in ``feed``; none: that of [runtime]. The bars of a spread are made of stored ones."""
+        if self.legs:
+            return (LEGS,)
         return tuple(name.strip() for name in self.feed.split(",")) if self.feed else ()
 
     @property

@@ -26,8 +26,15 @@ SEPARATOR = " | "
 def text(instrument: Instrument, market: Market, section: FeedSection) -> str:
     """What decides where the bars of a series end, in one line."""
     stamp, zone = getattr(section, "stamp", ""), getattr(section, "zone", "")
-    reading = f"{stamp} {zone if stamp != 'date' else ''}".strip()
+    reading = f"{stamp} {zone if stamp != 'date' else ''}".strip() if not instrument.legs else _legs(instrument)
     return SEPARATOR.join([reading, f"exchange_calendars {_release()}", repr(instrument.hours_of(market))])
+
+
+def _legs(spread: Instrument) -> str:
+    """What decides the bars of a spread besides those of its legs."""
+    terms = spread.leg_terms.items()
+    units = [f"{spread.legs[s] * i.multiplier * i.quote_unit:+f} {s} {i.trade_market} {i.adjust}" for s, i in terms]
+    return f"{spread.spot}: {', '.join(units)}"
 
 
 @cache
@@ -61,7 +68,8 @@ def conflict(
     clear = f"clear it: {_command(instrument, market)}; the next ingestion loads it again"
     was, is_ = ((text or "").split(SEPARATOR)[0] for text in (before, now))
     if before is not None and was != is_:
-        return f"its stored bars were read with stamp = {was}, the config now says {is_}: {clear}"
+        key = "legs" if instrument.legs else "stamp"
+        return f"its stored bars were read with {key} = {was}, the config now says {is_}: {clear}"
     keys = ["interval", "ts"]
     rest = bars.merge(flagged[keys].drop_duplicates(), on=keys, how="left", indicator="seen").query(
         "seen == 'left_only'"

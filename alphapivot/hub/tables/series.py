@@ -25,21 +25,39 @@ class Mark:
     source: str
     newest: datetime | None
     timetable: str | None = None
+    answered_at: datetime | None = None
 
 
 def marks(hub: Hub, symbols: list[str]) -> dict[Key, Mark]:
     """The watermarks of these symbols' series that a feed has delivered or failed to deliver."""
     query = text(
-        "SELECT symbol, market, interval, source, newest, timetable FROM market.series WHERE symbol = ANY(:symbols)"
+        "SELECT symbol, market, interval, source, newest, timetable, answered_at FROM market.series"
+        " WHERE symbol = ANY(:symbols)"
     )
     with hub.engine.connect() as connection:
-        rows = connection.execute(query, {"symbols": symbols})
-        return {(r.symbol, r.market, r.interval): Mark(r.source, r.newest, r.timetable) for r in rows}
+        return {tuple(row[:3]): Mark(*row[3:]) for row in connection.execute(query, {"symbols": symbols})}
 
 
 def newest(hub: Hub, symbols: list[str]) -> dict[Key, datetime]:
     """The ends of the newest bars that feeds delivered; series without bars are left out."""
     return {key: mark.newest for key, mark in marks(hub, symbols).items() if mark.newest}
+
+
+def changed(hub: Hub, symbols: list[str], interval: str, since: datetime) -> datetime | None:
+    """The first instant from which on a bar, roll or event of ``symbols`` is new, restated or gone since ``since``."""
+    tables = ("market.bar", "market.roll", "market.corporate_action")
+    dated = [(name + kind, at) for name in tables for kind, at in (("", "ingested_at"), ("_revision", "superseded_at"))]
+    parts = [
+        f"SELECT ts FROM {table} WHERE symbol = ANY(:symbols) AND {at} > :since"
+        + (" AND interval = :interval" if table.startswith("market.bar") else "")
+        for table, at in dated
+    ]
+    query = text(f"SELECT min(ts) FROM ({' UNION ALL '.join(parts)}) AS changed")
+    with hub.engine.connect() as connection:
+        first: datetime | None = connection.execute(
+            query, {"symbols": symbols, "since": since, "interval": interval}
+        ).scalar()
+        return first
 
 
 def newest_of(hub: Hub, key: Key, source: str) -> datetime | None:
