@@ -23,7 +23,7 @@ from pillars.base import Panel, Pillar
 from pillars.kit import windows
 
 SYMBOLS, DAYS = 500, 2500
-SEVEN = [kind for name, kind in PILLARS.items() if name != "relative"]  # it has no weight by default
+SEVEN = [kind for name, kind in PILLARS.items() if name not in ("relative", "reversion")]  # without weight by default
 HLC, C = ("high", "low", "close"), ("close",)
 SHARED: tuple[tuple[Any, tuple[str, ...], dict[str, int]], ...] = (
     *((talib.EMA, C, {"timeperiod": n}) for n in (10, 20, 50)),

@@ -6,6 +6,7 @@ from pillars.flow import Flow
 from pillars.momentum import Momentum
 from pillars.quality import Quality
 from pillars.relative import Relative
+from pillars.reversion import Reversion
 from pillars.risk import Risk
 from pillars.structure import Structure
 from pillars.trend import Trend
@@ -15,6 +16,7 @@ PILLARS: dict[str, type[Pillar]] = {
     "momentum": Momentum,
     "carry": Carry,
     "relative": Relative,
+    "reversion": Reversion,
     "flow": Flow,
     "structure": Structure,
     "quality": Quality,

@@ -111,6 +111,11 @@ class Settings(Section):
         """symbol -> tick, the last one of config.ini."""
         return {symbol: instrument.at(date.max).tick for symbol, instrument in self.instruments.items()}
 
+    @property
+    def spreads(self) -> list[str]:
+        """The symbols that are made of others, their legs."""
+        return [symbol for symbol, instrument in self.instruments.items() if instrument.legs]
+
     def checks(self, symbol: str) -> Quality:
         """[quality], overridden by the instrument's own thresholds."""
         return Quality.model_validate(self.quality.model_dump() | self.instruments[symbol].quality)

@@ -21,7 +21,7 @@ pytest.importorskip("prefect_dask", reason="the extra dask is not installed")
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 AS_OF, NEXT = "2025-06-26T00:00:00+00:00", "2025-06-27T00:00:00+00:00"
-SCORED = PILLARS.keys() - {"relative"}  # it is not in the config
+SCORED = PILLARS.keys() - {"relative", "reversion"}  # they are not in the config
 BODY = "    def parts(self, bars: Panel) -> Parts:\n"
 SPY = (
     BODY

@@ -91,18 +91,22 @@ def test_a_split_of_a_leg_is_no_jump_of_the_spread(market):
     assert list(market.stored(symbol="PAIR")["close"]) == [20, 19, 20, 18, 24]
 
 
-def test_older_years_of_legs_bring_those_of_the_spread(market):
-    pair(market)
-    both(market, EVENING)
-    first = market.stored(symbol="PAIR")
-    older = ["2024-02-28", "2024-02-29"]
+def test_older_years_of_legs_bring_those_of_the_spread_and_restate_what_follows(market):
     for symbol in ("A", "B"):
-        early = prices(symbol)[:2].set_axis(older)
-        market.write(symbol, pd.concat([early, prices(symbol)]))
+        market.write(symbol, prices(symbol).assign(split=0))
+    market.configure({"A": A, "B": B, "PAIR": PAIR}, columns="split: split")
+    both(market, EVENING)
+    for symbol in ("A", "B"):
+        early = prices(symbol)[:2].set_axis(["2024-02-28", "2024-02-29"]).assign(split=0)
+        market.write(symbol, pd.concat([early, prices(symbol).assign(split=0)]))
+    older = pd.read_csv(market.folder / "A.csv", index_col="ts")
+    older.loc["2024-02-29", "split"] = 2.0  # a unit holds two shares of A from here on
+    older.loc["2024-02-28", ["open", "high", "low", "close"]] *= 2
+    market.write("A", older)
     span = datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC)
     backfill.run(market.settings, *span, lambda *_: None)
-    bars = market.stored(symbol="PAIR")
-    assert list(bars["close"]) == [20, 19, *first["close"]]
+    twice = [2 * a - 2 * b for a, b in zip(CLOSES["A"], CLOSES["B"], strict=True)]
+    assert list(market.stored(symbol="PAIR")["close"]) == [200 - 80, 202 - 82, *twice]
 
 
 def test_bars_of_another_ratio_do_not_stand_beside_stored_ones(market):

@@ -76,7 +76,7 @@ def run(
         sides = _sides(hub, settings, latest, interval, bars)
         for number, horizon in enumerate(horizons):
             progress(place * len(horizons) + number, steps, f"{interval}, {horizon} bars ahead")
-            followed = statistics.following(bars, horizon)
+            followed = statistics.following(bars, horizon, settings.spreads)
             outcomes = {"return": followed, "move": followed.abs(), "against": statistics.against(bars, sides, horizon)}
             for subject, scores in subjects.items():
                 gates = subject in settings.pillars and not settings.pillars[subject].directional

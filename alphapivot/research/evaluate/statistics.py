@@ -1,7 +1,8 @@
 """
 Predictive power of scores: information coefficients, hit rates, deciles, turnover, correlations. Pure.
 
-- *Following return*: change of the adjusted close over the next ``horizon`` bars, over the traded close of the bar.
+- *Following return*: change of the adjusted close over the next ``horizon`` bars, over the traded close of the bar; of
+  a spread the change over 100 of its deviations.
 - *ic*: the information coefficient, here the rank correlation of score and following return within each symbol
   (Spearman; Grinold and Kahn, Active Portfolio Management, 1999), averaged over all bars.
 - *t*: the bars of one instant are summed first, as symbols move together, and the variance of that series includes its
@@ -19,6 +20,7 @@ Everything here looks into the future of each bar, by design. No score may use i
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -33,10 +35,16 @@ MEASURES = ["observations", "ic", "t", "hit_rate", "turnover", "autocorrelation"
 LEAST = 30  # fewer observations give NaN
 
 
-def following(bars: pd.DataFrame, horizon: int) -> pd.Series:
-    """The return over the ``horizon`` bars after each of ``bars`` (without ``offset``: 0); same index."""
+def following(bars: pd.DataFrame, horizon: int, spreads: Collection[str] = ()) -> pd.Series:
+    """
+    The return over the ``horizon`` bars after each of ``bars`` (without ``offset``: 0); same index. Of ``spreads``,
+    whose price may be nothing or less, the change, as if the deviation of a bar's change were 1 %.
+    """
     ordered = bars.sort_values(["symbol", "ts"])
     traded = (ordered["close"] - ordered.get("offset", 0.0)).where(lambda price: price > 0)
+    if spreads:
+        usual = ordered.groupby("symbol")["close"].transform(lambda close: close.diff().std())
+        traded = traded.where(~ordered["symbol"].isin(list(spreads)), 100 * usual.where(usual > 0))
     later = ordered.groupby("symbol")["close"].shift(-horizon)
     return ((later - ordered["close"]) / traded).reindex(bars.index)
 

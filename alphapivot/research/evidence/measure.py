@@ -61,7 +61,7 @@ def account(
 def results(held: pd.DataFrame, prices: Prices, rolled: pd.DataFrame) -> Account:
     """The results of the units ``held`` from each day's close on (NaN: nothing is known yet); ``rolled`` as above."""
     change = prices.moved()
-    side = pd.DataFrame({s: costs.side(str(s)) or np.nan for s in held}, index=held.index, dtype=float)
+    side = pd.DataFrame({s: prices.side(str(s)) or np.nan for s in held}, index=held.index, dtype=float)
     side = side.fillna(costs.UNKNOWN * prices.deviation)
     traded = held.fillna(0.0).diff().abs()
     gross = held.shift() * change

@@ -6,20 +6,32 @@ market, one row each day, in units of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pandas as pd
 
+from alphapivot.research.evidence import costs
+
 YEAR = 250  # days
+NONE: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Back-adjusted closes, the deviation of a day's change, and the roll yield a year, by day and market."""
+    """
+    Back-adjusted closes, the deviation of a day's change, and the roll yield a year, by day and market. ``sides``: the
+    costs of a unit one way that ``costs`` does not have.
+    """
 
     close: pd.DataFrame
     deviation: pd.DataFrame
     earned: pd.DataFrame
+    sides: Mapping[str, float] = field(default_factory=dict)
+
+    def side(self, symbol: str) -> float | None:
+        """The cost of one unit one way; None where unknown."""
+        return self.sides.get(symbol, costs.side(symbol))
 
     def moved(self, days: int = 1) -> pd.DataFrame:
         """The change over so many days, where a market has a price; from its last price before a holiday of its own."""
@@ -97,9 +109,9 @@ def wide(bars: pd.DataFrame, column: str) -> pd.DataFrame:
     return bars.pivot_table(index="ts", columns="symbol", values=column, dropna=False)
 
 
-def prices(bars: pd.DataFrame) -> Prices:
-    """From bars as ``markets.read`` gives them; the deviation is exponential, of span 32."""
+def prices(bars: pd.DataFrame, sides: Mapping[str, float] = NONE) -> Prices:
+    """From bars as ``markets.read`` gives them; the deviation is exponential, of span 32. ``sides``: see ``Prices``."""
     close = wide(bars, "close")
     deviation = moved(close).pow(2).ewm(span=32, min_periods=20).mean().pow(0.5).where(close.notna())
     earned = (bars["futures_close"] - bars["other_close"]) / (bars["other_months"] / 12)
-    return Prices(close, deviation.where(deviation > 0), wide(bars.assign(earned=earned), "earned"))
+    return Prices(close, deviation.where(deviation > 0), wide(bars.assign(earned=earned), "earned"), sides)

@@ -8,7 +8,7 @@ many stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from alphapivot.config.sections.scoring import CompositeSettings, Timeframes
 from alphapivot.config.settings import Settings
 from alphapivot.errors import DataError
 from alphapivot.research.evaluate import statistics
-from alphapivot.research.evidence import brackets, costs, markets, measure, rules
+from alphapivot.research.evidence import brackets, markets, measure, rules, spreads
 from alphapivot.research.tune import overfitting
 from alphapivot.scoring import calibration, composite
 from pillars.base import Panel
@@ -82,14 +82,24 @@ def run(folder: Path, settings: Settings, progress: Progress = lambda _step: Non
             refused |= {f"{place.name}/{name}": why for name, why in left_out.items()}
             continue
         studies.append(_study(place.name, bars, left_out, settings, progress))
+        pairs, sides = spreads.of(bars, settings.instruments.values())
+        if len(pairs):
+            studies.append(_study(f"{place.name} spreads", pairs, {}, settings, progress, sides))
     if not studies:
         told = "; ".join(f"{name}: {why}" for name, why in list(refused.items())[:5]) or "no CSV files"
         raise DataError(f"evidence: nothing under {folder} can be measured: {told}; docs/evidence.md says what is read")
     return studies
 
 
-def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Settings, progress: Progress) -> Study:
-    prices = rules.prices(bars)
+def _study(
+    name: str,
+    bars: pd.DataFrame,
+    left_out: dict[str, str],
+    settings: Settings,
+    progress: Progress,
+    sides: Mapping[str, float] = rules.NONE,
+) -> Study:
+    prices = rules.prices(bars, sides)
     rolled = rules.wide(bars.assign(rolled=bars["rolled_today"].astype(float)), "rolled") == 1
     forecasts: dict[str, tuple[str, pd.DataFrame]] = {}
     pillars = settings.pillars
@@ -126,12 +136,13 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
     raw = _wide(blended[WHOLE], "raw", prices)
     positions = measure.account(forecasts[WHOLE][1], prices, rolled, vetoed)
     forms = brackets.forms(positions, forecasts[WHOLE][1], raw, vetoed, prices, rolled, brackets.Bracket.of(settings))
+    followed = bars[["symbol", "ts"]].assign(following=statistics.following(bars, HORIZON, settings.spreads))
     lines = []
     for place, (label, (kind, forecast)) in enumerate(forecasts.items()):
         progress(f"{name}: {label} ({place + 1} of {len(forecasts)})")
         if forecast.notna().sum().sum() >= measure.LEAST:
             account = positions if label == VETOED else measure.account(forecast, prices, rolled)
-            lines.append(_line(label, kind, forecast, account, scores, bars))
+            lines.append(_line(label, kind, forecast, account, scores, followed))
     shown = [*scores, WHOLE]
     return Study(
         name=name,
@@ -149,7 +160,7 @@ def _study(name: str, bars: pd.DataFrame, left_out: dict[str, str], settings: Se
             len(lines) + LOOKED_AT, next(n.figures["error"] for n in lines if n.name == WHOLE)
         ),
         left_out=left_out,
-        unpriced=[s for s in prices.close.columns if costs.side(s) is None],
+        unpriced=[s for s in prices.close.columns if prices.side(s) is None],
     )
 
 
@@ -187,11 +198,10 @@ def _line(
     forecast: pd.DataFrame,
     account: measure.Account,
     scores: dict[str, pd.DataFrame],
-    bars: pd.DataFrame,
+    followed: pd.DataFrame,
 ) -> Line:
     gross, _ = measure.sharpe(account.gross)
     net, error = measure.sharpe(account.net)
-    followed = bars[["symbol", "ts"]].assign(following=statistics.following(bars, HORIZON))
     long = forecast.melt(ignore_index=False, var_name="symbol", value_name="score").reset_index().dropna()
     found = statistics.measure(long.merge(followed, on=["symbol", "ts"]), HORIZON, sliced=False).iloc[0]
     others = {o: measure.correlation(forecast, wide) for o, wide in scores.items() if o != label.partition(".")[0]}
