@@ -147,6 +147,7 @@ def ours(case: Case, reward: float = REWARD) -> tuple[engine.Market, k.Scores, k
     specs = k.Specs(
         np.full(symbols, case.tick), one, one, one, np.ones(symbols, bool), np.ones(symbols, bool), zero - 1, zero,
         zero, np.full(symbols, np.inf), never, never, np.ones(symbols, bool), np.zeros(symbols, bool),
+        zero - 1,
     )  # fmt: skip
     score = case.score.ravel()
     scores = k.Scores(score, score, np.ones(n), np.zeros(n, bool), np.ones(n, np.int64))

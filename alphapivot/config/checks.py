@@ -51,6 +51,7 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
         if farthest >= target:
             yield f"[exit] scale_out: {farthest}R is not before the target, [execution] reward_to_risk = {target}"
     yield from positions.mistakes(valid)
+    yield from _spreads(valid)
     symbols = [name.removeprefix("instrument.") for name in present if name.startswith("instrument.")]
     named = [
         (name, key, list(symbols_))
@@ -78,6 +79,21 @@ def _trading(valid: Mapping[str, BaseModel], present: Collection[str]) -> Iterat
         for symbol in named_symbols:
             if symbol not in symbols:
                 yield f"[{section}] {key} names {symbol}, which is not an [instrument.*]; {nearest(symbol, symbols)}"
+
+
+def _spreads(valid: Mapping[str, BaseModel]) -> Iterator[str]:
+    """Spreads that may be entered at a broker that would fill one leg without the other."""
+    execution = cast("ExecutionSettings | None", valid.get("execution"))
+    broker = cast("BrokerSection | None", valid.get(f"broker.{execution.broker}")) if execution else None
+    if execution is None or broker is None or broker.spreads:
+        return
+    for section, model in valid.items():
+        if section.startswith("instrument.") and cast("Instrument", model).legs and cast("Instrument", model).tradable:
+            yield (
+                f"[{section}] tradable = yes: a broker of kind {broker.kind} ([execution] broker = {execution.broker})"
+                " takes no order for both legs at once, and one leg without the other is another trade; expected"
+                " tradable = no, or a paper account"
+            )
 
 
 def _client_ids(valid: Mapping[str, BaseModel]) -> Iterator[str]:

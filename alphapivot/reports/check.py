@@ -123,7 +123,7 @@ def _too_large(
 ) -> Iterator[str]:
     risk, unit, lot = settings.risk, unit_value(instrument, rate), instrument.lot
     stop = atr * settings.execution.stop_atr
-    lost, worth = lot * stop * unit, lot * abs(close) * unit
+    lost, worth = lot * stop * unit, lot * instrument.worth(close) * unit
     limits = [("max_notional", risk.max_notional), ("max_gross_exposure", risk.max_gross_exposure)]
     limits += [("max_symbol_exposure", risk.max_symbol_exposure)] if risk.max_symbol_exposure else []
     if lost > risk.risk_per_trade * equity:

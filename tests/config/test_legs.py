@@ -12,6 +12,8 @@ from alphapivot.errors import ConfigError
 SMALL = (Path(__file__).parents[1] / "configs" / "small.ini").read_text()
 PAIR = "[instrument.PAIR]\nlegs = {}\n"
 OTHER = "[instrument.OTHER]\nspot = x\ncurrency = {}\ntick = 0.01\ncalendar = CMES\nmultiplier = {}\n"
+SHARES = "[instrument.BETA]\nspot = b\ncurrency = USD\ntick = 0.01\ncalendar = XNYS\n"
+ALPACA = "[broker.alpaca]\nkind = alpaca\ncurrency = USD\n"
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def read(tmp_path):
 def test_a_spread_is_quoted_per_unit_in_the_currency_and_hours_of_its_legs(read):
     settings = read(PAIR.format("SP500: 1, GOLD: -2.5"), "[instrument.AAA]\nlegs = GOLD: 1, SP500: -1\n")
     pair = settings.instruments["PAIR"]
-    assert (pair.spot, pair.markets, pair.currency, pair.calendar) == ("-2.5 GOLD +1 SP500", ("spot",), "USD", "CMES")
+    assert (pair.futures, pair.currency, pair.calendar) == ("-2.5 GOLD +1 SP500", "USD", "CMES")
     assert (pair.multiplier, pair.quote_unit, pair.tick) == (1, 1, type(pair.tick)("0.01"))
     assert pair.allow_nonpositive
     assert not pair.tradable
@@ -56,7 +58,11 @@ def test_a_spread_is_known_when_the_later_of_its_legs_is_published(read):
         ([PAIR.format("SP500: one, GOLD: 2")], "legs = SP500: one, GOLD: 2: SP500: input should be a valid decimal"),
         ([PAIR.format("SP500: 1, BITCOIN: -2")], "SP500 end by CMES and those of BITCOIN by 24/7; expected legs with"),
         ([PAIR.format("SP500: 1, GOLD: 1") + "calendar = XNYS\n"], "calendar = XNYS: a spread takes it from its legs"),
-        ([PAIR.format("SP500: 1, GOLD: 1") + "tradable = yes\n"], "tradable = yes: spreads are scored and not traded"),
+        ([SHARES, PAIR.format("ALPHA: 1, BETA: -1") + "tradable = yes\nleg_prices = ALPHA: 5\n"], "no price of BETA"),
+        (
+            [PAIR.format("SP500: 1, GOLD: 1") + "tradable = yes\nleg_prices = SP500: 5000, GOLD: 2000\n"],
+            "GOLD trades futures, and what its rolls cost",
+        ),
         ([PAIR.format("SP500: 1, OTHER: 1"), OTHER.format("EUR", 1)], "SP500 is in USD and OTHER in EUR; expected"),
         (
             [PAIR.format("SP500: 1, OTHER: 1"), OTHER.format("USD", "1, 2024-01-02: 5")],
@@ -67,4 +73,27 @@ def test_a_spread_is_known_when_the_later_of_its_legs_is_published(read):
 def test_what_makes_no_spread_is_told(read, sections, message):
     with pytest.raises(ConfigError, match=message) as error:
         read(*sections)
-    assert len(str(error.value).split("\n")) == 2, "one mistake, one sentence"
+    told = str(error.value).split("\n")[1:]
+    assert len(told) == 1 or "trades futures" in told[-1], "one mistake, one sentence"
+
+
+def test_a_spread_that_may_be_entered_is_margined_by_its_legs(read):
+    traded = "tradable = yes\nleg_prices = ALPHA: 300, BETA: 50\n"
+    settings = read(SHARES, PAIR.format("ALPHA: 1, BETA: -2") + traded)
+    pair = settings.instruments["PAIR"]
+    assert pair.tradable
+    assert pair.leg_worths == {"ALPHA": 300, "BETA": 100}
+    assert pair.worth(pair.tick) == 400  # whatever its price is
+    assert pair.margin == 1  # shares are paid in full
+    assert settings.instruments["ALPHA"].worth(-pair.tick) == pair.tick
+    futures = read(PAIR.format("SP500: 1, GOLD: -2") + "leg_prices = SP500: 5000, GOLD: 2000\n")
+    margin = futures.instruments["PAIR"].margin
+    assert float(margin) == pytest.approx((0.07 * 5000 * 5 + 0.08 * 2 * 2000 * 10) / (5000 * 5 + 2 * 2000 * 10))
+
+
+def test_a_broker_that_could_fill_one_leg_alone_takes_no_spread(read, monkeypatch):
+    traded = "tradable = yes\nleg_prices = ALPHA: 300, BETA: 50\n"
+    monkeypatch.setattr("tests.config.test_legs.SMALL", SMALL.replace("broker = paper", "broker = alpaca"))
+    with pytest.raises(ConfigError, match=r"PAIR\] tradable = yes: a broker of kind alpaca .* takes no order for"):
+        read(SHARES, ALPACA, PAIR.format("ALPHA: 1, BETA: -2") + traded)
+    read(SHARES, ALPACA, PAIR.format("ALPHA: 1, BETA: -2"))

@@ -22,7 +22,7 @@ SAME = {
     "PaperBroker": "currency cash slippage_bps fee_bps fee_per_contract fees tables strict_targets settle_after"
     " delist_after delisting_haircut",
     "Instrument": "symbol signal_market trade_market group currency quote_unit multiplier tick lot margin tradable"
-    " allow_nonpositive legs leg_terms",
+    " allow_nonpositive legs leg_prices leg_terms",  # spreads: tests/research/test_spread_trading.py
 }
 REFUSED = {
     "ExecutionSettings": {"form": "positions"},

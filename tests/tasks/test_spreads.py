@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from alphapivot import hub
+from alphapivot.execution.book import exposure, trace
 from alphapivot.hub.tables import bars as stored
-from tasks.local import backfill, clear
-from tests.tasks.market import Market
+from tasks.local import backfill, clear, replay
+from tests.tasks.market import Market, ends
 
 DAYS = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08"]
 CLOSES = {"A": [100.0, 101.0, 103.0, 102.0, 104.0], "B": [40.0, 41.0, 41.5, 42.0, 40.0]}
@@ -77,7 +79,7 @@ def test_a_restated_leg_restates_the_spread_from_when_that_was_known(market):
     both(market, "2024-03-09 23:00")
     assert list(market.stored(symbol="PAIR")["close"]) == [20, 19, 22, 18, 24]
     span = {"after": None, "until": datetime(2024, 4, 1, tzinfo=UTC), "known_at": before}
-    then = stored.window(hub.connect(), ["PAIR"], "spot", "1d", **span)
+    then = stored.window(hub.connect(), ["PAIR"], "futures", "1d", **span)
     assert list(then["close"]) == [20, 19, 20, 18, 24]
 
 
@@ -132,3 +134,28 @@ def test_a_spread_without_a_common_bar_says_so(market):
     market.ingest(EVENING)
     with pytest.raises(Exception, match="no bars of B: a spread has a bar where all of its legs have one"):
         market.ingest(EVENING, "legs")
+
+
+def test_a_spread_is_entered_as_one_trade_and_its_order_leads_to_the_bars_of_its_legs(market):
+    trading = ends("XNYS", "1d", "2022-01-03", "2024-03-09").strftime("%Y-%m-%d")
+    for symbol, drift in (("A", 0.5), ("B", 0.0)):  # the spread rises
+        close = 100 + drift * np.arange(len(trading)) + np.sin(np.arange(len(trading)))
+        frame = pd.DataFrame({"close": close, "open": close - 0.1, "volume": 1000.0}, index=trading)
+        market.write(symbol, frame.assign(high=close + 1, low=close - 1))
+    legs = {"legs": "A: 1, B: -1", "tradable": "yes", "leg_prices": "A: 370, B: 100"}
+    still = {"tradable": "no"}
+    market.configure({"A": A | still, "B": B | still, "PAIR": legs})
+    for evening in ("2024-03-06", "2024-03-07", "2024-03-08"):
+        replay.session(market.settings, datetime.fromisoformat(f"{evening}T23:00:00+00:00"))
+    with hub.connect().engine.connect() as conn:
+        trades = conn.exec_driver_sql("SELECT symbol, side, state, entry_qty, fees FROM trading.trade").all()
+        (order,) = conn.exec_driver_sql("SELECT client_order_id FROM trading.orders WHERE leg = 'ENTRY'").scalars()
+    ((symbol, side, state, qty, fees),) = trades
+    assert (symbol, side, state) == ("PAIR", "LONG", "OPEN")
+    assert qty > 0
+    assert fees > 0
+    chain = dict(trace.trace(hub.connect(), order))
+    assert chain["Leg A, 1 in a unit"]["sources"].tolist() == ["files"]
+    assert chain["Leg B, -1 in a unit"]["bars"].tolist() == chain["Leg A, 1 in a unit"]["bars"].tolist()
+    found = exposure.exposures(hub.connect(), market.settings, datetime(2024, 3, 9, tzinfo=UTC)).set_index("exposure")
+    assert found.loc["symbol PAIR", "gross"] == qty * 470

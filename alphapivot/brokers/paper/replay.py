@@ -61,7 +61,7 @@ class Position:
         if self.market == "spot" and self.qty > 0:
             return Decimal(0)
         mark = self.avg_price if self.mark is None else self.mark
-        return (abs(self.qty * mark) * self.unit(terms) * terms.margin).quantize(MICRO)
+        return (abs(self.qty) * terms.worth(mark) * self.unit(terms) * terms.margin).quantize(MICRO)
 
     def after(self, side: Side, qty: Decimal, price: Decimal) -> Position:
         """
@@ -253,6 +253,7 @@ class Replay:
             slippage_bps=settings.slippage_bps,
             strict=settings.strict_targets,
             room=room,
+            worth=self._terms[key].worth(bar.close) if self._terms[key].legs else None,
         ):
             name = event.order.client_order_id
             if isinstance(event, Canceled):
@@ -305,7 +306,7 @@ class Replay:
         terms, position, settings = self._terms[key], self.positions[key], self._settings
         unit = position.unit(terms)
         bps, each = settings.fee(terms, order.side, terms.session_of(ts))
-        fee = abs(event.qty * event.price) * unit * bps / BPS + event.qty * each * position.fx
+        fee = event.qty * terms.worth(event.price) * unit * bps / BPS + event.qty * each * position.fx
         if position.market == "futures":
             cash = (position.realised(order.side, event.qty, event.price) * unit).quantize(MICRO)
         else:

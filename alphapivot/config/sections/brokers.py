@@ -32,6 +32,7 @@ class BrokerSection(Section, ABC):
     opens: ClassVar[str]
     compares: ClassVar[str | None] = None  # the function that compares the terms of instruments with the market's own
     simulated: ClassVar[bool] = False  # fills come from stored bars, so nothing is time-critical
+    spreads: ClassVar[bool] = False  # fills a spread's legs together, or none of them
     no_paper: ClassVar[str] = ""  # why mode = paper cannot be, and what to set instead, where there is no paper account
 
     kind: str
@@ -82,15 +83,30 @@ class ChargedBroker(BrokerSection):
     tables: Mapped[FeeTable] = Field({})  # [fees.NAME] of ``fees``; set where sections meet
 
     def fee(self, instrument: Instrument, side: Literal["BUY", "SELL"], day: date) -> Fee:
-        """The fee of a fill in the session of ``day``: of the first of symbol, group and kind that ``fees`` names."""
+        """
+        The fee of a fill in the session of ``day``: of the first of symbol, group and kind that ``fees`` names. That of
+        a spread is the sum of its legs', each as a share of what the unit is worth.
+        """
+        if instrument.legs:
+            return self._of_legs(instrument, side, day)
         name = self._named(instrument)
         if name is None:
             return self._unnamed(instrument)
         table = self.tables.get(name)
         return fee(name) if table is None else table.at(side, day)
 
+    def _of_legs(self, spread: Instrument, side: Literal["BUY", "SELL"], day: date) -> Fee:
+        total, worth = Fee(Decimal(0), Decimal(0)), sum(spread.leg_worths.values(), Decimal(0))
+        for leg, ratio in spread.legs.items():
+            bought = (side == "BUY") == (ratio > 0)
+            bps, each = self.fee(spread.leg_terms[leg], "BUY" if bought else "SELL", day)
+            total += Fee(bps * spread.leg_worths.get(leg, Decimal(0)) / worth if worth else bps, each * abs(ratio))
+        return total
+
     def fee_dates(self, instrument: Instrument) -> list[date]:
         """The dates on which its fee changes."""
+        if instrument.legs:
+            return sorted({day for leg in instrument.leg_terms.values() for day in self.fee_dates(leg)})
         table = self.tables.get(self._named(instrument) or "")
         return [] if table is None else sorted(table.dates)
 
@@ -112,6 +128,7 @@ class ChargedBroker(BrokerSection):
 class PaperBroker(ChargedBroker):
     opens = "alphapivot.brokers.paper.broker:open_paper"
     simulated = True
+    spreads = True
 
     kind: Literal["paper"] = "paper"
     cash: Positive = Field(description="starting cash")

@@ -10,7 +10,7 @@ import functools
 import re
 from dataclasses import replace
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ from alphapivot.calendar.contracts import month_of
 from alphapivot.calendar.hours import Hours
 from alphapivot.config.sections.base import Day, Mapped, Positive, Section, Zone
 from alphapivot.config.sections.calendar import BreaksText, CalendarSection, SessionText, hours_of
+from alphapivot.money import to_tick
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,6 +138,11 @@ class Instrument(Conventions):
         description="a spread instead of a market of its own: other instruments and how many of each a unit holds,"
         " negative where it sells, such as GOLD: 1, SILVER: -8",
     )
+    leg_prices: Mapped[Positive] = Field(
+        default={},
+        description="of a spread: a price of each leg, from which fees, slippage, margin and limits are counted, such"
+        " as GOLD: 180, SILVER: 22",
+    )
     leg_terms: Mapped[Instrument] = Field({})  # leg -> its section; set where sections meet
     spot: str | None = Field(None, description="the feed's ticker (or file) of the spot market")
     futures: str | None = Field(None, description="the feed's ticker (or file) of the futures market")
@@ -202,7 +208,8 @@ class Instrument(Conventions):
         if len(given["legs"]) < MIN_LEGS:
             raise ValueError("legs names one instrument; expected at least two, such as GOLD: 1, SILVER: -8")
         shown = " ".join(f"{ratio:+f} {leg}" for leg, ratio in sorted(ratios.items()))
-        implied = {"spot": shown, "allow_nonpositive": True, "tick": "0.01", "tradable": "no"}
+        implied = {"futures": shown, "multiplier": "1", "quote_unit": "1", "margin": "1", "allow_nonpositive": True}
+        implied |= {"tick": "0.01", "tradable": "no"}
         return implied | given
 
     @model_validator(mode="before")
@@ -316,6 +323,25 @@ class Instrument(Conventions):
         number = int(np.searchsorted(sessions.closes, bar_ends.naive(instant), side))
         day: date = sessions.labels[min(number, len(sessions.labels) - 1)].astype("datetime64[D]").item()
         return day
+
+    @functools.cached_property
+    def leg_worths(self) -> dict[str, Decimal]:
+        """leg of a spread -> what a unit holds of it at ``leg_prices``, in the spread's quoted units."""
+        terms = self.leg_terms
+        return {
+            leg: abs(ratio) * self.leg_prices[leg] * terms[leg].multiplier * terms[leg].quote_unit
+            for leg, ratio in self.legs.items()
+            if leg in self.leg_prices
+        }
+
+    def worth(self, price: Decimal) -> Decimal:
+        """
+        The size of one unit at ``price``, in quoted units: what fees, slippage, margin and limits are shares of. That
+        of a spread is the sum of its legs' sizes, on the tick, since its price may be nothing.
+        """
+        if not self.legs:
+            return abs(price)
+        return to_tick(sum(self.leg_worths.values(), Decimal(0)), self.tick, ROUND_CEILING)
 
     @property
     def kind(self) -> Kind:

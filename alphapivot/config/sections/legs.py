@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from alphapivot.config import ini
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-OWN = ("legs", "tick", "lot", "group", "tradable", "quality")  # the keys of a spread's section
+OWN = ("legs", "leg_prices", "tick", "lot", "group", "tradable", "quality")  # the keys of a spread's section
 TAKEN = ("calendar", "session", "breaks", "daily_stamp", "session_zone", "timetable", "currency")
 PREFIX = "instrument."
+NO = ("no", "false", "off", "0")
+SPOT = {"spot": Decimal(1), "futures": Decimal(0)}  # the least margin of a leg, as a share of what it is worth
 
 
 def is_spread(section: str, texts: Mapping[str, str]) -> bool:
@@ -40,13 +43,14 @@ def given(
         return None
     known = {leg: cast("Instrument", valid[PREFIX + leg]) for leg in named if PREFIX + leg in valid}
     wrong = [*_keys(section, texts), *_names(section, named, sections), *_unlike(section, known)]
+    wrong += _traded(section, texts, known)
     mistakes += wrong
     if wrong or len(known) < len(named):  # mistakes of a leg's own section are reported there
         return None
     first = next(iter(known.values()))
     taken = {name: getattr(first, name) for name in TAKEN}
     taken["session"] = getattr(first, f"{first.trade_market}_session") or first.session
-    return taken | {"leg_terms": known, "feed": None, "usual": ""}
+    return taken | {"leg_terms": known, "feed": None, "usual": "", "margin": _margin(texts, known)}
 
 
 def feed(valid: Mapping[str, BaseModel], default: str) -> dict[str, LegsFeed]:
@@ -62,8 +66,49 @@ def _keys(section: str, texts: Mapping[str, str]) -> Iterator[str]:
     for key, text in texts.items():
         if key not in OWN:
             yield f"[{section}] {key} = {text}: a spread takes it from its legs; remove the line"
-    if (tradable := texts.get("tradable", "no")).lower() not in ("no", "false", "off", "0"):
-        yield f"[{section}] tradable = {tradable}: spreads are scored and not traded; expected no"
+
+
+def _traded(section: str, texts: Mapping[str, str], legs: Mapping[str, Instrument]) -> Iterator[str]:
+    """What a spread lacks that may be entered."""
+    if texts.get("tradable", "no").lower() in NO:
+        return
+    lacking = [leg for leg in legs if leg not in _prices(texts)]
+    if lacking:
+        shown = ", ".join(f"{leg}: 100" for leg in legs)
+        yield (
+            f"[{section}] tradable = {texts['tradable']}: no price of {', '.join(lacking)} to count fees, slippage,"
+            f" margin and limits from; expected such as leg_prices = {shown}"
+        )
+    for leg, terms in legs.items():
+        if terms.trade_market == "futures":
+            yield (
+                f"[{section}] tradable = {texts['tradable']}: {leg} trades futures, and what its rolls cost a spread is"
+                " not counted; expected legs with trade_market = spot, or tradable = no"
+            )
+
+
+def _prices(texts: Mapping[str, str]) -> dict[str, str]:
+    try:
+        made: dict[str, str] = ini.typed(texts.get("leg_prices", ""), Instrument.model_fields["leg_prices"])
+    except ValueError:  # the field itself says so
+        return {}
+    return made
+
+
+def _margin(texts: Mapping[str, str], legs: Mapping[str, Instrument]) -> Decimal:
+    """The initial margin of a unit as a share of its worth: the sum over its legs, shares and coins paid in full."""
+    try:
+        ratios = ini.typed(texts["legs"], Instrument.model_fields["legs"])
+        worths = {
+            leg: abs(Decimal(ratios[leg])) * Decimal(price) * legs[leg].multiplier * legs[leg].quote_unit
+            for leg, price in _prices(texts).items()
+            if leg in legs
+        }
+        whole = sum(worths.values(), Decimal(0))
+        needed = sum((w * max(legs[leg].margin, SPOT[legs[leg].trade_market]) for leg, w in worths.items()), Decimal(0))
+        return needed / whole if whole > 0 and needed > 0 else Decimal(1)
+    except ArithmeticError:  # the fields themselves say so
+        return Decimal(1)
 
 
 def _names(section: str, named: list[str], sections: ini.Sections) -> Iterator[str]:

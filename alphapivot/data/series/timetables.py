@@ -34,7 +34,7 @@ def _legs(spread: Instrument) -> str:
     """What decides the bars of a spread besides those of its legs."""
     terms = spread.leg_terms.items()
     units = [f"{spread.legs[s] * i.multiplier * i.quote_unit:+f} {s} {i.trade_market} {i.adjust}" for s, i in terms]
-    return f"{spread.spot}: {', '.join(units)}"
+    return f"{spread.futures}: {', '.join(units)}"
 
 
 @cache

@@ -56,7 +56,9 @@ def exposures(hub: Hub, settings: Settings, at: datetime) -> pd.DataFrame:
     parts: dict[str, dict[str, _Parts]] = {"group": {}, "symbol": {}}
     for row in rows:
         rate = known.get(row.currency)
-        gross = None if rate is None else row.notional * rate
+        terms = settings.instruments.get(row.symbol)
+        notional = terms.worth(Decimal(0)) * row.units if terms is not None and terms.legs else row.notional
+        gross = None if rate is None else notional * rate
         part = gross, gross if gross is None or row.side == "LONG" else -gross
         book_parts.append(part)
         group = settings.instruments[row.symbol].group if row.symbol in settings.instruments else ""

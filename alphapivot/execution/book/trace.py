@@ -64,6 +64,7 @@ BARS = """
       AND b.ts BETWEEN CAST(:first AS timestamptz) AND CAST(:last AS timestamptz)
     GROUP BY b.contract ORDER BY min(b.ts), b.contract
 """
+LEGS = "SELECT config -> 'instruments' -> CAST(:symbol AS text) AS terms FROM ops.run WHERE run_id = :run_id"
 RUN = """
     SELECT run_id, kind, as_of, known_at, config_hash, code_version, state, started_at FROM ops.run
     WHERE run_id = :run_id
@@ -110,8 +111,26 @@ def trace(hub: Hub, order_id: str, book: str | None = None) -> Chain:
         bars = decision["bars"]
         if bars.get("first"):
             chain.append((f"Bars ({bars['count']} used)", _rows(conn, BARS, decision | bars)))
+            chain += _legs(conn, decision, bars)
         chain += [("Run", _turned(run)) for run in _rows(conn, RUN, decision).to_dict("records")]
     return chain
+
+
+def _legs(conn: Connection, decision: Mapping[str, Any], bars: Mapping[str, Any]) -> Chain:
+    """Of a spread, the bars of each leg that its own were made of."""
+    terms = conn.execute(text(LEGS), {"symbol": decision["symbol"], "run_id": decision["run_id"]}).scalar() or {}
+    return [
+        (
+            f"Leg {leg}, {ratio} in a unit",
+            _rows(
+                conn,
+                BARS,
+                {**decision, **bars, "symbol": leg, "market": terms["leg_terms"][leg]["trade_market"], "contract": ""}
+                | {"series": "adjusted"},
+            ),
+        )
+        for leg, ratio in terms.get("legs", {}).items()
+    ]
 
 
 def _rows(conn: Connection, query: str, values: Mapping[Any, Any]) -> pd.DataFrame:

@@ -104,10 +104,18 @@ def of_book(symbol: str, standing: Standing, risk: RiskSettings, protections: Pr
         yield "repeats", "repeated", Gate(sent < risk.max_repeats, value, f"< {risk.max_repeats}")
 
 
-def of_order(symbol: str, plan: Plan, close: Decimal, *, risk: RiskSettings, positive: bool = True) -> Checked:
+def of_order(
+    symbol: str,
+    plan: Plan,
+    close: Decimal,
+    *,
+    risk: RiskSettings,
+    positive: bool = True,
+    worth: Decimal | None = None,
+) -> Checked:
     """
     One order's quantity, notional and prices. ``close``: the contract's last close; ``positive``: its market has no
-    prices at zero or below.
+    prices at zero or below; ``worth``: ``Instrument.worth``, default: the close.
     """
     levels = {"stop": plan.stop} if plan.target is None else {"stop": plan.stop, "target": plan.target}
     for name, price in levels.items():
@@ -119,7 +127,7 @@ def of_order(symbol: str, plan: Plan, close: Decimal, *, risk: RiskSettings, pos
         notional, limit = plan.notional, risk.max_order_notional
         yield "order_notional", "order_notional", Gate(notional <= limit, f"{notional:.2f}", f"<= {limit:.2f}")
     if risk.price_collar is not None:
-        width = risk.price_collar * abs(close)
+        width = risk.price_collar * (abs(close) if worth is None else worth)
         farthest = max((plan.reference, *levels.values()), key=lambda price: abs(price - close))
         inside = abs(farthest - close) <= width
         yield "price_collar", "price_collar", Gate(inside, f"{farthest:f}", f"{close:f} +- {width:f}")

@@ -205,7 +205,7 @@ class PositionRound(DecisionRound):
             unit=unit,
         )
         caps = most(
-            quote.close,
+            terms.worth(quote.close),
             unit,
             distance=quote.atr * rules.execution.stop_atr,
             equity=equity,

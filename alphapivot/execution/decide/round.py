@@ -62,7 +62,7 @@ class DecisionRound:
                 continue
             quote = self.facts.quotes.get(trade.symbol)
             price = quote.close if quote is not None and quote.contract == trade.contract else trade.price
-            each = abs(price) * unit_value(terms, rate)
+            each = terms.worth(price) * unit_value(terms, rate)
             held, coming = (trade.qty, trade.coming) if trade.state == "OPEN" else (Decimal(0), trade.qty)
             leaving = min(self._leaving(trade), held)
             for qty, unsure in ((held - leaving, False), (leaving + coming, True)):
@@ -204,7 +204,8 @@ class DecisionRound:
     def _of_order(self, symbol: str, plan: Plan, close: Decimal, terms: Instrument) -> limits.Checked:
         """Limits on one order. The stop of an addition rests already, wherever it is by now."""
         order = replace(plan, stop=plan.reference) if symbol in self.facts.trades else plan
-        return limits.of_order(symbol, order, close, risk=self.facts.rules.risk, positive=not terms.allow_nonpositive)
+        positive, worth = not terms.allow_nonpositive, terms.worth(close)
+        return limits.of_order(symbol, order, close, risk=self.facts.rules.risk, positive=positive, worth=worth)
 
     def _enter(self, symbol: str, gates: dict[str, Gate]) -> tuple[Action, tuple[str, ...], Plan | None]:
         conviction = self._conviction(symbol, gates)

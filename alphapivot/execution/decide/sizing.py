@@ -55,7 +55,7 @@ def limit_price(side: Literal["LONG", "SHORT"], close: Decimal, distance: Decima
 
 
 def most(
-    price: Decimal,
+    worth: Decimal,
     unit: Decimal,
     *,
     distance: Decimal,
@@ -67,11 +67,11 @@ def most(
 ) -> dict[CapName, Decimal]:
     """
     The largest size of a whole position by each limit: ``risk_per_trade`` of a move by ``distance``, the other
-    arguments as of ``size``. ``unit``: see ``unit_value``.
+    arguments as of ``size``. ``worth``: ``Instrument.worth``; ``unit``: see ``unit_value``.
     """
     quantities: dict[CapName, Decimal] = {"risk": risk_per_trade * equity / (distance * unit)}
-    if price:
-        quantities["max_notional"] = max_notional * equity / (abs(price) * unit)
+    if worth:
+        quantities["max_notional"] = max_notional * equity / (worth * unit)
     if gap and max_gap_loss is not None:
         quantities["max_gap_loss"] = max_gap_loss * equity / (gap * unit)
     return quantities
@@ -119,10 +119,11 @@ def size(
         return "stop_within_tick"
     stop, target = stop_and_target
     unit = unit_value(instrument, fx)
-    notional = abs(price) * unit  # of a quantity of one
+    worth = instrument.worth(price)
+    notional = worth * unit  # of a quantity of one
     margin = notional * (1 if instrument.trade_market == "spot" and side == "LONG" else instrument.margin)
     quantities = most(
-        price,
+        worth,
         unit,
         distance=distance,
         equity=equity,
@@ -176,7 +177,7 @@ def carried(instrument: Instrument, trade: OpenTrade, close: Decimal, spread: De
     if close * up <= stop * up or (target is not None and close * up >= target * up):
         return None
     unit = unit_value(instrument, fx)
-    notional = abs(close) * qty * unit
+    notional = instrument.worth(close) * qty * unit
     return Plan(
         side=trade.side,
         qty=qty,

@@ -64,7 +64,7 @@ def unadjusted(
     """
     found: list[Caution] = []
     for symbol, i in sorted(settings.instruments.items()):
-        if not i.tradable or "futures" not in (i.trade_market, i.signal_market):
+        if not i.tradable or i.legs or "futures" not in (i.trade_market, i.signal_market):
             continue
         futures, spot = (
             _closes(hub, settings, symbol, market, read, until=until, known_at=known_at)

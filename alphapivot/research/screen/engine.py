@@ -186,6 +186,7 @@ def specs(
         halted_from=spans[0],
         halted_until=spans[1],
         positive=np.array([not i.allow_nonpositive for i in instruments]),
+        worth=np.array([int(i.worth(Decimal(0)) / i.tick) if i.legs else -1 for i in instruments], np.int64),
         ends=np.array([i.symbol not in simulated for i in instruments]),
     )
 

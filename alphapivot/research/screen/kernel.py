@@ -121,6 +121,7 @@ class Specs(NamedTuple):
     halted_until: Any  # instrument x halt: instants from which on it takes entries again
     positive: Any  # False: prices may be zero or below
     ends: Any  # False: of a simulated market, which ends for all at once
+    worth: Any  # of a spread, what a unit is worth in ticks; else negative: the price
 
 
 class Scores(NamedTuple):
@@ -187,9 +188,15 @@ class Rules(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _slipped(price: int, side: int, slippage: int) -> int:
+def _sized(price: int, worth: int) -> int:
+    """What a unit is worth at ``price``, in ticks: ``Instrument.worth``; ``worth``: a spread's, else negative."""
+    return abs(price) if worth < 0 else worth
+
+
+@njit(cache=True, nogil=True)
+def _slipped(price: int, side: int, slippage: int, worth: int) -> int:
     """The price after slippage (docs/execution.md, rule 5), in ticks: against us, to the next whole tick."""
-    return price + side * (-(-abs(price) * slippage // 100_000_000))
+    return price + side * (-(-_sized(price, worth) * slippage // 100_000_000))
 
 
 @njit(cache=True, nogil=True)
@@ -400,7 +407,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                             whole[trade[s], REASON], state[s] = BEYOND_STOP, 0
                             continue
                         if limit[s] == NEVER:
-                            at = _slipped(opened, sign, rules.slippage)
+                            at = _slipped(opened, sign, rules.slippage, specs.worth[s])
                         elif (low <= limit[s]) if sign > 0 else (high >= limit[s]):
                             at = min(max(opened, low), limit[s]) if sign > 0 else max(min(opened, high), limit[s])
                         else:
@@ -409,7 +416,8 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                         quantity = lots[s] * specs.lot[s]
                         cost = quantity * at * specs.tick[s] * unit
-                        fee = _fee(rules, s, bars.ts[row], sign, quantity, cost, fx[s])
+                        notional = quantity * _sized(at, specs.worth[s]) * specs.tick[s] * unit
+                        fee = _fee(rules, s, bars.ts[row], sign, quantity, notional, fx[s])
                         if specs.spot[s] and sign > 0 and cash - cost - fee < 0:
                             whole[trade[s], REASON], state[s] = NO_CASH, 0
                             continue
@@ -425,11 +433,12 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     if leaving[s] == SCALED and start >= leave_from[s]:
                         log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                         at, quantity, number = (
-                            _slipped(opened, -sign, rules.slippage),
+                            _slipped(opened, -sign, rules.slippage, specs.worth[s]),
                             leave_lots[s] * specs.lot[s],
                             trade[s],
                         )
-                        fee = _fee(rules, s, bars.ts[row], -sign, quantity, quantity * at * specs.tick[s] * unit, fx[s])
+                        notional = quantity * _sized(at, specs.worth[s]) * specs.tick[s] * unit
+                        fee = _fee(rules, s, bars.ts[row], -sign, quantity, notional, fx[s])
                         base = 0.0 if specs.spot[s] else entry[s]
                         proceeds = quantity * (at - base) * specs.tick[s] * unit * sign
                         cash += proceeds - fee
@@ -439,11 +448,10 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                         money[number, SOLD_AT] += float(leave_lots[s]) * at
                         lots[s], leaving[s], parted = lots[s] - leave_lots[s], 0, True
                     if leaving[s] and start >= leave_from[s]:
-                        reason, price = leaving[s], _slipped(opened, -sign, rules.slippage)
+                        reason, price = leaving[s], _slipped(opened, -sign, rules.slippage, specs.worth[s])
                     elif (low <= barrier) if sign > 0 else (high >= barrier):
-                        price = _slipped(
-                            min(opened, barrier) if sign > 0 else max(opened, barrier), -sign, rules.slippage
-                        )
+                        worst = min(opened, barrier) if sign > 0 else max(opened, barrier)
+                        price = _slipped(worst, -sign, rules.slippage, specs.worth[s])
                         reason = STOP
                     elif (
                         aims
@@ -472,7 +480,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                     if not entered_now and not parted:
                         log, lines = _told(log, lines, (t, trade[s], ON_BAR, row))
                     quantity = lots[s] * specs.lot[s]
-                    notional = quantity * price * specs.tick[s] * unit
+                    notional = quantity * _sized(price, specs.worth[s]) * specs.tick[s] * unit
                     fee = _fee(rules, s, bars.ts[row], -sign, quantity, notional, fx[s])
                     base = 0.0 if specs.spot[s] else entry[s]
                     proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
@@ -507,9 +515,9 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 continue
             log, lines = _told(log, lines, (t, trade[s], ON_END, reason))
             if reason == DELISTED and sign > 0:
-                price = _slipped(price, -1, rules.haircut)
+                price = _slipped(price, -1, rules.haircut, -1)
             quantity, unit, number = lots[s] * specs.lot[s], specs.point[s] * fx[s], trade[s]
-            notional = quantity * price * specs.tick[s] * unit
+            notional = quantity * _sized(price, specs.worth[s]) * specs.tick[s] * unit
             fee = _fee(rules, s, seen.as_of[t], -sign, quantity, notional, fx[s])
             base = 0.0 if specs.spot[s] else entry[s]
             proceeds = quantity * (price - base) * specs.tick[s] * unit * sign
@@ -562,7 +570,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 if specs.spot[s] and side[s] > 0:
                     free -= held
                 else:
-                    free -= abs(quantity * mark[s]) * specs.tick[s] * unit * specs.margin[s]
+                    free -= abs(quantity) * _sized(mark[s], specs.worth[s]) * specs.tick[s] * unit * specs.margin[s]
             rate = seen.fx[t, specs.currency[s]]
             if np.isnan(rate):
                 unpriced = True
@@ -571,7 +579,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             price = entry[s] if state[s] == OPEN else reference[s]
             if q >= 0 and bars.line[q] == line[s]:
                 price = bars.close[q]
-            notional = abs(price) * specs.tick[s] * quantity * specs.point[s] * rate
+            notional = _sized(price, specs.worth[s]) * specs.tick[s] * quantity * specs.point[s] * rate
             gross += notional
             exposed[s] = notional
             if state[s] == OPEN:
@@ -716,7 +724,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
                 if not bars.volatility[q] > 0:
                     continue
                 ideal = min(ideal, scale * rules.target_volatility * worth / (bars.volatility[q] * unit))
-            one = abs(price) * tick * unit
+            one = _sized(price, specs.worth[s]) * tick * unit
             share = 1.0 if specs.spot[s] and sign > 0 else specs.margin[s]
             if one > 0:
                 ideal = min(ideal, rules.max_notional * worth / one, max(free, 0.0) / (one * share))
@@ -732,7 +740,7 @@ def simulate(bars: Bars, events: Events, seen: Seen, specs: Specs, scores: Score
             if _over(quantity, specs.max_quantity[s]) or _over(notional, rules.max_order_notional):
                 continue
             far = max(abs(price - close), abs(floor - close), abs(ceiling - close) if aims else 0)
-            if _over(far, rules.price_collar * abs(close)):
+            if _over(far, rules.price_collar * _sized(close, specs.worth[s])):
                 continue
             before = net + longs if abs(net + longs) >= abs(net - shorts) else net - shorts
             more = net + notional * sign

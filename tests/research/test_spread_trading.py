@@ -1,0 +1,74 @@
+"""A spread is one trade: sized by its own range, charged and margined by its legs; engine, kernel and memory agree."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from alphapivot.config.sections.brokers import PaperBroker
+from alphapivot.config.sections.instrument import Instrument
+from tests.execution.conftest import World, at, instrument, make_settings
+from tests.research.test_simulate import same
+
+DAYS = 120
+FEES = {"A": "10 bps + 0.02 each", "B": "20 bps"}
+PRICES = {"A": "300", "B": "100"}  # a unit of A - 2 B: worth 500
+D = Decimal
+
+
+def spread(**keys) -> Instrument:
+    legs = {"A": instrument("A"), "B": instrument("B")}
+    given = {"symbol": "PAIR", "legs": {"A": "1", "B": "-2"}, "leg_prices": PRICES, "leg_terms": legs}
+    given |= {"calendar": "24/7", "currency": "EUR", "tradable": "yes", "lot": "1"}
+    return Instrument.model_validate(given | keys)
+
+
+@pytest.fixture
+def world(hub):
+    """The market of a spread alone, whose price crosses zero again and again, and its opens."""
+    broker = {"slippage_bps": "2", "fees": FEES}
+    settings = make_settings({"A": {}, "B": {}}, broker=broker, feeds={"legs": {"kind": "legs"}})
+    instruments = settings.instruments | {"PAIR": spread()}
+    runtime = settings.runtime.model_copy(update={"feed": "legs"})
+    world = World(hub, settings.model_copy(update={"instruments": instruments, "runtime": runtime}))
+    rng, close, opens = np.random.default_rng(3), 0.0, {}
+    for day in range(DAYS):
+        opened = round(close + rng.normal(0, 1), 2)
+        close = round(0.9 * close + rng.normal(0, 6), 2)
+        high, low, opens[at(day)] = max(opened, close), min(opened, close), D(str(opened))
+        world.bar(day, opened, high, low, close, symbol="PAIR", market="futures")
+        if day >= 20:
+            world.score(day, float(round(np.clip(-close * 8, -100, 100), 2)), symbol="PAIR")
+    return world, opens
+
+
+def test_engine_kernel_and_memory_trade_it_alike_and_its_costs_are_the_sums_of_its_legs(world):
+    market, opens = world
+    found = same(market, [at(day) for day in range(20, DAYS)])
+    trades, fills = found["trade"], found["fill"]
+    assert len(trades) > 5
+    assert {t["symbol"] for t in trades} == {"PAIR"}
+    for fill in fills:
+        # 10 bps of 300 for A, 20 bps of 2 x 100 for B, and 2 cents for the share of A
+        assert fill["fee"] == fill["qty"] * (D("0.30") + D("0.40") + D("0.02"))
+        if fill["leg"] == "ENTRY":  # slippage: 2 bps of 500, however small the price
+            assert abs(fill["price"] - opens[fill["ts"]]) == D("0.10")
+    plans = [row["plan"] for row in found["decision"] if row["plan"]]
+    assert {D(str(plan["notional"])) for plan in plans} == {D(str(plan["qty"])) * 500 for plan in plans}
+    assert {D(str(plan["margin"])) for plan in plans} == {D(str(plan["qty"])) * 500 for plan in plans}
+    # by the range of the spread, and never more than half of the equity
+    assert {plan["capped_by"] for plan in plans} == {"risk", "max_notional"}
+
+
+def test_the_fee_of_a_spread_is_what_its_legs_cost_bought_and_sold():
+    tables = {"SALES": {"sell": "50 bps"}}
+    broker = PaperBroker.model_validate(
+        {"cash": "1", "currency": "EUR", "fees": {"A": "10 bps", "B": "SALES"}, "tables": tables}
+    )
+    day = at(0).date()
+    bought, sold = (broker.fee(spread(), side, day) for side in ("BUY", "SELL"))
+    assert bought.bps * 500 == 10 * 300 + 50 * 200  # who buys the spread sells B
+    assert sold.bps * 500 == 10 * 300
+    assert (bought.each, sold.each) == (0, 0)
