@@ -51,6 +51,7 @@ def _check(options: argparse.Namespace) -> int:
     terms = _terms(database, settings)
     terminal.warn([*terms.wrong, *terms.cautions])
     terminal.warn(f"can never be traded: {reason}" for reason in check.untradable(database, settings, read))
+    terminal.warn(check.strayed(database, settings, now))
     terminal.warn(check.kept_out(settings))
     false = cautions.unadjusted(database, settings, read, until=now, known_at=None)
     terminal.warn(f"{symbol}: {sentence}" for _, symbol, sentence in false)

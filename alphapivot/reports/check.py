@@ -18,7 +18,7 @@ from psycopg import sql
 
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.config.sections.feeds import FilesFeed
-from alphapivot.data.series import life
+from alphapivot.data.series import legs, life
 from alphapivot.execution.book import report
 from alphapivot.execution.decide.sizing import unit_value
 from alphapivot.execution.market import quotes
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
+STRAYED = Decimal("1.5")  # times its price in config.ini from which a leg's price is told
 MICRO = 10  # the exchanges' micro contracts have a tenth of the size
 COLUMNS = ["symbol", "market", "contracts", "bars", "first", "newest"]
 
@@ -96,6 +97,25 @@ def untradable(hub: Hub, settings: Settings, read: pd.DataFrame) -> list[str]:
         else:
             reasons = _too_large(instrument, *last[symbol], rate, equity, home, settings)
             lines += [f"{symbol}: {reason}" for reason in reasons]
+    return lines
+
+
+def strayed(hub: Hub, settings: Settings, now: datetime) -> list[str]:
+    """A line for each leg of a tradable spread whose price has left ``leg_prices``, which costs are counted from."""
+    lines = []
+    for symbol, spread in settings.instruments.items():
+        if not (spread.legs and spread.tradable):
+            continue
+        for leg, bars in legs.legs_of(hub, spread, settings.timeframes.base, None, now).items():
+            given = spread.leg_prices[leg]
+            last = Decimal(repr(float(bars["close"].iloc[-1]))) if len(bars) else given
+            if not given / STRAYED <= last <= given * STRAYED:
+                adjusted = ", adjusted as the spread counts it," if spread.leg_terms[leg].adjust != "none" else ""
+                lines.append(
+                    f"[instrument.{symbol}] leg_prices = {leg}: {given:f}: its last close{adjusted} is"
+                    f" {price_text(last)}; fees, slippage, margin and limits are counted from {given:f}: expected a"
+                    " price near the last"
+                )
     return lines
 
 

@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphapivot import hub
+from alphapivot import hub, process
 from alphapivot.execution.book import exposure, trace
+from alphapivot.frames import Bars, Rolls
 from alphapivot.hub.tables import bars as stored
+from alphapivot.reports import check
+from alphapivot.scoring import inputs
+from tasks import ingest, runs
 from tasks.local import backfill, clear, replay
-from tests.tasks.market import Market, ends
+from tests.tasks.market import SMALL, Market, ends
 
 DAYS = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08"]
 CLOSES = {"A": [100.0, 101.0, 103.0, 102.0, 104.0], "B": [40.0, 41.0, 41.5, 42.0, 40.0]}
@@ -154,8 +158,41 @@ def test_a_spread_is_entered_as_one_trade_and_its_order_leads_to_the_bars_of_its
     assert (symbol, side, state) == ("PAIR", "LONG", "OPEN")
     assert qty > 0
     assert fees > 0
+    assert check.strayed(hub.connect(), market.settings, datetime(2024, 3, 9, tzinfo=UTC)) == []
+    market.configure({"A": A | still, "B": B | still, "PAIR": legs | {"leg_prices": "A: 100, B: 100"}})
+    (line,) = check.strayed(hub.connect(), market.settings, datetime(2024, 3, 9, tzinfo=UTC))
+    assert line.startswith("[instrument.PAIR] leg_prices = A: 100: its last close, adjusted as the spread counts it")
     chain = dict(trace.trace(hub.connect(), order))
     assert chain["Leg A, 1 in a unit"]["sources"].tolist() == ["files"]
     assert chain["Leg B, -1 in a unit"]["bars"].tolist() == chain["Leg A, 1 in a unit"]["bars"].tolist()
+    market.configure({"A": A | still, "B": B | still, "PAIR": legs})
     found = exposure.exposures(hub.connect(), market.settings, datetime(2024, 3, 9, tzinfo=UTC)).set_index("exposure")
     assert found.loc["symbol PAIR", "gross"] == qty * 470
+
+
+def test_rolls_of_legs_are_no_jumps_and_change_no_bar_of_the_past(hub_url, monkeypatch, tmp_path):
+    """Both legs roll every quarter; what was derived day by day is what all days at once give."""
+    config = tmp_path / "config.ini"
+    config.write_text(SMALL.replace("[timeframes]", "[instrument.PAIR]\nlegs = SP500: 1, GOLD: -2\n[timeframes]", 1))
+    monkeypatch.setenv("ALPHAPIVOT_DATABASE__URL", hub_url)
+    settings = process.configure(str(config))
+
+    def ingested(instants):
+        for instant in instants:
+            as_of = datetime.fromisoformat(f"{instant}T23:30:00+00:00")
+            run = runs.begin("ingest", settings, key=f"{instant} {datetime.now(UTC)}", as_of=as_of)
+            for feed, shard in ingest.batches(run):
+                ingest.ingest.fn(run, feed, shard)
+        bars = hub.connect().read(Bars)
+        return bars[(bars["symbol"] == "PAIR") & (bars["interval"] == "1d")].sort_values("ts", ignore_index=True)
+
+    early = ingested(["2023-06-15"])
+    later = ingested(["2023-07-20", "2023-08-17", "2023-09-29", "2023-12-29"])
+    pd.testing.assert_frame_equal(later[: len(early)], early)
+    rolls = hub.connect().read(Rolls)
+    assert (rolls.groupby("symbol").size() >= 4).all()
+    legs = [settings.instruments[symbol] for symbol in ("GOLD", "SP500")]
+    seen = inputs.signal_bars(hub.connect(), legs, "1d", None, datetime(2024, 1, 1, tzinfo=UTC), None)
+    gold, index = (seen[seen["symbol"] == leg.symbol].set_index("ts")["close"] for leg in legs)
+    worth = 5 * index - 2 * 10 * gold  # contracts of 5 and of 10
+    np.testing.assert_allclose(later["close"], worth.reindex(later["ts"]))
