@@ -112,9 +112,9 @@ class Settings(Section):
         return {symbol: instrument.at(date.max).tick for symbol, instrument in self.instruments.items()}
 
     @property
-    def spreads(self) -> list[str]:
-        """The symbols that are made of others, their legs."""
-        return [symbol for symbol, instrument in self.instruments.items() if instrument.legs]
+    def spreads(self) -> dict[str, tuple[str, ...]]:
+        """symbol -> its legs, of the instruments that are made of others."""
+        return {symbol: tuple(instrument.legs) for symbol, instrument in self.instruments.items() if instrument.legs}
 
     def checks(self, symbol: str) -> Quality:
         """[quality], overridden by the instrument's own thresholds."""

@@ -62,6 +62,27 @@ def test_engine_kernel_and_memory_trade_it_alike_and_its_costs_are_the_sums_of_i
     assert {plan["capped_by"] for plan in plans} == {"risk", "max_notional"}
 
 
+def test_gross_exposure_is_what_the_legs_are_worth_and_a_halt_of_a_leg_halts_the_spread(world):
+    market, _ = world
+    market.sql(
+        "INSERT INTO market.quality_issue (symbol, market, contract, interval, ts, check_name, outcome, detail, bar,"
+        " source) VALUES ('B', 'spot', '', '1d', :ts, 'stale prices', 'halted', 'x', '{}', 'files')",
+        ts=at(60),
+    )
+    found = same(market, [at(day) for day in range(20, 100)])
+    entered = [row["as_of"] for row in found["decision"] if row["plan"]]
+    assert min(entered) < at(60)
+    assert max(entered) < at(60)
+    with market.hub.engine.connect() as conn:
+        marks = conn.exec_driver_sql(
+            "SELECT m.gross, (SELECT sum(t.qty) FROM trading.trade t WHERE t.book = m.book AND t.entry_at <= m.as_of"
+            " AND coalesce(t.exit_at, 'infinity') > m.as_of) AS qty FROM trading.mark m WHERE m.book = 'bt-memory'"
+        ).all()
+    open_ones = [(gross, qty) for gross, qty in marks if qty]
+    assert open_ones
+    assert all(gross == qty * 500 for gross, qty in open_ones)
+
+
 def test_the_fee_of_a_spread_is_what_its_legs_cost_bought_and_sold():
     tables = {"SALES": {"sell": "50 bps"}}
     broker = PaperBroker.model_validate(

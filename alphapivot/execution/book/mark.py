@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alphapivot.brokers.base import Account
+    from alphapivot.config.settings import Settings
     from alphapivot.execution.run.session import Session
 
 INSERT_CHANGED = """
@@ -49,7 +50,8 @@ def mark(session: Session) -> None:
         known_values = [v for v in values if v is not None]
         gross = net = None
         if len(known_values) == len(values):
-            gross, net = sum(map(abs, known_values), Decimal(0)), sum(known_values, Decimal(0))
+            sizes = [size(v, t, session.settings, session.rates) for v, t in zip(known_values, held, strict=True)]
+            gross, net = sum(sizes, Decimal(0)), sum(known_values, Decimal(0))
         write(conn, [row(session.book, session.run.run_id, session.run.as_of, account, gross, net, len(held))])
         if isinstance(session.broker, AccountPart):
             session.broker.record(conn)
@@ -76,6 +78,15 @@ def row(
         "net": net,
         "open_trades": open_trades,
     }
+
+
+def size(value: Decimal, trade: Mapping[Any, Any], settings: Settings, rates: Mapping[str, Decimal]) -> Decimal:
+    """What a position of ``value`` counts in gross exposure: that of a spread is what its legs are worth."""
+    terms = settings.instruments.get(trade["symbol"])
+    if terms is None or not terms.legs:
+        return abs(value)
+    units: Decimal = trade["entry_qty"] - trade["exit_qty"]
+    return units * terms.worth(Decimal(0)) * rates[trade["currency"]]
 
 
 def _closes(session: Session, symbols: set[str]) -> dict[Key, Decimal]:

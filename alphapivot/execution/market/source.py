@@ -122,7 +122,8 @@ class Stored:
         return stored.actions(self._hub, sorted(symbols), since=since, until=until, known_at=known_at)
 
     def halts(self, conn: Connection) -> dict[str, str]:
-        return issues.reasons(issues.halted(conn, self._run.known_at), self._run.as_of)
+        halts = issues.halted(conn, self._run.known_at, self._settings.spreads)
+        return issues.reasons(halts, self._run.as_of)
 
 
 def terms_of(terms: QuoteTerms, settings: Settings, run: RunRef, as_of: datetime) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -36,9 +37,21 @@ class Halt(NamedTuple):
         return self.ts <= at and (self.until is None or at < self.until)
 
 
-def halted(conn: Connection, known_at: datetime | None) -> list[Halt]:
-    """The halts as known at ``known_at`` (None: now), by symbol and check; ended ones only if their dates are known."""
-    return [Halt(*row) for row in conn.execute(HALTED, {"at": known_at})]
+def halted(
+    conn: Connection, known_at: datetime | None, spreads: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> list[Halt]:
+    """
+    The halts as known at ``known_at`` (None: now), by symbol and check; ended ones only if their dates are known. What
+    halts a leg halts its ``spreads`` (symbol -> legs).
+    """
+    found = [Halt(*row) for row in conn.execute(HALTED, {"at": known_at})]
+    of_legs = [
+        halt._replace(symbol=spread, check=f"{halt.check} of {halt.symbol}")
+        for spread, legs in spreads.items()
+        for halt in found
+        if halt.symbol in legs
+    ]
+    return [*found, *of_legs]
 
 
 def reasons(halts: Iterable[Halt], at: datetime) -> dict[str, str]:

@@ -91,7 +91,8 @@ class BarRange:
             micros(self.all_actions["ts"]) + lag_of[self.all_actions["symbol"].map(code).to_numpy(np.int64)]
         )
         with hub.engine.connect() as conn:
-            self.halted = [h for h in issues.halted(conn, run.known_at) if h.symbol in settings.instruments]
+            halts = issues.halted(conn, run.known_at, settings.spreads)
+        self.halted = [h for h in halts if h.symbol in settings.instruments]
 
         scores = _scores(hub, run, settings, after, until)
         self._scores = {name: scores[name].to_numpy() for name in ("score", "raw", "gate", "veto", "batch_id")}

@@ -338,6 +338,7 @@ class Trader:
     def _mark(self, t: int, as_of: datetime, account: Account, rates: dict[str, Decimal]) -> None:
         """The point of the equity curve, as ``execution.book.mark`` writes it."""
         values: list[Decimal | None] = []
+        sizes: list[Decimal] = []
         # as the ledger lists them: in another order a sum of 28 digits may end in another one
         for live in self._desk.open:
             if not live.held:
@@ -347,8 +348,9 @@ class Trader:
             if rate is not None and row >= 0:
                 held = live.held * (1 if live.row["side"] == "LONG" else -1)
                 value = held * self._tape.stored_close(row) * live.row["multiplier"] * live.row["quote_unit"] * rate
+                sizes.append(mark.size(value, live.row, self._settings, rates))
             values.append(value)
         known = [v for v in values if v is not None]
-        gross, net = (sum(map(abs, known), ZERO), sum(known, ZERO)) if len(known) == len(values) else (None, None)
+        gross, net = (sum(sizes, ZERO), sum(known, ZERO)) if len(known) == len(values) else (None, None)
         point = mark.row(self.ledger.book, self.ledger.run_id, as_of, account, gross, net, len(values))
         self.ledger.rows["mark"].append(point)

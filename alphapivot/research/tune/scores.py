@@ -73,7 +73,7 @@ class Scorer:
         self._blending = _blending(settings)
         self._bars = Cache(64)
         with hub.engine.connect() as conn:
-            halts = issues.halted(conn, known_at)
+            halts = issues.halted(conn, known_at, settings.spreads)
         # a calendar's end stops entries like a halt
         self._halts: dict[str, list[engine.Halt]] = {
             symbol: [(horizon.end(i.trading_hours)[0], None), *((h.ts, h.until) for h in halts if h.symbol == symbol)]
