@@ -9,6 +9,7 @@ import pytest
 
 from alphapivot.config.sections.brokers import PaperBroker
 from alphapivot.config.sections.instrument import Instrument
+from alphapivot.research.backtest import warnings
 from tests.execution.conftest import World, at, instrument, make_settings
 from tests.research.test_simulate import same
 
@@ -81,6 +82,9 @@ def test_gross_exposure_is_what_the_legs_are_worth_and_a_halt_of_a_leg_halts_the
     open_ones = [(gross, qty) for gross, qty in marks if qty]
     assert open_ones
     assert all(gross == qty * 500 for gross, qty in open_ones)
+    with market.hub.engine.connect() as conn:
+        told = warnings._trading(conn, market.settings, {"book": "bt-memory", "since": at(20), "until": at(DAYS)})
+        assert ("no_borrowing_cost", None, "short spot positions pay no borrowing cost: PAIR") in list(told)
 
 
 def test_the_fee_of_a_spread_is_what_its_legs_cost_bought_and_sold():

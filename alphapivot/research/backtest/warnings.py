@@ -51,7 +51,8 @@ ENDED = (
 OPEN = "SELECT symbol, side FROM trading.trade WHERE book = :book AND state = 'OPEN' ORDER BY symbol"
 SHORT = """
     SELECT DISTINCT symbol FROM trading.trade
-    WHERE book = :book AND side = 'SHORT' AND market = 'spot' AND entry_at IS NOT NULL ORDER BY symbol
+    WHERE book = :book AND entry_at IS NOT NULL
+      AND ((side = 'SHORT' AND market = 'spot') OR symbol || ' ' || side = ANY(:sold)) ORDER BY symbol
 """
 
 
@@ -159,7 +160,10 @@ def _trading(conn: Connection, settings: Settings, scope: dict[str, Any]) -> Ite
             yield "no_slippage", None, f"[broker.{settings.execution.broker}] has no slippage_bps: fills are ideal"
         if broker.max_volume_share is None:
             yield "no_volume_limit", None, "orders fill regardless of the bar's volume: max_volume_share is not set"
-    shorts = list(conn.execute(text(SHORT), scope).scalars())
+    # a spread sells one of its legs, on either side
+    spreads = [(s, ratio) for s in settings.spreads for ratio in settings.instruments[s].legs.values()]
+    sold = [f"{symbol} {'LONG' if ratio < 0 else 'SHORT'}" for symbol, ratio in spreads]
+    shorts = list(conn.execute(text(SHORT), scope | {"sold": sold}).scalars())
     if shorts:
         yield "no_borrowing_cost", None, f"short spot positions pay no borrowing cost: {named(shorts)}"
     for row in conn.execute(text(TRIPS), scope):
