@@ -111,7 +111,7 @@ def _kind(name: str, first: str, texts: Mapping[str, str]) -> tuple[type[BaseMod
     if kind is None:
         return None, f"[{name}] kind is missing ({' or '.join(plugins.names(first))})"
     try:
-        model = plugins.kinds(first, kind)
+        model = None if kind == instrument.LEGS else plugins.kinds(first, kind)
     except ConfigError as error:
         return None, f"[{name}] kind = {kind}: {error}"
     near = ini.nearest(kind, plugins.names(first))

@@ -51,6 +51,8 @@ def test_a_spread_is_known_when_the_later_of_its_legs_is_published(read):
         ([PAIR.format("SP500: 1, GLD: -2")], r"\[instrument.PAIR\] legs names GLD, which is not .* did you mean GOLD"),
         ([PAIR.format("SP500: 1, PAIR: -2")], r"legs names PAIR, the spread itself; expected one of SP500, GOLD"),
         ([PAIR.format("SP500: 1, P2: -2"), "[instrument.P2]\nlegs = GOLD: 1, SP500: 1\n"], "P2, which is a spread"),
+        ([PAIR.format("SP500: 1, GOLD: 1"), "[feed.legs]\nkind = simulated\n"], r"\[feed.legs\] bears the name of the"),
+        (["[feed.mine]\nkind = legs\n"], r"\[feed.mine\] kind = legs: no such kind of feed; did you mean files"),
         ([PAIR.format("SP500: 0, GOLD: 1")], "SP500 has the ratio 0; expected how many of it a unit holds"),
         ([PAIR.format("SP500: 1")], "legs names one instrument; expected at least two, such as"),
         ([PAIR.format("")], "legs is empty; expected such as legs = GOLD: 1"),

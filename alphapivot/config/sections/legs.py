@@ -115,6 +115,8 @@ def _names(section: str, named: list[str], sections: ini.Sections) -> Iterator[s
     place, symbol = f"[{section}] legs", section.removeprefix(PREFIX)
     spreads = {name.removeprefix(PREFIX): is_spread(name, t) for name, t in sections.items() if name.startswith(PREFIX)}
     others = [name for name, spread in spreads.items() if not spread]
+    if f"feed.{LEGS}" in sections:
+        yield f"[feed.{LEGS}] bears the name of the feed that spreads come from; rename it"
     if not named:
         yield f"{place} is empty; expected such as legs = GOLD: 1, SILVER: -8"
     for leg in named:
