@@ -97,3 +97,26 @@ def test_the_fee_of_a_spread_is_what_its_legs_cost_bought_and_sold():
     assert bought.bps * 500 == 10 * 300 + 50 * 200  # who buys the spread sells B
     assert sold.bps * 500 == 10 * 300
     assert (bought.each, sold.each) == (0, 0)
+
+
+def test_a_target_position_in_a_spread_is_held_and_its_costs_are_of_both_legs(world):
+    market, _ = world
+    settings = market.settings
+    changes = {"form": "positions", "reward_to_risk": None}
+    sizing = {"target_volatility": D("0.2"), "max_cost": D("0.5"), "costs": {"PAIR": D(10)}}
+    settings = settings.model_copy(
+        update={
+            "execution": settings.execution.model_copy(update=changes),
+            "sizing": settings.sizing.model_copy(update=sizing),
+        }
+    )
+    for day in range(70, 75):
+        market.trade(day, settings=settings)
+    with market.hub.engine.connect() as conn:
+        rows = conn.exec_driver_sql("SELECT gates -> 'costs' ->> 'value', action FROM trading.decision").all()
+        held = conn.exec_driver_sql("SELECT count(*) FROM trading.trade WHERE entry_at IS NOT NULL").scalar_one()
+    assert held > 0
+    costs = [float(value) for value, _ in rows if value]
+    # 2 x 10 turns x 10 bps of 500 is 10 a year, over an annual deviation of 6 a day or a little more
+    assert costs
+    assert all(0.05 < value < 0.12 for value in costs)

@@ -150,10 +150,8 @@ class PositionRound(DecisionRound):
         sizing = self.facts.rules.sizing
         if sizing.max_cost is None or quote is None or not quote.volatility:
             return
-        bps = sizing.costs.get(symbol)
-        expected = (
-            None if bps is None else cost(quote.close, bps=bps, turnover=sizing.turnover, volatility=quote.volatility)
-        )
+        bps, worth = sizing.costs.get(symbol), self.facts.instruments[symbol].worth(quote.close)
+        expected = None if bps is None else cost(worth, bps=bps, turnover=sizing.turnover, volatility=quote.volatility)
         value = "unknown" if expected is None else f"{expected:.4f}"
         cheap = expected is not None and expected <= sizing.max_cost
         yield "costs", "too_costly", Gate(cheap, value, f"<= {sizing.max_cost} of a year's volatility")

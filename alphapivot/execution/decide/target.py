@@ -72,12 +72,13 @@ def average(
     return target_volatility * max(equity, Decimal(0)) * weight * diversification / (volatility * unit)
 
 
-def cost(price: Decimal, *, bps: Decimal, turnover: Decimal, volatility: Decimal) -> Decimal:
+def cost(worth: Decimal, *, bps: Decimal, turnover: Decimal, volatility: Decimal) -> Decimal:
     """
     The expected cost of a year of trading as a share of the market's annual volatility: what its Sharpe ratio loses.
-    ``bps``: of the notional of each fill; ``turnover``: average positions bought and sold again in a year.
+    ``worth``: ``Instrument.worth``; ``bps``: of the notional of each fill; ``turnover``: average positions bought and
+    sold again in a year.
     """
-    return 2 * turnover * abs(price) * bps / BPS / volatility
+    return 2 * turnover * worth * bps / BPS / volatility
 
 
 def band(
