@@ -110,13 +110,9 @@ def test_a_target_position_in_a_spread_is_held_and_its_costs_are_of_both_legs(wo
             "sizing": settings.sizing.model_copy(update=sizing),
         }
     )
-    for day in range(70, 75):
-        market.trade(day, settings=settings)
-    with market.hub.engine.connect() as conn:
-        rows = conn.exec_driver_sql("SELECT gates -> 'costs' ->> 'value', action FROM trading.decision").all()
-        held = conn.exec_driver_sql("SELECT count(*) FROM trading.trade WHERE entry_at IS NOT NULL").scalar_one()
-    assert held > 0
-    costs = [float(value) for value, _ in rows if value]
+    found = same(World(market.hub, settings), [at(day) for day in range(60, 90)])
+    assert {"ADD", "REDUCE"} & {row["action"] for row in found["decision"]}
+    costs = [float(row["gates"]["costs"]["value"]) for row in found["decision"] if "costs" in row["gates"]]
     # 2 x 10 turns x 10 bps of 500 is 10 a year, over an annual deviation of 6 a day or a little more
     assert costs
     assert all(0.05 < value < 0.12 for value in costs)
