@@ -90,6 +90,7 @@ class Ref:
     broker_order_id: str | None
     bracket: str
     leg: Leg
+    key: Key | None = None  # its contract, where the caller knows it
 
 
 @dataclass(frozen=True)

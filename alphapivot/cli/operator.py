@@ -77,7 +77,7 @@ def add(command: Add) -> None:
     sub = command("unlock", _clear, "let a locked symbol trade again")
     sub.set_defaults(action="unlock")
     sub.add_argument("symbol", metavar="SYMBOL", help="a locked symbol; `alphapivot locks` lists them")
-    left = "the missing part of the position was closed by hand at the broker at this price: book it as an exit"
+    left = "the missing part of the position was closed by hand, or settled with its contract, at this price: book it"
     sub.add_argument("--left-at", type=amount, metavar="PRICE", help=left)
     sub.add_argument("--reason", metavar="TEXT", required=True, type=nonempty, help=reason)
     sub = command("abandon", _clear, "give up an order whose state at the broker is unknown")
@@ -312,7 +312,10 @@ def _clear(options: argparse.Namespace) -> int:
 
             wall = clock.WallClock()
             broker = part_of(database, settings, registry.open_broker(database, settings), wall.now())
-            booked = clearing.by_hand(database, broker, book, options.symbol, options.left_at, by, wall)
+            instrument = settings.instruments.get(options.symbol)
+            below = instrument is not None and instrument.allow_nonpositive
+            price = options.left_at
+            booked = clearing.by_hand(database, broker, book, options.symbol, price, by, wall, nonpositive=below)
             print(booked)  # noqa: T201
         cause = clearing.unlock(database, book, options.symbol, options.reason, by)
         again = "the next run locks it again if the cause remains"

@@ -234,6 +234,18 @@ class Gateway:
         self.completed.append(order)
         self._tell(order)
 
+    def settle(self, contract, price):
+        """
+        The end of a cash-settled future: orders in it end, its position goes to cash. No execution is reported, as the
+        documentation names none (interactivebrokers.github.io/tws-api/executions_commissions.html), and traders book
+        the end by hand (pysystemtrade issue 916).
+        """
+        with self.lock:
+            for order in [o for o in self.orders.values() if o.contract is contract]:
+                self.end(order, "Cancelled")
+            qty, notional = self.positions.pop(contract.con_id, (D(0), D(0)))
+            self.cash += qty * D(price) * contract.unit - notional
+
     def night(self):
         """The nightly reset: every client is disconnected, and the day's orders and executions are forgotten."""
         with self.lock:

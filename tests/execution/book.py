@@ -44,6 +44,7 @@ from tests.execution.faults import Faulty, Points
 
 KEY = ("A", "spot", "")
 EXPIRIES = ("260327", "260626")  # of dated futures; the later one is three points higher
+CONTRACTS = {"H26": "20260320", "M26": "20260619"}  # of futures at Interactive Brokers, and their last trade dates
 DONE = ("FILLED", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "filled", "canceled", "replaced", "expired")
 DONE += ("FINISHED",)  # a crypto exchange's trigger that has sent its order
 DONE += ("COMPLETE", "CANCELLED", "triggered", "deleted")  # Kite's words
@@ -117,10 +118,9 @@ class Book:
         elif self.kind == "alpaca":
             self.remote = alpaca_server.Alpaca()
             self.remote.account |= {"currency": "EUR"} | dict.fromkeys(MONEY, "100000")
-        elif self.kind == "ib":
+        elif self.exchange == "ib":
             self.remote = ib_server.Gateway(f"DU{os.getpid()}{next(numbers)}", currency="EUR")
-            for number, symbol in enumerate(self.symbols, 1):
-                self.remote.add(ib_server.Contract(number, symbol, currency="EUR", hours=ib_server.ALWAYS))
+            self.list_at_ib()
         elif self.kind == "kite":
             user = f"XX{os.getpid()}{next(numbers)}"
             self.remote = kite_server.Kite(key=user)
@@ -140,6 +140,20 @@ class Book:
         for symbol in self.symbols:
             self.price(20, 100, symbol=symbol)
         self.broker = self.client(self.hub)
+
+    def list_at_ib(self) -> None:
+        """Adds the gateway's contracts: shares, or the futures of ``CONTRACTS``."""
+        if not self.dated:
+            for number, symbol in enumerate(self.symbols, 1):
+                self.remote.add(ib_server.Contract(number, symbol, currency="EUR", hours=ib_server.ALWAYS))
+            return
+        terms = {"kind": "FUT", "exchange": "CME", "multiplier": "1", "currency": "EUR", "hours": ib_server.ALWAYS}
+        for number, (symbol, (name, last)) in enumerate(itertools.product(self.symbols, CONTRACTS.items()), 1):
+            self.remote.add(ib_server.Contract(number, symbol, month=last, local=f"{symbol}{name}", **terms))
+        futures = {"trade_market": "futures", "signal_market": "futures", "futures": "A@CME", "margin": Decimal("0.1")}
+        futures |= {"last_trade": "third friday"}
+        dated = {s: i.model_copy(update=futures) for s, i in self.settings.instruments.items()}
+        self.settings = self.settings.model_copy(update={"instruments": dated})
 
     @property
     def exchange(self) -> str:
@@ -165,11 +179,13 @@ class Book:
                 "key",
                 "secret",
             )
-        if self.kind == "ib":
-            section = IbBroker(currency="EUR", port=self.remote.port, timeout=self.timeout)
+        if self.exchange == "ib":
+            places = {s: f"{s}@CME" for s in self.symbols} if self.dated else {}
+            section = IbBroker(currency="EUR", port=self.remote.port, timeout=self.timeout, contracts=places)
             instruments = {s: self.settings.instruments[s].model_copy(update={"spot": s}) for s in self.symbols}
+            names = {s: [f"{s}{name}" for name in CONTRACTS] for s in places}
             return InteractiveBrokers(
-                section, contracts.Book(section, instruments, {}, self.at(20)), shared(login(section))
+                section, contracts.Book(section, instruments, names, self.at(20)), shared(login(section))
             )
         if self.kind == "kite":
             ledger = Ledger(hub, self.scope)
@@ -195,7 +211,7 @@ class Book:
 
     def price(self, day: int, price: float, symbol: str = "A", **options: Any) -> None:
         """Moves the broker's market; the paper broker's market is the bars."""
-        if self.dated:
+        if self.dated and self.exchange != "ib":
             self.remote.clock = lambda: self.at(day)
             for number, base in enumerate([b for b in sorted(self.remote.pairs) if b.startswith(f"{symbol}-")]):
                 self.remote.move(base, price + 3 * number, **options)
@@ -217,7 +233,7 @@ class Book:
     def end(self, leg: str, state: str = "EXPIRED") -> None:
         """The broker ends orders by itself."""
         ids = [o["client_order_id"] for o in self.orders(leg)]
-        if self.kind == "ib":
+        if self.exchange == "ib":
             for order in [o for o in self.remote.orders.values() if o.ref in ids]:
                 self.remote.end(order, "Cancelled")
             return
@@ -279,7 +295,7 @@ class Book:
 
     def killed(self, day: int, at: int) -> str | None:
         """Runs in a forked child that is killed at a point; returns the point's name, or None if there is none."""
-        if self.kind == "ib":
+        if self.exchange == "ib":
             self.broker._link.close()  # a gateway takes one connection for each client id
             until = time.monotonic() + 60
             while self.remote.clients:
@@ -400,7 +416,7 @@ class Book:
                 (ours.get(o["id"], o["client_order_id"]), o["status"], Decimal(o["qty"]))
                 for o in self.remote.orders.values()
             ]
-        elif self.kind == "ib":
+        elif self.exchange == "ib":
             rows = [(o.ref, o.status, o.qty) for o in self.remote.received]
         elif self.exchange in ccxt_rig.SERVERS:  # what a trigger sends is a part of it
             sent = [o for o in self.remote.received if not o["client"].startswith("child-")]

@@ -510,8 +510,8 @@ def test_more_than_was_ours_cannot_have_left_by_hand(make):
 @pytest.mark.parametrize(
     ("price", "problem"),
     [
-        ("-5", "the price of a share is above 0, got -5"),
-        ("0", "the price of a share is above 0, got 0"),
+        ("-5", "the price of A is above 0, got -5"),
+        ("0", "the price of A is above 0, got 0"),
         ("NaN", "the price must be a finite number"),
         ("9900", "the last close is 100.*, got a price of 9900: is that the right unit"),
         ("1.01", "the last close is 100.*, got a price of 1.01: is that the right unit"),

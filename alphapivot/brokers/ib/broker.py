@@ -111,7 +111,7 @@ class InteractiveBrokers:
     def find(self, refs: Sequence[Ref], since: datetime) -> Mapping[str, BrokerOrder | Absent | Unreadable]:
         """
         From the lists of open and completed orders and today's executions. IB forgets at the end of its day: what was
-        sent before and is in no list is neither absent nor known.
+        sent before and is in no list is neither absent nor known. Nothing works in a contract that has ended.
         """
         if not refs:
             return {}
@@ -138,6 +138,11 @@ class InteractiveBrokers:
             order = orders.get(perm_id) or self._unlisted(perm_id, fills)
             if order is not None:
                 found[ref.client_order_id] = replace(order, client_order_id=ref.client_order_id)
+            elif perm_id and ref.key is not None and (last := self._ended(ref.key)):
+                # what it filled on that day and nobody read is in the positions
+                told = f"its contract had its last trade on {last}"
+                key, name = ref.key, ref.client_order_id
+                found[name] = BrokerOrder(name, str(perm_id), "EXPIRED", Decimal(0), None, told, key=key)
             elif perm_id or not self._remembers(since):
                 told = f"order {ref.client_order_id}: Interactive Brokers remembers its own day only; see its statement"
                 found[ref.client_order_id] = Unreadable(told, ref.broker_order_id)
@@ -191,7 +196,14 @@ class InteractiveBrokers:
         return None
 
     def session(self, key: Key) -> Hours:
-        return contracts.hours(self.details(key), self._now())
+        return Hours(open=False) if self._ended(key) else contracts.hours(self.details(key), self._now())
+
+    def _ended(self, key: Key) -> date | None:
+        """The date of the last trade of a contract that has ended; None for all others."""
+        last = contracts.last_trade(self.details(key)) if key[2] else None
+        if last is None or last >= self._now().astimezone(contracts.zone(self.details(key))).date():
+            return None
+        return last
 
     def details(self, key: Key) -> Any:
         """IB's terms of a contract, asked once; Unavailable if there is none or more than one."""
@@ -200,7 +212,7 @@ class InteractiveBrokers:
 
             wanted = self._book.wanted(key)
             found = self._link.ask(lambda ib: ib.reqContractDetailsAsync(Contract(**wanted)), f"contract {key[0]}")
-            asked = " ".join(str(v) for v in wanted.values() if v)
+            asked = " ".join(v for v in wanted.values() if v and isinstance(v, str))
             if not found:
                 raise Unavailable(f"Interactive Brokers has no contract {asked}: correct [broker.*] contracts")
             if len(found) > 1 and (key[1] == "spot" or key[2]):
@@ -213,9 +225,11 @@ class InteractiveBrokers:
 
     def submit(self, spec: OrderSpec) -> Answer:
         try:
-            contract = self.details(spec.key).contract
+            contract, last = self.details(spec.key).contract, self._ended(spec.key)
         except Unavailable as error:
             return NotSent(str(error))
+        if last is not None:
+            return NotSent(f"{spec.contract} had its last trade on {last}: Interactive Brokers settles what is held")
         if contract.secType == "STK":
             contract.exchange = "SMART"
         if spec.leg == "ENTRY" and (no := margin.objection(self._link, contract, spec)):

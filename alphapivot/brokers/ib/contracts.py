@@ -8,7 +8,7 @@ point (https://interactivebrokers.github.io/tws-api/classIBApi_1_1ContractDetail
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -67,7 +67,8 @@ class Book:
         month = self._month(symbol, contract)
         self._names[symbol, month] = contract
         when = f"{month // 12:04d}{month % 12 + 1:02d}"
-        return fields | {"secType": "FUT", "tradingClass": wanted.more, "lastTradeDateOrContractMonth": when}
+        fields |= {"secType": "FUT", "tradingClass": wanted.more, "lastTradeDateOrContractMonth": when}
+        return fields | {"includeExpired": True}  # it may be held to its end
 
     def learn(self, con_id: int, key: Key) -> None:
         self._keys[con_id] = key
@@ -119,12 +120,23 @@ class _Wanted:
         self.root, self.exchange, self.more = listing
 
 
+def zone(details: Any) -> ZoneInfo:
+    """The time zone of a contract's dates."""
+    return ZoneInfo(details.timeZoneId)
+
+
+def last_trade(details: Any) -> date | None:
+    """The date of a contract's last trade; None if it has none."""
+    text = details.contract.lastTradeDateOrContractMonth
+    return date(int(text[:4]), int(text[4:6]), int(text[6:8])) if len(text) >= 8 else None
+
+
 def hours(details: Any, now: datetime) -> Hours:
     """Whether its market takes orders now, by the hours that IB gives for the next days."""
-    zone = ZoneInfo(details.timeZoneId)
+    place = zone(details)
     futures = details.contract.secType == "FUT"
     text = details.tradingHours if futures else details.liquidHours
-    spans = sorted(_span(day, zone) for day in text.split(";") if day and not day.endswith("CLOSED"))
+    spans = sorted(_span(day, place) for day in text.split(";") if day and not day.endswith("CLOSED"))
     is_open = any(begins <= now < ends for begins, ends in spans)
     return Hours(is_open, next((begins for begins, _ in spans if begins > now), None))
 

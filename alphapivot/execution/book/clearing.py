@@ -25,6 +25,10 @@ LAST_CLOSE = """
     SELECT close::numeric FROM market.bar
     WHERE (symbol, market, contract) = (:symbol, :market, :contract) ORDER BY ts DESC LIMIT 1
 """
+ENTRY_CASH = """
+    SELECT coalesce(sum(f.cash), 0) FROM trading.orders o JOIN trading.fill f USING (client_order_id)
+    WHERE o.trade_id = :trade_id AND o.leg = 'ENTRY'
+"""
 RATE = """
     SELECT (d.plan ->> 'fx')::numeric FROM trading.intent i JOIN trading.decision d USING (decision_id)
     WHERE i.intent_id = :intent_id
@@ -75,26 +79,37 @@ def abandon(hub: Hub, book: str, order_id: str, reason: str, by: str, clock: Clo
         return f"{order.leg} of {order.symbol}, which was {order.state}"
 
 
-def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by: str, clock: Clock) -> str:
+def by_hand(
+    hub: Hub,
+    broker: Broker,
+    book: str,
+    symbol: str,
+    price: Decimal,
+    by: str,
+    clock: Clock,
+    *,
+    nonpositive: bool = False,
+) -> str:
     """
-    Books an exit at ``price``, in quoted units, for the part of the open spot trade in ``symbol`` that was closed
-    manually at the broker: the quantity by which the broker's position falls short once its fills are read. The next
-    run cancels or resizes the protective orders. Returns what was booked.
+    Books an exit at ``price``, in quoted units, for the part of the open trade in ``symbol`` that left the account
+    without an execution of ours: it was closed manually at the broker, or settled with its contract. Its quantity is
+    that by which the broker's position falls short once its fills are read. The next run cancels or resizes the
+    protective orders. Returns what was booked. ``nonpositive``: its prices may be 0 or less.
 
-    Raises DataError if the positions do not show a manual exit or the price is not near the last one, TradingHalted
-    while an executor is running.
+    Raises DataError if the positions do not show an exit or the price is not near the last one, TradingHalted while an
+    executor is running.
     """
     if not price.is_finite():
         raise DataError(f"the price must be a finite number, got {price}")
-    if price <= 0:
-        raise DataError(f"the price of a share is above 0, got {price}")
+    if price <= 0 and not nonpositive:
+        raise DataError(f"the price of {symbol} is above 0, got {price}")
     with hub.engine.begin() as conn:
         _alone(conn, book)
         if symbol not in ledger.locks(conn, book):
             raise _not_locked(conn, book, symbol)
-        trade = _spot_trade(conn, book, symbol)
+        trade = _open_trade(conn, book, symbol)
         close = conn.execute(text(LAST_CLOSE), {n: trade[n] for n in ORDERED}).scalar()
-        if close is not None and not close / FAR <= price <= close * FAR:
+        if close is not None and not nonpositive and not close / FAR <= price <= close * FAR:
             raise DataError(f"{symbol}: the last close is {close:f}, got a price of {price}: is that the right unit?")
         key, sign = (symbol, trade["market"], trade["contract"]), 1 if trade["side"] == "LONG" else -1
         # our orders may have filled since the last run: that part did not leave by hand
@@ -109,7 +124,7 @@ def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by
             message = f"{fill['side']} {fill['qty']:f} {fill['symbol']} at {fill['price']:f}"
             line = ("filled", fill["symbol"], fill["client_order_id"], message)
             ledger.note(conn, [line], book=book, run_id="by hand", as_of=now, now=now)
-        trade = _spot_trade(conn, book, symbol)
+        trade = _open_trade(conn, book, symbol)
         ours, held = ledger.positions(conn, book).get(key, NONE), broker_positions.get(key, NONE)
         exited = (ours - held) * sign
         if held.is_nan() or not NONE < exited <= ours * sign or trade["exiting"]:
@@ -130,7 +145,10 @@ def by_hand(hub: Hub, broker: Broker, book: str, symbol: str, price: Decimal, by
         order |= {"leg": "EXIT", "version": version, "kind": "MARKET", "state": "FILLED", "reason": "by hand"}
         order |= {"cum_qty": exited, "avg_price": price, "active_from": now, "attempts": 0, "created_at": now}
         ledger.insert(conn, "orders", [order | {"updated_at": now, "fence": ledger.raise_fence(conn, book)}])
-        cash = sign * exited * price * trade["multiplier"] * trade["quote_unit"] * fx
+        # of futures some brokers tell the profit alone as cash: then that of the entry is 0
+        paid = conn.execute(text(ENTRY_CASH), {"trade_id": trade["trade_id"]}).scalar_one()
+        points = price if paid else price - trade["entry_price"]
+        cash = sign * exited * points * trade["multiplier"] * trade["quote_unit"] * fx
         exec_id = f"by hand {ident['client_order_id']}"
         by_operator = {"exec_id": exec_id, "price": price, "fee": 0, "cash": cash, "ts": now}
         ledger.insert(conn, "fill", [common | ident | by_operator])
@@ -166,10 +184,11 @@ def repair(hub: Hub, book: str, reason: str, by: str, clock: Clock) -> str:
         return message
 
 
-def _spot_trade(conn: Connection, book: str, symbol: str) -> RowMapping:
+def _open_trade(conn: Connection, book: str, symbol: str) -> RowMapping:
     trades = [t for t in ledger.open_trades(conn, book) if t["symbol"] == symbol and t["state"] == "OPEN"]
-    if not trades or trades[0]["market"] != "spot":
-        raise DataError(f"book {book!r} has no open spot trade in {symbol!r}: there is no manual exit to book")
+    if len(trades) != 1:  # two while it rolls
+        found = "no open trade" if not trades else f"{len(trades)} open trades"
+        raise DataError(f"book {book!r} has {found} in {symbol!r}: there is no manual exit to book")
     return trades[0]
 
 

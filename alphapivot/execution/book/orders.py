@@ -39,7 +39,8 @@ def ref(order: Mapping[Any, Any]) -> Ref:
     later version among the entry's legs would find the order that it replaced.
     """
     bracket = order["entry_id"] if order["version"] == 1 else order["client_order_id"]
-    return Ref(order["client_order_id"], order["broker_order_id"], bracket, order["leg"])
+    key = order["symbol"], order["market"], order["contract"]
+    return Ref(order["client_order_id"], order["broker_order_id"], bracket, order["leg"], key)
 
 
 def successor(order: Mapping[Any, Any]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from alphapivot.brokers.base import Absent, BrokerFill, BrokerOrder, Key, Replaying, Unreadable
+from alphapivot.calendar import bar_ends
+from alphapivot.data import market_ends
 from alphapivot.execution.account.part import AccountPart
 from alphapivot.execution.book import ledger, orders
 from alphapivot.execution.book.states import IN_FLIGHT, RENEWED, contradiction, observed
@@ -204,6 +206,7 @@ def _differences(session: Session) -> dict[str, str]:
         ours = ledger.positions(conn, session.book)
     return {
         symbol: f"{market} {contract}: {_told(session, key, expected, held)}".replace(" :", ":")
+        + ("" if held else _gone(session, key))
         for key in sorted(set(ours) | set(theirs))
         if (symbol := key[0]) not in session.apart
         and (expected := ours.get(key, Decimal(0))) != (held := theirs.get(key, Decimal(0)))
@@ -215,6 +218,21 @@ def _told(session: Session, key: Key, ours: Decimal, theirs: Decimal) -> str:
     if isinstance(session.broker, AccountPart):
         return session.broker.told(key)
     return f"our fills add up to {ours:f}, the broker holds {theirs:f}"
+
+
+def _gone(session: Session, key: Key) -> str:
+    """What to do about a position that left the account without an execution of ours."""
+    symbol, market, contract = key
+    if isinstance(session.broker, Replaying):
+        return ""  # nobody but us trades there
+    why, instrument, as_of = "", session.instruments.get(symbol), session.run.as_of
+    if instrument is not None and market == "futures":
+        end = market_ends.last_trade(instrument, contract, as_of)
+        if bar_ends.naive(as_of) >= end:
+            told = f"{end.astype('datetime64[m]')}".replace("T", " ")
+            why = f"; it had its last trading session, to {told} UTC, and no execution tells its settlement"
+    command = f"alphapivot unlock {symbol} --left-at PRICE --reason TEXT"
+    return f"{why}; `{command}` books what left the account at the price of the broker's statement"
 
 
 def naked(session: Session) -> None:
