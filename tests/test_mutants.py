@@ -47,15 +47,15 @@ MUTANTS = [
         *(START, "-k", "locked_while_it_waited"),
     ),
     mutant(
-        f"{EXECUTION}/run/session.py",
-        'return "clock_skew" if self.skew is not None else',
-        "return None if self.skew is not None else",
-        *(START, "-k", "clocks_went_apart"),
+        f"{EXECUTION}/run/entries.py",
+        "    if session.skew is not None:",
+        "    if False:",
+        *(START, "-k", "clocks_are_apart"),
     ),
     mutant(
         f"{EXECUTION}/run/session.py",
-        '"decided_ahead" if self.ahead is not None else None',
-        "None",
+        'return None if self.ahead is None else "decided_ahead"',
+        "return None",
         *(REAL, "-k", "waited_is_not_sent"),
     ),
     mutant(

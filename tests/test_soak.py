@@ -86,7 +86,10 @@ class Desk:
         """Types a command; a disturbed one is typed again until it has run undisturbed."""
         if disturb and self.chance is not None:
             clock = self.wire.server.clock
-            self.disturbed.append(self.wire.disturb(self.chance))
+            told = self.wire.disturb(self.chance)
+            if told.startswith("clock") and command[0] == "run":  # it decides no entry by a wrong clock, its twin does
+                self.wire.server.clock, told = clock, "nothing"
+            self.disturbed.append(told)
             kill_after = self.chance.uniform(2, 12) if self.chance.random() < 0.4 else None
             self._run(command, kill_after)
             self.wire.calm()

@@ -895,6 +895,7 @@ def test_row_31_a_closed_market_defers_the_entry_and_time_ends_it(make, kind):
     book.run(20)
     assert book.states()["ENTRY"] == ["NEW"]
     late.score(21, 0)
+    late.broker.set(now=at(21))
     late.run(21)
     assert [(o["state"], o["reason"]) for o in late.orders("ENTRY")] == [("EXPIRED", "not_sent_in_time")]
     late.holds()

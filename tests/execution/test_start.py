@@ -115,12 +115,28 @@ def test_an_entry_whose_symbol_was_locked_while_it_waited_is_not_sent(make):
     assert book.theirs() == []
 
 
-def test_an_entry_is_not_sent_if_the_clocks_went_apart_while_it_waited(make):
+@pytest.mark.parametrize("seconds", [60, -60])
+def test_an_entry_waits_while_the_clocks_are_apart_and_is_sent_once_they_agree(make, seconds):
     book = make()
     waiting(book)
-    book.remote.set(now=at(20) + timedelta(seconds=60))
+    book.remote.set(now=at(20) + timedelta(seconds=seconds))
+    report = book.run(20)
+    assert (book.states()["ENTRY"], book.theirs()) == (["CREATED"], [])
+    assert "the entry in A waits until the clocks agree" in report.notes
+    book.remote.set(now=at(20))
     book.run(20)
-    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("DENIED", "clock_skew")]
+    assert (book.states()["ENTRY"], len(book.theirs())) == (["NEW"], 1)
+
+
+def test_an_entry_whose_time_ends_while_the_clocks_are_apart_is_never_sent(make):
+    book = make()
+    waiting(book)
+    book.remote.set(now=at(20))  # ours is a day ahead, or the broker's behind: nobody knows
+    book.run(21)
+    assert book.states()["ENTRY"] == ["CREATED"]
+    book.remote.set(now=at(21))
+    book.run(21)
+    assert [(o["state"], o["reason"]) for o in book.orders("ENTRY")] == [("EXPIRED", "not_sent_in_time")]
     assert book.theirs() == []
 
 

@@ -33,9 +33,9 @@ PLANS = """
 
 def send_entries(session: Session) -> bool:
     """
-    Sends the committed entries and additions whose market takes orders; the others wait. One that has expired, whose
-    symbol is locked, or that a gate now denies is never sent; one that an operator must approve waits for that too.
-    Returns True if anything changed.
+    Sends the committed entries and additions whose market takes orders; the others wait, and while the clocks differ
+    all do, even those whose time seems to be over. One that has expired, whose symbol is locked, or that a gate now
+    denies is never sent; one that an operator must approve waits for that too. Returns True if anything changed.
     """
     now = session.clock.now()
     with session.hub.engine.connect() as conn:
@@ -54,7 +54,8 @@ def send_entries(session: Session) -> bool:
     ready: list[RowMapping] = []
     for order in waiting:
         i, trade_id, symbol = order["client_order_id"], order["trade_id"], order["symbol"]
-        if (order["expires"] or order["as_of"]) <= now and order["as_of"] < session.run.as_of:
+        over = session.skew is None and (order["expires"] or order["as_of"]) <= now
+        if over and order["as_of"] < session.run.as_of:
             ended[i] = "EXPIRED", "not_approved_in_time" if order["unapproved"] else "not_sent_in_time"
         elif symbol in locked or symbol in session.apart:
             ended[i] = "DENIED", "locked"
@@ -92,6 +93,8 @@ def _waits(session: Session, order: RowMapping, rolled_qty: Mapping[int, Decimal
     if order["unapproved"]:
         until = f" until {order['expires']:%Y-%m-%d %H:%M} UTC" if order["expires"] else ""
         return f"{what} waits for approval{until}: `alphapivot approve {symbol} --reason ...`"
+    if session.skew is not None:
+        return f"{what} waits until the clocks agree"
     if not session.is_open((symbol, order["market"], order["contract"])):
         return f"{what} waits: its market is closed"
     return ""

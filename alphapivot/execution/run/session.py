@@ -120,7 +120,7 @@ class Session:
             return None
         if state != "ACTIVE":
             return state.lower()
-        return "clock_skew" if self.skew is not None else "decided_ahead" if self.ahead is not None else None
+        return None if self.ahead is None else "decided_ahead"
 
     def is_open(self, key: Key) -> bool:
         """True if the market takes orders now, or the broker queues them."""
