@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from typing import TYPE_CHECKING
 
+from alphapivot.config.sections.feeds import LoginFeed
+from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 from alphapivot.feeds.checked import Checked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from alphapivot.config.sections.feeds import FeedSection
+    from alphapivot.config.settings import Settings
     from alphapivot.feeds.base import Feed
 
 
 def open_feed(name: str, section: FeedSection) -> Feed:
     """The feed of [feed.NAME], by the class that its section's kind names; each of its answers is checked."""
     return Checked(pkgutil.resolve_name(section.opens)(name, section))
+
+
+def logged_out(settings: Settings, name: str, opens: datetime, environ: Mapping[str, str] = os.environ) -> str:
+    """What is wrong with the login to [feed.NAME], for the open at ``opens``, and what to do; empty: nothing."""
+    section = settings.feeds[name]
+    if not isinstance(section, LoginFeed):
+        return ""
+    try:
+        pkgutil.resolve_name(section.logins)(settings, opens, environ)
+    except (ConfigError, TradingHalted, Unavailable) as error:
+        return str(error)
+    return ""

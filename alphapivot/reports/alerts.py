@@ -22,18 +22,21 @@ from alphapivot import home
 from alphapivot.brokers import registry
 from alphapivot.calendar import bar_ends
 from alphapivot.config.sections.brokers import LoginBroker
+from alphapivot.config.sections.feeds import LoginFeed
 from alphapivot.data import horizon
 from alphapivot.data.series import life, stand_in
 from alphapivot.errors import Unavailable
 from alphapivot.execution.book import day
 from alphapivot.execution.market import quotes
 from alphapivot.execution.operator import approvals
+from alphapivot.feeds import registry as feeds
 from alphapivot.hub.tables import issues, series
 from alphapivot.reports import notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from alphapivot.config.sections.instrument import Instrument
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
 
@@ -422,18 +425,38 @@ def _unapproved(hub: Hub, settings: Settings, now: datetime) -> list[Alert]:
 
 
 def _logins(settings: Settings, now: datetime) -> list[Alert]:
-    """One alert per open of a market for which nobody is logged in at the broker, some time before it."""
-    name = settings.execution.broker
-    section = settings.brokers[name]
-    if not isinstance(section, LoginBroker):
-        return []
-    ahead = timedelta(minutes=section.login_alert)
-    traded = {i.trading_hours for i in settings.instruments.values() if i.tradable}
-    opens = [at for hours in traded if (at := bar_ends.trading(hours, now)[2]) is not None and at - now <= ahead]
-    if not opens or not (why := registry.logged_out(settings, min(opens))):
-        return []
-    told = f"book {settings.execution.book} cannot trade at the open at {min(opens):%Y-%m-%d %H:%M} UTC: {why}"
-    return [Alert(f"login:{name}:{min(opens):%Y-%m-%dT%H:%M}", "login missing", f"[broker.{name}]", told)]
+    """
+    One alert per open of a market for which nobody is logged in, some time before it, at the broker and at each feed of
+    a login of its own.
+    """
+    name, found = settings.execution.broker, []
+    broker, asked = settings.brokers[name], ""
+    if isinstance(broker, LoginBroker):
+        asked = broker.logins
+        opens = _opens((i for i in settings.instruments.values() if i.tradable), now, broker.login_alert)
+        if opens and (why := registry.logged_out(settings, opens)):
+            message = f"book {settings.execution.book} cannot trade at the open at {opens:%Y-%m-%d %H:%M} UTC: {why}"
+            found.append(_login(f"broker.{name}", name, opens, message))
+    for name, feed in settings.feeds.items():
+        read = [i for i in settings.instruments.values() if settings.feed_of(i) == name]
+        if not isinstance(feed, LoginFeed) or feed.logins == asked:
+            continue
+        opens = _opens(read, now, feed.login_alert)
+        if opens and (why := feeds.logged_out(settings, name, opens)):
+            symbols = ", ".join(sorted(i.symbol for i in read))
+            message = f"no prices of {symbols} from the open at {opens:%Y-%m-%d %H:%M} UTC on: {why}"
+            found.append(_login(f"feed.{name}", f"feed.{name}", opens, message))
+    return found
+
+
+def _opens(instruments: Iterable[Instrument], now: datetime, minutes: int) -> datetime | None:
+    """The next open of their markets, if it is at most so many minutes away."""
+    opens = [bar_ends.trading(hours, now)[2] for hours in {i.trading_hours for i in instruments}]
+    return min((at for at in opens if at is not None and at - now <= timedelta(minutes=minutes)), default=None)
+
+
+def _login(section: str, name: str, opens: datetime, message: str) -> Alert:
+    return Alert(f"login:{name}:{opens:%Y-%m-%dT%H:%M}", "login missing", f"[{section}]", message)
 
 
 def _day(ts: datetime | None) -> str:

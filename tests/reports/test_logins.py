@@ -95,8 +95,31 @@ def test_no_alert_on_a_day_without_a_session_nor_where_it_is_switched_off(zerodh
     assert told(zerodha, OPEN - timedelta(days=1, minutes=60)) == []
     off = zerodha.brokers["kite"].model_copy(update={"login_alert": 0})
     assert told(zerodha.model_copy(update={"brokers": {"kite": off}}), OPEN - timedelta(minutes=60)) == []
-    missing = zerodha.model_copy(update={"execution": zerodha.execution.model_copy(update={"broker": "paper"})})
-    assert told(missing, OPEN - timedelta(minutes=60)) == []
+
+
+def test_a_feed_has_a_login_of_its_own_where_the_broker_has_none(zerodha):
+    paper = zerodha.model_copy(update={"execution": zerodha.execution.model_copy(update={"broker": "paper"})})
+    assert told(paper, OPEN - timedelta(minutes=121)) == []
+    (alert,) = told(paper, OPEN - timedelta(minutes=60))
+    assert (alert.kind, alert.subject, alert.key) == (
+        "login missing",
+        "[feed.kite]",
+        "login:feed.kite:2026-03-09T03:45",
+    )
+    assert alert.message == (
+        "no prices of INFY, ITC, NIFTY from the open at 2026-03-09 03:45 UTC on: nobody has logged in to Kite: run"
+        " `alphapivot login kite`"
+    )
+    logged_in(OPEN - timedelta(minutes=90))
+    assert told(paper, OPEN - timedelta(minutes=60)) == []
+
+
+def test_a_feed_is_not_told_where_it_is_switched_off_or_read_by_nothing(zerodha):
+    paper = zerodha.model_copy(update={"execution": zerodha.execution.model_copy(update={"broker": "paper"})})
+    off = zerodha.feeds["kite"].model_copy(update={"login_alert": 0})
+    assert told(paper.model_copy(update={"feeds": {"kite": off}}), OPEN - timedelta(minutes=60)) == []
+    other = paper.runtime.model_copy(update={"feed": "simulated"})
+    assert told(paper.model_copy(update={"runtime": other}), OPEN - timedelta(minutes=60)) == []
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from alphapivot.brokers.kite.wire import Wire
 from alphapivot.brokers.registry import Terms
 from alphapivot.config.sections.brokers import KiteBroker
 from alphapivot.errors import ConfigError
-from alphapivot.venues.kite import login, terms
+from alphapivot.venues.kite import terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,6 @@ def open_kite(hub: Hub | None, settings: Settings, environ: Mapping[str, str] = 
             rolled = {row.symbol: row.contracts for row in conn.execute(text(ROLLED))}
     names = Names(traded, rolled, section, datetime.now(UTC))
     return Kite(section, names, Wire(section, environ), Ledger(hub, settings.execution.book))
-
-
-def logged_out(_: Settings, opens: datetime, environ: Mapping[str, str] = os.environ) -> None:
-    """Raises TradingHalted, with what to do, if the login of the day is missing or will have ended at ``opens``."""
-    login.current(login.api_key(environ), opens)
 
 
 def _problems(instrument: Instrument, section: KiteBroker) -> Iterator[str]:

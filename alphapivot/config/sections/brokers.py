@@ -243,7 +243,7 @@ class KiteBroker(LoginBroker, ChargedBroker):
 
     opens = "alphapivot.brokers.kite.opening:open_kite"
     compares = "alphapivot.brokers.kite.opening:compare"
-    logins = "alphapivot.brokers.kite.opening:logged_out"
+    logins = "alphapivot.venues.kite.login:logged_out"
     no_paper = (
         "Zerodha has no paper account: set mode = shadow to see what would be ordered, [execution] broker = paper to"
         " trade on paper, or mode = live"

@@ -58,6 +58,21 @@ class FeedSection(Section):
         return self
 
 
+class LoginFeed(FeedSection):
+    """
+    A feed where someone must log in. ``logins`` names the ``module:function`` that says whether a login is missing, as
+    of a broker: see ``alphapivot.feeds.registry.logged_out``.
+    """
+
+    logins: ClassVar[str]
+
+    login_alert: int = Field(
+        120,
+        ge=0,
+        description="minutes before an open of its markets from which a missing login is an alert; 0: never",
+    )
+
+
 class AlpacaFeed(FeedSection):
     """The API keys come from the environment: APCA_API_KEY_ID and APCA_API_SECRET_KEY, as the broker's."""
 
@@ -143,10 +158,11 @@ class IbFeed(FeedSection):
     )
 
 
-class KiteFeed(FeedSection):
+class KiteFeed(LoginFeed):
     """The app's key comes from the environment, KITE_API_KEY; `alphapivot login kite` logs in for a day."""
 
     opens = "alphapivot.feeds.kite.feed:Kite"
+    logins = "alphapivot.venues.kite.login:logged_out"
 
     kind: Literal["kite"] = "kite"
     base_url: str | None = Field(None, description="another server of Kite's format, for tests")

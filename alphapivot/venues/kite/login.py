@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from alphapivot.config.settings import Settings
+
 KEY, SECRET = "KITE_API_KEY", "KITE_API_SECRET"
 COMMAND = "alphapivot login kite"
 INDIA = ZoneInfo("Asia/Kolkata")
@@ -87,6 +89,11 @@ def current(key: str, now: datetime) -> Login:
             f" `{COMMAND}`"
         )
     return login
+
+
+def logged_out(_: Settings, opens: datetime, environ: Mapping[str, str] = os.environ) -> None:
+    """Raises LoginNeeded, with what to do, if the login of the day is missing or will have ended at ``opens``."""
+    current(api_key(environ), opens)
 
 
 def request_token(given: str) -> str:
