@@ -245,14 +245,18 @@ INCOME = {"transfer": "TRANSFER", "funding": "FUNDING_FEE", "insurance": "INSURA
 def _income(market, form):
     rows = [(f["at"], INCOME[f["what"]], f["amount"], f["base"], "USDT", f["id"]) for f in market.flows]
     rows += [(t["at"], "COMMISSION", -t["fee"], t["base"], t["coin"], t["id"]) for t in market.trades]
-    rows += [(ends(parted(e["base"])[1]), DELIVERED, e["profit"], e["base"], "USDT", 1) for e in market.ended]
+    for e in market.ended:
+        at = ends(parted(e["base"])[1])
+        rows.append((at, DELIVERED, e["profit"], e["base"], "USDT", 1))
+        rows.append((at, "COMMISSION", -e["fee"], e["base"], "USDT", 2))
+    since = int(form.get("startTime", market.ms - 7 * 86_400_000))
     told = [
         {
             "symbol": base and _sym(base), "incomeType": what, "income": f"{amount:.8f}", "asset": coin,
             "info": what, "time": at, "tranId": number, "tradeId": "",
         }
         for at, what, amount, base, coin, number in sorted(rows)
-        if at >= int(form.get("startTime", 0))
+        if at >= since
         and form.get("incomeType", what) == what
         and form.get("symbol", base and _sym(base)) == (base and _sym(base))
     ]  # fmt: skip

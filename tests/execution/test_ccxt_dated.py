@@ -118,21 +118,22 @@ def test_killed_at_each_point_of_a_roll_nothing_is_sent_twice(make, kind):
     assert landed == {True, False}
 
 
+@pytest.mark.parametrize("day", [86, 95])  # the next day, and after a week without a run
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_contract_that_is_held_to_its_end_is_settled_at_the_exchanges_price(make, kind):
+def test_a_contract_that_is_held_to_its_end_is_settled_at_the_exchanges_price(make, kind, day):
     book = make(kind)
     book.keys = {"account": "live"}  # Binance's sandbox has no prices of deliveries
     entered(book)
-    fee = "0" if kind.startswith("binance") else "1.25"  # Binance tells none
     book.price(86, 110)
-    book.remote.deliver("A-260327", "111.5", fee)
-    book.score(86, 0)
-    book.run(86)
+    book.remote.deliver("A-260327", "111.5", "1.25")
+    book.remote.clock = lambda: at(day)
+    book.score(day, 0)
+    book.run(day)
     (trade,) = book.trades()
     assert (trade["state"], trade["close_reason"], trade["exit_price"]) == ("CLOSED", "settled", D("111.5"))
-    assert trade["realised"] == book.broker.account().cash - 100_000 == 250 * D("11.5") - D(fee)
+    assert trade["realised"] == book.broker.account().cash - 100_000 == 250 * D("11.5") - D("1.25")
     assert ([o["state"] for o in book.orders("STOP")], book.locks()) == (["FILLED"], [])
-    book.rests(86)
+    book.rests(day)
     book.holds()
 
 

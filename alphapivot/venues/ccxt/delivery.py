@@ -1,8 +1,10 @@
 """
 What an exchange says of the delivery of a dated future that an account held to its end.
 
-Binance: the income DELIVERED_SETTELMENT (its spelling), and the price of
-.../usds-margined-futures/market-data/rest-api/Delivery-Price, which its sandbox does not have. Bybit:
+Binance: the income DELIVERED_SETTELMENT (its spelling; without startTime the list is of seven days), and the price of
+.../usds-margined-futures/market-data/rest-api/Delivery-Price, which its sandbox does not have. The fee, a taker's
+(www.binance.com/en/support/faq/a3401595e1734084959c61491bc0dbe3), is the commission at that time or later: nothing else
+trades in the contract then. Bybit:
 bybit-exchange.github.io/docs/v5/asset/delivery. OKX: bills of type 3 (www.okx.com/docs-v5, "Get bills details").
 """
 
@@ -17,6 +19,7 @@ from typing import Any
 
 Ask = Callable[[Callable[[Any], Any]], Any]
 DAYS = timedelta(days=2)  # from its day on, in which a delivery is looked for
+MOST = 1000  # rows of Binance's income
 NONE = Decimal(0)
 
 
@@ -37,13 +40,19 @@ def of(ask: Ask, exchange: str, contract: str) -> Delivery | None:
 
 
 def _binance(ask: Ask, base: str, quote: str, day: datetime) -> Delivery | None:
-    asked = {"symbol": f"{base}{quote}_{day:%y%m%d}", "incomeType": "DELIVERED_SETTELMENT"}
-    if not ask(methodcaller("fapiPrivateGetIncome", asked)):
+    asked = {"symbol": f"{base}{quote}_{day:%y%m%d}", "startTime": int(day.timestamp() * 1000), "limit": MOST}
+    if not ask(methodcaller("fapiPrivateGetIncome", asked | {"incomeType": "DELIVERED_SETTELMENT"})):
         return None
     pair = {"pair": base + quote}
     prices = ask(lambda ccxt: ccxt.fapiDataGetDeliveryPrice(pair) if "fapiData" in ccxt.urls["api"] else [])
     at = next((row for row in prices if _instant(row["deliveryTime"]).date() == day.date()), None)
-    return None if at is None else Delivery(_number(at["deliveryPrice"]), NONE, _instant(at["deliveryTime"]))
+    if at is None:
+        return None
+    ended = _instant(at["deliveryTime"])
+    asked |= {"startTime": int(ended.timestamp() * 1000), "incomeType": "COMMISSION"}
+    paid = [row for row in ask(methodcaller("fapiPrivateGetIncome", asked)) if row["asset"] == quote]
+    fee = -sum((_number(row["income"]) for row in paid), NONE)
+    return Delivery(_number(at["deliveryPrice"]), fee, ended)
 
 
 def _bybit(ask: Ask, base: str, quote: str, day: datetime) -> Delivery | None:
