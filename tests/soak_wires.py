@@ -8,6 +8,7 @@ lock the symbol for an operator, as tests/execution/test_fault_matrix.py shows r
 
 from __future__ import annotations
 
+import configparser
 import os
 import random
 from datetime import datetime, timedelta
@@ -18,10 +19,15 @@ from unittest import mock
 
 import pytest
 
+from alphapivot.config.sections.feeds import SimulatedFeed
+from alphapivot.config.sections.instrument import Instrument
+from alphapivot.feeds.base import Request
+from alphapivot.feeds.simulated import Simulated
 from tests.brokers import alpaca_server, ccxt_rig, ib_server, kite_rig, kite_server
 from tests.feeds import kite_server as lists
 
 ARRIVES = ("500", "502", "504", "html", "truncated", "dropped")
+COLUMNS = ["ts", "open", "high", "low", "close", "volume"]
 D = Decimal
 
 
@@ -37,6 +43,9 @@ class Wire:
 
     def __init__(self, server: Any, symbols: tuple[str, ...], keys: dict[str, str], environ: dict[str, str]) -> None:
         self.server, self.symbols, self.keys, self.environ = server, symbols, keys, environ
+
+    def prices(self, folder: Path, ini: configparser.ConfigParser) -> None:
+        """Changes the config of a book in ``folder`` where its market is not a simulated one."""
 
     def begin(self, book: str, home: Path) -> None:
         """Called before each command of a book, whose home it is."""
@@ -118,23 +127,25 @@ class Alpaca(Wire):
 
 
 class Crypto(Wire):
-    """Coins at an exchange: the simulated feed has no perpetuals."""
+    """Coins at an exchange."""
 
     execution = {"allow_shorts": "no"}  # noqa: RUF012 - never changed
+    perpetual = False
 
     def __init__(self, symbols: tuple[str, ...], exchange: str) -> None:
-        server = ccxt_rig.SERVERS[exchange]()
+        server = ccxt_rig.SERVERS[exchange](perpetual=self.perpetual)
         server.pairs = dict.fromkeys(symbols, ("0.01", "1"))
         self.terms = {"calendar": "24/7", "currency": "USDT"}
-        self.sure = exchange == "binance"
-        tickers = ", ".join(f"{s}: {ccxt_rig.ticker(s)}" for s in symbols)
+        self.sure = exchange == "binance" and not self.perpetual
+        tickers = ", ".join(f"{s}: {ccxt_rig.ticker(s, perpetual=self.perpetual)}" for s in symbols)
         keys = {"kind": "ccxt", "exchange": exchange, "currency": "USDT", "base_url": server.url, "timeout": "3"}
+        keys |= {"trades": "perpetual" if self.perpetual else "spot"}
         names = {"API_KEY": server.key, "API_SECRET": server.secret, "API_PASSPHRASE": "p"}
         environ = {f"{exchange.upper()}_{name}": value for name, value in names.items()}
         super().__init__(server, symbols, keys | {"symbols": tickers}, environ)
 
     def pay(self, amount: Decimal, at: datetime) -> bool:
-        if self.keys["exchange"] == "binance":
+        if self.keys["exchange"] == "binance" and not self.perpetual:
             return False
         self.server.transfer(amount, at=at)
         return True
@@ -158,6 +169,34 @@ class Crypto(Wire):
     def stops(self) -> dict[str, Decimal]:
         orders = [*self.server.orders, *self.server.triggers]
         return {o["base"]: o["qty"] for o in orders if o["kind"] == "STOP" and o["state"] == "NEW"}
+
+
+class Perpetuals(Crypto):
+    """The simulated feed has none: its coins' prices, in files, are theirs."""
+
+    execution: dict[str, str] = {}  # noqa: RUF012 - never changed
+    perpetual = True
+
+    def prices(self, folder: Path, ini: configparser.ConfigParser) -> None:
+        keys = {name: ini["feed.simulated"][name] for name in ("seed", "start", "end")}
+        feed, until = Simulated("simulated", SimulatedFeed(**keys)), datetime.fromisoformat(f"{keys['end']}T23:59Z")
+        (folder / "prices").mkdir(exist_ok=True)
+        for symbol in self.symbols:
+            section = ini[f"instrument.{symbol}"]
+            coin = Instrument(symbol=symbol, **section)
+            bars = feed.fetch([Request(coin, "spot", "1d", None, until)]).bars
+            bars[["ts", "open", "high", "low", "close", "volume"]].to_csv(
+                folder / "prices" / f"{symbol}.csv", index=False
+            )
+            del section["spot"]
+            section.update({"futures": f"{symbol}.csv", "margin": "0.1"})
+            section.update(dict.fromkeys(("signal_market", "trade_market"), "futures"))
+        ini.remove_section("feed.simulated")
+        ini["feed.files"] = {"kind": "files", "root": "prices", "zone": "UTC", "stamp": "end"}
+        ini["runtime"]["feed"] = "files"
+
+    def held(self) -> dict[str, Decimal]:
+        return {base: qty for base, (qty, _) in self.server.nets.items() if qty}
 
 
 class InteractiveBrokers(Wire):
@@ -243,8 +282,9 @@ class Zerodha(Wire):
 
 
 def wire(name: str, symbols: tuple[str, ...]) -> Wire:
-    """``name``: alpaca, ib, kite, or a crypto exchange."""
-    if name in ccxt_rig.SERVERS:
+    """``name``: alpaca, ib, kite, or a crypto exchange, such as binance for coins, binance-perpetual."""
+    exchange, _, perpetual = name.partition("-")
+    if exchange in ccxt_rig.SERVERS:
         pytest.importorskip("ccxt")
-        return Crypto(symbols, name)
+        return (Perpetuals if perpetual else Crypto)(symbols, exchange)
     return {"alpaca": Alpaca, "ib": InteractiveBrokers, "kite": Zerodha}[name](symbols)

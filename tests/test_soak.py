@@ -4,9 +4,9 @@ commands killed at random, network faults, lagging positions and a clock that is
 do the same in both. Each day the two ledgers must be equal, and equal to their brokers.
 
 SOAK_DAYS sets the number of sessions (5: a week), SOAK_SEED the disturbances, SOAK_BROKER the one of soak_wires.py:
-alpaca, ib, kite, binance, bybit or okx. Where a lost order proves nothing, a command that is killed right before a send
-leaves an order that may or may not have arrived: an operator clears it, and from then on each book is compared
-with its broker only.
+alpaca, ib, kite, binance, bybit or okx, or perpetuals there (binance-perpetual). Where a lost order proves nothing, a
+command that is killed right before a send leaves an order that may or may not have arrived: an operator clears it, and
+from then on each book is compared with its broker only.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def config(folder: Path, wire: soak_wires.Wire, book: str) -> Path:
         ini[f"instrument.{symbol}"] = share | wire.terms
     ini["broker.wire"] = wire.keys
     ini["execution"].update({"broker": "wire", "book": book, "mode": wire.mode} | wire.execution)
+    wire.prices(folder, ini)
     file = folder / f"{book}.ini"
     with file.open("w") as out:
         ini.write(out)
