@@ -8,6 +8,8 @@ It behaves as the documentation and the threads say that the real one does, also
 - A tag need not be unique, and has 20 characters at most; a longer one is refused, not cut (forum comment 52970).
 - MARKET and SL-M orders without market protection are refused, with 0 too (forum 15912, tradingqna 193504). With it
   they become limit orders: a price past the limit leaves them open and unfilled (tradingqna 193460).
+- An order that works takes another quantity, price and type and keeps its id (docs/connect/v3/orders), 25 times (forum
+  9212); a change may be received and not be done (``ignores``). So do triggers (docs/connect/v3/gtt).
 - More than 10 orders in a second of the clock are 429 (forum 15350, 15912).
 - Order requests from an address that is not registered are refused, others are not (forum 15912; how, is not said
   there: a PermissionException is assumed).
@@ -42,6 +44,7 @@ from tests.feeds import kite_server
 INDIA = ZoneInfo("Asia/Kolkata")
 D = Decimal
 FINAL = ("COMPLETE", "CANCELLED", "REJECTED")
+CHANGES = 25  # of one order
 PROTECTION = D(3)  # percent, where the system chooses
 RESTS = {"SL": "TRIGGER PENDING", "SL-M": "TRIGGER PENDING"}
 NO_PROTECTION = "Market orders without market protection are not allowed via API. Please set market protection or use a"
@@ -64,6 +67,7 @@ class Kite:
         self.orders, self.trades, self.triggers, self.holdings, self.nets = [], [], [], {}, {}
         self.faults, self.late, self.requests, self.received = [], [], [], []
         self.multipliers, self.commodity_cash = {}, None
+        self.changes, self.changed, self.ignores = {}, [], []  # modified: how often, to what; received and not done
         self.rejects, self.trigger_rejects, self.unsettled = [], [], {}
         self.bar = lambda _: (100.5, 102, 99, 101)
         self.open, self.registered, self.token, self.per_second = True, True, kite_server.TOKEN, None
@@ -268,11 +272,58 @@ class Kite:
         found[0] |= {"status": "CANCELLED", "cancelled_quantity": found[0]["pending_quantity"]}
         return {"order_id": order_id}
 
+    def modify(self, order_id, form):
+        """Another quantity, price or type of an order that works."""
+        found = [o for o in self.orders if o["order_id"] == order_id and o["status"] not in FINAL]
+        if not found:
+            raise Refused(400, "InputException", "Order cannot be modified as it is being processed, or is not found")
+        (order,) = found
+        if self.changes.get(order_id, 0) == CHANGES:
+            raise Refused(400, "InputException", "Maximum allowed order modifications exceeded.")
+        if not self.open:
+            raise Refused(400, "InputException", "Markets are closed right now.")
+        kind, last = form["order_type"], self.prices.get(order["tradingsymbol"])
+        sells = order["transaction_type"] == "SELL"
+        if kind in ("MARKET", "SL-M") and D(form.get("market_protection", "0")) == 0:
+            raise Refused(400, "InputException", NO_PROTECTION)
+        if kind in RESTS and last is not None and not order["triggered"]:
+            trigger = D(form["trigger_price"])
+            if trigger >= last if sells else trigger <= last:
+                raise Refused(400, "InputException", "Trigger price should be below (above) the last traded price.")
+        self.changes[order_id] = self.changes.get(order_id, 0) + 1
+        if self.ignores:
+            self.ignores.pop(0)  # received, and refused by the exchange
+            return {"order_id": order_id}
+        share = (PROTECTION if D(form.get("market_protection", "-1")) == -1 else D(form["market_protection"])) / 100
+        base = D(form["trigger_price"]) if kind == "SL-M" else last
+        bound = D(form["price"]) if "price" in form else base * (1 - share if sells else 1 + share)
+        quantity = int(D(form["quantity"]))
+        order |= {
+            "order_type": kind, "quantity": quantity, "pending_quantity": quantity - order["filled_quantity"],
+            "trigger_price": float(form.get("trigger_price") or 0), "price": float(form.get("price") or 0),
+            "bound": bound, "live_from": self.moves, "status": RESTS.get(kind, "OPEN"),
+        }  # fmt: skip
+        self.changed.append((order_id, quantity, order["trigger_price"] or order["price"]))
+        return {"order_id": order_id}
+
+    def modify_trigger(self, number, form):
+        trigger = self.find_trigger(number, "PUT")
+        condition, orders = json.loads(form["condition"]), json.loads(form["orders"])
+        self._far(condition)
+        trigger |= {"condition": condition, "type": form["type"], "updated_at": self.stamp}
+        trigger["orders"] = [order | {"result": None} for order in orders]
+        self.changed.append((trigger["id"], orders[0]["quantity"], condition["trigger_values"][0]))
+        return {"trigger_id": trigger["id"]}
+
+    def _far(self, condition):
+        last = self.prices.get(condition["tradingsymbol"])
+        values = [D(str(value)) for value in condition["trigger_values"]]
+        if last is not None and any(abs(value - last) < last * D("0.0025") for value in values):
+            raise Refused(400, "InputException", "Trigger price is too close to the last price: 0.25% is the least")
+
     def trigger(self, form):
         condition, orders = json.loads(form["condition"]), json.loads(form["orders"])
-        value, last = D(str(condition["trigger_values"][0])), self.prices.get(condition["tradingsymbol"])
-        if last is not None and abs(value - last) < last * D("0.0025"):
-            raise Refused(400, "InputException", "Trigger price is too close to the last price: 0.25% is the least")
+        self._far(condition)
         number = 100_000 + next(self.numbers)
         orders = [order | {"result": None} for order in orders]
         self.triggers.append(
@@ -287,7 +338,7 @@ class Kite:
 
     def find_trigger(self, number, method):
         found = [t for t in self.triggers if t["id"] == int(number)]
-        if not found or (method == "DELETE" and found[0]["status"] != "active"):
+        if not found or (method != "GET" and found[0]["status"] != "active"):
             raise Refused(404, "GeneralException", "Trigger not found")
         if method == "DELETE":
             found[0] |= {"status": "deleted", "updated_at": self.stamp}
@@ -374,6 +425,9 @@ class Handler(kite_server.Handler):
     def do_POST(self):  # noqa: N802 - the same
         self._handle("POST")
 
+    def do_PUT(self):  # noqa: N802 - the same
+        self._handle("PUT")
+
     def do_DELETE(self):  # noqa: N802 - the same
         self._handle("DELETE")
 
@@ -405,6 +459,8 @@ class Handler(kite_server.Handler):
         self.answer(200, json.dumps({"status": "success", "data": data}))
 
     def _answered(self, kite, method, path, form):
+        if method == "PUT":
+            return self._modified(kite, path, form)
         if path.startswith("/gtt/triggers/"):
             return kite.find_trigger(path.rpartition("/")[2], method)
         if (method, path) == ("POST", "/gtt/triggers"):
@@ -418,6 +474,13 @@ class Handler(kite_server.Handler):
             "/orders": kite.listed, "/trades": lambda: kite.trades, "/gtt/triggers": lambda: kite.triggers,
             "/portfolio/positions": kite.positions, "/portfolio/holdings": kite.shares, "/user/margins": kite.margins,
         }[path]()  # fmt: skip
+
+    def _modified(self, kite, path, form):
+        number = path.rpartition("/")[2]
+        if path.startswith("/gtt/triggers/"):
+            return kite.modify_trigger(number, form)
+        self._counted(kite)
+        return kite.modify(number, form)
 
     def _counted(self, kite):
         """Ten orders in a second of the clock."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphapivot.brokers.base import (
     Absent,
+    Accepted,
     Account,
     Answer,
     BrokerFill,
@@ -28,9 +29,11 @@ from alphapivot.brokers.base import (
     OrderSpec,
     Ref,
     Rejected,
+    Unknown,
     Unreadable,
 )
 from alphapivot.brokers.kite import money, rows, triggers
+from alphapivot.brokers.kite.changing import Changer
 from alphapivot.brokers.kite.rows import Row
 from alphapivot.brokers.kite.sending import Sender
 from alphapivot.errors import Unavailable
@@ -52,7 +55,8 @@ class Kite:
         idempotent_submit=False,  # a tag is for looking up, and need not be unique
         id_max_len=20,
         native_bracket=False,  # Zerodha has none since 2020
-        atomic_replace=False,  # modifying keeps both ids, and 25 times at most
+        atomic_replace=True,
+        amends=True,  # both ids stay
         reduce_only=False,
         queues_for_open=False,
         stop_survives_session=True,  # as a trigger
@@ -61,7 +65,7 @@ class Kite:
 
     def __init__(self, section: KiteBroker, names: Names, wire: Wire, ledger: Ledger) -> None:
         self._section, self._names, self._wire, self._ledger = section, names, wire, ledger
-        self._sender = Sender(section, names, wire)
+        self._sender, self._changer = Sender(section, names, wire), Changer(section, names, wire)
 
     @property
     def symbols(self) -> list[str]:
@@ -225,8 +229,25 @@ class Kite:
         except Unavailable as error:
             return NotSent(str(error))
 
-    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:  # noqa: ARG002 - caps.atomic_replace is False
-        return Rejected("orders are not replaced at Zerodha")
+    def replace(self, ref: Ref, spec: OrderSpec) -> Answer:
+        try:
+            parts = self._parts(ref)
+            if not parts:
+                return Rejected(f"Kite: order {ref.broker_order_id} no longer works")
+            last = self._last(self._names.listing(spec.key))
+            reply = self._changer.change(spec, parts, last)
+            if reply is None and not self._changer.has(spec, self._parts(ref)):
+                reply = Unknown("Kite has received a change and does not show it yet")
+        except Unavailable as error:
+            return Unknown(str(error))
+        return reply or Accepted({spec.client_order_id: ref.broker_order_id or ""})
+
+    def _parts(self, ref: Ref) -> list[Row]:
+        """What an order of ours consists of, as far as it works."""
+        if numbers := triggers.ids(ref.broker_order_id):
+            return [row for row in map(self._trigger, numbers) if row["status"] == "active"]
+        found = [r for i, r in self._orders().items() if i == ref.broker_order_id or rows.tag(r) == ref.client_order_id]
+        return [row for row in found if rows.STATES.get(str(row.get("status"))) not in rows.FINAL]
 
     def cancel(self, ref: Ref) -> None:
         resting = {ref.broker_order_id}

@@ -102,19 +102,25 @@ def order(rows: Sequence[Row], client_order_id: str, key: Key, now: datetime, ch
     first = rows[0]
     try:
         parts = [part(row) for row in rows]
-        price = number(first.get("trigger_price") or first.get("price") or 0)
         return combined(
             parts,
             client_order_id,
             parts[0].id,
             key=key,
             side=SIDES[first["transaction_type"]],
-            price=price or None,
+            price=price(first),
             renew=rests(parts, now, chase),
         )
     except UNREADABLE as error:
         reason = f"Kite's order {first.get('order_id')} cannot be read: {type(error).__name__} {error}"
         return Unreadable(reason, str(first.get("order_id")), key)
+
+
+def price(row: Row) -> Decimal | None:
+    """The price at which an order becomes one, or at which it rests; None at market."""
+    if row["order_type"] == "MARKET":
+        return None
+    return number(row.get("trigger_price") or row.get("price") or 0) or None
 
 
 def rests(parts: Iterable[Part], now: datetime, chase: int) -> str | None:

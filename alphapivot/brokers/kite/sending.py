@@ -44,10 +44,10 @@ class Sender:
         """
         assert spec.price is not None  # noqa: S101 - a stop has one
         is_open = self._names.hours(spec.key, self._wire.now)[0]
-        if last is not None and (last <= spec.price if spec.side == "SELL" else last >= spec.price):
+        if self._reached(spec, last):
             if is_open:
                 return self._place(spec, "MARKET", self._protected)
-            return Rejected(f"the last price {last:f} is past the stop at {spec.price:f}, and the market is closed")
+            return Rejected(f"the last price {last} is past the stop at {spec.price:f}, and the market is closed")
         if self._names.overnight(spec.key, self._wire.now, self._section.overnight):
             reply = self._trigger(spec, last)
             if not (is_open and isinstance(reply, Rejected)):
@@ -92,6 +92,12 @@ class Sender:
 
         sent = _each(self._names.slices(spec.key, spec.qty), place)
         return Accepted({spec.client_order_id: triggers.name(sent)}) if isinstance(sent, list) else sent
+
+    def _reached(self, spec: OrderSpec, last: Decimal | None) -> bool:
+        """True if a stop at its price would be refused, since ``last`` is past it."""
+        if last is None or spec.price is None:
+            return False
+        return last <= spec.price if spec.side == "SELL" else last >= spec.price
 
     def _limit(self, spec: OrderSpec) -> Decimal:
         tick = self._names.instruments[spec.symbol].trading(self._wire.now).tick
