@@ -73,6 +73,7 @@ class OrderSpec:
     fx: Decimal | None = None  # account currency per unit of the instrument's currency, for simulated brokers
     reduce_only: bool = False  # never opens or reverses a position; if the broker supports it (caps)
     stop: Decimal | None = None  # of an entry: where its position will be stopped
+    target: Decimal | None = None  # of a stop: where its trade takes profit, if the executor watches for that
 
     @property
     def key(self) -> Key:

@@ -21,7 +21,9 @@ It behaves as the documentation and the threads say that the real one does, also
   (docs/connect/v3/portfolio; forum 7724). Short delivery is rejected as a status.
 - A trigger (GTT) has no tag (pykiteconnect 207); ``last_price`` gives its direction (forum, rhnvrm); it must be 0.25 %
   away (support.zerodha.com, "My buy GTT order rejected"); it sends one LIMIT order, once, which may be refused or rest
-  (support.zerodha.com, "sell GTT order rejected"; gtt_get_order.json of kiteconnect-mocks). It outlives the day.
+  (support.zerodha.com, "sell GTT order rejected"; gtt_get_order.json of kiteconnect-mocks). It outlives the day. One of
+  two legs has the lower first, on both sides of the last price; the one that is reached ends the other (forum 14166,
+  docs/connect/v3/gtt). That its type stays as it is when it is modified, is assumed.
 - At MCX quantities are lots: the list says 1 (thforum.tradehull.com, topic 271), positions tell the ``multiplier``,
   which is in their values and m2m (docs/connect/v3/portfolio); commodities have funds of their own
   (user/#funds-and-margins).
@@ -153,11 +155,12 @@ class Kite:
 
     def _fire(self, trigger, symbol, price):
         """A trigger sends its order once."""
-        condition, order = trigger["condition"], trigger["orders"][0]
-        value = D(str(condition["trigger_values"][0]))
-        down = D(str(condition["last_price"])) > value
-        if condition["tradingsymbol"] != symbol or (price > value if down else price < value):
+        condition, last = trigger["condition"], D(str(trigger["condition"]["last_price"]))
+        values = [D(str(value)) for value in condition["trigger_values"]]
+        reached = [n for n, value in enumerate(values) if (price <= value if last > value else price >= value)]
+        if condition["tradingsymbol"] != symbol or not reached:
             return
+        order = trigger["orders"][reached[0]]
         trigger |= {"status": "triggered", "updated_at": self.stamp}
         result = {"status": "success", "order_id": "", "rejection_reason": ""}
         if self.trigger_rejects:
@@ -310,10 +313,20 @@ class Kite:
         trigger = self.find_trigger(number, "PUT")
         condition, orders = json.loads(form["condition"]), json.loads(form["orders"])
         self._far(condition)
+        self._two(form, condition, orders)
+        if form["type"] != trigger["type"]:
+            raise Refused(400, "InputException", "The type of a trigger cannot be changed")
         trigger |= {"condition": condition, "type": form["type"], "updated_at": self.stamp}
         trigger["orders"] = [order | {"result": None} for order in orders]
         self.changed.append((trigger["id"], orders[0]["quantity"], condition["trigger_values"][0]))
         return {"trigger_id": trigger["id"]}
+
+    def _two(self, form, condition, orders):
+        """Two legs are on both sides of the last price, the lower first."""
+        values = condition["trigger_values"]
+        assert len(values) == len(orders) == {"single": 1, "two-leg": 2}[form["type"]]
+        if len(values) == 2 and not values[0] < condition["last_price"] < values[1]:
+            raise Refused(400, "InputException", "Trigger prices should be on both sides of the last price")
 
     def _far(self, condition):
         last = self.prices.get(condition["tradingsymbol"])
@@ -324,6 +337,7 @@ class Kite:
     def trigger(self, form):
         condition, orders = json.loads(form["condition"]), json.loads(form["orders"])
         self._far(condition)
+        self._two(form, condition, orders)
         number = 100_000 + next(self.numbers)
         orders = [order | {"result": None} for order in orders]
         self.triggers.append(

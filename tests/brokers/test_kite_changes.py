@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from alphapivot.brokers.base import Accepted, BrokerOrder, Ref, Rejected, Throttled, Unknown
+from tests.brokers import kite_server
 from tests.brokers.test_kite import (  # noqa: F401 - fixtures
     CLOSING,
     NIFTY,
@@ -125,3 +127,20 @@ def test_slices_are_changed_each_and_another_number_of_them_is_refused(server): 
     assert reply == Unknown("Kite has changed 1 of 2 orders")
     seen = find(made, "AP1S", "STOP", ref.broker_order_id)
     assert isinstance(seen, BrokerOrder)
+
+
+def test_two_legs_that_buy_have_their_stop_above_and_keep_both_when_changed(server):  # noqa: F811
+    made = opened(server)
+    server.nets["NFO", "NIFTY26MARFUT", "NRML"] = kite_server.fresh() | {"qty": D(-75)}
+    at(server, CLOSING)
+    made.account()
+    terms = {"key": NIFTY, "qty": 75, "side": "BUY"}
+    reply = made.submit(replace(stop(price=26_000, **terms), target=D(24_000)))
+    ref = Ref("AP1S", reply.broker_order_ids["AP1S"], "AP1S", "STOP")
+    (trigger,) = server.triggers
+    assert trigger["condition"]["trigger_values"] == [24_000, 26_000]
+    assert [leg["price"] for leg in trigger["orders"]] == [24_000, 26_780]  # the stop's limit: three percent worse
+    assert isinstance(made.replace(ref, stop(price=25_500, **terms)), Accepted)
+    assert trigger["condition"]["trigger_values"] == [24_000, 25_500]
+    seen = find(made, "AP1S", "STOP", ref.broker_order_id)
+    assert (seen.state, seen.price, seen.qty, seen.side) == ("NEW", 25_500, 75, "BUY")

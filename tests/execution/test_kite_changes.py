@@ -83,7 +83,7 @@ def test_a_stop_that_a_person_moved_at_kite_stays_where_it_is(make):  # noqa: F8
     book = entered(make)
     run(book, 20 + CLOSING)
     (trigger,) = book.remote.triggers
-    trigger["condition"]["trigger_values"] = [97.0]
+    trigger["condition"]["trigger_values"] = [97.0, 108.0]
     report = run(book, 20 + EVENING)
     assert any("somebody moved the stop of trade" in note and "to 97: it stays there" in note for note in report.notes)
     assert (resting(book), book.remote.changed, book.locks()) == ([("GTT", 97)], [], [])

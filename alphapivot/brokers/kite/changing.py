@@ -46,8 +46,9 @@ class Changer(Sender):
 
     def _request(self, spec: OrderSpec, row: Row, last: Decimal | None) -> Any:
         if "condition" in row:
+            there = triggers.target(row)
             terms = triggers.terms(
-                spec,
+                replace(spec, target=None if there is None else spec.target or there),
                 self._names.listing(spec.key),
                 self._names.product(spec.key),
                 self._limit(spec),
@@ -79,7 +80,7 @@ def _filled(row: Row) -> bool:
 def _price(row: Row) -> Decimal | None:
     """What moves it: the trigger, or the limit; None at market."""
     if "condition" in row:
-        return rows.number(row["condition"]["trigger_values"][0])
+        return triggers.price(row)
     return rows.price(row)
 
 

@@ -50,6 +50,8 @@ class Sender:
             return Rejected(f"the last price {last} is past the stop at {spec.price:f}, and the market is closed")
         if self._names.overnight(spec.key, self._wire.now, self._section.overnight):
             reply = self._trigger(spec, last)
+            if spec.target is not None and isinstance(reply, Rejected):  # too near to the price, or past it
+                reply = self._trigger(replace(spec, target=None), last)
             if not (is_open and isinstance(reply, Rejected)):
                 return reply  # what is refused as a trigger is at the exchange until the close
         trigger = {"trigger_price": f"{spec.price:f}"}

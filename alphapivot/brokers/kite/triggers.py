@@ -1,14 +1,16 @@
 """
 Triggers at Zerodha (GTT, https://kite.trade/docs/connect/v3/gtt/): stops that outlive the day.
 
-A trigger rests at Zerodha, not at the exchange; when the last price reaches it, it sends one limit order, once. That
-order is an order of the day: it may be refused, or rest unfilled where the price has gone past its limit. Triggers have
-no tag (pykiteconnect issue 207): one whose answer was lost is found by its terms.
+A trigger rests at Zerodha, not at the exchange; when the last price reaches it, it sends one limit order, once. With a
+take-profit it has two legs ("two-leg", the lower first), of which the one that is reached ends the other. That order is
+an order of the day: it may be refused, or rest unfilled where the price has gone past its limit. Triggers have no tag
+(pykiteconnect issue 207): one whose answer was lost is found by its terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from alphapivot.venues.kite.tickers import Ticker
 
 PREFIX = "gtt:"
+TARGET = "target"  # why a stop ended whose trigger has taken the profit
 STATES: dict[str, OrderState] = {
     "active": "NEW",
     "cancelled": "CANCELED",
@@ -53,17 +56,40 @@ def limit(spec: OrderSpec, share: Decimal, tick: Decimal) -> Decimal:
 
 
 def terms(spec: OrderSpec, listing: Ticker, product: str, price: Decimal, last: Decimal) -> dict[str, Any]:
-    """The arguments of place_gtt. Its prices are floats of short decimals: their text on the wire is exact."""
+    """
+    The arguments of place_gtt, with the target as its other leg if the stop has one. Its prices are floats of short
+    decimals: their text on the wire is exact.
+    """
     assert spec.price is not None  # noqa: S101 - a stop has one
-    order = {"transaction_type": spec.side, "quantity": int(spec.qty), "order_type": "LIMIT"}
+    order = {"transaction_type": spec.side, "quantity": int(spec.qty), "order_type": "LIMIT", "product": product}
+    legs = [(spec.price, price)]
+    if spec.target is not None:
+        legs = sorted([*legs, (spec.target, spec.target)])  # the lower one first
     return {
-        "trigger_type": "single",
+        "trigger_type": "single" if len(legs) == 1 else "two-leg",
         "exchange": listing.exchange,
         "tradingsymbol": listing.symbol,
-        "trigger_values": [float(spec.price)],
+        "trigger_values": [float(trigger) for trigger, _ in legs],
         "last_price": float(last),
-        "orders": [order | {"product": product, "price": float(price)}],
+        "orders": [order | {"price": float(limit)} for _, limit in legs],
     }
+
+
+def stop_of(row: Row) -> int:
+    """Which leg of a trigger is the stop: of two the one below the price where it sells."""
+    last = len(row["orders"]) - 1
+    return 0 if row["orders"][0]["transaction_type"] == "SELL" else last
+
+
+def price(row: Row) -> Decimal:
+    """Where its stop is reached."""
+    return rows.number(row["condition"]["trigger_values"][stop_of(row)])
+
+
+def target(row: Row) -> Decimal | None:
+    """Where its other leg is reached; None if it has none."""
+    values = row["condition"]["trigger_values"]
+    return rows.number(values[1 - stop_of(row)]) if len(values) > 1 else None
 
 
 def order(
@@ -73,15 +99,17 @@ def order(
     numbers = [row.get("id") for row in found]
     try:
         parts = [_part(row, book, now.astimezone(INDIA).date()) for row in found]
-        return rows.combined(
+        seen = rows.combined(
             parts,
             client_order_id,
             name(int(row["id"]) for row in found),
             key=key,
             side=rows.SIDES[found[0]["orders"][0]["transaction_type"]],
-            price=rows.number(found[0]["condition"]["trigger_values"][0]),
+            price=price(found[0]),
             renew=rows.rests(parts, now, chase),
         )
+        profits = all(row["status"] == "triggered" and _fired(row) != stop_of(row) for row in found)
+        return replace(seen, reason=TARGET) if profits and seen.state == "FILLED" else seen
     except UNREADABLE as error:
         told = ", ".join(map(str, numbers))
         return Unreadable(
@@ -112,7 +140,12 @@ def child(row: Row) -> str:
 
 
 def _result(row: Row) -> Mapping[str, Any]:
-    return (row["orders"][0].get("result") or {}).get("order_result") or {}
+    return (row["orders"][_fired(row)].get("result") or {}).get("order_result") or {}
+
+
+def _fired(row: Row) -> int:
+    """The leg that was reached; the stop if none was."""
+    return next((n for n, leg in enumerate(row["orders"]) if leg.get("result")), stop_of(row))
 
 
 def matching(listed: Iterable[Row], listing: Ticker, side: str, trigger: Decimal, since: datetime) -> list[Row]:
@@ -123,6 +156,6 @@ def matching(listed: Iterable[Row], listing: Ticker, side: str, trigger: Decimal
         if row["status"] in ("active", "triggered")
         and (row["condition"]["exchange"], row["condition"]["tradingsymbol"]) == listing
         and row["orders"][0]["transaction_type"] == side
-        and [rows.number(value) for value in row["condition"]["trigger_values"]] == [trigger]
+        and price(row) == trigger
         and rows.instant(row["created_at"]) >= since.replace(microsecond=0)
     ]

@@ -280,7 +280,7 @@ def roll_up(conn: Connection, book: str, late: Collection[int] = ()) -> list[Row
                         ELSE (SELECT coalesce(round(exp(sum(ln(a.value))), 12), 1) FROM trading.adjustment a
                               WHERE a.trade_id = t.trade_id AND a.kind = 'split' AND a.ts >= f.ts) END AS since,
                    CASE WHEN (o.side = 'BUY') = (t.side = 'LONG') THEN -f.qty ELSE f.qty END AS left_qty,
-                   CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted', 'merger', 'delisting')
+                   CASE WHEN o.leg = 'STOP' AND o.reason IN ('settled', 'delisted', 'merger', 'delisting', 'target')
                             THEN o.reason
                         WHEN o.reason IN ('scale_out', 'target_smaller') THEN NULL -- the trade went on
                         WHEN o.leg <> 'EXIT' THEN lower(o.leg) WHEN o.reason LIKE 'close %' THEN 'operator'

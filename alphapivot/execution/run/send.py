@@ -23,6 +23,7 @@ from alphapivot.brokers.base import (
 )
 from alphapivot.errors import TradingHalted, Unavailable
 from alphapivot.execution.book import control, orders
+from alphapivot.execution.book.states import local
 from alphapivot.execution.run.session import Session
 
 CHUNK = 25  # orders claimed and recorded together
@@ -135,6 +136,9 @@ def spec(session: Session, order: Mapping[Any, Any], legs: Sequence[RowMapping],
         fx=session.rates.get(session.instruments[row["symbol"]].currency),
         reduce_only=row["leg"] != "ENTRY" and session.broker.caps.reduce_only,
         stop=next((o["price"] for o in legs if o["leg"] == "STOP"), None) if row["leg"] == "ENTRY" else None,
+        target=next((o["price"] for o in legs if o["leg"] == "TARGET" and local(o)), None)
+        if row["leg"] == "STOP"
+        else None,
     )
 
 
