@@ -345,6 +345,27 @@ def test_terms_are_compared_with_the_contracts(gateway):
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, ""),
+        ({"last_trade": "third thursday"}, ""),
+        (  # Juneteenth: the exchange has a short session, and the contract ends the day before
+            {"last_trade": "third friday"},
+            (
+                "last_trade of ESM26 is 2026-06-19 by the config and 2026-06-18 at IB: correct the rule, or write"
+                " last_trade_dates = ESM26: 2026-06-18"
+            ),
+        ),
+        ({"last_trade": "third friday", "last_trade_dates": {"ESM26": "2026-06-18"}}, ""),
+    ],
+)
+def test_the_last_trading_day_of_a_contract_is_compared_with_the_configs(gateway, keys, told):
+    details = connected(gateway).details(("ES", "futures", ""))
+    assert details.contract.lastTradeDateOrContractMonth == "20260618"
+    assert contracts.misdated(INSTRUMENTS["ES"].model_copy(update=keys), details) == told
+
+
 def test_an_unknown_contract_is_told_and_nothing_is_sent(gateway):
     broker = connected(gateway, contracts={"ES": "EX@CME", "CORN": "ZC@CBOT"})
     answer = broker.submit(order(key=ES))

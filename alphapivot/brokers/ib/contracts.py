@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from alphapivot.brokers.base import Hours, Key
-from alphapivot.calendar.contracts import UnreadableError, month_of
+from alphapivot.calendar import expiry
+from alphapivot.calendar.contracts import LETTERS, UnreadableError, month_of
 from alphapivot.errors import ConfigError
 from alphapivot.venues.ib.listing import read
 
@@ -164,3 +165,19 @@ def contradictions(instrument: Instrument, details: Any) -> list[str]:
         )
         if text
     ]
+
+
+def misdated(instrument: Instrument, details: Any) -> str:
+    """What the config says of the last trade of a contract, if that is another day at IB; empty otherwise."""
+    theirs, month = last_trade(details), str(details.contractMonth or "")[:6]
+    if theirs is None or len(month) < 6 or instrument.last_trade is None:
+        return ""
+    number = int(month[:4]) * 12 + int(month[4:]) - 1
+    ours = expiry.day(instrument.last_trade, number, instrument.hours_of("futures")).astype("datetime64[D]").item()
+    name = f"{details.contract.tradingClass or details.contract.symbol}{LETTERS[number % 12]}{month[2:4]}"
+    if not isinstance(ours, date) or ours == theirs or name in instrument.last_trade_dates:
+        return ""
+    return (
+        f"last_trade of {name} is {ours} by the config and {theirs} at IB: correct the rule, or write last_trade_dates"
+        f" = {name}: {theirs}"
+    )

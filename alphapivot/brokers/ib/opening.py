@@ -65,7 +65,7 @@ def logged_out(settings: Settings, opens: datetime, environ: Mapping[str, str] =
 
 def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.environ, *, again: bool = True) -> Terms:  # noqa: ARG001 - registry's signature
     """The terms of the tradable instruments that IB's contracts contradict: one request for each contract."""
-    broker, wrong = open_ib(hub, settings), []
+    broker, wrong, cautions = open_ib(hub, settings), list[str](), list[str]()
     for symbol in broker.symbols:
         instrument = settings.instruments[symbol].trading(datetime.now(UTC))
         try:
@@ -76,4 +76,6 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
             wrong.append(f"[instrument.{symbol}] {error}")
             continue
         wrong += [f"[instrument.{symbol}] {told}" for told in contracts.contradictions(instrument, details)]
-    return Terms(wrong)
+        if told := contracts.misdated(instrument, details):
+            cautions.append(f"[instrument.{symbol}] {told}")
+    return Terms(wrong, cautions)
