@@ -207,7 +207,7 @@ MUTANTS = [
     ),
     mutant(
         f"{EXECUTION}/book/clearing.py",
-        "if price <= 0:",
+        "if price <= 0 and not nonpositive:",
         "if False:",
         *(REAL, "-k", "impossible_price"),
     ),
