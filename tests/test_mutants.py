@@ -256,9 +256,9 @@ MUTANTS = [
     ),
     mutant(
         f"{BROKERS}/fills.py",
-        "fill = fill or _stopped(stop, bar, tick=tick, bps=bps)",
+        "fill = fill or _stopped(stop, bar, tick=tick, bps=bps, worth=worth)",
         "fill = fill or _reached(target, bar, beyond=tick if strict else NONE)\n"
-        "    fill = fill or _stopped(stop, bar, tick=tick, bps=bps)",
+        "    fill = fill or _stopped(stop, bar, tick=tick, bps=bps, worth=worth)",
         FILLS,
     ),
     # positions that grow
