@@ -24,6 +24,7 @@ from pillars.base import Panel
 from pillars.kit import windows
 
 if TYPE_CHECKING:
+    from alphapivot.calendar.schedule import Calendar
     from alphapivot.config.settings import Settings
     from alphapivot.hub import Hub
     from alphapivot.runs import RunRef
@@ -46,9 +47,11 @@ def batches(cuts: Sequence[tuple[datetime, Collection[str]]], *, alone: bool) ->
         yield pairs[begin : begin + AT_ONCE]
 
 
-def since(cut: datetime, interval: str) -> datetime:
-    """The instant after which scores are compared that end by ``cut``."""
-    return cut - LAST * bar_ends.width(interval) - timedelta(days=4)
+def since(cut: datetime, interval: str, hours: Calendar | None = None) -> datetime:
+    """The instant after which scores are compared that end by ``cut``: LAST bars of ``hours``, or at least as many."""
+    early = cut - LAST * bar_ends.width(interval) - timedelta(days=4)
+    ends = bar_ends.bar_ends(hours, interval, early, cut) if hours is not None else pd.DatetimeIndex([])
+    return early if len(ends) <= LAST else ends[-LAST - 1].to_pydatetime()
 
 
 def compare(
@@ -70,7 +73,7 @@ def compare(
     """
     symbols = sorted({symbol for symbol, _ in cuts})
     instruments = [settings.instruments[s] for s in symbols]
-    after = [since(cut, interval) for _, cut in cuts]
+    after = [since(cut, interval, settings.instruments[symbol].signal_hours) for symbol, cut in cuts]
     first, last = min(after), max(cut for _, cut in cuts)
     # bars before a pillar's window do not change its scores
     begin = [_begin(pillars, a, interval) for a in after]
