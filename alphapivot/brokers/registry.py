@@ -13,6 +13,7 @@ from alphapivot.brokers import modes
 from alphapivot.brokers.pace import Paced
 from alphapivot.config.sections.brokers import LoginBroker
 from alphapivot.errors import ConfigError, TradingHalted, Unavailable
+from alphapivot.venues import logins
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,13 +59,7 @@ def compare(hub: Hub, settings: Settings, environ: Mapping[str, str] = os.enviro
 def logged_out(settings: Settings, opens: datetime, environ: Mapping[str, str] = os.environ) -> str:
     """What is wrong with the login to [execution] broker, for the open at ``opens``, and what to do; empty: nothing."""
     section = settings.brokers[settings.execution.broker]
-    if not isinstance(section, LoginBroker):
-        return ""
-    try:
-        pkgutil.resolve_name(section.logins)(settings, opens, environ)
-    except (ConfigError, TradingHalted, Unavailable) as error:
-        return str(error)
-    return ""
+    return logins.missing(section.logins, settings, opens, environ) if isinstance(section, LoginBroker) else ""
 
 
 def refuse(hub: Hub, settings: Settings) -> None:

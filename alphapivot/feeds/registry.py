@@ -7,8 +7,8 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from alphapivot.config.sections.feeds import LoginFeed
-from alphapivot.errors import ConfigError, TradingHalted, Unavailable
 from alphapivot.feeds.checked import Checked
+from alphapivot.venues import logins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +27,4 @@ def open_feed(name: str, section: FeedSection) -> Feed:
 def logged_out(settings: Settings, name: str, opens: datetime, environ: Mapping[str, str] = os.environ) -> str:
     """What is wrong with the login to [feed.NAME], for the open at ``opens``, and what to do; empty: nothing."""
     section = settings.feeds[name]
-    if not isinstance(section, LoginFeed):
-        return ""
-    try:
-        pkgutil.resolve_name(section.logins)(settings, opens, environ)
-    except (ConfigError, TradingHalted, Unavailable) as error:
-        return str(error)
-    return ""
+    return logins.missing(section.logins, settings, opens, environ) if isinstance(section, LoginFeed) else ""
