@@ -37,6 +37,8 @@ TRADES = {
     "rolls of what is scaled out": {"exit": {"roll": True, "scale_out": {"0.5R": "40%"}, "on_reversal": False}},
 }
 
+FOUND = (41, 72)  # a loss forbids the entry of a roll; a score of -0.0 acts
+
 
 def positions(changes):
     """Sections of a config whose positions follow its scores."""
@@ -91,7 +93,9 @@ def test_what_the_kernel_knows_is_the_engines_without_it(hub, monkeypatch, name,
     same(world, INSTANTS)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [*FOUND, *(seed for seed in SEEDS if getattr(seed, "values", (seed,))[0] not in FOUND)]
+)
 def test_any_positions_in_any_market_are_the_engines(hub, seed):
     rng = np.random.default_rng(2_000 + seed)
     changes = drawn(rng)
