@@ -135,6 +135,19 @@ def test_a_market_of_which_one_lot_is_too_much_is_told_with_its_reason(hub, monk
     assert traded.refused == {"A": (len(instants), "lot_zero")}
 
 
+@pytest.mark.parametrize(("score", "close", "reason"), [(-60, 100, "leaving"), (60, 98, "reduce_only")])
+def test_an_addition_that_rests_ends_with_its_position_and_with_a_loss(hub, score, close, reason):
+    """22 shares, and 25 more, which do not fill on a day without volume; a close 2 lower costs 0.04 %."""
+    changes = positions({"sizing": {"target_volatility": "0.02"}, "risk": {"daily_loss_limit": "0.0003"}})
+    world = Untraded(hub, settings_of(changes, FEEDS))
+    for day in range(1, 28):
+        at_close = 100 + day % 2 if day != 23 else close
+        world.bar(day, at_close, at_close + 1, at_close - 1, at_close, symbol="A", volume=0 if day == 23 else 1000)
+        world.score(day, {22: 60, 23: score}.get(day, 30), symbol="A")
+    engine = same(world, [at(day) for day in range(BEGIN, 28)])
+    assert [(o["leg"], o["version"]) for o in engine["order"] if o["reason"] == reason] == [("ENTRY", 2)]
+
+
 def test_positions_of_shares_that_split_are_left_to_the_engine(hub):
     world = Untraded(hub, settings_of(positions({}), FEEDS))
     gappy(world, np.random.default_rng(3), events=EVENTS)
